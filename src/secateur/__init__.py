@@ -1,0 +1,66 @@
+"""Secateur prunes PyTorch networks and says honestly what that bought.
+
+    import secateur
+    log = secateur.prune(model, 0.9)        # zeros in place, no mask kept
+    secateur.sparsity(model)                # 0.9, the output layer counted in
+
+Names are imported when they are first used, so that the parts which need no PyTorch work without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secateur.pruning import PruneLog, layer_sparsity, prune, sparsity
+    from secateur.spec import Cell, Recipe, Sweep
+    from secateur.store import Store
+    from secateur.sweeping import SweepResult, sweep
+
+from secateur.errors import MissingExtraError, SecateurError
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Cell": "spec",
+    "PruneLog": "pruning",
+    "Recipe": "spec",
+    "Store": "store",
+    "Sweep": "spec",
+    "SweepResult": "sweeping",
+    "layer_sparsity": "pruning",
+    "prune": "pruning",
+    "sparsity": "pruning",
+    "sweep": "sweeping",
+}
+
+__all__ = [
+    "Cell",
+    "MissingExtraError",
+    "PruneLog",
+    "Recipe",
+    "SecateurError",
+    "Store",
+    "Sweep",
+    "SweepResult",
+    "layer_sparsity",
+    "prune",
+    "sparsity",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'secateur' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"secateur.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "torch":
+            raise
+        raise MissingExtraError(f"secateur.{name} needs PyTorch: pip install 'secateur[torch]'") from error
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

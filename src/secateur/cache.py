@@ -1,0 +1,253 @@
+"""Trained networks, made once and kept: each is trained the first time that a cell needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.catalogue import user_cache
+from secateur.data import Dataset, fit, load_data
+from secateur.errors import MissingExtraError, ModelError, UsageError
+from secateur.layers import evaluating
+from secateur.measure import accuracy, file_bytes
+from secateur.models import Architecture, build_network, find_architecture, load_weights
+from secateur.progress import Reporter, SilentReporter
+from secateur.results import Accuracy, Trained
+from secateur.spec import Cell, Recipe, identity
+from secateur.train import TrainingLog, resolve_device, resolve_precision, train
+
+
+@dataclass(frozen=True, slots=True)
+class TrainKey:
+    """Everything that determines a trained network. For a loaded checkpoint the recipe is None."""
+
+    model: str
+    source: str
+    data_digest: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: str
+    seed: int
+    recipe: Recipe | None
+    weights: str
+    device: str
+    precision: str
+    torch: str
+
+    @property
+    def id(self) -> str:
+        return identity(self)
+
+
+class NetworkCache:
+    """Trained networks and data sets, by cell.
+
+    On disk (folder, by default the user's cache) each network is a state dict and a JSON of what it is, the
+    latter written last; a training under way has a checkpoint of its last epoch beside them. The last
+    network and data set are also kept in memory, as cells that share them follow each other.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        device: str = "auto",
+        reporter: Reporter | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.device = resolve_device(device)
+        self._data_dir = data_dir
+        self._reporter = reporter or SilentReporter()
+        self._folder = (folder or user_cache()) / "networks"
+        self._datasets: dict[str, Dataset] = {}
+        self._latest: tuple[str, nn.Module, Trained] | None = None
+
+    def dataset(self, cell: Cell) -> Dataset:
+        """The cell's data, as its network takes it."""
+        if cell.data not in self._datasets:
+            self._datasets = {cell.data: load_data(cell.data, self._data_dir)}
+        architecture = find_architecture(cell.model)
+        return fit(self._datasets[cell.data], cell.model, architecture.channels, architecture.size)
+
+    def key(self, cell: Cell) -> TrainKey:
+        architecture, data = find_architecture(cell.model), self.dataset(cell)
+        return TrainKey(
+            model=cell.model,
+            source=architecture.source,
+            data_digest=data.digest,
+            mean=data.mean,
+            std=data.std,
+            augment=data.augment,
+            seed=cell.seed,
+            recipe=None if cell.weights else cell.recipe,
+            weights=cell.weights.sha256 if cell.weights else "",
+            device=self.device.type,
+            precision=resolve_precision(cell.recipe.precision, architecture.autocast, self.device),
+            torch=torch.__version__,
+        )
+
+    def trained(self, cell: Cell) -> tuple[nn.Module, Trained]:
+        """The cell's dense network, on the CPU in evaluation mode, and what is known of it.
+
+        The caller copies before changing it. Trains where nothing is cached; another process that trains the
+        same network is waited for.
+        """
+        key = self.key(cell)
+        if self._latest is None or self._latest[0] != key.id:
+            with self._locked(key):
+                network, trained = self._load(cell, key) or self._make(cell, key)
+            self._latest = (key.id, network.eval(), trained)
+        return self._latest[1], self._latest[2]
+
+    def _paths(self, key: TrainKey) -> tuple[Path, Path, Path]:
+        stem = self._folder / key.id
+        return stem.with_suffix(".pt"), stem.with_suffix(".json"), stem.with_suffix(".checkpoint")
+
+    def _load(self, cell: Cell, key: TrainKey) -> tuple[nn.Module, Trained] | None:
+        weights, facts, _ = self._paths(key)
+        if not (weights.exists() and facts.exists()):
+            return None
+        network = self._build(cell)
+        try:
+            network.load_state_dict(torch.load(weights, weights_only=True))
+            return network, _trained_from(json.loads(facts.read_text())["trained"])
+        except Exception as error:
+            raise ModelError(
+                f"the cached network {weights} cannot be read ({type(error).__name__}); delete it and run again"
+            ) from error
+
+    def _make(self, cell: Cell, key: TrainKey) -> tuple[nn.Module, Trained]:
+        weights, facts, checkpoint = self._paths(key)
+        network = self._build(cell)
+        log = self._train(cell, key, network, checkpoint)
+        trained = self._describe(cell, key, network.eval(), log)
+        _write(weights, lambda path: torch.save(network.state_dict(), path))
+        content = {"key": dataclasses.asdict(key), "trained": dataclasses.asdict(trained)}
+        _write(facts, lambda path: path.write_text(json.dumps(content, indent=1)))
+        checkpoint.unlink(missing_ok=True)
+        return network, trained
+
+    def _build(self, cell: Cell) -> nn.Module:
+        data = self.dataset(cell)
+        return build_network(find_architecture(cell.model), data.classes, data.shape[0], cell.seed)
+
+    def _train(self, cell: Cell, key: TrainKey, network: nn.Module, checkpoint: Path) -> TrainingLog:
+        if cell.weights:
+            load_weights(network, cell.weights)
+            return TrainingLog(0.0, ())
+        architecture = find_architecture(cell.model)
+        return train(
+            network,
+            self.dataset(cell),
+            cell.recipe,
+            cell.seed,
+            device=self.device,
+            precision=key.precision,
+            channels_last=uses_channels_last(architecture),
+            reporter=self._reporter,
+            label=f"training {cell.model} on {cell.data}, seed {cell.seed}",
+            checkpoint=checkpoint,
+        )
+
+    def _describe(self, cell: Cell, key: TrainKey, network: nn.Module, log: TrainingLog) -> Trained:
+        data = self.dataset(cell)
+        validation, test = self.accuracies(network, cell)
+        return Trained(
+            key=key.id,
+            device=key.device if not cell.weights else "",
+            precision=key.precision if not cell.weights else "",
+            seconds=log.seconds,
+            epochs=0 if cell.weights else cell.recipe.epochs,
+            resumed_from=log.resumed_from,
+            data_digest=data.digest,
+            data_source=data.source,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            file_bytes=file_bytes(lambda path: torch.save(network.state_dict(), path)),
+            validation=validation,
+            test=test,
+        )
+
+    def accuracies(self, network: nn.Module, cell: Cell) -> tuple[Accuracy, Accuracy]:
+        """(validation, test) of a network, measured on this cache's device; the network ends on the CPU.
+
+        Raises ModelError where the network does not give (N, classes) logits.
+        """
+        data = self.dataset(cell)
+        layout = torch.channels_last if uses_channels_last(find_architecture(cell.model)) else None
+        with evaluating(network), _on(network, self.device, layout):
+            _check_logits(network, data, cell.model, self.device)
+            return (
+                accuracy(network, data, data.validation, device=self.device),
+                accuracy(network, data, data.test, device=self.device),
+            )
+
+    @contextlib.contextmanager
+    def _locked(self, key: TrainKey) -> Iterator[None]:
+        try:
+            from filelock import FileLock, Timeout
+        except ImportError as error:
+            raise MissingExtraError("sweeps need filelock: pip install 'secateur[torch]'") from error
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._folder / f"{key.id}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self._reporter.say(f"waiting for another process that trains {key.model} ({key.id})")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def uses_channels_last(architecture: Architecture) -> bool:
+    return architecture.convolutional
+
+
+@contextlib.contextmanager
+def _on(network: nn.Module, device: torch.device, layout: torch.memory_format | None) -> Iterator[None]:
+    """The network on a device and in a layout for a while; then on the CPU and contiguous again."""
+    network.to(device)
+    if layout is not None:
+        network.to(memory_format=layout)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _check_logits(network: nn.Module, data: Dataset, model: str, device: torch.device) -> None:
+    try:
+        with torch.inference_mode():
+            logits = network(data.example(2).to(device))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"model {model!r} fails on images of shape {data.shape}: {reason}") from error
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] < data.classes:
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ModelError(
+            f"model {model!r}: expected logits (N, {data.classes}) for data {data.name!r}, got {shape}"
+        )
+
+
+def _write(path: Path, write: Any) -> None:
+    temporary = path.with_name(f"{path.name}.writing")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def _trained_from(fields: dict[str, Any]) -> Trained:
+    fields["resumed_from"] = tuple(fields["resumed_from"])
+    fields["validation"] = Accuracy(**fields["validation"])
+    fields["test"] = Accuracy(**fields["test"])
+    return Trained(**fields)
+
+

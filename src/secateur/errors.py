@@ -1,0 +1,46 @@
+"""Every exception that Secateur raises on purpose. All derive from SecateurError.
+
+A message is one line: the place, what was expected, what came, the next step.
+"""
+
+from __future__ import annotations
+
+
+class SecateurError(Exception):
+    """Something that the caller can mend; its text says how."""
+
+
+class UsageError(SecateurError):
+    """A value that was asked for makes no sense: a ratio of 1.5, an unknown network. Exit code 2."""
+
+
+class MissingExtraError(SecateurError, ImportError):
+    """A feature needs a library that is not installed; the text names the extra that brings it."""
+
+
+class CallableError(SecateurError):
+    """What "package.module:callable" names cannot be imported, or is no callable."""
+
+
+class ModelError(SecateurError):
+    """A network cannot be built, or a checkpoint does not fit it."""
+
+
+class DataError(SecateurError):
+    """A data set is absent or damaged, or does not fit the network."""
+
+
+class TrainingError(SecateurError):
+    """Training cannot go on: the loss is no longer a number."""
+
+
+class PruneError(SecateurError):
+    """Weights cannot be pruned as asked; the network is as it was."""
+
+
+class StoreError(SecateurError):
+    """A run folder's database is missing, unreadable or of another schema."""
+
+
+class SweepError(SecateurError):
+    """A sweep could not start, or ended with failed cells."""

@@ -1,0 +1,117 @@
+"""Which modules of a network hold prunable weights, and in which order they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+WEIGHTED = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A weighted layer at work: each of its weights is used `uses` times for one image.
+
+    So weight.numel() × uses is its multiply-adds, taps that fall on padding counted in.
+    """
+
+    name: str
+    module: nn.Module
+    uses: int
+
+
+def weighted_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Linear and convolution modules by name, in order of registration; tied ones by their first name only."""
+    found: dict[str, nn.Module] = {}
+    seen: set[int] = set()
+    for name, module in network.named_modules():
+        if isinstance(module, WEIGHTED) and id(module.weight) not in seen:
+            seen.add(id(module.weight))
+            found[name] = module
+    return found
+
+
+def executed_layers(network: nn.Module, example: Tensor) -> list[Execution]:
+    """The weighted layers in the order in which they last ran on `example` (N, …), with their uses per image.
+
+    The network is run once in inference mode and left in the mode that it was in.
+    """
+    names = {id(module.weight): name for name, module in weighted_layers(network).items()}
+    modules = weighted_layers(network)
+    uses: dict[str, int] = {}
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        name = names[id(module.weight)]
+        uses[name] = uses.pop(name, 0) + _uses(module, inputs[0], output) // len(example)
+
+    hooks = [
+        module.register_forward_hook(record) for module in network.modules() if isinstance(module, WEIGHTED)
+    ]
+    try:
+        with evaluating(network), torch.inference_mode():
+            network(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [Execution(name, modules[name], count) for name, count in uses.items()]
+
+
+def _uses(module: nn.Module, given: Tensor, output: Tensor) -> int:
+    """How often a whole weight tensor is applied: output positions, or rows for a linear layer."""
+    if isinstance(module, nn.Linear):
+        return output.numel() // output.shape[-1]
+    channels = module.in_channels if isinstance(module, _TRANSPOSED) else module.out_channels
+    assert isinstance(channels, int)
+    return (given if isinstance(module, _TRANSPOSED) else output).numel() // channels
+
+
+def output_layer(network: nn.Module, example: Tensor | None = None) -> str | None:
+    """The name of the last weighted layer executed, or None for a network that has none.
+
+    With an example the network is run. Without, its forward is traced symbolically; where that is impossible
+    (its control flow depends on values), the layer registered last is taken.
+    """
+    order = [each.name for each in executed_layers(network, example)] if example is not None else _traced(network)
+    return order[-1] if order else None
+
+
+def _traced(network: nn.Module) -> list[str]:
+    layers = weighted_layers(network)
+    try:
+        graph = fx.Tracer().trace(network)
+    except Exception:  # whatever a user's forward raises on a proxy: it is not traceable, which is no error
+        return list(layers)
+    first_name = {id(module.weight): name for name, module in layers.items()}
+    order: dict[str, None] = {}
+    for node in graph.nodes:
+        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, WEIGHTED):
+            name = first_name[id(module.weight)]
+            order.pop(name, None)
+            order[name] = None
+    return list(order) or list(layers)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; every module's own mode comes back after it."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

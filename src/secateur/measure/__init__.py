@@ -1,0 +1,8 @@
+"""What a network costs and what it is worth: accuracy, multiply-adds, bytes, memory, latency."""
+
+from secateur.measure.accuracy import accuracy
+from secateur.measure.footprint import file_bytes, memory_of
+from secateur.measure.latency import compare_latency
+from secateur.measure.macs import layer_table
+
+__all__ = ["accuracy", "compare_latency", "file_bytes", "layer_table", "memory_of"]

@@ -1,0 +1,112 @@
+"""One cell, from a trained network to a measured row. The file to read first."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import torch
+from safetensors.torch import save_model
+from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
+
+from secateur.cache import NetworkCache, uses_channels_last
+from secateur.data import Dataset
+from secateur.environment import environment
+from secateur.layers import output_layer, weighted_layers
+from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
+from secateur.models import find_architecture
+from secateur.pruning import prune
+from secateur.results import Footprint, Latency, Row
+from secateur.spec import Cell
+
+BATCHES = (1, 64)
+
+
+def run_cell(cell: Cell, cache: NetworkCache) -> Row:
+    """Prune the cell's network and measure what that bought, beside what PyTorch's own pruning makes of the same cut."""
+    started = time.perf_counter()
+    dense, trained = cache.trained(cell)
+    data = cache.dataset(cell)
+    pruned, peak, held = prune_cell(cell, dense, data)
+    masked, masked_footprint = prune_as_pytorch(dense, pruned)
+    validation, test = cache.accuracies(pruned, cell)
+    return Row(
+        cell=cell,
+        trained=trained,
+        validation=validation,
+        test=test,
+        layers=layer_table(pruned, data.example()),
+        ours=Footprint(file_bytes(lambda path: save_model(pruned, str(path))), peak, held),
+        pytorch=masked_footprint,
+        latencies=_latencies(cell, data, dense, pruned, masked),
+        environment=environment(),
+        seconds=time.perf_counter() - started,
+        measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def prune_cell(cell: Cell, dense: nn.Module, data: Dataset) -> tuple[nn.Module, int | None, int | None]:
+    """A pruned copy of the cell's dense network, and the memory that pruning took at most and still holds."""
+    network = copy.deepcopy(dense)
+    last = output_layer(network, data.example())
+
+    def work() -> object:
+        return prune(
+            network,
+            cell.ratio,
+            method=cell.method,
+            scope=cell.scope,
+            exclude=cell.exclude,
+            keep_output=last or False,
+        )
+
+    if cell.ratio == 0:
+        return network, 0, 0
+    _, peak, held = memory_of(work)
+    return network, peak, held
+
+
+def prune_as_pytorch(dense: nn.Module, pruned: nn.Module) -> tuple[nn.Module | None, Footprint | None]:
+    """The same zeros made by torch.nn.utils.prune: a mask and an original per pruned weight, masked at each run.
+
+    Per layer as many weights go as in `pruned`. None where nothing is pruned.
+    """
+    masked = copy.deepcopy(dense)
+    modules = weighted_layers(masked)
+    zeros = {name: int((layer.weight == 0).sum()) for name, layer in weighted_layers(pruned).items()}
+    before = {name: int((layer.weight == 0).sum()) for name, layer in modules.items()}
+    grown = [name for name in modules if zeros[name] > before[name]]
+    if not grown:
+        return None, None
+
+    def work() -> None:
+        for name in grown:
+            torch_prune.l1_unstructured(modules[name], "weight", zeros[name])
+
+    _, peak, held = memory_of(work)
+    size = file_bytes(lambda path: torch.save(masked.state_dict(), path))
+    return masked, Footprint(size, peak, held)
+
+
+def _latencies(
+    cell: Cell, data: Dataset, dense: nn.Module, pruned: nn.Module, masked: nn.Module | None
+) -> tuple[Latency, ...]:
+    """Batch 1 and 64 on one thread, in PyTorch: the dense network, the pruned, and PyTorch's masked one."""
+    networks = {"dense": dense, "pruned": pruned} | ({"masked": masked} if masked else {})
+    channels_last = uses_channels_last(find_architecture(cell.model))
+    engines = {name: _engine(network, channels_last) for name, network in networks.items()}
+    same = ("pruned", "masked") if masked and cell.method == "magnitude" else ()
+    return tuple(
+        latency
+        for batch in BATCHES
+        for latency in compare_latency(engines, data.example(batch), same_output=same)
+    )
+
+
+def _engine(network: nn.Module, channels_last: bool) -> Callable[[Tensor], Tensor]:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    placed = copy.deepcopy(network).eval().to(memory_format=layout)  # type: ignore[call-overload]
+    return lambda images: placed(images.contiguous(memory_format=layout))  # type: ignore[no-any-return]

@@ -1,0 +1,132 @@
+"""Telling a person how long work will take: live bars on a terminal, a line now and then where output is piped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+REFRESH_SECONDS = 0.2
+LINE_SECONDS = 15.0
+_NOTHING: Callable[[], str] = lambda: ""  # noqa: E731
+
+
+class Task(Protocol):
+    def advance(self, steps: int = 1, note: Callable[[], str] = _NOTHING) -> None:
+        """Count steps done. The note is asked for only when it is shown, so it may cost something."""
+
+
+class Reporter(Protocol):
+    def task(self, label: str, total: int, done: int = 0) -> AbstractContextManager[Task]:
+        """A piece of work of `total` steps; the bar goes away when the block ends."""
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+
+
+class _SilentTask:
+    def advance(self, steps: int = 1, note: Callable[[], str] = _NOTHING) -> None:
+        return None
+
+
+class SilentReporter:
+    """For library use: says nothing."""
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Task]:
+        yield _SilentTask()
+
+    def say(self, line: str) -> None:
+        return None
+
+
+class ConsoleReporter:
+    """Bars with time left on a terminal (standard error); elsewhere a line per task and one every 15 s."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._bars: Progress | None = None
+
+    def say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, label: str, total: int, done: int = 0) -> Iterator[Task]:
+        if not self.console.is_terminal:
+            task = _LineTask(self, label, total, done)
+            yield task
+            task.finish()
+            return
+        outermost = self._bars is None
+        if self._bars is None:
+            self._bars = _bars(self.console)
+            self._bars.start()
+        bars = self._bars
+        handle = bars.add_task(label, total=total, completed=done, note="")
+        try:
+            yield _BarTask(bars, handle)
+        finally:
+            bars.remove_task(handle)
+            if outermost:
+                bars.stop()
+                self._bars = None
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )
+
+
+class _BarTask:
+    def __init__(self, bars: Progress, handle: TaskID) -> None:
+        self._bars, self._handle, self._steps, self._shown = bars, handle, 0, 0.0
+
+    def advance(self, steps: int = 1, note: Callable[[], str] = _NOTHING) -> None:
+        self._steps += steps
+        now = time.monotonic()
+        if now - self._shown >= REFRESH_SECONDS:
+            self._bars.update(self._handle, advance=self._steps, note=note())
+            self._steps, self._shown = 0, now
+
+
+class _LineTask:
+    def __init__(self, reporter: ConsoleReporter, label: str, total: int, done: int) -> None:
+        self._reporter, self._label, self._total = reporter, label, total
+        self._first = self._done = done
+        self._started = self._printed = time.monotonic()
+        self._note: Callable[[], str] = _NOTHING
+
+    def advance(self, steps: int = 1, note: Callable[[], str] = _NOTHING) -> None:
+        self._done += steps
+        self._note = note
+        now = time.monotonic()
+        if now - self._printed >= LINE_SECONDS:
+            self._printed = now
+            self._reporter.say(f"{self._label}: {self._done}/{self._total}, {self._left(now)} left {note()}".rstrip())
+
+    def finish(self) -> None:
+        seconds = time.monotonic() - self._started
+        self._reporter.say(f"{self._label}: done in {_clock(seconds)} {self._note()}".rstrip())
+
+    def _left(self, now: float) -> str:
+        rate = (self._done - self._first) / (now - self._started)
+        return _clock((self._total - self._done) / rate) if rate else "unknown time"
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -1,0 +1,145 @@
+"""What was measured. Frozen values, free of PyTorch, that the store keeps and the report reads.
+
+Accuracies and sparsities are fractions in [0, 1]; times are milliseconds unless the name says seconds; sizes
+are bytes; multiply-adds (MACs) are for one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from secateur.spec import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Wall time of one forward pass: the median over n runs with a 95 % interval of that median."""
+
+    engine: str
+    batch: int
+    threads: int
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One weighted layer: weights kept of total, and the multiply-adds of one image, dense and non-zero."""
+
+    name: str
+    kept: int
+    total: int
+    macs: int
+    nonzero_macs: int
+
+    @property
+    def sparsity(self) -> float:
+        return 1 - self.kept / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Share of images whose label is the network's first choice, or (top5) among its first five.
+
+    top5 is None for networks with ten classes or fewer, where it says little.
+    """
+
+    top1: float
+    n: int
+    top5: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes on disk of the saved network, and memory above what the network held before it was pruned.
+
+    peak_memory is the most that pruning needed at any moment; held_memory is what was still held after it.
+    None where this platform does not tell (it needs Linux's /proc).
+    """
+
+    file_bytes: int
+    peak_memory: int | None
+    held_memory: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The dense network that a cell started from, and how it came to be.
+
+    seconds is the training time summed over interruptions; resumed_from lists the epochs at which an
+    interrupted training took up again. data_digest and data_source say which bytes it saw.
+    """
+
+    key: str
+    device: str
+    precision: str
+    seconds: float
+    epochs: int
+    resumed_from: tuple[int, ...]
+    data_digest: str
+    data_source: str
+    parameters: int
+    file_bytes: int
+    validation: Accuracy
+    test: Accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where a number was measured; latencies compare within one environment only."""
+
+    host: str
+    machine: str
+    cpu: str
+    cores: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One finished cell. `ours` is Secateur's pruned network, `pytorch` what torch.nn.utils.prune makes of the
+    same cut (mask and original kept per weight)."""
+
+    cell: Cell
+    trained: Trained
+    validation: Accuracy
+    test: Accuracy
+    layers: tuple[Layer, ...]
+    ours: Footprint
+    pytorch: Footprint | None
+    latencies: tuple[Latency, ...]
+    environment: Environment
+    seconds: float
+    measured_at: str
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over weights, the output layer counted in."""
+        total = sum(layer.total for layer in self.layers)
+        return 1 - sum(layer.kept for layer in self.layers) / total if total else 0.0
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def nonzero_macs(self) -> int:
+        return sum(layer.nonzero_macs for layer in self.layers)
+
+    def latency(self, engine: str, batch: int = 1) -> Latency | None:
+        found = (entry for entry in self.latencies if (entry.engine, entry.batch) == (engine, batch))
+        return next(found, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A cell that raised: kept beside the rows, shown, and tried again by the next run."""
+
+    cell: Cell
+    error: str
+    traceback: str
+    environment: Environment
+    failed_at: str = field(default="")

@@ -1,0 +1,175 @@
+"""What to run: a Sweep expands into Cells, each with an identity that depends on every field.
+
+Nothing here needs PyTorch, so a sweep can be read, planned and reported without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from secateur.errors import UsageError
+
+PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
+SCOPES = ("layer", "global")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network is trained: SGD with (plain) momentum under a one-cycle schedule.
+
+    learning_rate is the peak of the cycle. augment: "auto" takes what the data set recommends (crop and flip
+    for CIFAR-10), or "none", "crop-flip". precision: "auto" takes bf16 autocast where the network and the
+    device gain from it, or "fp32", "bf16". epochs = 0 leaves the initial weights.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    augment: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        _check("epochs", self.epochs, self.epochs >= 0, "0 or more")
+        _check("batch size", self.batch_size, self.batch_size >= 1, "1 or more")
+        _check("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
+        _check("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
+        _check("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
+        _check("label smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in [0, 1)")
+        _check("augment", self.augment, self.augment in AUGMENTS, f"one of {', '.join(AUGMENTS)}")
+        _check("precision", self.precision, self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+
+
+AUGMENTS = ("auto", "none", "crop-flip")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+_RESNET = Recipe(epochs=200, batch_size=128, learning_rate=0.1, weight_decay=5e-4)
+_RECIPES = {
+    "lenet-300-100": Recipe(epochs=20, batch_size=64, learning_rate=0.1, weight_decay=1e-4),
+    "lenet-5": Recipe(epochs=20, batch_size=64, learning_rate=0.05, weight_decay=5e-4),
+    "lenet-5-caffe": Recipe(epochs=20, batch_size=64, learning_rate=0.05, weight_decay=5e-4),
+    "resnet-18": _RESNET,
+    "resnet-50": _RESNET,
+    "resnet-18-cifar": _RESNET,
+    "resnet-50-cifar": _RESNET,
+}
+
+
+def recipe_for(model: str, **overrides: Any) -> Recipe:
+    """The recipe of a built-in network, or the defaults for any other, with the overrides that are not None.
+
+    Raises UsageError where a value is out of range.
+    """
+    changed = {name: value for name, value in overrides.items() if value is not None}
+    return dataclasses.replace(_RECIPES.get(model, Recipe()), **changed)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A checkpoint named by where it lies and by what it holds, so that a changed file is a different cell."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measurement: a trained network, pruned one way at one ratio. `ratio` 0 is the dense network."""
+
+    model: str
+    data: str
+    method: str
+    scope: str
+    ratio: float
+    seed: int
+    recipe: Recipe
+    exclude: tuple[str, ...] = ()
+    weights: WeightsFile | None = None
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits over every field, defaults included: the same cell has the same id everywhere."""
+        return identity(self)
+
+    def describe(self) -> str:
+        return f"{self.model} on {self.data}, {self.method}/{self.scope} at {self.ratio:.0%}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The cross product of its lists. `overrides` change every network's own recipe.
+
+    Raises UsageError for an empty list, a ratio outside [0, 1), a repeated value or an unknown scope.
+    """
+
+    models: tuple[str, ...]
+    data: tuple[str, ...]
+    methods: tuple[str, ...] = ("magnitude",)
+    scopes: tuple[str, ...] = ("layer",)
+    ratios: tuple[float, ...] = PAPER_RATIOS
+    seeds: tuple[int, ...] = (0,)
+    overrides: tuple[tuple[str, Any], ...] = ()
+    exclude: tuple[str, ...] = ()
+    weights: WeightsFile | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("models", "data", "methods", "scopes", "ratios", "seeds"):
+            _check_list(name, getattr(self, name))
+        for ratio in self.ratios:
+            _check("ratio", ratio, 0 <= ratio < 1, "in [0, 1): the share of weights to zero, so 0.9 for 90 %")
+        for scope in self.scopes:
+            _check("scope", scope, scope in SCOPES, f"one of {', '.join(SCOPES)}")
+        for seed in self.seeds:
+            _check("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
+        if self.weights and len(self.models) > 1:
+            raise UsageError(f"--weights is one checkpoint but {len(self.models)} models are named: name one")
+
+
+def expand(sweep: Sweep) -> Iterator[Cell]:
+    """Every cell of a sweep, ordered so that cells which share a trained network are neighbours."""
+    axes = itertools.product(
+        sweep.models, sweep.data, sweep.seeds, sweep.methods, sweep.scopes, sorted(sweep.ratios)
+    )
+    for model, data, seed, method, scope, ratio in axes:
+        recipe = recipe_for(model, **dict(sweep.overrides))
+        yield Cell(model, data, method, scope, ratio, seed, recipe, sweep.exclude, sweep.weights)
+
+
+def identity(value: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of a frozen value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def canonical_json(value: Any) -> str:
+    """A dataclass as JSON: keys sorted, no spaces, floats as Python's shortest repr."""
+    return json.dumps(dataclasses.asdict(value), sort_keys=True, separators=(",", ":"))
+
+
+def cell_from_json(text: str) -> Cell:
+    """The inverse of canonical_json for a Cell."""
+    fields = json.loads(text)
+    fields["recipe"] = Recipe(**fields["recipe"])
+    fields["exclude"] = tuple(fields["exclude"])
+    fields["weights"] = WeightsFile(**fields["weights"]) if fields["weights"] else None
+    return Cell(**fields)
+
+
+def _check(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} {value!r}: expected {expected}")
+
+
+def _check_list(name: str, values: Sequence[object]) -> None:
+    if not values:
+        raise UsageError(f"{name}: expected at least one value, got none")
+    if len(set(values)) < len(values):
+        raise UsageError(f"{name} {list(values)}: a value appears twice; name each once")

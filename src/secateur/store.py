@@ -1,0 +1,403 @@
+"""The results of a run, in one SQLite file: a stored row means done. Needs no PyTorch.
+
+The schema is described in docs/store.md; SCHEMA_VERSION is the number of migrations. One process writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from secateur.errors import StoreError
+from secateur.results import Accuracy, Environment, Failure, Footprint, Latency, Layer, Row, Trained
+from secateur.spec import Cell, Sweep, canonical_json, cell_from_json
+
+FILE_NAME = "results.sqlite"
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE sweeps (
+        id INTEGER PRIMARY KEY,
+        spec TEXT NOT NULL,
+        command TEXT NOT NULL,
+        started_at TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE environments (
+        id INTEGER PRIMARY KEY,
+        host TEXT NOT NULL,
+        machine TEXT NOT NULL,
+        cpu TEXT NOT NULL,
+        cores INTEGER NOT NULL,
+        versions TEXT NOT NULL,
+        UNIQUE (host, machine, cpu, cores, versions)
+    ) STRICT;
+    CREATE TABLE networks (
+        key TEXT PRIMARY KEY,
+        device TEXT NOT NULL,
+        precision TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        epochs INTEGER NOT NULL,
+        resumed_from TEXT NOT NULL,
+        data_digest TEXT NOT NULL,
+        data_source TEXT NOT NULL,
+        parameters INTEGER NOT NULL,
+        file_bytes INTEGER NOT NULL,
+        validation_top1 REAL NOT NULL,
+        validation_top5 REAL,
+        validation_n INTEGER NOT NULL,
+        test_top1 REAL NOT NULL,
+        test_top5 REAL,
+        test_n INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE cells (
+        id TEXT PRIMARY KEY,
+        model TEXT NOT NULL,
+        data TEXT NOT NULL,
+        method TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        ratio REAL NOT NULL,
+        seed INTEGER NOT NULL,
+        spec TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE rows (
+        id INTEGER PRIMARY KEY,
+        cell_id TEXT NOT NULL UNIQUE REFERENCES cells (id),
+        network_key TEXT NOT NULL REFERENCES networks (key),
+        environment_id INTEGER NOT NULL REFERENCES environments (id),
+        validation_top1 REAL NOT NULL,
+        validation_top5 REAL,
+        validation_n INTEGER NOT NULL,
+        test_top1 REAL NOT NULL,
+        test_top5 REAL,
+        test_n INTEGER NOT NULL,
+        file_bytes INTEGER NOT NULL,
+        peak_memory INTEGER,
+        held_memory INTEGER,
+        pytorch_file_bytes INTEGER,
+        pytorch_peak_memory INTEGER,
+        pytorch_held_memory INTEGER,
+        seconds REAL NOT NULL,
+        measured_at TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE layers (
+        row_id INTEGER NOT NULL REFERENCES rows (id),
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        kept INTEGER NOT NULL,
+        total INTEGER NOT NULL,
+        macs INTEGER NOT NULL,
+        nonzero_macs INTEGER NOT NULL,
+        PRIMARY KEY (row_id, position)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE latencies (
+        row_id INTEGER NOT NULL REFERENCES rows (id),
+        engine TEXT NOT NULL,
+        batch INTEGER NOT NULL,
+        threads INTEGER NOT NULL,
+        median_ms REAL NOT NULL,
+        low_ms REAL NOT NULL,
+        high_ms REAL NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (row_id, engine, batch, threads)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE failures (
+        cell_id TEXT PRIMARY KEY REFERENCES cells (id),
+        environment_id INTEGER NOT NULL REFERENCES environments (id),
+        error TEXT NOT NULL,
+        traceback TEXT NOT NULL,
+        failed_at TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+SCHEMA_VERSION = len(_MIGRATIONS)
+
+
+class Store:
+    """A run folder's database. Use as a context manager, or call close()."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self.path = connection, path
+
+    @classmethod
+    def create(cls, run: str | Path) -> Store:
+        """Open a run folder for writing, making the folder and the schema where they are missing.
+
+        Raises StoreError where that is impossible or the schema is newer than this Secateur.
+        """
+        path = Path(run) / FILE_NAME
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path.parent}: cannot be made: {error.strerror}; choose another --out") from error
+        with _readable(path):
+            connection = _connect(f"file:{_quoted(path)}?mode=rwc")
+            connection.execute("PRAGMA journal_mode = WAL")
+            _migrate(connection, path)
+        return cls(connection, path)
+
+    @classmethod
+    def open(cls, run: str | Path) -> Store:
+        """Open a run folder for reading; its older schema is brought up to date.
+
+        Raises StoreError where there is no database, it is none of ours, or its schema is newer.
+        """
+        path = Path(run) / FILE_NAME
+        if not path.is_file():
+            what = "is no folder" if not Path(run).is_dir() else f"has no {FILE_NAME}"
+            raise StoreError(f"{run} {what}: expected a run folder; make one with: secateur sweep --out {run}")
+        with _readable(path):
+            connection = _connect_for_reading(path)
+            if _version(connection) < SCHEMA_VERSION:
+                connection.close()
+                return cls.create(run)
+            _check_version(connection, path)
+        return cls(connection, path)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def add_sweep(self, sweep: Sweep, command: str, started_at: str) -> None:
+        """Remember what was asked for, and by which command, so that it can be run again."""
+        with self._connection as db:
+            db.execute(
+                "INSERT INTO sweeps (spec, command, started_at) VALUES (?, ?, ?)",
+                (canonical_json(sweep), command, started_at),
+            )
+
+    def commands(self) -> list[str]:
+        """The commands that wrote into this run, oldest first."""
+        return [command for (command,) in self._connection.execute("SELECT command FROM sweeps ORDER BY id")]
+
+    def add(self, result: Row | Failure) -> None:
+        """Store a result in one transaction: after a crash it is there whole or not at all.
+
+        A Failure stands until the cell has a row. Raises StoreError for a cell that has a row already, and
+        where the disk refuses.
+        """
+        try:
+            with self._connection as db:
+                _insert(db, "cells", _cell_fields(result.cell), on_conflict="OR IGNORE")
+                if isinstance(result, Row):
+                    _insert_row(db, result)
+                else:
+                    _insert_failure(db, result)
+        except sqlite3.IntegrityError as error:
+            raise StoreError(f"{self.path}: cell {result.cell.id} is stored already ({error})") from error
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: cannot be written: {error}; is the disk full?") from error
+
+    def done(self) -> set[str]:
+        """The ids of the cells that have a row."""
+        return {cell_id for (cell_id,) in self._connection.execute("SELECT cell_id FROM rows")}
+
+    def data_digests(self, data: str) -> set[str]:
+        """Which bytes the rows of a data set were measured on: one digest, unless files were exchanged."""
+        query = (
+            "SELECT DISTINCT data_digest FROM networks JOIN rows ON network_key = key "
+            "JOIN cells ON cells.id = cell_id WHERE data = ?"
+        )
+        return {digest for (digest,) in self._connection.execute(query, (data,))}
+
+    def rows(self) -> list[Row]:
+        """Every row, sorted by model, data, method, scope, seed and ratio."""
+        query = """
+            SELECT rows.*, cells.spec AS cell_spec FROM rows JOIN cells ON cells.id = cell_id
+            ORDER BY model, data, method, scope, seed, ratio, cell_id
+        """
+        return [self._row(record) for record in self._records(query)]
+
+    def failures(self) -> list[Failure]:
+        """The cells that failed when they were last tried."""
+        query = """
+            SELECT failures.*, cells.spec AS cell_spec FROM failures JOIN cells ON cells.id = cell_id
+            ORDER BY model, data, method, scope, seed, ratio
+        """
+        return [
+            Failure(
+                cell_from_json(record["cell_spec"]),
+                record["error"],
+                record["traceback"],
+                self._environment(record["environment_id"]),
+                record["failed_at"],
+            )
+            for record in self._records(query)
+        ]
+
+    def _records(self, query: str, *values: object) -> Iterator[Mapping[str, Any]]:
+        cursor = self._connection.execute(query, values)
+        names = [column[0] for column in cursor.description]
+        return (dict(zip(names, record, strict=True)) for record in cursor.fetchall())
+
+    def _row(self, record: Mapping[str, Any]) -> Row:
+        return Row(
+            cell=cell_from_json(record["cell_spec"]),
+            trained=self._trained(record["network_key"]),
+            validation=_accuracy(record, "validation"),
+            test=_accuracy(record, "test"),
+            layers=self._parts(Layer, "layers", record["id"], "position"),
+            ours=Footprint(record["file_bytes"], record["peak_memory"], record["held_memory"]),
+            pytorch=_pytorch_footprint(record),
+            latencies=self._parts(Latency, "latencies", record["id"], "batch, threads, engine"),
+            environment=self._environment(record["environment_id"]),
+            seconds=record["seconds"],
+            measured_at=record["measured_at"],
+        )
+
+    def _parts(self, kind: Any, table: str, row_id: int, order: str) -> Any:
+        names = [field.name for field in dataclasses.fields(kind)]
+        query = f"SELECT {', '.join(names)} FROM {table} WHERE row_id = ? ORDER BY {order}"
+        return tuple(kind(*record) for record in self._connection.execute(query, (row_id,)))
+
+    def _trained(self, key: str) -> Trained:
+        (record,) = self._records("SELECT * FROM networks WHERE key = ?", key)
+        plain = {field.name: record.get(field.name) for field in dataclasses.fields(Trained)}
+        plain["resumed_from"] = tuple(json.loads(record["resumed_from"]))
+        plain |= {"validation": _accuracy(record, "validation"), "test": _accuracy(record, "test")}
+        return Trained(**plain)
+
+    def _environment(self, identifier: int) -> Environment:
+        (record,) = self._records("SELECT * FROM environments WHERE id = ?", identifier)
+        fields = {field.name: record[field.name] for field in dataclasses.fields(Environment)}
+        return Environment(**(fields | {"versions": json.loads(record["versions"])}))
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=30)
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    """Read-only; from a folder that cannot be written (an archive, a CD) as an immutable file."""
+    connection = _connect(f"file:{_quoted(path)}?mode=ro")
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        connection = _connect(f"file:{_quoted(path)}?immutable=1")
+    return connection
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path}: cannot be opened as a Secateur database: {error}; choose another run folder or move it away"
+        ) from error
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    if (found := _version(connection)) > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: schema {found} is newer than this Secateur knows ({SCHEMA_VERSION}); upgrade Secateur"
+        )
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Apply the migrations that are missing, each with its version in one transaction."""
+    _check_version(connection, path)
+    if _version(connection) == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        raise StoreError(f"{path}: expected a Secateur database, got another one; choose another --out")
+    for version in range(_version(connection), SCHEMA_VERSION):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {_MIGRATIONS[version]}; PRAGMA user_version = {version + 1}; COMMIT;"
+        )
+
+
+def _insert(db: sqlite3.Connection, table: str, fields: Mapping[str, Any], on_conflict: str = "") -> int:
+    marks = ", ".join("?" * len(fields))
+    statement = f"INSERT {on_conflict} INTO {table} ({', '.join(fields)}) VALUES ({marks})"
+    return db.execute(statement, tuple(fields.values())).lastrowid or 0
+
+
+def _insert_row(db: sqlite3.Connection, row: Row) -> None:
+    _insert(db, "networks", _trained_fields(row.trained), on_conflict="OR IGNORE")
+    fields = {
+        "cell_id": row.cell.id,
+        "network_key": row.trained.key,
+        "environment_id": _environment_id(db, row.environment),
+        **_accuracy_fields("validation", row.validation),
+        **_accuracy_fields("test", row.test),
+        **dataclasses.asdict(row.ours),
+        "seconds": row.seconds,
+        "measured_at": row.measured_at,
+    }
+    if row.pytorch:
+        fields |= {f"pytorch_{name}": value for name, value in dataclasses.asdict(row.pytorch).items()}
+    row_id = _insert(db, "rows", fields)
+    for position, layer in enumerate(row.layers):
+        _insert(db, "layers", {"row_id": row_id, "position": position, **dataclasses.asdict(layer)})
+    for latency in row.latencies:
+        _insert(db, "latencies", {"row_id": row_id, **dataclasses.asdict(latency)})
+    db.execute("DELETE FROM failures WHERE cell_id = ?", (row.cell.id,))
+
+
+def _insert_failure(db: sqlite3.Connection, failure: Failure) -> None:
+    fields = {
+        "cell_id": failure.cell.id,
+        "environment_id": _environment_id(db, failure.environment),
+        "error": failure.error,
+        "traceback": failure.traceback,
+        "failed_at": failure.failed_at,
+    }
+    _insert(db, "failures", fields, on_conflict="OR REPLACE")
+
+
+def _environment_id(db: sqlite3.Connection, environment: Environment) -> int:
+    fields = dataclasses.asdict(environment)
+    fields["versions"] = json.dumps(fields["versions"], sort_keys=True)
+    _insert(db, "environments", fields, on_conflict="OR IGNORE")
+    conditions = " AND ".join(f"{name} = ?" for name in fields)
+    found = db.execute(f"SELECT id FROM environments WHERE {conditions}", tuple(fields.values()))
+    return int(found.fetchone()[0])
+
+
+def _cell_fields(cell: Cell) -> dict[str, Any]:
+    named = {name: getattr(cell, name) for name in ("model", "data", "method", "scope", "ratio", "seed")}
+    return {"id": cell.id, **named, "spec": canonical_json(cell)}
+
+
+def _trained_fields(trained: Trained) -> dict[str, Any]:
+    fields = dataclasses.asdict(trained)
+    fields["resumed_from"] = json.dumps(trained.resumed_from)
+    del fields["validation"], fields["test"]
+    return (
+        fields | _accuracy_fields("validation", trained.validation) | _accuracy_fields("test", trained.test)
+    )
+
+
+def _accuracy_fields(prefix: str, accuracy: Accuracy) -> dict[str, Any]:
+    return {f"{prefix}_{name}": value for name, value in dataclasses.asdict(accuracy).items()}
+
+
+def _accuracy(record: Mapping[str, Any], prefix: str) -> Accuracy:
+    return Accuracy(**{name: record[f"{prefix}_{name}"] for name in ("top1", "n", "top5")})
+
+
+def _pytorch_footprint(record: Mapping[str, Any]) -> Footprint | None:
+    if record["pytorch_file_bytes"] is None:
+        return None
+    return Footprint(
+        record["pytorch_file_bytes"], record["pytorch_peak_memory"], record["pytorch_held_memory"]
+    )

@@ -1,0 +1,217 @@
+"""Run what is missing of a sweep, store each result as it comes, keep the best pruned network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_model
+
+from secateur.cache import NetworkCache
+from secateur.errors import MissingExtraError, SweepError, UsageError
+from secateur.executors import Executor
+from secateur.executors.local import LocalExecutor
+from secateur.models import find_architecture, read_weights_file
+from secateur.pipeline import prune_cell, run_cell
+from secateur.progress import Reporter, SilentReporter
+from secateur.results import Failure, Row
+from secateur.score import check_method
+from secateur.selection import Selection, select_best
+from secateur.spec import PAPER_RATIOS, Cell, Sweep, expand
+from secateur.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The pruned network that was kept of a model on a data set: the row that chose it and the file it is in."""
+
+    row: Row
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """Everything stored for the cells of a sweep; computed counts the cells that this run had to do."""
+
+    run: Path
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    best: tuple[Best, ...]
+    computed: int
+
+
+def sweep(
+    models: str | Sequence[str] = "lenet-300-100",
+    data: str | Sequence[str] = "digits",
+    *,
+    out: str | Path,
+    methods: Sequence[str] = ("magnitude",),
+    scopes: Sequence[str] = ("layer",),
+    ratios: Sequence[float] = PAPER_RATIOS,
+    seeds: Sequence[int] = (0,),
+    exclude: Sequence[str] = (),
+    weights: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    select: str = "validation",
+    tolerance: float = 1.0,
+    reporter: Reporter | None = None,
+    **recipe: Any,
+) -> SweepResult:
+    """Prune and measure every combination of the lists, store it under `out`, and keep the best network.
+
+    What `out` holds already is not done again. select: "validation" keeps, per model and data set, the
+    sparsest network whose validation accuracy is within `tolerance` points of the dense one's; "paper" keeps
+    the one with the highest test accuracy. recipe: changes to each network's own recipe, such as epochs=20.
+    Cells that fail are in the result's failures. Raises UsageError for values that make no sense.
+    """
+    loaded = read_weights_file(weights) if weights else None
+    if loaded and recipe:
+        raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
+    plan = Sweep(
+        models=(models,) if isinstance(models, str) else tuple(models),
+        data=(data,) if isinstance(data, str) else tuple(data),
+        methods=tuple(methods),
+        scopes=tuple(scopes),
+        ratios=tuple(float(ratio) for ratio in ratios),
+        seeds=tuple(seeds),
+        overrides=tuple(sorted(recipe.items())),
+        exclude=tuple(exclude),
+        weights=loaded,
+    )
+    return run_sweep(
+        plan, Path(out), data_dir=data_dir, device=device, selection=Selection(select, tolerance), reporter=reporter
+    )  # fmt: skip
+
+
+def run_sweep(
+    plan: Sweep,
+    out: Path,
+    *,
+    selection: Selection,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    executor: Executor | None = None,
+    command: str = "",
+) -> SweepResult:
+    """Run a planned sweep; see sweep. `command` is remembered with the results."""
+    cells = _checked_cells(plan)
+    reporter = reporter or SilentReporter()
+    cache = NetworkCache(data_dir, device, reporter)
+    with _only_writer(out), Store.create(out) as store:
+        store.add_sweep(plan, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        pending = [cell for cell in cells if cell.id not in store.done()]
+        _check_same_data(pending, cache, store)
+        _run_pending(pending, len(cells), cache, executor or LocalExecutor(), store, reporter)
+        wanted = {cell.id for cell in cells}
+        rows = tuple(row for row in store.rows() if row.cell.id in wanted)
+        failures = tuple(failure for failure in store.failures() if failure.cell.id in wanted)
+    best = tuple(keep_best(row, out, selection, cache) for row in select_best(rows, selection))
+    return SweepResult(out, rows, failures, best, len(pending))
+
+
+def _checked_cells(plan: Sweep) -> list[Cell]:
+    """The cells, once every name in them is known to mean something: better now than an hour later."""
+    for model in plan.models:
+        find_architecture(model)
+    for method in plan.methods:
+        check_method(method)
+    return list(expand(plan))
+
+
+def _check_same_data(pending: Sequence[Cell], cache: NetworkCache, store: Store) -> None:
+    """Rows measured on exchanged files under one name must not stand in one table."""
+    for name, cell in {cell.data: cell for cell in pending}.items():
+        before, now = store.data_digests(name), cache.dataset(cell).digest
+        if before - {now}:
+            raise SweepError(
+                f"{store.path}: its {name!r} rows were measured on other files (digest {', '.join(before)}) than "
+                f"those found now ({now}); name another --out, or the former files with --data-dir"
+            )
+
+
+def _run_pending(
+    pending: Sequence[Cell], total: int, cache: NetworkCache, executor: Executor, store: Store, reporter: Reporter
+) -> None:
+    with reporter.task(f"{total} cells", total, total - len(pending)) as task:
+        for result in executor.run(pending, lambda cell: run_cell(cell, cache)):
+            store.add(result)
+            description = describe_result(result)
+            task.advance(1, lambda line=description: line)  # type: ignore[misc]
+            if isinstance(result, Failure):
+                reporter.say(f"failed: {description}")
+
+
+def describe_result(result: Row | Failure) -> str:
+    if isinstance(result, Failure):
+        return f"{result.cell.describe()}: {result.error}"
+    return f"{result.cell.describe()}: {result.test.top1:.2%}"
+
+
+@contextlib.contextmanager
+def _only_writer(out: Path) -> Iterator[None]:
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError as error:
+        raise MissingExtraError("sweeps need filelock: pip install 'secateur[torch]'") from error
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise SweepError(f"{out}: another sweep is writing here; wait for it or name another --out") from error
+    except OSError as error:
+        raise SweepError(f"{out}: cannot be written: {error.strerror or error}; name another --out") from error
+
+
+def keep_best(row: Row, out: Path, selection: Selection, cache: NetworkCache) -> Best:
+    """Save the network of a row as safetensors, with a JSON of what it is beside it; nothing where it is there."""
+    folder = out / "best"
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{row.cell.model}-{row.cell.data}")
+    path, card_path = folder / f"{stem}.safetensors", folder / f"{stem}.json"
+    card = _card(row, selection)
+    if path.exists() and card_path.exists() and json.loads(card_path.read_text()) == card:
+        return Best(row, path)
+    dense, trained = cache.trained(row.cell)
+    network, _, _ = prune_cell(row.cell, dense, cache.dataset(row.cell))
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(path, lambda temporary: save_model(network, str(temporary)))
+    _replace(card_path, lambda temporary: temporary.write_text(json.dumps(card, indent=2) + "\n"))
+    return Best(row, path)
+
+
+def _card(row: Row, selection: Selection) -> dict[str, Any]:
+    return {
+        "model": row.cell.model,
+        "data": row.cell.data,
+        "method": row.cell.method,
+        "scope": row.cell.scope,
+        "ratio": row.cell.ratio,
+        "seed": row.cell.seed,
+        "cell": row.cell.id,
+        "network": row.trained.key,
+        "selected_by": selection.describe(),
+        "accuracy": row.test.top1,
+        "validation_accuracy": row.validation.top1,
+        "dense_accuracy": row.trained.test.top1,
+        "dense_validation_accuracy": row.trained.validation.top1,
+        "sparsity": row.sparsity,
+        "macs": row.macs,
+        "nonzero_macs": row.nonzero_macs,
+        "data_source": row.trained.data_source,
+        "versions": dict(row.environment.versions),
+    }
+
+
+def _replace(path: Path, write: Any) -> None:
+    temporary = path.with_name(f"{path.name}.writing")
+    write(temporary)
+    os.replace(temporary, path)

@@ -1,0 +1,211 @@
+"""Train one network by SGD under a one-cycle schedule, resuming from the last epoch that was finished."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import OneCycleLR
+
+from secateur.data import Dataset, Split, crop_and_flip, normalise
+from secateur.errors import TrainingError, UsageError
+from secateur.progress import Reporter, Task
+from secateur.spec import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLog:
+    """seconds of training, interruptions left out; the epochs at which a killed training took up again."""
+
+    seconds: float
+    resumed_from: tuple[int, ...]
+
+
+def resolve_device(device: str) -> torch.device:
+    """"auto" is CUDA where there is one. Raises UsageError for a device that this machine lacks."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r}: expected auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device 'cuda': this PyTorch sees no CUDA device; it has: cpu")
+    return torch.device(device)
+
+
+def resolve_precision(precision: str, gains: bool, device: torch.device) -> str:
+    """"auto" is bf16 where the network gains from it and the device computes in it, else fp32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if gains and _computes_bf16(device) else "fp32"
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def train(
+    network: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    seed: int,
+    *,
+    device: torch.device,
+    precision: str,
+    channels_last: bool,
+    reporter: Reporter,
+    label: str,
+    checkpoint: Path | None = None,
+) -> TrainingLog:
+    """Train a network in place on the training split; it comes back on the CPU, contiguous, in training mode.
+
+    All randomness derives from (seed, epoch), so a training that was interrupted and resumed from
+    `checkpoint` (written after each epoch, removed by the caller) ends with the same bits, and the same seed
+    gives the same network on a CPU with the same number of threads.
+    Raises TrainingError where the loss stops being a number.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network.to(device=device, memory_format=layout).train()  # type: ignore[call-overload]
+    run = _Run(network, dataset, recipe, seed, device, precision, layout)
+    state = run.resume(checkpoint)
+    with reporter.task(label, recipe.epochs * run.steps, state.epoch * run.steps) as task:
+        while state.epoch < recipe.epochs:
+            state = run.epoch(state, task)
+            if checkpoint:
+                run.save(state, checkpoint)
+    network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return TrainingLog(state.seconds, state.resumed_from)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    epoch: int
+    seconds: float
+    resumed_from: tuple[int, ...]
+
+
+class _Run:
+    """What the epochs of one training share."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        dataset: Dataset,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        precision: str,
+        layout: torch.memory_format,
+    ) -> None:
+        self.network, self.dataset, self.recipe, self.seed = network, dataset, recipe, seed
+        self.device, self.precision, self.layout = device, precision, layout
+        self.split = Split(dataset.train.images.to(device), dataset.train.labels.to(device))
+        self.batch = min(recipe.batch_size, len(self.split))
+        self.steps = len(self.split) // self.batch
+        self.optimizer = SGD(
+            network.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        self.schedule = OneCycleLR(
+            self.optimizer,
+            max_lr=recipe.learning_rate,
+            total_steps=max(1, recipe.epochs * self.steps) + 1,
+            cycle_momentum=False,
+        )
+        augment = dataset.augment if recipe.augment == "auto" else recipe.augment
+        self.augment: Callable[[Tensor, torch.Generator], Tensor] = (
+            crop_and_flip if augment == "crop-flip" else lambda images, _: images
+        )
+
+    def epoch(self, state: _State, task: Task) -> _State:
+        """One pass over the shuffled training images; a last batch that is not full is left out."""
+        started = time.perf_counter()
+        torch.manual_seed(_mix(self.seed, state.epoch))
+        generator = torch.Generator().manual_seed(_mix(self.seed, state.epoch))
+        order = torch.randperm(len(self.split), generator=generator).to(self.device)
+        shuffled = self.split.take(order)
+        meter = _Meter(state.epoch, self.recipe.epochs, self.device)
+        for start in range(0, self.steps * self.batch, self.batch):
+            part = slice(start, start + self.batch)
+            images = self.augment(shuffled.images[part], generator)
+            self._step(normalise(images, self.dataset.mean, self.dataset.std), shuffled.labels[part], meter)
+            task.advance(1, meter.describe)
+        if not meter.is_finite():
+            raise TrainingError(
+                f"training diverged: the loss is not a number after epoch {state.epoch + 1} of "
+                f"{self.recipe.epochs} at learning rate {self.recipe.learning_rate:g}; lower it with --lr"
+            )
+        return _State(state.epoch + 1, state.seconds + time.perf_counter() - started, state.resumed_from)
+
+    def _step(self, images: Tensor, labels: Tensor, meter: _Meter) -> None:
+        images = images.contiguous(memory_format=self.layout)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits = self.network(images)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        meter.add(loss.detach(), logits.detach(), labels)
+
+    def save(self, state: _State, checkpoint: Path) -> None:
+        content = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.last_epoch,
+            "epoch": state.epoch,
+            "seconds": state.seconds,
+            "resumed_from": list(state.resumed_from),
+        }
+        temporary = checkpoint.with_suffix(".writing")
+        torch.save(content, temporary)
+        os.replace(temporary, checkpoint)
+
+    def resume(self, checkpoint: Path | None) -> _State:
+        if checkpoint is None or not checkpoint.exists():
+            return _State(0, 0.0, ())
+        content: dict[str, Any] = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.schedule.last_epoch = content["schedule"]
+        return _State(content["epoch"], content["seconds"], (*content["resumed_from"], content["epoch"]))
+
+
+class _Meter:
+    """Running loss and accuracy of an epoch, summed where the tensors are so that no step waits for them."""
+
+    def __init__(self, epoch: int, epochs: int, device: torch.device) -> None:
+        self._where = f"epoch {epoch + 1}/{epochs}"
+        self._loss = torch.zeros((), device=device)
+        self._right = torch.zeros((), dtype=torch.int64, device=device)
+        self._steps = self._images = 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self._loss += loss
+        self._right += (logits.argmax(1) == labels).sum()
+        self._steps += 1
+        self._images += len(labels)
+
+    def is_finite(self) -> bool:
+        return bool(torch.isfinite(self._loss))
+
+    def describe(self) -> str:
+        return f"{self._where}, loss {self._loss / self._steps:.3f}, accuracy {self._right / self._images:.2%}"
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """One seed out of two numbers: neighbouring seeds and epochs must not share their draws."""
+    return (seed * 1_000_003 + epoch * 7_919 + 1) % 2**63
