@@ -16,7 +16,7 @@ from torch import nn
 
 from secateur.catalogue import user_cache
 from secateur.data import Dataset, fit, load_data
-from secateur.errors import MissingExtraError, ModelError, UsageError
+from secateur.errors import MissingExtraError, ModelError
 from secateur.layers import evaluating
 from secateur.measure import accuracy, file_bytes
 from secateur.models import Architecture, build_network, find_architecture, load_weights
@@ -233,9 +233,7 @@ def _check_logits(network: nn.Module, data: Dataset, model: str, device: torch.d
         raise ModelError(f"model {model!r} fails on images of shape {data.shape}: {reason}") from error
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] < data.classes:
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ModelError(
-            f"model {model!r}: expected logits (N, {data.classes}) for data {data.name!r}, got {shape}"
-        )
+        raise ModelError(f"model {model!r}: expected logits (N, {data.classes}) for data {data.name!r}, got {shape}")
 
 
 def _write(path: Path, write: Any) -> None:
@@ -249,5 +247,3 @@ def _trained_from(fields: dict[str, Any]) -> Trained:
     fields["validation"] = Accuracy(**fields["validation"])
     fields["test"] = Accuracy(**fields["test"])
     return Trained(**fields)
-
-

@@ -53,9 +53,7 @@ _IDX_NAMES = (
 
 
 def _idx_source(name: str, about: str, base: str, md5s: tuple[str, ...]) -> Source:
-    files = tuple(
-        RemoteFile(file, f"{base}/{file}", md5) for file, md5 in zip(_IDX_NAMES, md5s, strict=True)
-    )
+    files = tuple(RemoteFile(file, f"{base}/{file}", md5) for file, md5 in zip(_IDX_NAMES, md5s, strict=True))
     return Source(name, about, name, files, _IDX_NAMES)
 
 
@@ -106,10 +104,14 @@ EXTRACTED_SUMS = "SHA256SUMS.verified"
 def find_source(name: str) -> Source:
     """Raises UsageError for a name that is not in the catalogue."""
     if name not in SOURCES:
-        raise UsageError(
-            f"data {name!r}: expected one of {', '.join(SOURCES)}, or your own as package.module:callable"
-        )
+        raise UsageError(f"data {name!r}: expected one of {', '.join(SOURCES)}, or your own as package.module:callable")
     return SOURCES[name]
+
+
+def check_data_name(name: str) -> None:
+    """Raises UsageError for a name that is neither in the catalogue nor of the form package.module:callable."""
+    if ":" not in name:
+        find_source(name)
 
 
 def user_cache() -> Path:
@@ -169,7 +171,8 @@ def provenance(source: Source, folder: Path) -> str:
         return "files not checked against the publisher's archive"
     genuine = all(recorded.get(member) == _sha256(folder / member) for member in source.members)
     return (
-        "extracted from the publisher's archive (MD5 sum matches)" if genuine
+        "extracted from the publisher's archive (MD5 sum matches)"
+        if genuine
         else "files changed since they were extracted from the publisher's archive"
     )
 

@@ -177,14 +177,10 @@ def _digits() -> Dataset:
     everything = Split(images, torch.from_numpy(bunch.target.astype(np.int64)))
     rest, test = _hold_out(everything, 360)
     train, validation = _hold_out(rest, 240)
-    return _assemble(
-        "digits", train, validation, test, *_moments(train.images), "none", "embedded in scikit-learn"
-    )
+    return _assemble("digits", train, validation, test, *_moments(train.images), "none", "embedded in scikit-learn")
 
 
-def _load_idx_set(
-    mean: float, std: float
-) -> Callable[[Source, Path], Dataset]:
+def _load_idx_set(mean: float, std: float) -> Callable[[Source, Path], Dataset]:
     def load(source: Source, folder: Path) -> Dataset:
         paths = [member_path(folder, member) or folder / member for member in source.members]
         train = Split(read_idx(paths[0], 3)[:, None], read_idx(paths[1], 1).long())
@@ -273,13 +269,9 @@ def _checked(name: str, which: str, pair: tuple[Any, Any]) -> Split:
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: expected a pair of images and labels: {error}") from error
     if images.dtype != torch.uint8 or images.dim() != 4:
-        raise DataError(
-            f"{where}: expected uint8 images (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
-        )
+        raise DataError(f"{where}: expected uint8 images (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
     if labels.dim() != 1 or labels.is_floating_point() or len(labels) != len(images):
-        raise DataError(
-            f"{where}: expected {len(images)} integer labels, got {labels.dtype} {tuple(labels.shape)}"
-        )
+        raise DataError(f"{where}: expected {len(images)} integer labels, got {labels.dtype} {tuple(labels.shape)}")
     if len(labels) == 0 or int(labels.min()) < 0:
         raise DataError(f"{where}: expected at least one image and labels from 0 on")
     return Split(images.contiguous(), labels.long())
@@ -319,5 +311,3 @@ def _digest_of(*splits: Split) -> str:
         digest.update(split.images.numpy().data)
         digest.update(split.labels.numpy().data)
     return digest.hexdigest()[:16]
-
-

@@ -57,9 +57,7 @@ def executed_layers(network: nn.Module, example: Tensor) -> list[Execution]:
         name = names[id(module.weight)]
         uses[name] = uses.pop(name, 0) + _uses(module, inputs[0], output) // len(example)
 
-    hooks = [
-        module.register_forward_hook(record) for module in network.modules() if isinstance(module, WEIGHTED)
-    ]
+    hooks = [module.register_forward_hook(record) for module in network.modules() if isinstance(module, WEIGHTED)]
     try:
         with evaluating(network), torch.inference_mode():
             network(example)

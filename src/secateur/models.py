@@ -120,9 +120,7 @@ class Bottleneck(nn.Module):
 def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-    )
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
 
 
 class ResNet(nn.Module):
@@ -167,9 +165,7 @@ def _stage(
     block: type[BasicBlock] | type[Bottleneck], in_channels: int, width: int, depth: int, stride: int
 ) -> nn.Sequential:
     out_channels = width * block.expansion
-    return nn.Sequential(
-        block(in_channels, width, stride), *(block(out_channels, width, 1) for _ in range(depth - 1))
-    )
+    return nn.Sequential(block(in_channels, width, stride), *(block(out_channels, width, 1) for _ in range(depth - 1)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from secateur.environment import environment
 from secateur.layers import output_layer, weighted_layers
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
-from secateur.pruning import prune
+from secateur.pruning import prune, zero_counts
 from secateur.results import Footprint, Latency, Row
 from secateur.spec import Cell
 
@@ -26,7 +26,7 @@ BATCHES = (1, 64)
 
 
 def run_cell(cell: Cell, cache: NetworkCache) -> Row:
-    """Prune the cell's network and measure what that bought, beside what PyTorch's own pruning makes of the same cut."""
+    """Prune the cell's network and measure what that bought, beside what PyTorch's pruning makes of the same cut."""
     started = time.perf_counter()
     dense, trained = cache.trained(cell)
     data = cache.dataset(cell)
@@ -76,15 +76,15 @@ def prune_as_pytorch(dense: nn.Module, pruned: nn.Module) -> tuple[nn.Module | N
     """
     masked = copy.deepcopy(dense)
     modules = weighted_layers(masked)
-    zeros = {name: int((layer.weight == 0).sum()) for name, layer in weighted_layers(pruned).items()}
-    before = {name: int((layer.weight == 0).sum()) for name, layer in modules.items()}
+    zeros = zero_counts(pruned)
+    before = zero_counts(masked)
     grown = [name for name in modules if zeros[name] > before[name]]
     if not grown:
         return None, None
 
     def work() -> None:
         for name in grown:
-            torch_prune.l1_unstructured(modules[name], "weight", zeros[name])
+            torch_prune.l1_unstructured(modules[name], "weight", zeros[name])  # type: ignore[no-untyped-call]
 
     _, peak, held = memory_of(work)
     size = file_bytes(lambda path: torch.save(masked.state_dict(), path))
@@ -95,18 +95,17 @@ def _latencies(
     cell: Cell, data: Dataset, dense: nn.Module, pruned: nn.Module, masked: nn.Module | None
 ) -> tuple[Latency, ...]:
     """Batch 1 and 64 on one thread, in PyTorch: the dense network, the pruned, and PyTorch's masked one."""
-    networks = {"dense": dense, "pruned": pruned} | ({"masked": masked} if masked else {})
+    networks = {"dense": copy.deepcopy(dense), "pruned": pruned} | ({"masked": masked} if masked else {})
     channels_last = uses_channels_last(find_architecture(cell.model))
     engines = {name: _engine(network, channels_last) for name, network in networks.items()}
     same = ("pruned", "masked") if masked and cell.method == "magnitude" else ()
     return tuple(
-        latency
-        for batch in BATCHES
-        for latency in compare_latency(engines, data.example(batch), same_output=same)
+        latency for batch in BATCHES for latency in compare_latency(engines, data.example(batch), same_output=same)
     )
 
 
 def _engine(network: nn.Module, channels_last: bool) -> Callable[[Tensor], Tensor]:
+    """The network as a function, in the layout that suits it; the network itself is moved into it."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    placed = copy.deepcopy(network).eval().to(memory_format=layout)  # type: ignore[call-overload]
-    return lambda images: placed(images.contiguous(memory_format=layout))  # type: ignore[no-any-return]
+    network.eval().to(memory_format=layout)  # type: ignore[call-overload]
+    return lambda images: network(images.contiguous(memory_format=layout))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,11 @@ from torch.nn.parameter import UninitializedParameter
 
 from secateur.errors import PruneError, UsageError
 from secateur.layers import output_layer, weighted_layers
-from secateur.score import Scores, score
+from secateur.score import PART, Scores, score
 from secateur.spec import SCOPES
 
 _DIGIT_BITS = 11
 _BINS = 1 << _DIGIT_BITS
-_CHUNK = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,11 @@ def prune(
 
     ratio: the share of a layer's (scope "layer") or of all (scope "global") original weights that are zero
     afterwards; zeros already there count, so calling twice with 0.5 leaves half. The cut is that of
-    torch.nn.utils.prune.l1_unstructured: round(ratio × n) weights of smallest score; of equal scores the first
-    go first. The output layer (the last weighted one executed; `example`, a batch of inputs, makes sure of
-    the order, or its name is given as keep_output) stays whole unless keep_output is False. exclude: names or patterns ("layer1.*") of layers or
-    of their weights. At most one layer's worth of memory is used beside the network.
+    torch.nn.utils.prune.l1_unstructured: the round(ratio × n) weights of smallest score; of equal scores the
+    first go first. The output layer, the last weighted one executed, stays whole unless keep_output is False;
+    `example`, a batch of inputs, makes sure of the order, or keep_output names the layer. exclude: names or
+    patterns ("layer1.*") of layers or of their weights. At most one layer's worth of memory is used beside
+    the network.
 
     Raises UsageError for a ratio outside [0, 1) or a name that matches nothing, PruneError for weights that
     are not finite or not plain parameters, and where a layer would lose every weight. Nothing is changed then.
@@ -61,32 +62,38 @@ def prune(
     if scope not in SCOPES:
         raise UsageError(f"scope {scope!r}: expected one of {', '.join(SCOPES)}")
     output = output_layer(network, example) if keep_output is True else keep_output or None
-    layers = prunable_layers(network, exclude, output)
-    scores = score(layers, method)
-    _check_finite(scores, method)
-    groups = [[name] for name in layers] if scope == "layer" else [list(layers)]
-    cuts = {name: cut for group in groups if group for name, cut in _cuts(scores, group, ratio)}
-    _check_none_emptied(layers, cuts, ratio, scope)
+    weights = {name: weight_of(layer) for name, layer in prunable_layers(network, exclude, output).items()}
+    scores = score(weights, method)
+    for name in weights:
+        _check_finite(scores, name, method)
+    groups = [[name] for name in weights] if scope == "layer" else [list(weights)]
+    cuts = {name: cut for group in groups for name, cut in _cuts(scores, group, ratio)}
     for name, cut in cuts.items():
-        _zero(_weight(layers[name]), scores[name], cut)
+        _check_not_emptied(name, weights[name], cut, ratio, scope)
+    for name, cut in cuts.items():
+        _zero(weights[name], scores, name, cut)
     return PruneLog(
-        {name: int(torch.count_nonzero(_weight(layer))) for name, layer in layers.items()},
-        {name: _weight(layer).numel() for name, layer in layers.items()},
+        {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()},
+        {name: weight.numel() for name, weight in weights.items()},
     )
 
 
 def sparsity(network: nn.Module) -> float:
     """The share of weights that are zero, over all linear and convolution layers (the output layer too)."""
-    layers = weighted_layers(network)
-    total = sum(_weight(layer).numel() for layer in layers.values())
-    kept = sum(int(torch.count_nonzero(_weight(layer))) for layer in layers.values())
-    return 1 - kept / total if total else 0.0
+    total = sum(weight_of(layer).numel() for layer in weighted_layers(network).values())
+    return sum(zero_counts(network).values()) / total if total else 0.0
 
 
 def layer_sparsity(network: nn.Module) -> dict[str, float]:
     """The share of weights that are zero, of each linear and convolution layer by name."""
-    weights = {name: _weight(layer) for name, layer in weighted_layers(network).items()}
-    return {name: 1 - int(torch.count_nonzero(w)) / max(1, w.numel()) for name, w in weights.items()}
+    layers = weighted_layers(network)
+    return {name: zeros / max(1, weight_of(layers[name]).numel()) for name, zeros in zero_counts(network).items()}
+
+
+def zero_counts(network: nn.Module) -> dict[str, int]:
+    """How many weights are zero, of each linear and convolution layer by name."""
+    weights = {name: weight_of(layer) for name, layer in weighted_layers(network).items()}
+    return {name: weight.numel() - int(torch.count_nonzero(weight)) for name, weight in weights.items()}
 
 
 def prunable_layers(network: nn.Module, exclude: Sequence[str], output: str | None) -> dict[str, nn.Module]:
@@ -106,16 +113,15 @@ def prunable_layers(network: nn.Module, exclude: Sequence[str], output: str | No
 
 def _matches(layers: Mapping[str, nn.Module], pattern: str) -> list[str]:
     found = [
-        name
-        for name in layers
-        if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(f"{name}.weight", pattern)
+        name for name in layers if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(f"{name}.weight", pattern)
     ]
     if not found:
         raise UsageError(f"exclude {pattern!r} matches no layer: expected one of {', '.join(layers)}, or a pattern")
     return found
 
 
-def _weight(layer: nn.Module) -> Tensor:
+def weight_of(layer: nn.Module) -> Tensor:
+    """A weighted layer's weight, outside of autograd; writing to it writes to the layer."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
     return weight.detach()
@@ -132,119 +138,115 @@ def _check_plain(name: str, layer: nn.Module) -> None:
         raise PruneError(f"layer {name!r}: its weight has no values yet; run or load the network first")
 
 
-def _check_finite(scores: Scores, method: str) -> None:
-    for name in scores:
-        values = scores[name]
-        if not all(bool(torch.isfinite(part).all()) for part in _chunks(values)):
-            bad = sum(int((~torch.isfinite(part)).sum()) for part in _chunks(values))
-            raise PruneError(
-                f"layer {name!r}: {bad} of {values.numel()} {method} scores are not finite, so the weights "
-                "cannot be ranked; mend the checkpoint or exclude the layer"
-            )
+def _check_finite(scores: Scores, name: str, method: str) -> None:
+    bad = sum(int((~torch.isfinite(part)).sum()) for part in scores.parts(name))
+    if bad:
+        raise PruneError(
+            f"layer {name!r}: {bad} of its {method} scores are not finite, so its weights cannot be ranked; "
+            "mend the checkpoint or exclude the layer"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Of a layer's scores, all below `key` go, and the first `ties` that equal it. `goes` counts both."""
+    """Of a layer's scores, all below `key` go, and the first `ties` that equal it. `goes` counts both.
 
+    dtype is the precision in which keys are read.
+    """
+
+    dtype: torch.dtype
     key: int
     ties: int
     goes: int
 
 
 def _cuts(scores: Scores, group: list[str], ratio: float) -> Iterator[tuple[str, _Cut]]:
-    """The cut of each layer such that the group loses its round(ratio × n) lowest scores.
-
-    An exact selection by radix: each pass counts one 11-bit digit of the scores' bit patterns, so that no
-    more than one layer's scores are ever held and nothing is sorted.
-    """
-    total = sum(scores[name].numel() for name in group)
-    count = round(ratio * total)
+    """The cut of each layer such that the group loses its round(ratio × n) lowest scores."""
+    count = round(ratio * sum(scores.values_by_layer[name].numel() for name in group))
     if count == 0:
         return
-    key, rank = _kth_smallest(scores, group, count)
+    double = any(scores.values_by_layer[name].dtype == torch.float64 for name in group)
+    dtype = torch.float64 if double else torch.float32
+    key, left = _kth_smallest(scores, group, count, dtype)
     for name in group:
-        below, equal = _count(scores[name], key)
-        ties = min(rank, equal)
-        rank -= ties
+        below, equal = _count(scores, name, key, dtype)
+        ties = min(left, equal)
+        left -= ties
         if below + ties:
-            yield name, _Cut(key, ties, below + ties)
+            yield name, _Cut(dtype, key, ties, below + ties)
 
 
-def _count(values: Tensor, key: int) -> tuple[int, int]:
-    """How many scores lie below a key, and how many are equal to it."""
+def _count(scores: Scores, name: str, key: int, dtype: torch.dtype) -> tuple[int, int]:
+    """How many scores of a layer lie below a key, and how many are equal to it."""
     below = equal = 0
-    for part in _chunks(values):
-        keys = _keys(part)
+    for part in scores.parts(name):
+        keys = _keys(part, dtype)
         below += int((keys < key).sum())
         equal += int((keys == key).sum())
     return below, equal
 
 
-def _kth_smallest(scores: Scores, group: list[str], k: int) -> tuple[int, int]:
-    """(key, rank): the k-th smallest key of a group (from 1), and how many of the keys equal to it are in."""
+def _kth_smallest(scores: Scores, group: list[str], k: int, dtype: torch.dtype) -> tuple[int, int]:
+    """(key, rank): the k-th smallest key of a group (from 1), and how many of the keys equal to it are in.
+
+    An exact selection by radix: each pass counts one 11-bit digit of the scores' bit patterns, so nothing is
+    copied and nothing sorted.
+    """
     prefix, rank = 0, k
-    levels = -(-_key_bits(scores[group[0]]) // _DIGIT_BITS)
-    for level in reversed(range(levels)):
-        upto = _histogram(scores, group, level * _DIGIT_BITS, prefix).cumsum(0)
+    bits = 63 if dtype == torch.float64 else 32
+    for level in reversed(range(-(-bits // _DIGIT_BITS))):
+        counts = torch.zeros(_BINS, dtype=torch.int64)
+        for name in group:
+            counts += _histogram(scores, name, level * _DIGIT_BITS, prefix, dtype)
+        upto = counts.cumsum(0)
         digit = int(torch.searchsorted(upto, rank))
         rank -= int(upto[digit - 1]) if digit else 0
         prefix = prefix << _DIGIT_BITS | digit
     return prefix, rank
 
 
-def _histogram(scores: Scores, group: list[str], shift: int, prefix: int) -> Tensor:
-    """How often each digit at `shift` occurs among the keys whose higher bits are `prefix`."""
+def _histogram(scores: Scores, name: str, shift: int, prefix: int, dtype: torch.dtype) -> Tensor:
+    """How often each digit at `shift` occurs among a layer's keys whose higher bits are `prefix`."""
     counts = torch.zeros(_BINS, dtype=torch.int64)
-    for name in group:
-        for part in _chunks(scores[name]):
-            keys = _keys(part)
-            digits = keys[keys >> (shift + _DIGIT_BITS) == prefix] >> shift & (_BINS - 1)
-            counts += torch.bincount(digits, minlength=_BINS).cpu()
+    for part in scores.parts(name):
+        keys = _keys(part, dtype)
+        digits = keys[keys >> (shift + _DIGIT_BITS) == prefix] >> shift & (_BINS - 1)
+        counts += torch.bincount(digits, minlength=_BINS).cpu()
     return counts
 
 
-def _chunks(values: Tensor) -> Iterator[Tensor]:
-    flat = values.reshape(-1)
-    return (flat[start : start + _CHUNK] for start in range(0, flat.numel(), _CHUNK))
+def _keys(part: Tensor, dtype: torch.dtype) -> Tensor:
+    """int64 keys, 0 or more, that order as finite values do: IEEE bit patterns, negative ones turned over.
 
-
-def _key_bits(values: Tensor) -> int:
-    return 63 if values.dtype == torch.float64 else 32
-
-
-def _keys(part: Tensor) -> Tensor:
-    """int64 keys, 0 or more, that order as the values do: IEEE bit patterns, negative ones turned over.
-
-    Doubles lose their last bit, so that their keys stay positive.
+    Doubles lose their last bit, which keeps their keys positive.
     """
-    if part.dtype == torch.float64:
-        bits = (part + 0.0).view(torch.int64)
-        ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFFFFFFFFFF, bits)
-        return (ordered >> 1) + (1 << 62)
+    if dtype == torch.float64:
+        bits = (part.double() + 0.0).view(torch.int64)
+        return (torch.where(bits < 0, bits ^ 0x7FFFFFFFFFFFFFFF, bits) >> 1) + (1 << 62)
     bits = (part.float() + 0.0).view(torch.int32).long()
     return torch.where(bits < 0, -1 - (bits & 0x7FFFFFFF), bits) + (1 << 31)
 
 
-def _check_none_emptied(
-    layers: Mapping[str, nn.Module], cuts: Mapping[str, _Cut], ratio: float, scope: str
-) -> None:
-    for name, cut in cuts.items():
-        if cut.goes == _weight(layers[name]).numel():
-            raise PruneError(
-                f"layer {name!r} would lose all of its {cut.goes} weights at ratio {ratio:g} (scope {scope}), and "
-                f"the network its use; lower the ratio or exclude the layer (exclude={name!r})"
-            )
+def _check_not_emptied(name: str, weight: Tensor, cut: _Cut, ratio: float, scope: str) -> None:
+    if cut.goes == weight.numel():
+        raise PruneError(
+            f"layer {name!r} would lose all of its {cut.goes} weights at ratio {ratio:g} (scope {scope}), and the "
+            f"network its use; lower the ratio or exclude the layer (exclude={name!r})"
+        )
 
 
-def _zero(weight: Tensor, scores: Tensor, cut: _Cut) -> None:
-    marks = torch.empty(weight.numel(), dtype=torch.bool, device=weight.device)
+def _zero(weight: Tensor, scores: Scores, name: str, cut: _Cut) -> None:
+    """Zero the cut's weights part by part; a weight in another memory layout takes its marks all at once."""
+    marks = torch.empty(0 if weight.is_contiguous() else weight.numel(), dtype=torch.bool, device=weight.device)
     left = cut.ties
-    for start, part in enumerate(_chunks(scores)):
-        keys = _keys(part)
-        goes = keys < cut.key
+    for start, part in zip(itertools.count(0, PART), scores.parts(name), strict=False):
+        keys = _keys(part, cut.dtype)
         equal = keys == cut.key
-        goes |= equal & (equal.cumsum(0) <= left)
+        goes = (keys < cut.key) | (equal & (equal.cumsum(0) <= left))
         left -= min(left, int(equal.sum()))
-        marks[start * _CHUNK : (start + 1) * _CHUNK] = goes
-    weight.masked_fill_(marks.view(weight.shape), 0)
+        if marks.numel():
+            marks[start : start + PART] = goes
+        else:
+            weight.view(-1)[start : start + PART].masked_fill_(goes, 0)
+    if marks.numel():
+        weight.masked_fill_(marks.view(weight.shape), 0)

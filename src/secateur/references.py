@@ -27,4 +27,4 @@ def import_callable(reference: str, what: str) -> Callable[..., Any]:
         raise CallableError(f"{what} {reference!r}: cannot be imported from {os.getcwd()}: {error}") from error
     if not callable(found):
         raise CallableError(f"{what} {reference!r}: expected a callable, got {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+    return found

@@ -18,6 +18,20 @@ from secateur.errors import UsageError
 
 PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
 SCOPES = ("layer", "global")
+AUGMENTS = ("auto", "none", "crop-flip")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def _check(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} {value!r}: expected {expected}")
+
+
+def _check_list(name: str, values: Sequence[object]) -> None:
+    if not values:
+        raise UsageError(f"{name}: expected at least one value, got none")
+    if len(set(values)) < len(values):
+        raise UsageError(f"{name} {list(values)}: a value appears twice; name each once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +62,6 @@ class Recipe:
         _check("augment", self.augment, self.augment in AUGMENTS, f"one of {', '.join(AUGMENTS)}")
         _check("precision", self.precision, self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
 
-
-AUGMENTS = ("auto", "none", "crop-flip")
-PRECISIONS = ("auto", "fp32", "bf16")
 
 _RESNET = Recipe(epochs=200, batch_size=128, learning_rate=0.1, weight_decay=5e-4)
 _RECIPES = {
@@ -136,9 +147,7 @@ class Sweep:
 
 def expand(sweep: Sweep) -> Iterator[Cell]:
     """Every cell of a sweep, ordered so that cells which share a trained network are neighbours."""
-    axes = itertools.product(
-        sweep.models, sweep.data, sweep.seeds, sweep.methods, sweep.scopes, sorted(sweep.ratios)
-    )
+    axes = itertools.product(sweep.models, sweep.data, sweep.seeds, sweep.methods, sweep.scopes, sorted(sweep.ratios))
     for model, data, seed, method, scope, ratio in axes:
         recipe = recipe_for(model, **dict(sweep.overrides))
         yield Cell(model, data, method, scope, ratio, seed, recipe, sweep.exclude, sweep.weights)
@@ -161,15 +170,3 @@ def cell_from_json(text: str) -> Cell:
     fields["exclude"] = tuple(fields["exclude"])
     fields["weights"] = WeightsFile(**fields["weights"]) if fields["weights"] else None
     return Cell(**fields)
-
-
-def _check(name: str, value: object, holds: bool, expected: str) -> None:
-    if not holds:
-        raise UsageError(f"{name} {value!r}: expected {expected}")
-
-
-def _check_list(name: str, values: Sequence[object]) -> None:
-    if not values:
-        raise UsageError(f"{name}: expected at least one value, got none")
-    if len(set(values)) < len(values):
-        raise UsageError(f"{name} {list(values)}: a value appears twice; name each once")

@@ -261,7 +261,7 @@ class Store:
 
     def _trained(self, key: str) -> Trained:
         (record,) = self._records("SELECT * FROM networks WHERE key = ?", key)
-        plain = {field.name: record.get(field.name) for field in dataclasses.fields(Trained)}
+        plain: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(Trained)}
         plain["resumed_from"] = tuple(json.loads(record["resumed_from"]))
         plain |= {"validation": _accuracy(record, "validation"), "test": _accuracy(record, "test")}
         return Trained(**plain)
@@ -382,9 +382,7 @@ def _trained_fields(trained: Trained) -> dict[str, Any]:
     fields = dataclasses.asdict(trained)
     fields["resumed_from"] = json.dumps(trained.resumed_from)
     del fields["validation"], fields["test"]
-    return (
-        fields | _accuracy_fields("validation", trained.validation) | _accuracy_fields("test", trained.test)
-    )
+    return fields | _accuracy_fields("validation", trained.validation) | _accuracy_fields("test", trained.test)
 
 
 def _accuracy_fields(prefix: str, accuracy: Accuracy) -> dict[str, Any]:
@@ -398,6 +396,4 @@ def _accuracy(record: Mapping[str, Any], prefix: str) -> Accuracy:
 def _pytorch_footprint(record: Mapping[str, Any]) -> Footprint | None:
     if record["pytorch_file_bytes"] is None:
         return None
-    return Footprint(
-        record["pytorch_file_bytes"], record["pytorch_peak_memory"], record["pytorch_held_memory"]
-    )
+    return Footprint(record["pytorch_file_bytes"], record["pytorch_peak_memory"], record["pytorch_held_memory"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 from safetensors.torch import save_model
 
 from secateur.cache import NetworkCache
+from secateur.catalogue import check_data_name
 from secateur.errors import MissingExtraError, SweepError, UsageError
 from secateur.executors import Executor
 from secateur.executors.local import LocalExecutor
@@ -24,7 +27,7 @@ from secateur.progress import Reporter, SilentReporter
 from secateur.results import Failure, Row
 from secateur.score import check_method
 from secateur.selection import Selection, select_best
-from secateur.spec import PAPER_RATIOS, Cell, Sweep, expand
+from secateur.spec import PAPER_RATIOS, Cell, Recipe, Sweep, expand
 from secateur.store import Store
 
 
@@ -72,23 +75,57 @@ def sweep(
     the one with the highest test accuracy. recipe: changes to each network's own recipe, such as epochs=20.
     Cells that fail are in the result's failures. Raises UsageError for values that make no sense.
     """
-    loaded = read_weights_file(weights) if weights else None
-    if loaded and recipe:
+    plan = plan_sweep(
+        [models] if isinstance(models, str) else models,
+        [data] if isinstance(data, str) else data,
+        methods=methods,
+        scopes=scopes,
+        ratios=ratios,
+        seeds=seeds,
+        exclude=exclude,
+        weights=weights,
+        recipe=recipe,
+    )
+    selection = Selection(select, tolerance)
+    return run_sweep(plan, Path(out), data_dir=data_dir, device=device, selection=selection, reporter=reporter)
+
+
+def plan_sweep(
+    models: Sequence[str],
+    data: Sequence[str],
+    *,
+    methods: Sequence[str],
+    scopes: Sequence[str],
+    ratios: Sequence[float],
+    seeds: Sequence[int],
+    exclude: Sequence[str],
+    weights: str | Path | None,
+    recipe: Mapping[str, Any],
+) -> Sweep:
+    """A Sweep whose names and numbers make sense; raises as sweep does."""
+    unknown = recipe.keys() - {field.name for field in dataclasses.fields(Recipe)}
+    if unknown:
+        raise UsageError(f"recipe: {', '.join(sorted(unknown))} is none of its fields")
+    if weights and recipe:
         raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
     plan = Sweep(
-        models=(models,) if isinstance(models, str) else tuple(models),
-        data=(data,) if isinstance(data, str) else tuple(data),
+        models=tuple(models),
+        data=tuple(data),
         methods=tuple(methods),
         scopes=tuple(scopes),
         ratios=tuple(float(ratio) for ratio in ratios),
         seeds=tuple(seeds),
         overrides=tuple(sorted(recipe.items())),
         exclude=tuple(exclude),
-        weights=loaded,
+        weights=read_weights_file(weights) if weights else None,
     )
-    return run_sweep(
-        plan, Path(out), data_dir=data_dir, device=device, selection=Selection(select, tolerance), reporter=reporter
-    )  # fmt: skip
+    for model in plan.models:
+        find_architecture(model)
+    for name in plan.data:
+        check_data_name(name)
+    for method in plan.methods:
+        check_method(method)
+    return plan
 
 
 def run_sweep(
@@ -103,7 +140,7 @@ def run_sweep(
     command: str = "",
 ) -> SweepResult:
     """Run a planned sweep; see sweep. `command` is remembered with the results."""
-    cells = _checked_cells(plan)
+    cells = list(expand(plan))
     reporter = reporter or SilentReporter()
     cache = NetworkCache(data_dir, device, reporter)
     with _only_writer(out), Store.create(out) as store:
@@ -118,15 +155,6 @@ def run_sweep(
     return SweepResult(out, rows, failures, best, len(pending))
 
 
-def _checked_cells(plan: Sweep) -> list[Cell]:
-    """The cells, once every name in them is known to mean something: better now than an hour later."""
-    for model in plan.models:
-        find_architecture(model)
-    for method in plan.methods:
-        check_method(method)
-    return list(expand(plan))
-
-
 def _check_same_data(pending: Sequence[Cell], cache: NetworkCache, store: Store) -> None:
     """Rows measured on exchanged files under one name must not stand in one table."""
     for name, cell in {cell.data: cell for cell in pending}.items():
@@ -139,21 +167,24 @@ def _check_same_data(pending: Sequence[Cell], cache: NetworkCache, store: Store)
 
 
 def _run_pending(
-    pending: Sequence[Cell], total: int, cache: NetworkCache, executor: Executor, store: Store, reporter: Reporter
+    pending: Sequence[Cell],
+    total: int,
+    cache: NetworkCache,
+    executor: Executor,
+    store: Store,
+    reporter: Reporter,
 ) -> None:
     with reporter.task(f"{total} cells", total, total - len(pending)) as task:
         for result in executor.run(pending, lambda cell: run_cell(cell, cache)):
             store.add(result)
-            description = describe_result(result)
-            task.advance(1, lambda line=description: line)  # type: ignore[misc]
             if isinstance(result, Failure):
-                reporter.say(f"failed: {description}")
+                reporter.say(f"failed: {result.cell.describe()}: {result.error}")
+            task.advance(1, functools.partial(_note, result))
 
 
-def describe_result(result: Row | Failure) -> str:
-    if isinstance(result, Failure):
-        return f"{result.cell.describe()}: {result.error}"
-    return f"{result.cell.describe()}: {result.test.top1:.2%}"
+def _note(result: Row | Failure) -> str:
+    outcome = f"accuracy {result.test.top1:.2%}" if isinstance(result, Row) else "failed"
+    return f"{result.cell.describe()}: {outcome}"
 
 
 @contextlib.contextmanager
@@ -180,7 +211,7 @@ def keep_best(row: Row, out: Path, selection: Selection, cache: NetworkCache) ->
     card = _card(row, selection)
     if path.exists() and card_path.exists() and json.loads(card_path.read_text()) == card:
         return Best(row, path)
-    dense, trained = cache.trained(row.cell)
+    dense, _ = cache.trained(row.cell)
     network, _, _ = prune_cell(row.cell, dense, cache.dataset(row.cell))
     folder.mkdir(parents=True, exist_ok=True)
     _replace(path, lambda temporary: save_model(network, str(temporary)))

@@ -30,7 +30,7 @@ class TrainingLog:
 
 
 def resolve_device(device: str) -> torch.device:
-    """"auto" is CUDA where there is one. Raises UsageError for a device that this machine lacks."""
+    """ "auto" is CUDA where there is one. Raises UsageError for a device that this machine lacks."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device not in ("cpu", "cuda"):
@@ -41,7 +41,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, gains: bool, device: torch.device) -> str:
-    """"auto" is bf16 where the network gains from it and the device computes in it, else fp32."""
+    """ "auto" is bf16 where the network gains from it and the device computes in it, else fp32."""
     if precision != "auto":
         return precision
     return "bf16" if gains and _computes_bf16(device) else "fp32"

@@ -1,6 +1,6 @@
 """How important is each weight? One method a file; a method only scores, pruning decides how many go.
 
-A method takes a network and the layers to score, and returns Scores. To add one: a file here and a line in
+A method takes the weights to score, by layer name, and returns Scores. To add one: a file here and a line in
 METHODS.
 """
 
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from secateur.errors import UsageError
 from secateur.score.magnitude import magnitude
+from secateur.score.scores import PART, Scores
 
-Scores = Mapping[str, Tensor]
-"""Layer name → a score per weight, shaped as the weight; higher means keep. May compute on each access."""
+__all__ = ["METHODS", "PART", "Scores", "check_method", "score"]
 
-METHODS: dict[str, Callable[[Mapping[str, nn.Module]], Scores]] = {"magnitude": magnitude}
+METHODS: dict[str, Callable[[Mapping[str, Tensor]], Scores]] = {"magnitude": magnitude}
 
 
 def check_method(method: str) -> None:
@@ -25,7 +25,7 @@ def check_method(method: str) -> None:
         raise UsageError(f"method {method!r}: expected one of {', '.join(METHODS)}")
 
 
-def score(layers: Mapping[str, nn.Module], method: str = "magnitude") -> Scores:
-    """The scores of some weighted layers. Raises UsageError for an unknown method."""
+def score(weights: Mapping[str, Tensor], method: str = "magnitude") -> Scores:
+    """The scores of weights by layer name. Raises UsageError for an unknown method."""
     check_method(method)
-    return METHODS[method](layers)
+    return METHODS[method](weights)

@@ -1,0 +1,3 @@
+from secateur.cli import main
+
+main()

@@ -1,0 +1,316 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Optional
+
+import typer
+from rich.console import Console
+
+import secateur
+from secateur.errors import MissingExtraError, SecateurError, UsageError
+from secateur.progress import ConsoleReporter
+from secateur.spec import PAPER_RATIOS, SCOPES
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    help="Prune PyTorch networks and say honestly what that bought: accuracy, bytes, memory, milliseconds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="List data sets and fetch them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+_PAPER_LIST = ",".join(f"{ratio:g}" for ratio in PAPER_RATIOS)
+DataDir = Annotated[
+    Optional[Path],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
+    typer.Option("--data-dir", help="Folder that holds data sets.", envvar="SECATEUR_DATA", show_envvar=True),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _texts(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _numbers(name: str, value: str, kind: Any) -> list[Any]:
+    try:
+        return [kind(part) for part in _texts(value)]
+    except ValueError as error:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UsageError(f"--{name} {value!r}: expected {what} separated by commas, as in {_EXAMPLES[name]}") from error
+
+
+_EXAMPLES = {"ratios": "0,0.5,0.9", "seeds": "0,1,2"}
+
+
+@app.command()
+def sweep(
+    model: Annotated[
+        str, typer.Option(help="Networks, separated by commas; your own as package.module:callable.")
+    ] = "lenet-300-100",
+    data: Annotated[str, typer.Option(help="Data sets, separated by commas; your own likewise.")] = "digits",
+    methods: Annotated[str, typer.Option(help="How weights are scored, separated by commas.")] = "magnitude",
+    scopes: Annotated[str, typer.Option(help=f"Where weights compete: {', '.join(SCOPES)}.")] = "layer",
+    ratios: Annotated[str, typer.Option(help="Shares of weights to zero, in [0, 1).")] = _PAPER_LIST,
+    seeds: Annotated[str, typer.Option(help="Seeds of initial weights and training.")] = "0",
+    exclude: Annotated[str, typer.Option(help="Layers left whole: names or patterns like 'layer1.*'.")] = "",
+    out: Annotated[
+        Optional[Path], typer.Option(help="Run folder.", show_default="runs/MODEL-DATA")  # noqa: UP045
+    ] = None,
+    weights: Annotated[
+        Optional[Path], typer.Option(help="Load this checkpoint (.pt, .safetensors); do not train.")  # noqa: UP045
+    ] = None,
+    epochs: Annotated[Optional[int], typer.Option(help="Instead of the network's own recipe.")] = None,  # noqa: UP045
+    batch_size: Annotated[Optional[int], typer.Option(help="Likewise.")] = None,  # noqa: UP045
+    lr: Annotated[Optional[float], typer.Option(help="Likewise: peak learning rate.")] = None,  # noqa: UP045
+    weight_decay: Annotated[Optional[float], typer.Option(help="Likewise.")] = None,  # noqa: UP045
+    label_smoothing: Annotated[Optional[float], typer.Option(help="Likewise.")] = None,  # noqa: UP045
+    augment: Annotated[Optional[str], typer.Option(help="auto, none or crop-flip.")] = None,  # noqa: UP045
+    precision: Annotated[Optional[str], typer.Option(help="auto, fp32 or bf16.")] = None,  # noqa: UP045
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    select: Annotated[
+        str, typer.Option(help="validation: sparsest within the tolerance; paper: best on test data.")
+    ] = "validation",
+    tolerance: Annotated[float, typer.Option(help="Points of validation accuracy that the best may lose.")] = 1.0,
+    data_dir: DataDir = None,
+    debug: Debug = False,
+) -> None:
+    """Train, prune at every ratio, measure, store, and keep the best. Run again to go on where it stopped."""
+    recipe = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": lr,
+        "weight_decay": weight_decay,
+        "label_smoothing": label_smoothing,
+        "augment": augment,
+        "precision": precision,
+    }
+    _require_torch("sweep")
+    from secateur.selection import Selection
+    from secateur.sweeping import plan_sweep, run_sweep
+
+    plan = plan_sweep(
+        _texts(model),
+        _texts(data),
+        methods=_texts(methods),
+        scopes=_texts(scopes),
+        ratios=_numbers("ratios", ratios, float),
+        seeds=_numbers("seeds", seeds, int),
+        exclude=_texts(exclude),
+        weights=weights,
+        recipe={name: value for name, value in recipe.items() if value is not None},
+    )
+    folder = out or Path("runs") / "-".join([*plan.models, *plan.data]).replace(":", "-").replace("/", "-")
+    result = run_sweep(
+        plan,
+        folder,
+        selection=Selection(select, tolerance),
+        data_dir=data_dir,
+        device=device,
+        reporter=ConsoleReporter(),
+        command=shlex.join(["secateur", *sys.argv[1:]]),
+    )
+    _print_sweep(result)
+    if result.failures:
+        raise SecateurError(
+            f"{len(result.failures)} of {len(result.rows) + len(result.failures)} cells failed; "
+            f"see them with: secateur show {shlex.quote(str(folder))} --failures; run the same command to try again"
+        )
+
+
+def _print_sweep(result: Any) -> None:
+    from secateur.report import rich_table
+
+    console = _console()
+    if result.rows:
+        console.print(rich_table(result.rows, [best.row for best in result.best]))
+    for source in sorted({f"{row.cell.data}: {row.trained.data_source}" for row in result.rows}):
+        console.print(f"data {source}", markup=False)
+    for best in result.best:
+        row = best.row
+        console.print(
+            f"best of {row.cell.model} on {row.cell.data}: {row.sparsity:.1%} zeros, {row.test.top1:.2%} on test data "
+            f"(dense {row.trained.test.top1:.2%}) in {best.path}",
+            markup=False,
+            soft_wrap=True,
+        )
+    if not result.best:
+        console.print("best: no pruned network qualifies; allow more with --tolerance")
+    known = len(result.rows) + len(result.failures) - result.computed
+    console.print(
+        f"run folder: {result.run} ({result.computed} cells computed, {known} known before)",
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(f"open it with: secateur show {shlex.quote(str(result.run))}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(help="Run folder that sweep wrote.")],
+    format: Annotated[str, typer.Option(help="table, json, csv, markdown or latex.")] = "table",
+    failures: Annotated[bool, typer.Option("--failures", help="Show failed cells with their tracebacks.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Print what a run measured."""
+    from secateur.report import FORMATS, render, rich_table
+    from secateur.store import Store
+
+    if format not in ("table", *FORMATS):
+        raise UsageError(f"--format {format!r}: expected one of table, {', '.join(FORMATS)}")
+    with Store.open(run) as store:
+        rows, failed = store.rows(), store.failures()
+    if failures:
+        for failure in failed:
+            print(f"{failure.cell.describe()} (at {failure.failed_at})\n{failure.traceback}")
+        print(f"{len(failed)} failed cells")
+        return
+    if not rows and not failed:
+        raise SecateurError(f"{run} holds no results yet: run its sweep (again) to fill it")
+    if format == "table":
+        _console().print(rich_table(rows))
+    else:
+        sys.stdout.write(render(rows, format))
+    if failed:
+        Console(stderr=True).print(
+            f"{len(failed)} failed cells are not shown: secateur show {run} --failures",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+@data_app.command("list")
+def data_list(data_dir: DataDir = None, debug: Debug = False) -> None:
+    """Name the data sets and where each was found."""
+    from rich.table import Table
+
+    from secateur.catalogue import SOURCES, locate
+
+    table = Table()
+    for heading in ("name", "what it is", "found in"):
+        table.add_column(heading, overflow="fold")
+    for source in SOURCES.values():
+        found = "embedded" if not source.files else locate(source, data_dir)
+        table.add_row(source.name, source.about, str(found or f"not found: secateur data fetch {source.name}"))
+    _console().print(table)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A name from `secateur data list`.")],
+    data_dir: DataDir = None,
+    debug: Debug = False,
+) -> None:
+    """Download a data set, checked by its published digests; goes on where it was interrupted."""
+    from secateur.catalogue import fetch, find_source
+
+    reporter = ConsoleReporter()
+    source = find_source(name)
+    with reporter.task(f"fetching {name}", 1) as task:
+        seen: dict[str, int] = {}
+
+        def advance(file: str, have: int, total: int) -> None:
+            seen[file] = have
+            task.advance(0, lambda: f"{file} {have / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+        folder = fetch(source, data_dir, advance)
+    print(f"{name} is in {folder}")
+
+
+@app.command()
+def doctor(data_dir: DataDir = None, debug: Debug = False) -> None:
+    """Say what Secateur finds here: versions, processor, threads, data sets."""
+    from secateur.catalogue import SOURCES, locate, search_path, user_cache
+    from secateur.environment import available_cores, cpu_features, environment, installed_version
+
+    here = environment()
+    lines = [
+        ("secateur", here.versions["secateur"]),
+        ("python", here.versions["python"]),
+        *((name, installed_version(name) or "missing: pip install 'secateur[torch]'") for name in _NEEDED),
+        ("processor", here.cpu),
+        ("instruction sets", ", ".join(cpu_features()) or "unknown"),
+        ("cores", str(available_cores())),
+        *_torch_facts(),
+        ("cache", str(user_cache())),
+        ("data searched in", ", ".join(str(path) for path in search_path(data_dir))),
+        *(
+            (
+                f"data {source.name}",
+                "embedded" if not source.files else str(locate(source, data_dir) or "not found"),
+            )
+            for source in SOURCES.values()
+        ),
+    ]
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:<{width}}  {value}")
+
+
+_NEEDED = ("torch", "scikit-learn", "pooch", "numpy", "safetensors", "zstandard")
+
+
+def _torch_facts() -> list[tuple[str, str]]:
+    try:
+        import torch
+    except ImportError:
+        return []
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return [("PyTorch threads", str(torch.get_num_threads())), ("CUDA device", cuda)]
+
+
+def _require_torch(verb: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise MissingExtraError(f"`secateur {verb}` needs PyTorch: pip install 'secateur[torch]'")
+
+
+def _console() -> Console:
+    """Standard output: as wide as its terminal, and wide enough for a whole table where it is piped."""
+    return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "200")))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"secateur {secateur.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=words, prog_name="secateur")
+    except SecateurError as error:
+        if "--debug" in words:
+            raise
+        _fail(error)
+    except KeyboardInterrupt:
+        print("\nsecateur: interrupted; run the same command to go on where it stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    sys.exit(DONE)
+
+
+def _fail(error: SecateurError) -> NoReturn:
+    print(f"secateur: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(USAGE if isinstance(error, UsageError) else FAILED)

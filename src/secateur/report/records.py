@@ -1,0 +1,77 @@
+"""A stored row as the flat record that JSON, CSV and other programs read."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from secateur.results import Footprint, Row
+
+COLUMNS = (
+    "model", "data", "method", "scope", "ratio", "seed", "accuracy", "dense_accuracy", "validation_accuracy",
+    "dense_validation_accuracy", "top5", "test_images", "sparsity", "parameters", "macs", "nonzero_macs", "bytes",
+    "dense_bytes", "pytorch_bytes", "prune_peak_memory", "prune_held_memory", "pytorch_peak_memory",
+    "pytorch_held_memory", "latency_ms", "dense_latency_ms", "pytorch_latency_ms", "latency_ms_batch_64",
+    "dense_latency_ms_batch_64", "pytorch_latency_ms_batch_64", "latency_n", "training_seconds", "epochs",
+    "device", "precision", "data_source", "cpu", "versions", "measured_at", "cell",
+)  # fmt: skip
+"""The columns of CSV, in order; JSON adds `layers` and `latencies`, which are lists."""
+
+
+def record(row: Row) -> dict[str, Any]:
+    """Every number of a row under its column's name.
+
+    accuracy is top-1 on test data; bytes the saved pruned network; pytorch_* what torch.nn.utils.prune makes
+    of the same cut; latency_ms the pruned network in PyTorch, batch 1, dense_* and pytorch_* timed in turns
+    with it. Fractions are in [0, 1], memory is in bytes, missing values are None.
+    """
+    pytorch = row.pytorch or Footprint(0, None, None)
+    one = row.latency("pruned", 1)
+    return {
+        "model": row.cell.model,
+        "data": row.cell.data,
+        "method": row.cell.method,
+        "scope": row.cell.scope,
+        "ratio": row.cell.ratio,
+        "seed": row.cell.seed,
+        "accuracy": row.test.top1,
+        "dense_accuracy": row.trained.test.top1,
+        "validation_accuracy": row.validation.top1,
+        "dense_validation_accuracy": row.trained.validation.top1,
+        "top5": row.test.top5,
+        "test_images": row.test.n,
+        "sparsity": row.sparsity,
+        "parameters": row.trained.parameters,
+        "layers": [dataclasses.asdict(layer) | {"sparsity": layer.sparsity} for layer in row.layers],
+        "macs": row.macs,
+        "nonzero_macs": row.nonzero_macs,
+        "bytes": row.ours.file_bytes,
+        "dense_bytes": row.trained.file_bytes,
+        "pytorch_bytes": pytorch.file_bytes or None,
+        "prune_peak_memory": row.ours.peak_memory,
+        "prune_held_memory": row.ours.held_memory,
+        "pytorch_peak_memory": pytorch.peak_memory,
+        "pytorch_held_memory": pytorch.held_memory,
+        "latency_ms": _median(row, "pruned", 1),
+        "dense_latency_ms": _median(row, "dense", 1),
+        "pytorch_latency_ms": _median(row, "masked", 1),
+        "latency_ms_batch_64": _median(row, "pruned", 64),
+        "dense_latency_ms_batch_64": _median(row, "dense", 64),
+        "pytorch_latency_ms_batch_64": _median(row, "masked", 64),
+        "latency_n": one.n if one else None,
+        "latencies": [dataclasses.asdict(latency) for latency in row.latencies],
+        "training_seconds": row.trained.seconds,
+        "epochs": row.trained.epochs,
+        "device": row.trained.device,
+        "precision": row.trained.precision,
+        "data_source": row.trained.data_source,
+        "cpu": row.environment.cpu,
+        "versions": dict(row.environment.versions),
+        "measured_at": row.measured_at,
+        "cell": row.cell.id,
+    }
+
+
+def _median(row: Row, engine: str, batch: int) -> float | None:
+    latency = row.latency(engine, batch)
+    return latency.median_ms if latency else None
