@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +21,15 @@ Advance = Callable[[str, int, int], None]  # (file name, bytes so far, bytes in 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file as its publisher offers it; md5 is the digest that the publisher prints."""
+    """A file as its publisher offers it.
+
+    md5 is of the file; content_md5 of what a .gz file holds, which stays the same when it is packed again.
+    """
 
     name: str
     url: str
     md5: str
+    content_md5: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,8 @@ _IDX_NAMES = (
 )
 
 
-def _idx_source(name: str, about: str, base: str, md5s: tuple[str, ...]) -> Source:
-    files = tuple(RemoteFile(file, f"{base}/{file}", md5) for file, md5 in zip(_IDX_NAMES, md5s, strict=True))
+def _idx_source(name: str, about: str, base: str, sums: tuple[tuple[str, str], ...]) -> Source:
+    files = tuple(RemoteFile(file, f"{base}/{file}", *pair) for file, pair in zip(_IDX_NAMES, sums, strict=True))
     return Source(name, about, name, files, _IDX_NAMES)
 
 
@@ -66,10 +72,10 @@ SOURCES = {
             "70,000 handwritten digits, 28×28 (LeCun et al. 1998)",
             "https://ossci-datasets.s3.amazonaws.com/mnist",
             (
-                "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-                "d53e105ee54ea40749a09fcbcd1e9432",
-                "9fb629c4189551a2d022fa330f9573f3",
-                "ec29112dd5afa0611ce80d1b7f02629c",
+                ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
+                ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
+                ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
+                ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
             ),
         ),
         _idx_source(
@@ -77,10 +83,10 @@ SOURCES = {
             "70,000 pieces of clothing, 28×28 (Xiao et al. 2017)",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
             (
-                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                "25c81989df183df01b3e8a0aad5dffbe",
-                "bef4ecab320f06d8554ea6380940ec79",
-                "bb300cfdad3c16e7a12a480ee83cd310",
+                ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+                ("25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"),
+                ("bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a"),
+                ("bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"),
             ),
         ),
         Source(
@@ -161,10 +167,12 @@ def _first_lacking(source: Source, data_dir: str | Path | None) -> str:
 
 
 def provenance(source: Source, folder: Path) -> str:
-    """Whether the files are bit for bit the publisher's, in words that can stand beside an accuracy."""
+    """Whether the images and labels are bit for bit the publisher's, in words that can stand beside an accuracy."""
     if not source.is_archive:
-        genuine = all((folder / file.name).is_file() and _md5(folder / file.name) == file.md5 for file in source.files)
-        return "the publisher's files (MD5 sums match)" if genuine else "files whose MD5 sums are not the publisher's"
+        genuine = all(_is_genuine(folder, file) for file in source.files)
+        return (
+            "the publisher's content (MD5 sums match)" if genuine else "not the publisher's content (MD5 sums differ)"
+        )
     try:
         recorded = dict(line.split("  ", 1)[::-1] for line in (folder / EXTRACTED_SUMS).read_text().splitlines())
     except (OSError, ValueError):
@@ -175,6 +183,18 @@ def provenance(source: Source, folder: Path) -> str:
         if genuine
         else "files changed since they were extracted from the publisher's archive"
     )
+
+
+def _is_genuine(folder: Path, file: RemoteFile) -> bool:
+    path = member_path(folder, file.name)
+    if path is None:
+        return False
+    opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")  # noqa: SIM115 - closed below
+    try:
+        with opened as content:
+            return hashlib.md5(content.read(), usedforsecurity=False).hexdigest() == file.content_md5
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def fetch(source: Source, data_dir: str | Path | None = None, advance: Advance | None = None) -> Path:

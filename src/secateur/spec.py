@@ -63,11 +63,12 @@ class Recipe:
         _check("precision", self.precision, self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
 
 
-_RESNET = Recipe(epochs=200, batch_size=128, learning_rate=0.1, weight_decay=5e-4)
+_LENET = Recipe(epochs=20)
+_RESNET = Recipe(epochs=200)
 _RECIPES = {
-    "lenet-300-100": Recipe(epochs=20, batch_size=64, learning_rate=0.1, weight_decay=1e-4),
-    "lenet-5": Recipe(epochs=20, batch_size=64, learning_rate=0.05, weight_decay=5e-4),
-    "lenet-5-caffe": Recipe(epochs=20, batch_size=64, learning_rate=0.05, weight_decay=5e-4),
+    "lenet-300-100": _LENET,
+    "lenet-5": _LENET,
+    "lenet-5-caffe": dataclasses.replace(_LENET, learning_rate=0.05),
     "resnet-18": _RESNET,
     "resnet-50": _RESNET,
     "resnet-18-cifar": _RESNET,

@@ -28,7 +28,7 @@ from secateur.results import Failure, Row
 from secateur.score import check_method
 from secateur.selection import Selection, select_best
 from secateur.spec import PAPER_RATIOS, Cell, Recipe, Sweep, expand
-from secateur.store import Store
+from secateur.store import FILE_NAME, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,9 @@ def run_sweep(
     cells = list(expand(plan))
     reporter = reporter or SilentReporter()
     cache = NetworkCache(data_dir, device, reporter)
+    if not (out / FILE_NAME).exists():
+        for cell in {(cell.model, cell.data): cell for cell in cells}.values():
+            cache.dataset(cell)  # what is missing or does not fit should not leave an empty run behind
     with _only_writer(out), Store.create(out) as store:
         store.add_sweep(plan, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
         pending = [cell for cell in cells if cell.id not in store.done()]
