@@ -16,6 +16,7 @@ from typing import Any
 from secateur.errors import DataError, MissingExtraError, UsageError
 
 CHUNK = 1 << 20
+DOWNLOAD_CHUNK = 1 << 16  # what a broken connection may lose
 Advance = Callable[[str, int, int], None]  # (file name, bytes so far, bytes in all)
 
 
@@ -274,7 +275,7 @@ class _ResumingDownloader:
             have = have if resumed else 0
             total = have + int(response.headers.get("Content-Length", 0))
             with open(self.part, "ab" if resumed else "wb") as out:
-                for chunk in response.iter_content(CHUNK):
+                for chunk in response.iter_content(DOWNLOAD_CHUNK):
                     have += out.write(chunk)
                     if self.advance:
                         self.advance(self.file.name, have, total)

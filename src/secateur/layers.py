@@ -38,10 +38,15 @@ def weighted_layers(network: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
     for name, module in network.named_modules():
-        if isinstance(module, WEIGHTED) and id(module.weight) not in seen:
-            seen.add(id(module.weight))
+        if isinstance(module, WEIGHTED) and _weight_id(module) not in seen:
+            seen.add(_weight_id(module))
             found[name] = module
     return found
+
+
+def _weight_id(module: nn.Module) -> int:
+    """What modules that share a weight have in common; a weight that is computed anew at each use is its module's."""
+    return id(module._parameters.get("weight") if "weight" in module._parameters else module)
 
 
 def executed_layers(network: nn.Module, example: Tensor) -> list[Execution]:
@@ -49,12 +54,12 @@ def executed_layers(network: nn.Module, example: Tensor) -> list[Execution]:
 
     The network is run once in inference mode and left in the mode that it was in.
     """
-    names = {id(module.weight): name for name, module in weighted_layers(network).items()}
+    names = {_weight_id(module): name for name, module in weighted_layers(network).items()}
     modules = weighted_layers(network)
     uses: dict[str, int] = {}
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        name = names[id(module.weight)]
+        name = names[_weight_id(module)]
         uses[name] = uses.pop(name, 0) + _uses(module, inputs[0], output) // len(example)
 
     hooks = [module.register_forward_hook(record) for module in network.modules() if isinstance(module, WEIGHTED)]
@@ -92,12 +97,12 @@ def _traced(network: nn.Module) -> list[str]:
         graph = fx.Tracer().trace(network)
     except Exception:  # whatever a user's forward raises on a proxy: it is not traceable, which is no error
         return list(layers)
-    first_name = {id(module.weight): name for name, module in layers.items()}
+    first_name = {_weight_id(module): name for name, module in layers.items()}
     order: dict[str, None] = {}
     for node in graph.nodes:
         module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, WEIGHTED):
-            name = first_name[id(module.weight)]
+            name = first_name[_weight_id(module)]
             order.pop(name, None)
             order[name] = None
     return list(order) or list(layers)

@@ -248,6 +248,9 @@ def _own_architecture(model: str) -> Architecture:
 
 
 def _keywords(factory: Callable[..., Any]) -> set[str]:
+    """Which keywords a callable takes; a module class without a constructor of its own takes none."""
+    if inspect.isclass(factory) and factory.__init__ is nn.Module.__init__:
+        return set()
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):

@@ -1,0 +1,131 @@
+"""Small networks, data sets and rows that several tests use."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from secateur.data import Dataset, from_arrays
+from secateur.environment import environment
+from secateur.results import Accuracy, Footprint, Latency, Layer, Row, Trained
+from secateur.spec import Cell, Recipe
+
+
+class Backwards(nn.Module):
+    """Registers its output layer first, and runs one layer twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8, 3)
+        self.again = nn.Linear(8, 8)
+        self.body = nn.Conv2d(1, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x).relu().mean((2, 3))
+        return self.head(self.again(self.again(x).relu()))
+
+
+class Tied(nn.Module):
+    """Two layers that share one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+        self.second = nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.out = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.second(self.first(x.flatten(1)).relu()).relu())
+
+
+class Fragile(nn.Module):
+    """A network whose weights are not numbers: it cannot be ranked, so pruning it fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(64, 16)
+        self.out = nn.Linear(16, 10)
+        nn.init.constant_(self.body.weight, float("nan"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.body(x.flatten(1)).relu())
+
+
+class Gray(nn.Module):
+    """Says what it takes: three channels of 20×20."""
+
+    input_shape = (3, 20, 20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+class Headless(nn.Module):
+    """Gives no logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+def tiny(num_classes: int = 10) -> nn.Module:
+    """A user's own network for the embedded 8×8 digits."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))
+
+
+def stripes() -> Dataset:
+    """Noise with a bright row that gives the label away: anything learns it."""
+    generator = torch.Generator().manual_seed(1)
+
+    def split(count: int) -> tuple[Tensor, Tensor]:
+        labels = torch.randint(0, 10, (count,), generator=generator)
+        images = torch.randint(0, 100, (count, 1, 10, 10), dtype=torch.uint8, generator=generator)
+        images[torch.arange(count), 0, labels] += 120
+        return images, labels
+
+    return from_arrays("stripes", split(400), split(100), split(100), source="made up")
+
+
+def colour() -> Dataset:
+    """A few colour images, for networks that need three channels."""
+    images = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(20) % 10
+    return from_arrays("colour", (images, labels), (images, labels), (images, labels))
+
+
+def make_row(ratio: float = 0.9, seed: int = 0, model: str = "net", accuracy: float = 0.9, dense: float = 0.95) -> Row:
+    """A row as the pipeline makes it, with numbers of our choosing."""
+    trained = Trained(
+        key=f"key-{model}-{seed}",
+        device="cpu",
+        precision="fp32",
+        seconds=1.5,
+        epochs=2,
+        resumed_from=(1,),
+        data_digest="d1",
+        data_source="made up",
+        parameters=110,
+        file_bytes=1000,
+        validation=Accuracy(dense, 100),
+        test=Accuracy(dense, 200),
+    )
+    kept = round(100 * (1 - ratio))
+    return Row(
+        cell=Cell(model, "data", "magnitude", "layer", ratio, seed, Recipe()),
+        trained=trained,
+        validation=Accuracy(accuracy, 100),
+        test=Accuracy(accuracy, 200),
+        layers=(Layer("fc1", kept, 100, 400, 4 * kept), Layer("fc2", 10, 10, 10, 10)),
+        ours=Footprint(900, 10, 0),
+        pytorch=Footprint(1990, 300, 200) if ratio else None,
+        latencies=(Latency("dense", 1, 1, 0.5, 0.4, 0.6, 50), Latency("pruned", 1, 1, 0.25, 0.2, 0.3, 50)),
+        environment=environment(),
+        seconds=0.1,
+        measured_at="2026-01-01T00:00:00+00:00",
+    )
+
+
+def with_digest(row: Row, digest: str) -> Row:
+    return dataclasses.replace(row, trained=dataclasses.replace(row.trained, key=digest, data_digest=digest))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from samples import Backwards, Tied
+from secateur.layers import evaluating, executed_layers, output_layer, weighted_layers
+
+
+class Untraceable(nn.Module):
+    """Its control flow depends on values, and its output layer is registered first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+        self.body = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        return self.head(x if x.sum() > 0 else -x)
+
+
+def test_layers_come_in_the_order_in_which_they_ran() -> None:
+    executed = executed_layers(Backwards(), torch.zeros(3, 1, 10, 10))
+    assert [(each.name, each.uses) for each in executed] == [("body", 64), ("again", 2), ("head", 1)]
+
+
+def test_tied_layers_count_as_one_that_runs_twice() -> None:
+    assert list(weighted_layers(Tied())) == ["first", "out"]
+    executed = executed_layers(Tied(), torch.zeros(5, 6))
+    assert [(each.name, each.uses) for each in executed] == [("first", 2), ("out", 1)]
+
+
+def test_uses_of_transposed_and_grouped_convolutions_and_token_wise_layers() -> None:
+    network = nn.Sequential(
+        nn.ConvTranspose2d(2, 4, 2, stride=2), nn.Conv2d(4, 8, 3, groups=2, padding=1), nn.Linear(6, 5)
+    )
+    executed = executed_layers(network, torch.zeros(2, 2, 3, 3))
+    # 9 input positions, 36 output positions, 8 × 6 rows
+    assert [each.uses for each in executed] == [9, 36, 48]
+
+
+def test_an_example_finds_the_output_layer_where_tracing_cannot() -> None:
+    assert output_layer(Untraceable(), torch.ones(1, 4)) == "head"
+    assert output_layer(Untraceable()) == "body"
+    assert output_layer(Backwards()) == "head"
+    assert output_layer(nn.ReLU()) is None
+
+
+def test_evaluating_gives_every_module_its_mode_back() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
+    network[0].eval()
+    with evaluating(network):
+        assert not any(module.training for module in network.modules())
+    assert [module.training for module in network.modules()] == [True, False, True]

@@ -1,0 +1,79 @@
+"""The house keeps its floors: imports go down only, and the torch-free rooms stay so."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import secateur
+
+ROOT = Path(secateur.__file__).parent
+FLOORS = (
+    ("cli",),
+    ("sweeping",),
+    ("report", "executors"),
+    ("pipeline", "store"),
+    ("cache", "selection"),
+    ("pruning", "train", "measure"),
+    ("score", "models", "data", "layers"),
+    ("references", "catalogue", "environment", "progress"),
+    ("results",),
+    ("spec",),
+    ("errors",),
+)
+TORCH_FREE = ("spec", "results", "store", "report", "catalogue", "environment", "selection", "progress", "cli")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    """The rooms that a file names in its imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("secateur."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {each.name.split(".")[1] for each in node.names if each.name.startswith("secateur.")}
+    return found - {room_of(path)}
+
+
+def test_imports_go_down_only() -> None:
+    floor = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+    files = [path for path in ROOT.rglob("*.py") if room_of(path) not in ("__init__", "__main__")]
+    assert {room_of(path) for path in files} == floor.keys()
+    wrong = [
+        f"{room_of(path)} imports {room}"
+        for path in files
+        for room in imports_of(path)
+        if floor[room] <= floor[room_of(path)]
+    ]
+    assert wrong == []
+
+
+def test_the_torch_free_rooms_import_where_torch_is_blocked() -> None:
+    names = ", ".join(f"secateur.{room}" for room in TORCH_FREE)
+    code = f"import sys; sys.modules['torch'] = None; import secateur, {names}; print(secateur.Sweep.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("Sweep\n", "")
+
+
+def test_names_that_need_torch_say_what_to_install() -> None:
+    code = """
+import sys; sys.modules['torch'] = None
+import secateur
+try:
+    secateur.prune
+except secateur.MissingExtraError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "secateur.prune needs PyTorch: pip install 'secateur[torch]'\n", done.stderr
+
+
+def test_every_public_name_exists() -> None:
+    for name in secateur.__all__:
+        assert getattr(secateur, name) is not None

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import io
+import json
+
+from rich.console import Console
+
+from samples import make_row
+from secateur.report import COLUMNS, record, render, rich_table
+
+
+def printed(*ratios: float, **options: object) -> str:
+    console = Console(file=io.StringIO(), width=250)
+    console.print(rich_table([make_row(ratio) for ratio in ratios], **options))  # type: ignore[arg-type]
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_what_is_the_same_in_all_rows_is_said_once() -> None:
+    text = printed(0.0, 0.9)
+    assert "net, data, magnitude, layer, seed 0" in text
+    assert text.count("magnitude") == 1
+
+
+def test_several_seeds_get_a_column() -> None:
+    console = Console(file=io.StringIO(), width=250)
+    console.print(rich_table([make_row(0.5, seed=seed) for seed in (0, 1)]))
+    assert "seed" in str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_best_rows_are_marked() -> None:
+    assert printed(0.5, 0.9, best=[make_row(0.9)]).count("← best") == 1
+
+
+def test_a_record_holds_the_numbers_of_the_row() -> None:
+    fields = record(make_row(0.9))
+    assert (fields["accuracy"], fields["sparsity"], fields["bytes"]) == (0.9, 1 - 20 / 110, 900)
+    assert (fields["macs"], fields["nonzero_macs"], fields["latency_ms"], fields["pytorch_bytes"]) == (
+        410,
+        50,
+        0.25,
+        1990,
+    )
+    assert fields["layers"][0] == {
+        "name": "fc1", "kept": 10, "total": 100, "macs": 400, "nonzero_macs": 40, "sparsity": 0.9
+    }  # fmt: skip
+    assert record(make_row(0.0))["pytorch_bytes"] is None
+    assert set(fields) == {*COLUMNS, "layers", "latencies"}
+
+
+def test_text_formats_escape_what_would_break_them() -> None:
+    row = make_row(0.5, model="a_b|c")
+    assert r"a\_b|c" in render([row], "latex")
+    assert r"| a_b\|c |" in render([row], "markdown")
+    assert json.loads(render([row], "json"))[0]["model"] == "a_b|c"

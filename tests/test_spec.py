@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from secateur.errors import UsageError
+from secateur.spec import Cell, Recipe, Sweep, WeightsFile, canonical_json, cell_from_json, expand, recipe_for
+
+CELL = Cell("lenet-5", "mnist", "magnitude", "layer", 0.9, 0, Recipe())
+
+
+def test_the_id_of_a_cell_is_pinned() -> None:
+    assert CELL.id == "38928891eba1e456"
+
+
+def test_the_id_depends_on_every_field_defaults_included() -> None:
+    recipe_changes = {
+        "epochs": 21, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.0,
+        "label_smoothing": 0.1, "augment": "none", "precision": "fp32",
+    }  # fmt: skip
+    changes = {
+        "model": "x", "data": "x", "method": "x", "scope": "global", "ratio": 0.8, "seed": 1,
+        "exclude": ("conv1",), "weights": WeightsFile("net.pt", "00"),
+    }  # fmt: skip
+    assert recipe_changes.keys() == {field.name for field in dataclasses.fields(Recipe)}
+    assert {*changes, "recipe"} == {field.name for field in dataclasses.fields(Cell)}
+    variants = [dataclasses.replace(CELL, **{name: value}) for name, value in changes.items()]
+    variants += [
+        dataclasses.replace(CELL, recipe=dataclasses.replace(CELL.recipe, **{name: value}))
+        for name, value in recipe_changes.items()
+    ]
+    variants.append(dataclasses.replace(CELL, weights=WeightsFile("net.pt", "01")))
+    assert len({CELL.id, *(variant.id for variant in variants)}) == len(variants) + 1
+
+
+def test_a_cell_survives_json() -> None:
+    cell = dataclasses.replace(CELL, exclude=("a", "b.*"), weights=WeightsFile("w.pt", "ff"), ratio=0.97)
+    assert cell_from_json(canonical_json(cell)) == cell
+    assert cell_from_json(canonical_json(CELL)) == CELL
+
+
+def test_a_sweep_expands_into_the_product_of_its_lists() -> None:
+    sweep = Sweep(("lenet-5", "resnet-18"), ("mnist",), scopes=("layer", "global"), ratios=(0.9, 0.0), seeds=(0, 1))
+    cells = list(expand(sweep))
+    assert len(cells) == len({cell.id for cell in cells}) == 16
+    assert [cell.ratio for cell in cells[:2]] == [0.0, 0.9]
+    assert cells[0].recipe.epochs == 20
+    assert cells[-1].recipe.epochs == 200
+    assert [cell.model for cell in cells] == ["lenet-5"] * 8 + ["resnet-18"] * 8
+
+
+def test_overrides_change_every_networks_recipe() -> None:
+    sweep = Sweep(("lenet-5", "resnet-18"), ("mnist",), overrides=(("epochs", 3),))
+    assert {cell.recipe.epochs for cell in expand(sweep)} == {3}
+    assert recipe_for("my:own", weight_decay=0.0, epochs=None) == Recipe(weight_decay=0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ratios": (1.0,)}, r"ratio 1.0: expected in \[0, 1\)"),
+        ({"ratios": (0.5, 0.5)}, "a value appears twice"),
+        ({"models": ()}, "models: expected at least one value"),
+        ({"scopes": ("world",)}, "scope 'world': expected one of layer, global"),
+        ({"seeds": (-1,)}, "seed -1"),
+        ({"models": ("a", "b"), "weights": WeightsFile("w", "0")}, "--weights is one checkpoint but 2 models"),
+    ],
+)
+def test_sweeps_that_make_no_sense_are_refused(change: dict[str, object], message: str) -> None:
+    fields: dict[str, object] = {"models": ("lenet-5",), "data": ("mnist",)}
+    with pytest.raises(UsageError, match=message):
+        Sweep(**(fields | change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", -1), ("batch_size", 0), ("learning_rate", 0.0), ("learning_rate", float("nan")), ("momentum", 1.0),
+        ("weight_decay", -1e-4), ("label_smoothing", 1.0), ("augment", "mixup"), ("precision", "fp8"),
+    ],
+)  # fmt: skip
+def test_recipes_out_of_range_are_refused(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"{name.replace('_', ' ')} {value!r}: expected"):
+        recipe_for("lenet-5", **{name: value})

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from samples import make_row, with_digest
+from secateur.environment import environment
+from secateur.errors import StoreError
+from secateur.results import Accuracy, Failure
+from secateur.spec import Sweep
+from secateur.store import FILE_NAME, SCHEMA_VERSION, Store
+
+
+def failure(ratio: float = 0.9) -> Failure:
+    return Failure(make_row(ratio).cell, "ValueError: no", "Traceback …", environment(), "2026-01-01T00:00:00+00:00")
+
+
+def test_rows_and_failures_come_back_as_they_went_in(tmp_path: Path) -> None:
+    rows = [make_row(0.0), dataclasses.replace(make_row(0.5), test=Accuracy(0.5, 10, 0.9)), make_row(0.9, seed=1)]
+    with Store.create(tmp_path) as store:
+        for row in reversed(rows):
+            store.add(row)
+        store.add(failure(0.7))
+    with Store.open(tmp_path) as store:
+        assert store.rows() == rows
+        assert store.failures() == [failure(0.7)]
+        assert store.done() == {row.cell.id for row in rows}
+
+
+def test_commands_and_data_digests_are_remembered(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add_sweep(Sweep(("net",), ("data",)), "secateur sweep --model net", "2026-01-01")
+        store.add(make_row(0.5))
+        store.add(with_digest(make_row(0.9), "d2"))
+        assert store.commands() == ["secateur sweep --model net"]
+        assert store.data_digests("data") == {"d1", "d2"}
+        assert store.data_digests("other") == set()
+
+
+def test_a_cell_is_stored_once_and_a_row_ends_its_failure(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add(failure())
+        store.add(failure())
+        assert len(store.failures()) == 1
+        store.add(make_row(0.9))
+        assert store.failures() == []
+        with pytest.raises(StoreError, match="is stored already"):
+            store.add(make_row(0.9))
+        assert len(store.rows()) == 1
+
+
+def test_foreign_keys_hold(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add(make_row(0.9))
+        with pytest.raises(sqlite3.IntegrityError):
+            store._connection.execute("DELETE FROM networks")
+
+
+def test_a_process_killed_while_it_writes_leaves_whole_rows(tmp_path: Path) -> None:
+    code = """
+import os, signal, sqlite3, sys
+from samples import make_row
+from secateur import store as module
+store = module.Store.create(sys.argv[1])
+store.add(make_row(0.5))
+real = module._insert
+def insert(db, table, fields, on_conflict=""):
+    if table == "latencies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(db, table, fields, on_conflict)
+module._insert = insert
+store.add(make_row(0.9))
+"""
+    tests = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": tests}, check=False
+    )
+    assert done.returncode == -9
+    with Store.open(tmp_path) as store:
+        assert store.rows() == [make_row(0.5)]
+
+
+def test_a_run_without_a_database_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"has no results\.sqlite: expected a run folder; make one with: sec"):
+        Store.open(tmp_path)
+    with pytest.raises(StoreError, match="is no folder"):
+        Store.open(tmp_path / "absent")
+
+
+def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"not a database, but long enough to be looked at" * 100)
+    for opener in (Store.open, Store.create):
+        with pytest.raises(StoreError, match="cannot be opened as a Secateur database: file is not a database"):
+            opener(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    with sqlite3.connect(other / FILE_NAME) as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+    connection.close()
+    for opener in (Store.open, Store.create):
+        with pytest.raises(StoreError, match="expected a Secateur database, got another one"):
+            opener(other)
+
+
+def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    Store.create(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    for opener in (Store.open, Store.create):
+        with pytest.raises(StoreError, match=rf"schema {SCHEMA_VERSION + 1} is newer than this Secateur knows"):
+            opener(tmp_path)
+
+
+def test_a_run_in_a_folder_that_cannot_be_written_opens(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add(make_row(0.5))
+    os.chmod(tmp_path, 0o500)
+    try:
+        with Store.open(tmp_path) as store:
+            assert len(store.rows()) == 1
+    finally:
+        os.chmod(tmp_path, 0o700)
+
+
+def test_folder_names_may_hold_odd_characters(tmp_path: Path) -> None:
+    folder = tmp_path / "a b#c?d%20é"
+    with Store.create(folder) as store:
+        store.add(make_row(0.5))
+    with Store.open(folder) as store:
+        assert len(store.rows()) == 1

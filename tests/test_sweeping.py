@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import secateur
+from samples import stripes
+from secateur import cache as cache_module
+from secateur.cache import NetworkCache
+from secateur.errors import DataError, ModelError, SweepError, UsageError
+from secateur.pipeline import prune_as_pytorch, prune_cell, run_cell
+from secateur.pruning import sparsity
+from secateur.spec import Cell, Recipe
+from secateur.store import FILE_NAME, Store
+from secateur.sweeping import SweepResult
+
+RATIOS = (0.0, 0.5, 0.9)
+
+
+def small_sweep(out: Path, **options: object) -> SweepResult:
+    settings: dict[str, object] = {"ratios": RATIOS, "epochs": 3, "out": out}
+    return secateur.sweep("samples:tiny", "digits", **(settings | options))  # type: ignore[arg-type]
+
+
+def test_a_sweep_measures_every_cell_and_keeps_the_best(tmp_path: Path) -> None:
+    result = small_sweep(tmp_path / "run", tolerance=100)
+    assert [row.cell.ratio for row in result.rows] == list(RATIOS)
+    assert (result.computed, result.failures) == (3, ())
+    dense, half, most = result.rows
+    assert dense.test.top1 == dense.trained.test.top1 > 0.5
+    assert dense.pytorch is None
+    assert most.sparsity == pytest.approx(0.9 * 2048 / 2368, abs=1e-3)
+    assert (most.macs, most.nonzero_macs) == (2368, 2048 - round(0.9 * 2048) + 320)
+    assert half.pytorch is not None
+    assert half.pytorch.file_bytes > half.trained.file_bytes + 2048 * 4
+    assert {(entry.engine, entry.batch) for entry in half.latencies} == {
+        (engine, batch) for engine in ("dense", "pruned", "masked") for batch in (1, 64)
+    }
+    (best,) = result.best
+    assert best.row == most
+    saved = load_file(best.path)
+    assert int((saved["1.weight"] == 0).sum()) == round(0.9 * 2048)
+    card = json.loads(best.path.with_suffix(".json").read_text())
+    assert card["accuracy"] == most.test.top1
+    assert "within 100 points" in card["selected_by"]
+
+
+def test_the_same_sweep_again_does_only_what_is_missing(tmp_path: Path) -> None:
+    first = small_sweep(tmp_path / "run")
+    again = small_sweep(tmp_path / "run", ratios=(*RATIOS, 0.95))
+    assert (first.computed, again.computed) == (3, 1)
+    assert again.rows[:3] == first.rows
+    assert small_sweep(tmp_path / "run").computed == 0
+
+
+def test_cells_that_share_a_training_train_once(tmp_path: Path, own_cache: Path) -> None:
+    result = small_sweep(tmp_path / "run", scopes=("layer", "global"), seeds=(0, 1))
+    assert len(result.rows) == 12
+    assert len(list((own_cache / "networks").glob("*.pt"))) == 2
+    assert len({row.trained.key for row in result.rows}) == 2
+
+
+def test_the_training_key_depends_on_everything_that_determines_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell("samples:tiny", "digits", "magnitude", "layer", 0.5, 0, Recipe())
+    cache = NetworkCache(device="cpu")
+    key = cache.key(cell)
+    for other in (
+        dataclasses.replace(cell, seed=1),
+        dataclasses.replace(cell, data="samples:stripes"),
+        dataclasses.replace(cell, model="lenet-300-100"),
+        dataclasses.replace(cell, recipe=Recipe(epochs=2)),
+    ):
+        assert cache.key(other).id != key.id
+    for other in (
+        dataclasses.replace(cell, ratio=0.9),
+        dataclasses.replace(cell, scope="global"),
+        dataclasses.replace(cell, exclude=("1",)),
+    ):
+        assert cache.key(other) == key
+    architecture = cache_module.find_architecture("samples:tiny")
+    edited = dataclasses.replace(architecture, source="edited")
+    monkeypatch.setattr(cache_module, "find_architecture", lambda _: edited)
+    assert cache.key(cell).id != key.id
+
+
+def test_a_failed_cell_is_stored_and_tried_again(tmp_path: Path) -> None:
+    result = secateur.sweep("samples:Fragile", "digits", ratios=(0.0, 0.5), epochs=0, out=tmp_path / "run")
+    assert [row.cell.ratio for row in result.rows] == [0.0]
+    (failure,) = result.failures
+    assert failure.error.startswith("PruneError: layer 'body'")
+    assert "prune_cell" in failure.traceback
+    assert secateur.sweep("samples:Fragile", "digits", ratios=(0.0, 0.5), epochs=0, out=tmp_path / "run").computed == 1
+
+
+def test_a_checkpoint_is_loaded_instead_of_training(tmp_path: Path) -> None:
+    trained = small_sweep(tmp_path / "run", tolerance=100)
+    path = trained.best[0].path
+    result = secateur.sweep("samples:tiny", "digits", ratios=(0.0, 0.95), weights=path, out=tmp_path / "again")
+    assert result.rows[0].test == trained.rows[2].test
+    assert result.rows[0].trained.epochs == 0
+    assert result.rows[0].sparsity == pytest.approx(trained.rows[2].sparsity)
+    with pytest.raises(UsageError, match="training options mean nothing: drop epochs"):
+        small_sweep(tmp_path / "more", weights=path)
+
+
+def test_exchanged_data_files_do_not_mix_in_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secateur.sweep("lenet-300-100", "samples:stripes", ratios=(0.0,), epochs=1, out=tmp_path / "run")
+    changed = dataclasses.replace(stripes(), digest="other")
+    monkeypatch.setattr(cache_module, "load_data", lambda *_: changed)
+    with pytest.raises(SweepError, match=r"'samples:stripes' rows were measured on other files .*name another --out"):
+        secateur.sweep("lenet-300-100", "samples:stripes", ratios=(0.5,), epochs=1, out=tmp_path / "run")
+
+
+def test_what_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="choose another data set or network"):
+        secateur.sweep("samples:Gray", "samples:stripes", out=tmp_path / "run")
+    with pytest.raises(DataError, match="not found"):
+        secateur.sweep("lenet-5", "cifar-10", data_dir=tmp_path, out=tmp_path / "run")
+    assert not (tmp_path / "run" / FILE_NAME).exists()
+
+
+def test_a_network_without_logits_is_a_clear_failure(tmp_path: Path) -> None:
+    result = secateur.sweep("samples:Headless", "digits", ratios=(0.0,), epochs=0, out=tmp_path / "run")
+    assert "expected logits (N, 10) for data 'digits', got (2, 64)" in result.failures[0].error
+
+
+def test_two_sweeps_do_not_write_into_one_run(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"), pytest.raises(SweepError, match="another sweep is writing here"):
+        small_sweep(tmp_path / "run")
+
+
+def test_a_damaged_cached_network_is_named(tmp_path: Path, own_cache: Path) -> None:
+    small_sweep(tmp_path / "run", ratios=(0.0,))
+    (weights,) = (own_cache / "networks").glob("*.pt")
+    weights.write_bytes(b"broken")
+    cell = Cell("samples:tiny", "digits", "magnitude", "layer", 0.5, 0, Recipe(epochs=3))
+    with pytest.raises(ModelError, match=r"the cached network .*\.pt cannot be read .*; delete it and run again"):
+        NetworkCache(device="cpu").trained(cell)
+
+
+def test_pytorchs_way_has_the_same_zeros_and_outputs() -> None:
+    cell = Cell("lenet-300-100", "digits", "magnitude", "global", 0.9, 0, Recipe(epochs=1))
+    cache = NetworkCache(device="cpu")
+    dense, _ = cache.trained(cell)
+    before = {name: value.clone() for name, value in dense.state_dict().items()}
+    pruned, _, _ = prune_cell(cell, dense, cache.dataset(cell))
+    masked, footprint = prune_as_pytorch(dense, pruned)
+    assert masked is not None
+    assert footprint is not None
+    images = cache.dataset(cell).example(50)
+    torch.testing.assert_close(masked(images), pruned(images))
+    assert set(masked.state_dict()) - set(before) == {
+        f"{layer}.weight_{part}" for layer in ("fc1", "fc2") for part in ("orig", "mask")
+    }
+    assert all(torch.equal(before[name], value) for name, value in dense.state_dict().items())
+    assert sparsity(pruned) > 0.89
+
+
+def test_extra_memory_of_pruning_stays_below_a_layer() -> None:
+    cell = Cell("resnet-18", "samples:colour", "magnitude", "layer", 0.9, 0, Recipe(epochs=0))
+    row = run_cell(cell, NetworkCache(device="cpu"))
+    assert row.pytorch is not None
+    if row.ours.peak_memory is None or row.pytorch.held_memory is None:
+        pytest.skip("this system has no /proc to read memory from")
+    largest = 4 * max(layer.total for layer in row.layers)
+    assert row.ours.peak_memory <= largest
+    assert row.pytorch.held_memory > 1.9 * 4 * sum(layer.total for layer in row.layers)
+
+
+KILLED = ("--model", "lenet-300-100", "--data", "digits", "--epochs", "150", "--out", "run")
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "secateur", "sweep", *KILLED]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill_when(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "the sweep ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def stored(run: Path) -> dict[str, str]:
+    if not (run / FILE_NAME).exists():
+        return {}
+    connection = sqlite3.connect(f"file:{run / FILE_NAME}?mode=ro", uri=True)
+    try:
+        return dict(connection.execute("SELECT cell_id, measured_at || seconds FROM rows").fetchall())
+    except sqlite3.OperationalError:
+        return {}
+    finally:
+        connection.close()
+
+
+def test_a_killed_sweep_resumes_without_repeating_a_cell_or_an_epoch(tmp_path: Path, own_cache: Path) -> None:
+    networks = own_cache / "networks"
+
+    def epoch() -> int:
+        for checkpoint in networks.glob("*.checkpoint"):
+            return int(torch.load(checkpoint, weights_only=True)["epoch"])
+        return 0
+
+    kill_when(lambda: epoch() >= 20, start(tmp_path))
+    assert list(networks.glob("*.pt")) == []
+    kill_when(lambda: len(stored(tmp_path / "run")) >= 3, start(tmp_path))
+    (network,) = networks.glob("*.pt")
+    trained_at, before = network.stat().st_mtime_ns, stored(tmp_path / "run")
+    assert start(tmp_path).wait(timeout=120) == 0
+    after = stored(tmp_path / "run")
+    assert network.stat().st_mtime_ns == trained_at
+    assert len(after) == 10
+    assert before.items() <= after.items()
+    with Store.open(tmp_path / "run") as store:
+        (resumed_from,) = {row.trained.resumed_from for row in store.rows()}
+        rows = store.rows()
+    assert len(resumed_from) == 1
+    assert 20 <= resumed_from[0] < 150
+    whole = secateur.sweep("lenet-300-100", "digits", epochs=150, out=tmp_path / "whole")
+    assert [row.trained.key for row in whole.rows] == [row.trained.key for row in rows]
+
+    killed_weights = torch.load(network, weights_only=True)
+    network.unlink()
+    network.with_suffix(".json").unlink()
+    unbroken, _ = NetworkCache(device="cpu").trained(rows[0].cell)
+    assert all(torch.equal(killed_weights[name], value) for name, value in unbroken.state_dict().items())

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from samples import stripes
+from secateur.errors import TrainingError, UsageError
+from secateur.measure import accuracy
+from secateur.models import ARCHITECTURES, build_network
+from secateur.progress import SilentReporter
+from secateur.spec import Recipe
+from secateur.train import TrainingLog, resolve_device, resolve_precision, train
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(epochs=6, batch_size=50, learning_rate=0.1)
+
+
+def learner() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(400, 10))
+
+
+def run(network: nn.Module, recipe: Recipe = RECIPE, seed: int = 0, **options: object) -> TrainingLog:
+    settings: dict[str, object] = {"device": CPU, "precision": "fp32", "channels_last": False, "checkpoint": None}
+    return train(network, stripes(), recipe, seed, reporter=SilentReporter(), label="", **(settings | options))  # type: ignore[arg-type]
+
+
+def weights(network: nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in network.state_dict().values()])
+
+
+@pytest.mark.parametrize(("precision", "channels_last"), [("fp32", False), ("fp32", True), ("bf16", True)])
+def test_training_learns(precision: str, channels_last: bool) -> None:
+    network = learner()
+    run(network, precision=precision, channels_last=channels_last)
+    network.eval()
+    assert all(parameter.is_contiguous() for parameter in network.parameters())
+    assert accuracy(network, stripes(), stripes().test).top1 > 0.9
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
+    one, two, other = learner(), learner(), learner()
+    run(one)
+    run(two)
+    run(other, seed=1)
+    assert torch.equal(weights(one), weights(two))
+    assert not torch.equal(weights(one), weights(other))
+
+
+class Interrupting(SilentReporter):
+    """Stops training in the middle of an epoch, as a kill would."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def task(self, label: str, total: int, done: int = 0):  # type: ignore[no-untyped-def]
+        outer = self
+        manager = super().task(label, total, done)
+
+        class Task:
+            def advance(self, steps: int = 1, note: object = None) -> None:
+                outer.left -= steps
+                if outer.left < 0:
+                    raise KeyboardInterrupt
+
+        class Manager:
+            def __enter__(self) -> Task:
+                manager.__enter__()
+                return Task()
+
+            def __exit__(self, *_: object) -> None:
+                return None
+
+        return Manager()
+
+
+def test_an_interrupted_training_resumes_at_its_last_epoch_with_the_same_bits(tmp_path: Path) -> None:
+    whole, broken = learner(), learner()
+    run(whole)
+    checkpoint = tmp_path / "net.checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            broken, stripes(), RECIPE, 0, device=CPU, precision="fp32", channels_last=False,
+            reporter=Interrupting(after=20), label="", checkpoint=checkpoint,
+        )  # fmt: skip
+    resumed = learner()
+    log = run(resumed, checkpoint=checkpoint)
+    assert log.resumed_from == (2,)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert [path.name for path in tmp_path.iterdir()] == ["net.checkpoint"]
+
+
+def test_label_smoothing_weight_decay_and_augmentation_change_the_result() -> None:
+    plain = learner()
+    run(plain)
+    for change in ({"label_smoothing": 0.1}, {"weight_decay": 0.0}, {"augment": "crop-flip"}, {"momentum": 0.5}):
+        network = learner()
+        run(network, Recipe(**{"epochs": 6, "batch_size": 50, **change}))  # type: ignore[arg-type]
+        assert not torch.equal(weights(network), weights(plain)), change
+
+
+def test_zero_epochs_leave_the_initial_weights() -> None:
+    network = learner()
+    run(network, Recipe(epochs=0))
+    assert torch.equal(weights(network), weights(learner()))
+
+
+def test_a_loss_that_is_not_a_number_stops_training_with_advice() -> None:
+    with pytest.raises(TrainingError, match=r"diverged: .* after epoch 1 of 6 at learning rate 1e\+30; lower it"):
+        run(learner(), Recipe(epochs=6, learning_rate=1e30))
+
+
+def test_batches_larger_than_the_data_are_cut_to_it() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(100, 10))
+    before = weights(network).clone()
+    run(network, Recipe(epochs=1, batch_size=100_000))
+    assert not torch.equal(before, weights(network))
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    with pytest.raises(UsageError, match="device 'tpu': expected auto, cpu or cuda"):
+        resolve_device("tpu")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device, so asking for one is no error")
+    with pytest.raises(UsageError, match="sees no CUDA device"):
+        resolve_device("cuda")
+
+
+def test_precision_is_automatic_only_where_the_network_gains() -> None:
+    assert resolve_precision("bf16", False, CPU) == "bf16"
+    assert resolve_precision("auto", False, CPU) == "fp32"
+    assert ARCHITECTURES["resnet-18"].autocast
+    assert not ARCHITECTURES["lenet-5"].autocast
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_training_on_cuda_learns_and_comes_back_to_the_cpu() -> None:
+    network = learner()
+    run(network, device=torch.device("cuda"), precision="bf16", channels_last=True)
+    assert accuracy(network.eval(), stripes(), stripes().test).top1 > 0.9
+
+
+def test_networks_with_batch_norm_train_in_channels_last() -> None:
+    network = build_network(ARCHITECTURES["resnet-18-cifar"], 10, 1, seed=0)
+    before = weights(network).clone()
+    run(network, Recipe(epochs=1, batch_size=200), channels_last=True)
+    assert not torch.equal(before, weights(network))
