@@ -127,6 +127,7 @@ class NetworkCache:
     def _make(self, cell: Cell, key: TrainKey) -> tuple[nn.Module, Trained]:
         weights, facts, checkpoint = self._paths(key)
         network = self._build(cell)
+        _check_logits(network, self.dataset(cell), cell.model)
         log = self._train(cell, key, network, checkpoint)
         trained = self._describe(cell, key, network.eval(), log)
         _write(weights, lambda path: torch.save(network.state_dict(), path))
@@ -176,14 +177,10 @@ class NetworkCache:
         )
 
     def accuracies(self, network: nn.Module, cell: Cell) -> tuple[Accuracy, Accuracy]:
-        """(validation, test) of a network, measured on this cache's device; the network ends on the CPU.
-
-        Raises ModelError where the network does not give (N, classes) logits.
-        """
+        """(validation, test) of a network, measured on this cache's device; the network ends on the CPU."""
         data = self.dataset(cell)
         layout = torch.channels_last if uses_channels_last(find_architecture(cell.model)) else None
         with evaluating(network), _on(network, self.device, layout):
-            _check_logits(network, data, cell.model, self.device)
             return (
                 accuracy(network, data, data.validation, device=self.device),
                 accuracy(network, data, data.test, device=self.device),
@@ -224,10 +221,11 @@ def _on(network: nn.Module, device: torch.device, layout: torch.memory_format | 
         network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _check_logits(network: nn.Module, data: Dataset, model: str, device: torch.device) -> None:
+def _check_logits(network: nn.Module, data: Dataset, model: str) -> None:
+    """Before an hour of training rather than after it: does the network map these images to logits?"""
     try:
-        with torch.inference_mode():
-            logits = network(data.example(2).to(device))
+        with evaluating(network), torch.inference_mode():
+            logits = network(data.example(2))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"model {model!r} fails on images of shape {data.shape}: {reason}") from error

@@ -71,8 +71,12 @@ def train(
     All randomness derives from (seed, epoch), so a training that was interrupted and resumed from
     `checkpoint` (written after each epoch, removed by the caller) ends with the same bits, and the same seed
     gives the same network on a CPU with the same number of threads.
-    Raises TrainingError where the loss stops being a number.
+    Raises TrainingError where the loss stops being a number, or there is nothing to train.
     """
+    if recipe.epochs == 0:
+        return TrainingLog(0.0, ())
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise TrainingError(f"{type(network).__name__} has no parameters to train; load weights or use --epochs 0")
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network.to(device=device, memory_format=layout).train()  # type: ignore[call-overload]
     run = _Run(network, dataset, recipe, seed, device, precision, layout)
