@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file, save_model
 
-from samples import Tied
+from samples import Tied, build
 from secateur.errors import CallableError, ModelError, UsageError
 from secateur.models import (
     ARCHITECTURES,
@@ -65,7 +65,7 @@ def test_every_network_maps_its_images_to_logits(name: str) -> None:
 
 def test_the_same_seed_builds_the_same_network_and_leaves_the_global_seed_alone() -> None:
     before = torch.random.get_rng_state()
-    one, two, other = (build_network(ARCHITECTURES["lenet-5"], 10, 1, seed) for seed in (3, 3, 4))
+    one, two, other = (build("lenet-5", seed=seed) for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(one.state_dict()["fc1.weight"], two.state_dict()["fc1.weight"])
     assert not torch.equal(one.state_dict()["fc1.weight"], other.state_dict()["fc1.weight"])
@@ -89,7 +89,7 @@ def test_unknown_networks_are_refused_with_the_choices() -> None:
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_checkpoints_load_from_both_formats(tmp_path: Path, suffix: str) -> None:
-    source, target = (build_network(ARCHITECTURES["lenet-5"], 10, 1, seed) for seed in (1, 2))
+    source, target = (build("lenet-5", seed=seed) for seed in (1, 2))
     path = tmp_path / f"net{suffix}"
     if suffix == ".pt":
         torch.save({"state_dict": source.state_dict()}, path)
@@ -109,7 +109,7 @@ def test_tied_weights_survive_a_safetensors_checkpoint(tmp_path: Path) -> None:
 
 
 def test_checkpoints_that_do_not_fit_name_the_place(tmp_path: Path) -> None:
-    network = build_network(ARCHITECTURES["lenet-5"], 10, 1, seed=1)
+    network = build("lenet-5", seed=1)
     state = network.state_dict()
     save_file({**state, "fc3.bias": torch.zeros(12)}, tmp_path / "shape.safetensors")
     with pytest.raises(ModelError, match=r"'fc3\.bias' has shape \(12,\) but the network expects \(10,\)"):
@@ -120,7 +120,7 @@ def test_checkpoints_that_do_not_fit_name_the_place(tmp_path: Path) -> None:
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    torch.save(build_network(ARCHITECTURES["lenet-5"], 10, 1, seed=1), tmp_path / "whole.pt")
+    torch.save(build("lenet-5", seed=1), tmp_path / "whole.pt")
     with pytest.raises(ModelError, match="not a checkpoint that can be opened safely"):
         load_weights(Tied(), read_weights_file(tmp_path / "whole.pt"))
 

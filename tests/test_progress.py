@@ -5,13 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from secateur import progress
 from secateur.progress import ConsoleReporter, SilentReporter
 
 
 def test_piped_output_gets_lines_with_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("secateur.progress.time.monotonic", lambda: next(clock))
     out = io.StringIO()
     with ConsoleReporter(Console(file=out, width=40)).task("training", 10, 5) as task:
         for _ in range(4):

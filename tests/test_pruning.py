@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 import secateur
-from samples import Backwards, Fragile, Tied
+from samples import Backwards, Fragile, Tied, build
 from secateur.errors import PruneError, UsageError
 from secateur.layers import output_layer, weighted_layers
-from secateur.models import ARCHITECTURES, build_network
-from secateur.pruning import layer_sparsity, prune, sparsity
+from secateur.models import ARCHITECTURES
+from secateur.pruning import layer_sparsity, prune, sparsity, weight_of
 from secateur.spec import PAPER_RATIOS
 
 
@@ -30,17 +31,17 @@ def same_cut(weight: Tensor, ours: Tensor, mask: Tensor) -> bool:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_zeroed_sets_are_those_of_pytorch_at_all_of_the_papers_ratios(name: str) -> None:
-    network = build_network(ARCHITECTURES[name], 10, ARCHITECTURES[name].channels or 3, seed=5)
-    weights = {layer: module.weight.detach().clone() for layer, module in weighted_layers(network).items()}
+    network = build(name, seed=5)
+    weights = {layer: weight_of(module).clone() for layer, module in weighted_layers(network).items()}
     output = output_layer(network)
     assert output in ("fc", "fc2", "fc3")
     for ratio in PAPER_RATIOS:
         prune(network, ratio)
         for layer, module in weighted_layers(network).items():
             amount = 0 if layer == output else ratio
-            mask = torch_prune.L1Unstructured(amount).compute_mask(weights[layer], torch.ones_like(weights[layer]))
-            assert same_cut(weights[layer], module.weight, mask), (layer, ratio)
-            module.weight.data.copy_(weights[layer])
+            mask = torch_prune.L1Unstructured(amount).compute_mask(weights[layer], torch.ones_like(weights[layer]))  # type: ignore[no-untyped-call]
+            assert same_cut(weights[layer], weight_of(module), mask), (layer, ratio)
+            weight_of(module).copy_(weights[layer])
 
 
 @settings(max_examples=60, deadline=None)
@@ -72,18 +73,18 @@ def test_a_global_cut_takes_the_lowest_whatever_the_ties(
 
 
 def test_a_global_cut_over_mixed_precisions_ranks_by_value() -> None:
-    network = nn.Sequential(nn.Linear(50, 4), nn.Linear(4, 50, dtype=torch.float64))
+    network: Any = nn.Sequential(nn.Linear(50, 4), nn.Linear(4, 50, dtype=torch.float64))
     values = torch.linspace(1, 2, 400, dtype=torch.float64)[torch.randperm(400)]
     network[0].weight.data = values[:200].reshape(4, 50).float()
     network[1].weight.data = values[200:].reshape(50, 4)
     prune(network, 0.5, scope="global", keep_output=False)
-    kept = torch.cat([layer.weight.detach().double().flatten() for layer in network])
+    kept = torch.cat([weight_of(layer).double().flatten() for layer in network])
     assert kept[kept != 0].min() > 1.5
     assert int((kept == 0).sum()) == 200
 
 
 def test_pruning_twice_does_not_compound() -> None:
-    once, twice = (build_network(ARCHITECTURES["lenet-300-100"], 10, 1, seed=0) for _ in range(2))
+    once, twice = (build("lenet-300-100") for _ in range(2))
     prune(once, 0.5)
     prune(twice, 0.25)
     prune(twice, 0.5)
@@ -92,7 +93,7 @@ def test_pruning_twice_does_not_compound() -> None:
 
 
 def test_pruning_is_in_place_and_leaves_no_mask() -> None:
-    network = build_network(ARCHITECTURES["lenet-5"], 10, 1, seed=0)
+    network = build("lenet-5")
     pointer, names = network.fc1.weight.data_ptr(), set(network.state_dict())
     log = prune(network, 0.9)
     assert network.fc1.weight.data_ptr() == pointer
@@ -106,7 +107,7 @@ def test_pruning_is_in_place_and_leaves_no_mask() -> None:
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_memory_layout_does_not_change_the_cut(layout: torch.memory_format) -> None:
-    network = build_network(ARCHITECTURES["resnet-18-cifar"], 10, 3, seed=0)
+    network = build("resnet-18-cifar")
     expected = copy.deepcopy(network)
     prune(expected, 0.8)
     network.to(memory_format=layout)
@@ -132,7 +133,7 @@ def test_tied_weights_are_pruned_once() -> None:
 
 
 def test_excluded_layers_stay_whole() -> None:
-    network = build_network(ARCHITECTURES["resnet-18-cifar"], 10, 3, seed=0)
+    network = build("resnet-18-cifar")
     log = prune(network, 0.9, exclude=["conv1", "layer1.*", "layer2.0.conv1.weight"])
     pruned = {name for name, share in layer_sparsity(network).items() if share > 0}
     assert pruned == set(log.kept)
@@ -148,7 +149,7 @@ def test_ratios_outside_the_range_are_refused(ratio: float) -> None:
 
 
 def test_unknown_names_are_refused_with_the_choices() -> None:
-    network = build_network(ARCHITECTURES["lenet-5"], 10, 1, seed=0)
+    network = build("lenet-5")
     with pytest.raises(UsageError, match=r"exclude 'conv9' matches no layer: expected one of conv1, conv2"):
         prune(network, 0.5, exclude=["conv9"])
     with pytest.raises(UsageError, match=r"scope 'world': expected one of layer, global"):
@@ -158,7 +159,7 @@ def test_unknown_names_are_refused_with_the_choices() -> None:
 
 
 def test_a_layer_that_would_be_emptied_is_an_error_and_nothing_changes() -> None:
-    network = nn.Sequential(nn.Linear(100, 100), nn.Linear(2, 2), nn.Linear(2, 2))
+    network: Any = nn.Sequential(nn.Linear(100, 100), nn.Linear(2, 2), nn.Linear(2, 2))
     before = copy.deepcopy(network.state_dict())
     with pytest.raises(PruneError, match=r"layer '1' would lose all of its 4 weights at ratio 0.95 \(scope layer\)"):
         prune(network, 0.95, keep_output=False)
@@ -173,7 +174,7 @@ def test_weights_that_cannot_be_ranked_or_held_are_refused() -> None:
     with pytest.raises(PruneError, match=r"layer 'body': 1024 of its magnitude scores are not finite"):
         prune(Fragile(), 0.5)
     masked = Tied()
-    torch_prune.l1_unstructured(masked.first, "weight", 0.5)
+    torch_prune.l1_unstructured(masked.first, "weight", 0.5)  # type: ignore[no-untyped-call]
     with pytest.raises(PruneError, match=r"layer 'first': its weight is computed from other tensors"):
         prune(masked, 0.5)
     normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,11 @@ def test_the_id_of_a_cell_is_pinned() -> None:
 
 
 def test_the_id_depends_on_every_field_defaults_included() -> None:
-    recipe_changes = {
+    recipe_changes: dict[str, Any] = {
         "epochs": 21, "batch_size": 64, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.0,
         "label_smoothing": 0.1, "augment": "none", "precision": "fp32",
     }  # fmt: skip
-    changes = {
+    changes: dict[str, Any] = {
         "model": "x", "data": "x", "method": "x", "scope": "global", "ratio": 0.8, "seed": 1,
         "exclude": ("conv1",), "weights": WeightsFile("net.pt", "00"),
     }  # fmt: skip

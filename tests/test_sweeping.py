@@ -20,6 +20,7 @@ from samples import stripes
 from secateur import cache as cache_module
 from secateur.cache import NetworkCache
 from secateur.errors import DataError, ModelError, SweepError, UsageError
+from secateur.models import find_architecture
 from secateur.pipeline import prune_as_pytorch, prune_cell, run_cell
 from secateur.pruning import sparsity
 from secateur.spec import Cell, Recipe
@@ -89,7 +90,7 @@ def test_the_training_key_depends_on_everything_that_determines_the_network(monk
         dataclasses.replace(cell, exclude=("1",)),
     ):
         assert cache.key(other) == key
-    architecture = cache_module.find_architecture("samples:tiny")
+    architecture = find_architecture("samples:tiny")
     edited = dataclasses.replace(architecture, source="edited")
     monkeypatch.setattr(cache_module, "find_architecture", lambda _: edited)
     assert cache.key(cell).id != key.id
@@ -133,7 +134,7 @@ def test_what_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:
 
 def test_a_network_without_logits_is_a_clear_failure(tmp_path: Path) -> None:
     result = secateur.sweep("samples:Headless", "digits", ratios=(0.0,), epochs=0, out=tmp_path / "run")
-    assert "expected logits (N, 10) for data 'digits', got (2, 64)" in result.failures[0].error
+    assert "expected logits (N, 10) for data 'digits', got (2, 1, 8, 8)" in result.failures[0].error
 
 
 def test_two_sweeps_do_not_write_into_one_run(tmp_path: Path) -> None:
