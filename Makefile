@@ -21,7 +21,7 @@ demo: $(READY)
 	$(BIN)/secateur sweep --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(READY)
 	$(BIN)/ruff format --check
