@@ -4,6 +4,10 @@ import csv
 import io
 import json
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -97,11 +101,32 @@ def test_bad_input_is_one_line_that_helps(run_cli: RunCli, tmp_path: Path, words
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("words", ["sweep --rations 0.5", "prune", "show", "sweep --epochs many"])
-def test_misspelt_commands_are_usage_errors(run_cli: RunCli, words: str) -> None:
+@pytest.mark.parametrize("words", ["sweep --rations 0.5", "prune", "show", "sweep --epochs many", "data get"])
+def test_misspelt_commands_are_one_line_too(run_cli: RunCli, words: str) -> None:
     done = run_cli(*shlex.split(words))
     assert done.returncode == 2
+    assert done.stderr.startswith("secateur: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_nobody_foresaw_is_one_line_too(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = run_cli("sweep", "--epochs", "0", "--ratios", "0", SECATEUR_CACHE=str(tmp_path / "file" / "cache"))
+    assert done.returncode == 1
+    assert "NotADirectoryError" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "secateur", "sweep", "--epochs", "100000", "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "cache").rglob("*.checkpoint")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert message.splitlines()[-1] == "secateur: interrupted; run the same command to go on where it stopped"
 
 
 def test_debug_shows_the_traceback(run_cli: RunCli) -> None:

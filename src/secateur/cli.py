@@ -176,9 +176,9 @@ def show(
         return
     if not rows and not failed:
         raise SecateurError(f"{run} holds no results yet: run its sweep (again) to fill it")
-    if format == "table":
+    if format == "table" and rows:
         _console().print(rich_table(rows))
-    else:
+    elif format != "table":
         sys.stdout.write(render(rows, format))
     if failed:
         Console(stderr=True).print(
@@ -296,21 +296,33 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words in ([], ["data"]):
+        words.append("--help")
     try:
-        app(args=words, prog_name="secateur")
-    except SecateurError as error:
-        if "--debug" in words:
-            raise
-        _fail(error)
-    except KeyboardInterrupt:
-        print("\nsecateur: interrupted; run the same command to go on where it stopped", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        code = app(args=words, prog_name="secateur", standalone_mode=False) or DONE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    sys.exit(DONE)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        _fail(*_explain(error))
+    if code == INTERRUPTED:  # which typer returns or raises for Ctrl-C, depending on its version
+        _fail("interrupted; run the same command to go on where it stopped", code)
+    sys.exit(code)
 
 
-def _fail(error: SecateurError) -> NoReturn:
-    print(f"secateur: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(USAGE if isinstance(error, UsageError) else FAILED)
+def _explain(error: Exception) -> tuple[str, int]:
+    """One line for a person, and the exit code."""
+    if isinstance(error, SecateurError):
+        return str(error), USAGE if isinstance(error, UsageError) else FAILED
+    if hasattr(error, "format_message"):  # what typer raises for words that it cannot parse
+        return f"{error.format_message()} See: secateur --help", USAGE
+    return f"unexpected {type(error).__name__}: {error}; --debug shows the traceback, please report it", FAILED
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"secateur: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
