@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import secateur
-from secateur.errors import MissingExtraError, SecateurError, UsageError
+from secateur.errors import MissingExtraError, ReportError, SecateurError, UsageError
 from secateur.progress import ConsoleReporter
 from secateur.spec import PAPER_RATIOS, SCOPES
 
@@ -186,6 +186,35 @@ def show(
             markup=False,
             soft_wrap=True,
         )
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are laid side by side.")],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="HTML file.", show_default="report.html in the first run"),
+    ] = None,
+    select: Annotated[str, typer.Option(help="What counts as the best: see sweep.")] = "validation",
+    tolerance: Annotated[float, typer.Option(help="See sweep.")] = 1.0,
+    debug: Debug = False,
+) -> None:
+    """Write one self-contained HTML file with charts, tables and how it was run."""
+    from secateur.report import load_runs
+    from secateur.selection import Selection
+
+    selection = Selection(select, tolerance)
+    loaded = load_runs(runs)
+    try:
+        from secateur.report.page import write_page
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"reports need {error.name}: pip install 'secateur[report]'") from error
+    path = output or runs[0] / "report.html"
+    try:
+        write_page(loaded, path, selection)
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be written: {error.strerror or error}; name another file with -o") from error
+    print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 
 @data_app.command("list")

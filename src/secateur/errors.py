@@ -42,5 +42,9 @@ class StoreError(SecateurError):
     """A run folder's database is missing, unreadable or of another schema."""
 
 
+class ReportError(SecateurError):
+    """There is nothing to report, or what there is cannot be laid side by side."""
+
+
 class SweepError(SecateurError):
     """A sweep could not start, or ended with failed cells."""

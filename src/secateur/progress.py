@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -105,25 +106,29 @@ class _BarTask:
 class _LineTask:
     def __init__(self, reporter: ConsoleReporter, label: str, total: int, done: int) -> None:
         self._reporter, self._label, self._total = reporter, label, total
-        self._first = self._done = done
-        self._started = self._printed = time.monotonic()
+        self._done = self._sampled_done = done
+        self._started = self._printed = self._sampled = time.monotonic()
+        self._paces: list[float] = []
         self._note: Callable[[], str] = _NOTHING
 
     def advance(self, steps: int = 1, note: Callable[[], str] = _NOTHING) -> None:
         self._done += steps
         self._note = note
         now = time.monotonic()
+        if now - self._sampled >= REFRESH_SECONDS and self._done > self._sampled_done:
+            self._paces.append((now - self._sampled) / (self._done - self._sampled_done))
+            self._sampled, self._sampled_done = now, self._done
         if now - self._printed >= LINE_SECONDS:
             self._printed = now
-            self._reporter.say(f"{self._label}: {self._done}/{self._total}, {self._left(now)} left {note()}".rstrip())
+            self._reporter.say(f"{self._label}: {self._done}/{self._total}, {self._left()} left {note()}".rstrip())
 
     def finish(self) -> None:
         seconds = time.monotonic() - self._started
         self._reporter.say(f"{self._label}: done in {_clock(seconds)} {self._note()}".rstrip())
 
-    def _left(self, now: float) -> str:
-        rate = (self._done - self._first) / (now - self._started)
-        return _clock((self._total - self._done) / rate) if rate else "unknown time"
+    def _left(self) -> str:
+        """By the median pace, so that one slow step (a cell that had to train first) misleads nobody."""
+        return _clock((self._total - self._done) * statistics.median(self._paces)) if self._paces else "unknown time"
 
 
 def _clock(seconds: float) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from secateur.report.records import COLUMNS, record
 from secateur.results import Row
 
-_SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
+SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("model", lambda row: row.cell.model),
     ("data", lambda row: row.cell.data),
     ("method", lambda row: row.cell.method),
@@ -23,10 +23,10 @@ _SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("± dense", lambda row: f"{100 * (row.test.top1 - row.trained.test.top1):+.2f}"),
     ("sparsity", lambda row: f"{100 * row.sparsity:.1f} %"),
     ("non-zero MACs", lambda row: f"{_count(row.nonzero_macs)} of {_count(row.macs)}"),
-    ("file", lambda row: _size(row.ours.file_bytes)),
-    ("PyTorch's file", lambda row: _size(row.pytorch.file_bytes) if row.pytorch else "–"),
-    ("memory", lambda row: _size(row.ours.peak_memory)),
-    ("PyTorch's", lambda row: _size(row.pytorch.peak_memory) if row.pytorch else "–"),
+    ("file", lambda row: size_text(row.ours.file_bytes)),
+    ("PyTorch's file", lambda row: size_text(row.pytorch.file_bytes) if row.pytorch else "–"),
+    ("memory", lambda row: size_text(row.ours.peak_memory)),
+    ("PyTorch's", lambda row: size_text(row.pytorch.peak_memory) if row.pytorch else "–"),
     ("latency", lambda row: _latency(row, "pruned")),
     ("dense", lambda row: _latency(row, "dense")),
     ("PyTorch's way", lambda row: _latency(row, "masked")),
@@ -49,7 +49,7 @@ def rich_table(rows: Sequence[Row], best: Sequence[Row] = ()) -> Table:
     title = ", ".join(f"{name} {value}" if name == "seed" else value for name, value in constant)
     table = Table(title=title or None, title_justify="left", caption=_LEGEND, caption_justify="left")
     for name, _ in varying:
-        text = name in dict(_SHOWN[:_TEXT_COLUMNS])
+        text = name in dict(SHOWN[:_TEXT_COLUMNS])
         table.add_column(name, justify="left" if text else "right", overflow="fold")
     if best:
         table.add_column("")
@@ -66,7 +66,7 @@ def _split_columns(
 ) -> tuple[list[tuple[str, str]], list[tuple[str, Callable[[Row], str]]]]:
     """(constant, varying): what is the same in all rows, of the columns that name a cell, and the others."""
     constant, varying = [], []
-    for position, (name, show) in enumerate(_SHOWN):
+    for position, (name, show) in enumerate(SHOWN):
         values = {show(row) for row in rows}
         if position <= _TEXT_COLUMNS and len(values) == 1:
             constant.append((name, values.pop()))
@@ -91,21 +91,21 @@ def _as_csv(rows: Sequence[Row]) -> str:
 
 
 def _as_markdown(rows: Sequence[Row]) -> str:
-    names = [name for name, _ in _SHOWN]
+    names = [name for name, _ in SHOWN]
     rule = ["---" if position < _TEXT_COLUMNS else "---:" for position in range(len(names))]
-    body = [[show(row).replace("|", "\\|") for _, show in _SHOWN] for row in rows]
+    body = [[show(row).replace("|", "\\|") for _, show in SHOWN] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in [names, rule, *body])
 
 
 def _as_latex(rows: Sequence[Row]) -> str:
     """A booktabs table: needs \\usepackage{booktabs}."""
-    alignment = "l" * _TEXT_COLUMNS + "r" * (len(_SHOWN) - _TEXT_COLUMNS)
+    alignment = "l" * _TEXT_COLUMNS + "r" * (len(SHOWN) - _TEXT_COLUMNS)
     lines = [
         f"\\begin{{tabular}}{{{alignment}}}",
         "\\toprule",
-        _latex_line([name for name, _ in _SHOWN]),
+        _latex_line([name for name, _ in SHOWN]),
         "\\midrule",
-        *(_latex_line([show(row) for _, show in _SHOWN]) for row in rows),
+        *(_latex_line([show(row) for _, show in SHOWN]) for row in rows),
         "\\bottomrule",
         "\\end{tabular}",
     ]
@@ -135,7 +135,7 @@ def _count(number: float) -> str:
     return f"{number:g}"
 
 
-def _size(count: float | None) -> str:
+def size_text(count: float | None) -> str:
     if count is None:
         return "–"
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
