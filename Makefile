@@ -14,11 +14,12 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "making $(VENV) failed: install Python's venv module (on Debian: apt-get install python3-venv)"; exit 1; }
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,report,dev]'
 	@touch $@
 
 demo: $(READY)
 	$(BIN)/secateur sweep --out runs/demo
+	$(BIN)/secateur report runs/demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores; read when torch is loaded
+
 import torch
 
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]

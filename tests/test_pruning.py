@@ -163,6 +163,9 @@ def test_a_layer_that_would_be_emptied_is_an_error_and_nothing_changes() -> None
     before = copy.deepcopy(network.state_dict())
     with pytest.raises(PruneError, match=r"layer '1' would lose all of its 4 weights at ratio 0.95 \(scope layer\)"):
         prune(network, 0.95, keep_output=False)
+    spared = copy.deepcopy(network)
+    prune(spared, 0.95, keep_output=False, allow_empty=True)
+    assert layer_sparsity(spared) == {"0": 0.95, "1": 1.0, "2": 1.0}
     network[1].weight.data.fill_(1e-9)
     before["1.weight"].fill_(1e-9)
     with pytest.raises(PruneError, match=r"layer '1' would lose all .* \(scope global\)"):

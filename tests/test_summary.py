@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from samples import make_row
+from secateur.report.figures import curve_name
 from secateur.report.summary import Run, curves, pareto_front, spread
+from secateur.spec import Recipe
 
 
 def test_the_interval_is_students_t() -> None:
@@ -22,6 +26,13 @@ def test_seeds_become_points_and_ratios_curves() -> None:
     assert curve.points[0].accuracy.mean == pytest.approx(0.85)
     assert curve.dense.n == 2
     assert [each.run for each in curves([Run("b", rows, (), ()), Run("a", rows, (), ())])] == ["a", "b"]
+
+
+def test_different_recipes_are_different_curves() -> None:
+    row = make_row(0.5)
+    longer = dataclasses.replace(row, cell=dataclasses.replace(row.cell, recipe=Recipe(epochs=40)))
+    both = curves([Run("a", (row, longer), (), ())])
+    assert [curve_name(curve, both) for curve in both] == ["epochs 20", "epochs 40"]
 
 
 def test_the_front_holds_what_nothing_beats() -> None:

@@ -52,6 +52,7 @@ def test_a_sweep_measures_every_cell_and_keeps_the_best(tmp_path: Path) -> None:
     (best,) = result.best
     assert best.row == most
     saved = load_file(best.path)
+    assert best.path.stat().st_mode == best.path.with_suffix(".json").stat().st_mode
     assert int((saved["1.weight"] == 0).sum()) == round(0.9 * 2048)
     card = json.loads(best.path.with_suffix(".json").read_text())
     assert card["accuracy"] == most.test.top1

@@ -63,6 +63,7 @@ def sweep(
     ratios: Annotated[str, typer.Option(help="Shares of weights to zero, in [0, 1).")] = _PAPER_LIST,
     seeds: Annotated[str, typer.Option(help="Seeds of initial weights and training.")] = "0",
     exclude: Annotated[str, typer.Option(help="Layers left whole: names or patterns like 'layer1.*'.")] = "",
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Let a layer lose every weight.")] = False,
     out: Annotated[
         Optional[Path], typer.Option(help="Run folder.", show_default="runs/MODEL-DATA")  # noqa: UP045
     ] = None,
@@ -106,6 +107,7 @@ def sweep(
         ratios=_numbers("ratios", ratios, float),
         seeds=_numbers("seeds", seeds, int),
         exclude=_texts(exclude),
+        allow_empty=allow_empty,
         weights=weights,
         recipe={name: value for name, value in recipe.items() if value is not None},
     )

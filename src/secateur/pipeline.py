@@ -61,6 +61,7 @@ def prune_cell(cell: Cell, dense: nn.Module, data: Dataset) -> tuple[nn.Module, 
             scope=cell.scope,
             exclude=cell.exclude,
             keep_output=last or False,
+            allow_empty=cell.allow_empty,
         )
 
     if cell.ratio == 0:

@@ -42,6 +42,7 @@ def prune(
     exclude: Sequence[str] = (),
     example: Tensor | None = None,
     keep_output: bool | str = True,
+    allow_empty: bool = False,
 ) -> PruneLog:
     """Zero the `ratio` least important weights of a network, in place, and say what is left.
 
@@ -54,7 +55,8 @@ def prune(
     the network.
 
     Raises UsageError for a ratio outside [0, 1) or a name that matches nothing, PruneError for weights that
-    are not finite or not plain parameters, and where a layer would lose every weight. Nothing is changed then.
+    are not finite or not plain parameters, and where a layer would lose every weight, unless allow_empty (a
+    network with shortcuts may live on without a layer). Nothing is changed then.
     Han et al. 2015, §3.
     """
     if not 0 <= ratio < 1:
@@ -69,7 +71,8 @@ def prune(
     groups = [[name] for name in weights] if scope == "layer" else [list(weights)]
     cuts = {name: cut for group in groups for name, cut in _cuts(scores, group, ratio)}
     for name, cut in cuts.items():
-        _check_not_emptied(name, weights[name], cut, ratio, scope)
+        if not allow_empty:
+            _check_not_emptied(name, weights[name], cut, ratio, scope)
     for name, cut in cuts.items():
         _zero(weights[name], scores, name, cut)
     return PruneLog(
@@ -231,7 +234,7 @@ def _check_not_emptied(name: str, weight: Tensor, cut: _Cut, ratio: float, scope
     if cut.goes == weight.numel():
         raise PruneError(
             f"layer {name!r} would lose all of its {cut.goes} weights at ratio {ratio:g} (scope {scope}), and the "
-            f"network its use; lower the ratio or exclude the layer (exclude={name!r})"
+            f"network perhaps its use; lower the ratio, exclude the layer ({name!r}) or allow it (allow empty)"
         )
 
 

@@ -95,7 +95,10 @@ class WeightsFile:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One measurement: a trained network, pruned one way at one ratio. `ratio` 0 is the dense network."""
+    """One measurement: a trained network, pruned one way at one ratio. `ratio` 0 is the dense network.
+
+    exclude and allow_empty are as in pruning.prune.
+    """
 
     model: str
     data: str
@@ -105,6 +108,7 @@ class Cell:
     seed: int
     recipe: Recipe
     exclude: tuple[str, ...] = ()
+    allow_empty: bool = False
     weights: WeightsFile | None = None
 
     @property
@@ -131,6 +135,7 @@ class Sweep:
     seeds: tuple[int, ...] = (0,)
     overrides: tuple[tuple[str, Any], ...] = ()
     exclude: tuple[str, ...] = ()
+    allow_empty: bool = False
     weights: WeightsFile | None = None
 
     def __post_init__(self) -> None:
@@ -151,7 +156,7 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
     axes = itertools.product(sweep.models, sweep.data, sweep.seeds, sweep.methods, sweep.scopes, sorted(sweep.ratios))
     for model, data, seed, method, scope, ratio in axes:
         recipe = recipe_for(model, **dict(sweep.overrides))
-        yield Cell(model, data, method, scope, ratio, seed, recipe, sweep.exclude, sweep.weights)
+        yield Cell(model, data, method, scope, ratio, seed, recipe, sweep.exclude, sweep.allow_empty, sweep.weights)
 
 
 def identity(value: Any) -> str:

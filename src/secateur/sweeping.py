@@ -60,6 +60,7 @@ def sweep(
     ratios: Sequence[float] = PAPER_RATIOS,
     seeds: Sequence[int] = (0,),
     exclude: Sequence[str] = (),
+    allow_empty: bool = False,
     weights: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
@@ -83,6 +84,7 @@ def sweep(
         ratios=ratios,
         seeds=seeds,
         exclude=exclude,
+        allow_empty=allow_empty,
         weights=weights,
         recipe=recipe,
     )
@@ -99,6 +101,7 @@ def plan_sweep(
     ratios: Sequence[float],
     seeds: Sequence[int],
     exclude: Sequence[str],
+    allow_empty: bool,
     weights: str | Path | None,
     recipe: Mapping[str, Any],
 ) -> Sweep:
@@ -117,6 +120,7 @@ def plan_sweep(
         seeds=tuple(seeds),
         overrides=tuple(sorted(recipe.items())),
         exclude=tuple(exclude),
+        allow_empty=allow_empty,
         weights=read_weights_file(weights) if weights else None,
     )
     for model in plan.models:
@@ -246,6 +250,10 @@ def _card(row: Row, selection: Selection) -> dict[str, Any]:
 
 
 def _replace(path: Path, write: Any) -> None:
+    """Write under another name, then rename; readable as any new file is, whatever the writer chose."""
     temporary = path.with_name(f"{path.name}.writing")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     write(temporary)
+    temporary.chmod(mode)
     os.replace(temporary, path)

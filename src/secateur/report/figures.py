@@ -78,9 +78,14 @@ def _add_band(figure: go.Figure, curve: Curve, colour: str, group: str) -> None:
 def curve_name(curve: Curve, among: Sequence[Curve]) -> str:
     """What tells a curve from the others beside it."""
     parts = [
-        value
+        str(getattr(curve, field))
         for field in ("run", "method", "scope")
-        if len({getattr(each, field) for each in among}) > 1 and (value := str(getattr(curve, field)))
+        if len({getattr(each, field) for each in among}) > 1
+    ]
+    parts += [
+        f"{name} {value}"
+        for position, (name, value) in enumerate(curve.settings)
+        if len({each.settings[position] for each in among}) > 1
     ]
     return ", ".join(parts) or f"{curve.method}, {curve.scope}"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 from secateur.results import Row
+from secateur.spec import Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One way of pruning one network in one run, over ratios."""
+    """One way of training and pruning one network in one run, over ratios.
+
+    settings: everything else that its cells have in common (recipe, excluded layers, checkpoint), as text.
+    """
 
     run: str
     model: str
     data: str
     method: str
     scope: str
+    settings: tuple[tuple[str, str], ...]
     points: tuple[Point, ...]
 
     @property
@@ -85,16 +92,27 @@ def spread(values: Sequence[float]) -> Spread:
 def curves(runs: Iterable[Run]) -> list[Curve]:
     """Every curve of some runs, sorted by network, then by run and way of pruning."""
 
-    def way(item: tuple[str, Row]) -> tuple[str, str, str, str, str]:
+    def way(item: tuple[str, Row]) -> tuple[str, str, str, str, str, tuple[tuple[str, str], ...]]:
         name, row = item
-        return row.cell.model, row.cell.data, name, row.cell.method, row.cell.scope
+        return row.cell.model, row.cell.data, name, row.cell.method, row.cell.scope, _settings(row.cell)
 
     labelled = sorted(((run.name, row) for run in runs for row in run.rows), key=way)
     made = []
-    for (model, data, name, method, scope), members in groupby(labelled, key=way):
+    for (model, data, name, method, scope, settings), members in groupby(labelled, key=way):
         points = _points(row for _, row in members)
-        made.append(Curve(name, model, data, method, scope, points))
+        made.append(Curve(name, model, data, method, scope, settings, points))
     return made
+
+
+def _settings(cell: Cell) -> tuple[tuple[str, str], ...]:
+    recipe = {name.replace("_", " "): f"{value}" for name, value in dataclasses.asdict(cell.recipe).items()}
+    weights = Path(cell.weights.path).name if cell.weights else "trained here"
+    others = {
+        "excluded": ", ".join(cell.exclude) or "nothing",
+        "empty layers": str(cell.allow_empty),
+        "weights": weights,
+    }
+    return tuple((recipe | others).items())
 
 
 def _points(rows: Iterable[Row]) -> tuple[Point, ...]:
