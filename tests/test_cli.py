@@ -117,9 +117,14 @@ def test_what_nobody_foresaw_is_one_line_too(run_cli: RunCli, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
+def hear_interrupts() -> None:
+    """A process started in the background of a shell ignores them, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "secateur", "sweep", "--epochs", "100000", "--out", "run"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts)
     while not list((tmp_path / "cache").rglob("*.checkpoint")):
         assert process.poll() is None
         time.sleep(0.05)
