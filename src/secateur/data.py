@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gzip
 import hashlib
 import struct
@@ -72,9 +73,17 @@ class Dataset:
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(N, C, H, W) uint8 → float32: (pixel / 255 - mean) / std, on the images' own device."""
-    scale = torch.tensor([1 / (255 * each) for each in std], device=images.device).view(1, -1, 1, 1)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device)
-    return torch.addcmul(shift.view(1, -1, 1, 1), images.float(), scale)
+    scale, shift = _scale_and_shift(mean, std, images.device)
+    return torch.addcmul(shift, images.float(), scale)
+
+
+@functools.lru_cache(maxsize=8)
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """(1, C, 1, 1) each: made once, as making tensors costs as much as using them on a small batch."""
+    with torch.inference_mode(False):
+        scale = torch.tensor([1 / (255 * each) for each in std], device=device)
+        shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
 
 
 def load_data(name: str, data_dir: str | Path | None = None) -> Dataset:

@@ -189,7 +189,10 @@ class _Run:
 
 
 class _Meter:
-    """Running loss and accuracy of an epoch, summed where the tensors are so that no step waits for them."""
+    """Running loss and accuracy of an epoch, summed where the tensors are so that no step waits for them.
+
+    Accuracy is taken of every fourth batch, as counting all would slow a small network down.
+    """
 
     def __init__(self, epoch: int, epochs: int, device: torch.device) -> None:
         self._where = f"epoch {epoch + 1}/{epochs}"
@@ -199,9 +202,10 @@ class _Meter:
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self._loss += loss
-        self._right += (logits.argmax(1) == labels).sum()
+        if self._steps % 4 == 0:
+            self._right += (logits.argmax(1) == labels).sum()
+            self._images += len(labels)
         self._steps += 1
-        self._images += len(labels)
 
     def is_finite(self) -> bool:
         return bool(torch.isfinite(self._loss))
