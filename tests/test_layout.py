@@ -19,11 +19,11 @@ FLOORS = (
     ("pruning", "train", "measure"),
     ("score", "models", "data", "layers"),
     ("references", "catalogue", "environment", "progress"),
-    ("results",),
+    ("results", "graph"),
     ("spec",),
     ("errors",),
 )
-TORCH_FREE = ("spec", "results", "store", "report", "catalogue", "environment", "selection", "progress", "cli")
+TORCH_FREE = ("spec", "results", "store", "report", "catalogue", "environment", "selection", "progress", "cli", "graph")
 
 
 def room_of(path: Path) -> str:

@@ -48,3 +48,19 @@ class ReportError(SecateurError):
 
 class SweepError(SecateurError):
     """A sweep could not start, or ended with failed cells."""
+
+
+class GraphError(SecateurError):
+    """A network's graph is inconsistent: a shape, an attribute or a name is wrong."""
+
+
+class ExportError(SecateurError):
+    """A network cannot become a Graph; the text names the module and the operation."""
+
+
+class FormatError(SecateurError):
+    """A .secateur file is damaged, of another version, or not one at all."""
+
+
+class RunError(SecateurError):
+    """A packed network cannot be run as asked: shape, dtype, threads or kernel."""
