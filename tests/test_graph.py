@@ -58,9 +58,9 @@ def test_an_inconsistent_node_is_refused(changes: dict[str, object], text: str) 
 
 
 def test_lost_outputs_and_unused_weights_are_refused() -> None:
-    with pytest.raises(GraphError, match="wrong: \\['nowhere'\\]"):
+    with pytest.raises(GraphError, match=r"wrong: \['nowhere'\]"):
         graph(CONV, FLAT, outputs=("nowhere",))
-    with pytest.raises(GraphError, match="wrong: \\['conv.weight'\\]"):
+    with pytest.raises(GraphError, match=r"wrong: \['conv.weight'\]"):
         Graph({"x": (3,)}, ("x",), (), {"conv.weight": weight(4, 3, 3, 3)})
 
 
