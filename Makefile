@@ -2,24 +2,41 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CMAKE ?= $(if $(wildcard $(BIN)/cmake),$(BIN)/cmake,cmake)
+JOBS ?= 2
+QUIET := --log-level=NOTICE
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check bench format clean
+NATIVE := CMakeLists.txt $(shell find native -name '*.?pp')
+
+.PHONY: setup demo native test test-native check bench format clean
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt Makefile
+$(READY): pyproject.toml constraints.txt Makefile $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "secateur needs Python 3.10 or newer; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "making $(VENV) failed: install Python's venv module (on Debian: apt-get install python3-venv)"; exit 1; }
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,report,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,report,dev,native]'
 	@touch $@
 
 demo: $(READY)
 	$(BIN)/secateur sweep --out runs/demo
 	$(BIN)/secateur report runs/demo
+
+# The extension alone, into src/secateur: what to run after a change in native/.
+native:
+	@$(CMAKE) -S . -B build/native -DSECATEUR_STRICT=ON -DPython_EXECUTABLE=$(abspath $(BIN)/python) $(QUIET)
+	@$(CMAKE) --build build/native --parallel $(JOBS)
+
+# The native tests, under the address and undefined-behaviour sanitizers.
+test-native:
+	@$(CMAKE) -S . -B build/sanitized -DSECATEUR_PYTHON=OFF -DSECATEUR_TESTS=ON -DSECATEUR_STRICT=ON \
+		-DSECATEUR_SANITIZE=ON $(QUIET)
+	@$(CMAKE) --build build/sanitized --parallel $(JOBS)
+	build/sanitized/secateur_tests
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto
