@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from secateur.data import Dataset, from_arrays
 from secateur.environment import environment
 from secateur.models import ARCHITECTURES, build_network
+from secateur.progress import SilentReporter
 from secateur.results import Accuracy, Footprint, Latency, Layer, Row, Trained
 from secateur.spec import Cell, Recipe
 
@@ -101,6 +102,33 @@ def colour() -> Dataset:
     images = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(20) % 10
     return from_arrays("colour", (images, labels), (images, labels), (images, labels))
+
+
+class Interrupting(SilentReporter):
+    """Stops training in the middle of an epoch, as a kill would."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def task(self, label: str, total: int, done: int = 0):  # type: ignore[no-untyped-def]
+        outer = self
+        manager = super().task(label, total, done)
+
+        class Task:
+            def advance(self, steps: int = 1, note: object = None) -> None:
+                outer.left -= steps
+                if outer.left < 0:
+                    raise KeyboardInterrupt
+
+        class Manager:
+            def __enter__(self) -> Task:
+                manager.__enter__()
+                return Task()
+
+            def __exit__(self, *_: object) -> None:
+                return None
+
+        return Manager()
 
 
 def make_row(ratio: float = 0.9, seed: int = 0, model: str = "net", accuracy: float = 0.9, dense: float = 0.95) -> Row:

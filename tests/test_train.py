@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from samples import stripes
+from samples import Interrupting, stripes
 from secateur.errors import TrainingError, UsageError
 from secateur.measure import accuracy
 from secateur.models import ARCHITECTURES, build_network
@@ -48,33 +48,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
     run(other, seed=1)
     assert torch.equal(weights(one), weights(two))
     assert not torch.equal(weights(one), weights(other))
-
-
-class Interrupting(SilentReporter):
-    """Stops training in the middle of an epoch, as a kill would."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def task(self, label: str, total: int, done: int = 0):  # type: ignore[no-untyped-def]
-        outer = self
-        manager = super().task(label, total, done)
-
-        class Task:
-            def advance(self, steps: int = 1, note: object = None) -> None:
-                outer.left -= steps
-                if outer.left < 0:
-                    raise KeyboardInterrupt
-
-        class Manager:
-            def __enter__(self) -> Task:
-                manager.__enter__()
-                return Task()
-
-            def __exit__(self, *_: object) -> None:
-                return None
-
-        return Manager()
 
 
 def test_an_interrupted_training_resumes_at_its_last_epoch_with_the_same_bits(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from secateur.freezing import frozen_zeros
     from secateur.pruning import PruneLog, layer_sparsity, prune, sparsity
-    from secateur.spec import Cell, Recipe, Sweep
+    from secateur.retraining import retrain
+    from secateur.spec import Cell, Recipe, Retraining, Sweep
     from secateur.store import Store
     from secateur.sweeping import SweepResult, sweep
 
@@ -26,11 +28,14 @@ _HOMES = {
     "Cell": "spec",
     "PruneLog": "pruning",
     "Recipe": "spec",
+    "Retraining": "spec",
     "Store": "store",
     "Sweep": "spec",
     "SweepResult": "sweeping",
+    "frozen_zeros": "freezing",
     "layer_sparsity": "pruning",
     "prune": "pruning",
+    "retrain": "retraining",
     "sparsity": "pruning",
     "sweep": "sweeping",
 }
@@ -40,12 +45,15 @@ __all__ = [
     "MissingExtraError",
     "PruneLog",
     "Recipe",
+    "Retraining",
     "SecateurError",
     "Store",
     "Sweep",
     "SweepResult",
+    "frozen_zeros",
     "layer_sparsity",
     "prune",
+    "retrain",
     "sparsity",
     "sweep",
 ]

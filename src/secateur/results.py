@@ -88,6 +88,15 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrained:
+    """The retraining of a pruned network: its epochs, seconds (interruptions left out) and where it took up again."""
+
+    epochs: int
+    seconds: float
+    resumed_from: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """Where a number was measured; latencies compare within one environment only."""
 

@@ -20,6 +20,7 @@ PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
 SCOPES = ("layer", "global")
 AUGMENTS = ("auto", "none", "crop-flip")
 PRECISIONS = ("auto", "fp32", "bf16")
+SCHEDULES = ("one-shot", "iterative", "gradual", "rewind-rate", "rewind-weights", "scratch")
 
 
 def _check(name: str, value: object, holds: bool, expected: str) -> None:
@@ -83,6 +84,82 @@ def recipe_for(model: str, **overrides: Any) -> Recipe:
     """
     changed = {name: value for name, value in overrides.items() if value is not None}
     return dataclasses.replace(_RECIPES.get(model, Recipe()), **changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """How a network learns again once it is pruned, or while it is; with the recipe's batches and weight decay.
+
+    epochs: in all, over every round. schedule:
+    "one-shot": prune, then fine-tune under one cycle;
+    "iterative": the same in `rounds` rounds, each of which removes the same share of what is left (Han et al. 2015);
+    "gradual": the ratio rises along a cubic in the first `ramp` of the epochs, by a cut every `every` steps
+    (Zhu & Gupta 2017);
+    "rewind-rate": prune, then replay the end of the recipe's learning rates, one or more rounds (Renda et al. 2020);
+    "rewind-weights": likewise, but the weights left also go back to what they were then (Frankle et al. 2020; with
+    epochs = those of the recipe, to the initial weights: Frankle & Carbin 2019);
+    "scratch": train the pruned architecture from fresh weights under the recipe's cycle (Liu et al. 2019).
+    learning_rate: the peak of each cycle of the first three; None is the recipe's for "gradual", a tenth of it else.
+    distill: the share of the loss that is agreement with the dense network at `temperature` (Hinton et al. 2015).
+    """
+
+    schedule: str = "one-shot"
+    epochs: int = 10
+    learning_rate: float | None = None
+    rounds: int = 1
+    ramp: float = 0.75
+    every: int = 100
+    distill: float = 0.0
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        _check("schedule", self.schedule, self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        _check("retraining epochs", self.epochs, self.epochs >= 1, "1 or more")
+        _check("rounds", self.rounds, 1 <= self.rounds <= self.epochs, f"1 to {self.epochs}, an epoch each")
+        _check("rounds", self.rounds, self.epochs % self.rounds == 0, f"a divisor of the {self.epochs} epochs")
+        several = self.schedule in ("iterative", "rewind-rate", "rewind-weights")
+        _check("rounds", self.rounds, self.rounds == 1 or several, f"1, as {self.schedule!r} has one")
+        if self.learning_rate is not None:
+            _check("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
+            own = self.schedule in ("one-shot", "iterative", "gradual")
+            _check("learning rate", self.learning_rate, own, f"none, as {self.schedule!r} follows the recipe's")
+        _check("ramp", self.ramp, 0 < self.ramp <= 1, "in (0, 1]: the share of the epochs in which the ratio rises")
+        _check("every", self.every, self.every >= 1, "1 step or more")
+        _check("distill", self.distill, 0 <= self.distill <= 1, "in [0, 1]: a share of the loss")
+        _check("temperature", self.temperature, 0 < self.temperature < math.inf, "above 0")
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether the weights left are set back to earlier or fresh ones."""
+        return self.schedule in ("rewind-weights", "scratch")
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe with the epochs and the peak rate of one round.
+
+        Raises UsageError where a round would rewind to before the recipe's first epoch.
+        """
+        length = self.epochs // self.rounds
+        if self.schedule.startswith("rewind"):
+            if length > recipe.epochs:
+                raise UsageError(
+                    f"retraining epochs {self.epochs}: {self.schedule!r} goes back {length} epochs a round, but the "
+                    f"network was trained for {recipe.epochs}: expected {recipe.epochs * self.rounds} or fewer"
+                )
+            return recipe
+        share = 1.0 if self.schedule in ("gradual", "scratch") else 0.1
+        return dataclasses.replace(
+            recipe, epochs=length, learning_rate=self.learning_rate or share * recipe.learning_rate
+        )
+
+
+_ROUNDS = {"iterative": 5}
+
+
+def retraining_for(schedule: str, **overrides: Any) -> Retraining:
+    """The defaults of a schedule (five rounds for "iterative"), with the overrides that are not None."""
+    changed = {name: value for name, value in overrides.items() if value is not None}
+    rounds = {"rounds": _ROUNDS[schedule]} if schedule in _ROUNDS else {}
+    return Retraining(schedule, **(rounds | changed))
 
 
 @dataclass(frozen=True, slots=True)

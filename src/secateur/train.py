@@ -1,23 +1,23 @@
-"""Train one network by SGD under a one-cycle schedule, resuming from the last epoch that was finished."""
+"""Train one network by SGD, under a one-cycle schedule or another course, resuming from the last epoch finished."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim import SGD, Optimizer
 
 from secateur.data import Dataset, Split, crop_and_flip, normalise
 from secateur.errors import TrainingError, UsageError
 from secateur.progress import Reporter, Task
+from secateur.schedules import one_cycle
 from secateur.spec import Recipe
 
 
@@ -27,6 +27,35 @@ class TrainingLog:
 
     seconds: float
     resumed_from: tuple[int, ...]
+
+
+def _nothing(step: int, steps: int, optimizer: Optimizer) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What differs from one training to another; step counts from 0, steps is how many an epoch has.
+
+    rate(step, steps) is the learning rate. before_step(step, steps, optimizer) may prune. loss(images, logits,
+    labels) is None for cross-entropy with the recipe's label smoothing. Draws (order, augmentation, dropout)
+    are those of the epochs from first_draw on, so that a training which goes on from another sees new ones.
+    """
+
+    epochs: int
+    rate: Callable[[int, int], float]
+    before_step: Callable[[int, int, Optimizer], None] = field(default=_nothing)
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    first_draw: int = 0
+
+
+def recipe_course(recipe: Recipe, stop: int | None = None) -> Course:
+    """The recipe's own course: one cycle over all epochs, of which only the first `stop` are run where given."""
+
+    def rate(step: int, steps: int) -> float:
+        return one_cycle(step, max(1, recipe.epochs * steps) + 1, recipe.learning_rate)
+
+    return Course(recipe.epochs if stop is None else stop, rate)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -65,24 +94,28 @@ def train(
     reporter: Reporter,
     label: str,
     checkpoint: Path | None = None,
+    course: Course | None = None,
 ) -> TrainingLog:
     """Train a network in place on the training split; it comes back on the CPU, contiguous, in training mode.
+
+    course: where it is not the recipe's own. A batch has recipe.batch_size images, whatever the course.
 
     All randomness derives from (seed, epoch), so a training that was interrupted and resumed from
     `checkpoint` (written after each epoch, removed by the caller) ends with the same bits, and the same seed
     gives the same network on a CPU with the same number of threads.
     Raises TrainingError where the loss stops being a number, or there is nothing to train.
     """
-    if recipe.epochs == 0:
+    course = course or recipe_course(recipe)
+    if course.epochs == 0:
         return TrainingLog(0.0, ())
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise TrainingError(f"{type(network).__name__} has no parameters to train; load weights or use --epochs 0")
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network.to(device=device, memory_format=layout).train()  # type: ignore[call-overload]
-    run = _Run(network, dataset, recipe, seed, device, precision, layout)
+    run = _Run(network, dataset, recipe, course, seed, device, precision, layout)
     state = run.resume(checkpoint)
-    with reporter.task(label, recipe.epochs * run.steps, state.epoch * run.steps) as task:
-        while state.epoch < recipe.epochs:
+    with reporter.task(label, course.epochs * run.steps, state.epoch * run.steps) as task:
+        while state.epoch < course.epochs:
             state = run.epoch(state, task)
             if checkpoint:
                 run.save(state, checkpoint)
@@ -105,12 +138,13 @@ class _Run:
         network: nn.Module,
         dataset: Dataset,
         recipe: Recipe,
+        course: Course,
         seed: int,
         device: torch.device,
         precision: str,
         layout: torch.memory_format,
     ) -> None:
-        self.network, self.dataset, self.recipe, self.seed = network, dataset, recipe, seed
+        self.network, self.dataset, self.recipe, self.course, self.seed = network, dataset, recipe, course, seed
         self.device, self.precision, self.layout = device, precision, layout
         self.split = Split(dataset.train.images.to(device), dataset.train.labels.to(device))
         self.batch = min(recipe.batch_size, len(self.split))
@@ -122,12 +156,6 @@ class _Run:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
-        self.schedule = OneCycleLR(
-            self.optimizer,
-            max_lr=recipe.learning_rate,
-            total_steps=max(1, recipe.epochs * self.steps) + 1,
-            cycle_momentum=False,
-        )
         augment = dataset.augment if recipe.augment == "auto" else recipe.augment
         self.augment: Callable[[Tensor, torch.Generator], Tensor] = (
             crop_and_flip if augment == "crop-flip" else lambda images, _: images
@@ -136,40 +164,50 @@ class _Run:
     def epoch(self, state: _State, task: Task) -> _State:
         """One pass over the shuffled training images; a last batch that is not full is left out."""
         started = time.perf_counter()
-        torch.manual_seed(_mix(self.seed, state.epoch))
-        generator = torch.Generator().manual_seed(_mix(self.seed, state.epoch))
+        draw = _mix(self.seed, self.course.first_draw + state.epoch)
+        torch.manual_seed(draw)
+        generator = torch.Generator().manual_seed(draw)
         order = torch.randperm(len(self.split), generator=generator).to(self.device)
         shuffled = self.split.take(order)
-        meter = _Meter(state.epoch, self.recipe.epochs, self.device)
-        for start in range(0, self.steps * self.batch, self.batch):
-            part = slice(start, start + self.batch)
+        meter = _Meter(state.epoch, self.course.epochs, self.device)
+        for count in range(self.steps):
+            part = slice(count * self.batch, (count + 1) * self.batch)
             images = self.augment(shuffled.images[part], generator)
+            self._prepare(state.epoch * self.steps + count)
             self._step(normalise(images, self.dataset.mean, self.dataset.std), shuffled.labels[part], meter)
             task.advance(1, meter.describe)
         if not meter.is_finite():
             raise TrainingError(
-                f"training diverged: the loss is not a number after epoch {state.epoch + 1} of "
-                f"{self.recipe.epochs} at learning rate {self.recipe.learning_rate:g}; lower it with --lr"
+                f"training diverged: the loss is not a number after epoch {state.epoch + 1} of {self.course.epochs} "
+                f"at learning rate {self.recipe.learning_rate:g}; lower it with --lr (--retrain-lr for retraining)"
             )
         return _State(state.epoch + 1, state.seconds + time.perf_counter() - started, state.resumed_from)
+
+    def _prepare(self, step: int) -> None:
+        self.course.before_step(step, self.steps, self.optimizer)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.course.rate(step, self.steps)
 
     def _step(self, images: Tensor, labels: Tensor, meter: _Meter) -> None:
         images = images.contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.network(images)
         logits = logits.float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        loss = self._loss(images, logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.schedule.step()
         meter.add(loss.detach(), logits.detach(), labels)
+
+    def _loss(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.course.loss:
+            return self.course.loss(images, logits, labels)
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
 
     def save(self, state: _State, checkpoint: Path) -> None:
         content = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.last_epoch,
             "epoch": state.epoch,
             "seconds": state.seconds,
             "resumed_from": list(state.resumed_from),
@@ -184,7 +222,6 @@ class _Run:
         content: dict[str, Any] = torch.load(checkpoint, map_location=self.device, weights_only=True)
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.schedule.last_epoch = content["schedule"]
         return _State(content["epoch"], content["seconds"], (*content["resumed_from"], content["epoch"]))
 
 

@@ -1,0 +1,103 @@
+"""Zeros that stay zero while a network learns, in anyone's own training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from secateur.errors import UsageError
+from secateur.layers import weighted_layers
+
+
+class frozen_zeros:  # noqa: N801 - reads as a statement
+    """Hold the zeros that a network has now through every step of an optimizer.
+
+        with secateur.frozen_zeros(model, optimizer):
+            ...  # train as ever: closures, schedulers, gradient scaling, any optimizer of torch.optim
+
+    After each optimizer.step() the weights that were zero at the start are zero again, whatever momentum,
+    weight decay or adaptive rates made of them. Held are the weights of linear and convolution layers; of units
+    without any weight, the bias that is zero; and of normalisations the channels whose scale and shift both
+    are. Costs a byte per weight of the layers that have zeros.
+
+    Without `with`, it holds from the call until detach(). Raises UsageError where the optimizer updates none of
+    the network's weights that have zeros (as after the network was copied).
+    """
+
+    def __init__(self, network: nn.Module, optimizer: Optimizer) -> None:
+        self._network = network
+        self._updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        self._held: list[tuple[nn.Parameter, Tensor]] = []
+        self.refresh()
+        self._hook = optimizer.register_step_post_hook(lambda *_: self.apply())
+
+    def refresh(self) -> None:
+        """Derive the pattern again, after more weights were pruned."""
+        found = list(_zeros(self._network))
+        self._held = [(parameter, zeros) for parameter, zeros in found if id(parameter) in self._updated]
+        if found and not self._held:
+            raise UsageError(
+                f"frozen_zeros: the optimizer updates none of the {len(found)} parameters of "
+                f"{type(self._network).__name__} that have zeros; make it from this network's parameters()"
+            )
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Zero what was zero; done after every optimizer step by itself."""
+        for position, (parameter, zeros) in enumerate(self._held):
+            if zeros.device != parameter.device:
+                zeros = zeros.to(parameter.device)
+                self._held[position] = (parameter, zeros)
+            parameter.masked_fill_(zeros, 0)
+
+    def detach(self) -> None:
+        """Hold no longer; what the optimizer remembers may revive a weight from its next step on."""
+        self._hook.remove()
+        self._held = []
+
+    def __enter__(self) -> frozen_zeros:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()
+
+
+@torch.no_grad()
+def _zeros(network: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """Every parameter that has zeros to hold, with a mask of them."""
+    for layer in weighted_layers(network).values():
+        yield from _zeros_of_layer(layer)
+    for module in network.modules():
+        yield from _zeros_of_normalisation(module)
+
+
+def _zeros_of_layer(layer: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
+    if weight is None:  # computed from other tensors, which are no zeros of ours
+        return
+    zeros = weight == 0
+    if not zeros.any():
+        return
+    yield weight, zeros
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+    if bias is not None and not transposed:
+        dead = zeros.flatten(1).all(1) & (bias == 0)
+        if dead.any():
+            yield bias, dead
+
+
+def _zeros_of_normalisation(module: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """Channels pruned as a whole. Where every scale is zero, none was pruned: residual branches may start so."""
+    scale, shift = module._parameters.get("weight"), module._parameters.get("bias")
+    if scale is None or shift is None or scale.dim() != 1 or scale.shape != shift.shape:
+        return
+    dead = (scale == 0) & (shift == 0)
+    if dead.any() and not (scale == 0).all():
+        yield scale, dead
+        yield shift, dead
