@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 import secateur
+from secateur.cli.options import DataDir, Debug, numbers, require_torch, stdout_console, texts
 from secateur.errors import MissingExtraError, ReportError, SecateurError, UsageError
 from secateur.progress import ConsoleReporter
 from secateur.spec import PAPER_RATIOS, SCOPES
@@ -30,26 +31,6 @@ data_app = typer.Typer(help="List data sets and fetch them.", no_args_is_help=Tr
 app.add_typer(data_app, name="data")
 
 _PAPER_LIST = ",".join(f"{ratio:g}" for ratio in PAPER_RATIOS)
-DataDir = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
-    typer.Option("--data-dir", help="Folder that holds data sets.", envvar="SECATEUR_DATA", show_envvar=True),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-
-def _texts(value: str) -> list[str]:
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _numbers(name: str, value: str, kind: Any) -> list[Any]:
-    try:
-        return [kind(part) for part in _texts(value)]
-    except ValueError as error:
-        what = "whole numbers" if kind is int else "numbers"
-        raise UsageError(f"--{name} {value!r}: expected {what} separated by commas, as in {_EXAMPLES[name]}") from error
-
-
-_EXAMPLES = {"ratios": "0,0.5,0.9", "seeds": "0,1,2"}
 
 
 @app.command()
@@ -95,18 +76,18 @@ def sweep(
         "augment": augment,
         "precision": precision,
     }
-    _require_torch("sweep")
+    require_torch("sweep")
     from secateur.selection import Selection
     from secateur.sweeping import plan_sweep, run_sweep
 
     plan = plan_sweep(
-        _texts(model),
-        _texts(data),
-        methods=_texts(methods),
-        scopes=_texts(scopes),
-        ratios=_numbers("ratios", ratios, float),
-        seeds=_numbers("seeds", seeds, int),
-        exclude=_texts(exclude),
+        texts(model),
+        texts(data),
+        methods=texts(methods),
+        scopes=texts(scopes),
+        ratios=numbers("ratios", ratios, float),
+        seeds=numbers("seeds", seeds, int),
+        exclude=texts(exclude),
         allow_empty=allow_empty,
         weights=weights,
         recipe={name: value for name, value in recipe.items() if value is not None},
@@ -132,7 +113,7 @@ def sweep(
 def _print_sweep(result: Any) -> None:
     from secateur.report import rich_table
 
-    console = _console()
+    console = stdout_console()
     if result.rows:
         console.print(rich_table(result.rows, [best.row for best in result.best]))
     for source in sorted({f"{row.cell.data}: {row.trained.data_source}" for row in result.rows}):
@@ -179,7 +160,7 @@ def show(
     if not rows and not failed:
         raise SecateurError(f"{run} holds no results yet: run its sweep (again) to fill it")
     if format == "table" and rows:
-        _console().print(rich_table(rows))
+        stdout_console().print(rich_table(rows))
     elif format != "table":
         sys.stdout.write(render(rows, format))
     if failed:
@@ -232,7 +213,7 @@ def data_list(data_dir: DataDir = None, debug: Debug = False) -> None:
     for source in SOURCES.values():
         found = "embedded" if not source.files else locate(source, data_dir)
         table.add_row(source.name, source.about, str(found or f"not found: secateur data fetch {source.name}"))
-    _console().print(table)
+    stdout_console().print(table)
 
 
 @data_app.command("fetch")
@@ -297,18 +278,6 @@ def _torch_facts() -> list[tuple[str, str]]:
         return []
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return [("PyTorch threads", str(torch.get_num_threads())), ("CUDA device", cuda)]
-
-
-def _require_torch(verb: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None:
-        raise MissingExtraError(f"`secateur {verb}` needs PyTorch: pip install 'secateur[torch]'")
-
-
-def _console() -> Console:
-    """Standard output: as wide as its terminal, and wide enough for a whole table where it is piped."""
-    return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "200")))
 
 
 def _version(wanted: bool) -> None:
