@@ -17,8 +17,8 @@ FLOORS = (
     ("pipeline", "store"),
     ("cache", "selection"),
     ("retraining",),
-    ("pruning", "train", "measure", "freezing", "runtime"),
-    ("score", "models", "data", "layers"),
+    ("pruning", "train", "measure", "freezing", "export", "runtime"),
+    ("score", "models", "data", "layers", "simplification"),
     ("references", "catalogue", "environment", "progress", "schedules"),
     ("results", "graph"),
     ("spec",),
@@ -36,6 +36,7 @@ TORCH_FREE = (
     "schedules",
     "cli",
     "graph",
+    "simplification",
     "runtime",
 )
 

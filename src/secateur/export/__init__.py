@@ -1,0 +1,32 @@
+"""An nn.Module becomes a Graph: torch.export traces it, each ATen operation is spelt in the Graph's own.
+
+Whatever does not depend on the input is computed here and becomes a weight; dropout and copies vanish. Weights keep
+their names of the state dict, and their bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from secateur.export.conversions import CONVERSIONS
+from secateur.export.tracing import trace
+from secateur.export.translation import Translation
+from secateur.graph import Graph
+
+__all__ = ["to_graph"]
+
+
+def to_graph(network: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
+    """The Graph that computes what the network computes in eval mode, with its batch dimension free.
+
+    example: one input (N, …), or a sequence of them for a network that takes several; N is not kept. The network is
+    left in the mode that it was in. Weights are copies, named as in the state dict; what is stored under two names
+    (tied weights) stands once, under the first. An input is named after forward's argument.
+    Raises ExportError for control flow that depends on values, an operation that Graph lacks (the text names the
+    module), a batch dimension that is mixed with others, weights that are not float32, float16 or bfloat16.
+    """
+    examples = (example,) if isinstance(example, Tensor) else tuple(example)
+    program = trace(network, examples)
+    return Translation(network, program, CONVERSIONS).graph()

@@ -1,0 +1,379 @@
+"""From traced ATen operations to nodes: names, constants, the batch. What each becomes is in conversions.py."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import InputKind, OutputKind
+
+from secateur.errors import ExportError, GraphError
+from secateur.graph import DTYPES, Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.simplification import without_dead_nodes
+
+_KNOWN = "convolutions, linear layers, normalisation, pooling, activations, sums, products and changes of shape"
+_ALIKE = {"expand", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full", "repeat"}
+"""Operations that make every image's part of a constant alike."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """A tensor that no input changes, and its name in the state dict where it has one."""
+
+    tensor: Tensor
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """Planes with zeros around them, (top, bottom, left, right), which a convolution takes into its own padding."""
+
+    base: str
+    padding: Shape
+
+
+class Batch:
+    """Stands for the number of images where a network asks for it."""
+
+
+BATCH = Batch()
+
+Conversion = Callable[["Call"], Any]
+"""Gives what a call's result became: the name of a value, a Padded, a Constant, or a list of them."""
+
+
+class Translation:
+    """One pass over a traced program. values: what each of its nodes became."""
+
+    def __init__(self, network: nn.Module, program: Any, conversions: Mapping[str, Conversion]) -> None:
+        self.network, self.program, self.conversions = network, program, conversions
+        self.batch = ""
+        self.inputs: dict[str, Shape] = {}
+        self.nodes: list[Node] = []
+        self.shapes: dict[str, Shape] = {}
+        self.weights: dict[str, Weight] = {}
+        self.values: dict[fx.Node, Any] = {}
+        self._weight_names: dict[Constant, str] = {}
+        self._constant_nodes: dict[tuple[Constant, Shape], str] = {}
+        self._scalars: dict[float, Constant] = {}
+
+    def graph(self) -> Graph:
+        self._read_placeholders()
+        for node in self.program.graph.nodes:
+            if node.op == "call_function":
+                self._translate(node)
+        outputs = self._outputs()
+        nodes = without_dead_nodes(self.nodes, outputs)
+        used = {name for node in nodes for name in node.weights.values()}
+        weights = {name: weight for name, weight in self.weights.items() if name in used}
+        return Graph(self.inputs, outputs, tuple(nodes), weights)
+
+    def _read_placeholders(self) -> None:
+        specs = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}
+        first_names = _first_names(self.network)
+        constants: dict[str, Constant] = {}
+        for node in self.program.graph.find_nodes(op="placeholder"):
+            spec = specs[node.name]
+            if spec.kind is InputKind.USER_INPUT:
+                self._read_input(node)
+                continue
+            held = self.program.state_dict.get(spec.target)
+            tensor = (self.program.constants[spec.target] if held is None else held).detach()
+            name = first_names.get(_memory(tensor), spec.target)
+            self.values[node] = constants.setdefault(name, Constant(tensor, name))
+
+    def _read_input(self, node: fx.Node) -> None:
+        value = node.meta["val"]
+        self.batch = str(value.shape[0])
+        self.inputs[node.name] = self.shapes[node.name] = tuple(int(size) for size in value.shape[1:])
+        self.values[node] = node.name
+
+    def _outputs(self) -> tuple[str, ...]:
+        (output,) = self.program.graph.find_nodes(op="output")
+        call, found = Call(self, output), []
+        for spec, each in zip(self.program.graph_signature.output_specs, output.args[0], strict=True):
+            if spec.kind is OutputKind.USER_OUTPUT:
+                if not isinstance(each, fx.Node) or not isinstance(each.meta.get("val"), Tensor):
+                    raise call.error(f"is {each}: expected tensors only")
+                found.append(call.value_of(self.values[each]))
+            elif spec.kind is not OutputKind.USER_INPUT_MUTATION:
+                raise ExportError(
+                    f"{type(self.network).__name__}: its forward changes buffer {spec.target!r}; a graph has no state"
+                )
+        return tuple(found)
+
+    def _translate(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            source, index = node.args
+            self.values[node] = self.values[source][index]  # type: ignore[index]
+            return
+        call = Call(self, node)
+        if call.name.startswith(("_assert", "sym_constrain")):
+            self.values[node] = None
+        elif not call.schema:  # arithmetic with the number of images
+            self.values[node] = BATCH
+        elif call.name == "sym_size":
+            self.values[node] = call.sym_size()
+        elif not call.reads_input():
+            self.values[node] = call.evaluated()
+        elif call.name in self.conversions:
+            self.values[node] = self._converted(call)
+        else:
+            raise call.error(f"is not supported; a graph holds {_KNOWN}")
+
+    def _converted(self, call: Call) -> Any:
+        try:
+            made = self.conversions[call.name](call)
+        except GraphError as error:
+            raise call.error(f"does not fit a graph: {error}") from error
+        if isinstance(made, str) and self.shapes[made] != call.shape():
+            raise call.error(f"would give {self.shapes[made]} where the network has {call.shape()}")
+        return made
+
+    def weight_name(self, constant: Constant, wanted: str) -> str:
+        """The name under which a constant is stored; it is stored when first asked for."""
+        if constant not in self._weight_names:
+            name = unused(constant.name or wanted, self.weights)
+            self.weights[name] = _weight(constant.tensor, name)
+            self._weight_names[constant] = name
+        return self._weight_names[constant]
+
+    def scalar(self, value: float) -> Constant:
+        return self._scalars.setdefault(value, Constant(torch.tensor(value, dtype=torch.float32)))
+
+    def constant_node(self, constant: Constant, shape: Shape, label: str, source: str) -> str:
+        """The value of a constant, reshaped; one node for all who ask."""
+        key = (constant, shape)
+        if key not in self._constant_nodes:
+            name = unused(constant.name or f"{label}.constant", self.shapes)
+            stored = constant
+            if not constant.tensor.is_floating_point() or constant.tensor.dtype is torch.float64:
+                stored = Constant(constant.tensor.to(torch.float32).reshape(shape), constant.name)
+            elif shape != tuple(constant.tensor.shape):
+                stored = replace(constant, tensor=constant.tensor.reshape(shape))
+            weight = self.weight_name(stored, name)
+            self._constant_nodes[key] = self.add(Node(name, "constant", (), {"value": weight}, source=source))
+        return self._constant_nodes[key]
+
+    def add(self, node: Node) -> str:
+        """Add a node; its shape is worked out here."""
+        weights = {role: self.weights[name].shape for role, name in node.weights.items()}
+        shape = infer_shape(node, [self.shapes[value] for value in node.inputs], weights)
+        self.nodes.append(replace(node, shape=shape))
+        self.shapes[node.name] = shape
+        return node.name
+
+
+def _first_names(network: nn.Module) -> dict[tuple[Any, ...], str]:
+    """Memory → the first name in the state dict that stands for it."""
+    names: dict[tuple[Any, ...], str] = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor) and tensor.numel() > 0:
+            names.setdefault(_memory(tensor), name)
+    return names
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    return (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
+
+
+def unused(name: str, taken: Collection[str]) -> str:
+    """A name that is not taken: the one wanted, or with a number behind it."""
+    found, count = name, 1
+    while found in taken:
+        found, count = f"{name}_{count}", count + 1
+    return found
+
+
+def _weight(tensor: Tensor, name: str) -> Weight:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise ExportError(f"weight {name!r} is {dtype}: expected {', '.join(DTYPES)}; call network.float() first")
+    carrier = torch.int32 if dtype == "float32" else torch.int16
+    bits = tensor.detach().cpu().contiguous().view(carrier).numpy().view(DTYPES[dtype])
+    return Weight(dtype, np.array(bits, order="C", copy=True))
+
+
+class Call:
+    """One traced operation: its arguments by the names of ATen's schema, and the means to add nodes for it."""
+
+    def __init__(self, translation: Translation, node: fx.Node) -> None:
+        self.translation, self.node = translation, node
+        schema = getattr(node.target, "_schema", None)
+        self.schema = schema.arguments if schema else []
+        self.name = schema.name.split("::")[-1] if schema else str(node.target)
+        self.path, self.module = _module_of(node, translation.network)
+        self.arguments = self._arguments()
+
+    def _arguments(self) -> dict[str, Any]:
+        given = dict(zip((each.name for each in self.schema), self.node.args, strict=False)) | dict(self.node.kwargs)
+        return {each.name: given.get(each.name, each.default_value) for each in self.schema}
+
+    def error(self, problem: str) -> ExportError:
+        where = f"module {self.path!r} ({self.module})" if self.path else f"{self.module}'s forward"
+        return ExportError(f"{where}: {self.name} {problem}")
+
+    def __getitem__(self, name: str) -> Any:
+        return fx.node.map_arg(self.arguments[name], lambda node: self.translation.values[node])
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self.arguments else default
+
+    @property
+    def first(self) -> Any:
+        """What the first argument became, whatever its name."""
+        return self[self.schema[0].name]
+
+    def reads_input(self) -> bool:
+        """Whether any argument, however deep, depends on an input's values."""
+        values = [self.translation.values[node] for node in self.node.all_input_nodes]
+        return any(not isinstance(value, (Constant, Batch, int, float, type(None))) for value in values)
+
+    def sym_size(self) -> Batch | int:
+        size = self.node.args[0].meta["val"].shape[self.node.args[1]]  # type: ignore[union-attr]
+        return BATCH if str(size) == self.translation.batch else int(size)
+
+    def evaluated(self) -> Any:
+        """What an operation on constants gives. One that is made as long as the batch is made once, and broadcasts."""
+        arguments = {name: self[name] for name in self.arguments}
+        alike = self.name in _ALIKE and _leads_with_batch(self.node, self.translation.batch)
+        if not alike and any(_mentions_batch(value) for value in arguments.values()):
+            raise self.error("depends on the number of images, which is free")
+        plain = {name: _plain(value) for name, value in arguments.items()}
+        positional = [plain[each.name] for each in self.schema if not each.kwarg_only]
+        keywords = {each.name: plain[each.name] for each in self.schema if each.kwarg_only}
+        with torch.no_grad():
+            return _as_constants(self.node.target(*positional, **keywords))  # type: ignore[operator]
+
+    @property
+    def rank(self) -> int:
+        """Dimensions of the result, the batch counted."""
+        return len(self.node.meta["val"].shape)
+
+    def shape(self, value: Any = None) -> Shape:
+        """The shape of the result (or of another traced value) behind the batch.
+
+        Raises ExportError where the batch is not the first dimension, alone.
+        """
+        shape = (self.node.meta["val"] if value is None else value).shape
+        free = len(shape) > 0 and str(shape[0]) == self.translation.batch
+        if not free or not all(isinstance(size, int) for size in shape[1:]):
+            raise self.error(f"mixes the batch with other dimensions: its result is {tuple(map(str, shape))}")
+        return tuple(shape[1:])
+
+    def size(self, value: str) -> Shape:
+        return self.translation.shapes[value]
+
+    def axis(self, dim: Any, value: str) -> int:
+        """A dimension counted from either end, as an axis of the graph. Raises ExportError where it is the batch."""
+        axis = int(dim) % (1 + len(self.size(value)))
+        if axis == 0:
+            raise self.error("works across the batch; a graph treats each image on its own")
+        return axis
+
+    def value(self, argument: str) -> str:
+        """The name of the value that an argument is; a constant becomes a node."""
+        return self.value_of(self[argument])
+
+    def value_of(self, held: Any, rank: int | None = None) -> str:
+        """As value. rank: of what a constant is combined with, the batch counted; None: it has the batch, of 1."""
+        if isinstance(held, str):
+            return held
+        if isinstance(held, Padded):
+            return self._with_zeros_around(held)
+        if isinstance(held, (int, float)):
+            held, rank = self.translation.scalar(float(held)), rank or 1
+        if not isinstance(held, Constant):
+            raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
+        shape = tuple(held.tensor.shape)
+        if rank is None or len(shape) >= rank:
+            if len(shape) != (rank or len(shape)) or shape[:1] != (1,):
+                raise self.error(f"takes a constant of shape {shape}, the first dimension of which would be the batch")
+            shape = shape[1:]
+        return self.translation.constant_node(held, shape, self.label(self.name), self.path)
+
+    def _with_zeros_around(self, held: Padded) -> str:
+        top, bottom, left, right = held.padding
+        return self.widened(self.widened(held.base, 2, top, bottom), 3, left, right)
+
+    def widened(self, value: str, axis: int, before: int, after: int) -> str:
+        """Zeros before and after along one axis, by concatenation."""
+        shape = self.size(value)
+
+        def zeros(count: int) -> list[str]:
+            tensor = torch.zeros(1, *shape[: axis - 1], count, *shape[axis:])
+            return [self.value_of(Constant(tensor))] if count else []
+
+        parts = [*zeros(before), value, *zeros(after)]
+        return value if len(parts) == 1 else self.emit("concat", *parts, axis=axis)
+
+    def weight(self, argument: str, role: str) -> dict[str, str]:
+        """{role: name of a weight} of an argument that must be constant, {} where it is None."""
+        held = self[argument]
+        if held is None:
+            return {}
+        if not isinstance(held, Constant):
+            raise self.error(f"has a {role} that depends on the input")
+        return {role: self.store(held, role)}
+
+    def store(self, constant: Constant, role: str) -> str:
+        return self.translation.weight_name(constant, self.label(role))
+
+    def label(self, what: str) -> str:
+        return f"{self.path}.{what}" if self.path else what
+
+    def emit(self, op: str, *inputs: str, weights: dict[str, str] | None = None, **attributes: Attribute) -> str:
+        """Add a node, named after its module where that is a layer, else after module and operation."""
+        taken = self.translation.shapes
+        wanted = self.path if self.path and self.path not in taken and self._is_layer() else self.label(op)
+        return self.translation.add(Node(unused(wanted, taken), op, inputs, weights or {}, attributes, (), self.path))
+
+    def _is_layer(self) -> bool:
+        try:
+            return not any(True for _ in self.translation.network.get_submodule(self.path).children())
+        except AttributeError:
+            return False
+
+
+def _module_of(node: fx.Node, network: nn.Module) -> tuple[str, str]:
+    """The path of the innermost module that ran the node, and its type."""
+    stack = [each for each in (node.meta.get("nn_module_stack") or {}).values() if isinstance(each, tuple)]
+    path, kind = stack[-1] if stack else ("", type(network))
+    name = kind if isinstance(kind, str) else kind.__name__
+    return re.sub(r"@\d+", "", str(path)), name.split(".")[-1]
+
+
+def _mentions_batch(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_mentions_batch(each) for each in value)
+    return isinstance(value, Batch)
+
+
+def _leads_with_batch(node: fx.Node, batch: str) -> bool:
+    shape = node.meta["val"].shape
+    return len(shape) > 0 and str(shape[0]) == batch and all(isinstance(size, int) for size in shape[1:])
+
+
+def _plain(value: Any) -> Any:
+    """What PyTorch is to be called with: one image stands for the batch."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, Batch):
+        return 1
+    return value.tensor if isinstance(value, Constant) else value
+
+
+def _as_constants(result: Any) -> Any:
+    if isinstance(result, (list, tuple)):
+        return [_as_constants(each) for each in result]
+    if not isinstance(result, Tensor):
+        return result
+    return Constant(
+        result + 0.0 if result.is_floating_point() else result
+    )  # a mask leaves -0.0, which is no zero bit for bit
