@@ -55,7 +55,9 @@ def _checked(graph: Graph, name: str, inputs: Mapping[str, NDArray[np.floating]]
         raise RunError(f"input {name!r} is missing: expected {list(graph.inputs)}, got {list(inputs)}")
     value = np.asarray(inputs[name])
     if value.ndim == 0 or value.shape[1:] != graph.inputs[name]:
-        raise RunError(f"input {name!r}: expected shape (N, {graph.inputs[name]}), got {value.shape}")
+        raise RunError(
+            f"input {name!r}: expected shape (N, {', '.join(map(str, graph.inputs[name]))}), got {value.shape}"
+        )
     return value.astype(np.float64)
 
 

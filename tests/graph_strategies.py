@@ -1,0 +1,327 @@
+"""Hypothesis strategies for graphs: every operation, every attribute, odd shapes, sparse weights, small values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from secateur.graph import OPERATIONS, Attribute, Graph, Node, Shape, Weight, infer_shape
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+ACTIVATIONS = ("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh")
+"""Operations on each element that take no attribute."""
+
+
+class Builder:
+    """A graph in the making; weights come from a seeded generator, zero with probability 1 - density.
+
+    dtype: of conv2d and linear weights; "mixed" draws one for each.
+    """
+
+    def __init__(self, draw: Draw, shape: Shape, dtype: str = "float32") -> None:
+        self.draw, self.dtype = draw, dtype
+        self.random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        self.shapes: dict[str, Shape] = {"x": shape}
+        self.constants: set[str] = set()
+        self.nodes: list[Node] = []
+        self.weights: dict[str, Weight] = {}
+
+    def add(self, op: str, *inputs: str, weights: dict[str, np.ndarray] | None = None, **attributes: Attribute) -> str:
+        name = f"{op}_{len(self.nodes)}"
+        names = {role: self.store(f"{name}.{role}", role, value) for role, value in (weights or {}).items()}
+        node = Node(name, op, inputs, names, attributes, source=f"layers.{len(self.nodes)}")
+        held = {role: self.weights[weight].shape for role, weight in names.items()}
+        shape = infer_shape(node, [self.shapes[value] for value in inputs], held)
+        self.nodes.append(replace(node, shape=shape))
+        self.shapes[name] = shape
+        return name
+
+    def store(self, name: str, role: str, value: np.ndarray) -> str:
+        dtype = self.dtype if self.dtype != "mixed" else self.draw(st.sampled_from(["float32", "float16", "bfloat16"]))
+        single = value.astype(np.float32)
+        if role != "weight" or dtype == "float32":
+            self.weights[name] = Weight.of(single)
+        elif dtype == "float16":
+            self.weights[name] = Weight.of(single.astype(np.float16))
+        else:
+            self.weights[name] = Weight(dtype, (single.view("<u4") >> np.uint32(16)).astype("<u2"))
+        return name
+
+    def normal(self, *shape: int, scale: float = 1.0) -> np.ndarray:
+        return self.random.normal(0, scale, shape)
+
+    def sparse(self, *shape: int) -> np.ndarray:
+        """A weight (O, …) that keeps the size of values; some of its rows may be zero altogether."""
+        density = self.draw(st.sampled_from([1.0, 0.5, 0.1, 0.0]))
+        dead = self.draw(st.sampled_from([0.0, 0.0, 0.4]))
+        kept = (self.random.random(shape) < density) & (
+            self.random.random((shape[0], *(1,) * (len(shape) - 1))) >= dead
+        )
+        fan_in = max(1.0, float(np.prod(shape[1:])) * max(density, 0.1))
+        return np.where(kept, self.normal(*shape, scale=fan_in**-0.5), 0)
+
+    def graph(self, *outputs: str) -> Graph:
+        """With every value that feeds no other as an output, unless outputs are named; the rest is left out."""
+        read = {name for node in self.nodes for name in node.inputs}
+        ends = outputs or tuple(name for name in self.shapes if name not in read) or ("x",)
+        return Graph({"x": self.shapes["x"]}, ends, tuple(self.nodes), self.weights)
+
+
+def _bias(build: Builder, size: int) -> dict[str, np.ndarray]:
+    if not build.draw(st.booleans()):
+        return {}
+    return {"bias": np.where(build.random.random(size) < 0.3, 0, build.normal(size, scale=0.5))}
+
+
+def _window(build: Builder, size: Shape, most: int = 3) -> tuple[Shape, Shape, Shape, Shape]:
+    """(kernel, stride, padding, dilation) that fit planes of a size; padding is less than the kernel."""
+    draw = build.draw
+    kernel, padding, dilation = [], [], []
+    for axis in (0, 1):
+        width = draw(st.integers(1, most))
+        before, after = draw(st.integers(0, width - 1)), draw(st.integers(0, width - 1))
+        step = draw(st.integers(1, 2))
+        room = size[axis] + before + after
+        width = min(width, room)
+        before, after = min(before, width - 1), min(after, width - 1)
+        width = min(width, size[axis] + before + after)
+        step = step if step * (width - 1) + 1 <= size[axis] + before + after else 1
+        kernel.append(width)
+        padding += [before, after]
+        dilation.append(step)
+    stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    return tuple(kernel), stride, tuple(padding), tuple(dilation)
+
+
+def _conv2d(build: Builder, value: str) -> str:
+    channels, *size = build.shapes[value]
+    groups = build.draw(st.sampled_from([each for each in range(1, channels + 1) if channels % each == 0]))
+    out = groups * build.draw(st.integers(1, max(1, 8 // groups)))
+    kernel, stride, padding, dilation = _window(build, tuple(size))
+    weights = {"weight": build.sparse(out, channels // groups, *kernel), **_bias(build, out)}
+    return build.add("conv2d", value, weights=weights, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def _linear(build: Builder, value: str) -> str:
+    out = build.draw(st.integers(1, 8))
+    return build.add(
+        "linear", value, weights={"weight": build.sparse(out, build.shapes[value][-1]), **_bias(build, out)}
+    )
+
+
+def _batch_norm(build: Builder, value: str) -> str:
+    size = build.shapes[value][0]
+    weights = {"mean": build.normal(size, scale=0.3), "variance": build.random.uniform(0.5, 2, size)}
+    if build.draw(st.booleans()):
+        weights |= {"weight": build.normal(size), "bias": build.normal(size, scale=0.3)}
+    return build.add("batch_norm", value, weights=weights, eps=build.draw(st.sampled_from([1e-5, 1e-3])))
+
+
+def _layer_norm(build: Builder, value: str) -> str:
+    shape = build.shapes[value]
+    axes = build.draw(st.integers(1, len(shape)))
+    weights = {"weight": build.normal(*shape[-axes:])} if build.draw(st.booleans()) else {}
+    weights |= {"bias": build.normal(*shape[-axes:])} if build.draw(st.booleans()) else {}
+    return build.add("layer_norm", value, weights=weights, axes=axes, eps=1e-2)
+
+
+def _softmax(build: Builder, value: str) -> str:
+    return build.add("softmax", value, axis=build.draw(st.integers(1, len(build.shapes[value]))))
+
+
+def _leaky_relu(build: Builder, value: str) -> str:
+    return build.add("leaky_relu", value, negative_slope=build.draw(st.sampled_from([0.01, 0.2, 1.5, -0.5])))
+
+
+def _gelu(build: Builder, value: str) -> str:
+    return build.add("gelu", value, approximate=build.draw(st.sampled_from(["none", "tanh"])))
+
+
+def _element(op: str) -> Callable[[Builder, str], str]:
+    return lambda build, value: build.add(op, value)
+
+
+def _binary(op: str) -> Callable[[Builder, str], str]:
+    """With a value that broadcasts against it, a constant, or itself; in either order."""
+
+    def operation(build: Builder, value: str) -> str:
+        fitting = [name for name, shape in build.shapes.items() if _broadcasts(shape, build.shapes[value])]
+        other = build.draw(st.sampled_from([*fitting, ""])) or _constant(build, value)
+        return build.add(op, *(build.draw(st.permutations([value, other]))))
+
+    return operation
+
+
+def _broadcasts(left: Shape, right: Shape) -> bool:
+    try:
+        return bool(np.prod(np.broadcast_shapes(left, right)) <= 4096)
+    except ValueError:
+        return False
+
+
+def _constant(build: Builder, value: str) -> str:
+    """One that broadcasts against a value: with some axes 1, or leading ones missing."""
+    shape = [size if build.draw(st.booleans()) else 1 for size in build.shapes[value]]
+    shape = shape[build.draw(st.integers(0, len(shape))) :]
+    name = build.add("constant", weights={"value": build.normal(*shape)})
+    build.constants.add(name)
+    return name
+
+
+def _max_pool2d(build: Builder, value: str) -> str:
+    kernel, stride, padding, dilation = _window(build, build.shapes[value][1:])
+    if any(step > 1 for step in dilation):  # a dilated window could otherwise see nothing but padding
+        padding = (0, 0, 0, 0)
+        height, width = build.shapes[value][1:]
+        reach = [step * (size - 1) + 1 for step, size in zip(dilation, kernel, strict=True)]
+        if reach[0] > height or reach[1] > width:
+            kernel, dilation = (1, 1), (1, 1)
+    return build.add("max_pool2d", value, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+
+
+def _avg_pool2d(build: Builder, value: str) -> str:
+    kernel, stride, padding, _ = _window(build, build.shapes[value][1:])
+    counted = build.draw(st.booleans())
+    return build.add("avg_pool2d", value, kernel=kernel, stride=stride, padding=padding, count_include_pad=counted)
+
+
+def _adaptive_avg_pool2d(build: Builder, value: str) -> str:
+    return build.add("adaptive_avg_pool2d", value, size=(build.draw(st.integers(1, 4)), build.draw(st.integers(1, 4))))
+
+
+def _mean(build: Builder, value: str) -> str:
+    axes = st.sets(st.integers(1, len(build.shapes[value])), min_size=1)
+    return build.add("mean", value, axes=tuple(sorted(build.draw(axes))), keepdims=build.draw(st.booleans()))
+
+
+def _reshape(build: Builder, value: str) -> str:
+    """Flat, or with two neighbouring axes joined, or with an axis split, or with an axis of one more."""
+    shape = list(build.shapes[value])
+    kind = build.draw(st.sampled_from(["flat", "joined", "split", "longer"]))
+    at = build.draw(st.integers(0, len(shape) - 1))
+    if kind == "flat":
+        shape = [int(np.prod(shape))]
+    elif kind == "joined" and at + 1 < len(shape):
+        shape[at : at + 2] = [shape[at] * shape[at + 1]]
+    elif kind == "split":
+        part = build.draw(st.sampled_from([each for each in range(1, shape[at] + 1) if shape[at] % each == 0]))
+        shape[at : at + 1] = [part, shape[at] // part]
+    else:
+        shape.insert(at, 1)
+    return build.add("reshape", value, shape=tuple(shape))
+
+
+def _permute(build: Builder, value: str) -> str:
+    axes = build.draw(st.permutations(range(1, len(build.shapes[value]) + 1)))
+    return build.add("permute", value, axes=tuple(axes))
+
+
+def _concat(build: Builder, value: str) -> str:
+    """With up to two values that differ in one axis only, itself among them, or a constant."""
+    shape = build.shapes[value]
+    axis = build.draw(st.integers(1, len(shape)))
+
+    def around(other: Shape) -> Shape:
+        return other[: axis - 1] + other[axis:]
+
+    fitting = [name for name, each in build.shapes.items() if len(each) == len(shape) and around(each) == around(shape)]
+    others = build.draw(st.lists(st.sampled_from([*fitting, ""]), max_size=2))
+    widths = [build.draw(st.integers(1, 2)) if other == "" else 0 for other in others]
+    made = [
+        other or build.add("constant", weights={"value": build.normal(*shape[: axis - 1], width, *shape[axis:])})
+        for other, width in zip(others, widths, strict=True)
+    ]
+    build.constants.update(name for name, other in zip(made, others, strict=True) if other == "")
+    return build.add("concat", *build.draw(st.permutations([value, *made])), axis=axis)
+
+
+def _slice(build: Builder, value: str) -> str:
+    shape = build.shapes[value]
+    axis = build.draw(st.integers(1, len(shape)))
+    start = build.draw(st.integers(0, shape[axis - 1] - 1))
+    return build.add("slice", value, axis=axis, start=start, stop=build.draw(st.integers(start + 1, shape[axis - 1])))
+
+
+ADD: dict[str, Callable[[Builder, str], str]] = {
+    "conv2d": _conv2d,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+    **{op: _element(op) for op in ACTIVATIONS},
+    "leaky_relu": _leaky_relu,
+    "gelu": _gelu,
+    "softmax": _softmax,
+    "add": _binary("add"),
+    "mul": _binary("mul"),
+    "max_pool2d": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "mean": _mean,
+    "reshape": _reshape,
+    "permute": _permute,
+    "concat": _concat,
+    "slice": _slice,
+    "constant": _constant,
+}
+"""How to add each operation to a value; each returns the name of what it made."""
+
+assert ADD.keys() == OPERATIONS.keys()
+
+_PLANES = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"}
+
+
+def _fits(op: str, shape: Shape) -> bool:
+    return len(shape) == 3 if op in _PLANES else len(shape) >= 1 and (op != "reshape" or len(shape) < 5)
+
+
+def shapes() -> st.SearchStrategy[Shape]:
+    """Planes most often; vectors and tokens × channels too."""
+    planes = st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 7))
+    others = st.one_of(st.tuples(st.integers(1, 8)), st.tuples(st.integers(1, 5), st.integers(1, 6)))
+    return st.one_of(planes, planes, others)
+
+
+@st.composite
+def graphs(
+    draw: Draw,
+    operations: Collection[str] = tuple(OPERATIONS),
+    least: int = 1,
+    most: int = 6,
+    dtype: str = "float32",
+) -> Graph:
+    """A graph with one input "x" and `least` to `most` drawn operations (constants come on top).
+
+    All values that nothing reads are outputs, so there may be several. dtype: see Builder.
+    """
+    build = Builder(draw, draw(shapes()), dtype)
+    last = "x"
+    for _ in range(draw(st.integers(least, most))):
+        values = [name for name in build.shapes if name not in build.constants]
+        value = draw(st.sampled_from([last, last, *values]))
+        fitting = [op for op in operations if _fits(op, build.shapes[value])]
+        if not fitting:
+            continue
+        made = ADD[draw(st.sampled_from(fitting))](build, value)
+        last = last if made in build.constants else made
+    return build.graph()
+
+
+@st.composite
+def layers(draw: Draw, operation: str, dtype: str = "float32") -> Graph:
+    """A graph of one operation, on planes where it needs them."""
+    shape = draw(shapes())
+    if not _fits(operation, shape):
+        shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 7)))
+    build = Builder(draw, shape, dtype)
+    return build.graph(ADD[operation](build, "x"))
+
+
+def inputs(graph: Graph, batch: int, seed: int = 0) -> np.ndarray:
+    """A batch of normal inputs (batch, …) for a graph with one input."""
+    ((_, shape),) = graph.inputs.items()
+    return np.random.default_rng(seed).normal(size=(batch, *shape)).astype(np.float32)
