@@ -13,9 +13,9 @@ from torch.nn.utils import prune as torch_prune
 import secateur
 from samples import Backwards, Fragile, Tied, build
 from secateur.errors import PruneError, UsageError
-from secateur.layers import output_layer, weighted_layers
+from secateur.layers import norm_layers, output_layer, weighted_layers
 from secateur.models import ARCHITECTURES
-from secateur.pruning import layer_sparsity, prune, sparsity, weight_of
+from secateur.pruning import layer_sparsity, prune, scored_layers, sparsity, weight_of, zero_counts
 from secateur.spec import PAPER_RATIOS
 
 
@@ -90,6 +90,22 @@ def test_pruning_twice_does_not_compound() -> None:
     prune(twice, 0.5)
     assert torch.equal(once.fc1.weight, twice.fc1.weight)
     assert prune(twice, 0.3).sparsity == pytest.approx(0.5, abs=1e-4)
+
+
+def test_scales_of_normalisations_are_pruned_where_asked_and_as_pytorch_would() -> None:
+    network = build("resnet-18")
+    for layer in norm_layers(network).values():
+        nn.init.uniform_(weight_of(layer), 0.1, 1)
+    before = {name: weight_of(layer).clone() for name, layer in scored_layers(network, norms=True).items()}
+    kept = copy.deepcopy(network)
+    prune(kept, 0.5)
+    assert sum(zero_counts(kept, norms=True).values()) == sum(zero_counts(kept).values())
+    log = prune(network, 0.5, norms=True, exclude=["layer4.1.bn2"])
+    assert len(log.total) == len(before) - 2
+    for name, layer in scored_layers(network, norms=True).items():
+        amount = 0 if name in ("fc", "layer4.1.bn2") else 0.5
+        mask = torch_prune.L1Unstructured(amount).compute_mask(before[name], torch.ones_like(before[name]))  # type: ignore[no-untyped-call]
+        assert same_cut(before[name], weight_of(layer), mask), name
 
 
 def test_pruning_is_in_place_and_leaves_no_mask() -> None:

@@ -12,7 +12,7 @@ CELL = Cell("lenet-5", "mnist", "magnitude", "layer", 0.9, 0, Recipe())
 
 
 def test_the_id_of_a_cell_is_pinned() -> None:
-    assert CELL.id == "62d2225972c8a231"
+    assert CELL.id == "f50d3e2896de8525"
 
 
 def test_the_id_depends_on_every_field_defaults_included() -> None:
@@ -22,7 +22,7 @@ def test_the_id_depends_on_every_field_defaults_included() -> None:
     }  # fmt: skip
     changes: dict[str, Any] = {
         "model": "x", "data": "x", "method": "x", "scope": "global", "ratio": 0.8, "seed": 1,
-        "exclude": ("conv1",), "allow_empty": True, "weights": WeightsFile("net.pt", "00"),
+        "exclude": ("conv1",), "allow_empty": True, "norms": True, "weights": WeightsFile("net.pt", "00"),
     }  # fmt: skip
     assert recipe_changes.keys() == {field.name for field in dataclasses.fields(Recipe)}
     assert {*changes, "recipe"} == {field.name for field in dataclasses.fields(Cell)}

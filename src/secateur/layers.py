@@ -18,6 +18,17 @@ WEIGHTED = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
+NORMS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -42,6 +53,15 @@ def weighted_layers(network: nn.Module) -> dict[str, nn.Module]:
             seen.add(_weight_id(module))
             found[name] = module
     return found
+
+
+def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Normalisations that scale what they give by a weight, by name, in order of registration."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, NORMS) and isinstance(module.weight, Tensor)
+    }
 
 
 def _weight_id(module: nn.Module) -> int:

@@ -15,10 +15,10 @@ from torch.nn.utils import prune as torch_prune
 from secateur.cache import NetworkCache, uses_channels_last
 from secateur.data import Dataset
 from secateur.environment import environment
-from secateur.layers import output_layer, weighted_layers
+from secateur.layers import output_layer
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
-from secateur.pruning import prune, zero_counts
+from secateur.pruning import prune, scored_layers, zero_counts
 from secateur.results import Footprint, Latency, Row
 from secateur.spec import Cell
 
@@ -31,14 +31,14 @@ def run_cell(cell: Cell, cache: NetworkCache) -> Row:
     dense, trained = cache.trained(cell)
     data = cache.dataset(cell)
     pruned, peak, held = prune_cell(cell, dense, data)
-    masked, masked_footprint = prune_as_pytorch(dense, pruned)
+    masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms)
     validation, test = cache.accuracies(pruned, cell)
     return Row(
         cell=cell,
         trained=trained,
         validation=validation,
         test=test,
-        layers=layer_table(pruned, data.example()),
+        layers=layer_table(pruned, data.example(), cell.norms),
         ours=Footprint(file_bytes(lambda path: save_model(pruned, str(path))), peak, held),
         pytorch=masked_footprint,
         latencies=_latencies(cell, data, dense, pruned, masked),
@@ -62,6 +62,7 @@ def prune_cell(cell: Cell, dense: nn.Module, data: Dataset) -> tuple[nn.Module, 
             exclude=cell.exclude,
             keep_output=last or False,
             allow_empty=cell.allow_empty,
+            norms=cell.norms,
         )
 
     if cell.ratio == 0:
@@ -70,15 +71,17 @@ def prune_cell(cell: Cell, dense: nn.Module, data: Dataset) -> tuple[nn.Module, 
     return network, peak, held
 
 
-def prune_as_pytorch(dense: nn.Module, pruned: nn.Module) -> tuple[nn.Module | None, Footprint | None]:
+def prune_as_pytorch(
+    dense: nn.Module, pruned: nn.Module, norms: bool = False
+) -> tuple[nn.Module | None, Footprint | None]:
     """The same zeros made by torch.nn.utils.prune: a mask and an original per pruned weight, masked at each run.
 
     Per layer as many weights go as in `pruned`. None where nothing is pruned.
     """
     masked = copy.deepcopy(dense)
-    modules = weighted_layers(masked)
-    zeros = zero_counts(pruned)
-    before = zero_counts(masked)
+    modules = scored_layers(masked, norms)
+    zeros = zero_counts(pruned, norms)
+    before = zero_counts(masked, norms)
     grown = [name for name in modules if zeros[name] > before[name]]
     if not grown:
         return None, None

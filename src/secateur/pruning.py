@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from secateur.errors import PruneError, UsageError
-from secateur.layers import output_layer, weighted_layers
+from secateur.layers import norm_layers, output_layer, weighted_layers
 from secateur.score import PART, Scores, score
 from secateur.spec import SCOPES
 
@@ -43,6 +43,7 @@ def prune(
     example: Tensor | None = None,
     keep_output: bool | str = True,
     allow_empty: bool = False,
+    norms: bool = False,
 ) -> PruneLog:
     """Zero the `ratio` least important weights of a network, in place, and say what is left.
 
@@ -51,8 +52,9 @@ def prune(
     torch.nn.utils.prune.l1_unstructured: the round(ratio × n) weights of smallest score; of equal scores the
     first go first. The output layer, the last weighted one executed, stays whole unless keep_output is False;
     `example`, a batch of inputs, makes sure of the order, or keep_output names the layer. exclude: names or
-    patterns ("layer1.*") of layers or of their weights. At most one layer's worth of memory is used beside
-    the network.
+    patterns ("layer1.*") of layers or of their weights. norms: prune the scales of normalisations too, as a
+    loop over every module that has a weight would; a channel whose scale is zero is gone. At most one layer's
+    worth of memory is used beside the network.
 
     Raises UsageError for a ratio outside [0, 1) or a name that matches nothing, PruneError for weights that
     are not finite or not plain parameters, and where a layer would lose every weight, unless allow_empty (a
@@ -64,7 +66,7 @@ def prune(
     if scope not in SCOPES:
         raise UsageError(f"scope {scope!r}: expected one of {', '.join(SCOPES)}")
     output = output_layer(network, example) if keep_output is True else keep_output or None
-    weights = {name: weight_of(layer) for name, layer in prunable_layers(network, exclude, output).items()}
+    weights = {name: weight_of(layer) for name, layer in prunable_layers(network, exclude, output, norms).items()}
     scores = score(weights, method)
     for name in weights:
         _check_finite(scores, name, method)
@@ -93,15 +95,22 @@ def layer_sparsity(network: nn.Module) -> dict[str, float]:
     return {name: zeros / max(1, weight_of(layers[name]).numel()) for name, zeros in zero_counts(network).items()}
 
 
-def zero_counts(network: nn.Module) -> dict[str, int]:
-    """How many weights are zero, of each linear and convolution layer by name."""
-    weights = {name: weight_of(layer) for name, layer in weighted_layers(network).items()}
+def zero_counts(network: nn.Module, norms: bool = False) -> dict[str, int]:
+    """How many weights are zero, of each linear and convolution layer (and, if asked, normalisation) by name."""
+    weights = {name: weight_of(layer) for name, layer in scored_layers(network, norms).items()}
     return {name: weight.numel() - int(torch.count_nonzero(weight)) for name, weight in weights.items()}
 
 
-def prunable_layers(network: nn.Module, exclude: Sequence[str], output: str | None) -> dict[str, nn.Module]:
-    """The weighted layers that may be pruned, by name. Raises as prune does."""
-    layers = weighted_layers(network)
+def scored_layers(network: nn.Module, norms: bool = False) -> dict[str, nn.Module]:
+    """Linear and convolution layers by name, and after them, if asked, the normalisations that have a scale."""
+    return weighted_layers(network) | (norm_layers(network) if norms else {})
+
+
+def prunable_layers(
+    network: nn.Module, exclude: Sequence[str], output: str | None, norms: bool = False
+) -> dict[str, nn.Module]:
+    """The layers that may be pruned, by name. Raises as prune does."""
+    layers = scored_layers(network, norms)
     excluded = {name for pattern in exclude for name in _matches(layers, pattern)}
     chosen = {name: layer for name, layer in layers.items() if name != output and name not in excluded}
     for name, layer in chosen.items():

@@ -174,7 +174,7 @@ class WeightsFile:
 class Cell:
     """One measurement: a trained network, pruned one way at one ratio. `ratio` 0 is the dense network.
 
-    exclude and allow_empty are as in pruning.prune.
+    exclude, allow_empty and norms are as in pruning.prune.
     """
 
     model: str
@@ -186,6 +186,7 @@ class Cell:
     recipe: Recipe
     exclude: tuple[str, ...] = ()
     allow_empty: bool = False
+    norms: bool = False
     weights: WeightsFile | None = None
 
     @property
@@ -194,7 +195,8 @@ class Cell:
         return identity(self)
 
     def describe(self) -> str:
-        return f"{self.model} on {self.data}, {self.method}/{self.scope} at {self.ratio:.0%}, seed {self.seed}"
+        scope = f"{self.scope} with norms" if self.norms else self.scope
+        return f"{self.model} on {self.data}, {self.method}/{scope} at {percent(self.ratio)}, seed {self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,7 @@ class Sweep:
     overrides: tuple[tuple[str, Any], ...] = ()
     exclude: tuple[str, ...] = ()
     allow_empty: bool = False
+    norms: bool = False
     weights: WeightsFile | None = None
 
     def __post_init__(self) -> None:
@@ -233,7 +236,24 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
     axes = itertools.product(sweep.models, sweep.data, sweep.seeds, sweep.methods, sweep.scopes, sorted(sweep.ratios))
     for model, data, seed, method, scope, ratio in axes:
         recipe = recipe_for(model, **dict(sweep.overrides))
-        yield Cell(model, data, method, scope, ratio, seed, recipe, sweep.exclude, sweep.allow_empty, sweep.weights)
+        yield Cell(
+            model,
+            data,
+            method,
+            scope,
+            ratio,
+            seed,
+            recipe,
+            sweep.exclude,
+            sweep.allow_empty,
+            sweep.norms,
+            sweep.weights,
+        )
+
+
+def percent(share: float) -> str:
+    """A share as text, with as many digits as tell it from none and from all: 25 %, 62.5 %, 99.9955 %."""
+    return f"{round(100 * share, 9):.10g} %"
 
 
 def identity(value: Any) -> str:

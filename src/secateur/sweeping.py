@@ -61,6 +61,7 @@ def sweep(
     seeds: Sequence[int] = (0,),
     exclude: Sequence[str] = (),
     allow_empty: bool = False,
+    norms: bool = False,
     weights: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
@@ -85,6 +86,7 @@ def sweep(
         seeds=seeds,
         exclude=exclude,
         allow_empty=allow_empty,
+        norms=norms,
         weights=weights,
         recipe=recipe,
     )
@@ -102,6 +104,7 @@ def plan_sweep(
     seeds: Sequence[int],
     exclude: Sequence[str],
     allow_empty: bool,
+    norms: bool = False,
     weights: str | Path | None,
     recipe: Mapping[str, Any],
 ) -> Sweep:
@@ -121,6 +124,7 @@ def plan_sweep(
         overrides=tuple(sorted(recipe.items())),
         exclude=tuple(exclude),
         allow_empty=allow_empty,
+        norms=norms,
         weights=read_weights_file(weights) if weights else None,
     )
     for model in plan.models:

@@ -45,6 +45,7 @@ def sweep(
     seeds: Annotated[str, typer.Option(help="Seeds of initial weights and training.")] = "0",
     exclude: Annotated[str, typer.Option(help="Layers left whole: names or patterns like 'layer1.*'.")] = "",
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Let a layer lose every weight.")] = False,
+    prune_norms: Annotated[bool, typer.Option("--prune-norms", help="Prune the scales of normalisations too.")] = False,
     out: Annotated[
         Optional[Path], typer.Option(help="Run folder.", show_default="runs/MODEL-DATA")  # noqa: UP045
     ] = None,
@@ -89,6 +90,7 @@ def sweep(
         seeds=numbers("seeds", seeds, int),
         exclude=texts(exclude),
         allow_empty=allow_empty,
+        norms=prune_norms,
         weights=weights,
         recipe={name: value for name, value in recipe.items() if value is not None},
     )

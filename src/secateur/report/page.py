@@ -101,7 +101,7 @@ def _section(model: str, data: str, rows: list[Row], runs: Sequence[Run], select
 
 
 def _same_curve(row: Row, other: Row) -> bool:
-    fields = ("model", "data", "method", "scope", "seed", "recipe", "exclude", "allow_empty", "weights")
+    fields = ("model", "data", "method", "scope", "seed", "recipe", "exclude", "allow_empty", "norms", "weights")
     return all(getattr(row.cell, name) == getattr(other.cell, name) for name in fields)
 
 

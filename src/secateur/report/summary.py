@@ -109,7 +109,8 @@ def _settings(cell: Cell) -> tuple[tuple[str, str], ...]:
     weights = Path(cell.weights.path).name if cell.weights else "trained here"
     others = {
         "excluded": ", ".join(cell.exclude) or "nothing",
-        "empty layers": str(cell.allow_empty),
+        "empty layers": "allowed" if cell.allow_empty else "refused",
+        "norms": "pruned" if cell.norms else "kept",
         "weights": weights,
     }
     return tuple((recipe | others).items())
