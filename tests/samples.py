@@ -110,7 +110,7 @@ class Interrupting(SilentReporter):
     def __init__(self, after: int) -> None:
         self.left = after
 
-    def task(self, label: str, total: int, done: int = 0):  # type: ignore[no-untyped-def]
+    def task(self, label: str, total: int, done: int = 0, *, brief: bool = False):  # type: ignore[no-untyped-def]
         outer = self
         manager = super().task(label, total, done)
 

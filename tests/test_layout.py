@@ -15,11 +15,11 @@ FLOORS = (
     ("sweeping",),
     ("report", "executors"),
     ("pipeline", "store"),
-    ("cache", "selection"),
+    ("cache", "selection", "paper"),
     ("retraining",),
     ("pruning", "train", "measure", "freezing", "export", "runtime"),
     ("score", "models", "data", "layers", "simplification"),
-    ("references", "catalogue", "environment", "progress", "schedules"),
+    ("references", "catalogue", "environment", "progress", "schedules", "intervals"),
     ("results", "graph"),
     ("spec",),
     ("errors", "_native"),
@@ -38,6 +38,8 @@ TORCH_FREE = (
     "graph",
     "simplification",
     "runtime",
+    "paper",
+    "intervals",
 )
 
 

@@ -17,7 +17,7 @@ def printed(*ratios: float, **options: object) -> str:
 
 def test_what_is_the_same_in_all_rows_is_said_once() -> None:
     text = printed(0.0, 0.9)
-    assert "net, data, magnitude, layer, seed 0" in text
+    assert "net, data, magnitude, layer, 20 epochs, decay 0.0005, seed 0" in text
     assert text.count("magnitude") == 1
 
 

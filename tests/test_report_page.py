@@ -93,13 +93,13 @@ def test_the_report_works_in_a_browser(runs: tuple[Path, Path], run_cli: RunCli,
     kind = "return document.getElementById('net-data-accuracy').layout.xaxis.type"
     assert page.execute_script(kind) == "log"
 
-    heading = page.find_elements("css selector", "#results th button")[6]
+    heading = page.find_elements("css selector", "#results th button")[7]
     assert heading.text == "accuracy"
     page.execute_script("arguments[0].click()", heading)
-    ascending = [float(text.split()[0]) for text in column(page, 6)]
+    ascending = [float(text.split()[0]) for text in column(page, 7)]
     assert ascending == sorted(ascending)
     page.execute_script("arguments[0].click()", heading)
-    assert [float(text.split()[0]) for text in column(page, 6)] == sorted(ascending, reverse=True)
+    assert [float(text.split()[0]) for text in column(page, 7)] == sorted(ascending, reverse=True)
     assert [entry for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
 
 

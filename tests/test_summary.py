@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from samples import make_row
+from secateur.intervals import spread
 from secateur.report.figures import curve_name
-from secateur.report.summary import Run, curves, pareto_front, spread
+from secateur.report.summary import Run, curves, pareto_front
 from secateur.spec import Recipe
 
 

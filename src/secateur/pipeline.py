@@ -18,21 +18,29 @@ from secateur.environment import environment
 from secateur.layers import output_layer
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
+from secateur.progress import SILENT, Task
 from secateur.pruning import prune, scored_layers, zero_counts
 from secateur.results import Footprint, Latency, Row
 from secateur.spec import Cell
 
 BATCHES = (1, 64)
+STAGES = ("trained", "pruned", "accuracy measured", "latency measured")
+"""What run_cell tells the task that it is given, in this order."""
 
 
-def run_cell(cell: Cell, cache: NetworkCache) -> Row:
+def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
     """Prune the cell's network and measure what that bought, beside what PyTorch's pruning makes of the same cut."""
     started = time.perf_counter()
     dense, trained = cache.trained(cell)
     data = cache.dataset(cell)
+    task.advance(1, lambda: STAGES[0])
     pruned, peak, held = prune_cell(cell, dense, data)
     masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms)
+    task.advance(1, lambda: STAGES[1])
     validation, test = cache.accuracies(pruned, cell)
+    task.advance(1, lambda: STAGES[2])
+    latencies = _latencies(cell, data, dense, pruned, masked)
+    task.advance(1, lambda: STAGES[3])
     return Row(
         cell=cell,
         trained=trained,
@@ -41,7 +49,7 @@ def run_cell(cell: Cell, cache: NetworkCache) -> Row:
         layers=layer_table(pruned, data.example(), cell.norms),
         ours=Footprint(file_bytes(lambda path: save_model(pruned, str(path))), peak, held),
         pytorch=masked_footprint,
-        latencies=_latencies(cell, data, dense, pruned, masked),
+        latencies=latencies,
         environment=environment(),
         seconds=time.perf_counter() - started,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),

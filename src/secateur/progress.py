@@ -22,8 +22,11 @@ class Task(Protocol):
 
 
 class Reporter(Protocol):
-    def task(self, label: str, total: int, done: int = 0) -> AbstractContextManager[Task]:
-        """A piece of work of `total` steps; the bar goes away when the block ends."""
+    def task(self, label: str, total: int, done: int = 0, *, brief: bool = False) -> AbstractContextManager[Task]:
+        """A piece of work of `total` steps; the bar goes away when the block ends.
+
+        brief: there are many such pieces, so where there is no terminal only one that takes long is spoken of.
+        """
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
@@ -34,12 +37,15 @@ class _SilentTask:
         return None
 
 
+SILENT = _SilentTask()
+
+
 class SilentReporter:
     """For library use: says nothing."""
 
     @contextmanager
-    def task(self, label: str, total: int, done: int = 0) -> Iterator[Task]:
-        yield _SilentTask()
+    def task(self, label: str, total: int, done: int = 0, *, brief: bool = False) -> Iterator[Task]:
+        yield SILENT
 
     def say(self, line: str) -> None:
         return None
@@ -56,11 +62,12 @@ class ConsoleReporter:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def task(self, label: str, total: int, done: int = 0) -> Iterator[Task]:
+    def task(self, label: str, total: int, done: int = 0, *, brief: bool = False) -> Iterator[Task]:
         if not self.console.is_terminal:
             task = _LineTask(self, label, total, done)
             yield task
-            task.finish()
+            if not (brief and task.is_short()):
+                task.finish()
             return
         outermost = self._bars is None
         if self._bars is None:
@@ -121,6 +128,9 @@ class _LineTask:
         if now - self._printed >= LINE_SECONDS:
             self._printed = now
             self._reporter.say(f"{self._label}: {self._done}/{self._total}, {self._left()} left {note()}".rstrip())
+
+    def is_short(self) -> bool:
+        return time.monotonic() - self._started < LINE_SECONDS
 
     def finish(self) -> None:
         seconds = time.monotonic() - self._started

@@ -22,7 +22,7 @@ from secateur.errors import MissingExtraError, SweepError, UsageError
 from secateur.executors import Executor
 from secateur.executors.local import LocalExecutor
 from secateur.models import find_architecture, read_weights_file
-from secateur.pipeline import prune_cell, run_cell
+from secateur.pipeline import STAGES, prune_cell, run_cell
 from secateur.progress import Reporter, SilentReporter
 from secateur.results import Failure, Row
 from secateur.score import check_method
@@ -148,14 +148,39 @@ def run_sweep(
     command: str = "",
 ) -> SweepResult:
     """Run a planned sweep; see sweep. `command` is remembered with the results."""
-    cells = list(expand(plan))
+    return run_sweeps(
+        (plan,),
+        out,
+        selection=selection,
+        data_dir=data_dir,
+        device=device,
+        reporter=reporter,
+        executor=executor,
+        command=command,
+    )
+
+
+def run_sweeps(
+    plans: Sequence[Sweep],
+    out: Path,
+    *,
+    selection: Selection,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    executor: Executor | None = None,
+    command: str = "",
+) -> SweepResult:
+    """Run several planned sweeps into one run folder, one after the other; cells that they share run once."""
+    cells = list({cell.id: cell for plan in plans for cell in expand(plan)}.values())
     reporter = reporter or SilentReporter()
     cache = NetworkCache(data_dir, device, reporter)
     if not (out / FILE_NAME).exists():
         for cell in {(cell.model, cell.data): cell for cell in cells}.values():
             cache.dataset(cell)  # what is missing or does not fit should not leave an empty run behind
     with _only_writer(out), Store.create(out) as store:
-        store.add_sweep(plan, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        for plan in plans:
+            store.add_sweep(plan, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
         pending = [cell for cell in cells if cell.id not in store.done()]
         _check_same_data(pending, cache, store)
         _run_pending(pending, len(cells), cache, executor or LocalExecutor(), store, reporter)
@@ -185,8 +210,12 @@ def _run_pending(
     store: Store,
     reporter: Reporter,
 ) -> None:
+    def job(cell: Cell) -> Row:
+        with reporter.task(cell.describe(), len(STAGES), brief=True) as task:
+            return run_cell(cell, cache, task)
+
     with reporter.task(f"{total} cells", total, total - len(pending)) as task:
-        for result in executor.run(pending, lambda cell: run_cell(cell, cache)):
+        for result in executor.run(pending, job):
             store.add(result)
             if isinstance(result, Failure):
                 reporter.say(f"failed: {result.cell.describe()}: {result.error}")

@@ -13,7 +13,17 @@ import typer
 from rich.console import Console
 
 import secateur
-from secateur.cli.options import DataDir, Debug, numbers, require_torch, stdout_console, texts
+from secateur.cli.options import (
+    DataDir,
+    Debug,
+    check_none_failed,
+    command_line,
+    numbers,
+    require_torch,
+    stdout_console,
+    texts,
+)
+from secateur.cli.study import paper
 from secateur.errors import MissingExtraError, ReportError, SecateurError, UsageError
 from secateur.progress import ConsoleReporter
 from secateur.spec import PAPER_RATIOS, SCOPES
@@ -29,6 +39,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="List data sets and fetch them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.command()(paper)
 
 _PAPER_LIST = ",".join(f"{ratio:g}" for ratio in PAPER_RATIOS)
 
@@ -102,22 +113,19 @@ def sweep(
         data_dir=data_dir,
         device=device,
         reporter=ConsoleReporter(),
-        command=shlex.join(["secateur", *sys.argv[1:]]),
+        command=command_line(),
     )
     _print_sweep(result)
-    if result.failures:
-        raise SecateurError(
-            f"{len(result.failures)} of {len(result.rows) + len(result.failures)} cells failed; "
-            f"see them with: secateur show {shlex.quote(str(folder))} --failures; run the same command to try again"
-        )
+    check_none_failed(result, folder)
 
 
 def _print_sweep(result: Any) -> None:
     from secateur.report import rich_table
 
-    console = stdout_console()
+    console = stdoutstdout_console()
     if result.rows:
         console.print(rich_table(result.rows, [best.row for best in result.best]))
+        _print_curves(result.rows)
     for source in sorted({f"{row.cell.data}: {row.trained.data_source}" for row in result.rows}):
         console.print(f"data {source}", markup=False)
     for best in result.best:
@@ -137,6 +145,13 @@ def _print_sweep(result: Any) -> None:
         soft_wrap=True,
     )
     console.print(f"open it with: secateur show {shlex.quote(str(result.run))}", markup=False, soft_wrap=True)
+
+
+def _print_curves(rows: Sequence[Any]) -> None:
+    from secateur.report import curve_lines
+
+    for line in curve_lines(rows):
+        stdout_console().print(line, markup=False, highlight=False)
 
 
 @app.command()
@@ -162,7 +177,7 @@ def show(
     if not rows and not failed:
         raise SecateurError(f"{run} holds no results yet: run its sweep (again) to fill it")
     if format == "table" and rows:
-        stdout_console().print(rich_table(rows))
+        stdoutstdout_console().print(rich_table(rows))
     elif format != "table":
         sys.stdout.write(render(rows, format))
     if failed:
@@ -215,7 +230,7 @@ def data_list(data_dir: DataDir = None, debug: Debug = False) -> None:
     for source in SOURCES.values():
         found = "embedded" if not source.files else locate(source, data_dir)
         table.add_row(source.name, source.about, str(found or f"not found: secateur data fetch {source.name}"))
-    stdout_console().print(table)
+    stdoutstdout_console().print(table)
 
 
 @data_app.command("fetch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.console import Console
 
-from secateur.errors import MissingExtraError, UsageError
+from secateur.errors import MissingExtraError, SecateurError, UsageError
 
 DataDir = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
@@ -29,10 +30,16 @@ def numbers(name: str, value: str, kind: Any) -> list[Any]:
         return [kind(part) for part in texts(value)]
     except ValueError as error:
         what = "whole numbers" if kind is int else "numbers"
-        raise UsageError(f"--{name} {value!r}: expected {what} separated by commas, as in {_EXAMPLES[name]}") from error
+        raise UsageError(f"--{name} {value!r}: expected {what} separated by commas, as in {EXAMPLES[name]}") from error
 
 
-_EXAMPLES = {"ratios": "0,0.5,0.9", "seeds": "0,1,2"}
+EXAMPLES = {
+    "ratios": "0,0.5,0.9",
+    "seeds": "0,1,2",
+    "tables": "1,2",
+    "epochs": "resnet-18=30,resnet-50=12",
+    "weight-decay": "0.0005,0",
+}
 
 
 def require_torch(verb: str) -> None:
@@ -43,3 +50,17 @@ def require_torch(verb: str) -> None:
 def stdout_console() -> Console:
     """Standard output: as wide as its terminal, and wide enough for a whole table where it is piped."""
     return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "200")))
+
+
+def command_line() -> str:
+    """What was typed, so that it can be typed again."""
+    return shlex.join(["secateur", *sys.argv[1:]])
+
+
+def check_none_failed(result: Any, folder: Path) -> None:
+    """Raises SecateurError where cells of a sweep failed, so that it exits with 1."""
+    if result.failures:
+        raise SecateurError(
+            f"{len(result.failures)} of {len(result.rows) + len(result.failures)} cells failed; "
+            f"see them with: secateur show {shlex.quote(str(folder))} --failures; run the same command to try again"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from plotly.offline import get_plotlyjs
 
 from secateur.report.figures import Chart, accuracy_chart, cost_chart, layers_chart, macs_chart, pytorch_chart
 from secateur.report.summary import Run, curves
-from secateur.report.tables import SHOWN, size_text
+from secateur.report.tables import SHOWN, TEXT_COLUMNS, size_text
+from secateur.report.writing import write_text
 from secateur.results import Row
 from secateur.selection import Selection, select_best
 
@@ -40,9 +40,7 @@ class Section:
 
 def write_page(runs: Sequence[Run], path: Path, selection: Selection) -> None:
     """Write the report of at least one row to `path`; a failure leaves what was there."""
-    temporary = path.with_name(f"{path.name}.writing")
-    temporary.write_text(render_page(runs, selection), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, render_page(runs, selection))
 
 
 def render_page(runs: Sequence[Run], selection: Selection) -> str:
@@ -57,6 +55,7 @@ def render_page(runs: Sequence[Run], selection: Selection) -> str:
         runs=runs,
         sections=_sections(runs, selection),
         columns=[name for name, _ in SHOWN],
+        text_columns=TEXT_COLUMNS,
         table=[
             {"run": run.name, "cells": [show(row) for _, show in SHOWN], "best": row.cell.id in best}
             for run in runs

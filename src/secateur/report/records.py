@@ -8,12 +8,12 @@ from typing import Any
 from secateur.results import Footprint, Row
 
 COLUMNS = (
-    "model", "data", "method", "scope", "ratio", "seed", "accuracy", "dense_accuracy", "validation_accuracy",
+    "model", "data", "method", "scope", "norms", "ratio", "seed", "accuracy", "dense_accuracy", "validation_accuracy",
     "dense_validation_accuracy", "top5", "test_images", "sparsity", "parameters", "macs", "nonzero_macs", "bytes",
     "dense_bytes", "pytorch_bytes", "prune_peak_memory", "prune_held_memory", "pytorch_peak_memory",
     "pytorch_held_memory", "latency_ms", "dense_latency_ms", "pytorch_latency_ms", "latency_ms_batch_64",
     "dense_latency_ms_batch_64", "pytorch_latency_ms_batch_64", "latency_n", "training_seconds", "epochs",
-    "device", "precision", "data_source", "cpu", "versions", "measured_at", "cell",
+    "weight_decay", "device", "precision", "data_source", "cpu", "versions", "measured_at", "cell",
 )  # fmt: skip
 """The columns of CSV, in order; JSON adds `layers` and `latencies`, which are lists."""
 
@@ -32,6 +32,7 @@ def record(row: Row) -> dict[str, Any]:
         "data": row.cell.data,
         "method": row.cell.method,
         "scope": row.cell.scope,
+        "norms": row.cell.norms,
         "ratio": row.cell.ratio,
         "seed": row.cell.seed,
         "accuracy": row.test.top1,
@@ -62,6 +63,7 @@ def record(row: Row) -> dict[str, Any]:
         "latencies": [dataclasses.asdict(latency) for latency in row.latencies],
         "training_seconds": row.trained.seconds,
         "epochs": row.trained.epochs,
+        "weight_decay": None if row.cell.weights else row.cell.recipe.weight_decay,
         "device": row.trained.device,
         "precision": row.trained.precision,
         "data_source": row.trained.data_source,

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from secateur.intervals import Spread, spread
 from secateur.results import Row
 from secateur.spec import Cell
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A mean over seeds with its 95 % confidence interval (Student's t); low and high are None for one seed."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +60,6 @@ class Run:
     rows: tuple[Row, ...]
     failures: tuple[str, ...]
     commands: tuple[str, ...]
-
-
-# The 97.5 % points of Student's t for 1 to 30 degrees of freedom (Fisher & Yates 1938, table III).
-_T975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and 95 % confidence interval of at least one value."""
-    mean, n = statistics.fmean(values), len(values)
-    if n == 1:
-        return Spread(mean, None, None, 1)
-    t = _T975[n - 2] if n - 1 <= len(_T975) else 1.96
-    half = t * statistics.stdev(values) / math.sqrt(n)
-    return Spread(mean, mean - half, mean + half, n)
 
 
 def curves(runs: Iterable[Run]) -> list[Curve]:

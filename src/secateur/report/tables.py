@@ -9,16 +9,20 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
+from secateur.report.grid import Grid, as_latex, as_markdown, as_rich, sparkline
 from secateur.report.records import COLUMNS, record
+from secateur.report.summary import Run, curves
 from secateur.results import Row
+from secateur.spec import percent
 
 SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("model", lambda row: row.cell.model),
     ("data", lambda row: row.cell.data),
     ("method", lambda row: row.cell.method),
-    ("scope", lambda row: row.cell.scope),
+    ("scope", lambda row: f"{row.cell.scope} and norms" if row.cell.norms else row.cell.scope),
+    ("training", lambda row: training_text(row)),
     ("seed", lambda row: str(row.cell.seed)),
-    ("ratio", lambda row: f"{100 * row.cell.ratio:g} %"),
+    ("ratio", lambda row: percent(row.cell.ratio)),
     ("accuracy", lambda row: f"{100 * row.test.top1:.2f} %"),
     ("± dense", lambda row: f"{100 * (row.test.top1 - row.trained.test.top1):+.2f}"),
     ("sparsity", lambda row: f"{100 * row.sparsity:.1f} %"),
@@ -31,7 +35,7 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("dense", lambda row: _latency(row, "dense")),
     ("PyTorch's way", lambda row: _latency(row, "masked")),
 )
-_TEXT_COLUMNS = 4
+TEXT_COLUMNS = 5
 _LEGEND = (
     "accuracy: top-1 on test data; memory: what pruning took at most beside the network; latency: batch 1, one "
     "thread, in PyTorch, medians of runs in turns. PyTorch's: torch.nn.utils.prune.l1_unstructured on the same cut."
@@ -46,19 +50,29 @@ def render(rows: Sequence[Row], form: str) -> str:
 def rich_table(rows: Sequence[Row], best: Sequence[Row] = ()) -> Table:
     """Rows for a terminal; columns that say the same in every row become the title, `best` rows are marked."""
     constant, varying = _split_columns(rows)
-    title = ", ".join(f"{name} {value}" if name == "seed" else value for name, value in constant)
-    table = Table(title=title or None, title_justify="left", caption=_LEGEND, caption_justify="left")
-    for name, _ in varying:
-        text = name in dict(SHOWN[:_TEXT_COLUMNS])
-        table.add_column(name, justify="left" if text else "right", overflow="fold")
-    if best:
-        table.add_column("")
-    marked = {row.cell.id for row in best}
-    for row in rows:
-        chosen = row.cell.id in marked
-        cells = [show(row) for _, show in varying] + (["← best" if chosen else ""] if best else [])
-        table.add_row(*cells, style="bold green" if chosen else None)
-    return table
+    chosen = {row.cell.id for row in best}
+    grid = Grid(
+        title=", ".join(f"{name} {value}" if name == "seed" else value for name, value in constant),
+        columns=tuple(name for name, _ in varying),
+        lines=tuple(tuple(show(row) for _, show in varying) for row in rows),
+        texts=sum(name in dict(SHOWN[:TEXT_COLUMNS]) for name, _ in varying),
+        notes=(_LEGEND,),
+    )
+    return as_rich(grid, [number for number, row in enumerate(rows) if row.cell.id in chosen], "← best")
+
+
+def curve_lines(rows: Sequence[Row]) -> list[str]:
+    """A small drawing of accuracy over ratio for each way of pruning each network, seeds averaged."""
+    drawn = []
+    for curve in curves([Run("", tuple(rows), (), ())]):
+        accuracies = [point.accuracy.mean for point in curve.points]
+        if len(accuracies) > 1:
+            ends = (
+                f"{each.accuracy.mean:.2%} at {percent(each.ratio)}" for each in (curve.points[0], curve.points[-1])
+            )
+            way = f"{curve.model} on {curve.data}, {curve.method}/{curve.scope}"
+            drawn.append(f"{sparkline(accuracies)}  {way}: {' to '.join(ends)}")
+    return drawn
 
 
 def _split_columns(
@@ -68,7 +82,7 @@ def _split_columns(
     constant, varying = [], []
     for position, (name, show) in enumerate(SHOWN):
         values = {show(row) for row in rows}
-        if position <= _TEXT_COLUMNS and len(values) == 1:
+        if position <= TEXT_COLUMNS and len(values) == 1:
             constant.append((name, values.pop()))
         else:
             varying.append((name, show))
@@ -91,33 +105,16 @@ def _as_csv(rows: Sequence[Row]) -> str:
 
 
 def _as_markdown(rows: Sequence[Row]) -> str:
-    names = [name for name, _ in SHOWN]
-    rule = ["---" if position < _TEXT_COLUMNS else "---:" for position in range(len(names))]
-    body = [[show(row).replace("|", "\\|") for _, show in SHOWN] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [names, rule, *body])
+    return as_markdown(_whole(rows))
 
 
 def _as_latex(rows: Sequence[Row]) -> str:
-    """A booktabs table: needs \\usepackage{booktabs}."""
-    alignment = "l" * _TEXT_COLUMNS + "r" * (len(SHOWN) - _TEXT_COLUMNS)
-    lines = [
-        f"\\begin{{tabular}}{{{alignment}}}",
-        "\\toprule",
-        _latex_line([name for name, _ in SHOWN]),
-        "\\midrule",
-        *(_latex_line([show(row) for _, show in SHOWN]) for row in rows),
-        "\\bottomrule",
-        "\\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
+    return as_latex(_whole(rows))
 
 
-_LATEX = {"\\": r"\textbackslash{}", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$", "–": "--",
-          "{": r"\{", "}": r"\}", "$": r"\$", "^": r"\^{}", "~": r"\~{}"}  # fmt: skip
-
-
-def _latex_line(values: Sequence[str]) -> str:
-    return " & ".join("".join(_LATEX.get(each, each) for each in value) for value in values) + r" \\"
+def _whole(rows: Sequence[Row]) -> Grid:
+    lines = tuple(tuple(show(row) for _, show in SHOWN) for row in rows)
+    return Grid("", tuple(name for name, _ in SHOWN), lines, TEXT_COLUMNS)
 
 
 FORMATS: dict[str, Callable[[Sequence[Row]], str]] = {
@@ -126,6 +123,13 @@ FORMATS: dict[str, Callable[[Sequence[Row]], str]] = {
     "markdown": _as_markdown,
     "latex": _as_latex,
 }
+
+
+def training_text(row: Row) -> str:
+    """How the dense network came to be, as far as sweeps tend to differ in it."""
+    if row.cell.weights:
+        return f"weights {row.cell.weights.path}"
+    return f"{row.cell.recipe.epochs} epochs, decay {row.cell.recipe.weight_decay:g}"
 
 
 def _count(number: float) -> str:
