@@ -85,11 +85,15 @@ def published() -> tuple[Published, ...]:
     return tuple(
         Published(
             **{name: entry[name] for name in ("table", "model", "data", "epochs", "norms", "note")},
-            dense=entry["dense"] / 100,
-            accuracy={ratio: value / 100 for ratio, value in entry["accuracy"]},
+            dense=_share(entry["dense"]),
+            accuracy={ratio: _share(value) for ratio, value in entry["accuracy"]},
         )
         for entry in networks
     )
+
+
+def _share(percent: float) -> float:
+    return round(percent / 100, 6)
 
 
 def citation() -> str:

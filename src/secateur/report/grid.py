@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -25,16 +27,9 @@ class Grid:
     curves: tuple[str, ...] = ()
 
 
-def as_rich(grid: Grid, marked: Sequence[int] = (), mark: str = "") -> Table:
+def as_rich(grid: Grid, marked: Sequence[int] = (), mark: str = "") -> Group:
     """For a terminal; the marked lines stand out and end with the mark."""
-    table = Table(
-        title=grid.title or None,
-        title_justify="left",
-        title_style="bold",
-        caption="\n".join(grid.notes) or None,
-        caption_justify="left",
-        show_footer=bool(grid.curves),
-    )
+    table = Table(show_footer=bool(grid.curves))
     for position, column in enumerate(grid.columns):
         curve = grid.curves[position] if grid.curves else ""
         table.add_column(column, justify="left" if position < grid.texts else "right", overflow="fold", footer=curve)
@@ -44,7 +39,8 @@ def as_rich(grid: Grid, marked: Sequence[int] = (), mark: str = "") -> Table:
         chosen = number in marked
         cells = [*line, *([mark if chosen else ""] if marked else [])]
         table.add_row(*cells, style="bold green" if chosen else None)
-    return table
+    title = [Text(grid.title, style="bold")] if grid.title else []
+    return Group(*title, table, *(Text(note, style="dim") for note in grid.notes))
 
 
 def as_markdown(grid: Grid) -> str:

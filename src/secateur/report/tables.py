@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 
-from rich.table import Table
+from rich.console import Group
 
 from secateur.report.grid import Grid, as_latex, as_markdown, as_rich, sparkline
 from secateur.report.records import COLUMNS, record
@@ -47,7 +47,7 @@ def render(rows: Sequence[Row], form: str) -> str:
     return FORMATS[form](rows)
 
 
-def rich_table(rows: Sequence[Row], best: Sequence[Row] = ()) -> Table:
+def rich_table(rows: Sequence[Row], best: Sequence[Row] = ()) -> Group:
     """Rows for a terminal; columns that say the same in every row become the title, `best` rows are marked."""
     constant, varying = _split_columns(rows)
     chosen = {row.cell.id for row in best}
