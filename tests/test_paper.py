@@ -216,9 +216,9 @@ def test_one_command_reruns_the_study_and_again_does_nothing(
     ("words", "message"),
     [
         (("--tables", "3"), "table 3: expected one of 1, 2"),
-        (("--epochs", "many"), "--epochs 'many': expected whole numbers"),
-        (("--epochs", "3,4"), "--epochs '3,4': expected one number, or resnet-18=30,resnet-50=12"),
-        (("--epochs", "lenet-5="), "--epochs 'lenet-5=': expected whole numbers, as in resnet-18=30"),
+        (("--epochs", "many"), "--epochs 'many': expected a whole number, or as in resnet-18=30"),
+        (("--epochs", "3,4"), "--epochs '3,4': expected a whole number"),
+        (("--epochs", "lenet-5="), "--epochs 'lenet-5=': expected a whole number"),
         (("--epochs", "vgg=3"), "epochs for 'vgg': expected one of lenet-5"),
         (("--weight-decay", "-1"), "weight decay -1.0: expected 0 or more"),
         (("--readings", "luck"), "reading 'luck': expected one of as-said"),

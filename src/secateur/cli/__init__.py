@@ -122,7 +122,7 @@ def sweep(
 def _print_sweep(result: Any) -> None:
     from secateur.report import rich_table
 
-    console = stdoutstdout_console()
+    console = stdout_console()
     if result.rows:
         console.print(rich_table(result.rows, [best.row for best in result.best]))
         _print_curves(result.rows)
@@ -177,7 +177,7 @@ def show(
     if not rows and not failed:
         raise SecateurError(f"{run} holds no results yet: run its sweep (again) to fill it")
     if format == "table" and rows:
-        stdoutstdout_console().print(rich_table(rows))
+        stdout_console().print(rich_table(rows))
     elif format != "table":
         sys.stdout.write(render(rows, format))
     if failed:
@@ -230,7 +230,7 @@ def data_list(data_dir: DataDir = None, debug: Debug = False) -> None:
     for source in SOURCES.values():
         found = "embedded" if not source.files else locate(source, data_dir)
         table.add_row(source.name, source.about, str(found or f"not found: secateur data fetch {source.name}"))
-    stdoutstdout_console().print(table)
+    stdout_console().print(table)
 
 
 @data_app.command("fetch")

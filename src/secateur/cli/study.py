@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -74,17 +74,17 @@ def paper(
 
 def _epochs(text: str) -> int | dict[str, int] | None:
     """ "" is None, "30" all networks, "resnet-18=30,resnet-50=12" some."""
-    if "=" not in text:
-        numbers = numbers("epochs", text, int)
-        if len(numbers) > 1:
-            raise UsageError(f"--epochs {text!r}: expected one number, or {EXAMPLES['epochs']}")
-        return numbers[0] if numbers else None
-    pairs = [part.partition("=") for part in texts(text)]
-    return {name.strip(): numbers("epochs", value, int)[0] for name, _, value in pairs if value or _refuse(text)}
+    if "=" in text:
+        named = [part.partition("=") for part in texts(text)]
+        return {name.strip(): _one_number(value, text) for name, _, value in named}
+    return _one_number(text, text) if text.strip() else None
 
 
-def _refuse(text: str) -> NoReturn:
-    raise UsageError(f"--epochs {text!r}: expected whole numbers, as in {EXAMPLES['epochs']}")
+def _one_number(value: str, text: str) -> int:
+    try:
+        return int(value)
+    except ValueError as error:
+        raise UsageError(f"--epochs {text!r}: expected a whole number, or as in {EXAMPLES['epochs']}") from error
 
 
 def _print_study(rows: Sequence[Any]) -> None:
