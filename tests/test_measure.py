@@ -11,8 +11,8 @@ from samples import Backwards, stripes
 from secateur.data import from_arrays
 from secateur.errors import SecateurError
 from secateur.measure import accuracy, compare_latency, file_bytes, layer_table, memory_of
-from secateur.measure.latency import median_interval
 from secateur.models import ARCHITECTURES, build_network
+from secateur.timing import median_interval
 
 
 def test_accuracy_counts_right_first_choices() -> None:
