@@ -1,17 +1,136 @@
-// The extension module secateur._native: one function of Python per function of the core, no logic of its own.
+// The extension module secateur._native: what Python hands over is translated here, and nothing else is done here.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
 
 #include "secateur/cpu.hpp"
+#include "secateur/session.hpp"
 
 namespace nb = nanobind;
 
+namespace {
+
+using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Output = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+
+const secateur::Kernels& kernels_named(const std::string& name) {
+    for (const auto* each : secateur::runnable_kernels())
+        if (name == each->name) return *each;
+    throw std::invalid_argument("no kernel named " + name);
+}
+
+secateur::Shape shape_of(const Input& array) {
+    secateur::Shape shape;
+    for (std::size_t i = 0; i < array.ndim(); ++i) shape.push_back(static_cast<std::int64_t>(array.shape(i)));
+    return shape;
+}
+
+void take_attribute(secateur::Node& node, const std::string& name, nb::handle value) {
+    if (name == "eps" || name == "negative_slope") node.numbers[name] = nb::cast<double>(value);
+    else if (name == "approximate") node.approximate = nb::cast<std::string>(value);
+    else if (nb::isinstance<nb::tuple>(value)) node.integers[name] = nb::cast<std::vector<std::int64_t>>(value);
+    else node.integers[name] = {nb::cast<std::int64_t>(nb::int_(value))};
+}
+
+// (name, op, inputs, {role: array}, {attribute: value}, shape)
+secateur::Node make_node(nb::tuple from) {
+    secateur::Node node;
+    node.name = nb::cast<std::string>(from[0]), node.op = nb::cast<std::string>(from[1]);
+    node.inputs = nb::cast<std::vector<int>>(from[2]);
+    for (auto [role, array] : nb::cast<nb::dict>(from[3])) {
+        const auto weight = nb::cast<Input>(array);
+        node.weights[nb::cast<std::string>(role)] = {weight.data(), shape_of(weight)};
+    }
+    for (auto [name, value] : nb::cast<nb::dict>(from[4])) take_attribute(node, nb::cast<std::string>(name), value);
+    node.shape = nb::cast<secateur::Shape>(from[5]);
+    return node;
+}
+
+class Session {
+   public:
+    // nodes is kept: its arrays are what the programs are made from.
+    Session(const std::vector<secateur::Shape>& inputs, nb::list nodes, const std::vector<int>& outputs,
+            const std::string& kernel, int threads)
+        : nodes_(nodes), session_(make_network(inputs, nodes, outputs), kernels_named(kernel), threads) {}
+
+    void run(const Input& input, const Output& output) {
+        const std::int64_t images = static_cast<std::int64_t>(input.shape(0));
+        const float* from = input.data();
+        float* to = output.data();
+        const nb::gil_scoped_release release;
+        session_.run(&from, &to, images);
+    }
+
+    void run_many(const std::vector<Input>& inputs, const std::vector<Output>& outputs) {
+        std::vector<const float*> from;
+        std::vector<float*> to;
+        for (const Input& each : inputs) from.push_back(each.data());
+        for (const Output& each : outputs) to.push_back(each.data());
+        const std::int64_t images = static_cast<std::int64_t>(inputs[0].shape(0));
+        const nb::gil_scoped_release release;
+        session_.run(from.data(), to.data(), images);
+    }
+
+    std::vector<std::pair<int, std::int64_t>> divide(std::int64_t images) {
+        std::vector<std::pair<int, std::int64_t>> parts;
+        for (const auto& part : session_.divide(images)) parts.emplace_back(part.block, part.count);
+        return parts;
+    }
+
+    nb::list steps(int block, int rounds) {
+        std::vector<double> seconds;
+        const secateur::Program* program;
+        {
+            const nb::gil_scoped_release release;
+            program = &session_.program(block);
+            if (rounds > 0) seconds = session_.time_steps(block, rounds);
+        }
+        nb::list found;
+        for (std::size_t i = 0; i < program->steps().size(); ++i) {
+            const secateur::StepReport& step = program->steps()[i].report;
+            nb::dict line;
+            line["name"] = step.name, line["operations"] = step.operations, line["kernel"] = step.kernel;
+            line["shape"] = nb::tuple(nb::cast(step.shape));
+            line["density"] = step.density, line["multiply_adds"] = step.multiply_adds;
+            line["nonzero_multiply_adds"] = step.nonzero_multiply_adds, line["bytes"] = step.bytes;
+            line["predicted_cycles"] = step.predicted_cycles;
+            line["seconds"] = rounds > 0 ? nb::object(nb::float_(seconds[i])) : nb::none();
+            found.append(line);
+        }
+        return found;
+    }
+
+    std::size_t arena_bytes(int block) { return session_.program(block).arena_bytes(); }
+
+   private:
+    static secateur::Network make_network(const std::vector<secateur::Shape>& inputs, nb::list nodes, const std::vector<int>& outputs) {
+        secateur::Network network{inputs, {}, outputs};
+        for (nb::handle node : nodes) network.nodes.push_back(make_node(nb::cast<nb::tuple>(node)));
+        return network;
+    }
+
+    nb::list nodes_;
+    secateur::Session session_;
+};
+
+}  // namespace
+
 NB_MODULE(_native, module) {
-    module.def(
-        "kernels",
-        [] {
-            nb::list names;
-            for (auto name : secateur::runnable_kernels()) names.append(nb::str(name.data(), name.size()));
-            return names;
-        },
-        "Names of the kernels that this processor can run, fastest first.");
+    module.def("kernels", [] {
+        std::vector<std::string> names;
+        for (const auto* each : secateur::runnable_kernels()) names.emplace_back(each->name);
+        return names;
+    });
+    nb::class_<Session>(module, "Session")
+        .def(nb::init<const std::vector<secateur::Shape>&, nb::list, const std::vector<int>&, const std::string&, int>(),
+             nb::arg("inputs"), nb::arg("nodes"), nb::arg("outputs"), nb::arg("kernel"), nb::arg("threads"))
+        .def("run", &Session::run)
+        .def("run_many", &Session::run_many)
+        .def("divide", &Session::divide)
+        .def("steps", &Session::steps)
+        .def("arena_bytes", &Session::arena_bytes);
 }

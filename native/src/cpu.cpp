@@ -2,19 +2,21 @@
 
 namespace secateur {
 
-std::vector<std::string_view> runnable_kernels() {
-    std::vector<std::string_view> names;
+std::vector<const Kernels*> runnable_kernels() {
+    std::vector<const Kernels*> found;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-    if (avx512) names.push_back("avx512");
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) names.push_back("avx2");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("bmi2");
+    if (avx512) found.push_back(&kAvx512Kernels);
+    if (avx2) found.push_back(&kAvx2Kernels);
 #elif defined(__aarch64__)
-    names.push_back("neon");
+    found.push_back(&kNeonKernels);
 #endif
-    names.push_back("scalar");
-    return names;
+    found.push_back(&kScalarKernels);
+    return found;
 }
 
 }  // namespace secateur

@@ -1,12 +1,13 @@
-// Which instruction sets this processor has.
+// Which kernels this processor can run.
 #pragma once
 
-#include <string_view>
 #include <vector>
+
+#include "secateur/kernels.hpp"
 
 namespace secateur {
 
-// Names of the kernels that this processor can run, fastest first. "scalar" is always among them.
-std::vector<std::string_view> runnable_kernels();
+// Fastest first. "scalar" is always among them.
+std::vector<const Kernels*> runnable_kernels();
 
 }  // namespace secateur

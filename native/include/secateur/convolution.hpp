@@ -1,0 +1,95 @@
+// A convolution compiled for one memory layout: tiles, packing, and the streams of non-zeros in the order of use.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "secateur/graph.hpp"
+#include "secateur/kernels.hpp"
+
+namespace secateur {
+
+// Where the elements of (channel, row, column) lie, in floats. images: how many lie side by side at each; 1: planar,
+// that is, columns are contiguous and rows `row` floats apart, of which those behind the width hold nothing.
+struct Planes {
+    std::int64_t channels, height, width;
+    std::int64_t channel, row, column;
+    int images;
+};
+
+struct ConvolutionShape {
+    std::int64_t channels, outputs, kernel_y, kernel_x, stride_y, stride_x, top, left, dilation_y, dilation_x, groups;
+};
+
+// How a layer is computed, and what that should cost.
+struct Choice {
+    const TileVariant* variant = nullptr;
+    int rows = 1, columns = 1;  // interleaved: of a tile, in output pixels; planar: rows, and floats per row
+    int image_vectors = 1;      // interleaved: vectors of images per pixel of a tile
+    std::int64_t block = 0;     // input channels at a time
+    double cycles = 0;          // predicted, for a whole layer
+};
+
+class Convolution {
+   public:
+    // weight: (outputs, channels / groups, kernel_y, kernel_x), times scale[output] unless scale is empty.
+    // parts: into how many parts the outputs are divided where there are few tiles.
+    Convolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output,
+                const Kernels& kernels, int parts);
+
+    // All the choices that make sense, the one that should be fastest first.
+    static std::vector<Choice> choices(const Operation& operation, const ConvolutionShape& shape, const Planes& input,
+                                       const Planes& output, const Kernels& kernels);
+    Convolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output,
+                const Kernels& kernels, int parts, const Choice& choice);
+
+    std::int64_t items() const { return static_cast<std::int64_t>(tiles_.size()) * parts_; }
+    std::size_t scratch_floats() const { return scratch_; }
+    // Items [begin, end) of the layer. scratch: aligned, the caller's own.
+    void run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
+             float* scratch) const;
+
+    const Choice& choice() const { return choice_; }
+    std::int64_t nonzeros() const { return nonzeros_; }
+    std::size_t bytes() const;  // of the streams
+    std::string describe() const;
+
+   private:
+    struct Tile {
+        std::int64_t input, output;
+        std::uint32_t valid;
+        std::int32_t piece_begin, piece_end;
+    };
+    struct Block {
+        std::int64_t channel, channels;
+        std::size_t entry, shared, single;  // first entry; how many are for the variant, how many one by one
+        std::size_t weight, offset, single_weight, single_offset;
+    };
+    struct Geometry;
+    class Builder;
+
+    const Kernels& kernels_;
+    Choice choice_;
+    const TileVariant* single_ = nullptr;
+    bool planar_ = false;
+    int parts_ = 1;
+    std::int64_t outputs_ = 0;
+    std::vector<Tile> tiles_;
+    std::vector<PixelPiece> pixel_pieces_;
+    std::vector<RowPiece> row_pieces_;
+    std::vector<std::int32_t> places_;
+    std::int64_t packed_channel_ = 0, row_step_ = 0, input_channel_ = 0, output_channel_ = 0, pixel_step_ = 0;
+    int pixel_width_ = 0, row_stride_ = 1;
+    std::vector<std::vector<Block>> blocks_;  // per part
+    std::vector<Entry> entries_;
+    std::vector<float> weights_;
+    std::vector<std::uint16_t> offsets_;
+    std::vector<float> bias_;
+    Clamp clamp_;
+    std::int64_t nonzeros_ = 0;
+    std::size_t scratch_ = 0, packed_floats_ = 0;
+};
+
+}  // namespace secateur

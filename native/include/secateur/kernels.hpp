@@ -1,0 +1,168 @@
+// What every instruction set provides, as one table of functions. The plan (convolution.hpp) decides what to call.
+//
+// Plain structs only: this header is compiled into every instruction set's own translation unit, so nothing in it may
+// become code.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace secateur {
+
+// ---- Convolution: one tile of output pixels at a time -----------------------------------------------------------
+//
+// A tile is T = rows × columns vectors of accumulators. The inputs that it reads are first packed into a small
+// buffer where every tap of the kernel, for every vector of a row, is one contiguous run. A non-zero weight is then
+// (offset of its run, value), and the inner loop is: broadcast the value, multiply-add T vectors found at the offset.
+
+// What one block of input channels adds to `outputs` output channels that share their input loads.
+// counts: how many non-zeros follow in the streams; with patterns: needed by the first only, the second only, both.
+struct Entry {
+    std::uint32_t channel;
+    std::uint16_t flags;
+    std::uint16_t counts[3];
+};
+
+inline constexpr std::uint16_t kFirst = 1;  // no earlier block: start from the bias
+inline constexpr std::uint16_t kLast = 2;   // no later block: add the residual, clamp, store
+
+struct TileRun {
+    const float* inputs;           // packed tile
+    std::ptrdiff_t row_step;       // floats between two rows of a run
+    const Entry* entries;
+    std::size_t entry_count;
+    const float* weights;          // in the order of use
+    const std::uint16_t* offsets;  // in the order of use, in units of two floats
+    float* sums;                   // [channel][T vectors]: accumulators between blocks
+    const float* bias;             // [channel]
+    float* output;                 // the tile's place in channel 0
+    const float* residual;         // same place, or null
+    std::ptrdiff_t channel_stride; // of output and residual, in floats
+    const std::int32_t* places;    // [T]: where each vector goes, from output on
+    std::uint32_t valid;           // bit t: vector t is stored
+    float low, high;               // clamp: -inf and inf for none
+};
+
+struct TileVariant {
+    int rows, columns;  // vectors; a row is contiguous in the packed tile
+    int outputs;        // output channels that an Entry covers
+    bool patterns;      // Entry.counts has three patterns (outputs == 2); else every output uses every offset
+    bool dense;         // offsets restart with every entry
+    void (*run)(const TileRun&);
+};
+
+// ---- Packing ----------------------------------------------------------------------------------------------------
+
+// Image-interleaved: `pixels` runs of `width` floats, `step` floats apart in the source, or zeros.
+inline constexpr std::int32_t kZeros = INT32_MIN;
+
+struct PixelPiece {
+    std::int32_t source, target, pixels;
+};
+
+struct PixelPack {
+    const float* source;
+    std::ptrdiff_t source_stride, target_stride, step;  // floats between channels, channels, pixels
+    float* target;
+    const PixelPiece* pieces;
+    int piece_count, channels, width;
+};
+
+// Planar: `width` ≤ 16 floats of a row, each `stride` apart in the source; bit x of mask: within the image, else 0.
+struct RowPiece {
+    std::int32_t source, target;
+    std::uint16_t mask, width;
+};
+
+struct RowPack {
+    const float* source;
+    std::ptrdiff_t source_stride, target_stride;
+    float* target;
+    const RowPiece* pieces;
+    int piece_count, channels, stride;
+};
+
+// ---- Sparse and dense matrix times vector -----------------------------------------------------------------------
+
+// Rows in slices of `lanes`; inputs in blocks of kTable. A step multiplies one weight per row by table[index].
+struct SliceRun {
+    const float* inputs;          // padded to a multiple of kTable with zeros
+    const float* weights;         // [step][lanes]
+    const std::uint8_t* indices;  // [step][lanes]
+    const std::uint16_t* counts;  // [slice][block]: steps
+    int slices, blocks;
+    const float* bias;            // [slices * lanes]
+    const float* residual;        // [rows] or null
+    float* output;                // [rows]
+    int rows;
+    float low, high;
+};
+
+inline constexpr int kTable = 32;
+
+struct DenseVectorRun {
+    const float* inputs;
+    const float* weights;  // [slice][input][lanes]
+    int slices, length;
+    const float* bias;
+    const float* residual;
+    float* output;
+    int rows;
+    float low, high;
+};
+
+// ---- Everything else --------------------------------------------------------------------------------------------
+
+enum class Unary : int { kRelu, kRelu6, kLeakyRelu, kHardswish, kHardsigmoid, kSilu, kSigmoid, kTanh, kGelu, kGeluTanh };
+enum class Binary : int { kAdd, kMul };
+
+inline constexpr int kRank = 8;
+
+// A strided view: dims and strides in floats; `images` floats lie innermost.
+struct View {
+    float* data;
+    int rank;
+    std::int64_t dims[kRank], strides[kRank];
+};
+
+struct PoolRun {
+    const float* source;
+    float* target;
+    std::int64_t source_channel, source_row, source_column, target_channel, target_row, target_column;
+    int channels, height, width, out_height, out_width;
+    int kernel_y, kernel_x, stride_y, stride_x, top, bottom, left, right, dilation_y, dilation_x;
+    bool average, count_padding;
+    int images;
+};
+
+struct Kernels {
+    const char* name;
+    int lanes;
+    const TileVariant* variants;
+    int variant_count;
+    void (*pack_pixels)(const PixelPack&);
+    void (*pack_rows)(const RowPack&);
+    void (*sparse_vector)(const SliceRun&);
+    void (*dense_vector)(const DenseVectorRun&);
+    // target[j * target_row + i] = source[i * source_row + j] for i < rows, j < columns
+    void (*transpose)(const float* source, std::ptrdiff_t source_row, float* target, std::ptrdiff_t target_row,
+                      std::int64_t rows, std::int64_t columns);
+    void (*unary)(Unary, float slope, const float* source, float* target, std::int64_t count);
+    void (*binary)(Binary, const float* left, const float* right, float low, float high, float* target,
+                   std::int64_t count);
+    void (*pool)(const PoolRun&);
+    // output[c] = clamp(source[c] * scale[c] + shift[c]) over `count` floats per channel
+    void (*affine)(const float* source, std::ptrdiff_t channel_stride, const float* scale, const float* shift,
+                   float low, float high, float* target, std::int64_t channels, std::int64_t count);
+};
+
+// Those compiled in; the processor may lack some.
+extern const Kernels kScalarKernels;
+#if defined(__x86_64__)
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+#elif defined(__aarch64__)
+extern const Kernels kNeonKernels;
+#endif
+
+}  // namespace secateur

@@ -1,0 +1,73 @@
+// A fused network compiled for one layout of its values: either one image, rows contiguous, or blocks of images that
+// lie innermost.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "secateur/graph.hpp"
+#include "secateur/kernels.hpp"
+#include "secateur/memory.hpp"
+
+namespace secateur {
+
+// What one step does, for plan().
+struct StepReport {
+    std::string name, operations, kernel;
+    Shape shape;
+    double density = 1, predicted_cycles = 0;
+    std::int64_t multiply_adds = 0, nonzero_multiply_adds = 0;  // per image
+    std::size_t bytes = 0;                                      // of prepared weights
+};
+
+// Memory for one run at a time.
+struct Frame {
+    Floats arena;
+    std::vector<Floats> scratch;  // per thread
+    const float* const* inputs = nullptr;
+    float* const* outputs = nullptr;
+    int valid = 0;  // images of the block that are real
+};
+
+struct Storage {
+    Shape dims;
+    std::vector<std::int64_t> strides;
+    std::int64_t size = 0;  // floats
+};
+
+struct Step {
+    StepReport report;
+    std::int64_t items = 1;
+    std::function<void(const Frame&, std::int64_t begin, std::int64_t end, float* scratch)> run;
+};
+
+class Program {
+   public:
+    // images: 1, or a multiple of 16. network must outlive the program. constants of the network are copied.
+    Program(const FusedNetwork& network, int images, const Kernels& kernels, int threads);
+
+    int images() const { return images_; }
+    Frame make_frame(int threads) const;
+    // One block of images on the calling thread.
+    void run(const Frame& frame) const;
+    // The same on several threads: the result is the same bit for bit.
+    void run_shared(const Frame& frame, int threads) const;
+    // Seconds of every step: the fastest of `rounds` runs.
+    std::vector<double> time_steps(Frame& frame, int rounds) const;
+
+    const std::vector<Step>& steps() const { return steps_; }
+    double predicted_cycles() const;
+    std::size_t arena_bytes() const { return arena_floats_ * sizeof(float); }
+
+   private:
+    friend class Compiler;
+
+    int images_;
+    std::vector<Step> steps_;
+    std::size_t arena_floats_ = 0, scratch_floats_ = 0;
+    std::vector<std::pair<std::size_t, std::vector<float>>> constants_;  // place in the arena, values
+};
+
+}  // namespace secateur

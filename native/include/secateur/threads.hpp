@@ -1,0 +1,26 @@
+// Threads that wait for work, shared by all sessions of the process.
+#pragma once
+
+#include <atomic>
+#include <functional>
+
+namespace secateur {
+
+// Calls work(0) … work(threads − 1) at once, the first on the calling thread, and returns when all are done. Where the
+// threads are busy with another caller's work, they are not waited for: all calls are then made here, one by one, which
+// `together` (given to every call) says.
+void run_together(int threads, const std::function<void(int thread, bool together)>& work);
+
+// Where several threads wait for one another, again and again.
+class Barrier {
+   public:
+    explicit Barrier(int threads) : threads_(threads) {}
+    void wait();
+
+   private:
+    const int threads_;
+    std::atomic<int> arrived_{0};
+    std::atomic<unsigned> round_{0};
+};
+
+}  // namespace secateur

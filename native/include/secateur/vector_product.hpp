@@ -1,0 +1,52 @@
+// A matrix times one vector, the matrix sparse or dense: fully connected layers of a single image.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "secateur/graph.hpp"
+#include "secateur/kernels.hpp"
+#include "secateur/memory.hpp"
+
+namespace secateur {
+
+class VectorProduct {
+   public:
+    // weight(row, column): of a rows × columns matrix. gather: where each column's input lies; empty: side by side.
+    VectorProduct(std::int64_t rows, std::int64_t columns, const std::function<float(std::int64_t, std::int64_t)>& weight,
+                  std::vector<std::int32_t> gather, const std::vector<float>& bias, Clamp clamp, const Kernels& kernels,
+                  int parts);
+
+    int items() const { return static_cast<int>(parts_.size()); }
+    std::size_t scratch_floats() const { return gather_.empty() ? 0 : gather_.size() + 64; }
+    // 64 floats behind the input must be readable.
+    void run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
+             float* scratch) const;
+
+    std::int64_t nonzeros() const { return nonzeros_; }
+    std::size_t bytes() const;
+    std::string describe() const;
+    double cycles() const { return cycles_; }
+
+   private:
+    struct Part {
+        int slice, slices;
+        std::size_t step, count;  // where its steps and its counts begin
+    };
+
+    const Kernels& kernels_;
+    std::int64_t rows_, columns_, nonzeros_ = 0;
+    bool sparse_ = true;
+    std::vector<std::int32_t> gather_;
+    Floats weights_, bias_;
+    std::size_t steps_ = 0;
+    std::vector<std::uint8_t> indices_;
+    std::vector<std::uint16_t> counts_;
+    std::vector<Part> parts_;
+    Clamp clamp_;
+    double cycles_ = 0;
+};
+
+}  // namespace secateur

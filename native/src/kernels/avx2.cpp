@@ -1,0 +1,78 @@
+// AVX2 and FMA: 8 floats a vector, 16 registers.
+#include <immintrin.h>
+#include <math.h>
+
+#include "secateur/kernels.hpp"
+
+namespace secateur {
+namespace {
+
+constexpr int kLanes = 8;
+constexpr int kSquare = 8;
+
+struct Vec {
+    __m256 v;
+};
+
+[[gnu::always_inline]] inline Vec load(const float* from) { return {_mm256_load_ps(from)}; }
+[[gnu::always_inline]] inline void store(float* to, Vec a) { _mm256_store_ps(to, a.v); }
+[[gnu::always_inline]] inline void store_any(float* to, Vec a) { _mm256_storeu_ps(to, a.v); }
+[[gnu::always_inline]] inline Vec splat(float a) { return {_mm256_set1_ps(a)}; }
+[[gnu::always_inline]] inline Vec fused(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+[[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
+
+[[gnu::always_inline]] inline __m256i lanes_of(unsigned mask) {
+    const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bits), bits);
+}
+
+[[gnu::always_inline]] inline void copy_masked(float* to, const float* from, std::uint16_t mask, int width) {
+    if (width == 16) {
+        _mm256_store_ps(to, _mm256_maskload_ps(from, lanes_of(mask & 255u)));
+        _mm256_store_ps(to + 8, _mm256_maskload_ps(from + 8, lanes_of(mask >> 8)));
+    } else if (width == 8) {
+        _mm256_store_ps(to, _mm256_maskload_ps(from, lanes_of(mask)));
+    } else {
+        for (int x = 0; x < width; ++x) to[x] = (mask >> x & 1) != 0 ? from[x] : 0.0f;
+    }
+}
+
+[[gnu::always_inline]] inline void copy_masked_strided(float* to, const float* from, std::uint16_t mask, int width,
+                                                       int stride) {
+    for (int x = 0; x < width; ++x) to[x] = (mask >> x & 1) != 0 ? from[x * stride] : 0.0f;
+}
+
+struct Table {
+    const float* values;
+};
+
+[[gnu::always_inline]] inline Table make_table(const float* from) { return {from}; }
+
+[[gnu::always_inline]] inline Vec look_up(const Table& table, const std::uint8_t* indices) {
+    const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(indices)));
+    return {_mm256_i32gather_ps(table.values, index, 4)};
+}
+
+#include "transpose8.hpp"
+
+#include "loops.hpp"
+
+constexpr TileVariant kVariants[] = {
+    sparse<1, 1, 8>(), sparse<1, 2, 4>(), sparse<1, 4, 2>(), sparse<1, 5, 2>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
+    sparse<1, 10, 1>(), sparse<1, 12, 1>(),
+    sparse<2, 2, 2>(), sparse<2, 4, 1>(), sparse<4, 2, 1>(),
+    paired<1, 1>(),    paired<1, 2>(),    paired<1, 4>(),    paired<2, 2>(),
+    dense<8, 1, 1>(),  dense<4, 1, 2>(),  dense<3, 1, 4>(),  dense<2, 1, 4>(),  dense<3, 2, 2>(),  dense<2, 2, 2>(),
+};
+
+}  // namespace
+
+extern const Kernels kAvx2Kernels = {
+    "avx2", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
+    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine,
+};
+
+}  // namespace secateur

@@ -1,0 +1,86 @@
+// AVX-512 (F, VL, BW, DQ): 16 floats a vector, 32 registers.
+#include <immintrin.h>
+#include <math.h>
+
+#include "secateur/kernels.hpp"
+
+namespace secateur {
+namespace {
+
+constexpr int kLanes = 16;
+constexpr int kSquare = 8;
+
+struct Vec {
+    __m512 v;
+};
+
+[[gnu::always_inline]] inline Vec load(const float* from) { return {_mm512_load_ps(from)}; }
+[[gnu::always_inline]] inline void store(float* to, Vec a) { _mm512_store_ps(to, a.v); }
+[[gnu::always_inline]] inline void store_any(float* to, Vec a) { _mm512_storeu_ps(to, a.v); }
+[[gnu::always_inline]] inline Vec splat(float a) { return {_mm512_set1_ps(a)}; }
+[[gnu::always_inline]] inline Vec fused(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+[[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+
+[[gnu::always_inline]] inline void copy_masked(float* to, const float* from, std::uint16_t mask, int width) {
+    if (width == 16) {
+        _mm512_store_ps(to, _mm512_maskz_loadu_ps(mask, from));
+    } else if (width == 8) {
+        _mm256_store_ps(to, _mm256_maskz_loadu_ps(static_cast<__mmask8>(mask), from));
+    } else {
+        const __mmask8 all = static_cast<__mmask8>((1u << width) - 1);
+        _mm_mask_storeu_ps(to, all, _mm_maskz_loadu_ps(static_cast<__mmask8>(mask), from));
+    }
+}
+
+[[gnu::always_inline]] inline void copy_masked_strided(float* to, const float* from, std::uint16_t mask, int width,
+                                                       int stride) {
+    if (stride == 2) {
+        const unsigned wide = _pdep_u32(mask, 0x55555555u);
+        const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide), from);
+        const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide >> 16), from + 16);
+        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        const unsigned all = (1u << width) - 1;
+        _mm512_mask_storeu_ps(to, static_cast<__mmask16>(all), _mm512_permutex2var_ps(low, even, high));
+        return;
+    }
+    for (int x = 0; x < width; ++x) to[x] = (mask >> x & 1) != 0 ? from[x * stride] : 0.0f;
+}
+
+struct Table {
+    __m512 low, high;
+};
+
+[[gnu::always_inline]] inline Table make_table(const float* from) {
+    return {_mm512_loadu_ps(from), _mm512_loadu_ps(from + 16)};
+}
+
+[[gnu::always_inline]] inline Vec look_up(const Table& table, const std::uint8_t* indices) {
+    const __m512i index = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(indices)));
+    return {_mm512_permutex2var_ps(table.low, index, table.high)};
+}
+
+#include "transpose8.hpp"
+
+#include "loops.hpp"
+
+constexpr TileVariant kVariants[] = {
+    sparse<1, 1, 8>(),  sparse<1, 2, 4>(), sparse<1, 3, 2>(), sparse<1, 4, 2>(), sparse<1, 5, 2>(), sparse<1, 6, 1>(),
+    sparse<1, 7, 1>(),  sparse<1, 8, 1>(), sparse<1, 10, 1>(), sparse<1, 12, 1>(), sparse<1, 16, 1>(),
+    sparse<2, 2, 2>(),  sparse<2, 4, 1>(), sparse<2, 8, 1>(), sparse<4, 2, 1>(), sparse<4, 4, 1>(),
+    paired<1, 1>(),     paired<1, 2>(),    paired<1, 4>(),    paired<1, 5>(),    paired<1, 7>(),    paired<1, 8>(),
+    paired<2, 2>(),     paired<2, 4>(),    paired<4, 2>(),
+    dense<16, 1, 1>(),  dense<8, 1, 2>(),  dense<4, 1, 4>(),  dense<4, 1, 5>(),  dense<3, 1, 7>(),  dense<3, 1, 8>(),
+    dense<2, 1, 8>(),   dense<4, 2, 2>(),  dense<2, 2, 4>(),  dense<3, 2, 4>(),  dense<2, 4, 2>(),
+};
+
+}  // namespace
+
+extern const Kernels kAvx512Kernels = {
+    "avx512", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
+    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine,
+};
+
+}  // namespace secateur

@@ -1,0 +1,412 @@
+// The loops of every kernel, written once. Included by one file per instruction set, after it has defined, in the
+// same unnamed namespace:
+//
+//   kLanes, Vec, load, store, splat, fused (a·b + c), plus, times, larger (NaN of the second wins), smaller,
+//   copy_masked, copy_masked_strided, Table, make_table, look_up, transpose_square (kSquare × kSquare).
+//
+// No function of the standard library that could be inlined elsewhere may be used here: the linker keeps one copy of
+// each, and it must not be one that was compiled for a processor with more instructions.
+
+// ---- Convolution tiles ------------------------------------------------------------------------------------------
+
+template <int T>
+[[gnu::always_inline]] inline void start(const TileRun& run, bool first, std::size_t channel, Vec* sums) {
+    if (first) {
+        const Vec bias = splat(run.bias[channel]);
+        for (int t = 0; t < T; ++t) sums[t] = bias;
+        return;
+    }
+    const float* kept = run.sums + channel * (T * kLanes);
+    for (int t = 0; t < T; ++t) sums[t] = load(kept + t * kLanes);
+}
+
+template <int T>
+[[gnu::always_inline]] inline void finish(const TileRun& run, bool last, std::size_t channel, const Vec* sums) {
+    if (!last) {
+        float* kept = run.sums + channel * (T * kLanes);
+        for (int t = 0; t < T; ++t) store(kept + t * kLanes, sums[t]);
+        return;
+    }
+    const std::ptrdiff_t base = static_cast<std::ptrdiff_t>(channel) * run.channel_stride;
+    const Vec low = splat(run.low), high = splat(run.high);
+    float* output = run.output + base;
+    constexpr std::uint32_t all = T == 32 ? ~0u : (1u << T) - 1;
+    if (run.residual != nullptr) {
+        const float* residual = run.residual + base;
+        for (int t = 0; t < T; ++t)
+            if (run.valid == all || (run.valid >> t & 1) != 0)
+                store(output + run.places[t], smaller(high, larger(low, plus(sums[t], load(residual + run.places[t])))));
+    } else if (run.valid == all) {
+        for (int t = 0; t < T; ++t) store(output + run.places[t], smaller(high, larger(low, sums[t])));
+    } else {
+        for (int t = 0; t < T; ++t)
+            if ((run.valid >> t & 1) != 0) store(output + run.places[t], smaller(high, larger(low, sums[t])));
+    }
+}
+
+// The accumulators of the entry after this one, on their way from L2 while this one is computed.
+template <int T>
+[[gnu::always_inline]] inline void fetch_next(const TileRun& run, const Entry* next, const Entry* end, int outputs) {
+    if (next == end || (next->flags & kFirst) != 0) return;
+    const char* kept = reinterpret_cast<const char*>(run.sums + std::size_t{next->channel} * (T * kLanes));
+    for (int line = 0; line < T * kLanes * outputs / 16; ++line) __builtin_prefetch(kept + 64 * line, 1);
+}
+
+[[gnu::always_inline]] inline const float* at(const float* inputs, std::uint16_t offset) {
+    return inputs + std::size_t{offset} * 2;
+}
+
+// One output channel at a time. Chains: independent accumulators per vector, so that few vectors still fill the
+// latency of a multiply-add.
+template <int Rows, int Columns, int Chains>
+void run_sparse(const TileRun& run) {
+    constexpr int T = Rows * Columns;
+    const float* weights = run.weights;
+    const std::uint16_t* offsets = run.offsets;
+    const Entry* end = run.entries + run.entry_count;
+    for (const Entry* entry = run.entries; entry != end; ++entry) {
+        fetch_next<T>(run, entry + 1, end, 1);
+        Vec sums[Chains][T];
+        start<T>(run, (entry->flags & kFirst) != 0, entry->channel, sums[0]);
+        for (int chain = 1; chain < Chains; ++chain)
+            for (int t = 0; t < T; ++t) sums[chain][t] = splat(0.0f);
+        const float* stop = weights + entry->counts[0];
+        const auto add = [&](int chain, int ahead) __attribute__((always_inline)) {
+            const Vec weight = splat(weights[ahead]);
+            const float* inputs = at(run.inputs, offsets[ahead]);
+            for (int r = 0; r < Rows; ++r)
+                for (int c = 0; c < Columns; ++c) {
+                    Vec& sum = sums[chain][r * Columns + c];
+                    sum = fused(weight, load(inputs + r * run.row_step + c * kLanes), sum);
+                }
+        };
+        if constexpr (Chains > 1) {
+            for (; stop - weights >= Chains; weights += Chains, offsets += Chains)
+                for (int chain = 0; chain < Chains; ++chain) add(chain, chain);
+        }
+        for (; weights != stop; ++weights, ++offsets) add(0, 0);
+        for (int chain = 1; chain < Chains; ++chain)
+            for (int t = 0; t < T; ++t) sums[0][t] = plus(sums[0][t], sums[chain][t]);
+        finish<T>(run, (entry->flags & kLast) != 0, entry->channel, sums[0]);
+    }
+}
+
+// Two output channels that share the load of every input that both need: one loop per pattern of who needs it.
+template <int Rows, int Columns>
+void run_paired(const TileRun& run) {
+    constexpr int T = Rows * Columns;
+    const float* weights = run.weights;
+    const std::uint16_t* offsets = run.offsets;
+    const Entry* end = run.entries + run.entry_count;
+    for (const Entry* entry = run.entries; entry != end; ++entry) {
+        fetch_next<T>(run, entry + 1, end, 2);
+        Vec one[T], two[T];
+        const bool first = (entry->flags & kFirst) != 0, last = (entry->flags & kLast) != 0;
+        start<T>(run, first, entry->channel, one);
+        start<T>(run, first, entry->channel + 1, two);
+        const auto alone = [&](Vec* sums, int count) __attribute__((always_inline)) {
+            for (; count > 0; --count, ++weights, ++offsets) {
+                const Vec weight = splat(*weights);
+                const float* inputs = at(run.inputs, *offsets);
+                for (int r = 0; r < Rows; ++r)
+                    for (int c = 0; c < Columns; ++c) {
+                        Vec& sum = sums[r * Columns + c];
+                        sum = fused(weight, load(inputs + r * run.row_step + c * kLanes), sum);
+                    }
+            }
+        };
+        alone(one, entry->counts[0]);
+        alone(two, entry->counts[1]);
+        for (int count = entry->counts[2]; count > 0; --count, weights += 2, ++offsets) {
+            const Vec weight_one = splat(weights[0]), weight_two = splat(weights[1]);
+            const float* inputs = at(run.inputs, *offsets);
+            for (int r = 0; r < Rows; ++r)
+                for (int c = 0; c < Columns; ++c) {
+                    const Vec input = load(inputs + r * run.row_step + c * kLanes);
+                    one[r * Columns + c] = fused(weight_one, input, one[r * Columns + c]);
+                    two[r * Columns + c] = fused(weight_two, input, two[r * Columns + c]);
+                }
+        }
+        finish<T>(run, last, entry->channel, one);
+        finish<T>(run, last, entry->channel + 1, two);
+    }
+}
+
+// Outputs channels that use every offset of the block; the offsets are the same for every entry.
+template <int Outputs, int Rows, int Columns>
+void run_dense(const TileRun& run) {
+    constexpr int T = Rows * Columns;
+    const float* weights = run.weights;
+    const Entry* end = run.entries + run.entry_count;
+    for (const Entry* entry = run.entries; entry != end; ++entry) {
+        fetch_next<T>(run, entry + 1, end, Outputs);
+        Vec sums[Outputs][T];
+        for (int m = 0; m < Outputs; ++m) start<T>(run, (entry->flags & kFirst) != 0, entry->channel + m, sums[m]);
+        const std::uint16_t* offsets = run.offsets;
+        for (int count = entry->counts[0]; count > 0; --count, weights += Outputs, ++offsets) {
+            const float* inputs = at(run.inputs, *offsets);
+            if constexpr (T > Outputs) {
+                Vec weight[Outputs];
+                for (int m = 0; m < Outputs; ++m) weight[m] = splat(weights[m]);
+                for (int r = 0; r < Rows; ++r)
+                    for (int c = 0; c < Columns; ++c) {
+                        const Vec input = load(inputs + r * run.row_step + c * kLanes);
+                        for (int m = 0; m < Outputs; ++m)
+                            sums[m][r * Columns + c] = fused(weight[m], input, sums[m][r * Columns + c]);
+                    }
+            } else {
+                Vec input[T];
+                for (int r = 0; r < Rows; ++r)
+                    for (int c = 0; c < Columns; ++c)
+                        input[r * Columns + c] = load(inputs + r * run.row_step + c * kLanes);
+                for (int m = 0; m < Outputs; ++m) {
+                    const Vec weight = splat(weights[m]);
+                    for (int t = 0; t < T; ++t) sums[m][t] = fused(weight, input[t], sums[m][t]);
+                }
+            }
+        }
+        for (int m = 0; m < Outputs; ++m) finish<T>(run, (entry->flags & kLast) != 0, entry->channel + m, sums[m]);
+    }
+}
+
+template <int Rows, int Columns, int Chains = 1>
+constexpr TileVariant sparse() {
+    return {Rows, Columns, 1, false, false, run_sparse<Rows, Columns, Chains>};
+}
+
+template <int Rows, int Columns>
+constexpr TileVariant paired() {
+    return {Rows, Columns, 2, true, false, run_paired<Rows, Columns>};
+}
+
+template <int Outputs, int Rows, int Columns>
+constexpr TileVariant dense() {
+    return {Rows, Columns, Outputs, false, true, run_dense<Outputs, Rows, Columns>};
+}
+
+// ---- Packing ----------------------------------------------------------------------------------------------------
+
+template <int Vectors>
+[[gnu::always_inline]] inline void copy_pixels(const float* source, std::ptrdiff_t step, float* target, int pixels) {
+    for (int pixel = 0; pixel < pixels; ++pixel)
+        for (int v = 0; v < Vectors; ++v)
+            store(target + (pixel * Vectors + v) * kLanes, load(source + pixel * step + v * kLanes));
+}
+
+void pack_pixels(const PixelPack& pack) {
+    const Vec zero = splat(0.0f);
+    const int vectors = pack.width / kLanes;
+    for (int channel = 0; channel < pack.channels; ++channel) {
+        const float* source = pack.source + channel * pack.source_stride;
+        float* target = pack.target + channel * pack.target_stride;
+        for (const PixelPiece* piece = pack.pieces; piece != pack.pieces + pack.piece_count; ++piece) {
+            float* to = target + piece->target;
+            if (piece->source == kZeros) {
+                for (int v = 0; v < piece->pixels * vectors; ++v) store(to + v * kLanes, zero);
+            } else if (vectors == 1) {
+                copy_pixels<1>(source + piece->source, pack.step, to, piece->pixels);
+            } else if (vectors == 2) {
+                copy_pixels<2>(source + piece->source, pack.step, to, piece->pixels);
+            } else {
+                for (int pixel = 0; pixel < piece->pixels; ++pixel)
+                    for (int v = 0; v < vectors; ++v)
+                        store(to + (pixel * vectors + v) * kLanes,
+                              load(source + piece->source + pixel * pack.step + v * kLanes));
+            }
+        }
+    }
+}
+
+void pack_rows(const RowPack& pack) {
+    for (int channel = 0; channel < pack.channels; ++channel) {
+        const float* source = pack.source + channel * pack.source_stride;
+        float* target = pack.target + channel * pack.target_stride;
+        const RowPiece* end = pack.pieces + pack.piece_count;
+        if (pack.stride == 1) {
+            for (const RowPiece* piece = pack.pieces; piece != end; ++piece)
+                copy_masked(target + piece->target, source + piece->source, piece->mask, piece->width);
+        } else {
+            for (const RowPiece* piece = pack.pieces; piece != end; ++piece)
+                copy_masked_strided(target + piece->target, source + piece->source, piece->mask, piece->width,
+                                    pack.stride);
+        }
+    }
+}
+
+// ---- Matrix times vector ----------------------------------------------------------------------------------------
+
+[[gnu::always_inline]] inline void put_slice(Vec sum, int slice, const float* residual, float* output, int rows,
+                                             float low, float high) {
+    const int first = slice * kLanes, count = rows - first < kLanes ? rows - first : kLanes;
+    float values[kLanes];
+    store_any(values, sum);
+    for (int lane = 0; lane < count; ++lane) {
+        float value = values[lane];
+        if (residual != nullptr) value += residual[first + lane];
+        value = low > value ? low : value;
+        output[first + lane] = high < value ? high : value;
+    }
+}
+
+void sparse_vector(const SliceRun& run) {
+    const float* weights = run.weights;
+    const std::uint8_t* indices = run.indices;
+    const std::uint16_t* counts = run.counts;
+    for (int slice = 0; slice < run.slices; ++slice) {
+        Vec even = load(run.bias + slice * kLanes), odd = splat(0.0f);
+        for (int block = 0; block < run.blocks; ++block) {
+            int count = *counts++;
+            const Table table = make_table(run.inputs + block * kTable);
+            for (; count >= 2; count -= 2, weights += 2 * kLanes, indices += 2 * kLanes) {
+                even = fused(load(weights), look_up(table, indices), even);
+                odd = fused(load(weights + kLanes), look_up(table, indices + kLanes), odd);
+            }
+            if (count > 0) {
+                even = fused(load(weights), look_up(table, indices), even);
+                weights += kLanes, indices += kLanes;
+            }
+        }
+        put_slice(plus(even, odd), slice, run.residual, run.output, run.rows, run.low, run.high);
+    }
+}
+
+void dense_vector(const DenseVectorRun& run) {
+    constexpr int kChains = 4;
+    for (int slice = 0; slice < run.slices; ++slice) {
+        const float* weights = run.weights + static_cast<std::size_t>(slice) * run.length * kLanes;
+        Vec sums[kChains];
+        sums[0] = load(run.bias + slice * kLanes);
+        for (int chain = 1; chain < kChains; ++chain) sums[chain] = splat(0.0f);
+        int i = 0;
+        for (; i + kChains <= run.length; i += kChains)
+            for (int chain = 0; chain < kChains; ++chain)
+                sums[chain] = fused(splat(run.inputs[i + chain]),
+                                    load(weights + static_cast<std::size_t>(i + chain) * kLanes), sums[chain]);
+        for (; i < run.length; ++i)
+            sums[0] = fused(splat(run.inputs[i]), load(weights + static_cast<std::size_t>(i) * kLanes), sums[0]);
+        put_slice(plus(plus(sums[0], sums[1]), plus(sums[2], sums[3])), slice, run.residual, run.output, run.rows,
+                  run.low, run.high);
+    }
+}
+
+// ---- Everything else --------------------------------------------------------------------------------------------
+
+void transpose(const float* source, std::ptrdiff_t source_row, float* target, std::ptrdiff_t target_row,
+               std::int64_t rows, std::int64_t columns) {
+    std::int64_t i = 0;
+    for (; i + kSquare <= rows; i += kSquare) {
+        std::int64_t j = 0;
+        for (; j + kSquare <= columns; j += kSquare)
+            transpose_square(source + i * source_row + j, source_row, target + j * target_row + i, target_row);
+        for (; j < columns; ++j)
+            for (int k = 0; k < kSquare; ++k) target[j * target_row + i + k] = source[(i + k) * source_row + j];
+    }
+    for (; i < rows; ++i)
+        for (std::int64_t j = 0; j < columns; ++j) target[j * target_row + i] = source[i * source_row + j];
+}
+
+inline float bounded(float value, float low, float high) {
+    value = low > value ? low : value;
+    return high < value ? high : value;
+}
+
+template <typename Function>
+[[gnu::always_inline]] inline void each(const float* source, float* target, std::int64_t count, Function function) {
+    for (std::int64_t i = 0; i < count; ++i) target[i] = function(source[i]);
+}
+
+inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+void unary(Unary kind, float slope, const float* source, float* target, std::int64_t count) {
+    switch (kind) {
+        case Unary::kRelu:
+            return each(source, target, count, [](float x) { return 0.0f > x ? 0.0f : x; });
+        case Unary::kRelu6:
+            return each(source, target, count, [](float x) { return bounded(x, 0.0f, 6.0f); });
+        case Unary::kLeakyRelu:
+            return each(source, target, count, [slope](float x) { return x >= 0.0f ? x : x * slope; });
+        case Unary::kHardswish:
+            return each(source, target, count, [](float x) { return x * bounded(x + 3.0f, 0.0f, 6.0f) / 6.0f; });
+        case Unary::kHardsigmoid:
+            return each(source, target, count, [](float x) { return bounded(x + 3.0f, 0.0f, 6.0f) / 6.0f; });
+        case Unary::kSilu:
+            return each(source, target, count, [](float x) { return x * sigmoid(x); });
+        case Unary::kSigmoid:
+            return each(source, target, count, [](float x) { return sigmoid(x); });
+        case Unary::kTanh:
+            return each(source, target, count, [](float x) { return tanhf(x); });
+        case Unary::kGelu:
+            return each(source, target, count,
+                        [](float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); });
+        case Unary::kGeluTanh:
+            return each(source, target, count, [](float x) {
+                return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+            });
+    }
+}
+
+void binary(Binary kind, const float* left, const float* right, float low, float high, float* target,
+            std::int64_t count) {
+    if (kind == Binary::kAdd)
+        for (std::int64_t i = 0; i < count; ++i) target[i] = bounded(left[i] + right[i], low, high);
+    else
+        for (std::int64_t i = 0; i < count; ++i) target[i] = bounded(left[i] * right[i], low, high);
+}
+
+void affine(const float* source, std::ptrdiff_t channel_stride, const float* scale, const float* shift, float low,
+            float high, float* target, std::int64_t channels, std::int64_t count) {
+    for (std::int64_t c = 0; c < channels; ++c) {
+        const float factor = scale[c], addend = shift[c];
+        const float* from = source + c * channel_stride;
+        float* to = target + c * channel_stride;
+        for (std::int64_t i = 0; i < count; ++i) to[i] = bounded(from[i] * factor + addend, low, high);
+    }
+}
+
+// One output pixel of a window [y0, y1) × [x0, x1) that lies within the image, in steps of the dilation.
+template <bool Average>
+[[gnu::always_inline]] inline void pool_pixel(const PoolRun& run, const float* source, float* target, int y0, int y1,
+                                              int x0, int x1, float scale) {
+    int i = 0;
+    const auto window = [&](auto&& visit) __attribute__((always_inline)) {
+        for (int y = y0; y < y1; y += run.dilation_y)
+            for (int x = x0; x < x1; x += run.dilation_x) visit(source + y * run.source_row + x * run.source_column + i);
+    };
+    for (; i + kLanes <= run.images; i += kLanes) {
+        Vec value = splat(Average ? 0.0f : -INFINITY);
+        window([&](const float* from) __attribute__((always_inline)) {
+            value = Average ? plus(value, load(from)) : larger(value, load(from));
+        });
+        store(target + i, Average ? times(value, splat(scale)) : value);
+    }
+    for (; i < run.images; ++i) {
+        float value = Average ? 0.0f : -INFINITY;
+        window([&](const float* from) __attribute__((always_inline)) {
+            value = Average ? value + *from : (value > *from ? value : *from);
+        });
+        target[i] = Average ? value * scale : value;
+    }
+}
+
+void pool(const PoolRun& run) {
+    const auto within = [](int start, int dilation) { return start >= 0 ? start : start + (-start + dilation - 1) / dilation * dilation; };
+    for (int c = 0; c < run.channels; ++c)
+        for (int y = 0; y < run.out_height; ++y) {
+            const int top = y * run.stride_y - run.top, bottom = top + (run.kernel_y - 1) * run.dilation_y + 1;
+            const int y0 = within(top, run.dilation_y), y1 = bottom < run.height ? bottom : run.height;
+            const int high = bottom < run.height + run.bottom ? bottom : run.height + run.bottom;
+            for (int x = 0; x < run.out_width; ++x) {
+                const int left = x * run.stride_x - run.left, right = left + (run.kernel_x - 1) * run.dilation_x + 1;
+                const int x0 = within(left, run.dilation_x), x1 = right < run.width ? right : run.width;
+                const int wide = right < run.width + run.right ? right : run.width + run.right;
+                const float* source = run.source + c * run.source_channel;
+                float* target = run.target + c * run.target_channel + y * run.target_row + x * run.target_column;
+                if (run.average) {
+                    const int area = run.count_padding ? (high - top) * (wide - left) : (y1 - y0) * (x1 - x0);
+                    pool_pixel<true>(run, source, target, y0, y1, x0, x1, 1.0f / static_cast<float>(area));
+                } else {
+                    pool_pixel<false>(run, source, target, y0, y1, x0, x1, 0.0f);
+                }
+            }
+        }
+}

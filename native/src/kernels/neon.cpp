@@ -1,0 +1,51 @@
+// NEON (AArch64): 4 floats a vector, 32 registers.
+#include <arm_neon.h>
+#include <math.h>
+
+#include "secateur/kernels.hpp"
+
+namespace secateur {
+namespace {
+
+constexpr int kLanes = 4;
+constexpr int kSquare = 4;
+
+struct Vec {
+    float32x4_t v;
+};
+
+[[gnu::always_inline]] inline Vec load(const float* from) { return {vld1q_f32(from)}; }
+[[gnu::always_inline]] inline void store(float* to, Vec a) { vst1q_f32(to, a.v); }
+[[gnu::always_inline]] inline void store_any(float* to, Vec a) { vst1q_f32(to, a.v); }
+[[gnu::always_inline]] inline Vec splat(float a) { return {vdupq_n_f32(a)}; }
+[[gnu::always_inline]] inline Vec fused(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }
+
+inline void transpose_square(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row) {
+    for (int i = 0; i < kSquare; ++i)
+        for (int j = 0; j < kSquare; ++j) to[j * to_row + i] = from[i * from_row + j];
+}
+
+#include "portable.hpp"
+
+#include "loops.hpp"
+
+constexpr TileVariant kVariants[] = {
+    sparse<1, 1, 8>(), sparse<1, 2, 4>(), sparse<1, 4, 2>(),  sparse<1, 5, 2>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
+    sparse<1, 10, 1>(), sparse<1, 16, 1>(), sparse<2, 4, 1>(), sparse<2, 8, 1>(), sparse<4, 4, 1>(),
+    paired<1, 1>(),    paired<1, 4>(),    paired<1, 8>(),     paired<2, 4>(),
+    dense<16, 1, 1>(), dense<8, 1, 2>(),  dense<4, 1, 4>(),   dense<4, 1, 5>(),  dense<3, 1, 7>(),  dense<3, 1, 8>(),
+    dense<2, 1, 8>(),  dense<2, 2, 4>(),
+};
+
+}  // namespace
+
+extern const Kernels kNeonKernels = {
+    "neon", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
+    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine,
+};
+
+}  // namespace secateur

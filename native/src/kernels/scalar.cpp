@@ -1,0 +1,70 @@
+// No instruction set in particular: four floats at a time, as the compiler likes to do them.
+#include <math.h>
+
+#include "secateur/kernels.hpp"
+
+namespace secateur {
+namespace {
+
+constexpr int kLanes = 4;
+constexpr int kSquare = 4;
+
+struct Vec {
+    float v[kLanes];
+};
+
+template <typename Function>
+[[gnu::always_inline]] inline Vec lanewise(Function function) {
+    Vec result;
+    for (int i = 0; i < kLanes; ++i) result.v[i] = function(i);
+    return result;
+}
+
+[[gnu::always_inline]] inline Vec load(const float* from) {
+    return lanewise([=](int i) { return from[i]; });
+}
+[[gnu::always_inline]] inline void store(float* to, Vec a) {
+    for (int i = 0; i < kLanes; ++i) to[i] = a.v[i];
+}
+[[gnu::always_inline]] inline void store_any(float* to, Vec a) { store(to, a); }
+[[gnu::always_inline]] inline Vec splat(float a) {
+    return lanewise([=](int) { return a; });
+}
+[[gnu::always_inline]] inline Vec fused(Vec a, Vec b, Vec c) {
+    return lanewise([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+}
+[[gnu::always_inline]] inline Vec plus(Vec a, Vec b) {
+    return lanewise([&](int i) { return a.v[i] + b.v[i]; });
+}
+[[gnu::always_inline]] inline Vec times(Vec a, Vec b) {
+    return lanewise([&](int i) { return a.v[i] * b.v[i]; });
+}
+[[gnu::always_inline]] inline Vec larger(Vec a, Vec b) {
+    return lanewise([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+[[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) {
+    return lanewise([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+
+inline void transpose_square(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row) {
+    for (int i = 0; i < kSquare; ++i)
+        for (int j = 0; j < kSquare; ++j) to[j * to_row + i] = from[i * from_row + j];
+}
+
+#include "portable.hpp"
+
+#include "loops.hpp"
+
+constexpr TileVariant kVariants[] = {
+    sparse<1, 1, 4>(), sparse<1, 2, 2>(), sparse<1, 4, 1>(), sparse<1, 5, 1>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
+    sparse<2, 4, 1>(), paired<1, 1>(),    paired<1, 4>(),    dense<4, 1, 1>(),  dense<4, 1, 2>(),  dense<2, 1, 4>(),
+};
+
+}  // namespace
+
+extern const Kernels kScalarKernels = {
+    "scalar", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
+    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine,
+};
+
+}  // namespace secateur

@@ -1,0 +1,116 @@
+#include "secateur/vector_product.hpp"
+
+#include <algorithm>
+
+namespace secateur {
+namespace {
+
+// The non-zeros of a slice of rows, block by block of columns.
+struct Slices {
+    std::vector<float> weights;
+    std::vector<std::uint8_t> indices;
+    std::vector<std::uint16_t> counts;
+    std::vector<std::size_t> begin;  // step at which each slice begins
+    std::int64_t nonzeros = 0;
+};
+
+Slices slice(std::int64_t rows, std::int64_t columns, const std::function<float(std::int64_t, std::int64_t)>& weight,
+             int lanes) {
+    Slices slices;
+    std::vector<std::vector<std::pair<std::uint8_t, float>>> taken(static_cast<std::size_t>(lanes));
+    for (std::int64_t first = 0; first < rows; first += lanes) {
+        slices.begin.push_back(slices.weights.size() / lanes);
+        for (std::int64_t block = 0; block < columns; block += kTable) {
+            std::size_t steps = 0;
+            for (int lane = 0; lane < lanes; ++lane) {
+                taken[lane].clear();
+                if (first + lane >= rows) continue;
+                for (std::int64_t c = block; c < std::min(columns, block + kTable); ++c) {
+                    const float value = weight(first + lane, c);
+                    if (value != 0.0f) taken[lane].emplace_back(static_cast<std::uint8_t>(c - block), value);
+                }
+                slices.nonzeros += static_cast<std::int64_t>(taken[lane].size());
+                steps = std::max(steps, taken[lane].size());
+            }
+            slices.counts.push_back(static_cast<std::uint16_t>(steps));
+            for (std::size_t step = 0; step < steps; ++step)
+                for (int lane = 0; lane < lanes; ++lane) {
+                    const bool some = step < taken[lane].size();
+                    slices.indices.push_back(some ? taken[lane][step].first : 0);
+                    slices.weights.push_back(some ? taken[lane][step].second : 0.0f);
+                }
+        }
+    }
+    slices.begin.push_back(slices.weights.size() / lanes);
+    return slices;
+}
+
+}  // namespace
+
+VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
+                             const std::function<float(std::int64_t, std::int64_t)>& weight,
+                             std::vector<std::int32_t> gather, const std::vector<float>& bias, Clamp clamp,
+                             const Kernels& kernels, int parts)
+    : kernels_(kernels), rows_(rows), columns_(columns), gather_(std::move(gather)), clamp_(clamp) {
+    const int lanes = kernels.lanes;
+    const std::int64_t slices = (rows + lanes - 1) / lanes, blocks = (columns + kTable - 1) / kTable;
+    Slices sliced = slice(rows, columns, weight, lanes);
+    nonzeros_ = sliced.nonzeros;
+    const double per_step = lanes == 16 ? 2.2 : lanes == 8 ? 9.0 : 6.0;
+    const double sparse = static_cast<double>(sliced.begin.back()) * per_step + static_cast<double>(slices * blocks) * 4;
+    const double dense = static_cast<double>(slices * columns) * (lanes == 16 ? 1.6 : 1.0);
+    sparse_ = sparse < dense;
+    cycles_ = std::min(sparse, dense);
+    bias_ = make_floats(static_cast<std::size_t>(slices * lanes));
+    std::copy(bias.begin(), bias.end(), bias_.get());
+    if (sparse_) {
+        steps_ = sliced.begin.back();
+        weights_ = make_floats(sliced.weights.size());
+        std::copy(sliced.weights.begin(), sliced.weights.end(), weights_.get());
+        indices_ = std::move(sliced.indices), counts_ = std::move(sliced.counts);
+    } else {
+        steps_ = static_cast<std::size_t>(slices * columns);
+        weights_ = make_floats(steps_ * lanes);
+        for (std::int64_t r = 0; r < rows; ++r)
+            for (std::int64_t c = 0; c < columns; ++c)
+                weights_[((r / lanes) * columns + c) * lanes + r % lanes] = weight(r, c);
+    }
+    indices_.resize(indices_.size() + 64);
+    parts = static_cast<int>(std::clamp<std::int64_t>(parts, 1, std::max<std::int64_t>(1, slices)));
+    for (int part = 0; part < parts; ++part) {
+        const std::int64_t first = slices * part / parts, end = slices * (part + 1) / parts;
+        parts_.push_back({static_cast<int>(first), static_cast<int>(end - first),
+                          sparse_ ? sliced.begin[first] : static_cast<std::size_t>(first * columns),
+                          static_cast<std::size_t>(first * blocks)});
+    }
+}
+
+void VectorProduct::run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
+                        float* scratch) const {
+    if (!gather_.empty()) {
+        for (std::size_t i = 0; i < gather_.size(); ++i) scratch[i] = input[gather_[i]];
+        input = scratch;
+    }
+    const int lanes = kernels_.lanes;
+    for (std::int64_t item = begin; item < end; ++item) {
+        const Part& part = parts_[item];
+        const int first = part.slice * lanes, rows = static_cast<int>(rows_) - first;
+        const float* weights = weights_.get() + part.step * lanes;
+        const float* added = residual == nullptr ? nullptr : residual + first;
+        if (sparse_)
+            kernels_.sparse_vector({input, weights, indices_.data() + part.step * lanes, counts_.data() + part.count,
+                                    part.slices, static_cast<int>((columns_ + kTable - 1) / kTable), bias_.get() + first,
+                                    added, output + first, rows, clamp_.low, clamp_.high});
+        else
+            kernels_.dense_vector({input, weights, part.slices, static_cast<int>(columns_), bias_.get() + first, added,
+                                   output + first, rows, clamp_.low, clamp_.high});
+    }
+}
+
+std::size_t VectorProduct::bytes() const {
+    return steps_ * kernels_.lanes * (sparse_ ? 5 : 4) + counts_.size() * sizeof(std::uint16_t);
+}
+
+std::string VectorProduct::describe() const { return sparse_ ? "sparse vector" : "dense vector"; }
+
+}  // namespace secateur

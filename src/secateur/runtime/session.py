@@ -1,0 +1,182 @@
+"""Session: a Graph compiled for this processor, called like a function."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur import _native
+from secateur.errors import RunError
+from secateur.graph import Graph, Node, Shape
+
+Floats = NDArray[np.float32]
+
+KERNEL_VARIABLE = "SECATEUR_KERNEL"
+
+
+def available_kernels() -> list[str]:
+    """Names of the kernels that this processor can run, fastest first; "scalar" is always among them."""
+    return _native.kernels()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """What one step of a plan does.
+
+    operations: the graph's operations in it, as "conv2d+batch_norm+relu". multiply_adds, nonzero_multiply_adds: per
+    image, the latter without taps that see padding only. bytes: of the weights as the kernel reads them. seconds: of a whole block of images,
+    None where it was not measured; predicted_cycles: of the same, by the cost model, 0 where it has none.
+    """
+
+    name: str
+    operations: str
+    kernel: str
+    shape: Shape
+    density: float
+    multiply_adds: int
+    nonzero_multiply_adds: int
+    bytes: int
+    predicted_cycles: float
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a batch is run. parts: (images in a block, how many such blocks); steps: those of the first part."""
+
+    kernel: str
+    threads: int
+    parts: tuple[tuple[int, int], ...]
+    arena_bytes: int
+    steps: tuple[PlanStep, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([self._heading(), *(_line(step) for step in self.steps)])
+
+    def _heading(self) -> str:
+        parts = " + ".join(f"{count} × {images}" for images, count in self.parts)
+        return f"{self.kernel}, {self.threads} thread(s), blocks of images: {parts}, arena {self.arena_bytes / 1e6:.1f} MB"
+
+
+def _line(step: PlanStep) -> str:
+    text = f"{step.name:28.28} {step.operations:32.32} {'×'.join(map(str, step.shape)):>14} {step.kernel:56.56}"
+    if step.multiply_adds:
+        text += f" {100 * step.density:5.1f} % {step.nonzero_multiply_adds / 1e6:9.3f} MMAC {step.bytes / 1e3:8.1f} kB"
+    return text if step.seconds is None else f"{text} {1e3 * step.seconds:8.4f} ms"
+
+
+class Session:
+    """A Graph compiled for this processor.
+
+    Called with one float32 array (N, *input shape), C-contiguous, for each of the graph's inputs; returns one for each of its
+    outputs (alone, or as a tuple). N may be anything, 0 included; what is made for a batch size is kept. A session may be used by
+    several threads at once.
+
+    threads: how many work on one call; the outputs do not depend on it. kernel: one of available_kernels(), None for
+    the fastest (or what SECATEUR_KERNEL names). Raises RunError.
+    """
+
+    def __init__(self, graph: Graph, threads: int = 1, kernel: str | None = None) -> None:
+        if not isinstance(threads, int) or threads < 1:
+            raise RunError(f"threads: expected a whole number from 1 on, got {threads!r}")
+        self._graph = graph
+        self._kernel = _chosen_kernel(kernel)
+        self._threads = threads
+        self._inputs = tuple(graph.inputs.items())
+        self._shapes = tuple(tuple(shape) for _, shape in self._inputs)
+        self._output_shapes = tuple(tuple(graph.shape_of(name)) for name in graph.outputs)
+        self._native = _compile(graph, self._kernel, threads)
+        self._single = len(self._shapes) == len(self._output_shapes) == 1
+
+    @property
+    def kernel(self) -> str:
+        return self._kernel
+
+    @property
+    def threads(self) -> int:
+        return self._threads
+
+    def __call__(self, *inputs: Floats, out: Floats | None = None) -> Floats | tuple[Floats, ...]:
+        if not self._single:
+            return self._call_many(inputs, out)
+        if len(inputs) != 1:
+            raise RunError(f"expected 1 input, got {len(inputs)}")
+        (x,) = inputs
+        self._check(0, x)
+        shape = (len(x), *self._output_shapes[0])
+        if out is None:
+            out = np.empty(shape, np.float32)
+        else:
+            _check_output(out, shape)
+        self._native.run(x, out)
+        return out
+
+    def _call_many(self, inputs: tuple[Floats, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
+        if len(inputs) != len(self._shapes):
+            raise RunError(f"expected {len(self._shapes)} inputs, got {len(inputs)}")
+        if out is not None:
+            raise RunError("out= is for graphs with one input and one output")
+        for index, x in enumerate(inputs):
+            self._check(index, x)
+        if len({len(x) for x in inputs}) > 1:
+            raise RunError(f"expected as many images in every input, got {[len(x) for x in inputs]}")
+        outputs = tuple(np.empty((len(inputs[0]), *shape), np.float32) for shape in self._output_shapes)
+        self._native.run_many(inputs, outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _check(self, index: int, x: Floats) -> None:
+        name, shape = self._inputs[index]
+        if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape[1:] != self._shapes[index] or x.ndim == 0:
+            raise RunError(f"input {name!r}: expected float32 {_described(shape)}, got {_came(x)}")
+        if not x.flags.c_contiguous:
+            raise RunError(f"input {name!r}: expected a C-contiguous array; numpy.ascontiguousarray makes one")
+
+    def plan(self, batch: int = 1, rounds: int = 0) -> Plan:
+        """How a batch of that size is run. rounds: how often every step is timed, 0 not to."""
+        parts = tuple(self._native.divide(batch)) if batch > 0 else ()
+        block = parts[0][0] if parts else 1
+        steps = tuple(PlanStep(**step) for step in self._native.steps(block, rounds))
+        return Plan(self._kernel, self._threads, parts, self._native.arena_bytes(block), steps)
+
+
+def _chosen_kernel(kernel: str | None) -> str:
+    asked, by = (kernel, "kernel") if kernel is not None else (os.environ.get(KERNEL_VARIABLE), KERNEL_VARIABLE)
+    if not asked:
+        return available_kernels()[0]
+    if asked not in available_kernels():
+        raise RunError(f"{by}={asked}: this processor runs {', '.join(available_kernels())}")
+    return asked
+
+
+def _compile(graph: Graph, kernel: str, threads: int) -> _native.Session:
+    index = {name: i for i, name in enumerate((*graph.inputs, *(node.name for node in graph.nodes)))}
+    values = {name: np.ascontiguousarray(weight.values()) for name, weight in graph.weights.items()}
+
+    def entry(node: Node) -> tuple[str, str, list[int], dict[str, Floats], dict[str, object], Shape]:
+        weights = {role: values[name] for role, name in node.weights.items()}
+        return node.name, node.op, [index[each] for each in node.inputs], weights, dict(node.attributes), node.shape
+
+    nodes = [entry(node) for node in graph.nodes]
+    try:
+        return _native.Session(list(graph.inputs.values()), nodes, [index[name] for name in graph.outputs], kernel, threads)
+    except (ValueError, RuntimeError) as error:
+        raise RunError(str(error)) from error
+
+
+def _check_output(out: Floats, shape: Shape) -> None:
+    good = isinstance(out, np.ndarray) and out.dtype == np.float32 and out.shape == shape
+    if not good:
+        raise RunError(f"out: expected float32 {shape}, got {_came(out)}")
+    if not out.flags.c_contiguous or not out.flags.writeable:
+        raise RunError("out: expected a C-contiguous array that can be written to")
+
+
+def _described(shape: Shape) -> str:
+    return "(" + ", ".join(["N", *map(str, shape)]) + ("" if shape else ",") + ")"
+
+
+def _came(x: object) -> str:
+    return f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
