@@ -272,11 +272,13 @@ class Compiler {
             return operation.scale.empty() ? value : value * operation.scale[row];
         };
         const std::int64_t columns = static_cast<std::int64_t>(column.size());
-        add_vector(operation, s.outputs, columns, weight, contiguous ? std::vector<std::int32_t>{} : gather, 1);
+        add_vector(operation, s.outputs, columns, weight, contiguous ? std::vector<std::int32_t>{} : gather, {0}, {0});
     }
 
     void add_vector(const Operation& operation, std::int64_t rows, std::int64_t columns,
-                    const std::function<float(std::int64_t, std::int64_t)>& weight, std::vector<std::int32_t> gather, std::int64_t repeats) {
+                    const std::function<float(std::int64_t, std::int64_t)>& weight, std::vector<std::int32_t> gather,
+                    const Offsets& sources, const Offsets& targets) {
+        const std::int64_t repeats = static_cast<std::int64_t>(sources.size());
         const auto product = std::make_shared<VectorProduct>(rows, columns, weight, std::move(gather), operation.bias, operation.clamp, kernels_,
                                                              repeats < threads_ ? threads_ : 1);
         need_scratch(product->scratch_floats());
@@ -291,8 +293,8 @@ class Compiler {
             for (std::int64_t item = begin; item < end; ++item) {
                 const std::int64_t row = item / items;
                 float* arena = frame.arena.get();
-                product->run(item % items, item % items + 1, arena + input + row * columns,
-                             residual < 0 ? nullptr : arena + residual + row * rows, arena + output + row * rows, scratch);
+                product->run(item % items, item % items + 1, arena + input + sources[row],
+                             residual < 0 ? nullptr : arena + residual + targets[row], arena + output + targets[row], scratch);
             }
         };
     }
@@ -305,7 +307,11 @@ class Compiler {
                 const float value = operation.weight.data[row * inputs + column];
                 return operation.scale.empty() ? value : value * operation.scale[row];
             };
-            return add_vector(operation, outputs, inputs, weight, {}, rows);
+            const auto starts = [&](int value) {  // of every row of features
+                const Storage& storage = storages_[value];
+                return offsets_of(Shape(storage.dims.begin(), storage.dims.end() - 1), storage.strides);
+            };
+            return add_vector(operation, outputs, inputs, weight, {}, starts(operation.inputs[0]), starts(operation.output));
         }
         const auto flat = [&](std::int64_t channels) {
             return Planes{channels, 1, rows, images_, rows * channels * images_, channels * images_, images_};

@@ -27,8 +27,9 @@ class PlanStep:
     """What one step of a plan does.
 
     operations: the graph's operations in it, as "conv2d+batch_norm+relu". multiply_adds, nonzero_multiply_adds: per
-    image, the latter without taps that see padding only. bytes: of the weights as the kernel reads them. seconds: of a whole block of images,
-    None where it was not measured; predicted_cycles: of the same, by the cost model, 0 where it has none.
+    image, the latter without taps that see padding only. bytes: of the weights as the kernel reads them. seconds: of
+    a whole block of images, None where it was not measured; predicted_cycles: of the same, by the cost model, 0
+    where it has none.
     """
 
     name: str
@@ -58,7 +59,9 @@ class Plan:
 
     def _heading(self) -> str:
         parts = " + ".join(f"{count} × {images}" for images, count in self.parts)
-        return f"{self.kernel}, {self.threads} thread(s), blocks of images: {parts}, arena {self.arena_bytes / 1e6:.1f} MB"
+        return (
+            f"{self.kernel}, {self.threads} thread(s), blocks of images: {parts}, arena {self.arena_bytes / 1e6:.1f} MB"
+        )
 
 
 def _line(step: PlanStep) -> str:
@@ -71,9 +74,9 @@ def _line(step: PlanStep) -> str:
 class Session:
     """A Graph compiled for this processor.
 
-    Called with one float32 array (N, *input shape), C-contiguous, for each of the graph's inputs; returns one for each of its
-    outputs (alone, or as a tuple). N may be anything, 0 included; what is made for a batch size is kept. A session may be used by
-    several threads at once.
+    Called with one float32 array (N, *input shape), C-contiguous, for each of the graph's inputs; returns one for
+    each of its outputs (alone, or as a tuple). N may be anything, 0 included; what is made for a batch size is kept.
+    A session may be used by several threads at once.
 
     threads: how many work on one call; the outputs do not depend on it. kernel: one of available_kernels(), None for
     the fastest (or what SECATEUR_KERNEL names). Raises RunError.
@@ -161,7 +164,9 @@ def _compile(graph: Graph, kernel: str, threads: int) -> _native.Session:
 
     nodes = [entry(node) for node in graph.nodes]
     try:
-        return _native.Session(list(graph.inputs.values()), nodes, [index[name] for name in graph.outputs], kernel, threads)
+        return _native.Session(
+            list(graph.inputs.values()), nodes, [index[name] for name in graph.outputs], kernel, threads
+        )
     except (ValueError, RuntimeError) as error:
         raise RunError(str(error)) from error
 

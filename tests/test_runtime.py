@@ -1,0 +1,136 @@
+"""A Session as its callers see it. That its outputs are right is tests/contracts/test_kernels.py's business."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from secateur.errors import RunError
+from secateur.graph import Attribute, Graph, Node, Weight
+from secateur.runtime import Session, available_kernels, reference
+
+
+def small_network(seed: int = 0) -> Graph:
+    """3×3 convolution, batch norm, ReLU, residual add, pooling, fully connected; half of the weights are zero."""
+    random = np.random.default_rng(seed)
+
+    def weight(*shape: int) -> Weight:
+        return Weight.of(np.where(random.random(shape) < 0.5, random.normal(0, 0.2, shape), 0).astype(np.float32))
+
+    conv: dict[str, Attribute] = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
+    pool = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0, 0, 0), "dilation": (1, 1)}
+    norm = {"mean": "mean", "variance": "variance"}
+    nodes = (
+        Node("one", "conv2d", ("x",), {"weight": "w1"}, conv, (8, 12, 10)),
+        Node("norm", "batch_norm", ("one",), norm, {"eps": 1e-5}, (8, 12, 10)),
+        Node("relu", "relu", ("norm",), {}, {}, (8, 12, 10)),
+        Node("two", "conv2d", ("relu",), {"weight": "w2"}, conv, (8, 12, 10)),
+        Node("sum", "add", ("relu", "two"), {}, {}, (8, 12, 10)),
+        Node("relu2", "relu", ("sum",), {}, {}, (8, 12, 10)),
+        Node("pool", "max_pool2d", ("relu2",), {}, pool, (8, 6, 5)),
+        Node("flat", "reshape", ("pool",), {}, {"shape": (240,)}, (240,)),
+        Node("out", "linear", ("flat",), {"weight": "w3", "bias": "b3"}, {}, (10,)),
+    )
+    weights = {"w1": weight(8, 3, 3, 3), "w2": weight(8, 8, 3, 3), "w3": weight(10, 240), "b3": weight(10)}
+    weights["mean"] = Weight.of(random.normal(0, 0.1, 8).astype(np.float32))
+    weights["variance"] = Weight.of(random.uniform(0.5, 1.5, 8).astype(np.float32))
+    return Graph({"x": (3, 12, 10)}, ("out",), nodes, weights)
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(count, 3, 12, 10)).astype(np.float32)
+
+
+def test_fused_steps_are_few_and_say_what_they_do() -> None:
+    session = Session(small_network())
+    plan = session.plan(batch=64, rounds=1)
+    assert [step.operations for step in plan.steps] == [
+        "input", "conv2d+batch_norm+relu", "conv2d+add+relu", "max_pool2d", "linear", "output",
+    ]  # fmt: skip
+    assert plan.kernel == available_kernels()[0]
+    assert all(step.seconds is not None and step.seconds > 0 for step in plan.steps)
+    convolution = plan.steps[1]
+    assert convolution.multiply_adds == 8 * 3 * 9 * 120
+    assert 0.3 < convolution.density < 0.7
+    assert convolution.nonzero_multiply_adds < convolution.multiply_adds
+    assert "conv2d+batch_norm+relu" in str(plan)
+
+
+@pytest.mark.parametrize("kernel", available_kernels())
+def test_results_do_not_depend_on_the_number_of_threads(kernel: str) -> None:
+    graph = small_network()
+    for batch in (1, 5, 16, 50, 64):
+        alone, *others = [Session(graph, threads, kernel)(images(batch)) for threads in (1, 2, 3, 5)]
+        for other in others:
+            np.testing.assert_array_equal(alone, other)
+
+
+def test_a_session_serves_several_threads_at_once() -> None:
+    graph = small_network()
+    session = Session(graph, threads=2)
+    batches = [images(count) for count in (1, 3, 16, 40, 1, 64)] * 5
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(session, batches))
+    for x, y in zip(batches, found, strict=True):
+        np.testing.assert_allclose(y, reference.run(graph, x), rtol=1e-4, atol=1e-5)
+
+
+def test_out_is_written_and_returned() -> None:
+    session, x = Session(small_network()), images(5)
+    out = np.full((5, 10), np.nan, np.float32)
+    assert session(x, out=out) is out
+    np.testing.assert_array_equal(out, session(x))
+
+
+def test_a_wrong_input_is_named_with_what_was_expected() -> None:
+    session, x = Session(small_network()), images(2)
+    with pytest.raises(RunError, match=r"input 'x': expected float32 \(N, 3, 12, 10\), got float64 \(2, 3, 12, 10\)"):
+        session(x.astype(np.float64))
+    with pytest.raises(RunError, match=r"expected float32 \(N, 3, 12, 10\), got float32 \(3, 12, 10\)"):
+        session(x[0])
+    with pytest.raises(RunError, match=r"expected float32 \(N, 3, 12, 10\), got list"):
+        session([1.0])  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="C-contiguous"):
+        session(x.transpose(0, 1, 3, 2).copy().transpose(0, 1, 3, 2))
+    with pytest.raises(RunError, match="expected 1 input, got 2"):
+        session(x, x)
+
+
+def test_a_wrong_out_is_named_with_what_was_expected() -> None:
+    session, x = Session(small_network()), images(2)
+    with pytest.raises(RunError, match=r"out: expected float32 \(2, 10\), got float32 \(3, 10\)"):
+        session(x, out=np.empty((3, 10), np.float32))
+    fixed = np.empty((2, 10), np.float32)
+    fixed.flags.writeable = False
+    with pytest.raises(RunError, match="can be written to"):
+        session(x, out=fixed)
+
+
+def test_a_kernel_that_is_missing_is_an_error_that_lists_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = small_network()
+    with pytest.raises(RunError, match=f"kernel=sse9: this processor runs {', '.join(available_kernels())}"):
+        Session(graph, kernel="sse9")
+    monkeypatch.setenv("SECATEUR_KERNEL", "mmx")
+    with pytest.raises(RunError, match="SECATEUR_KERNEL=mmx: this processor runs"):
+        Session(graph)
+    monkeypatch.setenv("SECATEUR_KERNEL", "scalar")
+    assert Session(graph).kernel == "scalar"
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5])
+def test_threads_are_counted_from_one(threads: int) -> None:
+    with pytest.raises(RunError, match=f"threads: expected a whole number from 1 on, got {threads}"):
+        Session(small_network(), threads=threads)
+
+
+def test_several_inputs_and_outputs() -> None:
+    nodes = (Node("sum", "add", ("x", "y"), {}, {}, (4,)), Node("product", "mul", ("x", "y"), {}, {}, (4,)))
+    session = Session(Graph({"x": (4,), "y": (4,)}, ("sum", "product"), nodes, {}))
+    x, y = np.arange(12, dtype=np.float32).reshape(3, 4), np.full((3, 4), 2, np.float32)
+    total, product = session(x, y)
+    np.testing.assert_array_equal(total, x + y)
+    np.testing.assert_array_equal(product, x * y)
+    with pytest.raises(RunError, match=r"as many images in every input, got \[3, 2\]"):
+        session(x, y[:2])
