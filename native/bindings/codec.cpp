@@ -7,7 +7,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "bindings.hpp"
 
 namespace nb = nanobind;
 
@@ -24,7 +23,7 @@ std::span<T> view(const Array<T>& array) {
     return {array.data(), array.size()};
 }
 
-nb::bytes as_bytes(const std::vector<std::uint8_t>& bytes) { return {bytes.data(), bytes.size()}; }
+nb::bytes as_bytes(const std::vector<std::uint8_t>& bytes) { return nb::bytes(bytes.data(), bytes.size()); }
 
 // Encoding trusts its caller to have no more than the words it says; Python's arrays may be smaller.
 void check(Matrix shape, std::size_t count) {

@@ -12,6 +12,8 @@
 
 namespace nb = nanobind;
 
+void bind_codec(nb::module_& module);
+
 namespace {
 
 using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
@@ -133,4 +135,5 @@ NB_MODULE(_native, module) {
         .def("divide", &Session::divide)
         .def("steps", &Session::steps)
         .def("arena_bytes", &Session::arena_bytes);
+    bind_codec(module);
 }

@@ -25,3 +25,34 @@ class Session:
     def divide(self, images: int) -> list[tuple[int, int]]: ...
     def steps(self, block: int, rounds: int) -> list[dict[str, Any]]: ...
     def arena_bytes(self, block: int) -> int: ...
+
+def encode_floats(
+    words: NDArray[np.unsignedinteger], rows: int, cols: int, exponent: int, mantissa: int, lag: int, /
+) -> bytes:
+    """Bit patterns, (rows × cols,) of 16 or 32 bits with that many bits of exponent and mantissa, as bytes.
+
+    lag: a distance along a row at which weights resemble each other; 0 finds one.
+    """
+
+def decode_floats(
+    coded: NDArray[np.uint8], words: NDArray[np.unsignedinteger], rows: int, cols: int, exponent: int, mantissa: int, /
+) -> None:
+    """Fill words, (rows × cols,). Raises ValueError for bytes that encode_floats would not write."""
+
+def encode_levels(levels: NDArray[np.int16], rows: int, cols: int, lag: int, /) -> bytes:
+    """Signed levels, (rows × cols,) from -256 to 256, as bytes."""
+
+def decode_levels(
+    coded: NDArray[np.uint8],
+    words: NDArray[np.unsignedinteger],
+    rows: int,
+    cols: int,
+    codebook: NDArray[np.unsignedinteger],
+    positive: int,
+    negative: int,
+    /,
+) -> None:
+    """Fill words, (rows × cols,), from a codebook: `positive` words for levels 1, 2, …, then for -1, -2, ….
+
+    Raises ValueError for bytes that encode_levels would not write.
+    """

@@ -58,6 +58,10 @@ class ExportError(SecateurError):
     """A network cannot become a Graph; the text names the module and the operation."""
 
 
+class PackError(SecateurError):
+    """A network cannot be packed: the file exists or cannot be written, or does not compute what the network does."""
+
+
 class FormatError(SecateurError):
     """A .secateur file is damaged, of another version, or not one at all."""
 

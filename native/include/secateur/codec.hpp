@@ -24,7 +24,7 @@ struct FloatLayout {
     int mantissa;
 };
 
-// For `rows` rows or for one that serves all: `positive` words for levels 1, 2, …, then `negative` words for -1, -2, ….
+// `positive` words for levels 1, 2, …, then `negative` words for -1, -2, ….
 template <typename Word>
 struct Codebook {
     std::span<const Word> words;

@@ -338,10 +338,9 @@ std::string_view decode_floats(std::span<const std::uint8_t> bytes, Matrix shape
 template <typename Word>
 std::string_view decode_levels(std::span<const std::uint8_t> bytes, Matrix shape, const Codebook<Word>& codebook,
                                std::span<Word> words) {
-    const std::size_t width = codebook.positive + codebook.negative;
-    const bool by_row = codebook.words.size() != width;
     if (!fits(shape, words.size())) return "another number of weights than its shape has";
-    if (by_row && !fits({shape.rows, width}, codebook.words.size())) return "codebooks of another size than its rows need";
+    const auto& [book, positive, negative] = codebook;
+    if (positive > book.size() || book.size() - positive != negative) return "another number of words than codes";
     Plan plan;
     if (const auto wrong = read_head(bytes, shape.cols, plan); !wrong.empty()) return wrong;
     if (plan.base > 8) return "levels of more than 8 plain bits";
@@ -353,7 +352,7 @@ std::string_view decode_levels(std::span<const std::uint8_t> bytes, Matrix shape
         }
         const std::size_t rank = std::size_t{symbol.level} << plan.base | symbol.low;
         if (rank >= (symbol.negative ? codebook.negative : codebook.positive)) return false;
-        word = codebook.words[(by_row ? row * width : 0) + (symbol.negative ? codebook.positive : 0) + rank];
+        word = codebook.words[(symbol.negative ? codebook.positive : 0) + rank];
         return true;
     });
 }

@@ -1,0 +1,90 @@
+"""What a .secateur file holds, weight by weight, for people and tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from secateur.graph import DTYPES, Shape, Weight
+from secateur.packfile import container
+from secateur.packfile.codecs import NAMES
+from secateur.packfile.document import Metadata, Stored
+from secateur.packfile.reading import LIMIT, lay_out, read_weight
+
+
+@dataclass(frozen=True, slots=True)
+class WeightDescription:
+    """One weight. bytes: in the file, checksum included. bound: see bound_bytes. error: 0 where every bit is kept."""
+
+    name: str
+    shape: Shape
+    dtype: str
+    density: float
+    codec: str
+    bytes: int
+    bound: float
+    error: float
+
+    @property
+    def share(self) -> float:
+        """bytes ÷ bound; below 1 is better than zeros and values that know nothing of each other would allow."""
+        return self.bytes / self.bound if self.bound else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A whole file, every checksum verified. bytes: of the file, headers and graph included."""
+
+    version: str
+    metadata: Metadata
+    nodes: int
+    weights: tuple[WeightDescription, ...]
+    bytes: int
+
+    @property
+    def dense_bytes(self) -> int:
+        return sum(math.prod(each.shape) * DTYPES[each.dtype].itemsize for each in self.weights)
+
+    @property
+    def bound(self) -> float:
+        return sum(each.bound for each in self.weights)
+
+    @property
+    def share(self) -> float:
+        return self.bytes / self.bound if self.bound else math.inf
+
+    @property
+    def error(self) -> float:
+        return max((each.error for each in self.weights), default=0.0)
+
+
+def describe(path: str | Path, *, limit: int | None = LIMIT) -> Description:
+    """Decode a file to say what is in it; one weight is in memory at a time. Raises FormatError as read does."""
+    with container.opened(path) as held:
+        document, places = lay_out(held, limit)
+        weights = tuple(_described(each, read_weight(held, each, place)) for each, place in places)
+        version = f"{container.MAJOR}.{container.MINOR}"
+        return Description(version, document.metadata, len(document.nodes), weights, held.size)
+
+
+def _described(stored: Stored, weight: Weight) -> WeightDescription:
+    return WeightDescription(
+        stored.name,
+        stored.shape,
+        stored.dtype,
+        weight.nonzero / weight.count if weight.count else 0.0,
+        NAMES[stored.codec],
+        stored.size + 4,
+        bound_bytes(weight),
+        stored.error,
+    )
+
+
+def bound_bytes(weight: Weight) -> float:
+    """n · (H(density) + density · bits of a value) / 8: what zeros at random places and values at random would take."""
+    if weight.count == 0:
+        return 0.0
+    density = weight.nonzero / weight.count
+    entropy = -sum(p * math.log2(p) for p in (density, 1 - density) if p > 0)
+    return weight.count * (entropy + density * weight.bits.itemsize * 8) / 8

@@ -1,0 +1,222 @@
+"""What a .secateur file says besides weights: the graph, how each weight is stored, and facts about the network.
+
+It is JSON, deflated with a dictionary of what such texts usually contain, since a small network is not much larger.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from secateur.errors import FormatError
+from secateur.graph import DTYPES, Attribute, Graph, Node, Shape
+from secateur.packfile import strict
+
+MOST_TEXT = 64 << 20
+MOST_ELEMENTS = 1 << 28
+"""Of a value in the graph, per image: 1 GiB in float32."""
+
+DICTIONARY = (
+    b'"attributes":{"axis":1,"approximate":"none","axes":[1,2],"keepdims":false,"eps":1e-05,"size":[1,1],'
+    b'"start":0,"stop":1,"negative_slope":0.01}"batch_norm","layer_norm","relu6","leaky_relu","hardswish",'
+    b'"hardsigmoid","silu","sigmoid","tanh","gelu","softmax","mul","permute","slice","constant","mean"'
+    b'"concat","adaptive_avg_pool2d","weights":{"weight":".weight","bias":".bias","mean":".running_mean",'
+    b'"variance":".running_var","value":"layer1.0.conv1.0.bn1.downsample.0.1features.0classifier.6'
+    b'"dtype":"bfloat16""dtype":"float16""error":0.0,"mean":[0.1307],"std":[0.3081],'
+    b'"classes":["0","1","2","3","4","5","6","7","8","9"]'
+    b'{"producer":"secateur 0.1.0","inputs":{"x":[1,28,28]},"outputs":["linear_2"],"nodes":['
+    b'{"name":"conv2d","op":"conv2d","inputs":["x"],"weights":{"weight":"conv1.weight","bias":"conv1.bias"},'
+    b'"attributes":{"stride":[1,1],"padding":[0,0,0,0],"dilation":[1,1],"groups":1},"shape":[6,24,24],'
+    b'"source":"conv1"},{"name":"max_pool2d","op":"max_pool2d","inputs":["relu"],"attributes":{"kernel":[2,2],'
+    b'"stride":[2,2],"padding":[0,0,0,0],"dilation":[1,1]},"shape":[6,12,12],"source":"pool"},'
+    b'{"name":"avg_pool2d","op":"avg_pool2d","inputs":["tanh"],"attributes":{"kernel":[2,2],'
+    b'"stride":[2,2],"padding":[0,0,0,0],"count_include_pad":true},"shape":[16,5,5]},'
+    b'{"name":"flatten","op":"reshape","inputs":["x"],"attributes":{"shape":[784]},"shape":[784]},'
+    b'{"name":"add_1","op":"add","inputs":["relu_1","conv2d_1"],"shape":[64,8,8]},'
+    b'{"name":"linear","op":"linear","inputs":["flatten"],"weights":{"weight":"fc1.weight","bias":"fc1.bias"},'
+    b'"shape":[300],"source":"fc1"},{"name":"relu","op":"relu","inputs":["linear"],"shape":[300],"source":"relu"},'
+    b'{"name":"linear_1","op":"linear","inputs":["relu"],"weights":{"weight":"fc2.weight","bias":"fc2.bias"},'
+    b'"shape":[100],"source":"fc2"},{"name":"relu_1","op":"relu","inputs":["linear_1"],"shape":[100]},'
+    b'{"name":"linear_2","op":"linear","inputs":["relu_1"],"weights":{"weight":"fc3.weight","bias":"fc3.bias"},'
+    b'"shape":[10],"source":"fc3"}],"weights":[{"name":"fc1.weight","dtype":"float32","shape":[300,784],"codec":1,'
+    b'"bytes":1024},{"name":"fc1.bias","dtype":"float32","shape":[300],"codec":0,"bytes":1200},'
+)
+"""The preset dictionary of the deflate stream: part of version 1 of the format, never to be changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Facts about a network that its graph does not need.
+
+    mean, std: per channel, what was subtracted from an image in [0, 1] and what it was divided by; empty where unknown.
+    classes: a name per output, or none. producer: who wrote the file; empty means this Secateur.
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
+    producer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How a weight is stored: `size` bytes of `codec`. error: no value is further than this from what was packed."""
+
+    name: str
+    dtype: str
+    shape: Shape
+    codec: int
+    size: int
+    error: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def decoded_bytes(self) -> int:
+        return self.count * DTYPES[self.dtype].itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A Graph in which every weight is replaced by where its bits are."""
+
+    metadata: Metadata
+    inputs: Mapping[str, Shape]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    weights: tuple[Stored, ...] = field(default=())
+
+
+def document_of(graph: Graph, weights: tuple[Stored, ...], metadata: Metadata) -> Document:
+    return Document(metadata, graph.inputs, graph.outputs, graph.nodes, weights)
+
+
+# ---- to bytes ----
+
+
+def to_bytes(document: Document) -> bytes:
+    text = json.dumps(_described(document), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
+    return squeeze.compress(text) + squeeze.flush()
+
+
+def _described(document: Document) -> dict[str, Any]:
+    metadata = document.metadata
+    facts = {"mean": metadata.mean, "std": metadata.std, "classes": metadata.classes}
+    return {
+        "producer": metadata.producer,
+        **{name: list(value) for name, value in facts.items() if value},
+        "inputs": {name: list(shape) for name, shape in document.inputs.items()},
+        "outputs": list(document.outputs),
+        "nodes": [_described_node(node) for node in document.nodes],
+        "weights": [_described_weight(weight) for weight in document.weights],
+    }
+
+
+def _described_node(node: Node) -> dict[str, Any]:
+    optional = {"weights": dict(node.weights), "attributes": dict(node.attributes)}
+    return {
+        "name": node.name,
+        "op": node.op,
+        "inputs": list(node.inputs),
+        **{name: value for name, value in optional.items() if value},
+        "shape": list(node.shape),
+        **({"source": node.source} if node.source else {}),
+    }
+
+
+def _described_weight(weight: Stored) -> dict[str, Any]:
+    return {
+        "name": weight.name,
+        "dtype": weight.dtype,
+        "shape": list(weight.shape),
+        "codec": weight.codec,
+        "bytes": weight.size,
+        **({"error": weight.error} if weight.error else {}),
+    }
+
+
+# ---- from bytes ----
+
+
+def from_bytes(squeezed: bytes) -> Document:
+    """Raises FormatError for anything that to_bytes could not have written, but does not check the graph itself."""
+    stretch = zlib.decompressobj(-15, zdict=DICTIONARY)
+    try:
+        text = stretch.decompress(squeezed, MOST_TEXT)
+    except zlib.error as error:
+        raise FormatError("its description cannot be decompressed") from error
+    if not stretch.eof or stretch.unused_data or stretch.unconsumed_tail:
+        raise FormatError(f"its description does not end where it should, or is longer than {MOST_TEXT} bytes")
+    return _document(strict.parse(text))
+
+
+def _document(value: Any) -> Document:
+    found = strict.fields(
+        value, "producer", "inputs", "outputs", "nodes", "weights", optional=("mean", "std", "classes")
+    )
+    return Document(
+        _metadata(found),
+        {name: _value_shape(each) for name, each in strict.mapping(found["inputs"]).items()},
+        strict.texts(found["outputs"]),
+        tuple(_node(each) for each in strict.items(found["nodes"])),
+        tuple(_stored(each) for each in strict.items(found["weights"])),
+    )
+
+
+def _metadata(found: dict[str, Any]) -> Metadata:
+    mean, std = (tuple(strict.number(each) for each in strict.items(found.get(name, []))) for name in ("mean", "std"))
+    return Metadata(mean, std, strict.texts(found.get("classes", [])), strict.text(found["producer"]))
+
+
+def _value_shape(value: Any) -> Shape:
+    shape = strict.shape(value)
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise FormatError(f"its description has a value of shape {shape}: more than {MOST_ELEMENTS} elements")
+    return shape
+
+
+def _node(value: Any) -> Node:
+    found = strict.fields(value, "name", "op", "inputs", "shape", optional=("weights", "attributes", "source"))
+    weights = strict.mapping(found.get("weights", {}))
+    attributes = strict.mapping(found.get("attributes", {}))
+    return Node(
+        strict.text(found["name"]),
+        strict.text(found["op"]),
+        strict.texts(found["inputs"]),
+        {role: strict.text(name) for role, name in weights.items()},
+        {name: _attribute(each) for name, each in attributes.items()},
+        _value_shape(found["shape"]),
+        strict.text(found.get("source", "")),
+    )
+
+
+def _attribute(value: Any) -> Attribute:
+    if isinstance(value, list):
+        return tuple(strict.whole(each) for each in value[: strict.MOST_DIMENSIONS + 1])
+    if isinstance(value, str):
+        return strict.text(value)
+    if isinstance(value, bool) or type(value) is float:
+        return value
+    return strict.whole(value)
+
+
+def _stored(value: Any) -> Stored:
+    found = strict.fields(value, "name", "dtype", "shape", "codec", "bytes", optional=("error",))
+    dtype = strict.text(found["dtype"])
+    if dtype not in DTYPES:
+        raise FormatError(f"a weight of dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    return Stored(
+        strict.text(found["name"]),
+        dtype,
+        strict.shape(found["shape"]),
+        strict.whole(found["codec"]),
+        strict.whole(found["bytes"]),
+        strict.number(found.get("error", 0.0)),
+    )

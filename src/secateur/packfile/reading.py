@@ -1,0 +1,119 @@
+"""File → Graph, a weight at a time; nothing is allocated before the file has shown that it may ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.errors import FormatError, GraphError
+from secateur.graph import Graph, Weight
+from secateur.packfile import container
+from secateur.packfile.codecs import decode
+from secateur.packfile.container import Container, Section
+from secateur.packfile.document import Document, Metadata, Stored, from_bytes
+
+GRAPH, POOL = "secateur.graph", "secateur.pool"
+LIMIT = 4 << 30
+"""Bytes of decoded weights that a file may ask for, unless its reader allows more."""
+_FREE = 64 << 20
+_RATIO = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What a file holds. error: no weight is further than this from what was packed; 0: all bits are the same."""
+
+    graph: Graph
+    metadata: Metadata
+    error: float
+
+
+def read(path: str | Path, *, limit: int | None = LIMIT) -> Graph:
+    """The network of a .secateur file, every bit checked.
+
+    limit: the most bytes that its decoded weights may take. Opening takes no more memory than those and the largest
+    tensor once more. Raises FormatError for a file that is damaged, of another version, or asks for too much.
+    """
+    return read_packed(path, limit=limit).graph
+
+
+def read_packed(path: str | Path, *, limit: int | None = LIMIT) -> Packed:
+    """As read does, with the facts about the network that the file records."""
+    with container.opened(path) as held:
+        document, places = lay_out(held, limit)
+        weights = {each.name: read_weight(held, each, place) for each, place in places}
+        try:
+            graph = Graph(document.inputs, document.outputs, document.nodes, weights)
+        except GraphError as error:
+            raise FormatError(f"its graph makes no sense: {error}") from error
+        return Packed(graph, document.metadata, max((each.error for each in document.weights), default=0.0))
+
+
+def unpack(path: str | Path, *, limit: int | None = LIMIT) -> dict[str, NDArray[np.generic]]:
+    """The weights of a .secateur file as ordinary arrays, dense, by name.
+
+    float32 and float16 weights come in their own dtype. NumPy has no bfloat16: such weights come as float32, which
+    holds each of their values exactly. Raises FormatError as read does.
+    """
+    return {name: _array(weight) for name, weight in read(path, limit=limit).weights.items()}
+
+
+def _array(weight: Weight) -> NDArray[np.generic]:
+    return weight.bits.view("<f2") if weight.dtype == "float16" else weight.values()
+
+
+def lay_out(held: Container, limit: int | None) -> tuple[Document, list[tuple[Stored, Section]]]:
+    """What an open file describes, and where each weight lies. Nothing of the weights is read yet."""
+    if GRAPH not in held.sections:
+        raise FormatError("it has no graph: it was not written by secateur pack")
+    document = from_bytes(held.read(held.sections[GRAPH]))
+    check_sizes(document.weights, held.size, limit)
+    return document, list(_places(held, document.weights))
+
+
+def read_weight(held: Container, stored: Stored, place: Section) -> Weight:
+    try:
+        return decode(stored.codec, held.read(place), stored.dtype, stored.shape)
+    except FormatError as error:
+        raise FormatError(f"weight {stored.name!r}: {error}") from error
+
+
+def check_sizes(weights: Sequence[Stored], file_size: int, limit: int | None) -> None:
+    """Refuse weights that decode to more than the limit, or to more than a file of this size could mean."""
+    wanted = sum(each.decoded_bytes for each in weights)
+    if limit is not None and wanted > limit:
+        raise FormatError(f"{wanted} bytes of weights: more than the limit of {limit}; raise it if you trust the file")
+    if wanted > _FREE + _RATIO * file_size:
+        raise FormatError(f"{wanted} bytes of weights in a file of {file_size}: too good to be true")
+
+
+def own_sections(weights: Iterable[Stored], from_size: int) -> list[str]:
+    """Names of the weights that get a tensor of their own in the file; the others share the pool."""
+    return [each.name for each in weights if each.size >= from_size and not _reserved(each.name)]
+
+
+def _reserved(name: str) -> bool:
+    return name.startswith("secateur.") or name == "__metadata__"
+
+
+def _places(held: Container, weights: Sequence[Stored]) -> Iterable[tuple[Stored, Section]]:
+    """Each weight with its section, or its part of the pool; all of the file is used, and once."""
+    left = {name: section for name, section in held.sections.items() if name not in (GRAPH, POOL)}
+    pool = held.sections.get(POOL, Section(0, 0))
+    at, end, seen = pool.start, pool.start + pool.size, set()
+    for each in weights:
+        if each.name in seen:
+            raise FormatError(f"weight {each.name!r} stands twice in its description")
+        seen.add(each.name)
+        place = left.pop(each.name, None)
+        if place is None:
+            place, at = Section(at, each.size), at + each.size + 4
+        if place.size != each.size or at > end:
+            raise FormatError(f"weight {each.name!r} has {each.size} bytes in its description but {place.size} in the file")
+        yield each, place
+    if left or at != end:
+        raise FormatError(f"it has bytes that belong to no weight: {sorted(left) or POOL}")

@@ -1,0 +1,141 @@
+"""Graph → file: encoded weight by weight, read back and compared, and only then given its name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import secateur
+from secateur.errors import FormatError, PackError
+from secateur.graph import Graph, Weight
+from secateur.packfile import container
+from secateur.packfile.codecs import Encoded, decode, encode, encode_lossy
+from secateur.packfile.document import Metadata, Stored, document_of, to_bytes
+from secateur.packfile.quantisation import check_choice
+from secateur.packfile.reading import GRAPH, POOL, check_sizes, own_sections, read
+
+POOLED_BELOW = 16 << 10
+_VECTOR_BITS = 8
+_QUANTISED = {("conv2d", "weight"), ("conv2d", "bias"), ("linear", "weight"), ("linear", "bias")}
+
+
+def write(
+    graph: Graph,
+    path: str | Path,
+    *,
+    bits: int | None = None,
+    codebook: str = "uniform",
+    force: bool = False,
+    meta: Metadata | None = None,
+    verify: Callable[[Graph], None] | None = None,
+) -> None:
+    """Write a network to a .secateur file; whoever writes the same network twice gets the same bytes.
+
+    bits: None keeps every bit of every weight. 8, 6, 5 or 4 rounds the weights of convolutions and fully connected
+    layers to 2**bits values besides zero (their biases to 2**8) where that is smaller; other weights stay exact.
+    codebook: which values, see quantisation.quantise. force: replace an existing file. verify is called with the
+    network as it is read back, before the file gets its name; what it raises stops that.
+    Raises PackError where the file exists or cannot be written, UsageError for bits or a codebook that do not exist.
+    """
+    check_choice(bits, codebook)
+    path = Path(path)
+    if path.exists() and not force:
+        raise PackError(f"{path} exists: choose another name, or replace it with --force (force=True)")
+    meta = meta or Metadata()
+    meta = replace(meta, producer=meta.producer or f"secateur {secateur.__version__}")
+    kept, expected = _encode_all(graph, bits, codebook)
+    pieces = _pieces(graph, kept, meta)
+    with _named_when_done(path) as temporary:
+        _write_pieces(temporary, pieces)
+        _check(temporary, graph, expected, verify)
+
+
+def _encode_all(
+    graph: Graph, bits: int | None, codebook: str
+) -> tuple[dict[str, Encoded], dict[str, Weight]]:
+    """Every weight as bytes, decoded again to be sure of them; and those that will read back as others."""
+    kept: dict[str, Encoded] = {}
+    changed: dict[str, Weight] = {}
+    for name, weight in graph.weights.items():
+        expected = weight
+        if bits is not None and _may_change(graph, name):
+            vector = len(weight.shape) < 2
+            kept[name], expected = encode_lossy(weight, _VECTOR_BITS if vector else bits, codebook)
+        else:
+            kept[name] = encode(weight)
+        if expected is not weight:
+            changed[name] = expected
+        _compare(name, decode(kept[name].codec, kept[name].content, weight.dtype, weight.shape), expected)
+    return kept, changed
+
+
+def _may_change(graph: Graph, name: str) -> bool:
+    return all(
+        (node.op, role) in _QUANTISED for node in graph.nodes for role, used in node.weights.items() if used == name
+    )
+
+
+def _compare(name: str, found: Weight, expected: Weight) -> None:
+    if found.dtype != expected.dtype or not np.array_equal(found.bits, expected.bits):
+        raise PackError(f"weight {name!r} did not read back as it was written: report this as a bug; nothing was kept")
+
+
+def _pieces(graph: Graph, kept: Mapping[str, Encoded], meta: Metadata) -> dict[str, list[bytes]]:
+    """Sections by name, each in the parts that it is written from, checksums included."""
+    stored = tuple(
+        Stored(name, weight.dtype, weight.shape, kept[name].codec, len(kept[name].content), kept[name].error)
+        for name, weight in graph.weights.items()
+    )
+    own = own_sections(stored, POOLED_BELOW)
+    pooled = [container.seal(kept[each.name].content) for each in stored if each.name not in own]
+    pieces = {GRAPH: [container.seal(to_bytes(document_of(graph, stored, meta)))]}
+    pieces |= {name: [container.seal(kept[name].content)] for name in own}
+    if pooled:
+        pieces[POOL] = [container.seal(b"".join(pooled))]
+    size = sum(len(part) for parts in pieces.values() for part in parts)
+    try:
+        check_sizes(stored, size, None)
+    except FormatError as error:
+        raise PackError(f"no reader would open this network: {error}") from error
+    return pieces
+
+
+def _write_pieces(path: Path, pieces: Mapping[str, Sequence[bytes]]) -> None:
+    sizes = {name: sum(len(part) for part in parts) for name, parts in pieces.items()}
+    with open(path, "wb") as file:
+        file.write(container.header(sizes))
+        for parts in pieces.values():
+            for part in parts:
+                file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check(path: Path, graph: Graph, changed: Mapping[str, Weight], verify: Callable[[Graph], None] | None) -> None:
+    found = read(path, limit=None)
+    same = (found.inputs, found.outputs, found.nodes) == (graph.inputs, graph.outputs, graph.nodes)
+    if not same or found.weights.keys() != graph.weights.keys():
+        raise PackError("the graph did not read back as it was written: report this as a bug; nothing was kept")
+    for name, weight in graph.weights.items():
+        _compare(name, found.weights[name], changed.get(name, weight))
+    if verify is not None:
+        verify(found)
+
+
+@contextlib.contextmanager
+def _named_when_done(path: Path):  # type: ignore[no-untyped-def]
+    """A temporary path beside `path`, which gets its name when the body ends well and is gone otherwise."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PackError(f"{path}: cannot be written: {error.strerror or error}; nothing was kept") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
