@@ -29,6 +29,7 @@ struct Plan {
     std::uint8_t base = 0;
     std::uint8_t modelled = 0;  // how many of the low bits, from the top, are modelled: 0 to 3
     std::uint8_t pivot = 0;     // the level that the first decision compares with: 0 to 19
+    std::uint8_t trimmed = 0;   // how many bits of a word, from the bottom, are zero in all weights and left out
     std::uint16_t lag = 0;
     std::uint16_t density = 1;  // in 1/65536, from 1
 };

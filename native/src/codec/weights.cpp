@@ -1,3 +1,4 @@
+#include <bit>
 #include <cstdlib>
 #include <limits>
 #include <utility>
@@ -16,20 +17,20 @@ struct Floats {
     using Value = Word;
     FloatLayout layout;
 
-    int low_bits(const Plan&) const { return layout.mantissa; }
+    int low_bits(const Plan& plan) const { return layout.mantissa - plan.trimmed; }
     std::uint32_t exponents() const { return 1u << layout.exponent; }
     std::uint32_t exponent(Word word) const { return word >> layout.mantissa & (exponents() - 1); }
 
     Symbol split(Word word, const Plan& plan) const {
         const std::uint32_t away = exponent(word) - plan.base;
         return {word == 0, word >> (layout.mantissa + layout.exponent) != 0, away & (exponents() - 1),
-                word & ((1u << layout.mantissa) - 1)};
+                (word & ((1u << layout.mantissa) - 1)) >> plan.trimmed};
     }
 
     Word join(const Symbol& symbol, const Plan& plan) const {
         const std::uint32_t exponent = (plan.base + symbol.level) & (exponents() - 1);
         const std::uint32_t sign = symbol.negative ? 1u << layout.exponent : 0;
-        return static_cast<Word>((sign | exponent) << layout.mantissa | symbol.low);
+        return static_cast<Word>((sign | exponent) << layout.mantissa | symbol.low << plan.trimmed);
     }
 };
 
@@ -47,14 +48,14 @@ struct Levels {
 
 // ---- the bytes before the streams ----
 
-constexpr std::size_t kHead = 7;
+constexpr std::size_t kHead = 8;
 
 void write_head(const Plan& plan, std::vector<std::uint8_t>& bytes) {
     const bool flags[] = {plan.mask_column, plan.mask_row,   plan.mask_near, plan.full,
                           plan.sign_near,   plan.level_near, plan.level_row};
     int first = 0;
     for (int i = 0; i < 7; ++i) first |= flags[i] << i;
-    for (int byte : {first, int{plan.base}, plan.pivot << 2 | plan.modelled, plan.lag & 255, plan.lag >> 8, plan.density & 255,
+    for (int byte : {first, int{plan.base}, plan.pivot << 2 | plan.modelled, int{plan.trimmed}, plan.lag & 255, plan.lag >> 8, plan.density & 255,
                      plan.density >> 8}) {
         bytes.push_back(static_cast<std::uint8_t>(byte));
     }
@@ -68,8 +69,9 @@ std::string_view read_head(std::span<const std::uint8_t> bytes, std::size_t cols
     plan.base = bytes[1];
     plan.modelled = bytes[2] & 3;
     plan.pivot = bytes[2] >> 2;
-    plan.lag = static_cast<std::uint16_t>(bytes[3] | bytes[4] << 8);
-    plan.density = static_cast<std::uint16_t>(bytes[5] | bytes[6] << 8);
+    plan.trimmed = bytes[3];
+    plan.lag = static_cast<std::uint16_t>(bytes[4] | bytes[5] << 8);
+    plan.density = static_cast<std::uint16_t>(bytes[6] | bytes[7] << 8);
     if (flag(7)) return "a flag that this version does not know";
     if (plan.pivot >= kUnary) return "a pivot beyond the levels";
     if (plan.density == 0) return "a density of 0";
@@ -254,10 +256,13 @@ std::pair<std::uint8_t, std::uint64_t> find_pivot(std::span<const std::uint64_t>
 template <typename Word>
 Plan float_plan(std::span<const Word> words, const Floats<Word>& floats) {
     std::vector<std::uint64_t> counts(floats.exponents());
+    Word together = static_cast<Word>(1u << floats.layout.mantissa);
     for (const Word word : words) {
         if (word != 0) ++counts[floats.exponent(word)];
+        together |= word;
     }
     Plan plan;
+    plan.trimmed = static_cast<std::uint8_t>(std::countr_zero(together));
     std::uint64_t least = std::numeric_limits<std::uint64_t>::max();
     for (std::uint32_t base = 0; base < floats.exponents(); ++base) {
         const auto [pivot, steps] = find_pivot(counts);  // of exponents from base on: the counts are rotated
@@ -308,7 +313,9 @@ std::string_view decode(std::span<const std::uint8_t> bytes, Matrix shape, const
     return decoder.ended() ? std::string_view{} : "streams do not end with the weight";
 }
 
-bool fits(Matrix shape, std::size_t count) { return shape.cols == 0 ? count == 0 : count / shape.cols == shape.rows && count % shape.cols == 0; }
+bool fits(Matrix shape, std::size_t count) {
+    return shape.cols == 0 ? count == 0 : count / shape.cols == shape.rows && count % shape.cols == 0;
+}
 
 }  // namespace
 
@@ -328,8 +335,9 @@ std::string_view decode_floats(std::span<const std::uint8_t> bytes, Matrix shape
     if (!fits(shape, words.size())) return "another number of weights than its shape has";
     Plan plan;
     if (const auto wrong = read_head(bytes, shape.cols, plan); !wrong.empty()) return wrong;
+    if (plan.trimmed > layout.mantissa) return "more trimmed bits than a mantissa has";
     const Floats<Word> floats{layout};
-    return decode(bytes, shape, plan, layout.mantissa, [&](std::size_t row, std::size_t col, const Symbol& symbol) {
+    return decode(bytes, shape, plan, floats.low_bits(plan), [&](std::size_t row, std::size_t col, const Symbol& symbol) {
         words[row * shape.cols + col] = symbol.zero ? Word{0} : floats.join(symbol, plan);
         return true;
     });
@@ -343,7 +351,7 @@ std::string_view decode_levels(std::span<const std::uint8_t> bytes, Matrix shape
     if (positive > book.size() || book.size() - positive != negative) return "another number of words than codes";
     Plan plan;
     if (const auto wrong = read_head(bytes, shape.cols, plan); !wrong.empty()) return wrong;
-    if (plan.base > 8) return "levels of more than 8 plain bits";
+    if (plan.base > 8 || plan.trimmed > 0) return "levels of more than 8 plain bits";
     return decode(bytes, shape, plan, plan.base, [&](std::size_t row, std::size_t col, const Symbol& symbol) {
         Word& word = words[row * shape.cols + col];
         if (symbol.zero) {

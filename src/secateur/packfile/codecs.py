@@ -10,7 +10,7 @@ import numpy as np
 from secateur import _native
 from secateur.errors import FormatError
 from secateur.graph import DTYPES, Bits, Shape, Weight
-from secateur.packfile.quantisation import quantise, read_codebook, scale
+from secateur.packfile.quantisation import quantise, read_codebook, scale, tabulate
 
 RAW, FLOATS, LEVELS = range(3)
 NAMES = {RAW: "raw", FLOATS: "floats", LEVELS: "levels"}
@@ -35,16 +35,23 @@ def encode(weight: Weight) -> Encoded:
         return raw
     rows, cols = matrix(weight.shape)
     coded = _native.encode_floats(weight.bits.reshape(-1), rows, cols, *_LAYOUTS[weight.dtype], _lag(weight.shape))
-    return min(raw, Encoded(FLOATS, coded), key=lambda each: len(each.content))
+    found = [raw, Encoded(FLOATS, coded)]
+    if (few := tabulate(weight)) is not None:
+        levels, packed = few
+        found.append(Encoded(LEVELS, packed + _native.encode_levels(levels, rows, cols, _lag(weight.shape))))
+    return min(found, key=lambda each: len(each.content))
 
 
 def encode_lossy(weight: Weight, bits: int, codebook: str) -> tuple[Encoded, Weight]:
-    """In the fewest bytes that hold it exactly or quantised, and what will be read back."""
+    """In the fewest bytes that hold it exactly or quantised, and what will be read back.
+
+    A vector always gets the uniform codebook: others would take more bytes than they save.
+    """
     exact = encode(weight)
     if weight.count == 0:
         return exact, weight
     rows, cols = matrix(weight.shape)
-    made = quantise(weight, rows, bits, codebook)
+    made = quantise(weight, rows, bits, codebook if len(weight.shape) > 1 else "uniform")
     if made is None:
         return exact, weight
     content = made.codebook.packed + _native.encode_levels(made.levels, rows, cols, _lag(weight.shape))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,22 +57,38 @@ def check_choice(bits: int | None, codebook: str) -> None:
 
 
 def quantise(weight: Weight, rows: int, bits: int, codebook: str) -> Quantised | None:
-    """A weight in at most 2**bits values besides zero; None where it would not stay what it is (NaN, infinity, …).
+    """A weight in at most 2**bits values besides zero; None where there is nothing to round, or it would
+    not stay what it is (NaN, infinity, …).
 
     "uniform": equal steps between the smallest magnitude that is not zero and the largest. "channel": multiples of a
     step of its own for each row. "k-means": the 2**bits centroids nearest to the values (Han et al. 2016, section 3).
     """
     values = weight.values().reshape(-1)
-    if not np.isfinite(values).all():
+    if not np.isfinite(values).all() or not values.any():
         return None
-    with np.errstate(over="ignore", under="ignore"):
-        levels, book = _MAKERS[codebook](values, rows, bits, weight.dtype)
-        words = look_up(levels, book, weight.dtype)
+    levels, book = _MAKERS[codebook](values, rows, bits, weight.dtype)
+    words = look_up(levels, book, weight.dtype)
     made = Weight(weight.dtype, words.reshape(weight.shape))
     distance = np.abs(made.values().reshape(-1).astype(np.float64) - values)
     if not np.isfinite(distance).all() or ((words == 0) != (values == 0)).any():
         return None
     return Quantised(levels, book, made, float(distance.max(initial=0.0)))
+
+
+def tabulate(weight: Weight) -> tuple[Levels, bytes] | None:
+    """A weight of few values as levels and a codebook that says exactly which they are; None where they are many."""
+    bits = weight.bits.reshape(-1)
+    if np.unique(bits[: 4 * _MOST_RANKS]).size > 2 * _MOST_RANKS + 1:
+        return None
+    words, place = np.unique(bits, return_inverse=True)
+    top = words.dtype.type(1 << (8 * words.itemsize - 1))
+    positive, negative = words[(words > 0) & (words < top)], words[words >= top]
+    if max(positive.size, negative.size) > _MOST_RANKS:
+        return None
+    zeros = words.size - positive.size - negative.size
+    rank = np.concatenate([np.zeros(zeros), np.arange(1, positive.size + 1), -np.arange(1, negative.size + 1)])
+    packed = struct.pack("<BHH", _TABLE, positive.size, negative.size) + positive.tobytes() + negative.tobytes()
+    return rank.astype(np.int16)[place.reshape(-1)], packed
 
 
 def look_up(levels: Levels, book: Codebook, dtype: str) -> Bits:
@@ -89,7 +106,7 @@ def scale(levels: Levels, steps: NDArray[np.float32], dtype: str) -> Bits:
     some = max(1, (1 << 16) // max(1, rows.shape[1]))
     for at in range(0, len(steps), some):
         here = slice(at, at + some)
-        into[here] = _words(rows[here] * steps[here, None].astype(np.float64), dtype)
+        into[here] = _words(rows[here].astype(np.float64) * steps[here, None], dtype)
     return words
 
 
@@ -101,10 +118,10 @@ def _uniform(values: NDArray[np.float32], rows: int, bits: int, dtype: str) -> t
     count = 1 << (bits - 1)
     sizes = np.abs(values).astype(np.float64)
     present = values != 0
-    low = np.float32(sizes.min(where=present, initial=np.inf)) if present.any() else np.float32(0)
+    low = np.float32(sizes.min(where=present, initial=np.inf))
     step = np.float32((sizes.max(initial=0.0) - low) / count)
     position = (sizes - low) / (step if step > 0 else np.float32(1))
-    levels = _signed(np.clip(position.astype(np.int64), 0, count - 1), values)
+    levels = _signed(np.clip(position, 0, count - 1).astype(np.int64), values)
     places = _mean_places(position, levels, count) if present.sum() >= _PLACES_FROM * 2 * count else None
     packed = struct.pack("<BHBff", _STEPS, count, places is not None, low, step)
     return levels, _read_steps(packed[1:] + (places.tobytes() if places is not None else b""), dtype)[0]
@@ -185,7 +202,7 @@ def _read_table(packed: bytes, dtype: str) -> tuple[Codebook, int]:
         raise FormatError(f"a codebook of {positive} and {negative} words: expected at most {_MOST_RANKS} of each sign")
     words = _array(packed, 4, positive + negative, DTYPES[dtype])
     book = Codebook(words, positive, negative, bytes([_TABLE]) + packed[: 4 + words.nbytes])
-    return _finite(book, dtype), len(book.packed)
+    return book, len(book.packed)
 
 
 def _read_steps(packed: bytes, dtype: str) -> tuple[Codebook, int]:
@@ -195,11 +212,13 @@ def _read_steps(packed: bytes, dtype: str) -> tuple[Codebook, int]:
         raise FormatError("a codebook of steps that makes no sense")
     at = struct.calcsize("<HBff")
     size = 2 * count if placed else 0
-    places = (_array(packed, at, size, np.dtype("u1")).astype(np.float64) + 0.5) / 256 if placed else np.full(2 * count, 0.5)
+    places = np.full(2 * count, 0.5)
+    if placed:
+        places = (_array(packed, at, size, "u1").astype(np.float64) + 0.5) / 256
     sizes = np.float64(low) + (np.tile(np.arange(count), 2) + places) * np.float64(step)
     signs = np.repeat([1.0, -1.0], count)
     book = Codebook(_words(signs * sizes, dtype), count, count, bytes([_STEPS]) + packed[: at + size])
-    return _finite(book, dtype), len(book.packed)
+    return book, len(book.packed)
 
 
 def _read_channels(packed: bytes, rows: int) -> tuple[Codebook, int]:
@@ -207,7 +226,7 @@ def _read_channels(packed: bytes, rows: int) -> tuple[Codebook, int]:
     (count,) = _unpack("<H", packed)
     if not 1 <= count <= _MOST_RANKS:
         raise FormatError(f"a codebook of {count} words: expected 1 to {_MOST_RANKS}")
-    steps = _array(packed, 2, rows, np.dtype("<f4"))
+    steps = _array(packed, 2, rows, "<f4")
     if not np.isfinite(steps).all():
         raise FormatError("a codebook with a step that is no number")
     ranks = np.arange(1, count + 1, dtype=np.int16)
@@ -215,30 +234,25 @@ def _read_channels(packed: bytes, rows: int) -> tuple[Codebook, int]:
     return Codebook(levels, count, count, bytes([_CHANNELS]) + packed[: 2 + 4 * rows], steps), 3 + 4 * rows
 
 
-def _unpack(layout: str, packed: bytes) -> tuple[float, ...]:
+def _unpack(layout: str, packed: bytes) -> tuple[Any, ...]:
     if len(packed) < struct.calcsize(layout):
         raise FormatError("a codebook that is cut short")
     return struct.unpack_from(layout, packed)
 
 
-def _array(packed: bytes, at: int, count: int, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-    if len(packed) < at + count * dtype.itemsize:
+def _array(packed: bytes, at: int, count: int, dtype: Any) -> NDArray[Any]:
+    if len(packed) < at + count * np.dtype(dtype).itemsize:
         raise FormatError("a codebook that is cut short")
     return np.frombuffer(packed, dtype, count, at)
 
 
-def _finite(book: Codebook, dtype: str) -> Codebook:
-    if not np.isfinite(Weight(dtype, book.words).values()).all():
-        raise FormatError("a codebook with a word that is no number")
-    return book
-
-
 def _words(values: NDArray[np.float64], dtype: str) -> Bits:
     """Bit patterns of values rounded to float32 and from there to dtype, each time to the nearest, ties to even."""
-    single = values.astype("<f4")
+    with np.errstate(over="ignore", under="ignore"):
+        single = values.astype("<f4")
+        if dtype == "float16":
+            return single.astype("<f2").view("<u2")
     if dtype == "float32":
         return single.view("<u4")
-    if dtype == "float16":
-        return single.astype("<f2").view("<u2")
     wide = single.view("<u4")
     return ((wide + np.uint32(0x7FFF) + (wide >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype("<u2")

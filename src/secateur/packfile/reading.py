@@ -113,7 +113,9 @@ def _places(held: Container, weights: Sequence[Stored]) -> Iterable[tuple[Stored
         if place is None:
             place, at = Section(at, each.size), at + each.size + 4
         if place.size != each.size or at > end:
-            raise FormatError(f"weight {each.name!r} has {each.size} bytes in its description but {place.size} in the file")
+            raise FormatError(
+                f"weight {each.name!r} has {each.size} bytes in its description but {place.size} in the file"
+            )
         yield each, place
     if left or at != end:
         raise FormatError(f"it has bytes that belong to no weight: {sorted(left) or POOL}")

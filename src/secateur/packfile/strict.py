@@ -1,4 +1,4 @@
-"""JSON from strangers: no key twice, no NaN, no endless numbers or nesting; every value of the type that is expected."""
+"""JSON from strangers: no key twice, no NaN, no endless numbers or nesting; every value of the type expected."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,8 +44,9 @@ def write(
     """
     check_choice(bits, codebook)
     path = Path(path)
-    if path.exists() and not force:
-        raise PackError(f"{path} exists: choose another name, or replace it with --force (force=True)")
+    with _errors_of(path):
+        if path.exists() and not force:
+            raise PackError(f"{path} exists: choose another name, or replace it with --force (force=True)")
     meta = meta or Metadata()
     meta = replace(meta, producer=meta.producer or f"secateur {secateur.__version__}")
     kept, expected = _encode_all(graph, bits, codebook)
@@ -55,9 +56,7 @@ def write(
         _check(temporary, graph, expected, verify)
 
 
-def _encode_all(
-    graph: Graph, bits: int | None, codebook: str
-) -> tuple[dict[str, Encoded], dict[str, Weight]]:
+def _encode_all(graph: Graph, bits: int | None, codebook: str) -> tuple[dict[str, Encoded], dict[str, Weight]]:
     """Every weight as bytes, decoded again to be sure of them; and those that will read back as others."""
     kept: dict[str, Encoded] = {}
     changed: dict[str, Weight] = {}
@@ -128,14 +127,21 @@ def _check(path: Path, graph: Graph, changed: Mapping[str, Weight], verify: Call
 
 
 @contextlib.contextmanager
-def _named_when_done(path: Path):  # type: ignore[no-untyped-def]
+def _named_when_done(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which gets its name when the body ends well and is gone otherwise."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise PackError(f"{path}: cannot be written: {error.strerror or error}; nothing was kept") from error
+        with _errors_of(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PackError(f"{path}: cannot be written: {error.strerror or error}; nothing was kept") from error

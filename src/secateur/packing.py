@@ -1,0 +1,75 @@
+"""nn.Module → .secateur file. Everything after the export is packfile's; this needs PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secateur import packfile
+from secateur.errors import PackError
+from secateur.export import to_graph
+from secateur.graph import Graph
+from secateur.layers import evaluating
+from secateur.runtime import reference
+
+_TOLERANCE = 1e-3
+"""Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
+
+
+def pack(
+    network: nn.Module,
+    path: str | Path,
+    *,
+    example: Tensor | Sequence[Tensor],
+    bits: int | None = None,
+    codebook: str = "uniform",
+    force: bool = False,
+    meta: packfile.Metadata | None = None,
+) -> None:
+    """Write a network to a .secateur file that needs neither PyTorch nor the network's class to be run.
+
+    example: one input (N, …), or a sequence of them; its first image is run through PyTorch and through the network as
+    it is read back, before the file gets its name. bits: None keeps every bit; 8, 6, 5 or 4 rounds weights, and then
+    the two are compared before rounding. See packfile.write for the rest.
+    Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree.
+    """
+    examples = [each[:1] for each in ([example] if isinstance(example, Tensor) else example)]
+    graph = to_graph(network, example)
+    expected = _outputs(network, examples)
+    if bits is not None:
+        _compare(graph, examples, expected)
+
+    def verify(found: Graph) -> None:
+        if bits is None:
+            _compare(found, examples, expected)
+
+    packfile.write(graph, path, bits=bits, codebook=codebook, force=force, meta=meta, verify=verify)
+
+
+def _outputs(network: nn.Module, examples: Sequence[Tensor]) -> list[Tensor]:
+    with evaluating(network), torch.no_grad():
+        found = network(*examples)
+    return [found] if isinstance(found, Tensor) else list(found)
+
+
+def _compare(graph: Graph, examples: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    inputs = {name: each.detach().float().numpy() for name, each in zip(graph.inputs, examples, strict=True)}
+    for found, wanted in zip(reference.run_all(graph, inputs), expected, strict=True):
+        right = wanted.detach().double().numpy()
+        largest = float(np.abs(right).max(initial=0.0))
+        apart = float(np.abs(found - right).max(initial=0.0))
+        if not apart <= _tolerance(graph) * largest and not np.array_equal(found, right, equal_nan=True):
+            raise PackError(
+                f"the packed network's output is off by {apart:.2g} of {largest:.2g} from PyTorch's: "
+                "report this as a bug; nothing was kept"
+            )
+
+
+def _tolerance(graph: Graph) -> float:
+    """PyTorch computes in the weights' own format."""
+    narrow = {"float16": 16.0, "bfloat16": 128.0}
+    return _TOLERANCE * max((narrow.get(each.dtype, 1.0) for each in graph.weights.values()), default=1.0)
