@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from secateur.freezing import frozen_zeros
+    from secateur.packfile import Metadata, unpack
+    from secateur.packing import pack
     from secateur.pruning import PruneLog, layer_sparsity, prune, sparsity
     from secateur.retraining import retrain
     from secateur.spec import Cell, Recipe, Retraining, Sweep
@@ -26,6 +28,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Cell": "spec",
+    "Metadata": "packfile",
     "PruneLog": "pruning",
     "Recipe": "spec",
     "Retraining": "spec",
@@ -34,14 +37,17 @@ _HOMES = {
     "SweepResult": "sweeping",
     "frozen_zeros": "freezing",
     "layer_sparsity": "pruning",
+    "pack": "packing",
     "prune": "pruning",
     "retrain": "retraining",
     "sparsity": "pruning",
     "sweep": "sweeping",
+    "unpack": "packfile",
 }
 
 __all__ = [
     "Cell",
+    "Metadata",
     "MissingExtraError",
     "PruneLog",
     "Recipe",
@@ -52,10 +58,12 @@ __all__ = [
     "SweepResult",
     "frozen_zeros",
     "layer_sparsity",
+    "pack",
     "prune",
     "retrain",
     "sparsity",
     "sweep",
+    "unpack",
 ]
 
 
