@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from secateur.data import Dataset, from_arrays
 from secateur.environment import environment
 from secateur.models import ARCHITECTURES, build_network
+from secateur.paper import published
 from secateur.progress import SilentReporter
 from secateur.results import Accuracy, Footprint, Latency, Layer, Row, Trained
-from secateur.spec import Cell, Recipe
+from secateur.spec import Cell, Recipe, recipe_for
 
 
 def build(name: str, seed: int = 0, channels: int = 3) -> Any:
@@ -165,3 +166,11 @@ def make_row(ratio: float = 0.9, seed: int = 0, model: str = "net", accuracy: fl
 
 def with_digest(row: Row, digest: str) -> Row:
     return dataclasses.replace(row, trained=dataclasses.replace(row.trained, key=digest, data_digest=digest))
+
+
+def paper_row(ratio: float, seed: int = 0, accuracy: float = 0.9, model: str = "lenet-5", norms: bool = False) -> Row:
+    """A row of one of the paper's networks, as `secateur paper` would store it."""
+    data = next(each.data for each in published() if each.model == model)
+    row = make_row(ratio, seed, accuracy=accuracy)
+    cell = dataclasses.replace(row.cell, model=model, data=data, recipe=recipe_for(model), norms=norms)
+    return dataclasses.replace(row, cell=cell)

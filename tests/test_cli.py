@@ -150,14 +150,17 @@ def test_failed_cells_make_the_sweep_fail_and_can_be_shown(run_cli: RunCli) -> N
     shown = run_cli("show", "run", "--failures")
     assert "PruneError: layer 'body'" in shown.stdout
     assert "Traceback" in shown.stdout
-    assert "1 failed cells are not shown" in run_cli("show", "run").stderr
+    assert (
+        "failed: samples:Fragile on digits, magnitude/layer at 50 %, seed 0: PruneError"
+        in run_cli("show", "run").stdout
+    )
 
 
 def test_an_empty_run_says_so(run_cli: RunCli, tmp_path: Path) -> None:
     Store.create(tmp_path / "run").close()
     done = run_cli("show", "run")
     assert done.returncode == 1
-    assert done.stderr == "secateur: run holds no results yet: run its sweep (again) to fill it\n"
+    assert done.stderr == "secateur: run: it holds no results yet; run its sweep (again) to fill it\n"
 
 
 def test_doctor_and_data_list_tell_what_is_here(run_cli: RunCli, tmp_path: Path) -> None:

@@ -14,22 +14,13 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from conftest import RunCli
-from samples import make_row
+from samples import make_row, paper_row
 from secateur.errors import UsageError
 from secateur.paper import PRUNED_RATIOS, READINGS, claims, compare, compounded, plan_study, published
 from secateur.pruning import prune, weight_of
 from secateur.report import STUDY_FORMATS, study_grids
-from secateur.results import Row
 from secateur.spec import expand, recipe_for
 from secateur.store import Store
-
-
-def paper_row(ratio: float, seed: int = 0, accuracy: float = 0.9, model: str = "lenet-5", norms: bool = False) -> Row:
-    """A row of one of the paper's networks, as `secateur paper` would store it."""
-    data = next(each.data for each in published() if each.model == model)
-    row = make_row(ratio, seed, accuracy=accuracy)
-    cell = dataclasses.replace(row.cell, model=model, data=data, recipe=recipe_for(model), norms=norms)
-    return dataclasses.replace(row, cell=cell)
 
 
 def test_what_the_paper_printed_is_whole() -> None:

@@ -22,6 +22,19 @@ def test_piped_output_gets_lines_with_time_left(monkeypatch: pytest.MonkeyPatch)
     ]
 
 
+def test_brief_work_is_spoken_of_only_where_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("secateur.progress.time.monotonic", lambda: now[0])
+    out = io.StringIO()
+    reporter = ConsoleReporter(Console(file=out, width=40))
+    for cell, seconds in (("short", 2.0), ("long", 10.0)):
+        with reporter.task(cell, 3, brief=True) as task:
+            for stage in ("trained", "pruned", "measured"):
+                now[0] += seconds
+                task.advance(1, lambda stage=stage: stage)  # type: ignore[misc]
+    assert out.getvalue().splitlines() == ["long: 2/3, 0:10 left pruned", "long: done in 0:30 measured"]
+
+
 def test_a_terminal_gets_bars_that_go_away() -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=120)

@@ -6,8 +6,7 @@ import pytest
 
 from samples import make_row
 from secateur.intervals import spread
-from secateur.report.figures import curve_name
-from secateur.report.summary import Run, curves, pareto_front
+from secateur.report.summary import Run, curve_name, curves, pareto_front
 from secateur.spec import Recipe
 
 
@@ -26,7 +25,7 @@ def test_seeds_become_points_and_ratios_curves() -> None:
     assert [point.ratio for point in curve.points] == [0.5, 0.9]
     assert curve.points[0].accuracy.mean == pytest.approx(0.85)
     assert curve.dense.n == 2
-    assert [each.run for each in curves([Run("b", rows, (), ()), Run("a", rows, (), ())])] == ["a", "b"]
+    assert [each.run for each in curves([Run("b", rows, (), ()), Run("a", rows, (), ())])] == ["b", "a"]
 
 
 def test_different_recipes_are_different_curves() -> None:

@@ -269,7 +269,7 @@ def _compare(network: Published, reading: Reading, recipe: Recipe, rows: Sequenc
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """How many times the dense network, over the pruned rows: smallest, median, largest."""
+    """How many times the dense network, over the pruned rows: the median and the quartiles about it."""
 
     low: float
     median: float
@@ -308,7 +308,9 @@ def claims(rows: Iterable[Row]) -> tuple[Claim, ...]:
 
 def _factor(values: Sequence[float | None]) -> Factor | None:
     known = [value for value in values if value is not None]
-    return Factor(min(known), statistics.median(known), max(known)) if known else None
+    if len(known) < 2:
+        return Factor(known[0], known[0], known[0]) if known else None
+    return Factor(*statistics.quantiles(known, n=4, method="inclusive"))
 
 
 def _saved_size(row: Row, side: str) -> float | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
 
 import typer
-from rich.console import Console
 
 import secateur
 from secateur.cli.options import (
@@ -24,7 +23,8 @@ from secateur.cli.options import (
     texts,
 )
 from secateur.cli.study import paper
-from secateur.errors import MissingExtraError, ReportError, SecateurError, UsageError
+from secateur.cli.viewing import print_curves, report, show
+from secateur.errors import SecateurError, UsageError
 from secateur.progress import ConsoleReporter
 from secateur.spec import PAPER_RATIOS, SCOPES
 
@@ -39,7 +39,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="List data sets and fetch them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-app.command()(paper)
+for verb in (paper, show, report):
+    app.command()(verb)
 
 _PAPER_LIST = ",".join(f"{ratio:g}" for ratio in PAPER_RATIOS)
 
@@ -125,7 +126,7 @@ def _print_sweep(result: Any) -> None:
     console = stdout_console()
     if result.rows:
         console.print(rich_table(result.rows, [best.row for best in result.best]))
-        _print_curves(result.rows)
+        print_curves(result.rows)
     for source in sorted({f"{row.cell.data}: {row.trained.data_source}" for row in result.rows}):
         console.print(f"data {source}", markup=False)
     for best in result.best:
@@ -145,76 +146,6 @@ def _print_sweep(result: Any) -> None:
         soft_wrap=True,
     )
     console.print(f"open it with: secateur show {shlex.quote(str(result.run))}", markup=False, soft_wrap=True)
-
-
-def _print_curves(rows: Sequence[Any]) -> None:
-    from secateur.report import curve_lines
-
-    for line in curve_lines(rows):
-        stdout_console().print(line, markup=False, highlight=False)
-
-
-@app.command()
-def show(
-    run: Annotated[Path, typer.Argument(help="Run folder that sweep wrote.")],
-    format: Annotated[str, typer.Option(help="table, json, csv, markdown or latex.")] = "table",
-    failures: Annotated[bool, typer.Option("--failures", help="Show failed cells with their tracebacks.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Print what a run measured."""
-    from secateur.report import FORMATS, render, rich_table
-    from secateur.store import Store
-
-    if format not in ("table", *FORMATS):
-        raise UsageError(f"--format {format!r}: expected one of table, {', '.join(FORMATS)}")
-    with Store.open(run) as store:
-        rows, failed = store.rows(), store.failures()
-    if failures:
-        for failure in failed:
-            print(f"{failure.cell.describe()} (at {failure.failed_at})\n{failure.traceback}")
-        print(f"{len(failed)} failed cells")
-        return
-    if not rows and not failed:
-        raise SecateurError(f"{run} holds no results yet: run its sweep (again) to fill it")
-    if format == "table" and rows:
-        stdout_console().print(rich_table(rows))
-    elif format != "table":
-        sys.stdout.write(render(rows, format))
-    if failed:
-        Console(stderr=True).print(
-            f"{len(failed)} failed cells are not shown: secateur show {run} --failures",
-            markup=False,
-            soft_wrap=True,
-        )
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are laid side by side.")],
-    output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", help="HTML file.", show_default="report.html in the first run"),
-    ] = None,
-    select: Annotated[str, typer.Option(help="What counts as the best: see sweep.")] = "validation",
-    tolerance: Annotated[float, typer.Option(help="See sweep.")] = 1.0,
-    debug: Debug = False,
-) -> None:
-    """Write one self-contained HTML file with charts, tables and how it was run."""
-    from secateur.report import load_runs
-    from secateur.selection import Selection
-
-    selection = Selection(select, tolerance)
-    loaded = load_runs(runs)
-    try:
-        from secateur.report.page import write_page
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"reports need {error.name}: pip install 'secateur[report]'") from error
-    path = output or runs[0] / "report.html"
-    try:
-        write_page(loaded, path, selection)
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be written: {error.strerror or error}; name another file with -o") from error
-    print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 
 @data_app.command("list")

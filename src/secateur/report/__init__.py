@@ -3,6 +3,7 @@
 from secateur.report.grid import as_rich
 from secateur.report.records import COLUMNS, record
 from secateur.report.runs import load_runs
+from secateur.report.side_by_side import cautions, side_by_side
 from secateur.report.study import STUDY_FORMATS, study_grids
 from secateur.report.tables import FORMATS, curve_lines, render, rich_table
 from secateur.report.writing import write_text
@@ -12,11 +13,13 @@ __all__ = [
     "FORMATS",
     "STUDY_FORMATS",
     "as_rich",
+    "cautions",
     "curve_lines",
     "load_runs",
     "record",
     "render",
     "rich_table",
+    "side_by_side",
     "study_grids",
     "write_text",
 ]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from secateur.report.summary import Curve, pareto_front
+from secateur.paper import Comparison
+from secateur.report.summary import (
+    ALL_BUT_GONE,
+    COSTS,
+    DASHES,
+    PALETTE,
+    PAPER,
+    Curve,
+    against_pytorch,
+    curve_name,
+    pareto_front,
+)
 from secateur.results import Row
-
-PALETTE = ("#3b7dd8", "#d9622b", "#2b9a66", "#a253c6", "#c2971b", "#c43d6b", "#1897a6", "#7a6a58")
-"""Chosen to be told apart on white and on near-black, and in grey when printed with their dashes."""
+from secateur.spec import percent
 
 LEVEL = {"dash": "dot", "width": 1, "color": "#888"}
-DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,7 @@ class Chart:
     about: str
     figure: go.Figure
     ratio_axis: bool = False
+    wide: bool = False
 
 
 def accuracy_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
@@ -46,12 +55,12 @@ def accuracy_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
             hovertemplate="%{y:.2%} at %{x:.0%} pruned<br>density %{customdata[0]:.1%}, n = %{customdata[1]}",
         )
     for dense in sorted({curve.dense.mean for curve in curves}):
-        figure.add_hline(y=dense, line=LEVEL, annotation_text=f"dense {dense:.2%}", annotation_position="bottom left")
-    _finish(figure, "pruned share of each layer's weights (ratio)", "accuracy on test data")
+        figure.add_hline(y=dense, line=LEVEL, annotation_text=f"dense {dense:.2%}", annotation_position="bottom right")
+    _finish(figure, "pruned share of the weights", "accuracy on test data")
     figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
     about = "Lines are means over seeds; a band is their 95 % confidence interval (Student's t)."
-    return Chart(key, title, about, figure, ratio_axis=True)
+    return Chart(key, title, about, figure, ratio_axis=True, wide=True)
 
 
 def _add_band(figure: go.Figure, curve: Curve, colour: str, group: str) -> None:
@@ -59,7 +68,7 @@ def _add_band(figure: go.Figure, curve: Curve, colour: str, group: str) -> None:
     if any(each.low is None for each in spreads):
         return
     ratios = [point.ratio for point in curve.points]
-    low, high = [each.low for each in spreads], [each.high for each in spreads]
+    low, high = [max(0.0, each.low or 0.0) for each in spreads], [min(1.0, each.high or 0.0) for each in spreads]
     density = [[point.density, 0] for point in curve.points]
     figure.add_scatter(
         x=ratios + ratios[::-1],
@@ -75,27 +84,76 @@ def _add_band(figure: go.Figure, curve: Curve, colour: str, group: str) -> None:
     )
 
 
-def curve_name(curve: Curve, among: Sequence[Curve]) -> str:
-    """What tells a curve from the others beside it."""
-    parts = [
-        str(getattr(curve, field))
-        for field in ("run", "method", "scope")
-        if len({getattr(each, field) for each in among}) > 1
-    ]
-    parts += [
-        f"{name} {value}"
-        for position, (name, value) in enumerate(curve.settings)
-        if len({each.settings[position] for each in among}) > 1
-    ]
-    return ", ".join(parts) or f"{curve.method}, {curve.scope}"
+def paper_chart(key: str, title: str, compared: Sequence[Sequence[Comparison]]) -> Chart:
+    """The paper's figure 4 with ours in it: per network the printed curve dashed and ours, read as said."""
+    figure = go.Figure()
+    shown: dict[str, Comparison] = {}
+    for members in compared:
+        shown.setdefault(members[0].published.model, members[0])
+    for number, each in enumerate(shown.values()):
+        colour, name = PALETTE[number % len(PALETTE)], each.published.model
+        _add_lines(figure, each, f"{name}, ours ({each.recipe.epochs} epochs)", colour, "solid")
+        _add_printed(figure, each, f"{name}, paper", colour)
+    _finish(figure, "prune ratio as the paper names it", "accuracy on test data")
+    figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    about = "Ours are means over seeds with their 95 % interval, each ratio cut from the dense network."
+    return Chart(key, title, about, figure, wide=True)
+
+
+def readings_chart(key: str, title: str, readings: Sequence[Comparison]) -> Chart:
+    """One network: the printed curve, and ours by each reading (colour) and recipe (dash)."""
+    figure = go.Figure()
+    recipes = list(dict.fromkeys(each.recipe for each in readings))
+    keys = list(dict.fromkeys(each.reading.key for each in readings))
+    for each in readings:
+        colour = PALETTE[keys.index(each.reading.key) % len(PALETTE)]
+        dash = DASHES[recipes.index(each.recipe) % len(DASHES)]
+        several = f", decay {each.recipe.weight_decay:g}, {each.recipe.epochs} epochs" if len(recipes) > 1 else ""
+        _add_lines(figure, each, f"{each.reading.key}{several}", colour, dash)
+    _add_printed(figure, readings[0], "paper", PAPER)
+    _finish(figure, "prune ratio as the paper names it", "accuracy on test data")
+    figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    about = "; ".join(f"{each.key}: {each.about}" for each in dict.fromkeys(each.reading for each in readings)) + "."
+    return Chart(key, title, about, figure, wide=True)
+
+
+def _add_lines(figure: go.Figure, each: Comparison, name: str, colour: str, dash: str) -> None:
+    known = [(line.nominal, line.ratio, line.ours) for line in each.lines if line.ours]
+    halves = [ours.half for _, _, ours in known]
+    figure.add_scatter(
+        x=[nominal for nominal, _, _ in known],
+        y=[ours.mean for _, _, ours in known],
+        customdata=[[ratio, ours.n] for _, ratio, ours in known],
+        error_y={"type": "data", "array": halves, "thickness": 1} if all(half is not None for half in halves) else None,
+        name=name,
+        mode="lines+markers",
+        line={"color": colour, "dash": dash, "width": 2.5},
+        marker={"size": 6},
+        hovertemplate="%{y:.2%} at %{x:.0%} (%{customdata[0]:.4~%} of the weights)<br>n = %{customdata[1]}",
+    )
+
+
+def _add_printed(figure: go.Figure, each: Comparison, name: str, colour: str) -> None:
+    figure.add_scatter(
+        x=[line.nominal for line in each.lines],
+        y=[line.published for line in each.lines],
+        name=name,
+        mode="lines+markers",
+        line={"color": colour, "dash": "dot", "width": 2},
+        marker={"symbol": "x", "size": 8},
+        hovertemplate="%{y:.2%} at %{x:.0%}, as printed",
+    )
 
 
 def layers_chart(key: str, title: str, rows: Sequence[Row]) -> Chart:
     """Sparsity of every layer at every ratio of one curve and seed, as a map."""
     names = [layer.name for layer in rows[0].layers]
+    rows = [row for row in rows if row.cell.ratio < ALL_BUT_GONE] or list(rows)
     figure = go.Figure(
         go.Heatmap(
-            x=[f"{100 * row.cell.ratio:g} %" for row in rows],
+            x=[percent(row.cell.ratio) for row in rows],
             y=names,
             z=[[row.layers[position].sparsity for row in rows] for position in range(len(names))],
             zmin=0,
@@ -135,7 +193,7 @@ def macs_chart(key: str, title: str, row: Row) -> Chart:
 
 def cost_chart(key: str, title: str, rows: Sequence[Row], cost: str) -> Chart:
     """Test accuracy against saved bytes or latency, a point per row, the Pareto front as a line."""
-    value, axis, hover = _COSTS[cost]
+    value, axis = COSTS[cost]
     known = [row for row in rows if value(row) is not None]
     front = pareto_front(known, lambda row: value(row) or 0.0)
     figure = go.Figure()
@@ -147,7 +205,7 @@ def cost_chart(key: str, title: str, rows: Sequence[Row], cost: str) -> Chart:
         name="measured",
         marker={"size": 9, "color": [row.sparsity for row in known], "colorscale": "Viridis", "cmin": 0, "cmax": 1,
                 "colorbar": {"title": {"text": "zeros"}, "tickformat": ".0%", "thickness": 14}},
-        hovertemplate="%{text}<br>" + hover + ", %{y:.2%}<extra></extra>",
+        hovertemplate="%{text}<br>%{x:.4s}" + _UNITS[cost] + ", %{y:.2%}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=[value(row) for row in front],
@@ -159,44 +217,34 @@ def cost_chart(key: str, title: str, rows: Sequence[Row], cost: str) -> Chart:
         hoverinfo="skip",
     )
     _finish(figure, axis, "accuracy on test data")
-    figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(tickformat=".0%")
+    dearest = max((value(row) or 0.0 for row in known), default=1.0)
+    figure.update_xaxes(range=[0, 1.08 * dearest])
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
     return Chart(key, title, "On the front: no other network is both cheaper and more accurate.", figure)
 
 
 def pytorch_chart(key: str, title: str, row: Row) -> Chart:
     """PyTorch's way against ours, relative to the dense network."""
-    if row.pytorch is None:
-        raise ValueError("the dense network has no counterpart in PyTorch's pruning")
-    weights = 4 * sum(layer.total for layer in row.layers)
-    ours, theirs = row.ours, row.pytorch
-    names = ["saved file", "memory while pruning", "memory afterwards"]
-    dense: list[float] = [row.trained.file_bytes, weights, weights]
-    sides: list[list[float | None]] = [
-        [side.file_bytes, _plus(side.peak_memory, weights), _plus(side.held_memory, weights)] for side in (ours, theirs)
-    ]
-    for batch in (1, 64):
-        if level := _median(row, "dense", batch):
-            names.append(f"latency, batch {batch}")
-            dense.append(level)
-            sides[0].append(_median(row, "pruned", batch))
-            sides[1].append(_median(row, "masked", batch))
+    factors = against_pytorch(row)
     figure = go.Figure()
-    for name, values, colour in (("Secateur", sides[0], "#2b9a66"), ("torch.nn.utils.prune", sides[1], "#d9622b")):
+    for name, side, colour in (("Secateur", "ours", "#2b9a66"), ("torch.nn.utils.prune", "pytorch", "#d9622b")):
         figure.add_bar(
-            y=names,
-            x=[_ratio(value, level) for value, level in zip(values, dense, strict=True)],
+            y=[factor.name for factor in factors],
+            x=[getattr(factor, side) for factor in factors],
             orientation="h",
             name=name,
             marker={"color": colour},
             hovertemplate="%{y}: %{x:.2f} × dense",
         )
-    figure.add_vline(x=1, line=LEVEL, annotation_text="dense", annotation_position="bottom right")
-    _finish(figure, "times the dense network", "")
+    figure.add_vline(x=1, line=LEVEL, annotation_text="dense", annotation_position="top right")
+    _finish(figure, "times the dense network", "", height=140 + 44 * len(factors))
     figure.update_layout(barmode="group", bargap=0.3)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    about = f"{row.cell.describe()}. Lower is better; memory is that of the weights and what pruning adds to it."
-    return Chart(key, title, about, figure)
+    about = f"{row.cell.describe()}. Lower is better. Memory is that of the weights and what pruning adds to it."
+    return Chart(key, title, about, figure, wide=True)
+
+
+_UNITS = {"bytes": "B", "latency": " ms"}
 
 
 def _finish(figure: go.Figure, x: str, y: str, height: int = 420) -> None:
@@ -212,22 +260,3 @@ def _finish(figure: go.Figure, x: str, y: str, height: int = 420) -> None:
         xaxis_title=x or None,
         yaxis_title=y or None,
     )
-
-
-def _median(row: Row, engine: str, batch: int) -> float | None:
-    latency = row.latency(engine, batch)
-    return latency.median_ms if latency else None
-
-
-def _plus(extra: int | None, weights: int) -> float | None:
-    return None if extra is None else weights + extra
-
-
-def _ratio(value: float | None, dense: float) -> float | None:
-    return None if value is None else value / dense
-
-
-_COSTS: dict[str, tuple[Callable[[Row], float | None], str, str]] = {
-    "bytes": (lambda row: row.ours.file_bytes, "bytes of the saved network", "%{x:.4s}B"),
-    "latency": (lambda row: _median(row, "pruned", 1), "latency of one image in ms (one thread)", "%{x:.3f} ms"),
-}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +14,26 @@ from pathlib import Path
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from secateur.report.figures import Chart, accuracy_chart, cost_chart, layers_chart, macs_chart, pytorch_chart
-from secateur.report.summary import Run, curves
-from secateur.report.tables import SHOWN, TEXT_COLUMNS, size_text
+from secateur.paper import Comparison, citation
+from secateur.report.figures import (
+    Chart,
+    accuracy_chart,
+    cost_chart,
+    layers_chart,
+    macs_chart,
+    paper_chart,
+    pytorch_chart,
+    readings_chart,
+)
+from secateur.report.grid import Grid
+from secateur.report.side_by_side import cautions, side_by_side
+from secateur.report.study import networks_compared, study_grids
+from secateur.report.summary import Run, curves, representative, same_curve
+from secateur.report.tables import FORMATS, LEGEND, SHOWN, TEXT_COLUMNS, render, said_once, size_text, split_columns
 from secateur.report.writing import write_text
 from secateur.results import Row
 from secateur.selection import Selection, select_best
+from secateur.spec import percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +47,29 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Everything about one network on one data set."""
+    """Everything about one network on one data set, or the paper's study."""
 
     title: str
     subtitle: str
     cards: tuple[Card, ...]
     charts: tuple[Chart, ...]
+    grids: tuple[Grid, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """The numbers of the page as a file that a button saves."""
+
+    name: str
+    label: str
+    text: str
 
 
 def write_page(runs: Sequence[Run], path: Path, selection: Selection) -> None:
-    """Write the report of at least one row to `path`; a failure leaves what was there."""
+    """Write the report of at least one row to `path`; a failure leaves what was there.
+
+    Raises ReportError where the place cannot be written.
+    """
     write_text(path, render_page(runs, selection))
 
 
@@ -49,24 +79,126 @@ def render_page(runs: Sequence[Run], selection: Selection) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     rows = [row for run in runs for row in run.rows]
-    best = {row.cell.id for row in select_best(rows, selection)}
     return environment.get_template("page.html.j2").render(
-        title="Secateur: " + ", ".join(run.name for run in runs),
+        title=", ".join(run.name for run in runs),
+        overview=_overview(runs, rows),
         runs=runs,
-        sections=_sections(runs, selection),
-        columns=[name for name, _ in SHOWN],
-        text_columns=TEXT_COLUMNS,
-        table=[
-            {"run": run.name, "cells": [show(row) for _, show in SHOWN], "best": row.cell.id in best}
-            for run in runs
-            for row in run.rows
-        ],
+        cautions=cautions(runs) if len(runs) > 1 else [],
+        sections=[*_paper_sections(runs), *_sections(runs, selection), *_side_by_side(runs)],
+        table=_table(runs, selection),
+        legend=LEGEND,
+        downloads=_downloads(runs, rows),
         sources=sorted({f"{row.cell.data}: {row.trained.data_source}" for row in rows}),
         machines=_machines(rows),
         repetitions=_repetitions(rows),
         selection=selection.describe(),
-        plotly=get_plotlyjs(),
+        plotly=packed(get_plotlyjs()),
+        packed=packed,
     )
+
+
+def packed(text: str) -> str:
+    """Text as base64 of gzip, which the page unpacks: a third of the size, the same bytes for the same text."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def _overview(runs: Sequence[Run], rows: Sequence[Row]) -> str:
+    networks = len({row.trained.key for row in rows})
+    days = sorted({row.measured_at[:10] for row in rows})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{_plural(len(rows), 'measurement')} of {_plural(networks, 'trained network')}, {when}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _table(runs: Sequence[Run], selection: Selection) -> dict[str, object]:
+    """Every row as texts, without the columns that say the same in all of them: those are said once."""
+    rows = [row for run in runs for row in run.rows]
+    best = {row.cell.id for row in select_best(rows, selection)}
+    constant, varying = split_columns(rows)
+    several = len(runs) > 1
+    names = [name for name, _ in varying]
+    return {
+        "once": said_once(constant),
+        "columns": ["run", *names] if several else names,
+        "texts": sum(name in _TEXTS for name in names) + several,
+        "rows": [
+            {
+                "best": row.cell.id in best,
+                "cells": [*([run.name] if several else []), *(show(row) for _, show in varying)],
+            }
+            for run in runs
+            for row in run.rows
+        ],
+    }
+
+
+_TEXTS = [name for name, _ in SHOWN[:TEXT_COLUMNS]]
+
+
+def _downloads(runs: Sequence[Run], rows: Sequence[Row]) -> list[Download]:
+    names = [run.name for run in runs for _ in run.rows] if len(runs) > 1 else []
+    labels = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX"}
+    suffixes = {"csv": "csv", "json": "json", "markdown": "md", "latex": "tex"}
+    return [
+        Download(f"results.{suffixes[form]}", labels[form], _tightened(render(rows, form, names), form))
+        for form in sorted(FORMATS, key=list(labels).index)
+    ]
+
+
+def _tightened(text: str, form: str) -> str:
+    """JSON without its indentation, which would double the page."""
+    return json.dumps(json.loads(text), separators=(",", ":")) if form == "json" else text
+
+
+def _paper_sections(runs: Sequence[Run]) -> list[Section]:
+    """Ours beside the paper's, for each run that holds some of its networks."""
+    sections = []
+    for number, run in enumerate(runs):
+        compared = networks_compared(run.rows)
+        if compared:
+            name = f" ({run.name})" if len(runs) > 1 else ""
+            charts = [paper_chart(f"paper-{number}", "Figure 4: accuracy over the paper's ratios", compared)]
+            charts += [
+                readings_chart(f"paper-{number}-{model}", f"Readings of the procedure: {model}", own)
+                for model, own in _by_model(compared)
+                if len(own) > 1
+            ]
+            sections.append(
+                Section(
+                    title=f"Beside the paper{name}",
+                    subtitle=f"{citation()}.",
+                    cards=tuple(_closest_card(readings) for readings in compared),
+                    charts=tuple(charts),
+                    grids=tuple(study_grids(run.rows)),
+                )
+            )
+    return sections
+
+
+def _closest_card(readings: Sequence[Comparison]) -> Card:
+    """Which reading comes closest to what was printed, and whether it falls apart at the same ratio."""
+    closest = min(readings, key=lambda each: each.distance)
+    paper, where = closest.published, closest.collapse
+    ours = f"below half of its accuracy at {percent(where)}" if where else "never below half of its accuracy"
+    printed = "as in the paper" if closest.explains else f"in the paper at {percent(closest.published_collapse or 0)}"
+    decay = f", decay {closest.recipe.weight_decay:g}" if paper.norms else ""
+    label = f"off the paper on average: {paper.model}{decay}, {closest.reading.key}"
+    return Card(f"{closest.distance:.1f} points", label, f"{ours}, {printed}")
+
+
+def _by_model(compared: Sequence[Sequence[Comparison]]) -> list[tuple[str, list[Comparison]]]:
+    """Every reading under every recipe of each network."""
+    flat = [each for members in compared for each in members]
+    return [(model, list(own)) for model, own in groupby(flat, key=lambda each: each.published.model)]
+
+
+def _side_by_side(runs: Sequence[Run]) -> list[Section]:
+    grids = side_by_side(runs) if len(runs) > 1 else []
+    about = "The same ways of pruning in every run, a column each."
+    return [Section("Side by side", about, (), (), tuple(grids))] if grids else []
 
 
 def _sections(runs: Sequence[Run], selection: Selection) -> list[Section]:
@@ -83,33 +215,39 @@ def _section(model: str, data: str, rows: list[Row], runs: Sequence[Run], select
     key = re.sub(r"[^a-z0-9]+", "-", f"{model}-{data}".lower())
     own = [curve for curve in curves(runs) if (curve.model, curve.data) == (model, data)]
     best = next(iter(select_best(rows, selection)), None)
-    shown = best or max(rows, key=lambda row: (row.cell.ratio > 0, row.test.top1))
-    first = rows[0].trained
+    shown = representative(rows, selection)
     charts = [accuracy_chart(f"{key}-accuracy", "Accuracy over ratio", own)]
     if shown.cell.ratio > 0:
-        alike = [row for row in rows if _same_curve(row, shown)]
+        alike = [row for row in _run_of(shown, runs).rows if same_curve(row, shown)]
         charts += [
             cost_chart(f"{key}-bytes", "Accuracy against bytes", rows, "bytes"),
             cost_chart(f"{key}-latency", "Accuracy against latency", rows, "latency"),
-            pytorch_chart(f"{key}-pytorch", "PyTorch's way against ours", shown),
             layers_chart(f"{key}-layers", "Sparsity of each layer", alike),
             macs_chart(f"{key}-macs", "Where the multiply-adds are", shown),
+            *([pytorch_chart(f"{key}-pytorch", "PyTorch's way against ours", shown)] if shown.pytorch else []),
         ]
-    subtitle = f"{first.parameters:,} parameters, {first.epochs} epochs, dense accuracy {first.test.top1:.2%}"
-    return Section(f"{model} on {data}", subtitle, _cards(best), tuple(charts))
+    return Section(f"{model} on {data}", _dense_text(rows), _cards(best, runs), tuple(charts))
 
 
-def _same_curve(row: Row, other: Row) -> bool:
-    fields = ("model", "data", "method", "scope", "seed", "recipe", "exclude", "allow_empty", "norms", "weights")
-    return all(getattr(row.cell, name) == getattr(other.cell, name) for name in fields)
+def _dense_text(rows: Sequence[Row]) -> str:
+    """The dense networks of a section: size, training, accuracy."""
+    networks = {row.trained.key: row.trained for row in rows}.values()
+    epochs = " or ".join(str(each) for each in sorted({each.epochs for each in networks}))
+    accuracies = sorted(each.test.top1 for each in networks)
+    level = f"{accuracies[0]:.2%}" if len(networks) == 1 else f"{accuracies[0]:.2%} to {accuracies[-1]:.2%}"
+    sources = "; ".join(sorted({each.data_source for each in networks}))
+    return (
+        f"{next(iter(networks)).parameters:,} parameters; {_plural(len(networks), 'dense network')}, {epochs} epochs, "
+        f"{level} on test data ({sources})."
+    )
 
 
-def _cards(best: Row | None) -> tuple[Card, ...]:
+def _cards(best: Row | None, runs: Sequence[Run]) -> tuple[Card, ...]:
     if best is None:
         return (Card("none", "no pruned network qualifies", "allow a larger loss with --tolerance"),)
     lost = 100 * (best.trained.test.top1 - best.test.top1)
     cards = [
-        Card(f"{best.sparsity:.1%}", "of the weights are zero", f"ratio {best.cell.ratio:g}, scope {best.cell.scope}"),
+        Card(f"{best.sparsity:.1%}", "of the weights are zero", _best_text(best, runs)),
         Card(f"{best.test.top1:.2%}", "accuracy on test data", f"{-lost:+.2f} points against dense"),
         Card(f"{best.macs / max(1, best.nonzero_macs):.1f} ×", "fewer multiply-adds", "those of non-zero weights"),
     ]
@@ -118,6 +256,17 @@ def _cards(best: Row | None) -> tuple[Card, ...]:
         about = f"{size_text(best.ours.file_bytes)} instead of {size_text(best.pytorch.file_bytes)}"
         cards.append(Card(f"{share:.1f} ×", "smaller file than PyTorch's pruning", about))
     return tuple(cards)
+
+
+def _best_text(best: Row, runs: Sequence[Run]) -> str:
+    cell = best.cell
+    norms = ["norms pruned"] if cell.norms else []
+    parts = [percent(cell.ratio), f"{cell.method}/{cell.scope}", *norms, f"seed {cell.seed}"]
+    return ", ".join([*([_run_of(best, runs).name] if len(runs) > 1 else []), *parts])
+
+
+def _run_of(row: Row, runs: Sequence[Run]) -> Run:
+    return next(run for run in runs if any(each is row for each in run.rows))
 
 
 def _machines(rows: Sequence[Row]) -> list[str]:
@@ -134,4 +283,4 @@ def _repetitions(rows: Sequence[Row]) -> str:
     tests = sorted({row.test.n for row in rows})
     times = sorted({latency.n for row in rows for latency in row.latencies})
     timed = f"; latencies are medians of {times[0]} to {times[-1]} runs in turns" if times else ""
-    return f"{seeds} seed(s); accuracies over {' or '.join(map(str, tests))} test images{timed}"
+    return f"{_plural(seeds, 'seed')}; accuracies over {' or '.join(map(str, tests))} test images{timed}"

@@ -10,8 +10,10 @@ from secateur.report.summary import Run
 from secateur.store import Store
 
 
-def load_runs(folders: Sequence[Path]) -> list[Run]:
+def load_runs(folders: Sequence[Path], failed_ones: bool = False) -> list[Run]:
     """Run folders with at least one row each, named by their folders (by their paths where names collide).
+
+    failed_ones: one that holds failed cells only will do.
 
     Raises StoreError where a folder is none, ReportError where it has no rows, where one is named twice, or
     where several have no network and data set in common.
@@ -20,20 +22,22 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
     if len(set(resolved)) < len(resolved):
         raise ReportError(f"a run is named twice among {', '.join(map(str, folders))}; name each once")
     unique = len({folder.name for folder in resolved}) == len(resolved)
-    runs = [_load(folder, path.name if unique else str(folder)) for folder, path in zip(folders, resolved, strict=True)]
-    _check_comparable(runs)
+    names = [path.name if unique else str(folder) for folder, path in zip(folders, resolved, strict=True)]
+    runs = [_load(folder, name, failed_ones) for folder, name in zip(folders, names, strict=True)]
+    if len(runs) > 1:
+        _check_comparable(runs)
     return runs
 
 
-def _load(folder: Path, name: str) -> Run:
+def _load(folder: Path, name: str, failed_ones: bool) -> Run:
     with Store.open(folder) as store:
         rows, failures = store.rows(), store.failures()
         commands = dict.fromkeys(store.commands())
-    if not rows:
-        reason = f"all {len(failures)} of its cells failed (see --failures)" if failures else "it holds no results yet"
+    if not rows and not (failures and failed_ones):
+        what = f"all {len(failures)} of its cells failed (see secateur show {folder} --failures)"
+        reason = what if failures else "it holds no results yet"
         raise ReportError(f"{folder}: {reason}; run its sweep (again) to fill it")
-    lines = tuple(f"{failure.cell.describe()}: {failure.error}" for failure in failures)
-    return Run(name, tuple(rows), lines, tuple(commands))
+    return Run(name, tuple(rows), tuple(failures), tuple(commands), folder)
 
 
 def _check_comparable(runs: Sequence[Run]) -> None:

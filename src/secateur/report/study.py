@@ -17,8 +17,9 @@ from secateur.spec import percent
 
 SIDES = (("pytorch", "torch.nn.utils.prune"), ("ours", "zeros in place"))
 _CLAIMS = (
-    "Times the dense network's own: the median over pruned networks, smallest and largest in brackets. Memory: the "
-    "weights and what pruning left beside them. Time: one thread, in PyTorch, timed in turns with the dense network."
+    "Times the dense network's own: the median over pruned networks, quartiles in brackets. Memory: the weights and "
+    "what pruning left beside them (of networks under 3 MB some is the allocator's slack). Time: one thread, in "
+    "PyTorch, timed in turns with the dense network."
 )
 
 

@@ -10,8 +10,19 @@ from itertools import groupby
 from pathlib import Path
 
 from secateur.intervals import Spread, spread
-from secateur.results import Row
+from secateur.results import Failure, Row
+from secateur.selection import Selection, select_best
 from secateur.spec import Cell
+
+PALETTE = ("#3b7dd8", "#d9622b", "#2b9a66", "#a253c6", "#c2971b", "#c43d6b", "#1897a6", "#7a6a58")
+"""Chosen to be told apart on white and on near-black, and in grey when printed with their dashes."""
+
+ALL_BUT_GONE = 0.9995
+"""Ratios from here on leave nothing to see in a map of layers."""
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+PAPER = "#8a8a8a"
+"""What was printed, beside ours: grey, dotted, crossed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +69,22 @@ class Run:
 
     name: str
     rows: tuple[Row, ...]
-    failures: tuple[str, ...]
+    failures: tuple[Failure, ...]
     commands: tuple[str, ...]
+    folder: Path = Path()
 
 
 def curves(runs: Iterable[Run]) -> list[Curve]:
-    """Every curve of some runs, sorted by network, then by run and way of pruning."""
+    """Every curve of some runs, sorted by network, then by run (as given) and way of pruning."""
 
-    def way(item: tuple[str, Row]) -> tuple[str, str, str, str, str, tuple[tuple[str, str], ...]]:
-        name, row = item
-        return row.cell.model, row.cell.data, name, row.cell.method, row.cell.scope, _settings(row.cell)
+    def way(item: tuple[int, str, Row]) -> tuple[str, str, int, str, str, str, tuple[tuple[str, str], ...]]:
+        position, name, row = item
+        return row.cell.model, row.cell.data, position, name, row.cell.method, row.cell.scope, _settings(row.cell)
 
-    labelled = sorted(((run.name, row) for run in runs for row in run.rows), key=way)
+    labelled = sorted(((position, run.name, row) for position, run in enumerate(runs) for row in run.rows), key=way)
     made = []
-    for (model, data, name, method, scope, settings), members in groupby(labelled, key=way):
-        points = _points(row for _, row in members)
+    for (model, data, _, name, method, scope, settings), members in groupby(labelled, key=way):
+        points = _points(row for _, _, row in members)
         made.append(Curve(name, model, data, method, scope, settings, points))
     return made
 
@@ -94,6 +106,21 @@ def _points(rows: Iterable[Row]) -> tuple[Point, ...]:
     return tuple(Point(ratio, tuple(members)) for ratio, members in groupby(ordered, key=lambda row: row.cell.ratio))
 
 
+def curve_name(curve: Curve, among: Sequence[Curve]) -> str:
+    """What tells a curve from the others beside it."""
+    parts = [
+        str(getattr(curve, field))
+        for field in ("run", "method", "scope")
+        if len({getattr(each, field) for each in among}) > 1
+    ]
+    parts += [
+        f"{name} {value}"
+        for position, (name, value) in enumerate(curve.settings)
+        if len({each.settings[position] for each in among}) > 1
+    ]
+    return ", ".join(parts) or f"{curve.method}, {curve.scope}"
+
+
 def pareto_front(rows: Sequence[Row], cost: Callable[[Row], float]) -> list[Row]:
     """The rows that no other row beats in both cost (lower is better) and test accuracy, cheapest first."""
     front: list[Row] = []
@@ -101,3 +128,60 @@ def pareto_front(rows: Sequence[Row], cost: Callable[[Row], float]) -> list[Row]
         if not front or row.test.top1 > front[-1].test.top1:
             front.append(row)
     return front
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A cost of a pruned network as times the dense network's: Secateur's and that of torch.nn.utils.prune."""
+
+    name: str
+    ours: float | None
+    pytorch: float | None
+
+
+def against_pytorch(row: Row) -> list[Factor]:
+    """Saved size, memory (the weights and what pruning adds) and latencies of a row, both ways.
+
+    The memory taken while pruning is left out for networks under 3 MB, where it is the allocator's slack.
+    Raises ValueError for a dense row, which has no counterpart in PyTorch's pruning.
+    """
+    if row.pytorch is None:
+        raise ValueError("the dense network has no counterpart in PyTorch's pruning")
+    weights = 4 * sum(layer.total for layer in row.layers)
+    ours, theirs, size = row.ours, row.pytorch, row.trained.file_bytes
+
+    def memory(extra: int | None) -> float | None:
+        return None if extra is None else (weights + extra) / weights
+
+    factors = [Factor("saved file", ours.file_bytes / size, theirs.file_bytes / size)]
+    if weights >= 3e6:
+        factors.append(Factor("memory while pruning", memory(ours.peak_memory), memory(theirs.peak_memory)))
+    factors.append(Factor("memory afterwards", memory(ours.held_memory), memory(theirs.held_memory)))
+    for batch in (1, 64):
+        if dense := _median(row, "dense", batch):
+            sides = (_median(row, engine, batch) for engine in ("pruned", "masked"))
+            factors.append(Factor(f"latency, batch {batch}", *(side / dense if side else None for side in sides)))
+    return factors
+
+
+def _median(row: Row, engine: str, batch: int) -> float | None:
+    latency = row.latency(engine, batch)
+    return latency.median_ms if latency else None
+
+
+COSTS: dict[str, tuple[Callable[[Row], float | None], str]] = {
+    "bytes": (lambda row: row.ours.file_bytes, "bytes of the saved network"),
+    "latency": (lambda row: _median(row, "pruned", 1), "latency of one image in ms (one thread)"),
+}
+"""What accuracy is drawn against: a row's cost, and the name of its axis."""
+
+
+def representative(rows: Sequence[Row], selection: Selection) -> Row:
+    """The row that stands for a network where one is drawn: the best, else the most accurate pruned one."""
+    best = next(iter(select_best(rows, selection)), None)
+    return best or max(rows, key=lambda row: (row.cell.ratio > 0, row.test.top1))
+
+
+def same_curve(row: Row, other: Row) -> bool:
+    """Whether two rows differ in their ratio alone."""
+    return dataclasses.replace(row.cell, ratio=other.cell.ratio) == other.cell

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Group
 
@@ -36,29 +37,34 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("PyTorch's way", lambda row: _latency(row, "masked")),
 )
 TEXT_COLUMNS = 5
-_LEGEND = (
+LEGEND = (
     "accuracy: top-1 on test data; memory: what pruning took at most beside the network; latency: batch 1, one "
     "thread, in PyTorch, medians of runs in turns. PyTorch's: torch.nn.utils.prune.l1_unstructured on the same cut."
 )
 
 
-def render(rows: Sequence[Row], form: str) -> str:
-    """Rows in one of FORMATS but "table", as text that ends with a newline."""
-    return FORMATS[form](rows)
+def render(rows: Sequence[Row], form: str, runs: Sequence[str] = ()) -> str:
+    """Rows in one of FORMATS, as text that ends with a newline; runs, if given, names the run of each row."""
+    return FORMATS[form](rows, runs)
 
 
 def rich_table(rows: Sequence[Row], best: Sequence[Row] = ()) -> Group:
     """Rows for a terminal; columns that say the same in every row become the title, `best` rows are marked."""
-    constant, varying = _split_columns(rows)
+    constant, varying = split_columns(rows)
     chosen = {row.cell.id for row in best}
     grid = Grid(
-        title=", ".join(f"{name} {value}" if name == "seed" else value for name, value in constant),
+        title=said_once(constant),
         columns=tuple(name for name, _ in varying),
         lines=tuple(tuple(show(row) for _, show in varying) for row in rows),
         texts=sum(name in dict(SHOWN[:TEXT_COLUMNS]) for name, _ in varying),
-        notes=(_LEGEND,),
+        notes=(LEGEND,),
     )
     return as_rich(grid, [number for number, row in enumerate(rows) if row.cell.id in chosen], "← best")
+
+
+def said_once(constant: Sequence[tuple[str, str]]) -> str:
+    """What is the same in all rows, as one line."""
+    return ", ".join(f"{name} {value}" if name == "seed" else value for name, value in constant)
 
 
 def curve_lines(rows: Sequence[Row]) -> list[str]:
@@ -75,7 +81,7 @@ def curve_lines(rows: Sequence[Row]) -> list[str]:
     return drawn
 
 
-def _split_columns(
+def split_columns(
     rows: Sequence[Row],
 ) -> tuple[list[tuple[str, str]], list[tuple[str, Callable[[Row], str]]]]:
     """(constant, varying): what is the same in all rows, of the columns that name a cell, and the others."""
@@ -89,35 +95,43 @@ def _split_columns(
     return constant, varying
 
 
-def _as_json(rows: Sequence[Row]) -> str:
-    return json.dumps([record(row) for row in rows], indent=2) + "\n"
+def _as_json(rows: Sequence[Row], runs: Sequence[str]) -> str:
+    return json.dumps(_records(rows, runs), indent=2) + "\n"
 
 
-def _as_csv(rows: Sequence[Row]) -> str:
+def _as_csv(rows: Sequence[Row], runs: Sequence[str]) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    columns = [*(["run"] if runs else []), *COLUMNS]
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        flat = record(row)
+    for flat in _records(rows, runs):
         flat["versions"] = " ".join(f"{name}={version}" for name, version in flat["versions"].items())
         writer.writerow(flat)
     return out.getvalue()
 
 
-def _as_markdown(rows: Sequence[Row]) -> str:
-    return as_markdown(_whole(rows))
+def _records(rows: Sequence[Row], runs: Sequence[str]) -> list[dict[str, Any]]:
+    if not runs:
+        return [record(row) for row in rows]
+    return [{"run": run} | record(row) for run, row in zip(runs, rows, strict=True)]
 
 
-def _as_latex(rows: Sequence[Row]) -> str:
-    return as_latex(_whole(rows))
+def _as_markdown(rows: Sequence[Row], runs: Sequence[str]) -> str:
+    return as_markdown(_whole(rows, runs))
 
 
-def _whole(rows: Sequence[Row]) -> Grid:
-    lines = tuple(tuple(show(row) for _, show in SHOWN) for row in rows)
-    return Grid("", tuple(name for name, _ in SHOWN), lines, TEXT_COLUMNS)
+def _as_latex(rows: Sequence[Row], runs: Sequence[str]) -> str:
+    return as_latex(_whole(rows, runs))
 
 
-FORMATS: dict[str, Callable[[Sequence[Row]], str]] = {
+def _whole(rows: Sequence[Row], runs: Sequence[str]) -> Grid:
+    names, lines = [name for name, _ in SHOWN], [[show(row) for _, show in SHOWN] for row in rows]
+    if runs:
+        names, lines = ["run", *names], [[run, *line] for run, line in zip(runs, lines, strict=True)]
+    return Grid("", tuple(names), tuple(map(tuple, lines)), TEXT_COLUMNS + bool(runs))
+
+
+FORMATS: dict[str, Callable[[Sequence[Row], Sequence[str]], str]] = {
     "json": _as_json,
     "csv": _as_csv,
     "markdown": _as_markdown,

@@ -1,0 +1,256 @@
+"""The report's figures for papers: vector files (SVG and PDF), made with matplotlib, a column's width or two."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from secateur.paper import Comparison
+from secateur.report.study import networks_compared
+from secateur.report.summary import (
+    ALL_BUT_GONE,
+    COSTS,
+    DASHES,
+    PALETTE,
+    PAPER,
+    Curve,
+    Run,
+    against_pytorch,
+    curve_name,
+    curves,
+    pareto_front,
+    representative,
+    same_curve,
+)
+from secateur.report.writing import write_whole
+from secateur.results import Row
+from secateur.selection import Selection
+from secateur.spec import percent
+
+FORMATS = ("svg", "pdf")
+COLUMN, PAGE = 3.4, 6.9
+"""Inches: one column of a two-column page, and both."""
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "lines.markersize": 3,
+    "lines.linewidth": 1.2,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "secateur",
+    "savefig.bbox": "tight",
+}
+_LINES = dict(zip(DASHES, ("-", "--", ":", "-."), strict=True))
+_NO_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
+
+def write_plates(runs: Sequence[Run], folder: Path, selection: Selection) -> list[Path]:
+    """Every figure of the report as SVG and PDF in a folder; the same rows give the same bytes.
+
+    Raises ReportError where the folder cannot be written.
+    """
+    written = []
+    with matplotlib.rc_context(_STYLE):
+        for name, figure in _plates(runs, selection).items():
+            for form in FORMATS:
+                path = folder / f"{name}.{form}"
+                write_whole(path, _saver(figure, form))
+                written.append(path)
+    return written
+
+
+def _saver(figure: Figure, form: str) -> Callable[[Path], object]:
+    return lambda path: figure.savefig(path, format=form, metadata=_NO_DATE[form])
+
+
+def _plates(runs: Sequence[Run], selection: Selection) -> dict[str, Figure]:
+    plates: dict[str, Figure] = {}
+    for run in runs:
+        compared = networks_compared(run.rows)
+        suffix = f"-{_file_name(run.name)}" if len(runs) > 1 else ""
+        if compared:
+            plates[f"paper-figure-4{suffix}"] = _paper_plate(compared)
+        flat = [each for members in compared for each in members]
+        for model, readings in groupby(flat, key=lambda each: each.published.model):
+            plates[f"paper-readings-{model}{suffix}"] = _readings_plate(list(readings))
+    for (model, data), own in groupby(curves(runs), key=lambda curve: (curve.model, curve.data)):
+        plates |= _network_plates(_file_name(f"{model}-{data}"), list(own), selection)
+    return plates
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _network_plates(key: str, own: Sequence[Curve], selection: Selection) -> dict[str, Figure]:
+    rows = [row for curve in own for point in curve.points for row in point.rows]
+    shown = representative(rows, selection)
+    plates = {f"{key}-accuracy": _accuracy_plate(own)}
+    if shown.cell.ratio == 0:
+        return plates
+    plates |= {f"{key}-{cost}": _cost_plate(rows, cost) for cost in COSTS}
+    plates[f"{key}-layers"] = _layers_plate([row for row in rows if same_curve(row, shown)])
+    plates[f"{key}-macs"] = _macs_plate(shown)
+    if shown.pytorch:
+        plates[f"{key}-pytorch"] = _pytorch_plate(shown)
+    return plates
+
+
+def _axes(width: float, height: float, x: str, y: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    return figure, axes
+
+
+def _shares(axes: Any, *names: str) -> None:
+    for name in names:
+        getattr(axes, f"{name}axis").set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def _accuracy_plate(own: Sequence[Curve]) -> Figure:
+    figure, axes = _axes(COLUMN, 2.5, "pruned share of each layer's weights", "accuracy on test data")
+    for number, curve in enumerate(own):
+        colour, line = PALETTE[number % len(PALETTE)], _LINES[DASHES[number // len(PALETTE) % len(DASHES)]]
+        ratios = [point.ratio for point in curve.points]
+        spreads = [point.accuracy for point in curve.points]
+        axes.plot(ratios, [each.mean for each in spreads], line, marker="o", color=colour, label=curve_name(curve, own))
+        if all(each.low is not None for each in spreads):
+            low, high = (
+                [max(0.0, each.low or 0.0) for each in spreads],
+                [min(1.0, each.high or 0.0) for each in spreads],
+            )
+            axes.fill_between(ratios, low, high, color=colour, alpha=0.18, linewidth=0)
+    for dense in sorted({curve.dense.mean for curve in own}):
+        axes.axhline(dense, color="#888888", linewidth=0.7, linestyle=":")
+    axes.set_ylim(0, 1.02)
+    _shares(axes, "x", "y")
+    axes.legend(loc="lower left")
+    return figure
+
+
+def _cost_plate(rows: Sequence[Row], cost: str) -> Figure:
+    value, label = COSTS[cost]
+    known = [row for row in rows if value(row) is not None]
+    front = pareto_front(known, lambda row: value(row) or 0.0)
+    figure, axes = _axes(COLUMN, 2.5, label, "accuracy on test data")
+    points = axes.scatter(
+        [value(row) for row in known], [row.test.top1 for row in known], c=[row.sparsity for row in known],
+        s=10, vmin=0, vmax=1, cmap="viridis",
+    )  # fmt: skip
+    axes.step(
+        [value(row) for row in front], [row.test.top1 for row in front], where="post", color="#d9622b", marker="o",
+        markerfacecolor="none", markersize=6, label="Pareto front",
+    )  # fmt: skip
+    figure.colorbar(points, ax=axes, label="zeros", format=PercentFormatter(1, decimals=0))
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 1.02)
+    _shares(axes, "y")
+    axes.legend(loc="lower left")
+    return figure
+
+
+def _layers_plate(rows: Sequence[Row]) -> Figure:
+    names = [layer.name for layer in rows[0].layers]
+    rows = [row for row in rows if row.cell.ratio < ALL_BUT_GONE] or list(rows)
+    figure, axes = _axes(COLUMN, 0.9 + 0.13 * len(names), "ratio", "")
+    zeros = [[row.layers[position].sparsity for row in rows] for position in range(len(names))]
+    image = axes.imshow(zeros, vmin=0, vmax=1, cmap="Greens", aspect="auto")
+    axes.set_xticks(range(len(rows)), [percent(row.cell.ratio) for row in rows], rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(False)
+    figure.colorbar(image, ax=axes, label="zeros", format=PercentFormatter(1, decimals=0))
+    return figure
+
+
+def _macs_plate(row: Row) -> Figure:
+    names = [layer.name for layer in row.layers]
+    figure, axes = _axes(COLUMN, 0.9 + 0.13 * len(names), "multiply-adds of one image", "")
+    kept = [layer.nonzero_macs for layer in row.layers]
+    axes.barh(names, kept, color="#2b9a66", label="non-zero weights")
+    axes.barh(
+        names, [layer.macs - layer.nonzero_macs for layer in row.layers], left=kept, color="#c9c2b4", label="zeros"
+    )
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.legend()
+    return figure
+
+
+def _pytorch_plate(row: Row) -> Figure:
+    factors = against_pytorch(row)
+    figure, axes = _axes(COLUMN, 0.8 + 0.35 * len(factors), "times the dense network", "")
+    places = range(len(factors))
+    for shift, name, colour in ((-0.2, "Secateur", "#2b9a66"), (0.2, "torch.nn.utils.prune", "#d9622b")):
+        values = [(factor.ours if shift < 0 else factor.pytorch) or 0.0 for factor in factors]
+        axes.barh([place + shift for place in places], values, height=0.36, color=colour, label=name)
+    axes.set_yticks(list(places), [factor.name for factor in factors])
+    axes.axvline(1, color="#888888", linewidth=0.7, linestyle=":")
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.legend()
+    return figure
+
+
+def _paper_plate(compared: Sequence[Sequence[Comparison]]) -> Figure:
+    figure, axes = _axes(PAGE, 3.2, "prune ratio as the paper names it", "accuracy on test data")
+    first = {members[0].published.model: members[0] for members in reversed(compared)}
+    for number, each in enumerate(reversed(first.values())):
+        colour = PALETTE[number % len(PALETTE)]
+        _draw(axes, each, f"{each.published.model}, ours ({each.recipe.epochs} epochs)", colour, "-")
+        _draw_printed(axes, each, f"{each.published.model}, paper", colour)
+    return _finished(figure, axes)
+
+
+def _readings_plate(readings: Sequence[Comparison]) -> Figure:
+    figure, axes = _axes(PAGE, 3.2, "prune ratio as the paper names it", "accuracy on test data")
+    recipes = list(dict.fromkeys(each.recipe for each in readings))
+    keys = list(dict.fromkeys(each.reading.key for each in readings))
+    for each in readings:
+        colour = PALETTE[keys.index(each.reading.key) % len(PALETTE)]
+        line = _LINES[DASHES[recipes.index(each.recipe) % len(DASHES)]]
+        several = f", decay {each.recipe.weight_decay:g}, {each.recipe.epochs} epochs" if len(recipes) > 1 else ""
+        _draw(axes, each, f"{each.reading.key}{several}", colour, line)
+    _draw_printed(axes, readings[0], "paper", PAPER)
+    return _finished(figure, axes)
+
+
+def _draw(axes: Any, each: Comparison, name: str, colour: str, line: str) -> None:
+    known = [(at.nominal, at.ours) for at in each.lines if at.ours]
+    halves = [ours.half for _, ours in known]
+    axes.errorbar(
+        [nominal for nominal, _ in known],
+        [ours.mean for _, ours in known],
+        yerr=halves if all(half is not None for half in halves) else None,
+        fmt=f"o{line}",
+        color=colour,
+        elinewidth=0.6,
+        capsize=1.5,
+        label=name,
+    )
+
+
+def _draw_printed(axes: Any, each: Comparison, name: str, colour: str) -> None:
+    axes.plot([at.nominal for at in each.lines], [at.published for at in each.lines], "x:", color=colour, label=name)
+
+
+def _finished(figure: Figure, axes: Any) -> Figure:
+    axes.set_ylim(0, 1.02)
+    _shares(axes, "x", "y")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
