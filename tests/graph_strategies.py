@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from secateur.graph import OPERATIONS, Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.simplification import without_dead_nodes
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -20,11 +21,12 @@ ACTIVATIONS = ("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "
 class Builder:
     """A graph in the making; weights come from a seeded generator, zero with probability 1 - density.
 
-    dtype: of conv2d and linear weights; "mixed" draws one for each.
+    dtype: of conv2d and linear weights; "mixed" draws one for each. dead: the share of zero rows and of zero columns.
+    width: the least number of outputs of a layer.
     """
 
-    def __init__(self, draw: Draw, shape: Shape, dtype: str = "float32") -> None:
-        self.draw, self.dtype = draw, dtype
+    def __init__(self, draw: Draw, shape: Shape, dtype: str = "float32", dead: float = 0.1, width: int = 1) -> None:
+        self.draw, self.dtype, self.dead, self.width = draw, dtype, dead, width
         self.random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         self.shapes: dict[str, Shape] = {"x": shape}
         self.constants: set[str] = set()
@@ -56,20 +58,21 @@ class Builder:
         return self.random.normal(0, scale, shape)
 
     def sparse(self, *shape: int) -> np.ndarray:
-        """A weight (O, …) that keeps the size of values; some of its rows may be zero altogether."""
-        density = self.draw(st.sampled_from([1.0, 0.5, 0.1, 0.0]))
-        dead = self.draw(st.sampled_from([0.0, 0.0, 0.4]))
-        kept = (self.random.random(shape) < density) & (
-            self.random.random((shape[0], *(1,) * (len(shape) - 1))) >= dead
-        )
-        fan_in = max(1.0, float(np.prod(shape[1:])) * max(density, 0.1))
+        """A weight (O, I, …) that keeps the size of values; some rows and columns are zero altogether."""
+        density = self.draw(st.sampled_from([1.0, 0.5, 0.1]))
+        kept = self.random.random(shape) < density
+        kept[self.random.random(shape[0]) < self.dead] = False
+        kept[:, self.random.random(shape[1]) < self.dead] = False
+        fan_in = max(1.0, float(np.prod(shape[1:])) * density)
         return np.where(kept, self.normal(*shape, scale=fan_in**-0.5), 0)
 
     def graph(self, *outputs: str) -> Graph:
-        """With every value that feeds no other as an output, unless outputs are named; the rest is left out."""
+        """With the outputs named, or with every value that nothing reads; what no output needs is left out."""
         read = {name for node in self.nodes for name in node.inputs}
         ends = outputs or tuple(name for name in self.shapes if name not in read) or ("x",)
-        return Graph({"x": self.shapes["x"]}, ends, tuple(self.nodes), self.weights)
+        nodes = without_dead_nodes(self.nodes, ends)
+        used = {name: self.weights[name] for node in nodes for name in node.weights.values()}
+        return Graph({"x": self.shapes["x"]}, ends, tuple(nodes), used)
 
 
 def _bias(build: Builder, size: int) -> dict[str, np.ndarray]:
@@ -101,14 +104,14 @@ def _window(build: Builder, size: Shape, most: int = 3) -> tuple[Shape, Shape, S
 def _conv2d(build: Builder, value: str) -> str:
     channels, *size = build.shapes[value]
     groups = build.draw(st.sampled_from([each for each in range(1, channels + 1) if channels % each == 0]))
-    out = groups * build.draw(st.integers(1, max(1, 8 // groups)))
+    out = groups * build.draw(st.integers(-(-build.width // groups), max(build.width, 8) // groups or 1))
     kernel, stride, padding, dilation = _window(build, tuple(size))
     weights = {"weight": build.sparse(out, channels // groups, *kernel), **_bias(build, out)}
     return build.add("conv2d", value, weights=weights, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def _linear(build: Builder, value: str) -> str:
-    out = build.draw(st.integers(1, 8))
+    out = build.draw(st.integers(build.width, max(build.width, 8)))
     return build.add(
         "linear", value, weights={"weight": build.sparse(out, build.shapes[value][-1]), **_bias(build, out)}
     )
@@ -309,6 +312,22 @@ def graphs(
         made = ADD[draw(st.sampled_from(fitting))](build, value)
         last = last if made in build.constants else made
     return build.graph()
+
+
+@st.composite
+def dead_graphs(draw: Draw, dtype: str = "mixed") -> Graph:
+    """A convolution, other operations and a linear layer, many rows and columns of which are zero."""
+    build = Builder(draw, draw(st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(2, 5))), dtype, 0.5, 4)
+    last = _conv2d(build, "x")
+    for _ in range(draw(st.integers(1, 8))):
+        value = draw(st.sampled_from([*[last] * 8, *(name for name in build.shapes if name not in build.constants)]))
+        fitting = [op for op in _UNITWISE if _fits(op, build.shapes[value])]
+        last = ADD[draw(st.sampled_from(fitting))](build, value) if fitting else last
+    last = last if build.shapes[last] else build.add("reshape", last, shape=(1,))
+    return build.graph(_linear(build, last))
+
+
+_UNITWISE = ["conv2d", "linear", *(op for op in OPERATIONS if op not in ("softmax", "layer_norm", "constant"))]
 
 
 @st.composite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from secateur.errors import ExportError, GraphError
 from secateur.graph import DTYPES, Attribute, Graph, Node, Shape, Weight, infer_shape
-from secateur.simplification import without_dead_nodes
+from secateur.simplification import unused_name, without_dead_nodes
 
 _KNOWN = "convolutions, linear layers, normalisation, pooling, activations, sums, products and changes of shape"
 _ALIKE = {"expand", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full", "repeat"}
@@ -139,7 +139,7 @@ class Translation:
     def weight_name(self, constant: Constant, wanted: str) -> str:
         """The name under which a constant is stored; it is stored when first asked for."""
         if constant not in self._weight_names:
-            name = unused(constant.name or wanted, self.weights)
+            name = unused_name(constant.name or wanted, self.weights)
             self.weights[name] = _weight(constant.tensor, name)
             self._weight_names[constant] = name
         return self._weight_names[constant]
@@ -151,7 +151,7 @@ class Translation:
         """The value of a constant, reshaped; one node for all who ask."""
         key = (constant, shape)
         if key not in self._constant_nodes:
-            name = unused(constant.name or f"{label}.constant", self.shapes)
+            name = unused_name(constant.name or f"{label}.constant", self.shapes)
             stored = constant
             if not constant.tensor.is_floating_point() or constant.tensor.dtype is torch.float64:
                 stored = Constant(constant.tensor.to(torch.float32).reshape(shape), constant.name)
@@ -181,14 +181,6 @@ def _first_names(network: nn.Module) -> dict[tuple[Any, ...], str]:
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:
     return (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
-
-
-def unused(name: str, taken: Collection[str]) -> str:
-    """A name that is not taken: the one wanted, or with a number behind it."""
-    found, count = name, 1
-    while found in taken:
-        found, count = f"{name}_{count}", count + 1
-    return found
 
 
 def _weight(tensor: Tensor, name: str) -> Weight:
@@ -332,7 +324,9 @@ class Call:
         """Add a node, named after its module where that is a layer, else after module and operation."""
         taken = self.translation.shapes
         wanted = self.path if self.path and self.path not in taken and self._is_layer() else self.label(op)
-        return self.translation.add(Node(unused(wanted, taken), op, inputs, weights or {}, attributes, (), self.path))
+        return self.translation.add(
+            Node(unused_name(wanted, taken), op, inputs, weights or {}, attributes, (), self.path)
+        )
 
     def _is_layer(self) -> bool:
         try:
