@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn, Optional
 import typer
 
 import secateur
+from secateur.cli.exporting import export
 from secateur.cli.options import (
     DataDir,
     Debug,
@@ -39,7 +40,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="List data sets and fetch them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-for verb in (paper, show, report):
+for verb in (paper, show, report, export):
     app.command()(verb)
 
 _PAPER_LIST = ",".join(f"{ratio:g}" for ratio in PAPER_RATIOS)
