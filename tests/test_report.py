@@ -6,7 +6,8 @@ import json
 from rich.console import Console
 
 from samples import make_row
-from secateur.report import COLUMNS, record, render, rich_table
+from secateur.report import COLUMNS, curve_lines, record, render, rich_table
+from secateur.report.grid import sparkline
 
 
 def printed(*ratios: float, **options: object) -> str:
@@ -29,6 +30,21 @@ def test_several_seeds_get_a_column() -> None:
 
 def test_best_rows_are_marked() -> None:
     assert printed(0.5, 0.9, best=[make_row(0.9)]).count("← best") == 1
+
+
+def test_a_narrow_terminal_gets_whole_columns_and_hears_what_is_left_out() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(rich_table([make_row(0.5), make_row(0.9)], [make_row(0.9)], width=80))
+    text = str(console.file.getvalue())  # type: ignore[attr-defined]
+    assert "│  90 % │  90.00 % │" in text
+    assert "No room for: PyTorch's file" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_curves_are_drawn_in_blocks() -> None:
+    assert sparkline([0.0, 0.5, None, 1.0]) == "▁▅ █"
+    (line,) = curve_lines([make_row(0.5, seed, accuracy=0.9) for seed in (0, 1)] + [make_row(0.9, accuracy=0.2)])
+    assert line == "▇▂  net on data, magnitude/layer: 90.00% at 50 % to 20.00% at 90 %"
 
 
 def test_a_record_holds_the_numbers_of_the_row() -> None:

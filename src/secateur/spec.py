@@ -194,6 +194,10 @@ class Cell:
         """Sixteen hex digits over every field, defaults included: the same cell has the same id everywhere."""
         return identity(self)
 
+    def nickname(self) -> str:
+        """Short enough to stand before a bar."""
+        return f"{self.model} at {percent(self.ratio)}, seed {self.seed}"
+
     def describe(self) -> str:
         scope = f"{self.scope} with norms" if self.norms else self.scope
         return f"{self.model} on {self.data}, {self.method}/{scope} at {percent(self.ratio)}, seed {self.seed}"

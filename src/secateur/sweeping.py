@@ -211,7 +211,7 @@ def _run_pending(
     reporter: Reporter,
 ) -> None:
     def job(cell: Cell) -> Row:
-        with reporter.task(cell.describe(), len(STAGES), brief=True) as task:
+        with reporter.task(cell.nickname(), len(STAGES), brief=True) as task:
             return run_cell(cell, cache, task)
 
     with reporter.task(f"{total} cells", total, total - len(pending)) as task:
@@ -224,7 +224,7 @@ def _run_pending(
 
 def _note(result: Row | Failure) -> str:
     outcome = f"accuracy {result.test.top1:.2%}" if isinstance(result, Row) else "failed"
-    return f"{result.cell.describe()}: {outcome}"
+    return f"{outcome}: {result.cell.describe()}"
 
 
 @contextlib.contextmanager

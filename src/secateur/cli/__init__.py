@@ -126,7 +126,7 @@ def _print_sweep(result: Any) -> None:
 
     console = stdout_console()
     if result.rows:
-        console.print(rich_table(result.rows, [best.row for best in result.best]))
+        console.print(rich_table(result.rows, [best.row for best in result.best], console.width))
         print_curves(result.rows)
     for source in sorted({f"{row.cell.data}: {row.trained.data_source}" for row in result.rows}):
         console.print(f"data {source}", markup=False)

@@ -90,8 +90,9 @@ def _one_number(value: str, text: str) -> int:
 def _print_study(rows: Sequence[Any]) -> None:
     from secateur.report import as_rich, study_grids
 
+    console = stdout_console()
     for grid in study_grids(rows):
-        stdout_console().print(as_rich(grid))
+        console.print(as_rich(grid, width=console.width))
 
 
 def _write_study(rows: Sequence[Any], out: Path) -> list[Path]:

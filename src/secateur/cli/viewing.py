@@ -44,11 +44,11 @@ def _show_tables(runs: Sequence[Any]) -> None:
     console = stdout_console()
     if len(runs) > 1:
         for grid in side_by_side(runs):
-            console.print(as_rich(grid))
+            console.print(as_rich(grid, width=console.width))
         for caution in cautions(runs):
             console.print(f"note: {caution}", markup=False, highlight=False)
     elif runs[0].rows:
-        console.print(rich_table(runs[0].rows))
+        console.print(rich_table(runs[0].rows, width=console.width))
         print_curves(runs[0].rows)
 
 
@@ -73,8 +73,9 @@ def _show_paper(runs: Sequence[Any], form: str) -> None:
         if form != "table":
             sys.stdout.write(STUDY_FORMATS[form](run.rows))
             continue
+        console = stdout_console()
         for grid in grids:
-            stdout_console().print(as_rich(grid))
+            console.print(as_rich(grid, width=console.width))
 
 
 def print_curves(rows: Sequence[Any]) -> None:

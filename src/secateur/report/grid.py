@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,8 +28,33 @@ class Grid:
     curves: tuple[str, ...] = ()
 
 
-def as_rich(grid: Grid, marked: Sequence[int] = (), mark: str = "") -> Group:
-    """For a terminal; the marked lines stand out and end with the mark."""
+def narrowed(grid: Grid, width: int) -> Grid:
+    """The grid without its last columns, as many as a terminal of this width has no room for; a note names them."""
+    kept = len(grid.columns)
+    while kept > grid.texts + 2 and _width(grid, kept) > width:
+        kept -= 1
+    if kept == len(grid.columns):
+        return grid
+    left_out = f"No room for: {', '.join(grid.columns[kept:])} (widen the terminal, or --format csv)."
+    return dataclasses.replace(
+        grid,
+        columns=grid.columns[:kept],
+        lines=tuple(line[:kept] for line in grid.lines),
+        curves=grid.curves[:kept],
+        notes=(left_out, *grid.notes),
+    )
+
+
+def _width(grid: Grid, kept: int) -> int:
+    """Characters that the first columns take between their rules."""
+    lines = [grid.columns, *grid.lines, *([grid.curves] if grid.curves else [])]
+    return 1 + sum(3 + max(len(line[position]) for line in lines) for position in range(kept))
+
+
+def as_rich(grid: Grid, marked: Sequence[int] = (), mark: str = "", width: int | None = None) -> Group:
+    """For a terminal, of a width if one is given; the marked lines stand out and end with the mark."""
+    if width:
+        grid = narrowed(grid, width - (len(mark) + 3 if marked else 0))
     table = Table(show_footer=bool(grid.curves))
     for position, column in enumerate(grid.columns):
         curve = grid.curves[position] if grid.curves else ""

@@ -48,8 +48,11 @@ def render(rows: Sequence[Row], form: str, runs: Sequence[str] = ()) -> str:
     return FORMATS[form](rows, runs)
 
 
-def rich_table(rows: Sequence[Row], best: Sequence[Row] = ()) -> Group:
-    """Rows for a terminal; columns that say the same in every row become the title, `best` rows are marked."""
+def rich_table(rows: Sequence[Row], best: Sequence[Row] = (), width: int | None = None) -> Group:
+    """Rows for a terminal, of a width if one is given; `best` rows are marked.
+
+    Columns that say the same in every row become the title.
+    """
     constant, varying = split_columns(rows)
     chosen = {row.cell.id for row in best}
     grid = Grid(
@@ -59,7 +62,7 @@ def rich_table(rows: Sequence[Row], best: Sequence[Row] = ()) -> Group:
         texts=sum(name in dict(SHOWN[:TEXT_COLUMNS]) for name, _ in varying),
         notes=(LEGEND,),
     )
-    return as_rich(grid, [number for number, row in enumerate(rows) if row.cell.id in chosen], "← best")
+    return as_rich(grid, [number for number, row in enumerate(rows) if row.cell.id in chosen], "← best", width)
 
 
 def said_once(constant: Sequence[tuple[str, str]]) -> str:
