@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -14,15 +15,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.utils import prune as torch_prune
 
 import secateur
-from samples import stripes
+from samples import build, stripes
 from secateur import cache as cache_module
 from secateur.cache import NetworkCache
 from secateur.errors import DataError, ModelError, SweepError, UsageError
 from secateur.models import find_architecture
 from secateur.pipeline import prune_as_pytorch, prune_cell, run_cell
-from secateur.pruning import sparsity
+from secateur.pruning import prune, sparsity, weight_of
 from secateur.spec import Cell, Recipe
 from secateur.store import FILE_NAME, Store
 from secateur.sweeping import SweepResult
@@ -171,6 +173,20 @@ def test_pytorchs_way_has_the_same_zeros_and_outputs() -> None:
     }
     assert all(torch.equal(before[name], value) for name, value in dense.state_dict().items())
     assert sparsity(pruned) > 0.89
+
+
+def test_pytorchs_way_takes_the_same_of_weights_that_tie() -> None:
+    dense = build("lenet-300-100")
+    weight = weight_of(dense.fc1)
+    weight.copy_(torch.randint(1, 50, weight.shape) / 100 * torch.randn(weight.shape).sign())
+    pruned = copy.deepcopy(dense)
+    prune(pruned, 0.5)
+    plain = torch_prune.L1Unstructured(0.5).compute_mask(weight, torch.ones_like(weight))  # type: ignore[no-untyped-call]
+    assert bool(((plain == 0) != (weight_of(pruned.fc1) == 0)).any())  # left alone, it would take others
+    masked, _ = prune_as_pytorch(dense, pruned)
+    assert masked is not None
+    images = torch.randn(8, 1, 28, 28)
+    torch.testing.assert_close(masked(images), pruned(images))
 
 
 def test_extra_memory_of_pruning_stays_below_a_layer() -> None:

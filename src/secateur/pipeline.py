@@ -19,7 +19,7 @@ from secateur.layers import output_layer
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
 from secateur.progress import SILENT, Task
-from secateur.pruning import prune, scored_layers, zero_counts
+from secateur.pruning import prune, scored_layers, weight_of, zero_counts
 from secateur.results import Footprint, Latency, Row
 from secateur.spec import Cell
 
@@ -99,8 +99,22 @@ def prune_as_pytorch(
             torch_prune.l1_unstructured(modules[name], "weight", zeros[name])  # type: ignore[no-untyped-call]
 
     _, peak, held = memory_of(work)
+    for name, layer in scored_layers(pruned, norms).items():
+        if name in grown:
+            _settle_ties(modules[name], weight_of(layer))
     size = file_bytes(lambda path: torch.save(masked.state_dict(), path))
     return masked, Footprint(size, peak, held)
+
+
+def _settle_ties(masked: nn.Module, pruned: Tensor) -> None:
+    """Of weights equal in magnitude, let PyTorch's mask take those that `pruned` lost, so that outputs agree.
+
+    A mask that differs in more than ties (of another method) stays as it is.
+    """
+    mask, original = masked.get_buffer("weight_mask"), masked.get_parameter("weight_orig").detach()
+    differing = original[(mask == 0) != (pruned == 0)].abs()
+    if differing.numel() and bool((differing == differing[0]).all()):
+        mask.copy_(pruned != 0)
 
 
 def _latencies(
