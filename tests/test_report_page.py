@@ -163,7 +163,7 @@ def test_a_series_is_switched_off_in_the_legend(runs: tuple[Path, Path], run_cli
     assert "first" in switched_off(page, "net-data-accuracy")
     assert column(page, 0) == ["first"] * 12 + ["second"] * 12
     warning = page.find_element("css selector", ".warning").text
-    assert "1 cells of second failed" in warning
+    assert "1 cell of second failed" in warning
     assert "<b>no</b>" in warning
     assert "Side by side" in [each.text for each in page.find_elements("css selector", "h2")]
     assert complaints(page) == []
@@ -266,7 +266,7 @@ def test_failed_cells_are_shown_with_the_others(runs: tuple[Path, Path], run_cli
     table = run_cli("show", "second")
     assert table.returncode == 0
     assert "failed: net on data, magnitude/layer at 97 %, seed 0: PruneError: <b>no</b>" in table.stdout
-    assert "1 failed cells; tracebacks: secateur show second --failures" in table.stdout
+    assert "1 failed cell; tracebacks: secateur show second --failures" in table.stdout
     machine = run_cli("show", "second", "--format", "csv")
     assert "failed: net on data" in machine.stderr
     assert len(machine.stdout.splitlines()) == 13

@@ -92,7 +92,8 @@ def _print_failed(runs: Sequence[Any], stream: Any) -> None:
         for failure in run.failures:
             print(f"failed: {failure.cell.describe()}: {' '.join(failure.error.split())}", file=stream)
         if run.failures:
-            print(f"{len(run.failures)} failed cells; tracebacks: secateur show {run.folder} --failures", file=stream)
+            count = f"{len(run.failures)} failed cell{'s' if len(run.failures) > 1 else ''}"
+            print(f"{count}; tracebacks: secateur show {run.folder} --failures", file=stream)
 
 
 def _print_tracebacks(runs: Sequence[Any]) -> None:

@@ -22,6 +22,9 @@ from secateur.report.summary import (
 from secateur.results import Row
 from secateur.spec import percent
 
+LABEL_HEIGHT = 0.05
+"""Of the axis of accuracies: what the text of a label takes."""
+
 LEVEL = {"dash": "dot", "width": 1, "color": "#888"}
 
 
@@ -54,13 +57,23 @@ def accuracy_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
             marker={"size": 7},
             hovertemplate="%{y:.2%} at %{x:.0%} pruned<br>density %{customdata[0]:.1%}, n = %{customdata[1]}",
         )
-    for dense in sorted({curve.dense.mean for curve in curves}):
-        figure.add_hline(y=dense, line=LEVEL, annotation_text=f"dense {dense:.2%}", annotation_position="bottom right")
+    _add_dense(figure, sorted({curve.dense.mean for curve in curves}))
     _finish(figure, "pruned share of the weights", "accuracy on test data")
     figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
     figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
     about = "Lines are means over seeds; a band is their 95 % confidence interval (Student's t)."
     return Chart(key, title, about, figure, ratio_axis=True, wide=True)
+
+
+def _add_dense(figure: go.Figure, levels: Sequence[float]) -> None:
+    """The accuracy of the dense networks as lines; levels too close for a label each share one."""
+    together = levels[-1] - levels[0] < LABEL_HEIGHT
+    for number, level in enumerate(levels):
+        text = (
+            f"dense {level:.2%}" if len(levels) == 1 or not together else f"dense {levels[0]:.2%} to {levels[-1]:.2%}"
+        )
+        label = {} if together and number else {"annotation_text": text, "annotation_position": "bottom right"}
+        figure.add_hline(y=level, line=LEVEL, **label)
 
 
 def _add_band(figure: go.Figure, curve: Curve, colour: str, group: str) -> None:

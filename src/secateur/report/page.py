@@ -245,10 +245,10 @@ def _dense_text(rows: Sequence[Row]) -> str:
 def _cards(best: Row | None, runs: Sequence[Run]) -> tuple[Card, ...]:
     if best is None:
         return (Card("none", "no pruned network qualifies", "allow a larger loss with --tolerance"),)
-    lost = 100 * (best.trained.test.top1 - best.test.top1)
+    gained = round(100 * (best.test.top1 - best.trained.test.top1), 2) + 0.0  # which turns -0.0 into 0.0
     cards = [
         Card(f"{best.sparsity:.1%}", "of the weights are zero", _best_text(best, runs)),
-        Card(f"{best.test.top1:.2%}", "accuracy on test data", f"{-lost:+.2f} points against dense"),
+        Card(f"{best.test.top1:.2%}", "accuracy on test data", f"{gained:+.2f} points against dense"),
         Card(f"{best.macs / max(1, best.nonzero_macs):.1f} ×", "fewer multiply-adds", "those of non-zero weights"),
     ]
     if best.pytorch:
