@@ -75,16 +75,15 @@ def squeeze(text: bytes) -> bytes:
     return made.compress(text) + made.flush()
 
 
-def forge(path: Path, described: Any, **sections: bytes) -> Path:
-    """A file whose checksums are right, whatever it says. described: a JSON value, or the document's text."""
+def forge(path: Path, described: Any, pool: bytes = b"") -> Path:
+    """A file whose checksums are right, whatever it says. described: a JSON value, or the document's text.
+
+    pool: sealed weights, one behind the other.
+    """
     text = described if isinstance(described, bytes) else json.dumps(described).encode()
-    parts = {
-        "secateur.graph": squeeze(text),
-        **{name.replace("pool", "secateur.pool"): each for name, each in sections.items()},
-    }
-    sealed = {name: container.seal(part) for name, part in parts.items()}
-    header = container.header({name: len(part) for name, part in sealed.items()})
-    path.write_bytes(header + b"".join(sealed.values()))
+    sections = {"secateur.graph": container.seal(squeeze(text))} | ({"secateur.pool": pool} if pool else {})
+    header = container.header({name: len(section) for name, section in sections.items()})
+    path.write_bytes(header + b"".join(sections.values()))
     return path
 
 

@@ -25,7 +25,7 @@ _NO_CHECKSUM = b"00000000"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Where a byte string lies in a file: `start` from its beginning, checksum not counted in either."""
+    """Where a byte string lies in a file: it starts at `start`, and a checksum follows its `size` bytes."""
 
     start: int
     size: int

@@ -10,7 +10,7 @@ from secateur.graph import DTYPES, Shape, Weight
 from secateur.packfile import container
 from secateur.packfile.codecs import NAMES
 from secateur.packfile.document import Metadata, Stored
-from secateur.packfile.reading import LIMIT, lay_out, read_weight
+from secateur.packfile.reading import LIMIT, read_packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +60,18 @@ class Description:
 
 
 def describe(path: str | Path, *, limit: int | None = LIMIT) -> Description:
-    """Decode a file to say what is in it; one weight is in memory at a time. Raises FormatError as read does."""
-    with container.opened(path) as held:
-        document, places = lay_out(held, limit)
-        weights = tuple(_described(each, read_weight(held, each, place)) for each, place in places)
-        version = f"{container.MAJOR}.{container.MINOR}"
-        return Description(version, document.metadata, len(document.nodes), weights, held.size)
+    """Read a file whole to say what is in it. Raises FormatError as read does."""
+    packed = read_packed(path, limit=limit)
+    weights = tuple(_described(each, packed.graph.weights[each.name]) for each in packed.stored)
+    version = f"{container.MAJOR}.{container.MINOR}"
+    return Description(version, packed.metadata, len(packed.graph.nodes), weights, packed.size)
 
 
 def _described(stored: Stored, weight: Weight) -> WeightDescription:
-    return WeightDescription(
-        stored.name,
-        stored.shape,
-        stored.dtype,
-        weight.nonzero / weight.count if weight.count else 0.0,
-        NAMES[stored.codec],
-        stored.size + 4,
-        bound_bytes(weight),
-        stored.error,
-    )
+    density = weight.nonzero / weight.count if weight.count else 0.0
+    name, codec = stored.name, NAMES[stored.codec]
+    size, bound = stored.size + 4, bound_bytes(weight)
+    return WeightDescription(name, stored.shape, stored.dtype, density, codec, size, bound, stored.error)
 
 
 def bound_bytes(weight: Weight) -> float:

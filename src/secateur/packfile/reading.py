@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from secateur.graph import Graph, Weight
 from secateur.packfile import container
 from secateur.packfile.codecs import decode
 from secateur.packfile.container import Container, Section
-from secateur.packfile.document import Document, Metadata, Stored, from_bytes
+from secateur.packfile.document import Metadata, Stored, from_bytes
 
 GRAPH, POOL = "secateur.graph", "secateur.pool"
 LIMIT = 4 << 30
@@ -25,11 +26,17 @@ _RATIO = 4096
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What a file holds. error: no weight is further than this from what was packed; 0: all bits are the same."""
+    """What a file holds, how each weight is stored in it, and its size in bytes."""
 
     graph: Graph
     metadata: Metadata
-    error: float
+    stored: tuple[Stored, ...]
+    size: int
+
+    @property
+    def error(self) -> float:
+        """No weight is further than this from what was packed; 0: every bit is the same."""
+        return max((each.error for each in self.stored), default=0.0)
 
 
 def read(path: str | Path, *, limit: int | None = LIMIT) -> Graph:
@@ -44,13 +51,26 @@ def read(path: str | Path, *, limit: int | None = LIMIT) -> Graph:
 def read_packed(path: str | Path, *, limit: int | None = LIMIT) -> Packed:
     """As read does, with the facts about the network that the file records."""
     with container.opened(path) as held:
-        document, places = lay_out(held, limit)
-        weights = {each.name: read_weight(held, each, place) for each, place in places}
+        document = from_bytes(held.read(held.sections[GRAPH])) if GRAPH in held.sections else _no_graph()
+        check_sizes(document.weights, held.size, limit)
+        places = list(_places(held, document.weights))
+        weights = {each.name: _weight(held, each, place) for each, place in places}
         try:
             graph = Graph(document.inputs, document.outputs, document.nodes, weights)
         except GraphError as error:
             raise FormatError(f"its graph makes no sense: {error}") from error
-        return Packed(graph, document.metadata, max((each.error for each in document.weights), default=0.0))
+        return Packed(graph, document.metadata, document.weights, held.size)
+
+
+def _no_graph() -> NoReturn:
+    raise FormatError("it has no graph: it was not written by secateur pack")
+
+
+def _weight(held: Container, stored: Stored, place: Section) -> Weight:
+    try:
+        return decode(stored.codec, held.read(place), stored.dtype, stored.shape)
+    except FormatError as error:
+        raise FormatError(f"weight {stored.name!r}: {error}") from error
 
 
 def unpack(path: str | Path, *, limit: int | None = LIMIT) -> dict[str, NDArray[np.generic]]:
@@ -64,22 +84,6 @@ def unpack(path: str | Path, *, limit: int | None = LIMIT) -> dict[str, NDArray[
 
 def _array(weight: Weight) -> NDArray[np.generic]:
     return weight.bits.view("<f2") if weight.dtype == "float16" else weight.values()
-
-
-def lay_out(held: Container, limit: int | None) -> tuple[Document, list[tuple[Stored, Section]]]:
-    """What an open file describes, and where each weight lies. Nothing of the weights is read yet."""
-    if GRAPH not in held.sections:
-        raise FormatError("it has no graph: it was not written by secateur pack")
-    document = from_bytes(held.read(held.sections[GRAPH]))
-    check_sizes(document.weights, held.size, limit)
-    return document, list(_places(held, document.weights))
-
-
-def read_weight(held: Container, stored: Stored, place: Section) -> Weight:
-    try:
-        return decode(stored.codec, held.read(place), stored.dtype, stored.shape)
-    except FormatError as error:
-        raise FormatError(f"weight {stored.name!r}: {error}") from error
 
 
 def check_sizes(weights: Sequence[Stored], file_size: int, limit: int | None) -> None:
@@ -103,8 +107,9 @@ def _reserved(name: str) -> bool:
 def _places(held: Container, weights: Sequence[Stored]) -> Iterable[tuple[Stored, Section]]:
     """Each weight with its section, or its part of the pool; all of the file is used, and once."""
     left = {name: section for name, section in held.sections.items() if name not in (GRAPH, POOL)}
-    pool = held.sections.get(POOL, Section(0, 0))
-    at, end, seen = pool.start, pool.start + pool.size, set()
+    pool = held.sections.get(POOL)
+    at, end = (pool.start, pool.start + pool.size + 4) if pool else (0, 0)
+    seen: set[str] = set()
     for each in weights:
         if each.name in seen:
             raise FormatError(f"weight {each.name!r} stands twice in its description")
@@ -113,9 +118,7 @@ def _places(held: Container, weights: Sequence[Stored]) -> Iterable[tuple[Stored
         if place is None:
             place, at = Section(at, each.size), at + each.size + 4
         if place.size != each.size or at > end:
-            raise FormatError(
-                f"weight {each.name!r} has {each.size} bytes in its description but {place.size} in the file"
-            )
+            raise FormatError(f"weight {each.name!r}: the {each.size} bytes of its description are not in the file")
         yield each, place
     if left or at != end:
         raise FormatError(f"it has bytes that belong to no weight: {sorted(left) or POOL}")

@@ -95,7 +95,7 @@ def _pieces(graph: Graph, kept: Mapping[str, Encoded], meta: Metadata) -> dict[s
     pieces = {GRAPH: [container.seal(to_bytes(document_of(graph, stored, meta)))]}
     pieces |= {name: [container.seal(kept[name].content)] for name in own}
     if pooled:
-        pieces[POOL] = [container.seal(b"".join(pooled))]
+        pieces[POOL] = pooled
     size = sum(len(part) for parts in pieces.values() for part in parts)
     try:
         check_sizes(stored, size, None)
