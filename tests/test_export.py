@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
@@ -152,6 +154,10 @@ PLANES = {
     "sums": lambda x: x.sum(dim=(2, 3)) + x.sum(-1).sum(-1),
     "expand": lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 5, 3) + 1,
     "global max": lambda x: F.adaptive_max_pool2d(x, (2, 1)).flatten(1),
+    "pixel shuffles": lambda x: (
+        F.pixel_shuffle(F.pixel_unshuffle(x, 2).relu(), 2) + F.pixel_shuffle(x, 2)[:, :, 8:, :6]
+    ),
+    "a gated unit": lambda x: F.glu(x, 1),
     "channel shuffle": lambda x: F.channel_shuffle(x, 2),
     "average pooling, padded": lambda x: F.avg_pool2d(x, 3, 2, 1) + F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     "average pooling, ceil": lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True),
@@ -203,6 +209,47 @@ def test_layers_as_people_use_them(case: str) -> None:
     agrees(Written(function, *modules), 4, 8, 6)
 
 
+class Windows(nn.Module):
+    """Convolutions and poolings side by side on one input; each is exported with the others at the cost of one."""
+
+    def __init__(self, branches: list[nn.Module]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [branch(x) for branch in self.branches]
+
+
+@st.composite
+def windows(draw: Any, height: int, width: int) -> nn.Module:
+    """A convolution or pooling of 4 channels that PyTorch accepts on planes of a size."""
+    kernel = (draw(st.integers(1, min(3, height))), draw(st.integers(1, min(4, width))))
+    stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    padding = (draw(st.integers(0, kernel[0] // 2)), draw(st.integers(0, kernel[1] // 2)))
+    kind = draw(st.sampled_from(["conv", "same", "max", "average", "adaptive"]))
+    if kind in ("conv", "same"):
+        groups, bias = draw(st.sampled_from([1, 2, 4])), draw(st.booleans())
+        where: Any = {"stride": stride, "padding": padding} if kind == "conv" else {"padding": "same", "dilation": 2}
+        return nn.Conv2d(4, 4 * draw(st.integers(1, 2)), kernel, groups=groups, bias=bias, **where)
+    if kind == "adaptive":
+        return nn.AdaptiveAvgPool2d((draw(st.integers(1, 5)), draw(st.integers(1, 5))))
+    ceil = draw(st.booleans())
+    if kind == "max":
+        return nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil)
+    counted = draw(st.booleans()) and not (ceil and any(padding))
+    return nn.AvgPool2d(kernel, stride, padding, ceil_mode=ceil, count_include_pad=counted)
+
+
+@given(data=st.data(), height=st.integers(1, 9), width=st.integers(1, 9))
+@settings(max_examples=12, deadline=None)
+def test_windows_of_all_kinds_agree(data: st.DataObject, height: int, width: int) -> None:
+    network = Windows([data.draw(windows(height, width)) for _ in range(8)]).eval()
+    x = torch.randn(2, 4, height, width)
+    found = reference.run_all(to_graph(network, x), {"x": x.numpy()})
+    for mine, theirs in zip(found, run_network(network, x), strict=True):
+        np.testing.assert_allclose(mine, theirs.numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_padding_goes_into_the_convolution() -> None:
     function, *modules = LAYERS["asymmetric padding of a convolution"]
     graph = to_graph(Written(function, *modules), torch.randn(1, 4, 8, 6))
@@ -252,6 +299,7 @@ REFUSED = {
     "a clamp": (lambda x, _: x.clamp(-1, 1), nn.Identity(), "clamp between -1 and 1 is not supported"),
     "dropout that never ends": (lambda x, _: F.dropout(x), nn.Identity(), "random in eval mode too"),
     "doubles": (lambda x, fc: fc(x), nn.Linear(6, 2).double(), "is float64: expected float32"),
+    "log-softmax": (lambda x, _: F.log_softmax(x, 1), nn.Identity(), "let the network return its logits"),
     "an exception of its own": (lambda x, _: x.nothing(), nn.Identity(), "Written: torch.export cannot trace it"),
 }
 

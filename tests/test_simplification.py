@@ -239,6 +239,19 @@ def test_swish_by_hand_is_one_operation() -> None:
     assert [node.op for node in graph.nodes].count("sigmoid") == 1
 
 
+class HardByHand(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = torch.nn.functional.relu6(x + 3) / 6
+        y = x - 1
+        return y * torch.nn.functional.relu6(y + 3) / 6 + 0.5 * gate
+
+
+def test_hard_gates_by_hand_are_operations() -> None:
+    graph = simplified(HardByHand(), 2, 3, 3)
+    ops = [node.op for node in graph.nodes if node.op not in ("add", "mul", "constant")]
+    assert ops == ["hardsigmoid", "hardswish"]
+
+
 class Idle(nn.Module):
     """Half of what this does changes nothing."""
 

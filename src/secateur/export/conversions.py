@@ -283,6 +283,36 @@ def _channel_shuffle(call: Call) -> str:
     return call.emit("reshape", turned, shape=(channels, *plane))
 
 
+def _pixel_shuffle(call: Call) -> str:
+    """(C·r², H, W) → (C, H·r, W·r)."""
+    value, factor = call.value("self"), int(call["upscale_factor"])
+    channels, height, width = call.size(value)
+    split = call.emit("reshape", value, shape=(channels // factor**2, factor, factor, height, width))
+    turned = call.emit("permute", split, axes=(1, 4, 2, 5, 3))
+    return call.emit("reshape", turned, shape=(channels // factor**2, height * factor, width * factor))
+
+
+def _pixel_unshuffle(call: Call) -> str:
+    """(C, H·r, W·r) → (C·r², H, W)."""
+    value, factor = call.value("self"), int(call["downscale_factor"])
+    channels, height, width = call.size(value)
+    split = call.emit("reshape", value, shape=(channels, height // factor, factor, width // factor, factor))
+    turned = call.emit("permute", split, axes=(1, 3, 5, 2, 4))
+    return call.emit("reshape", turned, shape=(channels * factor**2, height // factor, width // factor))
+
+
+def _glu(call: Call) -> str:
+    value = call.value("self")
+    axis = call.axis(call["dim"], value)
+    half = call.size(value)[axis - 1] // 2
+    gate = call.emit("sigmoid", _cut(call, value, axis, half, 2 * half))
+    return call.emit("mul", _cut(call, value, axis, 0, half), gate)
+
+
+def _log_softmax(call: Call) -> str:
+    raise call.error("is not supported: let the network return its logits and leave that to the loss (cross_entropy)")
+
+
 def _concat(call: Call) -> str:
     values = [call.value_of(each, call.rank) for each in call["tensors"]]
     return call.emit("concat", *values, axis=call.axis(call["dim"], values[0]))
@@ -432,6 +462,10 @@ CONVERSIONS: dict[str, Conversion] = {
     "transpose": _transpose,
     "channel_shuffle": _channel_shuffle,
     "native_channel_shuffle": _channel_shuffle,
+    "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
+    "glu": _glu,
+    "log_softmax": _log_softmax,
     "cat": _concat,
     "stack": _stack,
     "split": _split,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -45,7 +46,7 @@ def tidy(graph: Graph) -> Graph:
     aliases: dict[str, str] = {}
     for node in graph.nodes:
         node = replace(node, inputs=tuple(aliases.get(name, name) for name in node.inputs))
-        node = _joined(node, by_name)
+        node = _joined(node, by_name, graph)
         if node.name not in graph.outputs and _changes_nothing(node, by_name, graph):
             aliases[node.name] = _passed_on(node, by_name)
         else:
@@ -86,10 +87,10 @@ def _is_neutral(node: Node, shapes: Sequence[Shape], by_name: Nodes, graph: Grap
     return False
 
 
-def _joined(node: Node, by_name: Nodes) -> Node:
-    """A node that takes over what the node before it does, where two of their kind are one."""
+def _joined(node: Node, by_name: Nodes, graph: Graph) -> Node:
+    """A node that takes over what the nodes before it do, where together they are one operation."""
     if node.op == "mul":
-        return _swish(node, by_name)
+        return _hard_gate(_swish(node, by_name), by_name, graph)
     before = by_name.get(node.inputs[0]) if node.inputs else None
     if before is None or before.op != node.op:
         return node
@@ -106,11 +107,49 @@ _GATES = {"sigmoid": "silu", "hardsigmoid": "hardswish"}
 
 
 def _swish(node: Node, by_name: Nodes) -> Node:
+    """x · sigmoid(x) and x · hardsigmoid(x)."""
     for value, gate in (node.inputs, node.inputs[::-1]):
         made = by_name.get(gate)
         if made is not None and made.op in _GATES and made.inputs == (value,):
             return replace(node, op=_GATES[made.op], inputs=(value,))
     return node
+
+
+def _hard_gate(node: Node, by_name: Nodes, graph: Graph) -> Node:
+    """relu6(x + 3) / 6 and x · relu6(x + 3) / 6, as they were written before they had names."""
+    scaled = _with_constant(node, 1 / 6, by_name, graph)
+    if node.op != "mul" or scaled is None:
+        return node
+    x = _risen(scaled, by_name, graph)
+    if x is not None:
+        return replace(node, op="hardsigmoid", inputs=(x,))
+    product = by_name.get(scaled)
+    if product is not None and product.op == "mul":
+        for value, gate in (product.inputs, product.inputs[::-1]):
+            if _risen(gate, by_name, graph) == value:
+                return replace(node, op="hardswish", inputs=(value,))
+    return node
+
+
+def _risen(name: str, by_name: Nodes, graph: Graph) -> str | None:
+    """x, where the named value is relu6(x + 3)."""
+    gate = by_name.get(name)
+    rise = by_name.get(gate.inputs[0]) if gate is not None and gate.op == "relu6" else None
+    return _with_constant(rise, 3, by_name, graph) if rise is not None and rise.op == "add" else None
+
+
+def _with_constant(node: Node, number: float, by_name: Nodes, graph: Graph) -> str | None:
+    """The other input of a node of two, where one is a constant of just that number and no more axes."""
+    if len(node.inputs) != 2:
+        return None
+    for name, constant in (node.inputs, node.inputs[::-1]):
+        held = by_name.get(constant)
+        if held is not None and held.op == "constant" and math.prod(held.shape) == 1:
+            shape = by_name[name].shape if name in by_name else graph.inputs[name]
+            value = float(graph.weights[held.weights["value"]].values().reshape(-1)[0])
+            if shape == node.shape and math.isclose(value, number, rel_tol=1e-6):
+                return name
+    return None
 
 
 def _with_plain_zeros(graph: Graph) -> dict[str, Weight]:
