@@ -268,6 +268,14 @@ def test_several_inputs_and_outputs() -> None:
     assert [each.tolist() for each in found] == [[[3] * 3] * 2, [[2] * 3] * 2]
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # torch.compile's own
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_wrappers_are_looked_into(wrap: Any) -> None:
+    network = make_network("vgg")
+    graph = to_graph(wrap(network), make_example("vgg"))
+    assert graph.weights.keys() == make_graph("vgg").weights.keys()
+
+
 REFUSED = {
     "an operation that is missing": (
         lambda x, norm: norm(x),

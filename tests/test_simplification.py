@@ -181,6 +181,26 @@ def test_dead_channels_leave_through_concatenation() -> None:
     assert count(graph) == (3 * 4) + (3 * 4) + (2 * 6 + 2)
 
 
+class Skip(nn.Module):
+    """The input itself beside channels of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(7, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cat([x, self.conv(x)], 1))
+
+
+def test_channels_of_the_input_stay() -> None:
+    network = Skip()
+    zero_rows(network.conv, [1])
+    with torch.no_grad():
+        network.head.weight[:, [0, 6]] = 0
+    held = shapes(simplified(network, 3, 4, 4))
+    assert (held["conv.weight"], held["head.weight"]) == ((2, 3, 1, 1), (2, 5, 1, 1))
+
+
 def test_one_unit_is_left_where_all_are_dead() -> None:
     first, second = dense_units(6, 5, 3)
     zero_rows(first, [0, 1, 2, 3, 4], bias=1.0)

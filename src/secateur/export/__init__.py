@@ -23,10 +23,24 @@ def to_graph(network: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
 
     example: one input (N, …), or a sequence of them for a network that takes several; N is not kept. The network is
     left in the mode that it was in. Weights are copies, named as in the state dict; what is stored under two names
-    (tied weights) stands once, under the first. An input is named after forward's argument.
+    (tied weights) stands once, under the first. An input is named after forward's argument. Where forward asks whether
+    there is more than one image, the graph does what it does for several.
     Raises ExportError for control flow that depends on values, an operation that Graph lacks (the text names the
     module), a batch dimension that is mixed with others, weights that are not float32, float16 or bfloat16.
     """
+    network = _unwrapped(network)
     examples = (example,) if isinstance(example, Tensor) else tuple(example)
     program = trace(network, examples)
     return Translation(network, program, CONVERSIONS).graph()
+
+
+def _unwrapped(network: nn.Module) -> nn.Module:
+    """The network inside torch.compile's or (Distributed)DataParallel's wrapper."""
+    while isinstance(inner := getattr(network, "_orig_mod", None) or _parallel(network), nn.Module):
+        network = inner
+    return network
+
+
+def _parallel(network: nn.Module) -> nn.Module | None:
+    kinds = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    return network.module if isinstance(network, kinds) else None

@@ -23,8 +23,8 @@ def trace(network: nn.Module, examples: Sequence[Tensor]) -> Any:
                 f"example of shape {tuple(each.shape)}, {each.dtype}: expected floating-point inputs with a batch "
                 "dimension that is not empty"
             )
-    kind = next((each.dtype for each in network.parameters() if each.is_floating_point()), torch.float32)
-    pairs = tuple(each[:1].detach().to(kind).expand(2, *each.shape[1:]).contiguous() for each in examples)
+    like = next((each for each in network.parameters() if each.is_floating_point()), torch.empty(0))
+    pairs = tuple(each[:1].detach().to(like).expand(2, *each.shape[1:]).contiguous() for each in examples)
     batch = torch.export.Dim("batch", min=1)
     free = tuple({0: batch} for _ in pairs)
     with evaluating(network), torch.no_grad(), warnings.catch_warnings(), _quiet_torch():
