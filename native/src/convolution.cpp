@@ -229,25 +229,35 @@ class Convolution::Builder {
         const double density = counts_.used == 0 ? 0 : static_cast<double>(counts_.nonzero) / static_cast<double>(counts_.used);
         const std::int64_t channels = s.channels / s.groups;
         const double blocks = static_cast<double>(ceil_divide(channels, choice.block));  // that an output takes part in
-        const double bytes = 4.0 * static_cast<double>(choice.block * geometry.channel_floats);
-        const double near = bytes <= 25e3 ? 1.0 : bytes <= 31e3 ? 1.12 : bytes <= 64e3 ? 1.5 : bytes <= 400e3 ? 1.8 : 2.1;
+        const double far = distance(4.0 * static_cast<double>(choice.block * geometry.channel_floats));
         const double positions = static_cast<double>(channels * geometry.used_taps);  // per output
-        double per_output;
+        const double single = std::max(1.7, 1.08 * t * far * fma + 0.6), latency = t * fma < 4 ? 0.2 : 0;
+        double per_output, used = std::min(blocks, positions * density);
         if (variant.dense) {
-            const double loads = t * near / variant.outputs + 0.5;
-            per_output = positions * std::max(t * fma, loads * fma) + 0.15 * positions;
+            per_output = positions * std::max(1.03 * t * fma, (t * far / variant.outputs + 0.55) * fma) + 0.1 * positions;
+            used = blocks;
         } else if (variant.patterns) {
             const double alone = density * (1 - density), both = density * density / 2;
-            per_output = positions * (alone * (std::max(t * fma, t * fma * near) + 0.6) + both * (std::max(2 * t * fma, t * fma * near) + 0.6));
-            per_output += 12 * blocks;
+            per_output = positions * (alone * single + both * (std::max(2.06 * t * fma, t * far * fma) + 0.6)) + 8 * blocks;
+            used = blocks;
         } else {
-            const double latency = t * fma < 4 ? 0.25 : 0;
-            per_output = positions * density * std::max(1.5, t * fma * near + 0.6 + latency);
+            per_output = positions * density * (single + latency);
         }
-        const double used = variant.dense ? blocks : std::min(blocks, positions * density);
-        const double sums = 2.5 * t * fma * std::max(0.0, used - 1) + 3 * t * fma + 9 * used;
-        const double tile = static_cast<double>(s.outputs) * (per_output + sums) + geometry.pack_cycles * static_cast<double>(s.channels) + 60 * blocks;
+        const double sums = (8 + 1.4 * t * fma) * std::max(1.0, used) + 2 * t * fma;
+        const double tile = static_cast<double>(s.outputs) * (per_output + sums) +
+                            geometry.pack_cycles * static_cast<double>(s.channels) + 60 * blocks;
         return tile * static_cast<double>(geometry.tiles);
+    }
+
+    // How much longer a multiply-add takes that reads from a packed block of so many bytes than one that reads from L1.
+    static double distance(double bytes) {
+        constexpr double table[][2] = {{28e3, 1.0}, {40e3, 1.03}, {64e3, 1.16}, {128e3, 1.4}, {256e3, 1.6}, {520e3, 1.8}};
+        double below[2] = {0, 1.0};
+        for (const auto& [size, factor] : table) {
+            if (bytes <= size) return below[1] + (factor - below[1]) * (bytes - below[0]) / (size - below[0]);
+            below[0] = size, below[1] = factor;
+        }
+        return below[1];
     }
 
     Geometry layout(const Choice& choice) const { return planar() ? planar_layout(choice) : interleaved_layout(choice); }
@@ -274,7 +284,8 @@ class Convolution::Builder {
             }
         g.tiles = ceil_divide(problem_.output.height, choice.rows) * ceil_divide(problem_.output.width, choice.columns) *
                   (problem_.output.images / pixel);
-        g.pack_cycles = static_cast<double>(g.channel_floats) / lanes() * 2.2 * cycle() + 2.0 * static_cast<double>(rows);
+        const double slow = problem_.input.channel * problem_.input.channels > 200'000 ? 3.6 : 2.4;  // floats beyond L2
+        g.pack_cycles = static_cast<double>(g.channel_floats) / lanes() * slow * cycle() + 2.0 * static_cast<double>(rows);
         return g;
     }
 
@@ -330,8 +341,9 @@ class Convolution::Builder {
                 for (int v = 0; v < choice.image_vectors; ++v)
                     target.places_.push_back(static_cast<std::int32_t>(r * out.row + c * out.column + v * lanes()));
         std::map<std::vector<std::int32_t>, std::pair<std::int32_t, std::int32_t>> known;
-        for (std::int64_t oy = 0; oy < out.height; oy += choice.rows)
-            for (std::int64_t ox = 0; ox < out.width; ox += choice.columns) {
+        // Down each strip of columns: the rows that two tiles share are then still in L2.
+        for (std::int64_t ox = 0; ox < out.width; ox += choice.columns)
+            for (std::int64_t oy = 0; oy < out.height; oy += choice.rows) {
                 const std::int64_t base = (oy * y.stride - y.before) * in.row + (ox * x.stride - x.before) * in.column;
                 std::vector<std::int32_t> flat;
                 const auto add = [&](std::int64_t source, std::int64_t to, std::int64_t pixels) {

@@ -32,6 +32,11 @@ Storage make_storage(const Shape& dims, int images, int lanes) {
         storage.strides[i] = storage.size;
         storage.size *= dims[i];
     }
+    // Planes a power of two apart would share the sets of the caches.
+    if (images > 1 && dims.size() == 3 && dims[0] > 1 && storage.strides[0] % 512 == 0) {
+        storage.strides[0] += 7 * 16;
+        storage.size = dims[0] * storage.strides[0];
+    }
     return storage;
 }
 

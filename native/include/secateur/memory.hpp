@@ -8,6 +8,8 @@
 #include <memory>
 #include <new>
 
+#include <sys/mman.h>
+
 namespace secateur {
 
 struct Free {
@@ -16,11 +18,16 @@ struct Free {
 
 using Floats = std::unique_ptr<float[], Free>;
 
-// `count` zeros, aligned to 64 bytes.
+// `count` zeros, aligned to cache lines; to huge pages where they fill some, which saves most misses of the TLB.
 inline Floats make_floats(std::size_t count) {
-    const std::size_t bytes = (count * sizeof(float) + 63) / 64 * 64 + 64;
-    void* memory = std::aligned_alloc(64, bytes);
+    constexpr std::size_t kHuge = std::size_t{1} << 21;
+    const std::size_t needed = count * sizeof(float) + 64, alignment = needed >= kHuge ? kHuge : 64;
+    const std::size_t bytes = (needed + alignment - 1) / alignment * alignment;
+    void* memory = std::aligned_alloc(alignment, bytes);
     if (memory == nullptr) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+    if (alignment == kHuge) madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
     std::memset(memory, 0, bytes);
     return Floats(static_cast<float*>(memory));
 }

@@ -24,6 +24,15 @@ struct Vec {
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
 
+// Four floats in both halves of a vector, and one of them everywhere.
+[[gnu::always_inline]] inline Vec load_four(const float* from) {
+    return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(from))};
+}
+template <int Index>
+[[gnu::always_inline]] inline Vec spread(Vec four) {
+    return {_mm256_permute_ps(four.v, Index * 0x55)};
+}
+
 [[gnu::always_inline]] inline __m256i lanes_of(unsigned mask) {
     const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bits), bits);

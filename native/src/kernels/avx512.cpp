@@ -24,6 +24,15 @@ struct Vec {
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 
+// Four floats in every quarter of a vector, and one of them everywhere.
+[[gnu::always_inline]] inline Vec load_four(const float* from) {
+    return {_mm512_broadcast_f32x4(_mm_loadu_ps(from))};
+}
+template <int Index>
+[[gnu::always_inline]] inline Vec spread(Vec four) {
+    return {_mm512_permute_ps(four.v, Index * 0x55)};
+}
+
 [[gnu::always_inline]] inline void copy_masked(float* to, const float* from, std::uint16_t mask, int width) {
     if (width == 16) {
         _mm512_store_ps(to, _mm512_maskz_loadu_ps(mask, from));

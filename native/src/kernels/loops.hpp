@@ -13,10 +13,12 @@ template <int T>
 [[gnu::always_inline]] inline void start(const TileRun& run, bool first, std::size_t channel, Vec* sums) {
     if (first) {
         const Vec bias = splat(run.bias[channel]);
+        #pragma GCC unroll 32
         for (int t = 0; t < T; ++t) sums[t] = bias;
         return;
     }
     const float* kept = run.sums + channel * (T * kLanes);
+    #pragma GCC unroll 32
     for (int t = 0; t < T; ++t) sums[t] = load(kept + t * kLanes);
 }
 
@@ -24,6 +26,7 @@ template <int T>
 [[gnu::always_inline]] inline void finish(const TileRun& run, bool last, std::size_t channel, const Vec* sums) {
     if (!last) {
         float* kept = run.sums + channel * (T * kLanes);
+        #pragma GCC unroll 32
         for (int t = 0; t < T; ++t) store(kept + t * kLanes, sums[t]);
         return;
     }
@@ -33,12 +36,15 @@ template <int T>
     constexpr std::uint32_t all = T == 32 ? ~0u : (1u << T) - 1;
     if (run.residual != nullptr) {
         const float* residual = run.residual + base;
+        #pragma GCC unroll 32
         for (int t = 0; t < T; ++t)
             if (run.valid == all || (run.valid >> t & 1) != 0)
                 store(output + run.places[t], smaller(high, larger(low, plus(sums[t], load(residual + run.places[t])))));
     } else if (run.valid == all) {
+        #pragma GCC unroll 32
         for (int t = 0; t < T; ++t) store(output + run.places[t], smaller(high, larger(low, sums[t])));
     } else {
+        #pragma GCC unroll 32
         for (int t = 0; t < T; ++t)
             if ((run.valid >> t & 1) != 0) store(output + run.places[t], smaller(high, larger(low, sums[t])));
     }
@@ -56,6 +62,22 @@ template <int T>
     return inputs + std::size_t{offset} * 2;
 }
 
+// Where the entry after the next one will be stored, and its residual: often in L3 or further.
+template <int T>
+[[gnu::always_inline]] inline void fetch_places(const TileRun& run, const Entry* later, const Entry* end, int outputs) {
+    if (later >= end || (later->flags & kLast) == 0) return;
+    constexpr int kStep = 16 / kLanes;  // vectors a line
+    #pragma GCC unroll 32
+    for (int m = 0; m < outputs; ++m) {
+        const std::ptrdiff_t base = static_cast<std::ptrdiff_t>(later->channel + m) * run.channel_stride;
+        #pragma GCC unroll 32
+        for (int t = 0; t < T; t += kStep) __builtin_prefetch(run.output + base + run.places[t], 1);
+        if (run.residual != nullptr)
+            #pragma GCC unroll 32
+            for (int t = 0; t < T; t += kStep) __builtin_prefetch(run.residual + base + run.places[t]);
+    }
+}
+
 // One output channel at a time. Chains: independent accumulators per vector, so that few vectors still fill the
 // latency of a multiply-add.
 template <int Rows, int Columns, int Chains>
@@ -66,26 +88,38 @@ void run_sparse(const TileRun& run) {
     const Entry* end = run.entries + run.entry_count;
     for (const Entry* entry = run.entries; entry != end; ++entry) {
         fetch_next<T>(run, entry + 1, end, 1);
+        fetch_places<T>(run, entry + 2, end, 1);
         Vec sums[Chains][T];
         start<T>(run, (entry->flags & kFirst) != 0, entry->channel, sums[0]);
+        #pragma GCC unroll 32
         for (int chain = 1; chain < Chains; ++chain)
+            #pragma GCC unroll 32
             for (int t = 0; t < T; ++t) sums[chain][t] = splat(0.0f);
         const float* stop = weights + entry->counts[0];
-        const auto add = [&](int chain, int ahead) __attribute__((always_inline)) {
-            const Vec weight = splat(weights[ahead]);
-            const float* inputs = at(run.inputs, offsets[ahead]);
+        const auto add = [&](Vec* chain, Vec weight, std::size_t offset) __attribute__((always_inline)) {
+            const float* inputs = run.inputs + 2 * offset;
+            #pragma GCC unroll 32
             for (int r = 0; r < Rows; ++r)
+                #pragma GCC unroll 32
                 for (int c = 0; c < Columns; ++c) {
-                    Vec& sum = sums[chain][r * Columns + c];
+                    Vec& sum = chain[r * Columns + c];
                     sum = fused(weight, load(inputs + r * run.row_step + c * kLanes), sum);
                 }
         };
-        if constexpr (Chains > 1) {
-            for (; stop - weights >= Chains; weights += Chains, offsets += Chains)
-                for (int chain = 0; chain < Chains; ++chain) add(chain, chain);
+        // Four at a time: one load for four weights and one for four offsets leave the load ports to the inputs.
+        for (; stop - weights >= 4; weights += 4, offsets += 4) {
+            const Vec four = load_four(weights);
+            std::uint64_t packed;
+            __builtin_memcpy(&packed, offsets, sizeof packed);
+            add(sums[0], spread<0>(four), packed & 0xffff);
+            add(sums[1 % Chains], spread<1>(four), packed >> 16 & 0xffff);
+            add(sums[2 % Chains], spread<2>(four), packed >> 32 & 0xffff);
+            add(sums[3 % Chains], spread<3>(four), packed >> 48);
         }
-        for (; weights != stop; ++weights, ++offsets) add(0, 0);
+        for (; weights != stop; ++weights, ++offsets) add(sums[0], splat(*weights), *offsets);
+        #pragma GCC unroll 32
         for (int chain = 1; chain < Chains; ++chain)
+            #pragma GCC unroll 32
             for (int t = 0; t < T; ++t) sums[0][t] = plus(sums[0][t], sums[chain][t]);
         finish<T>(run, (entry->flags & kLast) != 0, entry->channel, sums[0]);
     }
@@ -100,6 +134,7 @@ void run_paired(const TileRun& run) {
     const Entry* end = run.entries + run.entry_count;
     for (const Entry* entry = run.entries; entry != end; ++entry) {
         fetch_next<T>(run, entry + 1, end, 2);
+        fetch_places<T>(run, entry + 1, end, 2);
         Vec one[T], two[T];
         const bool first = (entry->flags & kFirst) != 0, last = (entry->flags & kLast) != 0;
         start<T>(run, first, entry->channel, one);
@@ -108,7 +143,9 @@ void run_paired(const TileRun& run) {
             for (; count > 0; --count, ++weights, ++offsets) {
                 const Vec weight = splat(*weights);
                 const float* inputs = at(run.inputs, *offsets);
+                #pragma GCC unroll 32
                 for (int r = 0; r < Rows; ++r)
+                    #pragma GCC unroll 32
                     for (int c = 0; c < Columns; ++c) {
                         Vec& sum = sums[r * Columns + c];
                         sum = fused(weight, load(inputs + r * run.row_step + c * kLanes), sum);
@@ -120,7 +157,9 @@ void run_paired(const TileRun& run) {
         for (int count = entry->counts[2]; count > 0; --count, weights += 2, ++offsets) {
             const Vec weight_one = splat(weights[0]), weight_two = splat(weights[1]);
             const float* inputs = at(run.inputs, *offsets);
+            #pragma GCC unroll 32
             for (int r = 0; r < Rows; ++r)
+                #pragma GCC unroll 32
                 for (int c = 0; c < Columns; ++c) {
                     const Vec input = load(inputs + r * run.row_step + c * kLanes);
                     one[r * Columns + c] = fused(weight_one, input, one[r * Columns + c]);
@@ -140,31 +179,42 @@ void run_dense(const TileRun& run) {
     const Entry* end = run.entries + run.entry_count;
     for (const Entry* entry = run.entries; entry != end; ++entry) {
         fetch_next<T>(run, entry + 1, end, Outputs);
+        fetch_places<T>(run, entry + 1, end, Outputs);
         Vec sums[Outputs][T];
+        #pragma GCC unroll 32
         for (int m = 0; m < Outputs; ++m) start<T>(run, (entry->flags & kFirst) != 0, entry->channel + m, sums[m]);
         const std::uint16_t* offsets = run.offsets;
         for (int count = entry->counts[0]; count > 0; --count, weights += Outputs, ++offsets) {
             const float* inputs = at(run.inputs, *offsets);
             if constexpr (T > Outputs) {
                 Vec weight[Outputs];
+                #pragma GCC unroll 32
                 for (int m = 0; m < Outputs; ++m) weight[m] = splat(weights[m]);
+                #pragma GCC unroll 32
                 for (int r = 0; r < Rows; ++r)
+                    #pragma GCC unroll 32
                     for (int c = 0; c < Columns; ++c) {
                         const Vec input = load(inputs + r * run.row_step + c * kLanes);
+                        #pragma GCC unroll 32
                         for (int m = 0; m < Outputs; ++m)
                             sums[m][r * Columns + c] = fused(weight[m], input, sums[m][r * Columns + c]);
                     }
             } else {
                 Vec input[T];
+                #pragma GCC unroll 32
                 for (int r = 0; r < Rows; ++r)
+                    #pragma GCC unroll 32
                     for (int c = 0; c < Columns; ++c)
                         input[r * Columns + c] = load(inputs + r * run.row_step + c * kLanes);
+                #pragma GCC unroll 32
                 for (int m = 0; m < Outputs; ++m) {
                     const Vec weight = splat(weights[m]);
+                    #pragma GCC unroll 32
                     for (int t = 0; t < T; ++t) sums[m][t] = fused(weight, input[t], sums[m][t]);
                 }
             }
         }
+        #pragma GCC unroll 32
         for (int m = 0; m < Outputs; ++m) finish<T>(run, (entry->flags & kLast) != 0, entry->channel + m, sums[m]);
     }
 }
@@ -204,6 +254,8 @@ void pack_pixels(const PixelPack& pack) {
             if (piece->source == kZeros) {
                 for (int v = 0; v < piece->pixels * vectors; ++v) store(to + v * kLanes, zero);
             } else if (vectors == 1) {
+                for (int pixel = 0; pixel < piece->pixels; ++pixel)
+                    __builtin_prefetch(source + piece->source + pixel * pack.step + 3 * pack.source_stride);
                 copy_pixels<1>(source + piece->source, pack.step, to, piece->pixels);
             } else if (vectors == 2) {
                 copy_pixels<2>(source + piece->source, pack.step, to, piece->pixels);

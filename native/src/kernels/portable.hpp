@@ -9,6 +9,16 @@
     copy_masked_strided(to, from, mask, width, 1);
 }
 
+[[gnu::always_inline]] inline Vec load_four(const float* from) {
+    static_assert(kLanes == 4);
+    return load(from);
+}
+
+template <int Index>
+[[gnu::always_inline]] inline Vec spread(Vec four) {
+    return splat(four.v[Index]);
+}
+
 struct Table {
     const float* values;
 };
