@@ -105,6 +105,9 @@ struct Convolution::Geometry {
     std::vector<std::int64_t> taps;  // floats, −1: unused
     std::int64_t channel_floats = 0, row_step = 0, tiles = 0, used_taps = 0;
     double pack_cycles = 0;          // per channel and tile
+    double work = 1;                 // share of the used taps that a tile needs, on average
+    // Tiles differ in which taps see anything but padding; each class has streams of its own.
+    std::vector<std::vector<bool>> classes;
     // interleaved
     std::vector<std::int64_t> row_base, column_base;
     std::int64_t row_length = 0;
@@ -230,20 +233,21 @@ class Convolution::Builder {
         const std::int64_t channels = s.channels / s.groups;
         const double blocks = static_cast<double>(ceil_divide(channels, choice.block));  // that an output takes part in
         const double far = distance(4.0 * static_cast<double>(choice.block * geometry.channel_floats));
-        const double positions = static_cast<double>(channels * geometry.used_taps);  // per output
-        const double single = std::max(1.7, 1.08 * t * far * fma + 0.6), latency = t * fma < 4 ? 0.2 : 0;
+        const double positions = static_cast<double>(channels * geometry.used_taps) * geometry.work;  // per output
+        const double tall = variant.rows > 2 ? 1.04 : 1.0;
+        const double single = std::max(1.7, (1.1 * t * far * fma + 0.15) * tall);
         double per_output, used = std::min(blocks, positions * density);
         if (variant.dense) {
-            per_output = positions * std::max(1.03 * t * fma, (t * far / variant.outputs + 0.55) * fma) + 0.1 * positions;
+            per_output = positions * std::max(1.03 * variant.outputs * t * fma, (t * far + 0.55 * variant.outputs) * fma) / variant.outputs + 0.1 * positions;
             used = blocks;
         } else if (variant.patterns) {
             const double alone = density * (1 - density), both = density * density / 2;
-            per_output = positions * (alone * single + both * (std::max(2.06 * t * fma, t * far * fma) + 0.6)) + 8 * blocks;
+            per_output = positions * (alone * (single + 0.4) + both * (std::max(2.06 * t * fma, t * far * fma) + 0.6)) + 8 * blocks;
             used = blocks;
         } else {
-            per_output = positions * density * (single + latency);
+            per_output = positions * density * single;
         }
-        const double sums = (8 + 1.4 * t * fma) * std::max(1.0, used) + 2 * t * fma;
+        const double sums = 2.9 * t * fma * std::max(0.0, used - 1) + 3.2 * t * fma + 4 * used;
         const double tile = static_cast<double>(s.outputs) * (per_output + sums) +
                             geometry.pack_cycles * static_cast<double>(s.channels) + 60 * blocks;
         return tile * static_cast<double>(geometry.tiles);
@@ -284,9 +288,47 @@ class Convolution::Builder {
             }
         g.tiles = ceil_divide(problem_.output.height, choice.rows) * ceil_divide(problem_.output.width, choice.columns) *
                   (problem_.output.images / pixel);
+        find_classes(g, choice);
         const double slow = problem_.input.channel * problem_.input.channels > 200'000 ? 3.6 : 2.4;  // floats beyond L2
-        g.pack_cycles = static_cast<double>(g.channel_floats) / lanes() * slow * cycle() + 2.0 * static_cast<double>(rows);
+        g.pack_cycles = (static_cast<double>(g.channel_floats) / lanes() * slow * cycle() + 2.0 * static_cast<double>(rows)) * (0.5 + 0.5 * g.work);
         return g;
+    }
+
+    // Whether tap k sees anything but padding from one of the outputs [first, first + count).
+    static bool sees(const Axis& axis, std::int64_t dilation, std::size_t k, std::int64_t first, std::int64_t count) {
+        for (std::int64_t i = first; i < std::min(first + count, axis.out); ++i) {
+            const std::int64_t at = i * axis.stride + static_cast<std::int64_t>(k) * dilation - axis.before;
+            if (at >= 0 && at < axis.size) return true;
+        }
+        return false;
+    }
+
+    std::vector<bool> taps_of_tile(const Choice& choice, std::int64_t oy, std::int64_t ox) const {
+        const Axis &y = problem_.y, &x = problem_.x;
+        std::vector<bool> taps;
+        for (std::size_t ky = 0; ky < y.used.size(); ++ky)
+            for (std::size_t kx = 0; kx < x.used.size(); ++kx)
+                taps.push_back(sees(y, problem_.shape.dilation_y, ky, oy, choice.rows) && sees(x, problem_.shape.dilation_x, kx, ox, choice.columns));
+        return taps;
+    }
+
+    void find_classes(Geometry& g, const Choice& choice) const {
+        constexpr std::size_t kMost = 9;
+        std::map<std::vector<bool>, std::int64_t> tiles;
+        for (std::int64_t oy = 0; oy < problem_.output.height; oy += choice.rows)
+            for (std::int64_t ox = 0; ox < problem_.output.width; ox += choice.columns) ++tiles[taps_of_tile(choice, oy, ox)];
+        if (tiles.size() > kMost || g.used_taps <= 1) {
+            std::vector<bool> all;
+            for (std::int64_t tap : g.taps) all.push_back(tap >= 0);
+            g.classes.push_back(all);
+            return;
+        }
+        double needed = 0, count = 0;
+        for (const auto& [taps, times] : tiles) {
+            g.classes.push_back(taps);
+            needed += static_cast<double>(times * std::count(taps.begin(), taps.end(), true)), count += static_cast<double>(times);
+        }
+        g.work = needed / (count * static_cast<double>(g.used_taps));
     }
 
     Geometry planar_layout(const Choice& choice) const {
@@ -325,6 +367,9 @@ class Convolution::Builder {
                 ++g.used_taps;
             }
         g.tiles = ceil_divide(problem_.output.height, choice.rows) * ceil_divide(output_pitch(), pitch);
+        std::vector<bool> all;
+        for (std::int64_t tap : g.taps) all.push_back(tap >= 0);
+        g.classes.push_back(all);
         const double piece = problem_.shape.stride_x == 1 ? 2.5 : 6.0;
         g.pack_cycles = static_cast<double>(pieces) * piece * (lanes() >= 16 ? 1 : 1.6);
         return g;
@@ -345,6 +390,10 @@ class Convolution::Builder {
         for (std::int64_t ox = 0; ox < out.width; ox += choice.columns)
             for (std::int64_t oy = 0; oy < out.height; oy += choice.rows) {
                 const std::int64_t base = (oy * y.stride - y.before) * in.row + (ox * x.stride - x.before) * in.column;
+                const std::vector<bool> taps = taps_of_tile(choice, oy, ox);
+                const auto of_class = std::find(g.classes.begin(), g.classes.end(), taps);
+                const std::int32_t cls = of_class == g.classes.end() ? 0 : static_cast<std::int32_t>(of_class - g.classes.begin());
+                const std::vector<bool> rows = needed_rows(g, choice, g.classes[cls]);
                 std::vector<std::int32_t> flat;
                 const auto add = [&](std::int64_t source, std::int64_t to, std::int64_t pixels) {
                     if (pixels <= 0) return;
@@ -352,6 +401,7 @@ class Convolution::Builder {
                 };
                 for (std::int64_t cy = 0; cy < y.classes(); ++cy)
                     for (std::int64_t j = 0; j < y.length(cy, choice.rows); ++j) {
+                        if (!rows[g.row_base[cy] + j]) continue;
                         const std::int64_t iy = y.index(cy, oy, j);
                         for (std::int64_t cx = 0; cx < x.classes(); ++cx) {
                             const std::int64_t length = x.length(cx, choice.columns);
@@ -378,8 +428,22 @@ class Convolution::Builder {
                         for (int v = 0; v < choice.image_vectors; ++v, ++bit)
                             if (oy + r < out.height && ox + c < out.width) valid |= 1u << bit;
                 for (std::int64_t image = 0; image < out.images; image += pixel)
-                    target.tiles_.push_back({base + image, oy * out.row + ox * out.column + image, valid, at->second.first, at->second.second});
+                    target.tiles_.push_back({base + image, oy * out.row + ox * out.column + image, valid, at->second.first, at->second.second, cls});
             }
+    }
+
+    // Rows of the packed tile that one of the taps reads.
+    std::vector<bool> needed_rows(const Geometry& g, const Choice& choice, const std::vector<bool>& taps) const {
+        const Axis &y = problem_.y, &x = problem_.x;
+        std::int64_t rows = 0;
+        for (std::int64_t c = 0; c < y.classes(); ++c) rows += y.length(c, choice.rows);
+        std::vector<bool> needed(static_cast<std::size_t>(rows), false);
+        for (std::size_t tap = 0; tap < taps.size(); ++tap) {
+            const std::size_t ky = tap / x.used.size();
+            if (!taps[tap] || g.taps[tap] < 0) continue;
+            for (std::int64_t r = 0; r < choice.rows; ++r) needed[g.row_base[y.cls[ky]] + y.shift[ky] - y.low[y.cls[ky]] + r] = true;
+        }
+        return needed;
     }
 
     void make_planar_tiles(Convolution& target, const Geometry& g, const Choice& choice) const {
@@ -394,7 +458,7 @@ class Convolution::Builder {
         }
         for (std::int64_t oy = 0; oy < out.height; oy += choice.rows)
             for (std::int64_t ox = 0; ox < whole; ox += pitch) {
-                Tile tile{0, oy * out.row + ox, 0, static_cast<std::int32_t>(target.row_pieces_.size()), 0};
+                Tile tile{0, oy * out.row + ox, 0, static_cast<std::int32_t>(target.row_pieces_.size()), 0, 0};
                 for (const Geometry::Copy& copy : g.copies)
                     for (std::int64_t j = 0; j < copy.high - copy.low + choice.rows; ++j)
                         for (std::int64_t chunk = 0; chunk < pitch; chunk += 16)
@@ -430,7 +494,7 @@ class Convolution::Builder {
     };
 
     // The non-zeros of one output in input channels [begin, end) of the network, relative to the block's first channel.
-    std::vector<Taken> take(const Geometry& g, std::int64_t output, std::int64_t begin, std::int64_t end, std::int64_t origin, bool zeros) const {
+    std::vector<Taken> take(const Geometry& g, const std::vector<bool>& taps_used, std::int64_t output, std::int64_t begin, std::int64_t end, std::int64_t origin, bool zeros) const {
         const ConvolutionShape& s = problem_.shape;
         const std::int64_t per_group = s.channels / s.groups, group = output / (s.outputs / s.groups);
         const std::int64_t taps = s.kernel_y * s.kernel_x;
@@ -439,7 +503,7 @@ class Convolution::Builder {
         for (std::int64_t c = std::max(begin, group * per_group); c < std::min(end, (group + 1) * per_group); ++c) {
             const float* weights = operation_.weight.data + (output * per_group + c - group * per_group) * taps;
             for (std::int64_t tap = 0; tap < taps; ++tap) {
-                if (g.taps[tap] < 0 || (weights[tap] == 0.0f && !zeros)) continue;
+                if (g.taps[tap] < 0 || !taps_used[tap] || (weights[tap] == 0.0f && !zeros)) continue;
                 const std::int64_t offset = (c - origin) * g.channel_floats + g.taps[tap];
                 taken.push_back({static_cast<std::uint16_t>(offset / 2), weights[tap] * scale});
             }
@@ -454,18 +518,18 @@ class Convolution::Builder {
         bool keep = true;
     };
 
-    Group single_group(const Geometry& g, std::int64_t output, std::int64_t begin, std::int64_t end) const {
+    Group single_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin, std::int64_t end) const {
         Group group;
         group.entry.channel = static_cast<std::uint32_t>(output);
-        for (const Taken& each : take(g, output, begin, end, begin, false)) group.weights.push_back(each.weight), group.offsets.push_back(each.offset);
+        for (const Taken& each : take(g, used, output, begin, end, begin, false)) group.weights.push_back(each.weight), group.offsets.push_back(each.offset);
         group.entry.counts[0] = static_cast<std::uint16_t>(group.weights.size());
         return group;
     }
 
-    Group paired_group(const Geometry& g, std::int64_t output, std::int64_t begin, std::int64_t end) const {
+    Group paired_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin, std::int64_t end) const {
         Group group;
         group.entry.channel = static_cast<std::uint32_t>(output);
-        const auto one = take(g, output, begin, end, begin, true), two = take(g, output + 1, begin, end, begin, true);
+        const auto one = take(g, used, output, begin, end, begin, true), two = take(g, used, output + 1, begin, end, begin, true);
         for (int pattern = 0; pattern < 3; ++pattern)
             for (std::size_t i = 0; i < one.size(); ++i) {
                 const bool first = one[i].weight != 0.0f, second = two[i].weight != 0.0f;
@@ -478,11 +542,11 @@ class Convolution::Builder {
         return group;
     }
 
-    Group dense_group(const Geometry& g, std::int64_t output, std::int64_t begin, std::int64_t end, int outputs) const {
+    Group dense_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin, std::int64_t end, int outputs) const {
         Group group;
         group.entry.channel = static_cast<std::uint32_t>(output);
         std::vector<std::vector<Taken>> rows;
-        for (int m = 0; m < outputs; ++m) rows.push_back(take(g, output + m, begin, end, begin, true));
+        for (int m = 0; m < outputs; ++m) rows.push_back(take(g, used, output + m, begin, end, begin, true));
         for (std::size_t i = 0; i < rows[0].size(); ++i) {
             for (int m = 0; m < outputs; ++m) group.weights.push_back(rows[m][i].weight);
             group.offsets.push_back(rows[0][i].offset);
@@ -491,9 +555,9 @@ class Convolution::Builder {
         return group;
     }
 
-    Group make_group(const Geometry& g, const TileVariant& variant, std::int64_t output, std::int64_t begin, std::int64_t end) const {
-        if (variant.dense) return dense_group(g, output, begin, end, variant.outputs);
-        return variant.patterns ? paired_group(g, output, begin, end) : single_group(g, output, begin, end);
+    Group make_group(const Geometry& g, const std::vector<bool>& used, const TileVariant& variant, std::int64_t output, std::int64_t begin, std::int64_t end) const {
+        if (variant.dense) return dense_group(g, used, output, begin, end, variant.outputs);
+        return variant.patterns ? paired_group(g, used, output, begin, end) : single_group(g, used, output, begin, end);
     }
 
     // Groups of one block, those with the same flags and counts together so that loop exits predict.
@@ -518,6 +582,7 @@ class Convolution::Builder {
         const TileVariant& variant = *choice.variant;
         target.nonzeros_ = counts_.nonzero;
         std::int64_t most = 0;
+        for (const std::vector<bool>& used : g.classes)
         for (int part = 0; part < target.parts_; ++part) {
             const std::int64_t units = s.outputs / variant.outputs;
             const std::int64_t out_begin = units * part / target.parts_ * variant.outputs;
@@ -527,14 +592,14 @@ class Convolution::Builder {
                 const std::int64_t groups = per_group == 0 ? s.groups : std::max<std::int64_t>(1, choice.block / per_group);
                 for (std::int64_t first = 0; first < s.groups; first += groups) {
                     const std::int64_t end = std::min(s.groups, first + groups);
-                    blocks.push_back(pending(g, variant, *target.single_, first * per_group, end * per_group,
+                    blocks.push_back(pending(g, used, variant, *target.single_, first * per_group, end * per_group,
                                              std::max(out_begin, first * outputs_per_group),
                                              std::min(out_end, end * outputs_per_group)));
                 }
             } else {
                 for (std::int64_t group = 0; group < s.groups; ++group)
                     for (std::int64_t c = 0; c < per_group; c += choice.block)
-                        blocks.push_back(pending(g, variant, *target.single_, group * per_group + c,
+                        blocks.push_back(pending(g, used, variant, *target.single_, group * per_group + c,
                                                  group * per_group + std::min(per_group, c + choice.block),
                                                  std::max(out_begin, group * outputs_per_group),
                                                  std::min(out_end, (group + 1) * outputs_per_group)));
@@ -563,14 +628,14 @@ class Convolution::Builder {
         std::vector<Group> shared, single;
     };
 
-    Pending pending(const Geometry& g, const TileVariant& variant, const TileVariant& single, std::int64_t begin,
+    Pending pending(const Geometry& g, const std::vector<bool>& used, const TileVariant& variant, const TileVariant& single, std::int64_t begin,
                     std::int64_t end, std::int64_t out_begin, std::int64_t out_end) const {
         const std::int64_t outputs_per_group = problem_.shape.outputs / problem_.shape.groups;
         Pending result{begin, end, {}, {}};
         for (std::int64_t output = out_begin; output < out_end;) {
             const std::int64_t left = std::min(out_end, (output / outputs_per_group + 1) * outputs_per_group) - output;
             const bool whole = left >= variant.outputs;
-            Group group = make_group(g, whole ? variant : single, output, begin, end);
+            Group group = make_group(g, used, whole ? variant : single, output, begin, end);
             (whole ? result.shared : result.single).push_back(std::move(group));
             output += whole ? variant.outputs : 1;
         }
@@ -635,7 +700,7 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const float* input, 
         tile_run.output = output + tile.output;
         tile_run.residual = residual == nullptr ? nullptr : residual + tile.output;
         tile_run.valid = tile.valid;
-        for (const Block& block : blocks_[item % parts_]) {
+        for (const Block& block : blocks_[tile.cls * parts_ + item % parts_]) {
             const float* source = input + tile.input + block.channel * input_channel_;
             const int channels = static_cast<int>(block.channels), pieces = tile.piece_end - tile.piece_begin;
             if (planar_)

@@ -60,7 +60,7 @@ class Convolution {
     struct Tile {
         std::int64_t input, output;
         std::uint32_t valid;
-        std::int32_t piece_begin, piece_end;
+        std::int32_t piece_begin, piece_end, cls;
     };
     struct Block {
         std::int64_t channel, channels;
@@ -82,7 +82,7 @@ class Convolution {
     std::vector<std::int32_t> places_;
     std::int64_t packed_channel_ = 0, row_step_ = 0, input_channel_ = 0, output_channel_ = 0, pixel_step_ = 0;
     int pixel_width_ = 0, row_stride_ = 1;
-    std::vector<std::vector<Block>> blocks_;  // per part
+    std::vector<std::vector<Block>> blocks_;  // per class of tiles and part
     std::vector<Entry> entries_;
     std::vector<float> weights_;
     std::vector<std::uint16_t> offsets_;

@@ -65,7 +65,7 @@ template <int T>
 // Where the entry after the next one will be stored, and its residual: often in L3 or further.
 template <int T>
 [[gnu::always_inline]] inline void fetch_places(const TileRun& run, const Entry* later, const Entry* end, int outputs) {
-    if (later >= end || (later->flags & kLast) == 0) return;
+    if (later >= end || later->flags != kLast) return;
     constexpr int kStep = 16 / kLanes;  // vectors a line
     #pragma GCC unroll 32
     for (int m = 0; m < outputs; ++m) {
@@ -254,8 +254,6 @@ void pack_pixels(const PixelPack& pack) {
             if (piece->source == kZeros) {
                 for (int v = 0; v < piece->pixels * vectors; ++v) store(to + v * kLanes, zero);
             } else if (vectors == 1) {
-                for (int pixel = 0; pixel < piece->pixels; ++pixel)
-                    __builtin_prefetch(source + piece->source + pixel * pack.step + 3 * pack.source_stride);
                 copy_pixels<1>(source + piece->source, pack.step, to, piece->pixels);
             } else if (vectors == 2) {
                 copy_pixels<2>(source + piece->source, pack.step, to, piece->pixels);
