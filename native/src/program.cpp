@@ -20,7 +20,7 @@ std::int64_t row_pitch(std::int64_t width, int lanes) {
     return pitch;
 }
 
-Storage make_storage(const Shape& dims, int images, int lanes) {
+Storage make_storage(const Shape& dims, int images, int lanes, bool inner) {
     Storage storage{dims, std::vector<std::int64_t>(dims.size()), images};
     if (images == 1 && dims.size() == 3 && dims[1] * dims[2] > 1) {
         const std::int64_t pitch = row_pitch(dims[2], lanes), plane = round_up(dims[1] * pitch, lanes);
@@ -33,7 +33,7 @@ Storage make_storage(const Shape& dims, int images, int lanes) {
         storage.size *= dims[i];
     }
     // Planes a power of two apart would share the sets of the caches.
-    if (images > 1 && dims.size() == 3 && dims[0] > 1 && storage.strides[0] % 512 == 0) {
+    if (inner && images > 1 && dims.size() == 3 && dims[0] > 1 && storage.strides[0] % 512 == 0) {
         storage.strides[0] += 7 * 16;
         storage.size = dims[0] * storage.strides[0];
     }
@@ -91,9 +91,13 @@ class Compiler {
     // ---- Values ----------------------------------------------------------------------------------------------
 
     void place_values() {
-        for (const Shape& shape : network_.shapes) {
-            storages_.push_back(make_storage(shape, images_, kernels_.lanes));
-            buffer_of_.push_back(static_cast<int>(buffer_of_.size()));
+        const auto among = [](const std::vector<int>& values, int value) {
+            return std::find(values.begin(), values.end(), value) != values.end();
+        };
+        for (int value = 0; value < static_cast<int>(network_.shapes.size()); ++value) {
+            const bool inner = !among(network_.inputs, value) && !among(network_.outputs, value);
+            storages_.push_back(make_storage(network_.shapes[value], images_, kernels_.lanes, inner));
+            buffer_of_.push_back(value);
         }
         buffers_.resize(storages_.size());
         int step = 0;
