@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from secateur.packing import pack
     from secateur.pruning import PruneLog, layer_sparsity, prune, sparsity
     from secateur.retraining import retrain
+    from secateur.shrinking import shrink
     from secateur.spec import Cell, Recipe, Retraining, Sweep
     from secateur.store import Store
     from secateur.sweeping import SweepResult, sweep
@@ -40,6 +41,7 @@ _HOMES = {
     "pack": "packing",
     "prune": "pruning",
     "retrain": "retraining",
+    "shrink": "shrinking",
     "sparsity": "pruning",
     "sweep": "sweeping",
     "unpack": "packfile",
@@ -61,6 +63,7 @@ __all__ = [
     "pack",
     "prune",
     "retrain",
+    "shrink",
     "sparsity",
     "sweep",
     "unpack",

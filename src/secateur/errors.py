@@ -38,6 +38,10 @@ class PruneError(SecateurError):
     """Weights cannot be pruned as asked; the network is as it was."""
 
 
+class ShrinkError(SecateurError):
+    """A network cannot be made smaller as asked; it is as it was."""
+
+
 class StoreError(SecateurError):
     """A run folder's database is missing, unreadable or of another schema."""
 
