@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from secateur.packing import pack
     from secateur.pruning import PruneLog, layer_sparsity, prune, sparsity
     from secateur.retraining import retrain
+    from secateur.runtime import Session, load
     from secateur.shrinking import shrink
     from secateur.spec import Cell, Recipe, Retraining, Sweep
     from secateur.store import Store
@@ -36,8 +37,10 @@ _HOMES = {
     "Store": "store",
     "Sweep": "spec",
     "SweepResult": "sweeping",
+    "Session": "runtime",
     "frozen_zeros": "freezing",
     "layer_sparsity": "pruning",
+    "load": "runtime",
     "pack": "packing",
     "prune": "pruning",
     "retrain": "retraining",
@@ -55,11 +58,13 @@ __all__ = [
     "Recipe",
     "Retraining",
     "SecateurError",
+    "Session",
     "Store",
     "Sweep",
     "SweepResult",
     "frozen_zeros",
     "layer_sparsity",
+    "load",
     "pack",
     "prune",
     "retrain",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from secateur.layers import evaluating
 from secateur.measure import accuracy, file_bytes
 from secateur.models import Architecture, build_network, find_architecture, load_weights
 from secateur.progress import Reporter, SilentReporter
+from secateur.replacing import replacing
 from secateur.results import Accuracy, Trained
 from secateur.spec import Cell, Recipe, identity
 from secateur.train import TrainingLog, resolve_device, resolve_precision, train
@@ -235,9 +235,8 @@ def _check_logits(network: nn.Module, data: Dataset, model: str) -> None:
 
 
 def _write(path: Path, write: Any) -> None:
-    temporary = path.with_name(f"{path.name}.writing")
-    write(temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        write(temporary)
 
 
 def _trained_from(fields: dict[str, Any]) -> Trained:

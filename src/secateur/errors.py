@@ -72,3 +72,7 @@ class FormatError(SecateurError):
 
 class RunError(SecateurError):
     """A packed network cannot be run as asked: shape, dtype, threads or kernel."""
+
+
+class BenchError(SecateurError):
+    """Engines cannot be compared: they compute different things."""

@@ -316,12 +316,12 @@ def load_weights(network: nn.Module, weights: WeightsFile) -> None:
     """
     if read_weights_file(weights.path) != weights:
         raise ModelError(f"weights {weights.path}: the file changed while it was in use; start the sweep again")
-    state = _read_state_dict(Path(weights.path))
+    state = read_state_dict(Path(weights.path))
     _check_fit(network, state, weights.path)
     network.load_state_dict(state, strict=False)
 
 
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

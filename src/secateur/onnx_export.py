@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from secateur.errors import ExportError, MissingExtraError
 from secateur.graph import Graph, Node, Shape, Weight
+from secateur.replacing import replacing
 from secateur.runtime import reference
 from secateur.simplification import unused_name
 
@@ -47,14 +47,11 @@ def write_onnx(graph: Graph, path: str | Path, *, force: bool = False) -> float 
         raise ExportError(
             f"{path}: ONNX Runtime's results are off by {apart:.2g}: report this as a bug; nothing was kept"
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(model)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(model)
     except OSError as error:
         raise ExportError(f"{path}: cannot be written: {error.strerror or error}; name another place") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return apart
 
 

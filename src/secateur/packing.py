@@ -15,6 +15,7 @@ from secateur.export import to_graph
 from secateur.graph import Graph
 from secateur.layers import evaluating
 from secateur.runtime import reference
+from secateur.simplification import simplify
 
 _TOLERANCE = 1e-3
 """Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
@@ -27,6 +28,7 @@ def pack(
     example: Tensor | Sequence[Tensor],
     bits: int | None = None,
     codebook: str = "uniform",
+    simplified: bool = True,
     force: bool = False,
     meta: packfile.Metadata | None = None,
 ) -> None:
@@ -38,7 +40,7 @@ def pack(
     Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree.
     """
     examples = [each[:1] for each in ([example] if isinstance(example, Tensor) else example)]
-    graph = to_graph(network, example)
+    graph = graph_of(network, example, simplified=simplified)
     expected = _outputs(network, examples)
     if bits is not None:
         _compare(graph, examples, expected)
@@ -48,6 +50,12 @@ def pack(
             _compare(found, examples, expected)
 
     packfile.write(graph, path, bits=bits, codebook=codebook, force=force, meta=meta, verify=verify)
+
+
+def graph_of(network: nn.Module, example: Tensor | Sequence[Tensor], *, simplified: bool = True) -> Graph:
+    """What pack writes for a network. Raises ExportError for what cannot be exported."""
+    graph = to_graph(network, example)
+    return simplify(graph) if simplified else graph
 
 
 def _outputs(network: nn.Module, examples: Sequence[Tensor]) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from torch.optim import SGD, Optimizer
 from secateur.data import Dataset, Split, crop_and_flip, normalise
 from secateur.errors import TrainingError, UsageError
 from secateur.progress import Reporter, Task
+from secateur.replacing import replacing
 from secateur.schedules import one_cycle
 from secateur.spec import Recipe
 
@@ -212,9 +212,8 @@ class _Run:
             "seconds": state.seconds,
             "resumed_from": list(state.resumed_from),
         }
-        temporary = checkpoint.with_suffix(".writing")
-        torch.save(content, temporary)
-        os.replace(temporary, checkpoint)
+        with replacing(checkpoint) as temporary:
+            torch.save(content, temporary)
 
     def resume(self, checkpoint: Path | None) -> _State:
         if checkpoint is None or not checkpoint.exists():

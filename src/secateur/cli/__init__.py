@@ -13,6 +13,7 @@ import typer
 
 import secateur
 from secateur.cli.exporting import export
+from secateur.cli.files import VERBS as FILE_VERBS
 from secateur.cli.options import (
     DataDir,
     Debug,
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="List data sets and fetch them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-for verb in (paper, show, report, export):
+for verb in (paper, show, report, export, *FILE_VERBS):
     app.command()(verb)
 
 _PAPER_LIST = ",".join(f"{ratio:g}" for ratio in PAPER_RATIOS)

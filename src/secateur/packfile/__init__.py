@@ -9,7 +9,7 @@ quantisation.py  weights rounded to few values
 from secateur.packfile.description import Description, WeightDescription, bound_bytes, describe
 from secateur.packfile.document import Metadata
 from secateur.packfile.quantisation import BITS, CODEBOOKS
-from secateur.packfile.reading import LIMIT, Packed, read, read_packed, unpack
+from secateur.packfile.reading import LIMIT, Packed, read, read_packed, to_safetensors, unpack
 from secateur.packfile.writing import write
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "describe",
     "read",
     "read_packed",
+    "to_safetensors",
     "unpack",
     "write",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +82,22 @@ def unpack(path: str | Path, *, limit: int | None = LIMIT) -> dict[str, NDArray[
     holds each of their values exactly. Raises FormatError as read does.
     """
     return {name: _array(weight) for name, weight in read(path, limit=limit).weights.items()}
+
+
+def to_safetensors(graph: Graph) -> bytes:
+    """The weights as a dense safetensors file, each in its own format, bit for bit."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, weight in graph.weights.items():
+        end = at + weight.bits.nbytes
+        header[name] = {"dtype": _CODES[weight.dtype], "shape": list(weight.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([struct.pack("<Q", len(text)), text, *(each.bits.tobytes() for each in graph.weights.values())])
+
+
+_CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def _array(weight: Weight) -> NDArray[np.generic]:

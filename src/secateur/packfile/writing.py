@@ -18,6 +18,7 @@ from secateur.packfile.codecs import Encoded, decode, encode, encode_lossy
 from secateur.packfile.document import Metadata, Stored, document_of, to_bytes
 from secateur.packfile.quantisation import check_choice
 from secateur.packfile.reading import GRAPH, POOL, check_sizes, own_sections, read
+from secateur.replacing import replacing
 
 POOLED_BELOW = 16 << 10
 _VECTOR_BITS = 8
@@ -129,14 +130,8 @@ def _check(path: Path, graph: Graph, changed: Mapping[str, Weight], verify: Call
 @contextlib.contextmanager
 def _named_when_done(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which gets its name when the body ends well and is gone otherwise."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with _errors_of(path):
-            yield temporary
-            os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with _errors_of(path), replacing(path) as temporary:
+        yield temporary
 
 
 @contextlib.contextmanager

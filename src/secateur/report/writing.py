@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from secateur.errors import ReportError
+from secateur.replacing import replacing
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -14,16 +14,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
     A failure leaves what was there, and nothing else. Raises ReportError where the place cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.writing")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            write(temporary)
     except OSError as error:
         raise ReportError(f"{path}: cannot be written: {error.strerror or error}; name another place") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

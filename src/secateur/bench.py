@@ -1,0 +1,226 @@
+"""A packed network against the engines that people already have: `secateur bench`, and benchmarks/runtime.py.
+
+Every rival runs the same Graph on the same input, in turns in one run, and has to compute the same first. Importing
+this needs none of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.errors import BenchError, MissingExtraError, UsageError
+from secateur.graph import Graph
+from secateur.runtime import Session
+from secateur.timing import interleave, median_interval, on_cores
+
+Array = NDArray[np.float32]
+Predict = Callable[[Array], Array]
+
+OURS = "secateur"
+TOLERANCE = 1e-3
+"""How far an engine's outputs may be from ours, as a share of the largest; float32 rounding stays below 1e-4."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRow:
+    """One engine on one batch size: the median time of a run over n samples, with its 95 % interval.
+
+    max_abs_diff: the largest difference from Secateur's outputs on the same input.
+    """
+
+    engine: str
+    batch: int
+    threads: int
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    n: int
+    max_abs_diff: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """rows by batch, threads and engine, ours first; missing: engine → why it could not run here."""
+
+    rows: tuple[BenchRow, ...]
+    missing: Mapping[str, str]
+
+    def ratios(self) -> dict[tuple[int, int], tuple[str, float]]:
+        """(batch, threads) → the best rival and its median over ours: above 1, ours is faster."""
+        found = {}
+        for place in dict.fromkeys((row.batch, row.threads) for row in self.rows):
+            here = {row.engine: row.median_ms for row in self.rows if (row.batch, row.threads) == place}
+            ours = here.pop(OURS)
+            if here:
+                best = min(here, key=lambda name: here[name])
+                found[place] = (best, here[best] / ours)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        ratios = [
+            {"batch": batch, "threads": threads, "best_rival": rival, "times_faster": ratio}
+            for (batch, threads), (rival, ratio) in self.ratios().items()
+        ]
+        return {"rows": [asdict(row) for row in self.rows], "ratios": ratios, "missing": dict(self.missing)}
+
+
+def bench(
+    graph: Graph,
+    *,
+    batches: Sequence[int] = (1, 64),
+    threads: Sequence[int] = (1,),
+    peers: Sequence[str] = ("torch", "onnxruntime"),
+    seconds: float = 1.0,
+    kernel: str | None = None,
+    seed: int = 0,
+) -> Bench:
+    """Time a network in Secateur's runtime and in each peer, on random inputs of N(0, 1).
+
+    seconds: of timing that the slowest engine gets at each batch size. Engines that are not installed are named in
+    `missing`. Raises UsageError for a peer that is none, BenchError where an engine computes something else.
+    """
+    unknown = [name for name in peers if name not in PEERS]
+    if unknown:
+        raise UsageError(f"peers {unknown}: expected some of {', '.join(PEERS)}")
+    rows: list[BenchRow] = []
+    missing: dict[str, str] = {}
+    for count in threads:
+        with on_cores(count):
+            engines: dict[str, Predict] = {OURS: _ours(graph, count, kernel)}
+            for name in peers:
+                try:
+                    engines[name] = PEERS[name](graph, count)
+                except MissingExtraError as error:
+                    missing[name] = str(error)
+            for batch in batches:
+                rows += _compare(engines, _random_input(graph, batch, seed), count, seconds)
+    return Bench(tuple(rows), missing)
+
+
+def _random_input(graph: Graph, batch: int, seed: int) -> Array:
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise BenchError(
+            f"the network takes {len(graph.inputs)} inputs and has {len(graph.outputs)} outputs: expected 1 and 1"
+        )
+    (shape,) = graph.inputs.values()
+    return np.random.default_rng(seed).standard_normal((batch, *shape), np.float32)
+
+
+def _compare(engines: Mapping[str, Predict], x: Array, threads: int, seconds: float) -> list[BenchRow]:
+    outputs = {name: np.asarray(run(x)) for name, run in engines.items()}
+    ours = outputs[OURS]
+    apart = {name: float(np.abs(output - ours).max(initial=0.0)) for name, output in outputs.items()}
+    allowed = TOLERANCE * max(1.0, float(np.abs(ours).max(initial=0.0)))
+    for name, difference in apart.items():
+        if not difference <= allowed:
+            raise BenchError(
+                f"{name} and {OURS} differ by {difference:.3g} on the same input of {len(x)} images, so their times "
+                "cannot be compared"
+            )
+    times = interleave({name: _bound(run, x) for name, run in engines.items()}, seconds=seconds)
+    rows = []
+    for name, each in times.items():
+        low, middle, high = median_interval(each)
+        rows.append(BenchRow(name, len(x), threads, middle, low, high, len(each), apart[name]))
+    return rows
+
+
+def _ours(graph: Graph, threads: int, kernel: str | None) -> Predict:
+    session = Session(graph, threads=threads, kernel=kernel)
+    return lambda x: session(x)  # type: ignore[return-value]
+
+
+def _bound(run: Predict, x: Array) -> Callable[[], object]:
+    return lambda: run(x)
+
+
+def _need(package: str, extra: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(f"{package} is not installed: pip install 'secateur[{extra}]'")
+
+
+def _torch(graph: Graph, threads: int) -> Predict:
+    """PyTorch eager, in the memory layout that is faster on one image."""
+    _need("torch", "torch")
+    import torch
+
+    from secateur.rebuilding import GraphNetwork
+
+    torch.set_num_threads(threads)
+    network = GraphNetwork(graph).eval()
+    layouts = [torch.contiguous_format]
+    if any(node.op == "conv2d" for node in graph.nodes):
+        layouts.append(torch.channels_last)
+    runs = {str(layout): _torch_run(network, layout, torch.inference_mode) for layout in layouts}
+    x = _random_input(graph, 1, 0)
+    times = interleave({name: _bound(run, x) for name, run in runs.items()}, seconds=0.1)
+    return runs[min(times, key=lambda name: median_interval(times[name])[1])]
+
+
+def _torch_compile(graph: Graph, threads: int) -> Predict:
+    _need("torch", "torch")
+    import torch
+
+    from secateur.rebuilding import GraphNetwork
+
+    torch.set_num_threads(threads)
+    compiled = torch.compile(GraphNetwork(graph).eval(), dynamic=False)
+    return _torch_run(compiled, torch.contiguous_format, torch.no_grad)
+
+
+def _torch_run(network: Any, layout: Any, without_gradients: Any) -> Predict:
+    import torch
+
+    def run(x: Array) -> Array:
+        with without_gradients():
+            given = torch.from_numpy(x)
+            given = given.contiguous(memory_format=layout) if given.ndim == 4 else given
+            return network(given).numpy()
+
+    return run
+
+
+def _onnxruntime(graph: Graph, threads: int) -> Predict:
+    _need("onnx", "bench")
+    _need("onnxruntime", "bench")
+    import onnxruntime
+
+    from secateur.onnx_export import to_onnx
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(to_onnx(graph), options, providers=["CPUExecutionProvider"])
+    (name,) = graph.inputs
+    return lambda x: session.run(None, {name: x})[0]
+
+
+def _openvino(graph: Graph, threads: int) -> Predict:
+    _need("onnx", "bench")
+    _need("openvino", "bench")
+    import io
+
+    import openvino
+
+    from secateur.onnx_export import to_onnx
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(core.read_model(io.BytesIO(to_onnx(graph))), "CPU", settings).create_infer_request()
+    return lambda x: request.infer({0: x}, share_inputs=True)[0]
+
+
+PEERS: Mapping[str, Callable[[Graph, int], Predict]] = {
+    "torch": _torch,
+    "torch-compile": _torch_compile,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+}
+"""Name → what makes an engine out of a graph for a number of threads; MissingExtraError where it is not installed."""

@@ -1,0 +1,352 @@
+"""The verbs of .secateur files: pack, inspect, unpack, run, bench."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from secateur.cli.options import Debug, numbers, require_torch, stdout_console, texts
+from secateur.errors import RunError, SecateurError, UsageError
+
+File = Annotated[Path, typer.Argument(help="A .secateur file.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
+
+
+def pack(
+    source: Annotated[Path, typer.Argument(help="Run folder, or a checkpoint (.pt, .safetensors) with --model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("net.secateur"),
+    model: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
+        typer.Option(help="A built-in network or package.module:callable; in a run, which of its best."),
+    ] = None,
+    weights: Annotated[
+        Optional[Path], typer.Option(help="Take this checkpoint's weights instead of the run's best.")  # noqa: UP045
+    ] = None,
+    input: Annotated[str, typer.Option(help="Shape of one image where the network takes any: 3x32x32.")] = "",
+    classes: Annotated[
+        Optional[int], typer.Option(help="Outputs.", show_default="those of the checkpoint")  # noqa: UP045
+    ] = None,
+    bits: Annotated[
+        Optional[int], typer.Option(help="Round weights to 8, 6, 5 or 4 bits.", show_default="lossless")  # noqa: UP045
+    ] = None,
+    codebook: Annotated[
+        str, typer.Option(help="With --bits: uniform (per channel) or kmeans (per tensor).")
+    ] = "uniform",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Keep every weight of the checkpoint as it is: fold and remove nothing.")
+    ] = False,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Write a pruned network to a file that is small, and needs neither PyTorch nor its class to be opened."""
+    require_torch("pack")
+    from secateur.delivery import from_checkpoint, from_run
+    from secateur.packing import pack as write
+
+    shape = _shape(input) if input else None
+    if source.is_dir() and weights is None:
+        made = from_run(source, model)
+    else:
+        checkpoint = weights or source
+        if model is None:
+            raise UsageError(f"{checkpoint}: a checkpoint does not say which network it is of: name it with --model")
+        made = from_checkpoint(checkpoint, model, shape=shape, classes=classes)
+    write(
+        made.network,
+        output,
+        example=made.example,
+        bits=bits,
+        codebook=codebook,
+        simplified=not exact,
+        force=force,
+        meta=made.metadata,
+    )
+    dense = sum(each.numel() * each.element_size() for each in made.network.state_dict().values())
+    size = output.stat().st_size
+    print(f"packed: {output}, {_bytes(size)}, {dense / size:.1f} times smaller than its state dict ({_bytes(dense)})")
+    print(f"look into it with: secateur inspect {output}")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise UsageError(f"--input {text!r}: expected the shape of one image, as in 3x32x32")
+    return shape
+
+
+def inspect(
+    file: File,
+    plan: Annotated[bool, typer.Option("--plan", help="How the runtime runs it here, step by step.")] = False,
+    batch: Annotated[int, typer.Option(help="With --plan: images at once.")] = 1,
+    threads: Annotated[int, typer.Option(help="With --plan.")] = 1,
+    kernel: Annotated[Optional[str], typer.Option(help="With --plan: force one.")] = None,  # noqa: UP045
+    format: Annotated[str, typer.Option(help="table or json.")] = "table",
+    debug: Debug = False,
+) -> None:
+    """Say what a file holds, weight by weight, every checksum verified."""
+    _check_format(format)
+    if plan:
+        _print_plan(file, batch, threads, kernel, format)
+        return
+    from secateur.packfile import describe
+
+    found = describe(file)
+    if format == "json":
+        print(json.dumps(_described(file, found), indent=2))
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("weight", overflow="fold")
+    for heading in ("shape", "format", "density", "codec", "bytes", "of bound", "largest error"):
+        table.add_column(heading, justify="right")
+    for each in found.weights:
+        table.add_row(
+            each.name,
+            "×".join(map(str, each.shape)) or "scalar",
+            each.dtype,
+            f"{each.density:.1%}",
+            each.codec,
+            f"{each.bytes:,}",
+            f"{each.share:.2f}" if each.bound else "–",
+            f"{each.error:.2g}" if each.error else "exact",
+        )
+    console = stdout_console()
+    console.print(table)
+    console.print(
+        f"{file}: format {found.version}, {found.nodes} operations, {len(found.weights)} weights, all checksums right; "
+        f"{found.bytes:,} bytes, {found.dense_bytes / found.bytes:.1f} times smaller than dense; "
+        f"{found.share:.3f} of the bound Σ n·(H(density) + density·bits)",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _described(file: Path, found: Any) -> dict[str, Any]:
+    weights = [
+        {
+            "name": each.name,
+            "shape": list(each.shape),
+            "dtype": each.dtype,
+            "density": each.density,
+            "codec": each.codec,
+            "bytes": each.bytes,
+            "bound_bytes": each.bound,
+            "share_of_bound": each.share if each.bound else None,
+            "largest_error": each.error,
+            "checksum": "verified",
+        }
+        for each in found.weights
+    ]
+    return {
+        "file": str(file),
+        "format": found.version,
+        "producer": found.metadata.producer,
+        "mean": list(found.metadata.mean),
+        "std": list(found.metadata.std),
+        "bytes": found.bytes,
+        "dense_bytes": found.dense_bytes,
+        "bound_bytes": found.bound,
+        "share_of_bound": found.share if found.bound else None,
+        "largest_error": found.error,
+        "operations": found.nodes,
+        "weights": weights,
+    }
+
+
+def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format: str) -> None:
+    from dataclasses import asdict
+
+    from secateur.runtime import load
+
+    if batch < 1:
+        raise UsageError(f"--batch {batch}: expected a whole number from 1 on")
+    plan = load(file, threads, kernel).plan(batch, rounds=5)
+    if format == "json":
+        print(json.dumps(asdict(plan), indent=2))
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("step", overflow="fold")
+    table.add_column("operations", overflow="fold")
+    table.add_column("kernel", overflow="fold")
+    for heading in ("output", "density", "MACs", "non-zero", "weights", "time", "GMAC/s"):
+        table.add_column(heading, justify="right")
+    images = plan.parts[0][0] if plan.parts else 1
+    for step in plan.steps:
+        table.add_row(
+            step.name,
+            step.operations,
+            step.kernel,
+            "×".join(map(str, step.shape)),
+            f"{step.density:.1%}" if step.multiply_adds else "",
+            f"{step.multiply_adds:,}" if step.multiply_adds else "",
+            f"{step.nonzero_multiply_adds:,}" if step.multiply_adds else "",
+            _bytes(step.bytes) if step.bytes else "",
+            f"{1e6 * step.seconds:,.1f} µs" if step.seconds is not None else "",
+            f"{images * step.nonzero_multiply_adds / step.seconds / 1e9:.1f}"
+            if step.seconds and step.multiply_adds
+            else "",
+        )
+    console = stdout_console()
+    console.print(table)
+    parts = " + ".join(f"{count} × {size}" for size, count in plan.parts)
+    console.print(
+        f"kernel {plan.kernel}, {plan.threads} threads, {batch} images in blocks of {parts}, "
+        f"buffers {_bytes(plan.arena_bytes)}; times are of one block",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def unpack(
+    file: File,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The safetensors file to write.")] = Path(
+        "net.safetensors"
+    ),
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Write the weights as dense safetensors, for any other tool."""
+    from secateur.packfile import read, to_safetensors
+
+    graph = read(file)
+    _write(output, force, lambda: to_safetensors(graph))
+    print(f"unpacked: {output}, {len(graph.weights)} weights, {_bytes(output.stat().st_size)}")
+
+
+def run(
+    file: File,
+    input: Annotated[Path, typer.Option("--input", help="A .npy file: images (N, …), float32 or uint8.")],
+    output: Annotated[Path, typer.Option("--output", help="The .npy file to write: outputs (N, …), float32.")] = Path(
+        "y.npy"
+    ),
+    threads: Annotated[int, typer.Option(help="Threads.")] = 1,
+    kernel: Annotated[Optional[str], typer.Option(help="Force one.")] = None,  # noqa: UP045
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Run a network on images. uint8 images are normalised as the file says."""
+    import io
+
+    import numpy as np
+
+    from secateur.packfile import read_packed
+    from secateur.runtime import Session
+
+    packed = read_packed(file)
+    try:
+        images = np.load(input, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RunError(f"{input}: expected a .npy file of images: {error}") from error
+    if not isinstance(images, np.ndarray):
+        raise RunError(f"{input}: expected a .npy file with one array, got several (.npz)")
+    if images.dtype == np.uint8:
+        images = _normalised(input, images, packed.metadata)
+    found = Session(packed.graph, threads, kernel)(np.ascontiguousarray(images))
+    if isinstance(found, tuple):
+        raise RunError(f"{file}: has {len(found)} outputs; secateur.load gives them all from Python")
+    buffer = io.BytesIO()
+    np.save(buffer, found)
+    _write(output, force, buffer.getvalue)
+    print(f"ran: {len(images)} images, outputs {found.shape} in {output}")
+
+
+def _normalised(path: Path, images: Any, metadata: Any) -> Any:
+    import numpy as np
+
+    if not metadata.mean:
+        raise RunError(f"{path}: holds uint8 images but the file does not say how to normalise them: give float32")
+    if images.ndim != 4 or images.shape[1] != len(metadata.mean):
+        raise RunError(f"{path}: expected uint8 images (N, {len(metadata.mean)}, H, W), got {images.shape}")
+    mean, std = (np.array(each, np.float32).reshape(1, -1, 1, 1) for each in (metadata.mean, metadata.std))
+    return ((images.astype(np.float32) / 255 - mean) / std).astype(np.float32)
+
+
+def bench(
+    file: File,
+    batch: Annotated[str, typer.Option(help="Images at once, separated by commas.")] = "1,64",
+    threads: Annotated[str, typer.Option(help="Likewise.")] = "1",
+    peers: Annotated[
+        str, typer.Option(help="Rivals: torch, torch-compile, onnxruntime, openvino.")
+    ] = "torch,torch-compile,onnxruntime,openvino",
+    seconds: Annotated[float, typer.Option(help="Of timing for the slowest engine at each batch size.")] = 1.0,
+    kernel: Annotated[Optional[str], typer.Option(help="Force one of ours.")] = None,  # noqa: UP045
+    format: Annotated[str, typer.Option(help="table or json.")] = "table",
+    debug: Debug = False,
+) -> None:
+    """Time a network in Secateur's runtime and in other engines, in turns in one run; outputs are compared first."""
+    _check_format(format)
+    from secateur.bench import bench as measure
+    from secateur.packfile import read
+
+    batches, counts = numbers("batch", batch, int), numbers("threads", threads, int)
+    if min([*batches, *counts], default=0) < 1:
+        raise UsageError("--batch and --threads: expected whole numbers from 1 on")
+    found = measure(read(file), batches=batches, threads=counts, peers=texts(peers), seconds=seconds, kernel=kernel)
+    if format == "json":
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("engine")
+    for heading in ("batch", "threads", "median", "95 % interval", "n", "÷ ours", "largest difference"):
+        table.add_column(heading, justify="right")
+    ours = {(row.batch, row.threads): row.median_ms for row in found.rows if row.engine == "secateur"}
+    for row in found.rows:
+        table.add_row(
+            row.engine,
+            str(row.batch),
+            str(row.threads),
+            f"{row.median_ms:.4g} ms",
+            f"{row.low_ms:.4g} – {row.high_ms:.4g}",
+            str(row.n),
+            f"{row.median_ms / ours[row.batch, row.threads]:.2f}",
+            f"{row.max_abs_diff:.1e}",
+        )
+    console = stdout_console()
+    console.print(table)
+    for (size, count), (rival, ratio) in found.ratios().items():
+        console.print(
+            f"batch {size}, {count} threads: {ratio:.2f} times as fast as the best rival ({rival})", markup=False
+        )
+    for name, reason in found.missing.items():
+        console.print(f"missing: {name}: {reason}", markup=False, soft_wrap=True)
+
+
+def _check_format(format: str) -> None:
+    if format not in ("table", "json"):
+        raise UsageError(f"--format {format!r}: expected table or json")
+
+
+def _write(path: Path, force: bool, content: Callable[[], bytes]) -> None:
+    """Make the content, write it under a temporary name, then rename."""
+    from secateur.replacing import replacing
+
+    if path.exists() and not force:
+        raise SecateurError(f"{path} exists: choose another name, or replace it with --force")
+    made = content()
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(made)
+    except OSError as error:
+        raise SecateurError(f"{path}: cannot be written: {error.strerror or error}; nothing was kept") from error
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
+VERBS = (pack, inspect, unpack, run, bench)

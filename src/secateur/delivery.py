@@ -1,0 +1,90 @@
+"""Trained networks on their way into a file: the best of a run, or a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import ModelError, UsageError
+from secateur.models import Architecture, build_network, find_architecture, load_weights, read_state_dict
+from secateur.models import read_weights_file as weights_file
+from secateur.packfile import Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Deliverable:
+    """A network in eval mode with its weights, one image (1, …) that it takes, and what else the file should say."""
+
+    network: nn.Module
+    example: Tensor
+    metadata: Metadata
+
+
+def from_run(run: str | Path, model: str | None = None) -> Deliverable:
+    """The best network of a run folder; `model` says which where the run kept several.
+
+    Raises ModelError where the run kept none, or none of that name.
+    """
+    folder = Path(run) / "best"
+    cards = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    wanted = {path: card for path, card in cards.items() if model in (None, card["model"])}
+    if not wanted:
+        kept = ", ".join(sorted({card["model"] for card in cards.values()})) or "none"
+        asked = f" of model {model!r}" if model else ""
+        raise ModelError(
+            f"{run}: no best network{asked}; it kept: {kept}; `secateur sweep` keeps one, or allow more with"
+        )
+    if len(wanted) > 1:
+        raise ModelError(
+            f"{run}: kept {len(wanted)} networks ({', '.join(card['model'] for card in wanted.values())}): "
+            "say which with --model"
+        )
+    ((path, card),) = wanted.items()
+    if "input" not in card:
+        raise ModelError(f"{path}: written by an older version, without the input's shape; run the sweep again")
+    metadata = Metadata(mean=tuple(card["mean"]), std=tuple(card["std"]))
+    shape = tuple(card["input"])
+    return _load(card["model"], path.with_suffix(".safetensors"), card["classes"], shape, metadata)
+
+
+def from_checkpoint(
+    weights: str | Path, model: str, *, shape: tuple[int, ...] | None = None, classes: int | None = None
+) -> Deliverable:
+    """A network of models.py or a user's own ("package.module:callable") with the weights of a checkpoint.
+
+    shape: of one image (C, H, W), where the network does not fix it. classes: by default as many as the checkpoint's
+    last tensor has entries. Raises UsageError where the shape is needed, ModelError where the checkpoint does not fit.
+    """
+    architecture = find_architecture(model)
+    shape = shape or _own_shape(architecture)
+    if shape is None:
+        raise UsageError(f"model {model!r} takes images of any size: say which with --input, as in --input 3x32x32")
+    if classes is None:
+        last = list(read_state_dict(Path(weights_file(weights).path)).values())[-1]
+        classes = len(last) if last.dim() else 1
+    return _load(model, Path(weights), classes, shape, Metadata())
+
+
+def _own_shape(architecture: Architecture) -> tuple[int, ...] | None:
+    if architecture.channels is None or architecture.size is None:
+        return None
+    return architecture.channels, architecture.size, architecture.size
+
+
+def _load(model: str, weights: Path, classes: int, shape: tuple[int, ...], metadata: Metadata) -> Deliverable:
+    network = build_network(find_architecture(model), classes, shape[0], seed=0)
+    load_weights(network, weights_file(weights))
+    generator = torch.Generator().manual_seed(0)
+    return Deliverable(network.eval(), torch.randn(1, *shape, generator=generator), metadata)
+
+
+def card_fields(
+    shape: tuple[int, ...], classes: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Any]:
+    """What a best network's JSON has to say so that from_run can build it again."""
+    return {"input": list(shape), "classes": classes, "mean": list(mean), "std": list(std)}
