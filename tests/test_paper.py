@@ -167,6 +167,15 @@ def test_the_claims_are_factors_of_the_dense_network() -> None:
     assert ours.median == 0.5
 
 
+def test_a_title_names_what_is_not_the_networks_own_recipe() -> None:
+    row = paper_row(0.5)
+    changed = dataclasses.replace(row.cell.recipe, learning_rate=0.01, epochs=5, weight_decay=0.0)
+    odd = dataclasses.replace(row, cell=dataclasses.replace(row.cell, recipe=changed))
+    titles = [grid.title for grid in study_grids([row, odd])]
+    assert titles[0] == "Table 1: lenet-5 on mnist, 20 epochs (paper 20), weight decay 0.0005, 1 seed"
+    assert titles[1] == ("Table 1: lenet-5 on mnist, 5 epochs (paper 20), weight decay 0, learning rate 0.01, 1 seed")
+
+
 def test_every_format_holds_the_same_numbers() -> None:
     rows = [paper_row(ratio, seed, 0.9 + seed / 100) for ratio in (0.0, 0.8) for seed in range(3)]
     parsed = json.loads(STUDY_FORMATS["json"](rows))

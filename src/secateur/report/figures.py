@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from secateur.paper import Comparison
+from secateur.report.study import recipe_text
 from secateur.report.summary import (
     ALL_BUT_GONE,
     COSTS,
@@ -122,7 +123,7 @@ def readings_chart(key: str, title: str, readings: Sequence[Comparison]) -> Char
     for each in readings:
         colour = PALETTE[keys.index(each.reading.key) % len(PALETTE)]
         dash = DASHES[recipes.index(each.recipe) % len(DASHES)]
-        several = f", decay {each.recipe.weight_decay:g}, {each.recipe.epochs} epochs" if len(recipes) > 1 else ""
+        several = f", {each.recipe.epochs} epochs, {recipe_text(each)}" if len(recipes) > 1 else ""
         _add_lines(figure, each, f"{each.reading.key}{several}", colour, dash)
     _add_printed(figure, readings[0], "paper", PAPER)
     _finish(figure, "prune ratio as the paper names it", "accuracy on test data")

@@ -27,7 +27,7 @@ from secateur.report.figures import (
 )
 from secateur.report.grid import Grid
 from secateur.report.side_by_side import cautions, side_by_side
-from secateur.report.study import networks_compared, study_grids
+from secateur.report.study import networks_compared, recipe_text, study_grids
 from secateur.report.summary import Run, curves, representative, same_curve
 from secateur.report.tables import FORMATS, LEGEND, SHOWN, TEXT_COLUMNS, render, said_once, size_text, split_columns
 from secateur.report.writing import write_text
@@ -184,8 +184,7 @@ def _closest_card(readings: Sequence[Comparison]) -> Card:
     paper, where = closest.published, closest.collapse
     ours = f"below half of its accuracy at {percent(where)}" if where else "never below half of its accuracy"
     printed = "as in the paper" if closest.explains else f"in the paper at {percent(closest.published_collapse or 0)}"
-    decay = f", decay {closest.recipe.weight_decay:g}" if paper.norms else ""
-    label = f"off the paper on average: {paper.model}{decay}, {closest.reading.key}"
+    label = f"off the paper on average: {paper.model}, {recipe_text(closest)}, {closest.reading.key}"
     return Card(f"{closest.distance:.1f} points", label, f"{ours}, {printed}")
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from secateur.paper import Comparison
-from secateur.report.study import networks_compared
+from secateur.report.study import networks_compared, recipe_text
 from secateur.report.summary import (
     ALL_BUT_GONE,
     COSTS,
@@ -224,7 +224,7 @@ def _readings_plate(readings: Sequence[Comparison]) -> Figure:
     for each in readings:
         colour = PALETTE[keys.index(each.reading.key) % len(PALETTE)]
         line = _LINES[DASHES[recipes.index(each.recipe) % len(DASHES)]]
-        several = f", decay {each.recipe.weight_decay:g}, {each.recipe.epochs} epochs" if len(recipes) > 1 else ""
+        several = f", {each.recipe.epochs} epochs, {recipe_text(each)}" if len(recipes) > 1 else ""
         _draw(axes, each, f"{each.reading.key}{several}", colour, line)
     _draw_printed(axes, readings[0], "paper", PAPER)
     return _finished(figure, axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from secateur.intervals import Spread
 from secateur.paper import MEASURES, Claim, Comparison, Factor, Line, citation, claims, compare
 from secateur.report.grid import Grid, as_latex, as_markdown, sparkline
 from secateur.results import Row
-from secateur.spec import percent
+from secateur.spec import percent, recipe_for
 
 SIDES = (("pytorch", "torch.nn.utils.prune"), ("ours", "zeros in place"))
 _CLAIMS = (
@@ -78,8 +79,19 @@ def title_of(comparison: Comparison) -> str:
     seeds = max(line.ours.n for line in comparison.lines if line.ours)
     return (
         f"Table {paper.table}: {paper.model} on {paper.data}, {recipe.epochs} epochs (paper {paper.epochs}), "
-        f"weight decay {recipe.weight_decay:g}, {seeds} seed{'s' if seeds > 1 else ''}"
+        f"{recipe_text(comparison)}, {seeds} seed{'s' if seeds > 1 else ''}"
     )
+
+
+def recipe_text(comparison: Comparison) -> str:
+    """The weight decay, and what else of the recipe is not the network's own."""
+    usual, recipe = recipe_for(comparison.published.model), dataclasses.asdict(comparison.recipe)
+    others = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in recipe.items()
+        if name not in ("epochs", "weight_decay") and value != getattr(usual, name)
+    ]
+    return ", ".join([f"weight decay {comparison.recipe.weight_decay:g}", *others])
 
 
 def spread_text(ours: Spread | None) -> str:
