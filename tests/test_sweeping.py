@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ import secateur
 from samples import build, stripes
 from secateur import cache as cache_module
 from secateur.cache import NetworkCache
+from secateur.data import load_data, normalise
 from secateur.errors import DataError, ModelError, SweepError, UsageError
 from secateur.models import find_architecture
 from secateur.pipeline import prune_as_pytorch, prune_cell, run_cell
@@ -37,6 +39,14 @@ def small_sweep(out: Path, **options: object) -> SweepResult:
     return secateur.sweep("samples:tiny", "digits", **(settings | options))  # type: ignore[arg-type]
 
 
+def accuracy_in_runtime(path: Path) -> float:
+    data, session = load_data("digits"), secateur.load(path)
+    images = normalise(data.test.images, data.mean, data.std).numpy()
+    found = session(images)
+    assert isinstance(found, np.ndarray)
+    return float((found.argmax(1) == data.test.labels.numpy()).mean())
+
+
 def test_a_sweep_measures_every_cell_and_keeps_the_best(tmp_path: Path) -> None:
     result = small_sweep(tmp_path / "run", tolerance=100)
     assert [row.cell.ratio for row in result.rows] == list(RATIOS)
@@ -49,10 +59,13 @@ def test_a_sweep_measures_every_cell_and_keeps_the_best(tmp_path: Path) -> None:
     assert half.pytorch is not None
     assert half.pytorch.file_bytes > half.trained.file_bytes + 2048 * 4
     assert {(entry.engine, entry.batch) for entry in half.latencies} == {
-        (engine, batch) for engine in ("dense", "pruned", "masked") for batch in (1, 64)
+        (engine, batch) for engine in ("dense", "pruned", "masked", "secateur") for batch in (1, 64)
     }
     (best,) = result.best
     assert best.row == most
+    assert best.packed is not None
+    assert best.packed.stat().st_size == pytest.approx(most.packed_bytes, abs=100)  # what it says of normalisation
+    assert accuracy_in_runtime(best.packed) == pytest.approx(most.test.top1, abs=1 / 360)
     saved = load_file(best.path)
     assert best.path.stat().st_mode == best.path.with_suffix(".json").stat().st_mode
     assert int((saved["1.weight"] == 0).sum()) == round(0.9 * 2048)

@@ -15,13 +15,16 @@ from torch import nn
 
 from secateur.catalogue import user_cache
 from secateur.data import Dataset, fit, load_data
-from secateur.errors import MissingExtraError, ModelError
+from secateur.errors import ExportError, GraphError, MissingExtraError, ModelError
+from secateur.export import refill, to_graph
+from secateur.graph import Graph
 from secateur.layers import evaluating
 from secateur.measure import accuracy, file_bytes
 from secateur.models import Architecture, build_network, find_architecture, load_weights
 from secateur.progress import Reporter, SilentReporter
 from secateur.replacing import replacing
 from secateur.results import Accuracy, Trained
+from secateur.simplification import simplify
 from secateur.spec import Cell, Recipe, identity
 from secateur.train import TrainingLog, resolve_device, resolve_precision, train
 
@@ -69,6 +72,8 @@ class NetworkCache:
         self._folder = (folder or user_cache()) / "networks"
         self._datasets: dict[str, Dataset] = {}
         self._latest: tuple[str, nn.Module, Trained] | None = None
+        self._structures: dict[str, Graph] = {}
+        self._unpackable: set[str] = set()
 
     def dataset(self, cell: Cell) -> Dataset:
         """The cell's data, as its network takes it."""
@@ -175,6 +180,23 @@ class NetworkCache:
             validation=validation,
             test=test,
         )
+
+    def graph(self, network: nn.Module, cell: Cell) -> Graph | None:
+        """The simplified Graph of a cell's network, None where it cannot be one.
+
+        Networks of one cell's kind are traced once: the graph of the next is the same with other weights.
+        """
+        key = f"{cell.model} {cell.data}"
+        try:
+            graph = refill(self._structures[key], network) if key in self._structures else None
+            if graph is None:
+                graph = self._structures[key] = to_graph(network, self.dataset(cell).example())
+            return simplify(graph)
+        except (ExportError, GraphError) as error:
+            if key not in self._unpackable:
+                self._unpackable.add(key)
+                self._reporter.say(f"{cell.model} is measured in PyTorch only: {error}")
+            return None
 
     def accuracies(self, network: nn.Module, cell: Cell) -> tuple[Accuracy, Accuracy]:
         """(validation, test) of a network, measured on this cache's device; the network ends on the CPU."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.data import Dataset
 from secateur.errors import ModelError, UsageError
 from secateur.models import Architecture, build_network, find_architecture, load_weights, read_state_dict
 from secateur.models import read_weights_file as weights_file
@@ -83,8 +84,6 @@ def _load(model: str, weights: Path, classes: int, shape: tuple[int, ...], metad
     return Deliverable(network.eval(), torch.randn(1, *shape, generator=generator), metadata)
 
 
-def card_fields(
-    shape: tuple[int, ...], classes: int, mean: tuple[float, ...], std: tuple[float, ...]
-) -> dict[str, Any]:
+def card_fields(data: Dataset) -> dict[str, Any]:
     """What a best network's JSON has to say so that from_run can build it again."""
-    return {"input": list(shape), "classes": classes, "mean": list(mean), "std": list(std)}
+    return {"input": list(data.shape), "classes": data.classes, "mean": list(data.mean), "std": list(data.std)}

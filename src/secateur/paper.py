@@ -314,8 +314,8 @@ def _factor(values: Sequence[float | None]) -> Factor | None:
 
 
 def _saved_size(row: Row, side: str) -> float | None:
-    footprint = row.pytorch if side == "pytorch" else row.ours
-    return footprint.file_bytes / row.trained.file_bytes if footprint else None
+    size = row.bytes if side == "ours" else row.pytorch.file_bytes if row.pytorch else None
+    return size / row.trained.file_bytes if size else None
 
 
 def _memory(row: Row, side: str) -> float | None:
@@ -329,7 +329,7 @@ def _memory(row: Row, side: str) -> float | None:
 def _time(batch: int) -> Callable[[Row, str], float | None]:
     def factor(row: Row, side: str) -> float | None:
         dense = row.latency("dense", batch)
-        pruned: Latency | None = row.latency("masked" if side == "pytorch" else "pruned", batch)
+        pruned: Latency | None = row.latency("masked", batch) if side == "pytorch" else row.our_latency(batch)
         return pruned.median_ms / dense.median_ms if dense and pruned else None
 
     return factor

@@ -15,12 +15,15 @@ from torch.nn.utils import prune as torch_prune
 from secateur.cache import NetworkCache, uses_channels_last
 from secateur.data import Dataset
 from secateur.environment import environment
+from secateur.graph import Graph
 from secateur.layers import output_layer
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
+from secateur.packfile import packed_size
 from secateur.progress import SILENT, Task
 from secateur.pruning import prune, scored_layers, weight_of, zero_counts
 from secateur.results import Footprint, Latency, Row
+from secateur.runtime import Session
 from secateur.spec import Cell
 
 BATCHES = (1, 64)
@@ -39,7 +42,8 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
     task.advance(1, lambda: STAGES[1])
     validation, test = cache.accuracies(pruned, cell)
     task.advance(1, lambda: STAGES[2])
-    latencies = _latencies(cell, data, dense, pruned, masked)
+    graph = cache.graph(pruned, cell)
+    latencies = _latencies(cell, data, dense, pruned, masked, graph)
     task.advance(1, lambda: STAGES[3])
     return Row(
         cell=cell,
@@ -53,6 +57,7 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
         environment=environment(),
         seconds=time.perf_counter() - started,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        packed_bytes=packed_size(graph) if graph else None,
     )
 
 
@@ -118,13 +123,17 @@ def _settle_ties(masked: nn.Module, pruned: Tensor) -> None:
 
 
 def _latencies(
-    cell: Cell, data: Dataset, dense: nn.Module, pruned: nn.Module, masked: nn.Module | None
+    cell: Cell, data: Dataset, dense: nn.Module, pruned: nn.Module, masked: nn.Module | None, graph: Graph | None
 ) -> tuple[Latency, ...]:
-    """Batch 1 and 64 on one thread, in PyTorch: the dense network, the pruned, and PyTorch's masked one."""
+    """Batch 1 and 64 on one thread. In PyTorch: the dense network, the pruned, and PyTorch's masked one; then the
+    pruned network in Secateur's runtime."""
     networks = {"dense": copy.deepcopy(dense), "pruned": pruned} | ({"masked": masked} if masked else {})
     channels_last = uses_channels_last(find_architecture(cell.model))
     engines = {name: _engine(network, channels_last) for name, network in networks.items()}
     same = ("pruned", "masked") if masked and cell.method == "magnitude" else ()
+    if graph:
+        engines["secateur"] = _in_runtime(graph)
+        same = (*(same or ("pruned",)), "secateur")
     return tuple(
         latency for batch in BATCHES for latency in compare_latency(engines, data.example(batch), same_output=same)
     )
@@ -135,3 +144,8 @@ def _engine(network: nn.Module, channels_last: bool) -> Callable[[Tensor], Tenso
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network.eval().to(memory_format=layout)  # type: ignore[call-overload]
     return lambda images: network(images.contiguous(memory_format=layout))
+
+
+def _in_runtime(graph: Graph) -> Callable[[Tensor], Tensor]:
+    session = Session(graph, threads=1)
+    return lambda images: torch.from_numpy(session(images.numpy()))

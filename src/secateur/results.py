@@ -110,7 +110,7 @@ class Environment:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One finished cell. `ours` is Secateur's pruned network, `pytorch` what torch.nn.utils.prune makes of the
-    same cut (mask and original kept per weight)."""
+    same cut (mask and original kept per weight). packed_bytes: of its .secateur file, None where it cannot be one."""
 
     cell: Cell
     trained: Trained
@@ -123,6 +123,16 @@ class Row:
     environment: Environment
     seconds: float
     measured_at: str
+    packed_bytes: int | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of the .secateur file; of the safetensors file where the network cannot be packed."""
+        return self.ours.file_bytes if self.packed_bytes is None else self.packed_bytes
+
+    def our_latency(self, batch: int = 1) -> Latency | None:
+        """In Secateur's runtime; in PyTorch where the network cannot be packed."""
+        return self.latency("secateur", batch) or self.latency("pruned", batch)
 
     @property
     def sparsity(self) -> float:

@@ -113,6 +113,7 @@ _MIGRATIONS = (
         failed_at TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    "ALTER TABLE rows ADD COLUMN packed_bytes INTEGER",
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -252,6 +253,7 @@ class Store:
             environment=self._environment(record["environment_id"]),
             seconds=record["seconds"],
             measured_at=record["measured_at"],
+            packed_bytes=record["packed_bytes"],
         )
 
     def _parts(self, kind: Any, table: str, row_id: int, order: str) -> Any:
@@ -342,6 +344,7 @@ def _insert_row(db: sqlite3.Connection, row: Row) -> None:
         **dataclasses.asdict(row.ours),
         "seconds": row.seconds,
         "measured_at": row.measured_at,
+        "packed_bytes": row.packed_bytes,
     }
     if row.pytorch:
         fields |= {f"pytorch_{name}": value for name, value in dataclasses.asdict(row.pytorch).items()}

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_model
+from torch import nn
 
 from secateur.cache import NetworkCache
 from secateur.catalogue import check_data_name
+from secateur.delivery import card_fields
 from secateur.errors import MissingExtraError, SweepError, UsageError
 from secateur.executors import Executor
 from secateur.executors.local import LocalExecutor
 from secateur.models import find_architecture, read_weights_file
+from secateur.packfile import Metadata
+from secateur.packing import pack
 from secateur.pipeline import STAGES, prune_cell, run_cell
 from secateur.progress import Reporter, SilentReporter
+from secateur.replacing import replacing
 from secateur.results import Failure, Row
 from secateur.score import check_method
 from secateur.selection import Selection, select_best
@@ -33,10 +37,14 @@ from secateur.store import FILE_NAME, Store
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The pruned network that was kept of a model on a data set: the row that chose it and the file it is in."""
+    """The pruned network that was kept of a model on a data set: the row that chose it and the files it is in.
+
+    path: safetensors, for PyTorch. packed: .secateur, None where the network cannot be one.
+    """
 
     row: Row
     path: Path
+    packed: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,19 +252,32 @@ def _only_writer(out: Path) -> Iterator[None]:
 
 
 def keep_best(row: Row, out: Path, selection: Selection, cache: NetworkCache) -> Best:
-    """Save the network of a row as safetensors, with a JSON of what it is beside it; nothing where it is there."""
+    """Save the network of a row as safetensors and .secateur, and a JSON of what it is; nothing where it is there."""
     folder = out / "best"
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{row.cell.model}-{row.cell.data}")
     path, card_path = folder / f"{stem}.safetensors", folder / f"{stem}.json"
-    card = _card(row, selection)
+    packed = path.with_suffix(".secateur")
+    card = _card(row, selection) | card_fields(cache.dataset(row.cell))
     if path.exists() and card_path.exists() and json.loads(card_path.read_text()) == card:
-        return Best(row, path)
+        return Best(row, path, packed if packed.exists() else None)
     dense, _ = cache.trained(row.cell)
     network, _, _ = prune_cell(row.cell, dense, cache.dataset(row.cell))
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(path, lambda temporary: save_model(network, str(temporary)))
-    _replace(card_path, lambda temporary: temporary.write_text(json.dumps(card, indent=2) + "\n"))
-    return Best(row, path)
+    with replacing(path) as temporary:
+        save_model(network, str(temporary))
+    _pack(network, packed, row.cell, cache)
+    with replacing(card_path) as temporary:
+        temporary.write_text(json.dumps(card, indent=2) + "\n")
+    return Best(row, path, packed if packed.exists() else None)
+
+
+def _pack(network: nn.Module, path: Path, cell: Cell, cache: NetworkCache) -> None:
+    """Write the network as a .secateur file too, where it can be one."""
+    if cache.graph(network, cell) is None:
+        path.unlink(missing_ok=True)
+        return
+    data = cache.dataset(cell)
+    pack(network, path, example=data.example(), force=True, meta=Metadata(mean=data.mean, std=data.std))
 
 
 def _card(row: Row, selection: Selection) -> dict[str, Any]:
@@ -280,13 +301,3 @@ def _card(row: Row, selection: Selection) -> dict[str, Any]:
         "data_source": row.trained.data_source,
         "versions": dict(row.environment.versions),
     }
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write under another name, then rename; readable as any new file is, whatever the writer chose."""
-    temporary = path.with_name(f"{path.name}.writing")
-    temporary.touch()
-    mode = temporary.stat().st_mode
-    write(temporary)
-    temporary.chmod(mode)
-    os.replace(temporary, path)

@@ -135,7 +135,7 @@ def _print_sweep(result: Any) -> None:
         row = best.row
         console.print(
             f"best of {row.cell.model} on {row.cell.data}: {row.sparsity:.1%} zeros, {row.test.top1:.2%} on test data "
-            f"(dense {row.trained.test.top1:.2%}) in {best.path}",
+            f"(dense {row.trained.test.top1:.2%}) in {best.packed or best.path}",
             markup=False,
             soft_wrap=True,
         )

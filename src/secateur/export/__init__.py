@@ -7,15 +7,16 @@ their names of the state dict, and their bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from secateur.export.conversions import CONVERSIONS
 from secateur.export.tracing import trace
-from secateur.export.translation import Translation
+from secateur.export.translation import Translation, to_weight
 from secateur.graph import Graph
 
-__all__ = ["to_graph"]
+__all__ = ["refill", "to_graph"]
 
 
 def to_graph(network: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
@@ -44,3 +45,14 @@ def _unwrapped(network: nn.Module) -> nn.Module:
 def _parallel(network: nn.Module) -> nn.Module | None:
     kinds = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     return network.module if isinstance(network, kinds) else None
+
+
+def refill(structure: Graph, network: nn.Module) -> Graph | None:
+    """to_graph of a network whose structure is known: another network's graph with this one's weights.
+
+    None where a weight of the graph is none of the state dict, so that only to_graph can make it.
+    """
+    state = network.state_dict()
+    if not structure.weights.keys() <= state.keys():
+        return None
+    return replace(structure, weights={name: to_weight(state[name], name) for name in structure.weights})

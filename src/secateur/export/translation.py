@@ -140,7 +140,7 @@ class Translation:
         """The name under which a constant is stored; it is stored when first asked for."""
         if constant not in self._weight_names:
             name = unused_name(constant.name or wanted, self.weights)
-            self.weights[name] = _weight(constant.tensor, name)
+            self.weights[name] = to_weight(constant.tensor, name)
             self._weight_names[constant] = name
         return self._weight_names[constant]
 
@@ -183,7 +183,7 @@ def _memory(tensor: Tensor) -> tuple[Any, ...]:
     return (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
 
 
-def _weight(tensor: Tensor, name: str) -> Weight:
+def to_weight(tensor: Tensor, name: str) -> Weight:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise ExportError(f"weight {name!r} is {dtype}: expected {', '.join(DTYPES)}; call network.float() first")

@@ -10,7 +10,7 @@ from secateur.packfile.description import Description, WeightDescription, bound_
 from secateur.packfile.document import Metadata
 from secateur.packfile.quantisation import BITS, CODEBOOKS
 from secateur.packfile.reading import LIMIT, Packed, read, read_packed, to_safetensors, unpack
-from secateur.packfile.writing import write
+from secateur.packfile.writing import packed_size, write
 
 __all__ = [
     "BITS",
@@ -22,6 +22,7 @@ __all__ = [
     "WeightDescription",
     "bound_bytes",
     "describe",
+    "packed_size",
     "read",
     "read_packed",
     "to_safetensors",

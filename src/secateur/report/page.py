@@ -251,9 +251,15 @@ def _cards(best: Row | None, runs: Sequence[Run]) -> tuple[Card, ...]:
         Card(f"{best.macs / max(1, best.nonzero_macs):.1f} ×", "fewer multiply-adds", "those of non-zero weights"),
     ]
     if best.pytorch:
-        share = best.pytorch.file_bytes / best.ours.file_bytes
-        about = f"{size_text(best.ours.file_bytes)} instead of {size_text(best.pytorch.file_bytes)}"
+        share = best.pytorch.file_bytes / best.bytes
+        about = f"{size_text(best.bytes)} instead of {size_text(best.pytorch.file_bytes)}"
         cards.append(Card(f"{share:.1f} ×", "smaller file than PyTorch's pruning", about))
+    ours, dense = best.latency("secateur"), best.latency("dense")
+    if ours and dense:
+        about = f"{ours.median_ms:.3g} ms instead of {dense.median_ms:.3g} ms for one image on one thread"
+        cards.append(
+            Card(f"{dense.median_ms / ours.median_ms:.1f} ×", "faster than the dense network in PyTorch", about)
+        )
     return tuple(cards)
 
 

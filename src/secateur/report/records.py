@@ -8,12 +8,14 @@ from typing import Any
 from secateur.results import Footprint, Row
 
 COLUMNS = (
-    "model", "data", "method", "scope", "norms", "ratio", "seed", "accuracy", "dense_accuracy", "validation_accuracy",
-    "dense_validation_accuracy", "top5", "test_images", "sparsity", "parameters", "macs", "nonzero_macs", "bytes",
-    "dense_bytes", "pytorch_bytes", "prune_peak_memory", "prune_held_memory", "pytorch_peak_memory",
-    "pytorch_held_memory", "latency_ms", "dense_latency_ms", "pytorch_latency_ms", "latency_ms_batch_64",
-    "dense_latency_ms_batch_64", "pytorch_latency_ms_batch_64", "latency_n", "training_seconds", "epochs",
-    "weight_decay", "device", "precision", "data_source", "cpu", "versions", "measured_at", "cell",
+    "model", "data", "method", "scope", "norms", "ratio", "seed", "accuracy", "dense_accuracy",
+    "validation_accuracy", "dense_validation_accuracy", "top5", "test_images", "sparsity", "parameters", "macs",
+    "nonzero_macs", "bytes", "packed_bytes", "safetensors_bytes", "dense_bytes", "pytorch_bytes",
+    "prune_peak_memory", "prune_held_memory", "pytorch_peak_memory", "pytorch_held_memory", "latency_ms",
+    "unpacked_latency_ms", "dense_latency_ms", "pytorch_latency_ms", "latency_ms_batch_64",
+    "unpacked_latency_ms_batch_64", "dense_latency_ms_batch_64", "pytorch_latency_ms_batch_64", "latency_n",
+    "training_seconds", "epochs", "weight_decay", "device", "precision", "data_source", "cpu", "versions",
+    "measured_at", "cell",
 )  # fmt: skip
 """The columns of CSV, in order; JSON adds `layers` and `latencies`, which are lists."""
 
@@ -21,12 +23,13 @@ COLUMNS = (
 def record(row: Row) -> dict[str, Any]:
     """Every number of a row under its column's name.
 
-    accuracy is top-1 on test data; bytes the saved pruned network; pytorch_* what torch.nn.utils.prune makes
-    of the same cut; latency_ms the pruned network in PyTorch, batch 1, dense_* and pytorch_* timed in turns
-    with it. Fractions are in [0, 1], memory is in bytes, missing values are None.
+    accuracy is top-1 on test data; bytes the pruned network as a .secateur file (packed_bytes), or as safetensors
+    where it cannot be packed; pytorch_* what torch.nn.utils.prune makes of the same cut. latency_ms is the pruned
+    network in Secateur's runtime, batch 1; unpacked_* the same in PyTorch, dense_* the dense network there, all timed
+    in turns. Fractions are in [0, 1], memory is in bytes, missing values are None.
     """
     pytorch = row.pytorch or Footprint(0, None, None)
-    one = row.latency("pruned", 1)
+    one = row.our_latency(1)
     return {
         "model": row.cell.model,
         "data": row.cell.data,
@@ -46,17 +49,21 @@ def record(row: Row) -> dict[str, Any]:
         "layers": [dataclasses.asdict(layer) | {"sparsity": layer.sparsity} for layer in row.layers],
         "macs": row.macs,
         "nonzero_macs": row.nonzero_macs,
-        "bytes": row.ours.file_bytes,
+        "bytes": row.bytes,
+        "packed_bytes": row.packed_bytes,
+        "safetensors_bytes": row.ours.file_bytes,
         "dense_bytes": row.trained.file_bytes,
         "pytorch_bytes": pytorch.file_bytes or None,
         "prune_peak_memory": row.ours.peak_memory,
         "prune_held_memory": row.ours.held_memory,
         "pytorch_peak_memory": pytorch.peak_memory,
         "pytorch_held_memory": pytorch.held_memory,
-        "latency_ms": _median(row, "pruned", 1),
+        "latency_ms": _ours(row, 1),
+        "unpacked_latency_ms": _median(row, "pruned", 1),
         "dense_latency_ms": _median(row, "dense", 1),
         "pytorch_latency_ms": _median(row, "masked", 1),
-        "latency_ms_batch_64": _median(row, "pruned", 64),
+        "latency_ms_batch_64": _ours(row, 64),
+        "unpacked_latency_ms_batch_64": _median(row, "pruned", 64),
         "dense_latency_ms_batch_64": _median(row, "dense", 64),
         "pytorch_latency_ms_batch_64": _median(row, "masked", 64),
         "latency_n": one.n if one else None,
@@ -72,6 +79,11 @@ def record(row: Row) -> dict[str, Any]:
         "measured_at": row.measured_at,
         "cell": row.cell.id,
     }
+
+
+def _ours(row: Row, batch: int) -> float | None:
+    latency = row.our_latency(batch)
+    return latency.median_ms if latency else None
 
 
 def _median(row: Row, engine: str, batch: int) -> float | None:

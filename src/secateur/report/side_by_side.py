@@ -45,18 +45,18 @@ def _accuracy(point: Point) -> str:
 
 
 def _bytes(point: Point) -> str:
-    return size_text(statistics.fmean(row.ours.file_bytes for row in point.rows))
+    return size_text(statistics.fmean(row.bytes for row in point.rows))
 
 
 def _latency(point: Point) -> str:
-    known = [latency.median_ms for row in point.rows if (latency := row.latency("pruned", 1))]
+    known = [latency.median_ms for row in point.rows if (latency := row.our_latency())]
     return f"{statistics.median(known):.3g} ms" if known else "–"
 
 
 _TABLES = (
     ("accuracy in % on test data, ± the 95 % interval of the mean over seeds", _accuracy),
     ("bytes of the saved network", _bytes),
-    ("latency of one image, one thread, in PyTorch", _latency),
+    ("latency of one image, one thread", _latency),
 )
 
 

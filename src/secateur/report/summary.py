@@ -153,14 +153,15 @@ def against_pytorch(row: Row) -> list[Factor]:
     def memory(extra: int | None) -> float | None:
         return None if extra is None else (weights + extra) / weights
 
-    factors = [Factor("saved file", ours.file_bytes / size, theirs.file_bytes / size)]
+    factors = [Factor("saved file", row.bytes / size, theirs.file_bytes / size)]
     if weights >= 3e6:
         factors.append(Factor("memory while pruning", memory(ours.peak_memory), memory(theirs.peak_memory)))
     factors.append(Factor("memory afterwards", memory(ours.held_memory), memory(theirs.held_memory)))
     for batch in (1, 64):
         if dense := _median(row, "dense", batch):
-            sides = (_median(row, engine, batch) for engine in ("pruned", "masked"))
-            factors.append(Factor(f"latency, batch {batch}", *(side / dense if side else None for side in sides)))
+            sides = (row.our_latency(batch), row.latency("masked", batch))
+            shares = (side.median_ms / dense if side else None for side in sides)
+            factors.append(Factor(f"latency, batch {batch}", *shares))
     return factors
 
 
@@ -169,9 +170,14 @@ def _median(row: Row, engine: str, batch: int) -> float | None:
     return latency.median_ms if latency else None
 
 
+def _our_median(row: Row) -> float | None:
+    latency = row.our_latency()
+    return latency.median_ms if latency else None
+
+
 COSTS: dict[str, tuple[Callable[[Row], float | None], str]] = {
-    "bytes": (lambda row: row.ours.file_bytes, "bytes of the saved network"),
-    "latency": (lambda row: _median(row, "pruned", 1), "latency of one image in ms (one thread)"),
+    "bytes": (lambda row: row.bytes, "bytes of the saved network"),
+    "latency": (_our_median, "latency of one image in ms (one thread)"),
 }
 """What accuracy is drawn against: a row's cost, and the name of its axis."""
 

@@ -13,7 +13,7 @@ from rich.console import Group
 from secateur.report.grid import Grid, as_latex, as_markdown, as_rich, sparkline
 from secateur.report.records import COLUMNS, record
 from secateur.report.summary import Run, curves
-from secateur.results import Row
+from secateur.results import Latency, Row
 from secateur.spec import percent
 
 SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
@@ -28,18 +28,19 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("± dense", lambda row: f"{100 * (row.test.top1 - row.trained.test.top1):+.2f}"),
     ("sparsity", lambda row: f"{100 * row.sparsity:.1f} %"),
     ("non-zero MACs", lambda row: f"{_count(row.nonzero_macs)} of {_count(row.macs)}"),
-    ("file", lambda row: size_text(row.ours.file_bytes)),
+    ("file", lambda row: size_text(row.bytes)),
     ("PyTorch's file", lambda row: size_text(row.pytorch.file_bytes) if row.pytorch else "–"),
     ("memory", lambda row: size_text(row.ours.peak_memory)),
     ("PyTorch's", lambda row: size_text(row.pytorch.peak_memory) if row.pytorch else "–"),
-    ("latency", lambda row: _latency(row, "pruned")),
-    ("dense", lambda row: _latency(row, "dense")),
-    ("PyTorch's way", lambda row: _latency(row, "masked")),
+    ("latency", lambda row: _milliseconds(row.our_latency())),
+    ("dense", lambda row: _milliseconds(row.latency("dense"))),
+    ("PyTorch's way", lambda row: _milliseconds(row.latency("masked"))),
 )
 TEXT_COLUMNS = 5
 LEGEND = (
-    "accuracy: top-1 on test data; memory: what pruning took at most beside the network; latency: batch 1, one "
-    "thread, in PyTorch, medians of runs in turns. PyTorch's: torch.nn.utils.prune.l1_unstructured on the same cut."
+    "accuracy: top-1 on test data; file: .secateur; memory: what pruning took at most beside the network; latency: "
+    "batch 1, one thread, medians of runs in turns, the pruned network in Secateur's runtime, dense in PyTorch. "
+    "PyTorch's: torch.nn.utils.prune.l1_unstructured on the same cut."
 )
 
 
@@ -165,6 +166,5 @@ def size_text(count: float | None) -> str:
     return f"{count:g} B"
 
 
-def _latency(row: Row, engine: str) -> str:
-    latency = row.latency(engine)
+def _milliseconds(latency: Latency | None) -> str:
     return f"{latency.median_ms:.3g} ms" if latency else "–"
