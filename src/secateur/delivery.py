@@ -37,9 +37,7 @@ def from_run(run: str | Path, model: str | None = None) -> Deliverable:
     if not wanted:
         kept = ", ".join(sorted({card["model"] for card in cards.values()})) or "none"
         asked = f" of model {model!r}" if model else ""
-        raise ModelError(
-            f"{run}: no best network{asked}; it kept: {kept}; `secateur sweep` keeps one, or allow more with"
-        )
+        raise ModelError(f"{run}: kept no best network{asked}, but: {kept}; sweep again, with a larger --tolerance")
     if len(wanted) > 1:
         raise ModelError(
             f"{run}: kept {len(wanted)} networks ({', '.join(card['model'] for card in wanted.values())}): "
