@@ -15,7 +15,7 @@ from torch import nn
 from graph_strategies import dead_graphs, graphs, inputs
 from networks import FAMILIES, make_example, make_graph, make_network, run_network
 from secateur.export import to_graph
-from secateur.graph import Graph, Weight
+from secateur.graph import Attribute, Graph, Node, Weight
 from secateur.runtime import reference
 from secateur.simplification import fold_scales, remove_units, share_equal_weights, simplify, tidy
 
@@ -179,6 +179,65 @@ def test_dead_channels_leave_through_concatenation() -> None:
     graph = simplified(network, 3, 4, 4)
     assert shapes(graph)["head.weight"] == (2, 6, 1, 1)
     assert count(graph) == (3 * 4) + (3 * 4) + (2 * 6 + 2)
+
+
+@pytest.mark.parametrize(("counted", "left"), [(True, 4), (False, 3)])
+def test_an_average_that_counts_padding_is_no_constant(counted: bool, left: int) -> None:
+    conv, fc = nn.Conv2d(2, 4, 1), nn.Linear(4 * 9, 3)
+    zero_rows(conv, [2], bias=0.7)
+    pool = nn.AvgPool2d(3, 2, 1, count_include_pad=counted)
+    graph = simplified(nn.Sequential(conv, pool, nn.Flatten(), fc), 2, 5, 5)
+    assert shapes(graph)["0.weight"] == (left, 2, 1, 1)
+
+
+def test_a_dilated_maximum_over_padding_is_no_constant() -> None:
+    """Of 2 rows, padded to 4, the taps 0 and 3 see padding only: -inf, whatever the channel holds."""
+    nodes = (
+        Node(
+            "conv", "conv2d", ("x",), {"weight": "w", "bias": "b"}, _window(padding=(0, 0, 0, 0), groups=1), (2, 2, 1)
+        ),
+        Node(
+            "pool",
+            "max_pool2d",
+            ("conv",),
+            {},
+            _window(kernel=(2, 1), padding=(1, 1, 0, 0), dilation=(3, 1)),
+            (2, 1, 1),
+        ),
+        Node("sigmoid", "sigmoid", ("pool",), {}, {}, (2, 1, 1)),
+        Node("head", "conv2d", ("sigmoid",), {"weight": "h"}, _window(padding=(0, 0, 0, 0), groups=1), (1, 1, 1)),
+    )
+    weights = {
+        "w": Weight.of(np.array([0, 1], np.float32).reshape(2, 1, 1, 1)),
+        "b": Weight.of(np.array([1, 1], np.float32)),
+        "h": Weight.of(np.array([1, 1], np.float32).reshape(1, 2, 1, 1)),
+    }
+    graph = Graph({"x": (1, 2, 1)}, ("head",), nodes, weights)
+    assert_same_results(remove_units(graph), graph)
+
+
+def _window(**attributes: Attribute) -> dict[str, Attribute]:
+    return {"stride": (1, 1), "dilation": (1, 1)} | attributes
+
+
+class Stacked(nn.Module):
+    """Rows of one convolution below those of another: a channel is constant where both agree on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.upper, self.lower, self.head = nn.Conv2d(2, 4, 1), nn.Conv2d(2, 4, 1), nn.Linear(4 * 6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cat([self.upper(x), self.lower(x)], 2).flatten(1))
+
+
+def test_channels_side_by_side_are_constant_where_all_agree() -> None:
+    network = Stacked()
+    for layer, values in ((network.upper, (0.5, -1.0)), (network.lower, (0.5, 2.0))):
+        zero_rows(layer, [1], bias=values[0])
+        zero_rows(layer, [3], bias=values[1])
+    held = shapes(simplified(network, 2, 1, 3))
+    assert (held["upper.weight"], held["lower.weight"], held["head.weight"]) == ((3, 2, 1, 1), (3, 2, 1, 1), (3, 18))
 
 
 class Skip(nn.Module):
