@@ -60,10 +60,13 @@ def measure(cell: Cell, cache: NetworkCache) -> str:
 
 def main(data_dir: Path | None) -> None:
     cache = NetworkCache(data_dir, "cpu")
-    print("weights of exported networks before and after dead units leave; MNIST, seed 0, magnitude, no retraining")
+    print(
+        "weights of exported networks before and after dead units leave; "
+        "MNIST, seed 0, magnitude pruning, no retraining"
+    )
     print(
         f"{'network':<14} {'scope':<7} {'cut':>4} {'accuracy':>9} {'weights, zeros counted':>28} "
-        f"{'non-zero weights':>24} {'outputs':>9} predictions that differ, of 10,000"
+        f"{'non-zero weights':>24} {'outputs':>9} {'other predictions of 10,000'}"
     )
     for model in MODELS:
         for scope in SCOPES:
