@@ -22,7 +22,7 @@ from secateur.rebuilding import GraphNetwork
 from secateur.simplification import simplify
 from secateur.spec import Cell, recipe_for
 
-MODELS = ("lenet-300-100", "lenet-5", "lenet-5-caffe")
+MODELS = ("lenet-300-100", "lenet-5")
 SCOPES = ("layer", "global")
 RATIOS = (0.8, 0.9, 0.95, 0.99)
 

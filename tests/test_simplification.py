@@ -289,6 +289,26 @@ def test_batch_norm_folds_into_convolution_and_linear() -> None:
     assert graph.outputs == to_graph(network, torch.randn(1, 3, 6, 6)).outputs
 
 
+class Knotted(nn.Module):
+    """A convolution read by a batch norm and by a sum, and one at work before two batch norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.twice = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(3))
+        for norm in self.norms:
+            nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        x = x + self.norms[0](x)
+        return self.norms[2](self.twice(torch.relu(self.norms[1](self.twice(x)))))
+
+
+def test_a_layer_with_several_readers_or_two_places_is_not_folded_into() -> None:
+    assert [node.op for node in simplified(Knotted(), 3, 2, 2).nodes].count("batch_norm") == 3
+
+
 def test_folding_keeps_zeros() -> None:
     graph, dense = simplify(make_graph("resnet-18", 0.9)), make_graph("resnet-18", 0.9)
     for name in ("conv1.weight", "layer1.0.conv1.weight"):
