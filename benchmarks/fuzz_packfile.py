@@ -1,0 +1,151 @@
+"""Fuzz the reader of .secateur files with atheris (pip install atheris), guided by the coverage of its Python.
+
+    python benchmarks/fuzz_packfile.py [-max_total_time=600] [any option of libFuzzer]
+
+An input's first byte says how deep it goes in: as a whole file, as a header with a checksum that fits, as a description
+with weights, or as the bytes of one weight. Whatever comes: a network whose weights have the promised shapes and
+survive being packed again, or FormatError; nothing else, within 10 seconds and 1 GiB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["secateur.packfile", "secateur.graph"]):
+    from secateur import packfile
+    from secateur.packfile import codecs, container, document
+
+import numpy as np
+
+from secateur.errors import FormatError, SecateurError
+from secateur.graph import DTYPES
+
+LIMIT = 64 << 20
+GOLDEN = sorted((Path(__file__).parents[1] / "tests" / "golden").glob("*.secateur"))
+SHAPES = ([8, 5], [1, 40], [40], [2, 2, 2, 5], [5, 0], [], [2000])
+seen = {"executions": 0, "networks": 0, "refused": 0}
+
+
+class InMemory:
+    """A path whose file is in memory."""
+
+    def __init__(self) -> None:
+        self.handle = os.memfd_create("fuzz")
+        self.path = Path(f"/proc/self/fd/{self.handle}")
+
+    def fill(self, data: bytes) -> Path:
+        os.ftruncate(self.handle, 0)
+        os.pwrite(self.handle, data, 0)
+        return self.path
+
+
+FIRST, SECOND = InMemory(), tempfile.mkdtemp()
+
+
+def whole(data: bytes) -> bytes:
+    return data
+
+
+def resealed(data: bytes) -> bytes:
+    """Two bytes of length, a header's list of tensors, the data of the tensors."""
+    length = int.from_bytes(data[:2], "little")
+    start = b'{"__metadata__":{"secateur":"1.0 '
+    rest = b'"},' + data[2 : 2 + length]
+    checksum = f"{zlib.crc32(start + b'00000000' + rest):08x}".encode()
+    text = start + checksum + rest
+    return len(text).to_bytes(8, "little") + text + data[2 + length :]
+
+
+def described(data: bytes) -> bytes:
+    """A description's text, a zero byte, the pool."""
+    text, _, pool = data.partition(b"\0")
+    made = zlib.compressobj(1, zlib.DEFLATED, -15, zdict=document.DICTIONARY)
+    sections = {"secateur.graph": container.seal(made.compress(text) + made.flush())}
+    if pool:
+        sections["secateur.pool"] = pool
+    return container.header({name: len(each) for name, each in sections.items()}) + b"".join(sections.values())
+
+
+def coded(data: bytes) -> bytes:
+    """Three bytes that choose codec, dtype and shape, the content of one weight."""
+    if len(data) < 3:
+        return described(b"{}")
+    codec, dtype, shape = data[0] % 3, sorted(DTYPES)[data[1] % 3], SHAPES[data[2] % len(SHAPES)]
+    content = data[3:]
+    stored = {"name": "w", "dtype": dtype, "shape": shape, "codec": codec, "bytes": len(content)}
+    node = {"name": "c", "op": "constant", "inputs": [], "weights": {"value": "w"}, "shape": shape}
+    text = {"producer": "", "inputs": {"x": [1]}, "outputs": ["c"], "nodes": [node], "weights": [stored]}
+    return described(json.dumps(text).encode() + b"\0" + container.seal(content))
+
+
+LAYERS = (whole, resealed, described, coded)
+
+
+def test_one(data: bytes) -> None:
+    seen["executions"] += 1
+    if seen["executions"] % 10_000 == 0:
+        print(", ".join(f"{count} {name}" for name, count in seen.items()), flush=True)
+    if not data:
+        return
+    path = FIRST.fill(LAYERS[data[0] % len(LAYERS)](data[1:]))
+    try:
+        found = packfile.read_packed(path, limit=LIMIT)
+    except FormatError as error:
+        seen["refused"] += 1
+        assert str(error).startswith(f"{path}: ")
+        assert "\n" not in str(error)
+        return
+    seen["networks"] += 1
+    for stored in found.stored:
+        weight = found.graph.weights[stored.name]
+        assert (weight.shape, weight.dtype) == (stored.shape, stored.dtype)
+        again = codecs.encode(weight)
+        back = codecs.decode(again.codec, again.content, weight.dtype, weight.shape)
+        assert np.array_equal(back.bits, weight.bits)
+    if seen["networks"] % 16 == 0:
+        packfile.write(found.graph, Path(SECOND) / "again", force=True, meta=found.metadata)
+
+
+def seeds(folder: Path) -> None:
+    """What the golden files give each way in."""
+    for number, path in enumerate(GOLDEN):
+        data = path.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        text, body = data[8 : 8 + length], data[8 + length :]
+        listing = text[text.index(b'"},') + 3 :]
+        (folder / f"{number}-0").write_bytes(b"\0" + data)
+        (folder / f"{number}-1").write_bytes(b"\1" + len(listing).to_bytes(2, "little") + listing + body)
+        with container.opened(path) as held:
+            squeezed = held.read(held.sections["secateur.graph"])
+            pool = held.sections.get("secateur.pool")
+            pooled = data[pool.start :] if pool else b""
+        json_text = zlib.decompressobj(-15, zdict=document.DICTIONARY).decompress(squeezed)
+        (folder / f"{number}-2").write_bytes(b"\2" + json_text + b"\0" + pooled)
+    random = np.random.default_rng(0)
+    for number, shape in enumerate(SHAPES):
+        for codec, coder in enumerate((None, "floats", "levels")):
+            weight = packfile.codecs.Weight.of(np.rint(random.normal(size=shape) * 2).astype(np.float32))
+            made = codecs.encode(weight) if coder != "levels" else codecs.encode_lossy(weight, 4, "uniform")[0]
+            (folder / f"weight-{number}-{codec}").write_bytes(bytes([3, made.codec, 2, number]) + made.content)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as corpus:
+        seeds(Path(corpus))
+        options = ["-max_len=30000", "-timeout=10", "-rss_limit_mb=1024", *sys.argv[1:]]
+        atheris.Setup([sys.argv[0], *options, corpus], test_one)
+        try:
+            atheris.Fuzz()
+        except SecateurError as error:
+            sys.exit(f"an error that is no FormatError: {error!r}")
+
+
+if __name__ == "__main__":
+    main()
