@@ -44,9 +44,7 @@ def test_every_family_is_packed_and_runs_where_torch_cannot_be_imported(tmp_path
 
 @pytest.mark.parametrize("simple", [False, True])
 @pytest.mark.parametrize("ratio", [0, 0.5, 0.9, 0.99])
-def test_networks_above_100_kilobytes_take_no_more_than_their_bound(
-    ratio: float, simple: bool, tmp_path: Path
-) -> None:
+def test_networks_above_100_kilobytes_take_no_more_than_their_bound(ratio: float, simple: bool, tmp_path: Path) -> None:
     """Headers and all, random weights, the bound being that of the network as it was."""
     path = tmp_path / "net.secateur"
     for name in ("lenet-300-100", "lenet-5"):
