@@ -2,8 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -36,40 +38,42 @@ struct Plan {
 
 constexpr std::uint32_t kUnary = 20;  // levels from here on follow as 8 plain bits
 constexpr int kMostModelled = 3;
+constexpr std::size_t kRun = 1024;  // symbols that are coded at a time: first their mask, then their values
 
 // What is known of the current row, seen backwards; before the row there is nothing.
 class Row {
    public:
     Row(std::size_t cols, std::size_t lag)
-        : lag_(lag), ahead_(std::max<std::size_t>(3, 2 * lag)), kept_(ahead_ + cols), sizes_(ahead_ + cols) {}
+        : lag_(lag), ahead_(std::max<std::size_t>(3, 2 * lag)), kept_(ahead_ + cols), signs_(ahead_ + cols), sizes_(ahead_ + cols) {}
 
     std::uint8_t* kept(std::size_t col) { return kept_.data() + ahead_ + col; }        // 1 where not zero
-    std::int8_t* size(std::size_t col) { return sizes_.data() + ahead_ + col; }        // level + 1, with its sign
+    std::uint8_t* sign(std::size_t col) { return signs_.data() + ahead_ + col; }  // 0 zero, 1 negative, 2 positive
+    std::uint8_t* size(std::size_t col) { return sizes_.data() + ahead_ + col; }  // level + 1, at most 21, or 0
     std::size_t lag() const { return lag_; }
 
-    // 0 to 728: the signs of six, as digits to base 3 (0 zero, 1 negative, 2 positive).
+    // 0 to 728: the signs of six, as digits to base 3.
     std::size_t signs(std::size_t col) {
-        const std::int8_t* here = size(col);
-        std::size_t found = sign(here[-1]) + 3 * sign(here[-2]);
+        const std::uint8_t* here = sign(col);
+        std::size_t found = here[-1] + 3u * here[-2];
         if (lag_ > 0) {
-            const std::int8_t* back = here - lag_;
-            found += 9 * sign(*back) + 27 * sign(back[1]) + 81 * sign(back[-1]) + 243 * sign(*(back - lag_));
+            const std::uint8_t* back = here - lag_;
+            found += 9u * *back + 27u * back[1] + 81u * back[-1] + 243u * *(back - lag_);
         }
         return found;
     }
 
     // The sum of the sizes of five, and how many of them are not zero.
     std::pair<int, int> sizes(std::size_t col) {
-        const std::int8_t* here = size(col);
+        const std::uint8_t* here = size(col);
         int sum = 0, count = 0;
-        const auto add = [&](std::int8_t value) {
-            sum += value < 0 ? -value : value;
-            count += value != 0;
+        const auto add = [&](std::uint8_t size) {
+            sum += size;
+            count += size != 0;
         };
         add(here[-1]);
         add(here[-2]);
         if (lag_ > 0) {
-            const std::int8_t* back = here - lag_;
+            const std::uint8_t* back = here - lag_;
             add(*back);
             add(back[1]);
             add(back[-1]);
@@ -78,11 +82,8 @@ class Row {
     }
 
    private:
-    static std::size_t sign(std::int8_t value) { return value < 0 ? 1 : 2 * (value > 0); }
-
     std::size_t lag_, ahead_;
-    std::vector<std::uint8_t> kept_;
-    std::vector<std::int8_t> sizes_;
+    std::vector<std::uint8_t> kept_, signs_, sizes_;
 };
 
 template <class Coder>
@@ -104,37 +105,48 @@ class Model {
         average_ = 0;
     }
 
-    // `count` symbols of a row from column `from` on: first which are zero, then those that are not.
-    void run(std::size_t from, std::size_t count, Symbol* symbols) {
-        masks(from, count, symbols);
+    // `count` symbols of a row, kRun at most, from column `from` on: first which are zero, then those that are not.
+    // Returns where the latter are.
+    std::span<const std::uint16_t> run(std::size_t from, std::size_t count, Symbol* symbols) {
+        const std::size_t kept = masks(from, count, symbols);
+        const std::span places(places_.data(), kept);
+        if (plan_.sign_near) std::fill_n(row_.sign(from), count, std::uint8_t{0});
+        if (plan_.level_near) std::fill_n(row_.size(from), count, std::uint8_t{0});
         if (plan_.level_near || plan_.level_row) {
-            values<true>(from, count, symbols);
+            for (const std::uint16_t place : places) value<true>(from + place, symbols[place]);
         } else {
-            values<false>(from, count, symbols);
+            for (const std::uint16_t place : places) value<false>(from + place, symbols[place]);
         }
+        return places;
     }
 
    private:
     Cell start() const { return Cell(static_cast<std::uint32_t>(plan_.density) << 6); }
 
-    void masks(std::size_t from, std::size_t count, Symbol* symbols) {
+    // How many are not zero; where is in places_. Without branches, as these bits cannot be guessed.
+    std::size_t masks(std::size_t from, std::size_t count, const Symbol* symbols) {
         coder_.about(Part::mask);
         if (plan_.full) {
-            for (std::size_t i = 0; i < count; ++i) symbols[i].zero = false;
-        } else if (plan_.mask_column || plan_.mask_row || plan_.mask_near) {
-            mixed_masks(from, count, symbols);
-        } else {
-            for (std::size_t i = 0; i < count; ++i) symbols[i].zero = !coder_.bit(plan_.density, !symbols[i].zero);
+            for (std::size_t i = 0; i < count; ++i) places_[i] = static_cast<std::uint16_t>(i);
+            return count;
         }
+        if (plan_.mask_column || plan_.mask_row || plan_.mask_near) return mixed_masks(from, count, symbols);
+        std::size_t kept = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            places_[kept] = static_cast<std::uint16_t>(i);
+            kept += static_cast<std::size_t>(coder_.bit(plan_.density, !symbols[i].zero));
+        }
+        return kept;
     }
 
-    void mixed_masks(std::size_t from, std::size_t count, Symbol* symbols) {
-        std::uint8_t* const kept = row_.kept(from);
-        const std::uint8_t* const back = kept - row_.lag();
+    std::size_t mixed_masks(std::size_t from, std::size_t count, const Symbol* symbols) {
+        std::uint8_t* const here = row_.kept(from);
+        const std::uint8_t* const back = here - row_.lag();
         const std::uint8_t* const twice = back - row_.lag();
         const bool lagged = row_.lag() > 0;
-        unsigned last = kept[-1] | kept[-2] << 1 | kept[-3] << 2;
+        unsigned last = here[-1] | here[-2] << 1 | here[-3] << 2;
         unsigned around = lagged ? back[0] | back[-1] << 1 : 0;
+        std::size_t kept = 0;
         for (std::size_t i = 0; i < count; ++i) {
             if (lagged) around = (around << 1 | back[i + 1]) & 7;
             Cell* const column = plan_.mask_column ? &column_[from + i] : nullptr;
@@ -148,22 +160,12 @@ class Model {
             if (column) column->learn(bit);
             if (row) row->learn(bit);
             if (near) near->learn(bit);
-            symbols[i].zero = !bit;
-            kept[i] = static_cast<std::uint8_t>(bit);
+            here[i] = static_cast<std::uint8_t>(bit);
             last = (last << 1 | static_cast<unsigned>(bit)) & 7;
+            places_[kept] = static_cast<std::uint16_t>(i);
+            kept += static_cast<std::size_t>(bit);
         }
-    }
-
-    template <bool Mixed>
-    void values(std::size_t from, std::size_t count, Symbol* symbols) {
-        const bool remembered = plan_.sign_near || plan_.level_near;
-        for (std::size_t i = 0; i < count; ++i) {
-            Symbol& symbol = symbols[i];
-            if (!symbol.zero) value<Mixed>(from + i, symbol);
-            if (!remembered) continue;
-            const int size = symbol.zero ? 0 : static_cast<int>(std::min(symbol.level, kUnary)) + 1;
-            *row_.size(from + i) = static_cast<std::int8_t>(symbol.negative ? -size : size);
-        }
+        return kept;
     }
 
     template <bool Mixed>
@@ -173,9 +175,11 @@ class Model {
             Cell& cell = signs_[row_.signs(col)];
             symbol.negative = coder_.bit(cell.probability(), symbol.negative) != 0;
             cell.learn(symbol.negative);
+            *row_.sign(col) = symbol.negative ? 1 : 2;
         }
         coder_.about(Part::level);
         symbol.level = level<Mixed>(col, symbol.level);
+        if (plan_.level_near) *row_.size(col) = static_cast<std::uint8_t>(std::min(symbol.level, kUnary) + 1);
         const int plain = low_bits_ - modelled_;
         const std::uint32_t top = modelled_ > 0 ? top_bits(std::min(symbol.level, kUnary), symbol.low >> plain) : 0;
         std::uint32_t rest = symbol.low & ((1u << plain) - 1);
@@ -266,6 +270,7 @@ class Model {
     const Plan plan_;
     const int low_bits_, modelled_, base_;
     Row row_;
+    std::array<std::uint16_t, kRun> places_;
     std::vector<Cell> column_;
     Cell along_;
     std::vector<Cell> near_, signs_;

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdlib>
 #include <limits>
@@ -98,13 +100,11 @@ bool read_length(std::span<const std::uint8_t>& bytes, std::size_t& length) {
 
 // ---- choosing a plan ----
 
-constexpr std::size_t kRun = 1024;  // symbols of a row that are coded at a time: first their mask, then their values
-
 // With an Encoder the bytes, with a Meter what they would cost.
 template <class Kind, class Coder>
 void walk(const Kind& kind, std::span<const typename Kind::Value> values, Matrix shape, const Plan& plan, Coder& coder) {
     Model<Coder> model(coder, plan, shape, kind.low_bits(plan));
-    std::vector<Symbol> symbols(std::min(kRun, shape.cols));
+    std::array<Symbol, kRun> symbols;
     auto value = values.begin();
     for (std::size_t row = 0; row < shape.rows; ++row) {
         model.begin_row();
@@ -153,28 +153,31 @@ std::size_t find_lag(const Kind& kind, std::span<const typename Kind::Value> val
 // A predictor that may be taken: what it saves of the sample in bits, and what a reader pays in nanoseconds a weight.
 struct Offer {
     bool* taken;
-    const bool* needs;  // an earlier one, or none
+    int needs;  // another offer, by its place; -1: none
     double saving;
     double price;
 };
 
-// The best value first, while the reader keeps its pace and the saving is worth the trouble.
-void take(std::vector<Offer> offers, double least, double purse) {
-    while (true) {
-        Offer* best = nullptr;
-        for (Offer& each : offers) {
-            const bool open = !*each.taken && (each.needs == nullptr || *each.needs);
-            if (!open || each.saving < least || each.price > purse) continue;
-            if (best == nullptr || each.saving * best->price > best->saving * each.price) best = &each;
+// Takes those that save the most together, each of them at least `least`, at a price within the purse.
+void take(std::span<const Offer> offers, double least, double purse) {
+    unsigned best = 0;
+    double most = 0;
+    for (unsigned chosen = 1; chosen < 1u << offers.size(); ++chosen) {
+        double saving = 0, price = 0;
+        bool open = true;
+        for (std::size_t i = 0; i < offers.size(); ++i) {
+            if (!(chosen >> i & 1)) continue;
+            const Offer& each = offers[i];
+            open = open && each.saving >= least && (each.needs < 0 || chosen >> each.needs & 1);
+            saving += each.saving, price += each.price;
         }
-        if (best == nullptr) return;
-        *best->taken = true;
-        purse -= best->price;
+        if (open && price <= purse && saving > most) most = saving, best = chosen;
     }
+    for (std::size_t i = 0; i < offers.size(); ++i) *offers[i].taken = (best >> i & 1) != 0;
 }
 
 // How a reader's time is reckoned, in ns on one core of 2023: what it may take for a weight in all, and what parts take.
-constexpr double kPace = 36, kPlainMask = 5, kPlainValue = 20, kMixedMask = 12, kMoreMixedMask = 2, kSign = 17;
+constexpr double kPace = 28, kPlainMask = 4, kPlainValue = 20, kMixedMask = 12, kMoreMixedMask = 2, kSign = 9;
 constexpr double kMixedLevel = 38, kMoreMixedLevel = 6, kModelledBit = 4.5;
 
 template <class Kind>
@@ -196,16 +199,15 @@ void choose_predictors(const Kind& kind, std::span<const typename Kind::Value> v
 
     bool low_taken[kMostModelled] = {};
     std::vector<Offer> offers{
-        {&plan.mask_near, nullptr, plain.bits(Part::mask) - near.bits(Part::mask), kMixedMask},
-        {&plan.mask_column, &plan.mask_near, near.bits(Part::mask) - all.bits(Part::mask), kMoreMixedMask},
-        {&plan.sign_near, nullptr, nonzero - near.bits(Part::sign), kSign * density},
-        {&plan.level_near, nullptr, plain.bits(Part::level) - near.bits(Part::level), kMixedLevel * density},
-        {&plan.level_row, &plan.level_near, near.bits(Part::level) - all.bits(Part::level), kMoreMixedLevel * density},
+        {&plan.mask_near, -1, plain.bits(Part::mask) - near.bits(Part::mask), kMixedMask},
+        {&plan.mask_column, 0, near.bits(Part::mask) - all.bits(Part::mask), kMoreMixedMask},
+        {&plan.sign_near, -1, nonzero - near.bits(Part::sign), kSign * density},
+        {&plan.level_near, -1, plain.bits(Part::level) - near.bits(Part::level), kMixedLevel * density},
+        {&plan.level_row, 3, near.bits(Part::level) - all.bits(Part::level), kMoreMixedLevel * density},
     };
     constexpr Part kLows[] = {Part::low0, Part::low1, Part::low2};
     for (int i = 0; i < lows; ++i) {
-        const double saving = nonzero - near.bits(kLows[i]);
-        offers.push_back({&low_taken[i], i == 0 ? nullptr : &low_taken[i - 1], saving, kModelledBit * density});
+        offers.push_back({&low_taken[i], i == 0 ? -1 : 4 + i, nonzero - near.bits(kLows[i]), kModelledBit * density});
     }
     const double bits = plain.bits(Part::mask) + plain.bits(Part::level) + nonzero * (low + 1);
     take(offers, bits / 500, kPace - kPlainValue * density - (plan.full ? 0 : kPlainMask));
@@ -292,21 +294,23 @@ Plan level_plan(std::span<const std::int16_t> levels) {
 
 // ---- reading ----
 
-template <class Put>
-std::string_view decode(std::span<const std::uint8_t> bytes, Matrix shape, const Plan& plan, int low_bits, Put put) {
+template <typename Word, class Put>
+std::string_view decode(std::span<const std::uint8_t> bytes, Matrix shape, const Plan& plan, int low_bits,
+                        std::span<Word> words, Put put) {
     auto rest = bytes.subspan(kHead);
     std::size_t length = 0;
     if (!read_length(rest, length)) return "a stream longer than its weight";
     Decoder decoder(rest.first(length), rest.subspan(length));
     Model<Decoder> model(decoder, plan, shape, low_bits);
-    std::vector<Symbol> symbols(std::min(kRun, shape.cols));
+    std::array<Symbol, kRun> symbols;
+    symbols.fill({});
+    std::fill(words.begin(), words.end(), Word{0});
     for (std::size_t row = 0; row < shape.rows; ++row) {
         model.begin_row();
         for (std::size_t col = 0; col < shape.cols; col += kRun) {
-            const std::size_t count = std::min(kRun, shape.cols - col);
-            model.run(col, count, symbols.data());
-            for (std::size_t i = 0; i < count; ++i) {
-                if (!put(row, col + i, symbols[i])) return "a level beyond the codebook";
+            Word* const here = words.data() + row * shape.cols + col;
+            for (const std::uint16_t place : model.run(col, std::min(kRun, shape.cols - col), symbols.data())) {
+                if (!put(here[place], symbols[place])) return "a level beyond the codebook";
             }
         }
     }
@@ -337,8 +341,8 @@ std::string_view decode_floats(std::span<const std::uint8_t> bytes, Matrix shape
     if (const auto wrong = read_head(bytes, shape.cols, plan); !wrong.empty()) return wrong;
     if (plan.trimmed > layout.mantissa) return "more trimmed bits than a mantissa has";
     const Floats<Word> floats{layout};
-    return decode(bytes, shape, plan, floats.low_bits(plan), [&](std::size_t row, std::size_t col, const Symbol& symbol) {
-        words[row * shape.cols + col] = symbol.zero ? Word{0} : floats.join(symbol, plan);
+    return decode(bytes, shape, plan, floats.low_bits(plan), words, [&](Word& word, const Symbol& symbol) {
+        word = floats.join(symbol, plan);
         return true;
     });
 }
@@ -352,12 +356,7 @@ std::string_view decode_levels(std::span<const std::uint8_t> bytes, Matrix shape
     Plan plan;
     if (const auto wrong = read_head(bytes, shape.cols, plan); !wrong.empty()) return wrong;
     if (plan.base > 8 || plan.trimmed > 0) return "levels of more than 8 plain bits";
-    return decode(bytes, shape, plan, plan.base, [&](std::size_t row, std::size_t col, const Symbol& symbol) {
-        Word& word = words[row * shape.cols + col];
-        if (symbol.zero) {
-            word = 0;
-            return true;
-        }
+    return decode(bytes, shape, plan, plan.base, words, [&](Word& word, const Symbol& symbol) {
         const std::size_t rank = std::size_t{symbol.level} << plan.base | symbol.low;
         if (rank >= (symbol.negative ? codebook.negative : codebook.positive)) return false;
         word = codebook.words[(symbol.negative ? codebook.positive : 0) + rank];
