@@ -42,9 +42,11 @@ def test_every_family_is_packed_and_runs_where_torch_cannot_be_imported(tmp_path
         assert np.abs(np.load(path + ".out.npy") - expected).max() < 1e-5 * np.abs(expected).max(), name
 
 
-@pytest.mark.parametrize("simple", [False, True])
+@pytest.mark.parametrize("simplified", [False, True])
 @pytest.mark.parametrize("ratio", [0, 0.5, 0.9, 0.99])
-def test_networks_above_100_kilobytes_take_no_more_than_their_bound(ratio: float, simple: bool, tmp_path: Path) -> None:
+def test_networks_above_100_kilobytes_take_no_more_than_their_bound(
+    ratio: float, simplified: bool, tmp_path: Path
+) -> None:
     """Headers and all, random weights, the bound being that of the network as it was."""
     path = tmp_path / "net.secateur"
     for name in ("lenet-300-100", "lenet-5"):
@@ -52,13 +54,13 @@ def test_networks_above_100_kilobytes_take_no_more_than_their_bound(ratio: float
         bound = sum(
             packfile.bound_bytes(secateur.graph.Weight.of(value.numpy())) for value in network.state_dict().values()
         )
-        secateur.pack(network, path, example=make_example(name, 1), simple=simple, force=True)
+        secateur.pack(network, path, example=make_example(name, 1), simplified=simplified, force=True)
         assert path.stat().st_size <= (0.85 if ratio < 0.99 else 1.01) * bound
 
 
 def test_the_weights_are_those_of_the_state_dict(tmp_path: Path) -> None:
     network = make_network("lenet-5", 0.9)
-    secateur.pack(network, tmp_path / "net.secateur", example=make_example("lenet-5", 1))
+    secateur.pack(network, tmp_path / "net.secateur", example=make_example("lenet-5", 1), simplified=False)
     found = secateur.unpack(tmp_path / "net.secateur")
     state = network.state_dict()
     assert found.keys() == state.keys()
@@ -71,7 +73,7 @@ def test_the_weights_are_those_of_the_state_dict(tmp_path: Path) -> None:
 def test_narrow_formats_keep_every_bit(dtype: torch.dtype, tmp_path: Path) -> None:
     network = nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 5)).to(dtype)
     secateur.prune(network, 0.8)
-    secateur.pack(network, tmp_path / "net.secateur", example=torch.randn(2, 40, dtype=dtype))
+    secateur.pack(network, tmp_path / "net.secateur", example=torch.randn(2, 40, dtype=dtype), simplified=False)
     for name, value in secateur.unpack(tmp_path / "net.secateur").items():
         assert np.array_equal(value, network.state_dict()[name].float().numpy())
 

@@ -36,7 +36,9 @@ def pack(
 
     example: one input (N, …), or a sequence of them; its first image is run through PyTorch and through the network as
     it is read back, before the file gets its name. bits: None keeps every bit; 8, 6, 5 or 4 rounds weights, and then
-    the two are compared before rounding. See packfile.write for the rest.
+    the two are compared before rounding. simplified: batch norm folded into layers, dead units gone and the like, as
+    simplification.simplify does it; without, the file holds weight by weight what the state dict does. See
+    packfile.write for the rest.
     Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree.
     """
     examples = [each[:1] for each in ([example] if isinstance(example, Tensor) else example)]
