@@ -14,6 +14,7 @@ from secateur.models import ARCHITECTURES, build_network
 from secateur.paper import published
 from secateur.progress import SilentReporter
 from secateur.results import Accuracy, Footprint, Latency, Layer, Row, Trained
+from secateur.score import Context
 from secateur.spec import Cell, Recipe, recipe_for
 
 
@@ -130,6 +131,15 @@ class Interrupting(SilentReporter):
                 return None
 
         return Manager()
+
+
+def largest_first(context: Context) -> dict[str, Tensor]:
+    """A method that cuts what magnitude would keep."""
+    return {name: -weight.abs() for name, weight in context.weights.items()}
+
+
+def wrong_shape(context: Context) -> dict[str, Tensor]:
+    return {name: weight.sum(0) for name, weight in context.weights.items()}
 
 
 def make_row(ratio: float = 0.9, seed: int = 0, model: str = "net", accuracy: float = 0.9, dense: float = 0.95) -> Row:

@@ -12,7 +12,7 @@ CELL = Cell("lenet-5", "mnist", "magnitude", "layer", 0.9, 0, Recipe())
 
 
 def test_the_id_of_a_cell_is_pinned() -> None:
-    assert CELL.id == "f50d3e2896de8525"
+    assert CELL.id == "683fefb202107e1b"
 
 
 def test_the_id_depends_on_every_field_defaults_included() -> None:
@@ -23,6 +23,8 @@ def test_the_id_depends_on_every_field_defaults_included() -> None:
     changes: dict[str, Any] = {
         "model": "x", "data": "x", "method": "x", "scope": "global", "ratio": 0.8, "seed": 1,
         "exclude": ("conv1",), "allow_empty": True, "norms": True, "weights": WeightsFile("net.pt", "00"),
+        "pattern": "2:4", "repair": "batchnorm", "calibration_images": 512, "calibration_seed": 0,
+        "layer_ratios": (("conv1", 0.5),),
     }  # fmt: skip
     assert recipe_changes.keys() == {field.name for field in dataclasses.fields(Recipe)}
     assert {*changes, "recipe"} == {field.name for field in dataclasses.fields(Cell)}
@@ -63,7 +65,15 @@ def test_overrides_change_every_networks_recipe() -> None:
         ({"ratios": (1.0,)}, r"ratio 1.0: expected in \[0, 1\)"),
         ({"ratios": (0.5, 0.5)}, "a value appears twice"),
         ({"models": ()}, "models: expected at least one value"),
-        ({"scopes": ("world",)}, "scope 'world': expected one of layer, global"),
+        ({"scopes": ("world",)}, "scope 'world': expected one of layer, global, erk, lamp, or like"),
+        ({"scopes": ("like:magnitude",)}, "scope 'like:magnitude': expected one of layer"),
+        ({"scopes": ()}, "scopes: expected at least one value"),
+        ({"patterns": ("4:2",)}, "pattern '4:2': expected unstructured, blocks"),
+        ({"patterns": ("2:4",), "ratios": (0.0, 0.25)}, "ratio 0.25 with pattern 2:4: expected 0, or at least the 0.5"),
+        ({"repairs": ("prayer",)}, "repair 'prayer': expected some of none, batchnorm"),
+        ({"repairs": ("none+batchnorm",)}, "repair 'none\\+batchnorm'"),
+        ({"calibration_images": 0}, "calibration images 0: expected 1 or more"),
+        ({"calibration_seed": -1}, "calibration seed -1"),
         ({"seeds": (-1,)}, "seed -1"),
         ({"models": ("a", "b"), "weights": WeightsFile("w", "0")}, "--weights is one checkpoint but 2 models"),
     ],

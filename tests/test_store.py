@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from samples import make_row, with_digest
 from secateur.environment import environment
 from secateur.errors import StoreError
 from secateur.results import Accuracy, Failure
-from secateur.spec import Sweep
+from secateur.spec import Sweep, canonical_json
 from secateur.store import FILE_NAME, SCHEMA_VERSION, Store
 
 
@@ -135,3 +136,28 @@ def test_folder_names_may_hold_odd_characters(tmp_path: Path) -> None:
         store.add(make_row(0.5))
     with Store.open(folder) as store:
         assert len(store.rows()) == 1
+
+
+def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path: Path) -> None:
+    row = make_row(0.5)
+    old_fields = json.loads(canonical_json(row.cell))
+    for name in ("pattern", "repair", "calibration_images", "calibration_seed", "layer_ratios", "norms"):
+        del old_fields[name]
+    with Store.create(tmp_path) as store:
+        store.add(row)
+        store.add(failure(0.7))
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    for name in ("pattern", "repair", "calibration_images", "calibration_seed"):
+        connection.execute(f"ALTER TABLE cells DROP COLUMN {name}")
+    connection.execute("UPDATE cells SET spec = ?, id = 'old' WHERE ratio = 0.5", (json.dumps(old_fields),))
+    connection.execute("UPDATE rows SET cell_id = 'old'")
+    connection.execute("ALTER TABLE rows DROP COLUMN packed_bytes")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    with Store.open(tmp_path) as store:
+        assert store.rows() == [row]
+        assert store.done() == {row.cell.id}
+        assert store.failures() == [failure(0.7)]
+        assert store._connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert store._connection.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from secateur.packfile import Metadata, unpack
     from secateur.packing import pack
     from secateur.pruning import PruneLog, layer_sparsity, prune, sparsity
+    from secateur.repairing import repair
     from secateur.retraining import retrain
     from secateur.runtime import Session, load
     from secateur.shrinking import shrink
@@ -43,6 +44,7 @@ _HOMES = {
     "load": "runtime",
     "pack": "packing",
     "prune": "pruning",
+    "repair": "repairing",
     "retrain": "retraining",
     "shrink": "shrinking",
     "sparsity": "pruning",
@@ -67,6 +69,7 @@ __all__ = [
     "load",
     "pack",
     "prune",
+    "repair",
     "retrain",
     "shrink",
     "sparsity",

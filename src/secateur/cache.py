@@ -68,7 +68,7 @@ class NetworkCache:
     ) -> None:
         self.device = resolve_device(device)
         self._data_dir = data_dir
-        self._reporter = reporter or SilentReporter()
+        self.reporter = reporter or SilentReporter()
         self._folder = (folder or user_cache()) / "networks"
         self._datasets: dict[str, Dataset] = {}
         self._latest: tuple[str, nn.Module, Trained] | None = None
@@ -158,7 +158,7 @@ class NetworkCache:
             device=self.device,
             precision=key.precision,
             channels_last=uses_channels_last(architecture),
-            reporter=self._reporter,
+            reporter=self.reporter,
             label=f"training {cell.model} on {cell.data}, seed {cell.seed}",
             checkpoint=checkpoint,
         )
@@ -219,7 +219,7 @@ class NetworkCache:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self._reporter.say(f"waiting for another process that trains {key.model} ({key.id})")
+            self.reporter.say(f"waiting for another process that trains {key.model} ({key.id})")
             lock.acquire()
         try:
             yield

@@ -8,7 +8,7 @@ import gzip
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,32 @@ class Dataset:
         else:
             index = torch.randint(len(self.validation), (count,), generator=torch.Generator().manual_seed(seed))
         return normalise(self.validation.images[index], self.mean, self.std)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """`count` training images drawn by seed, without replacement: batches of normalised images and labels.
+
+    They are drawn when they are gone through, which can be done several times. Raises DataError then where the
+    training split holds fewer.
+    """
+
+    dataset: Dataset
+    count: int
+    seed: int
+    batch_size: int = 128
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        data = self.dataset
+        if not 1 <= self.count <= len(data.train):
+            raise DataError(
+                f"calibration with {self.count} images: expected 1 to {len(data.train)}, as many as the training split "
+                f"of {data.name!r} holds"
+            )
+        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(self.seed))[: self.count]
+        for index in torch.split(order, self.batch_size):
+            part = data.train.take(index)
+            yield normalise(part.images, data.mean, data.std), part.labels
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

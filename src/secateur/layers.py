@@ -29,7 +29,7 @@ NORMS = (
     nn.InstanceNorm2d,
     nn.InstanceNorm3d,
 )
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,9 @@ def _uses(module: nn.Module, given: Tensor, output: Tensor) -> int:
     """How often a whole weight tensor is applied: output positions, or rows for a linear layer."""
     if isinstance(module, nn.Linear):
         return output.numel() // output.shape[-1]
-    channels = module.in_channels if isinstance(module, _TRANSPOSED) else module.out_channels
+    channels = module.in_channels if isinstance(module, TRANSPOSED) else module.out_channels
     assert isinstance(channels, int)
-    return (given if isinstance(module, _TRANSPOSED) else output).numel() // channels
+    return (given if isinstance(module, TRANSPOSED) else output).numel() // channels
 
 
 def output_layer(network: nn.Module, example: Tensor | None = None) -> str | None:

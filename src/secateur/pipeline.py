@@ -13,19 +13,22 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from secateur.cache import NetworkCache, uses_channels_last
-from secateur.data import Dataset
+from secateur.data import Calibration, Dataset
 from secateur.environment import environment
 from secateur.graph import Graph
 from secateur.layers import output_layer
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
 from secateur.packfile import packed_size
-from secateur.progress import SILENT, Task
+from secateur.patterns import UNSTRUCTURED
+from secateur.progress import SILENT, Reporter, Task
 from secateur.pruning import prune, scored_layers, weight_of, zero_counts
+from secateur.repairing import repair
 from secateur.results import Footprint, Latency, Row
 from secateur.runtime import Session
 from secateur.spec import Cell
 
+CPU = torch.device("cpu")
 BATCHES = (1, 64)
 STAGES = ("trained", "pruned", "accuracy measured", "latency measured")
 """What run_cell tells the task that it is given, in this order."""
@@ -37,7 +40,7 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
     dense, trained = cache.trained(cell)
     data = cache.dataset(cell)
     task.advance(1, lambda: STAGES[0])
-    pruned, peak, held = prune_cell(cell, dense, data)
+    pruned, peak, held = prune_cell(cell, dense, data, cache.device, cache.reporter)
     masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms)
     task.advance(1, lambda: STAGES[1])
     validation, test = cache.accuracies(pruned, cell)
@@ -61,27 +64,43 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
     )
 
 
-def prune_cell(cell: Cell, dense: nn.Module, data: Dataset) -> tuple[nn.Module, int | None, int | None]:
-    """A pruned copy of the cell's dense network, and the memory that pruning took at most and still holds."""
-    network = copy.deepcopy(dense)
-    last = output_layer(network, data.example())
+def prune_cell(
+    cell: Cell,
+    dense: nn.Module,
+    data: Dataset,
+    device: torch.device = CPU,
+    reporter: Reporter | None = None,
+) -> tuple[nn.Module, int | None, int | None]:
+    """A pruned and repaired copy of the cell's dense network, and the memory that this took at most and still holds.
 
-    def work() -> object:
-        return prune(
+    The work is done on the device, and the copy ends on the CPU.
+    """
+    network = copy.deepcopy(dense)
+    if cell.ratio == 0 and not cell.layer_ratios and cell.repair == "none":
+        return network, 0, 0
+    last = output_layer(network, data.example())
+    network.to(device)
+    original = dense if device == CPU or cell.repair == "none" else copy.deepcopy(dense).to(device)
+    calibration = Calibration(data, cell.calibration_images, cell.draw)
+
+    def work() -> None:
+        prune(
             network,
-            cell.ratio,
+            dict(cell.layer_ratios) or cell.ratio,
             method=cell.method,
-            scope=cell.scope,
+            scope="layer" if cell.layer_ratios else cell.scope,
+            pattern=cell.pattern,
             exclude=cell.exclude,
             keep_output=last or False,
             allow_empty=cell.allow_empty,
             norms=cell.norms,
+            calibration=calibration,
+            seed=cell.draw,
         )
+        repair(network, cell.repair, calibration, original, reporter)
 
-    if cell.ratio == 0:
-        return network, 0, 0
     _, peak, held = memory_of(work)
-    return network, peak, held
+    return network.to(CPU), peak, held
 
 
 def prune_as_pytorch(
@@ -130,13 +149,18 @@ def _latencies(
     networks = {"dense": copy.deepcopy(dense), "pruned": pruned} | ({"masked": masked} if masked else {})
     channels_last = uses_channels_last(find_architecture(cell.model))
     engines = {name: _engine(network, channels_last) for name, network in networks.items()}
-    same = ("pruned", "masked") if masked and cell.method == "magnitude" else ()
+    same = ("pruned", "masked") if masked and _is_pytorchs_cut(cell) else ()
     if graph:
         engines["secateur"] = _in_runtime(graph)
         same = (*(same or ("pruned",)), "secateur")
     return tuple(
         latency for batch in BATCHES for latency in compare_latency(engines, data.example(batch), same_output=same)
     )
+
+
+def _is_pytorchs_cut(cell: Cell) -> bool:
+    """Are the zeros those of l1_unstructured, and the other weights as they were?"""
+    return (cell.method, cell.pattern, cell.repair) == ("magnitude", UNSTRUCTURED, "none")
 
 
 def _engine(network: nn.Module, channels_last: bool) -> Callable[[Tensor], Tensor]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import fnmatch
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from secateur.allocation import cuts_by_layer, cuts_by_scope
+from secateur.blocks import LOWEST, patterned, spread_over
 from secateur.errors import PruneError, UsageError
 from secateur.layers import norm_layers, output_layer, weighted_layers
-from secateur.score import PART, Scores, score
-from secateur.spec import SCOPES
-
-_DIGIT_BITS = 11
-_BINS = 1 << _DIGIT_BITS
+from secateur.patterns import UNSTRUCTURED, Blocks, KeepNOfM, check_pattern, parse_pattern
+from secateur.ranking import Cut, marked
+from secateur.score import PART, Batch, Context, Scores, find_method, score
+from secateur.spec import LIKE, check_scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,52 +38,145 @@ class PruneLog:
 
 def prune(
     network: nn.Module,
-    ratio: float,
+    ratio: float | Mapping[str, float],
     *,
     method: str = "magnitude",
     scope: str = "layer",
+    pattern: str = UNSTRUCTURED,
     exclude: Sequence[str] = (),
     example: Tensor | None = None,
     keep_output: bool | str = True,
     allow_empty: bool = False,
     norms: bool = False,
+    calibration: Iterable[Batch] | None = None,
+    seed: int = 0,
 ) -> PruneLog:
     """Zero the `ratio` least important weights of a network, in place, and say what is left.
 
-    ratio: the share of a layer's (scope "layer") or of all (scope "global") original weights that are zero
-    afterwards; zeros already there count, so calling twice with 0.5 leaves half. The cut is that of
+    ratio: the share of a layer's (scope "layer") or of all (the other scopes) original weights that are zero
+    afterwards; zeros already there count, so calling twice with 0.5 leaves half. Or a ratio for each layer by name,
+    layers without one staying whole; no scope is needed then. Magnitude's cut is that of
     torch.nn.utils.prune.l1_unstructured: the round(ratio × n) weights of smallest score; of equal scores the
     first go first. The output layer, the last weighted one executed, stays whole unless keep_output is False;
     `example`, a batch of inputs, makes sure of the order, or keep_output names the layer. exclude: names or
     patterns ("layer1.*") of layers or of their weights. norms: prune the scales of normalisations too, as a
-    loop over every module that has a weight would; a channel whose scale is zero is gone. At most one layer's
-    worth of memory is used beside the network.
+    loop over every module that has a weight would; a channel whose scale is zero is gone.
+
+    method: one of secateur.score.METHODS or "package.module:callable". scope: layer, global, erk, lamp, or
+    "like:METHOD/SCOPE": each layer loses the share that it would lose to that method in that scope. pattern:
+    "unstructured"; blocks as in "1x4" (outputs × inputs), the ratio being a share of the blocks; "2:4". calibration:
+    batches of images and labels, for methods that need them; seed is for those that draw. Magnitude without a
+    pattern takes at most one layer's worth of memory beside the network, other methods some copies of all weights.
 
     Raises UsageError for a ratio outside [0, 1) or a name that matches nothing, PruneError for weights that
     are not finite or not plain parameters, and where a layer would lose every weight, unless allow_empty (a
     network with shortcuts may live on without a layer). Nothing is changed then.
     Han et al. 2015, §3.
     """
-    if not 0 <= ratio < 1:
-        raise UsageError(f"ratio {ratio!r}: expected in [0, 1): the share of weights to zero, so 0.9 for 90 %")
-    if scope not in SCOPES:
-        raise UsageError(f"scope {scope!r}: expected one of {', '.join(SCOPES)}")
+    _check_request(ratio, scope, pattern)
     output = output_layer(network, example) if keep_output is True else keep_output or None
     weights = {name: weight_of(layer) for name, layer in prunable_layers(network, exclude, output, norms).items()}
-    scores = score(weights, method)
-    for name in weights:
-        _check_finite(scores, name, method)
-    groups = [[name] for name in weights] if scope == "layer" else [list(weights)]
-    cuts = {name: cut for group in groups for name, cut in _cuts(scores, group, ratio)}
-    for name, cut in cuts.items():
-        if not allow_empty:
-            _check_not_emptied(name, weights[name], cut, ratio, scope)
-    for name, cut in cuts.items():
-        _zero(weights[name], scores, name, cut)
+    if isinstance(ratio, Mapping):
+        _check_layers(ratio, weights)
+    elif scope.startswith(LIKE):
+        ratio = _ratios_like(network, ratio, scope, pattern, exclude, output, norms, calibration, seed)
+    asked = f"ratio {ratio:g} (scope {scope})" if isinstance(ratio, float | int) else "the ratio of the layer"
+    context = Context(network, weights, calibration, seed=seed)
+    shape = parse_pattern(pattern)
+    rounds = find_method(method).rounds
+    with _unchanged_on_error(weights) if rounds > 1 else contextlib.nullcontext():
+        for part in range(1, rounds + 1):
+            scores = patterned(score(method, context), weights, shape)
+            cuts = dict(_cuts(scores, weights, scope, _partly(ratio, part / rounds)))
+            for name, cut in cuts.items():
+                if not allow_empty:
+                    _check_not_emptied(name, weights[name], cut, scores.values_by_layer[name].numel(), asked)
+            for name, cut in cuts.items():
+                _zero(weights[name], scores, name, cut, shape)
+            if isinstance(shape, KeepNOfM):
+                _hold_n_of_m(weights, scores, ratio)
     return PruneLog(
         {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()},
         {name: weight.numel() for name, weight in weights.items()},
     )
+
+
+def _check_request(ratio: float | Mapping[str, float], scope: str, pattern: str) -> None:
+    check_scope(scope)
+    for share in ratio.values() if isinstance(ratio, Mapping) else (ratio,):
+        if not 0 <= share < 1:
+            raise UsageError(f"ratio {share!r}: expected in [0, 1): the share of weights to zero, so 0.9 for 90 %")
+        check_pattern(pattern, share)
+
+
+def _check_layers(ratios: Mapping[str, float], weights: Mapping[str, Tensor]) -> None:
+    for name in ratios:
+        if name not in weights:
+            raise UsageError(f"ratio of {name!r}: expected the name of a layer to prune, one of {', '.join(weights)}")
+
+
+def _ratios_like(
+    network: nn.Module,
+    ratio: float,
+    scope: str,
+    pattern: str,
+    exclude: Sequence[str],
+    output: str | None,
+    norms: bool,
+    calibration: Iterable[Batch] | None,
+    seed: int,
+) -> dict[str, float]:
+    """The share that each layer would lose to another method and scope, found on a copy."""
+    method, _, inner = scope.removeprefix(LIKE).rpartition("/")
+    log = prune(
+        copy.deepcopy(network),
+        ratio,
+        method=method,
+        scope=inner,
+        pattern=pattern,
+        exclude=exclude,
+        keep_output=output or False,
+        allow_empty=True,
+        norms=norms,
+        calibration=calibration,
+        seed=seed,
+    )
+    return {name: 1 - kept / max(1, log.total[name]) for name, kept in log.kept.items()}
+
+
+def _partly(ratio: float | Mapping[str, float], part: float) -> float | dict[str, float]:
+    """The ratio after a part of an exponential schedule of densities (Tanaka et al. 2020, algorithm 1)."""
+    if isinstance(ratio, Mapping):
+        return {name: share if part == 1 else 1 - (1 - share) ** part for name, share in ratio.items()}
+    return ratio if part == 1 else 1 - (1 - ratio) ** part
+
+
+def _cuts(
+    scores: Scores, weights: Mapping[str, Tensor], scope: str, ratio: float | Mapping[str, float]
+) -> Iterator[tuple[str, Cut]]:
+    if isinstance(ratio, Mapping):
+        return cuts_by_layer(scores, ratio)
+    return cuts_by_scope(scores, scope, ratio, {name: weight.shape for name, weight in weights.items()})
+
+
+def _hold_n_of_m(weights: Mapping[str, Tensor], scores: Scores, ratio: float | Mapping[str, float]) -> None:
+    """Zero what N:M alone forbids, also in layers of which the scope would have left more."""
+    for name, weight in weights.items():
+        share = ratio.get(name, 0.0) if isinstance(ratio, Mapping) else ratio
+        if share > 0:
+            weight.masked_fill_(scores.values_by_layer[name] == LOWEST, 0)
+
+
+@contextlib.contextmanager
+def _unchanged_on_error(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Where the block raises, the weights get their former values back."""
+    before = {name: weight.clone() for name, weight in weights.items()}
+    try:
+        yield
+    except BaseException:
+        for name, weight in weights.items():
+            weight.copy_(before[name])
+        raise
 
 
 def sparsity(network: nn.Module) -> float:
@@ -150,115 +246,20 @@ def _check_plain(name: str, layer: nn.Module) -> None:
         raise PruneError(f"layer {name!r}: its weight has no values yet; run or load the network first")
 
 
-def _check_finite(scores: Scores, name: str, method: str) -> None:
-    bad = sum(int((~torch.isfinite(part)).sum()) for part in scores.parts(name))
-    if bad:
+def _check_not_emptied(name: str, weight: Tensor, cut: Cut, size: int, asked: str) -> None:
+    if cut.goes == size:
         raise PruneError(
-            f"layer {name!r}: {bad} of its {method} scores are not finite, so its weights cannot be ranked; "
-            "mend the checkpoint or exclude the layer"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """Of a layer's scores, all below `key` go, and the first `ties` that equal it. `goes` counts both.
-
-    dtype is the precision in which keys are read.
-    """
-
-    dtype: torch.dtype
-    key: int
-    ties: int
-    goes: int
-
-
-def _cuts(scores: Scores, group: list[str], ratio: float) -> Iterator[tuple[str, _Cut]]:
-    """The cut of each layer such that the group loses its round(ratio × n) lowest scores."""
-    count = round(ratio * sum(scores.values_by_layer[name].numel() for name in group))
-    if count == 0:
-        return
-    double = any(scores.values_by_layer[name].dtype == torch.float64 for name in group)
-    dtype = torch.float64 if double else torch.float32
-    key, left = _kth_smallest(scores, group, count, dtype)
-    for name in group:
-        below, equal = _count(scores, name, key, dtype)
-        ties = min(left, equal)
-        left -= ties
-        if below + ties:
-            yield name, _Cut(dtype, key, ties, below + ties)
-
-
-def _count(scores: Scores, name: str, key: int, dtype: torch.dtype) -> tuple[int, int]:
-    """How many scores of a layer lie below a key, and how many are equal to it."""
-    below = equal = 0
-    for part in scores.parts(name):
-        keys = _keys(part, dtype)
-        below += int((keys < key).sum())
-        equal += int((keys == key).sum())
-    return below, equal
-
-
-def _kth_smallest(scores: Scores, group: list[str], k: int, dtype: torch.dtype) -> tuple[int, int]:
-    """(key, rank): the k-th smallest key of a group (from 1), and how many of the keys equal to it are in.
-
-    An exact selection by radix: each pass counts one 11-bit digit of the scores' bit patterns, so nothing is
-    copied and nothing sorted.
-    """
-    prefix, rank = 0, k
-    bits = 63 if dtype == torch.float64 else 32
-    for level in reversed(range(-(-bits // _DIGIT_BITS))):
-        counts = torch.zeros(_BINS, dtype=torch.int64)
-        for name in group:
-            counts += _histogram(scores, name, level * _DIGIT_BITS, prefix, dtype)
-        upto = counts.cumsum(0)
-        digit = int(torch.searchsorted(upto, rank))
-        rank -= int(upto[digit - 1]) if digit else 0
-        prefix = prefix << _DIGIT_BITS | digit
-    return prefix, rank
-
-
-def _histogram(scores: Scores, name: str, shift: int, prefix: int, dtype: torch.dtype) -> Tensor:
-    """How often each digit at `shift` occurs among a layer's keys whose higher bits are `prefix`."""
-    counts = torch.zeros(_BINS, dtype=torch.int64)
-    for part in scores.parts(name):
-        keys = _keys(part, dtype)
-        digits = keys[keys >> (shift + _DIGIT_BITS) == prefix] >> shift & (_BINS - 1)
-        counts += torch.bincount(digits, minlength=_BINS).cpu()
-    return counts
-
-
-def _keys(part: Tensor, dtype: torch.dtype) -> Tensor:
-    """int64 keys, 0 or more, that order as finite values do: IEEE bit patterns, negative ones turned over.
-
-    Doubles lose their last bit, which keeps their keys positive.
-    """
-    if dtype == torch.float64:
-        bits = (part.double() + 0.0).view(torch.int64)
-        return (torch.where(bits < 0, bits ^ 0x7FFFFFFFFFFFFFFF, bits) >> 1) + (1 << 62)
-    bits = (part.float() + 0.0).view(torch.int32).long()
-    return torch.where(bits < 0, -1 - (bits & 0x7FFFFFFF), bits) + (1 << 31)
-
-
-def _check_not_emptied(name: str, weight: Tensor, cut: _Cut, ratio: float, scope: str) -> None:
-    if cut.goes == weight.numel():
-        raise PruneError(
-            f"layer {name!r} would lose all of its {cut.goes} weights at ratio {ratio:g} (scope {scope}), and the "
+            f"layer {name!r} would lose all of its {weight.numel()} weights at {asked}, and the "
             f"network perhaps its use; lower the ratio, exclude the layer ({name!r}) or allow it (allow empty)"
         )
 
 
-def _zero(weight: Tensor, scores: Scores, name: str, cut: _Cut) -> None:
-    """Zero the cut's weights part by part; a weight in another memory layout takes its marks all at once."""
-    marks = torch.empty(0 if weight.is_contiguous() else weight.numel(), dtype=torch.bool, device=weight.device)
-    left = cut.ties
-    for start, part in zip(itertools.count(0, PART), scores.parts(name), strict=False):
-        keys = _keys(part, cut.dtype)
-        equal = keys == cut.key
-        goes = (keys < cut.key) | (equal & (equal.cumsum(0) <= left))
-        left -= min(left, int(equal.sum()))
-        if marks.numel():
-            marks[start : start + PART] = goes
-        else:
-            weight.view(-1)[start : start + PART].masked_fill_(goes, 0)
-    if marks.numel():
-        weight.masked_fill_(marks.view(weight.shape), 0)
+def _zero(weight: Tensor, scores: Scores, name: str, cut: Cut, pattern: Blocks | KeepNOfM | None) -> None:
+    """Zero what is cut, part by part; blocks and weights in another memory layout take their marks all at once."""
+    values = scores.values_by_layer[name]
+    if values.shape == weight.shape and weight.is_contiguous():
+        for start, marks in zip(itertools.count(0, PART), marked(scores, name, cut), strict=False):
+            weight.view(-1)[start : start + PART].masked_fill_(marks, 0)
+    else:
+        marks = torch.cat(list(marked(scores, name, cut))).view(values.shape)
+        weight.masked_fill_(spread_over(marks, weight.shape, pattern), 0)

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from secateur.errors import UsageError
+from secateur.patterns import UNSTRUCTURED, check_pattern
 
 PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
-SCOPES = ("layer", "global")
+SCOPES = ("layer", "global", "erk", "lamp")
+LIKE = "like:"
+REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint")
 AUGMENTS = ("auto", "none", "crop-flip")
 PRECISIONS = ("auto", "fp32", "bf16")
 SCHEDULES = ("one-shot", "iterative", "gradual", "rewind-rate", "rewind-weights", "scratch")
@@ -33,6 +36,21 @@ def _check_list(name: str, values: Sequence[object]) -> None:
         raise UsageError(f"{name}: expected at least one value, got none")
     if len(set(values)) < len(values):
         raise UsageError(f"{name} {list(values)}: a value appears twice; name each once")
+
+
+def check_scope(scope: str) -> None:
+    """Raises UsageError for a text that names no scope."""
+    method, _, inner = scope.removeprefix(LIKE).rpartition("/")
+    nested = scope.startswith(LIKE) and bool(method) and inner in SCOPES
+    _check("scope", scope, scope in SCOPES or nested, f"one of {', '.join(SCOPES)}, or like:METHOD/SCOPE")
+
+
+def check_repair(repair: str) -> None:
+    """Raises UsageError for a text that is no repair, or no several of them joined by +."""
+    steps = repair.split("+")
+    several = "none" not in steps and len(set(steps)) == len(steps)
+    known = all(step in REPAIRS for step in steps)
+    _check("repair", repair, known and (repair == "none" or several), f"some of {', '.join(REPAIRS)}, joined by +")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +192,10 @@ class WeightsFile:
 class Cell:
     """One measurement: a trained network, pruned one way at one ratio. `ratio` 0 is the dense network.
 
-    exclude, allow_empty and norms are as in pruning.prune.
+    exclude, allow_empty, norms and pattern are as in pruning.prune. repair: steps of repairing.repair joined by +.
+    Where layer_ratios (layer and ratio each) are given, they decide, and scope and ratio only name them.
+    calibration_images of the training split, drawn by calibration_seed (None: by the seed), are what methods and
+    repairs look at.
     """
 
     model: str
@@ -188,6 +209,25 @@ class Cell:
     allow_empty: bool = False
     norms: bool = False
     weights: WeightsFile | None = None
+    pattern: str = UNSTRUCTURED
+    repair: str = "none"
+    calibration_images: int = 1024
+    calibration_seed: int | None = None
+    layer_ratios: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def draw(self) -> int:
+        """The seed of everything that is drawn while pruning: calibration images, random scores."""
+        return self.seed if self.calibration_seed is None else self.calibration_seed
+
+    @property
+    def way(self) -> str:
+        """How it was pruned, in a few words."""
+        words = [f"{self.method}/{self.scope}"]
+        words += ["with norms"] if self.norms else []
+        words += [self.pattern] if self.pattern != UNSTRUCTURED else []
+        words += [f"repaired by {self.repair}"] if self.repair != "none" else []
+        return " ".join(words)
 
     @property
     def id(self) -> str:
@@ -199,15 +239,34 @@ class Cell:
         return f"{self.model} at {percent(self.ratio)}, seed {self.seed}"
 
     def describe(self) -> str:
-        scope = f"{self.scope} with norms" if self.norms else self.scope
-        return f"{self.model} on {self.data}, {self.method}/{scope} at {percent(self.ratio)}, seed {self.seed}"
+        return f"{self.model} on {self.data}, {self.way} at {percent(self.ratio)}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRatios:
+    """Ratios layer by layer, from a file or another run; scope and ratio (over all layers) are their name.
+
+    model, data and seed say which networks they are for; None: for every one.
+    """
+
+    scope: str
+    ratio: float
+    ratios: tuple[tuple[str, float], ...]
+    model: str | None = None
+    data: str | None = None
+    seed: int | None = None
+
+    def fits(self, model: str, data: str, seed: int) -> bool:
+        return self.model in (None, model) and self.data in (None, data) and self.seed in (None, seed)
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """The cross product of its lists. `overrides` change every network's own recipe.
 
-    Raises UsageError for an empty list, a ratio outside [0, 1), a repeated value or an unknown scope.
+    layer_ratios stand beside scopes × ratios; with them, scopes may be empty.
+    Raises UsageError for an empty list, a ratio outside [0, 1), a repeated value, an unknown scope, pattern or
+    repair.
     """
 
     models: tuple[str, ...]
@@ -221,14 +280,32 @@ class Sweep:
     allow_empty: bool = False
     norms: bool = False
     weights: WeightsFile | None = None
+    patterns: tuple[str, ...] = (UNSTRUCTURED,)
+    repairs: tuple[str, ...] = ("none",)
+    calibration_images: int = 1024
+    calibration_seed: int | None = None
+    layer_ratios: tuple[LayerRatios, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("models", "data", "methods", "scopes", "ratios", "seeds"):
+        lists = ["models", "data", "methods", "ratios", "seeds", "patterns", "repairs"]
+        for name in lists + (["scopes"] if self.scopes or not self.layer_ratios else []):
             _check_list(name, getattr(self, name))
         for ratio in self.ratios:
             _check("ratio", ratio, 0 <= ratio < 1, "in [0, 1): the share of weights to zero, so 0.9 for 90 %")
         for scope in self.scopes:
-            _check("scope", scope, scope in SCOPES, f"one of {', '.join(SCOPES)}")
+            check_scope(scope)
+        for pattern, ratio in itertools.product(self.patterns, self.ratios):
+            check_pattern(pattern, ratio)
+        for repair in self.repairs:
+            check_repair(repair)
+            patterned = next((each for each in self.patterns if each != UNSTRUCTURED), None)
+            if patterned and "joint" in repair.split("+"):
+                raise UsageError(
+                    f"repair {repair!r} chooses single weights: drop pattern {patterned} or take reconstruct"
+                )
+        _check("calibration images", self.calibration_images, self.calibration_images >= 1, "1 or more")
+        if self.calibration_seed is not None:
+            _check("calibration seed", self.calibration_seed, 0 <= self.calibration_seed < 2**63, "in [0, 2^63)")
         for seed in self.seeds:
             _check("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
         if self.weights and len(self.models) > 1:
@@ -237,22 +314,31 @@ class Sweep:
 
 def expand(sweep: Sweep) -> Iterator[Cell]:
     """Every cell of a sweep, ordered so that cells which share a trained network are neighbours."""
-    axes = itertools.product(sweep.models, sweep.data, sweep.seeds, sweep.methods, sweep.scopes, sorted(sweep.ratios))
-    for model, data, seed, method, scope, ratio in axes:
+    networks = itertools.product(sweep.models, sweep.data, sweep.seeds)
+    for model, data, seed in networks:
         recipe = recipe_for(model, **dict(sweep.overrides))
-        yield Cell(
-            model,
-            data,
-            method,
-            scope,
-            ratio,
-            seed,
-            recipe,
-            sweep.exclude,
-            sweep.allow_empty,
-            sweep.norms,
-            sweep.weights,
-        )
+        cuts = [(scope, ratio, ()) for scope in sweep.scopes for ratio in sorted(sweep.ratios)]
+        given = [(each.scope, each.ratio, each.ratios) for each in sweep.layer_ratios if each.fits(model, data, seed)]
+        ways = itertools.product(sweep.methods, sweep.patterns, sweep.repairs, [*cuts, *given])
+        for method, pattern, repair, (scope, ratio, ratios) in ways:
+            yield Cell(
+                model=model,
+                data=data,
+                method=method,
+                scope=scope,
+                ratio=ratio,
+                seed=seed,
+                recipe=recipe,
+                exclude=sweep.exclude,
+                allow_empty=sweep.allow_empty,
+                norms=sweep.norms,
+                weights=sweep.weights,
+                pattern=pattern,
+                repair=repair,
+                calibration_images=sweep.calibration_images,
+                calibration_seed=sweep.calibration_seed,
+                layer_ratios=ratios,
+            )
 
 
 def percent(share: float) -> str:
@@ -271,9 +357,10 @@ def canonical_json(value: Any) -> str:
 
 
 def cell_from_json(text: str) -> Cell:
-    """The inverse of canonical_json for a Cell."""
+    """The inverse of canonical_json for a Cell; fields that an older version did not know get their defaults."""
     fields = json.loads(text)
     fields["recipe"] = Recipe(**fields["recipe"])
     fields["exclude"] = tuple(fields["exclude"])
     fields["weights"] = WeightsFile(**fields["weights"]) if fields["weights"] else None
+    fields["layer_ratios"] = tuple((layer, ratio) for layer, ratio in fields.get("layer_ratios", ()))
     return Cell(**fields)

@@ -114,6 +114,12 @@ _MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     """,
     "ALTER TABLE rows ADD COLUMN packed_bytes INTEGER",
+    """
+    ALTER TABLE cells ADD COLUMN pattern TEXT NOT NULL DEFAULT 'unstructured';
+    ALTER TABLE cells ADD COLUMN repair TEXT NOT NULL DEFAULT 'none';
+    ALTER TABLE cells ADD COLUMN calibration_images INTEGER NOT NULL DEFAULT 1024;
+    ALTER TABLE cells ADD COLUMN calibration_seed INTEGER;
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -211,10 +217,10 @@ class Store:
         return {digest for (digest,) in self._connection.execute(query, (data,))}
 
     def rows(self) -> list[Row]:
-        """Every row, sorted by model, data, method, scope, seed and ratio."""
+        """Every row, sorted by model, data, method, scope, pattern, repair, seed and ratio."""
         query = """
             SELECT rows.*, cells.spec AS cell_spec FROM rows JOIN cells ON cells.id = cell_id
-            ORDER BY model, data, method, scope, seed, ratio, cell_id
+            ORDER BY model, data, method, scope, pattern, repair, seed, ratio, cell_id
         """
         return [self._row(record) for record in self._records(query)]
 
@@ -222,7 +228,7 @@ class Store:
         """The cells that failed when they were last tried."""
         query = """
             SELECT failures.*, cells.spec AS cell_spec FROM failures JOIN cells ON cells.id = cell_id
-            ORDER BY model, data, method, scope, seed, ratio
+            ORDER BY model, data, method, scope, pattern, repair, seed, ratio
         """
         return [
             Failure(
@@ -322,9 +328,26 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     if _version(connection) == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         raise StoreError(f"{path}: expected a Secateur database, got another one; choose another --out")
     for version in range(_version(connection), SCHEMA_VERSION):
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_MIGRATIONS[version]}; PRAGMA user_version = {version + 1}; COMMIT;"
-        )
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE; {_MIGRATIONS[version]}; PRAGMA user_version = {version + 1};")
+            if version + 1 == SCHEMA_VERSION:
+                _rename_cells(connection)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+
+
+def _rename_cells(connection: sqlite3.Connection) -> None:
+    """Cells of an older version get the fields that they lacked, and so the ids that they have now."""
+    connection.execute("PRAGMA defer_foreign_keys = ON")
+    for old, spec in connection.execute("SELECT id, spec FROM cells").fetchall():
+        fields = _cell_fields(cell_from_json(spec))
+        if fields["id"] != old:
+            settings = ", ".join(f"{name} = ?" for name in fields)
+            connection.execute(f"UPDATE cells SET {settings} WHERE id = ?", (*fields.values(), old))
+            for table in ("rows", "failures"):
+                connection.execute(f"UPDATE {table} SET cell_id = ? WHERE cell_id = ?", (fields["id"], old))
 
 
 def _insert(db: sqlite3.Connection, table: str, fields: Mapping[str, Any], on_conflict: str = "") -> int:
@@ -377,8 +400,11 @@ def _environment_id(db: sqlite3.Connection, environment: Environment) -> int:
 
 
 def _cell_fields(cell: Cell) -> dict[str, Any]:
-    named = {name: getattr(cell, name) for name in ("model", "data", "method", "scope", "ratio", "seed")}
-    return {"id": cell.id, **named, "spec": canonical_json(cell)}
+    named = {name: getattr(cell, name) for name in _CELL_COLUMNS}
+    return {"id": cell.id, **named, "calibration_seed": cell.draw, "spec": canonical_json(cell)}
+
+
+_CELL_COLUMNS = ("model", "data", "method", "scope", "ratio", "seed", "pattern", "repair", "calibration_images")
 
 
 def _trained_fields(trained: Trained) -> dict[str, Any]:

@@ -22,16 +22,18 @@ from secateur.delivery import card_fields
 from secateur.errors import MissingExtraError, SweepError, UsageError
 from secateur.executors import Executor
 from secateur.executors.local import LocalExecutor
+from secateur.layer_ratios import split_scopes
 from secateur.models import find_architecture, read_weights_file
 from secateur.packfile import Metadata
 from secateur.packing import pack
+from secateur.patterns import UNSTRUCTURED
 from secateur.pipeline import STAGES, prune_cell, run_cell
 from secateur.progress import Reporter, SilentReporter
 from secateur.replacing import replacing
 from secateur.results import Failure, Row
-from secateur.score import check_method
+from secateur.score import METHODS, find_method
 from secateur.selection import Selection, select_best
-from secateur.spec import PAPER_RATIOS, Cell, Recipe, Sweep, expand
+from secateur.spec import LIKE, PAPER_RATIOS, Cell, Recipe, Sweep, expand
 from secateur.store import FILE_NAME, Store
 
 
@@ -67,6 +69,10 @@ def sweep(
     scopes: Sequence[str] = ("layer",),
     ratios: Sequence[float] = PAPER_RATIOS,
     seeds: Sequence[int] = (0,),
+    patterns: Sequence[str] = (UNSTRUCTURED,),
+    repairs: Sequence[str] = ("none",),
+    calibration_images: int = 1024,
+    calibration_seed: int | None = None,
     exclude: Sequence[str] = (),
     allow_empty: bool = False,
     norms: bool = False,
@@ -80,6 +86,11 @@ def sweep(
 ) -> SweepResult:
     """Prune and measure every combination of the lists, store it under `out`, and keep the best network.
 
+    methods: ("all",) takes every one of the table. scopes: those of spec.SCOPES, "like:METHOD/SCOPE",
+    "file:PATH" for a JSON object of layers and ratios, "copy:RUN" or "copy:RUN@METHOD/SCOPE" for the layers'
+    ratios of another run. patterns and repairs: as in prune and repair. calibration_images of the training split
+    are what methods and repairs look at, drawn by calibration_seed, or by each network's own seed.
+
     What `out` holds already is not done again. select: "validation" keeps, per model and data set, the
     sparsest network whose validation accuracy is within `tolerance` points of the dense one's; "paper" keeps
     the one with the highest test accuracy. recipe: changes to each network's own recipe, such as epochs=20.
@@ -92,6 +103,10 @@ def sweep(
         scopes=scopes,
         ratios=ratios,
         seeds=seeds,
+        patterns=patterns,
+        repairs=repairs,
+        calibration_images=calibration_images,
+        calibration_seed=calibration_seed,
         exclude=exclude,
         allow_empty=allow_empty,
         norms=norms,
@@ -110,6 +125,10 @@ def plan_sweep(
     scopes: Sequence[str],
     ratios: Sequence[float],
     seeds: Sequence[int],
+    patterns: Sequence[str] = (UNSTRUCTURED,),
+    repairs: Sequence[str] = ("none",),
+    calibration_images: int = 1024,
+    calibration_seed: int | None = None,
     exclude: Sequence[str],
     allow_empty: bool,
     norms: bool = False,
@@ -122,11 +141,12 @@ def plan_sweep(
         raise UsageError(f"recipe: {', '.join(sorted(unknown))} is none of its fields")
     if weights and recipe:
         raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
+    named, given = split_scopes(scopes, models, data, seeds, ratios)
     plan = Sweep(
         models=tuple(models),
         data=tuple(data),
-        methods=tuple(methods),
-        scopes=tuple(scopes),
+        methods=tuple(METHODS) if list(methods) == ["all"] else tuple(methods),
+        scopes=tuple(named),
         ratios=tuple(float(ratio) for ratio in ratios),
         seeds=tuple(seeds),
         overrides=tuple(sorted(recipe.items())),
@@ -134,13 +154,21 @@ def plan_sweep(
         allow_empty=allow_empty,
         norms=norms,
         weights=read_weights_file(weights) if weights else None,
+        patterns=tuple(patterns),
+        repairs=tuple(repairs),
+        calibration_images=calibration_images,
+        calibration_seed=calibration_seed,
+        layer_ratios=tuple(given),
     )
     for model in plan.models:
         find_architecture(model)
     for name in plan.data:
         check_data_name(name)
     for method in plan.methods:
-        check_method(method)
+        find_method(method)
+    for scope in plan.scopes:
+        if scope.startswith(LIKE):
+            find_method(scope.removeprefix(LIKE).rpartition("/")[0])
     return plan
 
 
@@ -261,7 +289,7 @@ def keep_best(row: Row, out: Path, selection: Selection, cache: NetworkCache) ->
     if path.exists() and card_path.exists() and json.loads(card_path.read_text()) == card:
         return Best(row, path, packed if packed.exists() else None)
     dense, _ = cache.trained(row.cell)
-    network, _, _ = prune_cell(row.cell, dense, cache.dataset(row.cell))
+    network, _, _ = prune_cell(row.cell, dense, cache.dataset(row.cell), cache.device)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_model(network, str(temporary))
@@ -286,6 +314,10 @@ def _card(row: Row, selection: Selection) -> dict[str, Any]:
         "data": row.cell.data,
         "method": row.cell.method,
         "scope": row.cell.scope,
+        "pattern": row.cell.pattern,
+        "repair": row.cell.repair,
+        "calibration_images": row.cell.calibration_images,
+        "calibration_seed": row.cell.draw,
         "ratio": row.cell.ratio,
         "seed": row.cell.seed,
         "cell": row.cell.id,

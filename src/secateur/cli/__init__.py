@@ -27,8 +27,9 @@ from secateur.cli.options import (
 from secateur.cli.study import paper
 from secateur.cli.viewing import print_curves, report, show
 from secateur.errors import SecateurError, UsageError
+from secateur.patterns import UNSTRUCTURED
 from secateur.progress import ConsoleReporter
-from secateur.spec import PAPER_RATIOS, SCOPES
+from secateur.spec import PAPER_RATIOS, REPAIRS, SCOPES
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -53,8 +54,22 @@ def sweep(
         str, typer.Option(help="Networks, separated by commas; your own as package.module:callable.")
     ] = "lenet-300-100",
     data: Annotated[str, typer.Option(help="Data sets, separated by commas; your own likewise.")] = "digits",
-    methods: Annotated[str, typer.Option(help="How weights are scored, separated by commas.")] = "magnitude",
-    scopes: Annotated[str, typer.Option(help=f"Where weights compete: {', '.join(SCOPES)}.")] = "layer",
+    methods: Annotated[
+        str, typer.Option(help="How weights are scored: some of `secateur methods`, your own, or all.")
+    ] = "magnitude",
+    scopes: Annotated[
+        str,
+        typer.Option(help=f"How many each layer loses: {', '.join(SCOPES)}, like:METHOD/SCOPE, file:JSON, copy:RUN."),
+    ] = "layer",
+    patterns: Annotated[str, typer.Option(help="How zeros lie: unstructured, 1x4, 4x1, 2:4, 4:8, …")] = UNSTRUCTURED,
+    repairs: Annotated[
+        str, typer.Option(help=f"What follows pruning: {', '.join(REPAIRS)}; several steps joined by +.")
+    ] = "none",
+    calibration: Annotated[int, typer.Option(help="Training images that methods and repairs look at.")] = 1024,
+    calibration_seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Seed of their draw.", show_default="each network's own"),
+    ] = None,
     ratios: Annotated[str, typer.Option(help="Shares of weights to zero, in [0, 1).")] = _PAPER_LIST,
     seeds: Annotated[str, typer.Option(help="Seeds of initial weights and training.")] = "0",
     exclude: Annotated[str, typer.Option(help="Layers left whole: names or patterns like 'layer1.*'.")] = "",
@@ -102,6 +117,10 @@ def sweep(
         scopes=texts(scopes),
         ratios=numbers("ratios", ratios, float),
         seeds=numbers("seeds", seeds, int),
+        patterns=texts(patterns),
+        repairs=texts(repairs),
+        calibration_images=calibration,
+        calibration_seed=calibration_seed,
         exclude=texts(exclude),
         allow_empty=allow_empty,
         norms=prune_norms,
@@ -148,6 +167,29 @@ def _print_sweep(result: Any) -> None:
         soft_wrap=True,
     )
     console.print(f"open it with: secateur show {shlex.quote(str(result.run))}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def methods(debug: Debug = False) -> None:
+    """Name the methods that score weights, what each needs, its equation and its paper."""
+    from rich.table import Table
+
+    require_torch("methods")
+    from secateur.score import METHODS
+
+    table = Table(caption=_METHODS_LEGEND, caption_justify="left")
+    for heading in ("name", "needs", "score of a weight", "paper"):
+        table.add_column(heading, overflow="fold")
+    for name, method in METHODS.items():
+        table.add_row(name, method.needs, method.equation, method.paper)
+    stdout_console().print(table)
+
+
+_METHODS_LEGEND = (
+    "w: the weight, g: the loss's gradient by it, x: its input, H: curvature. Higher scores stay. "
+    "Your own: --methods package.module:callable (docs/adding-a-method.md). "
+    "random keeping another method's layer proportions: --methods random --scopes like:magnitude/global."
+)
 
 
 @data_app.command("list")

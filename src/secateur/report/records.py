@@ -8,7 +8,8 @@ from typing import Any
 from secateur.results import Footprint, Row
 
 COLUMNS = (
-    "model", "data", "method", "scope", "norms", "ratio", "seed", "accuracy", "dense_accuracy",
+    "model", "data", "method", "scope", "norms", "pattern", "repair", "calibration_images", "calibration_seed", "ratio",
+    "seed", "accuracy", "dense_accuracy",
     "validation_accuracy", "dense_validation_accuracy", "top5", "test_images", "sparsity", "parameters", "macs",
     "nonzero_macs", "bytes", "packed_bytes", "safetensors_bytes", "dense_bytes", "pytorch_bytes",
     "prune_peak_memory", "prune_held_memory", "pytorch_peak_memory", "pytorch_held_memory", "latency_ms",
@@ -36,6 +37,10 @@ def record(row: Row) -> dict[str, Any]:
         "method": row.cell.method,
         "scope": row.cell.scope,
         "norms": row.cell.norms,
+        "pattern": row.cell.pattern,
+        "repair": row.cell.repair,
+        "calibration_images": row.cell.calibration_images,
+        "calibration_seed": row.cell.draw,
         "ratio": row.cell.ratio,
         "seed": row.cell.seed,
         "accuracy": row.test.top1,

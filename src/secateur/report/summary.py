@@ -97,6 +97,10 @@ def _settings(cell: Cell) -> tuple[tuple[str, str], ...]:
         "empty layers": "allowed" if cell.allow_empty else "refused",
         "norms": "pruned" if cell.norms else "kept",
         "weights": weights,
+        "pattern": cell.pattern,
+        "repair": cell.repair,
+        "calibration images": str(cell.calibration_images),
+        "calibration seed": "the network's" if cell.calibration_seed is None else str(cell.calibration_seed),
     }
     return tuple((recipe | others).items())
 

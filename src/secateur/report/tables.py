@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Group
 
+from secateur.patterns import UNSTRUCTURED
 from secateur.report.grid import Grid, as_latex, as_markdown, as_rich, sparkline
 from secateur.report.records import COLUMNS, record
 from secateur.report.summary import Run, curves
@@ -21,6 +22,8 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("data", lambda row: row.cell.data),
     ("method", lambda row: row.cell.method),
     ("scope", lambda row: f"{row.cell.scope} and norms" if row.cell.norms else row.cell.scope),
+    ("pattern", lambda row: row.cell.pattern),
+    ("repair", lambda row: row.cell.repair),
     ("training", lambda row: training_text(row)),
     ("seed", lambda row: str(row.cell.seed)),
     ("ratio", lambda row: percent(row.cell.ratio)),
@@ -36,7 +39,7 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("dense", lambda row: _milliseconds(row.latency("dense"))),
     ("PyTorch's way", lambda row: _milliseconds(row.latency("masked"))),
 )
-TEXT_COLUMNS = 5
+TEXT_COLUMNS = 7
 LEGEND = (
     "accuracy: top-1 on test data; file: .secateur; memory: what pruning took at most beside the network; latency: "
     "batch 1, one thread, medians of runs in turns, the pruned network in Secateur's runtime, dense in PyTorch. "
@@ -67,8 +70,12 @@ def rich_table(rows: Sequence[Row], best: Sequence[Row] = (), width: int | None 
 
 
 def said_once(constant: Sequence[tuple[str, str]]) -> str:
-    """What is the same in all rows, as one line."""
-    return ", ".join(f"{name} {value}" if name == "seed" else value for name, value in constant)
+    """What is the same in all rows, as one line; that nothing was patterned or repaired goes without saying."""
+    told = [(name, value) for name, value in constant if (name, value) not in _USUAL]
+    return ", ".join(f"{name} {value}" if name in ("repair", "seed") else value for name, value in told)
+
+
+_USUAL = (("pattern", UNSTRUCTURED), ("repair", "none"))
 
 
 def curve_lines(rows: Sequence[Row]) -> list[str]:

@@ -1,31 +1,112 @@
-"""How important is each weight? One method a file; a method only scores, pruning decides how many go.
+"""How important is each weight? A family of methods a file; a method only scores, pruning decides how many go.
 
-A method takes the weights to score, by layer name, and returns Scores. To add one: a file here and a line in
-METHODS.
+A method takes a Context and returns Scores. To add one: a function in a file here and a line in METHODS; or, from
+outside the package, name it "package.module:callable" (docs/adding-a-method.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
-from secateur.errors import UsageError
+from secateur.errors import PruneError, UsageError
+from secateur.layers import evaluating
+from secateur.references import import_callable
+from secateur.score.context import NEEDS_CALIBRATION, Batch, Context, Loss
+from secateur.score.fisher import fisher
+from secateur.score.gradient import gradient, taylor, taylor_squared
+from secateur.score.grasp import grasp
 from secateur.score.magnitude import magnitude
+from secateur.score.method import GRADIENTS, INPUTS, NOTHING, SHAPE, Method
+from secateur.score.random import random
 from secateur.score.scores import PART, Scores
+from secateur.score.second_order import second_order
+from secateur.score.snip import snip
+from secateur.score.synflow import ROUNDS, synflow
+from secateur.score.wanda import wanda
 
-__all__ = ["METHODS", "PART", "Scores", "check_method", "score"]
+__all__ = ["METHODS", "PART", "Batch", "Context", "Loss", "Method", "Scores", "find_method", "score"]
 
-METHODS: dict[str, Callable[[Mapping[str, Tensor]], Scores]] = {"magnitude": magnitude}
+METHODS = {
+    "magnitude": Method(magnitude, NOTHING, "|w|", "Han et al. 2015"),
+    "random": Method(random, NOTHING, "uniform in [0, 1)", "control; Blalock et al. 2020"),
+    "gradient": Method(gradient, GRADIENTS, "|g|", "Blalock et al. 2020, §7.2"),
+    "taylor": Method(taylor, GRADIENTS, "|w·g|", "Molchanov et al. 2017, eq. 7"),
+    "taylor-squared": Method(taylor_squared, GRADIENTS, "E[(w·g)²] over batches", "Molchanov et al. 2019, eq. 8"),
+    "fisher": Method(fisher, GRADIENTS, "½·w²·E[g²] over images", "Theis et al. 2018, eq. 5"),
+    "snip": Method(snip, GRADIENTS, "|∂L/∂c| / Σ|∂L/∂c|", "Lee et al. 2019, eq. 6"),
+    "grasp": Method(grasp, GRADIENTS, "w·(H·g)", "Wang et al. 2020, eq. 8"),
+    "synflow": Method(synflow, SHAPE, "|w|·∂R/∂|w|, in 100 rounds", "Tanaka et al. 2020, alg. 1", ROUNDS),
+    "wanda": Method(wanda, INPUTS, "|w|·‖x‖", "Sun et al. 2024, eq. 1"),
+    "second-order": Method(
+        second_order, INPUTS, "w²/[H⁻¹]ⱼⱼ, H = XᵀX/n", "Hassibi & Stork 1993; Frantar & Alistarh 2022"
+    ),
+}
 
 
-def check_method(method: str) -> None:
-    """Raises UsageError for a method that is not in the table."""
-    if method not in METHODS:
-        raise UsageError(f"method {method!r}: expected one of {', '.join(METHODS)}")
+def find_method(name: str) -> Method:
+    """A method of the table, or anyone's own as "package.module:callable", which may be a Method itself.
+
+    Raises UsageError for an unknown name, CallableError where it cannot be imported.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if ":" not in name:
+        raise UsageError(
+            f"method {name!r}: expected one of {', '.join(METHODS)}, or your own as package.module:callable"
+        )
+    found = import_callable(name, "method")
+    return found if isinstance(found, Method) else Method(found, GRADIENTS, "", name)
 
 
-def score(weights: Mapping[str, Tensor], method: str = "magnitude") -> Scores:
-    """The scores of weights by layer name. Raises UsageError for an unknown method."""
-    check_method(method)
-    return METHODS[method](weights)
+def score(name: str, context: Context) -> Scores:
+    """The scores of a method, a finite number per weight.
+
+    Raises UsageError for an unknown method or one that needs calibration batches where there are none, PruneError
+    for scores that do not fit the weights or are not finite.
+    """
+    method = find_method(name)
+    if name in METHODS and method.needs_calibration and context.calibration is None:
+        raise UsageError(f"method {name!r}: {NEEDS_CALIBRATION}")
+    with evaluating(context.network), _differentiable(context.parameters()):
+        made = method.score(context)
+    scores = made if isinstance(made, Scores) else Scores(made)
+    for layer, weight in context.weights.items():
+        _check_fit(scores, layer, weight, name)
+        _check_finite(scores, layer, name)
+    return scores
+
+
+@contextmanager
+def _differentiable(parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside the block autograd follows the parameters, frozen ones too."""
+    frozen = [parameter for parameter in parameters.values() if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+def _check_fit(scores: Scores, layer: str, weight: Tensor, method: str) -> None:
+    values = scores.values_by_layer.get(layer)
+    if not isinstance(values, Tensor) or values.shape != weight.shape or values.device != weight.device:
+        got = f"{tuple(values.shape)} on {values.device}" if isinstance(values, Tensor) else type(values).__name__
+        raise PruneError(
+            f"layer {layer!r}: expected a {method} score for each weight, {tuple(weight.shape)} on {weight.device}, "
+            f"got {got}; mend the method"
+        )
+
+
+def _check_finite(scores: Scores, layer: str, method: str) -> None:
+    bad = sum(int((~torch.isfinite(part)).sum()) for part in scores.parts(layer))
+    if bad:
+        raise PruneError(
+            f"layer {layer!r}: {bad} of its {method} scores are not finite, so its weights cannot be ranked; "
+            "mend the checkpoint or exclude the layer"
+        )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 
+from secateur.score.context import Context
 from secateur.score.scores import Scores
 
 
-def magnitude(weights: Mapping[str, Tensor]) -> Scores:
-    """The absolute value of every weight."""
-    return Scores(weights, torch.abs)
+def magnitude(context: Context) -> Scores:
+    """The absolute value of every weight, without a copy."""
+    return Scores(context.weights, torch.abs)

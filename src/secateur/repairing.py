@@ -1,0 +1,146 @@
+"""What may follow pruning without retraining: statistics and weights set right from calibration images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from secateur.errors import UsageError
+from secateur.layers import TRANSPOSED, evaluating, executed_layers
+from secateur.progress import Reporter
+from secateur.reconstruction import reconstruct
+from secateur.score import Batch
+from secateur.spec import check_repair
+
+
+def repair(
+    network: nn.Module,
+    how: str,
+    calibration: Iterable[Batch],
+    dense: nn.Module | None = None,
+    reporter: Reporter | None = None,
+) -> None:
+    """Repair a pruned network in place, by steps joined by +, in their order. Zeros stay zero, as many in each layer.
+
+    batchnorm: the statistics of every BatchNorm become those over the calibration images.
+    moments: each channel gets the mean and variance that it has in the dense network, by its weights' scale and bias.
+    reconstruct: layer by layer, the weights that stay are refitted to what the layer gives in the dense network.
+    joint: likewise, and which weights stay is chosen anew together with their values; patterns are not kept.
+
+    calibration: batches of images and labels (not looked at), which can be gone through several times. dense: the
+    network before pruning, on the same device, for all steps but batchnorm. Raises UsageError for an unknown step,
+    or without dense or images where they are needed; PruneError where a layer cannot be reconstructed.
+    """
+    check_repair(how)
+    inputs = Inputs(network, calibration)
+    for step in how.split("+"):
+        if step == "batchnorm":
+            recalibrate(network, inputs)
+        elif step != "none":
+            if dense is None:
+                raise UsageError(f"repair {step!r} aims at the dense network: expected it as dense=…, got None")
+            if step == "moments":
+                correct_moments(network, dense, inputs)
+            else:
+                reconstruct(network, dense, inputs, joint=step == "joint", reporter=reporter)
+
+
+class Inputs:
+    """The images of calibration batches, on the device of a network."""
+
+    def __init__(self, network: nn.Module, calibration: Iterable[Batch]) -> None:
+        self._device = next(network.parameters()).device
+        self._calibration = calibration
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (images.to(self._device) for images, _ in self._calibration)
+
+
+def correct_moments(network: nn.Module, dense: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Layer by layer, in the order of execution: give each output channel the mean and standard deviation over all
+    inputs that it has in the dense network, by scaling its weights and setting its bias.
+
+    For networks without BatchNorm. A layer without a bias is scaled only, and so is nothing that never varies.
+    Nagel et al. 2019, §4.2, for the means; the variances likewise. Raises UsageError where there are no inputs.
+    """
+    first = next(iter(inputs), None)
+    if first is None:
+        raise UsageError("moments correction: expected at least one batch of calibration images, got none")
+    for each in executed_layers(network, first[:2]):
+        mean, deviation = _channel_moments(network, each.name, inputs)
+        aim, aimed = _channel_moments(dense, each.name, inputs)
+        scale = torch.where((deviation > 0) & (aimed > 0), aimed / deviation, 1.0)
+        layer = each.module
+        with torch.no_grad():
+            _scale_outputs(layer, scale)
+            if isinstance(layer.bias, Tensor):
+                layer.bias.copy_(aim - scale * (mean - layer.bias))
+
+
+def _scale_outputs(layer: nn.Module, scale: Tensor) -> None:
+    """Multiply what makes each output channel. A transposed convolution has its outputs in the second axis."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if isinstance(layer, TRANSPOSED):
+        groups, per_group = int(layer.groups), weight.shape[1]
+        inputs = weight.shape[0] // groups
+        factors = scale.view(groups, 1, per_group).expand(groups, inputs, per_group).reshape(-1, per_group)
+        weight.mul_(factors.to(weight.dtype).view(*factors.shape, *[1] * (weight.dim() - 2)))
+    else:
+        weight.mul_(scale.to(weight.dtype).view(-1, *[1] * (weight.dim() - 1)))
+
+
+def _channel_moments(network: nn.Module, name: str, inputs: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a layer's output channels over all images and positions, in double precision."""
+    layer = network.get_submodule(name)
+    sums: list[Tensor] = []
+
+    def add(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        flat = output if isinstance(layer, nn.Linear) else output.movedim(-layer.weight.dim() + 1, -1)  # type: ignore[operator]
+        flat = flat.reshape(-1, flat.shape[-1]).double()
+        sums.append(torch.stack([torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)]))
+
+    handle = layer.register_forward_hook(add)
+    try:
+        with evaluating(network), torch.inference_mode():
+            for batch in inputs:
+                network(batch)
+    finally:
+        handle.remove()
+    count, first, second = torch.stack(sums).sum(0)
+    mean = first / count
+    return mean, (second / count - mean.square()).clamp(min=0).sqrt()
+
+
+def recalibrate(network: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Set the running mean and variance of every BatchNorm to the averages over the batches, weighted by size, of what
+    each one sees while those before it use their batch's (Li et al. 2020). A network without BatchNorm stays as it is.
+
+    Raises UsageError where there are no inputs.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not norms:
+        return
+    modes = [(module, module.training) for module in network.modules()]
+    momenta = [norm.momentum for norm in norms]
+    seen = 0
+    network.eval()
+    for norm in norms:
+        norm.train()
+    try:
+        with torch.no_grad():
+            for batch in inputs:
+                seen += len(batch)
+                for norm in norms:
+                    norm.momentum = len(batch) / seen
+                network(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode
+    if not seen:
+        raise UsageError("BatchNorm recalibration: expected at least one batch of inputs, got none")

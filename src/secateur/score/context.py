@@ -1,0 +1,57 @@
+"""What a method may look at: the network, the weights to score, calibration data, a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from secateur.errors import UsageError
+
+Batch = tuple[Tensor, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """weights: layer name → the weight to score, outside of autograd; the network holds the same memory.
+
+    calibration: batches of images (N, C, H, W) and labels (N,), which can be gone through several times. loss:
+    (logits, labels) → the mean over a batch. seed: of whatever a method draws. The network is in evaluation
+    mode while a method runs, and a method leaves it as it was.
+    """
+
+    network: nn.Module
+    weights: Mapping[str, Tensor]
+    calibration: Iterable[Batch] | None = None
+    loss: Loss = F.cross_entropy
+    seed: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.weights.values())).device
+
+    def batches(self) -> Iterator[Batch]:
+        """The calibration batches on the network's device. Raises UsageError where there are none."""
+        if self.calibration is None:
+            raise UsageError(NEEDS_CALIBRATION)
+        for images, labels in self.calibration:
+            yield images.to(self.device), labels.to(self.device)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Layer name → the parameter itself, as autograd takes it, of the weights to score."""
+        return {name: self.network.get_submodule(name).weight for name in self.weights}  # type: ignore[misc]
+
+    def losses(self) -> Iterator[tuple[Tensor, int]]:
+        """(mean loss, number of images) of each batch, with the graph that autograd needs."""
+        with torch.enable_grad():
+            for images, labels in self.batches():
+                yield self.loss(self.network(images), labels), len(labels)
+
+
+NEEDS_CALIBRATION = (
+    "no calibration batches: expected some batches of images and labels, as in calibration=[(images, labels), …]"
+)

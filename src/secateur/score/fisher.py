@@ -1,0 +1,26 @@
+"""w²·E[g²]: the diagonal of the empirical Fisher information in the place of the Hessian's."""
+
+from __future__ import annotations
+
+import torch
+
+from secateur.score.context import Context
+from secateur.score.gradient import gradients
+from secateur.score.scores import Scores
+
+
+def fisher(context: Context) -> Scores:
+    """½·w²·E[g²] with g the gradient of a single image's loss by its true label (Theis et al. 2018, equation 5)."""
+    parameters = context.parameters()
+    sums = {name: torch.zeros_like(weight) for name, weight in context.weights.items()}
+    seen = 0
+    with torch.enable_grad():
+        for images, labels in context.batches():
+            for image, label in zip(torch.split(images, 1), torch.split(labels, 1), strict=True):
+                loss = context.loss(context.network(image), label)
+                for total, g in zip(sums.values(), gradients(loss, parameters), strict=True):
+                    total.addcmul_(g, g)
+            seen += len(labels)
+    for name, total in sums.items():
+        total.mul_(context.weights[name]).mul_(context.weights[name]).div_(2 * max(1, seen))
+    return Scores(sums)

@@ -1,0 +1,43 @@
+"""SynFlow, Tanaka et al. 2020: how much of the flow from all inputs to all outputs goes through each weight."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from secateur.score.context import Context
+from secateur.score.gradient import gradients
+from secateur.score.scores import Scores
+
+ROUNDS = 100
+
+
+def synflow(context: Context) -> Scores:
+    """|w|·∂R/∂|w|, R being the sum of the outputs for an input of ones with every weight replaced by |w|
+    (equation 3 with the objective of §6), in double precision.
+
+    Every parameter counts by its absolute value and a running mean as zero. Looks at no image, only at their shape.
+    Meant to be scored anew on an exponential schedule of 100 steps, so that no layer is cut off.
+    """
+    images, _ = next(context.batches())
+    ones = torch.ones_like(images[:1], dtype=torch.float64)
+    linear = _linearised(context.network)
+    chosen = {name: linear[f"{name}.weight"].requires_grad_() for name in context.weights}
+    with torch.enable_grad():
+        flow = functional_call(context.network, linear, (ones,))
+        found = gradients(flow.sum(), chosen)
+    return Scores({name: g.mul_(chosen[name].detach()) for name, g in zip(chosen, found, strict=True)})
+
+
+def _linearised(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters as absolute values and running means as zeros, all in double precision."""
+    values = {name: parameter.detach().double().abs() for name, parameter in network.named_parameters()}
+    for name, buffer in network.named_buffers():
+        shift = name.rpartition(".")[2] == "running_mean"
+        values[name] = torch.zeros_like(buffer, dtype=torch.float64) if shift else _double(buffer)
+    return values
+
+
+def _double(buffer: Tensor) -> Tensor:
+    return buffer.double() if buffer.is_floating_point() else buffer
