@@ -111,11 +111,15 @@ struct Convolution::Geometry {
     // interleaved
     std::vector<std::int64_t> row_base, column_base;
     std::int64_t row_length = 0;
-    // planar: one copy of rows per (tap column, row class, phase)
-    struct Copy {
-        std::int64_t kx, cls, low, high, base;
+    // Planar: rows per (row class, phase), each with one copy per column of the kernel, shifted by that. Where a shift
+    // is too far for one piece, groups hold one column each instead.
+    struct Group {
+        std::int64_t kx, cls, low, high, base;  // kx: the first column
     };
-    std::vector<Copy> copies;
+    std::vector<Group> groups;
+    std::vector<std::int32_t> shifts;
+    std::int64_t copy_stride = 0;
+    int piece_width = 16;
 };
 
 class Convolution::Builder {
@@ -334,26 +338,38 @@ class Convolution::Builder {
     Geometry planar_layout(const Choice& choice) const {
         Geometry g;
         const Axis &y = problem_.y, &x = problem_.x;
-        const std::int64_t pitch = choice.columns;
+        const std::int64_t pitch = choice.columns, dilation = problem_.shape.dilation_x;
+        std::vector<std::int64_t> columns;  // of the kernel
+        for (std::size_t kx = 0; kx < x.used.size(); ++kx)
+            if (x.used[kx]) columns.push_back(static_cast<std::int64_t>(kx));
+        const std::int64_t widest = columns.empty() ? 0 : (columns.back() - columns.front()) * dilation;
+        const bool together = widest <= 32;
+        g.shifts = {0};
+        if (together && !columns.empty()) {
+            g.shifts.clear();
+            for (std::int64_t kx : columns) g.shifts.push_back(static_cast<std::int32_t>((kx - columns.front()) * dilation));
+        }
+        while (g.piece_width > 1 && (g.piece_width - 1) * x.stride + g.shifts.back() > 63) g.piece_width /= 2;
         std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, std::size_t> known;
-        std::vector<std::size_t> copy_of(y.used.size() * x.used.size(), 0);
+        std::vector<std::size_t> group_of(y.used.size() * x.used.size(), 0);
         for (std::size_t ky = 0; ky < y.used.size(); ++ky)
             for (std::size_t kx = 0; kx < x.used.size(); ++kx) {
                 if (!y.used[ky] || !x.used[kx]) continue;
                 const std::int64_t q = y.shift[ky], phase = q * pitch % lanes();
-                const auto key = std::make_tuple(static_cast<std::int64_t>(kx), y.cls[ky], phase);
-                const auto [at, fresh] = known.emplace(key, g.copies.size());
-                if (fresh) g.copies.push_back({static_cast<std::int64_t>(kx), y.cls[ky], q, q, 0});
-                Geometry::Copy& copy = g.copies[at->second];
-                copy.low = std::min(copy.low, q), copy.high = std::max(copy.high, q);
-                copy_of[ky * x.used.size() + kx] = at->second;
+                const std::int64_t column = together ? columns.front() : static_cast<std::int64_t>(kx);
+                const auto [at, fresh] = known.emplace(std::make_tuple(column, y.cls[ky], phase), g.groups.size());
+                if (fresh) g.groups.push_back({column, y.cls[ky], q, q, 0});
+                Geometry::Group& group = g.groups[at->second];
+                group.low = std::min(group.low, q), group.high = std::max(group.high, q);
+                group_of[ky * x.used.size() + kx] = at->second;
             }
         std::int64_t pieces = 0;
-        for (Geometry::Copy& copy : g.copies) {
-            copy.base = g.channel_floats;
-            const std::int64_t rows = copy.high - copy.low + choice.rows;
-            g.channel_floats += round_up(rows * pitch, std::max(lanes(), 16));
-            pieces += rows * ceil_divide(pitch, 16);
+        for (const Geometry::Group& group : g.groups)
+            g.copy_stride = std::max(g.copy_stride, round_up((group.high - group.low + choice.rows) * pitch, std::max(lanes(), 16)));
+        for (Geometry::Group& group : g.groups) {
+            group.base = g.channel_floats;
+            g.channel_floats += g.copy_stride * static_cast<std::int64_t>(g.shifts.size());
+            pieces += (group.high - group.low + choice.rows) * ceil_divide(pitch, g.piece_width);
         }
         g.channel_floats = std::max<std::int64_t>(g.channel_floats, 16);
         for (std::size_t ky = 0; ky < y.used.size(); ++ky)
@@ -362,16 +378,18 @@ class Convolution::Builder {
                     g.taps.push_back(-1);
                     continue;
                 }
-                const Geometry::Copy& copy = g.copies[copy_of[ky * x.used.size() + kx]];
-                g.taps.push_back(copy.base + (y.shift[ky] - copy.low) * pitch);
+                const Geometry::Group& group = g.groups[group_of[ky * x.used.size() + kx]];
+                const std::int64_t copy = together ? std::find(columns.begin(), columns.end(), static_cast<std::int64_t>(kx)) - columns.begin() : 0;
+                g.taps.push_back(group.base + copy * g.copy_stride + (y.shift[ky] - group.low) * pitch);
                 ++g.used_taps;
             }
         g.tiles = ceil_divide(problem_.output.height, choice.rows) * ceil_divide(output_pitch(), pitch);
         std::vector<bool> all;
         for (std::int64_t tap : g.taps) all.push_back(tap >= 0);
         g.classes.push_back(all);
-        const double piece = problem_.shape.stride_x == 1 ? 2.5 : 6.0;
-        g.pack_cycles = static_cast<double>(pieces) * piece * (lanes() >= 16 ? 1 : 1.6);
+        const double copies = static_cast<double>(g.shifts.size());
+        const double piece = lanes() >= 16 ? (problem_.shape.stride_x == 1 ? 3 + 2.2 * copies : 3 + 5 * copies) : 3 + (problem_.shape.stride_x == 1 ? 5 : 20) * copies;
+        g.pack_cycles = static_cast<double>(pieces) * piece;
         return g;
     }
 
@@ -452,6 +470,7 @@ class Convolution::Builder {
         const std::int64_t pitch = choice.columns, vectors = choice.variant->columns, whole = output_pitch();
         const bool narrow = pitch < lanes();
         target.row_stride_ = static_cast<int>(x.stride);
+        target.shifts_ = g.shifts, target.copy_stride_ = g.copy_stride;
         for (std::int64_t t = 0; t < vectors; ++t) {
             const std::int64_t per_row = std::max<std::int64_t>(1, pitch / lanes());
             target.places_.push_back(static_cast<std::int32_t>(narrow ? t * lanes() : t / per_row * out.row + t % per_row * lanes()));
@@ -459,10 +478,10 @@ class Convolution::Builder {
         for (std::int64_t oy = 0; oy < out.height; oy += choice.rows)
             for (std::int64_t ox = 0; ox < whole; ox += pitch) {
                 Tile tile{0, oy * out.row + ox, 0, static_cast<std::int32_t>(target.row_pieces_.size()), 0, 0};
-                for (const Geometry::Copy& copy : g.copies)
-                    for (std::int64_t j = 0; j < copy.high - copy.low + choice.rows; ++j)
-                        for (std::int64_t chunk = 0; chunk < pitch; chunk += 16)
-                            target.row_pieces_.push_back(row_piece(copy, oy, ox, j, chunk, pitch));
+                for (const Geometry::Group& group : g.groups)
+                    for (std::int64_t j = 0; j < group.high - group.low + choice.rows; ++j)
+                        for (std::int64_t chunk = 0; chunk < pitch; chunk += g.piece_width)
+                            target.row_pieces_.push_back(row_piece(g, group, oy, ox, j, chunk, pitch));
                 tile.piece_end = static_cast<std::int32_t>(target.row_pieces_.size());
                 for (std::int64_t t = 0; t < vectors; ++t) {
                     const std::int64_t row = t * lanes() / pitch, column = t * lanes() % pitch;
@@ -472,20 +491,22 @@ class Convolution::Builder {
             }
     }
 
-    RowPiece row_piece(const Geometry::Copy& copy, std::int64_t oy, std::int64_t ox, std::int64_t j, std::int64_t chunk,
-                       std::int64_t pitch) const {
+    RowPiece row_piece(const Geometry& g, const Geometry::Group& group, std::int64_t oy, std::int64_t ox, std::int64_t j,
+                       std::int64_t chunk, std::int64_t pitch) const {
         const Axis &y = problem_.y, &x = problem_.x;
         const Planes &in = problem_.input, &out = problem_.output;
-        const std::int64_t width = std::min<std::int64_t>(16, pitch - chunk);
-        const std::int64_t iy = (oy + copy.low + j) * y.stride + y.residue[copy.cls] - y.before;
-        const std::int64_t dilated = copy.kx * problem_.shape.dilation_x;
-        std::uint16_t mask = 0;
-        for (std::int64_t i = 0; i < width; ++i) {
-            const std::int64_t column = ox + chunk + i, ix = column * x.stride + dilated - x.before;
-            if (iy >= 0 && iy < in.height && column < out.width && ix >= 0 && ix < in.width) mask |= static_cast<std::uint16_t>(1u << i);
-        }
-        const std::int64_t source = mask == 0 ? 0 : iy * in.row + (ox + chunk) * x.stride + dilated - x.before;
-        return {static_cast<std::int32_t>(source), static_cast<std::int32_t>(copy.base + j * pitch + chunk), mask, static_cast<std::uint16_t>(width)};
+        const std::int64_t width = std::min<std::int64_t>(g.piece_width, pitch - chunk);
+        const std::int64_t iy = (oy + group.low + j) * y.stride + y.residue[group.cls] - y.before;
+        const std::int64_t first = (ox + chunk) * x.stride + group.kx * problem_.shape.dilation_x - x.before;
+        std::uint64_t mask = 0;
+        for (std::int64_t i = 0; i < width; ++i)
+            for (std::int32_t shift : g.shifts) {
+                const std::int64_t ix = first + i * x.stride + shift;
+                const bool inside = iy >= 0 && iy < in.height && ox + chunk + i < out.width && ix >= 0 && ix < in.width;
+                if (inside) mask |= std::uint64_t{1} << (i * x.stride + shift);
+            }
+        const std::int64_t source = mask == 0 ? 0 : iy * in.row + first;
+        return {static_cast<std::int32_t>(source), static_cast<std::int32_t>(group.base + j * pitch + chunk), mask, static_cast<std::int32_t>(width)};
     }
 
     struct Taken {
@@ -704,7 +725,7 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const float* input, 
             const float* source = input + tile.input + block.channel * input_channel_;
             const int channels = static_cast<int>(block.channels), pieces = tile.piece_end - tile.piece_begin;
             if (planar_)
-                kernels_.pack_rows({source, input_channel_, packed_channel_, scratch, row_pieces_.data() + tile.piece_begin, pieces, channels, row_stride_});
+                kernels_.pack_rows({source, input_channel_, packed_channel_, copy_stride_, scratch, row_pieces_.data() + tile.piece_begin, shifts_.data(), pieces, channels, static_cast<int>(shifts_.size()), row_stride_});
             else
                 kernels_.pack_pixels({source, input_channel_, packed_channel_, pixel_step_, scratch, pixel_pieces_.data() + tile.piece_begin, pieces, channels, pixel_width_});
             tile_run.entries = entries_.data() + block.entry;

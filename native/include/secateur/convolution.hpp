@@ -79,7 +79,8 @@ class Convolution {
     std::vector<Tile> tiles_;
     std::vector<PixelPiece> pixel_pieces_;
     std::vector<RowPiece> row_pieces_;
-    std::vector<std::int32_t> places_;
+    std::vector<std::int32_t> places_, shifts_;
+    std::int64_t copy_stride_ = 0;
     std::int64_t packed_channel_ = 0, row_step_ = 0, input_channel_ = 0, output_channel_ = 0, pixel_step_ = 0;
     int pixel_width_ = 0, row_stride_ = 1;
     std::vector<std::vector<Block>> blocks_;  // per class of tiles and part

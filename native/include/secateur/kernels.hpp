@@ -68,18 +68,21 @@ struct PixelPack {
     int piece_count, channels, width;
 };
 
-// Planar: `width` ≤ 16 floats of a row, each `stride` apart in the source; bit x of mask: within the image, else 0.
+// Planar: a piece of a row, shifted for every column of the kernel. Copy k, at target + k · copy_stride, receives in
+// its float x < width source[x · stride + shifts[k]] where that bit of the mask is set, else 0.
 struct RowPiece {
     std::int32_t source, target;
-    std::uint16_t mask, width;
+    std::uint64_t mask;
+    std::int32_t width;  // 16 at most
 };
 
 struct RowPack {
     const float* source;
-    std::ptrdiff_t source_stride, target_stride;
+    std::ptrdiff_t source_stride, target_stride, copy_stride;  // floats between channels, channels, copies
     float* target;
     const RowPiece* pieces;
-    int piece_count, channels, stride;
+    const std::int32_t* shifts;
+    int piece_count, channels, copies, stride;
 };
 
 // ---- Sparse and dense matrix times vector -----------------------------------------------------------------------

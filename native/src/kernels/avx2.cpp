@@ -38,20 +38,18 @@ template <int Index>
     return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bits), bits);
 }
 
-[[gnu::always_inline]] inline void copy_masked(float* to, const float* from, std::uint16_t mask, int width) {
-    if (width == 16) {
-        _mm256_store_ps(to, _mm256_maskload_ps(from, lanes_of(mask & 255u)));
-        _mm256_store_ps(to + 8, _mm256_maskload_ps(from + 8, lanes_of(mask >> 8)));
-    } else if (width == 8) {
-        _mm256_store_ps(to, _mm256_maskload_ps(from, lanes_of(mask)));
-    } else {
-        for (int x = 0; x < width; ++x) to[x] = (mask >> x & 1) != 0 ? from[x] : 0.0f;
+[[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const float* from, float* to) {
+    for (int copy = 0; copy < pack.copies; ++copy, to += pack.copy_stride) {
+        const int shift = pack.shifts[copy];
+        const std::uint64_t mask = piece.mask >> shift;
+        if (pack.stride == 1 && piece.width % 8 == 0) {
+            for (int x = 0; x < piece.width; x += 8)
+                _mm256_store_ps(to + x, _mm256_maskload_ps(from + shift + x, lanes_of(mask >> x & 255)));
+            continue;
+        }
+        for (int x = 0; x < piece.width; ++x)
+            to[x] = (mask >> x * pack.stride & 1) != 0 ? from[x * pack.stride + shift] : 0.0f;
     }
-}
-
-[[gnu::always_inline]] inline void copy_masked_strided(float* to, const float* from, std::uint16_t mask, int width,
-                                                       int stride) {
-    for (int x = 0; x < width; ++x) to[x] = (mask >> x & 1) != 0 ? from[x * stride] : 0.0f;
 }
 
 struct Table {

@@ -33,29 +33,38 @@ template <int Index>
     return {_mm512_permute_ps(four.v, Index * 0x55)};
 }
 
-[[gnu::always_inline]] inline void copy_masked(float* to, const float* from, std::uint16_t mask, int width) {
-    if (width == 16) {
-        _mm512_store_ps(to, _mm512_maskz_loadu_ps(mask, from));
-    } else if (width == 8) {
-        _mm256_store_ps(to, _mm256_maskz_loadu_ps(static_cast<__mmask8>(mask), from));
-    } else {
-        const __mmask8 all = static_cast<__mmask8>((1u << width) - 1);
-        _mm_mask_storeu_ps(to, all, _mm_maskz_loadu_ps(static_cast<__mmask8>(mask), from));
-    }
+[[gnu::always_inline]] inline void store_part(float* to, __m512 a, int width) {
+    if (width == 16) _mm512_store_ps(to, a);
+    else if (width == 8) _mm256_store_ps(to, _mm512_castps512_ps256(a));
+    else _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << width) - 1), a);
 }
 
-[[gnu::always_inline]] inline void copy_masked_strided(float* to, const float* from, std::uint16_t mask, int width,
-                                                       int stride) {
-    if (stride == 2) {
-        const unsigned wide = _pdep_u32(mask, 0x55555555u);
-        const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide), from);
-        const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide >> 16), from + 16);
-        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        const unsigned all = (1u << width) - 1;
-        _mm512_mask_storeu_ps(to, static_cast<__mmask16>(all), _mm512_permutex2var_ps(low, even, high));
-        return;
+[[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const float* from, float* to) {
+    const __m512i ramp = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    if (pack.stride == 1) {  // two loads serve all copies
+        const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(piece.mask), from);
+        const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(piece.mask >> 16), from + 16);
+        if (pack.shifts[pack.copies - 1] <= 16) {
+            for (int copy = 0; copy < pack.copies; ++copy, to += pack.copy_stride) {
+                const __m512i index = _mm512_add_epi32(ramp, _mm512_set1_epi32(pack.shifts[copy]));
+                store_part(to, _mm512_permutex2var_ps(low, index, high), piece.width);
+            }
+            return;
+        }
     }
-    for (int x = 0; x < width; ++x) to[x] = (mask >> x & 1) != 0 ? from[x * stride] : 0.0f;
+    for (int copy = 0; copy < pack.copies; ++copy, to += pack.copy_stride) {
+        const int shift = pack.shifts[copy];
+        const std::uint64_t mask = piece.mask >> shift;
+        if (pack.stride > 2) {
+            for (int x = 0; x < piece.width; ++x)
+                to[x] = (mask >> x * pack.stride & 1) != 0 ? from[x * pack.stride + shift] : 0.0f;
+            continue;
+        }
+        const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from + shift);
+        const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), from + shift + 16);
+        const __m512i index = pack.stride == 1 ? ramp : _mm512_slli_epi32(ramp, 1);
+        store_part(to, _mm512_permutex2var_ps(low, index, high), piece.width);
+    }
 }
 
 struct Table {

@@ -271,15 +271,8 @@ void pack_rows(const RowPack& pack) {
     for (int channel = 0; channel < pack.channels; ++channel) {
         const float* source = pack.source + channel * pack.source_stride;
         float* target = pack.target + channel * pack.target_stride;
-        const RowPiece* end = pack.pieces + pack.piece_count;
-        if (pack.stride == 1) {
-            for (const RowPiece* piece = pack.pieces; piece != end; ++piece)
-                copy_masked(target + piece->target, source + piece->source, piece->mask, piece->width);
-        } else {
-            for (const RowPiece* piece = pack.pieces; piece != end; ++piece)
-                copy_masked_strided(target + piece->target, source + piece->source, piece->mask, piece->width,
-                                    pack.stride);
-        }
+        for (const RowPiece* piece = pack.pieces; piece != pack.pieces + pack.piece_count; ++piece)
+            pack_piece(pack, *piece, source + piece->source, target + piece->target);
     }
 }
 

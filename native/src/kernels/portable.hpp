@@ -1,12 +1,12 @@
 // Primitives that need no instructions of their own, for the kernels without better ones.
 
-[[gnu::always_inline]] inline void copy_masked_strided(float* to, const float* from, std::uint16_t mask, int width,
-                                                       int stride) {
-    for (int x = 0; x < width; ++x) to[x] = (mask >> x & 1) != 0 ? from[x * stride] : 0.0f;
-}
-
-[[gnu::always_inline]] inline void copy_masked(float* to, const float* from, std::uint16_t mask, int width) {
-    copy_masked_strided(to, from, mask, width, 1);
+[[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const float* from, float* to) {
+    for (int copy = 0; copy < pack.copies; ++copy, to += pack.copy_stride) {
+        const int shift = pack.shifts[copy];
+        const std::uint64_t mask = piece.mask >> shift;
+        for (int x = 0; x < piece.width; ++x)
+            to[x] = (mask >> x * pack.stride & 1) != 0 ? from[x * pack.stride + shift] : 0.0f;
+    }
 }
 
 [[gnu::always_inline]] inline Vec load_four(const float* from) {
