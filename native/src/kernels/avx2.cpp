@@ -15,6 +15,7 @@ struct Vec {
 };
 
 [[gnu::always_inline]] inline Vec load(const float* from) { return {_mm256_load_ps(from)}; }
+[[gnu::always_inline]] inline Vec load_any(const float* from) { return {_mm256_loadu_ps(from)}; }
 [[gnu::always_inline]] inline void store(float* to, Vec a) { _mm256_store_ps(to, a.v); }
 [[gnu::always_inline]] inline void store_any(float* to, Vec a) { _mm256_storeu_ps(to, a.v); }
 [[gnu::always_inline]] inline Vec splat(float a) { return {_mm256_set1_ps(a)}; }
@@ -31,6 +32,13 @@ struct Vec {
 template <int Index>
 [[gnu::always_inline]] inline Vec spread(Vec four) {
     return {_mm256_permute_ps(four.v, Index * 0x55)};
+}
+
+// The lanes of even and of odd number of two vectors side by side.
+[[gnu::always_inline]] inline void part(Vec a, Vec b, Vec& even, Vec& odd) {
+    const __m256 low = _mm256_permute2f128_ps(a.v, b.v, 0x20), high = _mm256_permute2f128_ps(a.v, b.v, 0x31);
+    // low: a0-3 b0-3, high: a4-7 b4-7; the shuffles give a0 a2 a4 a6 b0 b2 b4 b6 and the others.
+    even = {_mm256_shuffle_ps(low, high, 0x88)}, odd = {_mm256_shuffle_ps(low, high, 0xDD)};
 }
 
 [[gnu::always_inline]] inline __m256i lanes_of(unsigned mask) {

@@ -15,6 +15,7 @@ struct Vec {
 };
 
 [[gnu::always_inline]] inline Vec load(const float* from) { return {_mm512_load_ps(from)}; }
+[[gnu::always_inline]] inline Vec load_any(const float* from) { return {_mm512_loadu_ps(from)}; }
 [[gnu::always_inline]] inline void store(float* to, Vec a) { _mm512_store_ps(to, a.v); }
 [[gnu::always_inline]] inline void store_any(float* to, Vec a) { _mm512_storeu_ps(to, a.v); }
 [[gnu::always_inline]] inline Vec splat(float a) { return {_mm512_set1_ps(a)}; }
@@ -31,6 +32,13 @@ struct Vec {
 template <int Index>
 [[gnu::always_inline]] inline Vec spread(Vec four) {
     return {_mm512_permute_ps(four.v, Index * 0x55)};
+}
+
+// The lanes of even and of odd number of two vectors side by side.
+[[gnu::always_inline]] inline void part(Vec a, Vec b, Vec& even, Vec& odd) {
+    const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    even = {_mm512_permutex2var_ps(a.v, index, b.v)};
+    odd = {_mm512_permutex2var_ps(a.v, _mm512_add_epi32(index, _mm512_set1_epi32(1)), b.v)};
 }
 
 [[gnu::always_inline]] inline void store_part(float* to, __m512 a, int width) {

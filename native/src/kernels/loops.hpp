@@ -431,6 +431,37 @@ template <bool Average>
     }
 }
 
+// Outputs [begin, end) of a row whose windows lie within the columns of the image, columns contiguous.
+template <bool Average>
+void pool_row(const PoolRun& run, const float* source, float* target, int y0, int y1, int begin, int end) {
+    const Vec scale = splat(1.0f / static_cast<float>((y1 - y0 + run.dilation_y - 1) / run.dilation_y * run.kernel_x));
+    for (int x = begin; x < end; x += kLanes) {
+        Vec value = splat(Average ? 0.0f : -INFINITY);
+        const auto take = [&](Vec seen) __attribute__((always_inline)) { value = Average ? plus(value, seen) : larger(value, seen); };
+        for (int y = y0; y < y1; y += run.dilation_y) {
+            const float* row = source + y * run.source_row + x * run.stride_x - run.left;
+            for (int kx = 0; kx < run.kernel_x; kx += run.stride_x) {
+                if (run.stride_x == 1) {
+                    take(load_any(row + kx));
+                    continue;
+                }
+                Vec even, odd;
+                part(load_any(row + kx), load_any(row + kx + kLanes), even, odd);
+                take(even);
+                if (kx + 1 < run.kernel_x) take(odd);
+            }
+        }
+        if (Average) value = times(value, scale);
+        if (end - x >= kLanes) {
+            store_any(target + x, value);
+            continue;
+        }
+        float last[kLanes];
+        store_any(last, value);
+        for (int i = 0; i < end - x; ++i) target[x + i] = last[i];
+    }
+}
+
 void pool(const PoolRun& run) {
     const auto within = [](int start, int dilation) { return start >= 0 ? start : start + (-start + dilation - 1) / dilation * dilation; };
     for (int c = 0; c < run.channels; ++c)
@@ -438,7 +469,21 @@ void pool(const PoolRun& run) {
             const int top = y * run.stride_y - run.top, bottom = top + (run.kernel_y - 1) * run.dilation_y + 1;
             const int y0 = within(top, run.dilation_y), y1 = bottom < run.height ? bottom : run.height;
             const int high = bottom < run.height + run.bottom ? bottom : run.height + run.bottom;
+            // What whole vectors read behind the last window lies within the padding of every buffer.
+            const bool rows = run.images == 1 && run.source_column == 1 && run.target_column == 1 && run.stride_x <= 2 && run.dilation_x == 1 &&
+                              (!run.average || high - top == y1 - y0);
+            const int first = rows ? (run.left + run.stride_x - 1) / run.stride_x : run.out_width;
+            int last = rows ? (run.width + run.left - run.kernel_x) / run.stride_x + 1 : run.out_width;
+            last = last < run.out_width ? last : run.out_width;
+            if (first < last) {
+                const float* source = run.source + c * run.source_channel;
+                float* target = run.target + c * run.target_channel + y * run.target_row;
+                if (run.average) pool_row<true>(run, source, target, y0, y1, first, last);
+                else pool_row<false>(run, source, target, y0, y1, first, last);
+            }
             for (int x = 0; x < run.out_width; ++x) {
+                if (x == first && first < last) x = last;
+                if (x >= run.out_width) break;
                 const int left = x * run.stride_x - run.left, right = left + (run.kernel_x - 1) * run.dilation_x + 1;
                 const int x0 = within(left, run.dilation_x), x1 = right < run.width ? right : run.width;
                 const int wide = right < run.width + run.right ? right : run.width + run.right;

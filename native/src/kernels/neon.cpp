@@ -15,6 +15,7 @@ struct Vec {
 };
 
 [[gnu::always_inline]] inline Vec load(const float* from) { return {vld1q_f32(from)}; }
+[[gnu::always_inline]] inline Vec load_any(const float* from) { return {vld1q_f32(from)}; }
 [[gnu::always_inline]] inline void store(float* to, Vec a) { vst1q_f32(to, a.v); }
 [[gnu::always_inline]] inline void store_any(float* to, Vec a) { vst1q_f32(to, a.v); }
 [[gnu::always_inline]] inline Vec splat(float a) { return {vdupq_n_f32(a)}; }

@@ -9,6 +9,14 @@
     }
 }
 
+// The lanes of even and of odd number of two vectors side by side.
+[[gnu::always_inline]] inline void part(Vec a, Vec b, Vec& even, Vec& odd) {
+    alignas(16) float both[2 * kLanes], evens[kLanes], odds[kLanes];
+    store(both, a), store(both + kLanes, b);
+    for (int i = 0; i < kLanes; ++i) evens[i] = both[2 * i], odds[i] = both[2 * i + 1];
+    even = load(evens), odd = load(odds);
+}
+
 [[gnu::always_inline]] inline Vec load_four(const float* from) {
     static_assert(kLanes == 4);
     return load(from);

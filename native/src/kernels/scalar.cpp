@@ -23,6 +23,7 @@ template <typename Function>
 [[gnu::always_inline]] inline Vec load(const float* from) {
     return lanewise([=](int i) { return from[i]; });
 }
+[[gnu::always_inline]] inline Vec load_any(const float* from) { return load(from); }
 [[gnu::always_inline]] inline void store(float* to, Vec a) {
     for (int i = 0; i < kLanes; ++i) to[i] = a.v[i];
 }
