@@ -1,11 +1,12 @@
 // The extension module secateur._native: what Python hands over is translated here, and nothing else is done here.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <stdexcept>
+#include <tuple>
 
 #include "secateur/cpu.hpp"
 #include "secateur/session.hpp"
@@ -77,36 +78,34 @@ class Session {
         session_.run(from.data(), to.data(), images);
     }
 
-    std::vector<std::pair<int, std::int64_t>> divide(std::int64_t images) {
-        std::vector<std::pair<int, std::int64_t>> parts;
-        for (const auto& part : session_.divide(images)) parts.emplace_back(part.block, part.count);
+    std::vector<std::tuple<int, int, std::int64_t>> divide(std::int64_t images) {
+        std::vector<std::tuple<int, int, std::int64_t>> parts;
+        const nb::gil_scoped_release release;
+        for (const auto& part : session_.divide(images)) parts.emplace_back(part.block, part.cut, part.count);
         return parts;
     }
 
-    nb::list steps(int block, int rounds) {
-        std::vector<double> seconds;
-        const secateur::Program* program;
+    nb::list steps(int block, int cut, int rounds) {
+        std::vector<secateur::TimedStep> steps;
         {
             const nb::gil_scoped_release release;
-            program = &session_.program(block);
-            if (rounds > 0) seconds = session_.time_steps(block, rounds);
+            steps = session_.steps({block, cut, 1}, rounds);
         }
         nb::list found;
-        for (std::size_t i = 0; i < program->steps().size(); ++i) {
-            const secateur::StepReport& step = program->steps()[i].report;
+        for (const auto& [step, images, seconds] : steps) {
             nb::dict line;
             line["name"] = step.name, line["operations"] = step.operations, line["kernel"] = step.kernel;
-            line["shape"] = nb::tuple(nb::cast(step.shape));
+            line["shape"] = nb::tuple(nb::cast(step.shape)), line["images"] = images;
             line["density"] = step.density, line["multiply_adds"] = step.multiply_adds;
             line["nonzero_multiply_adds"] = step.nonzero_multiply_adds, line["bytes"] = step.bytes;
             line["predicted_cycles"] = step.predicted_cycles;
-            line["seconds"] = rounds > 0 ? nb::object(nb::float_(seconds[i])) : nb::none();
+            line["seconds"] = seconds >= 0 ? nb::object(nb::float_(seconds)) : nb::none();
             found.append(line);
         }
         return found;
     }
 
-    std::size_t arena_bytes(int block) { return session_.program(block).arena_bytes(); }
+    std::size_t arena_bytes(int block, int cut) { return session_.arena_bytes({block, cut, 1}); }
 
    private:
     static secateur::Network make_network(const std::vector<secateur::Shape>& inputs, nb::list nodes, const std::vector<int>& outputs) {

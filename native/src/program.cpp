@@ -487,6 +487,55 @@ class Compiler {
     std::vector<const Operation*> constants_;
 };
 
+namespace {
+
+// Bytes that do not fit into L2 have to come from and go to somewhere further.
+double traffic(double bytes) { return 0.03 * bytes + 0.5 * std::max(0.0, bytes - 1e6); }
+
+double predict(const FusedNetwork& network, const Operation& operation, int images, const Kernels& kernels) {
+    const auto storage = [&](int value) { return make_storage(network.shapes[value], images, kernels.lanes, true); };
+    double bytes = 4.0 * static_cast<double>(storage(operation.output).size);
+    for (int value : operation.inputs) bytes += 4.0 * static_cast<double>(storage(value).size);
+    if (operation.kind == Kind::kConstant || operation.kind == Kind::kReshape) return 0;
+    const bool convolution = operation.kind == Kind::kConvolution, linear = operation.kind == Kind::kLinear;
+    if (!convolution && !linear) return traffic(bytes) + bytes * 0.05;
+    if (elements(network.shapes[operation.output]) == 0) return 0;
+    const auto planes = [&](int value) {
+        const Storage s = storage(value);
+        return Planes{s.dims[0], s.dims[1], s.dims[2], s.strides[0], s.strides[1], s.strides[2], images};
+    };
+    const std::int64_t outputs = operation.weight.shape[0];
+    const std::int64_t rows = elements(network.shapes[operation.output]) / outputs;
+    if (images == 1 && (linear || rows == 1)) {
+        std::int64_t nonzeros = 0;
+        const std::int64_t all = elements(operation.weight.shape);
+        for (std::int64_t i = 0; i < all; ++i) nonzeros += operation.weight.data[i] != 0.0f;
+        const double dense = static_cast<double>(all) * (kernels.lanes >= 16 ? 0.1 : 0.2), sparse = static_cast<double>(nonzeros) * (kernels.lanes >= 16 ? 0.45 : 1.2);
+        return static_cast<double>(rows) * std::min(dense, sparse) + traffic(bytes);
+    }
+    ConvolutionShape shape{operation.weight.shape[1], outputs, 1, 1, 1, 1, 0, 0, 1, 1, 1};
+    Planes in, out;
+    if (convolution) {
+        in = planes(operation.inputs[0]), out = planes(operation.output);
+        const auto& weight = operation.weight.shape;
+        shape = {in.channels, out.channels, weight[2], weight[3], operation.stride[0], operation.stride[1],
+                 operation.padding[0], operation.padding[2], operation.dilation[0], operation.dilation[1], operation.groups};
+    } else {
+        in = {shape.channels, 1, rows, images, rows * shape.channels * images, shape.channels * images, images};
+        out = {outputs, 1, rows, images, rows * outputs * images, outputs * images, images};
+    }
+    const auto choices = Convolution::choices(operation, shape, in, out, kernels);
+    return (choices.empty() ? 1e18 : choices.front().cycles) + traffic(bytes);
+}
+
+}  // namespace
+
+std::vector<double> predict_cycles(const FusedNetwork& network, int images, const Kernels& kernels) {
+    std::vector<double> cycles;
+    for (const Operation& operation : network.operations) cycles.push_back(predict(network, operation, images, kernels));
+    return cycles;
+}
+
 Program::Program(const FusedNetwork& network, int images, const Kernels& kernels, int threads) : images_(images) {
     Compiler(network, images, kernels, threads, *this).compile();
 }

@@ -1,74 +1,123 @@
 #include "secateur/session.hpp"
 
 #include <algorithm>
+#include <limits>
+#include <numeric>
 
 #include "secateur/threads.hpp"
 
 namespace secateur {
 namespace {
 
-// Images that should lie innermost: few where planes are large enough to fill the vectors of a tile, many where not.
-int preferred_images(const FusedNetwork& network) {
-    double small = 0, tiny = 0, all = 0;
-    for (const Operation& operation : network.operations) {
-        if (operation.kind != Kind::kConvolution && operation.kind != Kind::kLinear) continue;
-        const Shape& shape = network.shapes[operation.output];
-        const double places = static_cast<double>(elements(shape)) / static_cast<double>(std::max<std::int64_t>(1, operation.weight.shape[0]));
-        std::int64_t nonzeros = 0;
-        for (std::int64_t i = 0; i < elements(operation.weight.shape); ++i) nonzeros += operation.weight.data[i] != 0.0f;
-        const double work = places * static_cast<double>(nonzeros);
-        all += work;
-        if (places < 8) small += work;
-        if (places < 4) tiny += work;
-    }
-    if (tiny > 0.4 * all) return 64;
-    return small > 0.4 * all ? 32 : 16;
-}
-
 constexpr std::size_t kIdleFrames = 4;
+constexpr int kBlocks[] = {16, 32, 64, 128};
+constexpr double kHandOver = 0.4;  // cycles per float and image between the two layouts
 
 }  // namespace
 
 Session::Session(const Network& network, const Kernels& kernels, int threads)
-    : network_(fuse(network)), kernels_(kernels), threads_(threads), preferred_(preferred_images(network_)) {
+    : network_(fuse(network)), kernels_(kernels), threads_(threads) {
     for (int value : network_.inputs) input_sizes_.push_back(elements(network_.shapes[value]));
     for (int value : network_.outputs) output_sizes_.push_back(elements(network_.shapes[value]));
 }
 
-int Session::block_for(std::int64_t images) const {
-    int block = 16;
-    while (block < preferred_ && block < images) block *= 2;
-    return block;
+// ---- Dividing a batch -------------------------------------------------------------------------------------------
+
+// The only value that operations before the cut make and others read, −1 where there are several or none.
+int Session::handed_over(int cut) const {
+    std::vector<int> made(network_.shapes.size(), 0);
+    for (int i = 0; i < cut; ++i) made[network_.operations[i].output] = 1;
+    int found = -1;
+    for (std::size_t i = static_cast<std::size_t>(cut); i < network_.operations.size(); ++i)
+        for (int value : network_.operations[i].inputs) {
+            if (!made[value]) {
+                const bool given = std::find(network_.inputs.begin(), network_.inputs.end(), value) != network_.inputs.end();
+                if (given) return -1;
+                continue;
+            }
+            if (found >= 0 && found != value) return -1;
+            found = value;
+        }
+    for (int value : network_.outputs)
+        if (made[value] || std::find(network_.inputs.begin(), network_.inputs.end(), value) != network_.inputs.end()) return -1;
+    return found;
 }
 
-std::vector<Session::Part> Session::divide(std::int64_t images) {
+bool Session::clean(int cut) const {
+    const int all = static_cast<int>(network_.operations.size());
+    return cut == 0 || cut == all || handed_over(cut) >= 0;
+}
+
+const std::vector<double>& Session::cycles(int images) {
+    const std::lock_guard lock(mutex_);
+    auto& found = cycles_[images];
+    if (found.empty()) found = predict_cycles(network_, images, kernels_);
+    return found;
+}
+
+Part Session::best_part(std::int64_t images) {
+    const int all = static_cast<int>(network_.operations.size());
+    Part best{1, all, images};
+    const auto& singly = cycles(1);
+    double least = std::accumulate(singly.begin(), singly.end(), 0.0);  // per image
+    if (images == 1) return best;
+    for (int block : kBlocks) {
+        if (block > 16 && block / 2 >= images) break;
+        const std::int64_t count = std::max<std::int64_t>(1, images / block);
+        const std::int64_t real = std::min<std::int64_t>(images, count * block);
+        const auto& together = cycles(block);
+        const double share = static_cast<double>(count) / static_cast<double>(real);
+        for (int cut = 0; cut < all; ++cut) {
+            double cost = std::accumulate(singly.begin(), singly.begin() + cut, 0.0) +
+                          std::accumulate(together.begin() + cut, together.end(), 0.0) * share;
+            if (cost >= least || !clean(cut)) continue;
+            if (cut > 0) cost += kHandOver * static_cast<double>(elements(network_.shapes[handed_over(cut)]));
+            if (cost < least) least = cost, best = {block, cut, count};
+        }
+    }
+    return best;
+}
+
+std::vector<Part> Session::divide(std::int64_t images) {
     {
         const std::lock_guard lock(mutex_);
         const auto found = divisions_.find(images);
         if (found != divisions_.end()) return found->second;
     }
     std::vector<Part> parts;
-    const int block = block_for(images);
-    const std::int64_t whole = images / block, rest = images % block;
-    if (whole > 0) parts.push_back({block, whole});
-    if (rest > 0) {
-        const int padded = block_for(rest);
-        const bool singly = rest == 1 || (rest < 8 && static_cast<double>(rest) * program(1).predicted_cycles() < program(padded).predicted_cycles());
-        parts.push_back(singly ? Part{1, rest} : Part{padded, 1});
+    for (std::int64_t left = images; left > 0;) {
+        parts.push_back(best_part(left));
+        left -= std::min(left, parts.back().block * parts.back().count);
     }
     const std::lock_guard lock(mutex_);
     if (divisions_.size() > 256) divisions_.clear();
     return divisions_[images] = parts;
 }
 
-Session::Compiled& Session::compiled(int block) {
+// ---- Programs and their memory ----------------------------------------------------------------------------------
+
+FusedNetwork Session::slice(int begin, int end) const {
+    const int all = static_cast<int>(network_.operations.size());
+    FusedNetwork part{network_.shapes, {network_.operations.begin() + begin, network_.operations.begin() + end},
+                      network_.inputs, network_.outputs};
+    if (begin > 0) part.inputs = {handed_over(begin)};
+    if (end < all) part.outputs = {handed_over(end)};
+    return part;
+}
+
+Session::Compiled& Session::compiled(int images, int begin, int end) {
     const std::lock_guard lock(mutex_);
-    Compiled& found = programs_[block];
-    if (!found.program) found.program = std::make_unique<Program>(network_, block, kernels_, threads_);
+    Compiled& found = programs_[{images, {begin, end}}];
+    if (!found.program) found.program = std::make_unique<Program>(slice(begin, end), images, kernels_, images == 1 && end < static_cast<int>(network_.operations.size()) ? 1 : threads_);
     return found;
 }
 
-const Program& Session::program(int block) { return *compiled(block).program; }
+Session::Halves Session::halves(const Part& part) {
+    const int all = static_cast<int>(network_.operations.size());
+    if (part.block == 1) return {&compiled(1, 0, all), nullptr, 0};
+    if (part.cut == 0) return {nullptr, &compiled(part.block, 0, all), 0};
+    return {&compiled(1, 0, part.cut), &compiled(part.block, part.cut, all), elements(network_.shapes[handed_over(part.cut)])};
+}
 
 Frame Session::borrow(Compiled& compiled) {
     {
@@ -84,64 +133,128 @@ Frame Session::borrow(Compiled& compiled) {
 
 void Session::give_back(Compiled& compiled, Frame frame) {
     const std::lock_guard lock(mutex_);
-    if (compiled.idle.size() < kIdleFrames) compiled.idle.push_back(std::move(frame));
+    if (compiled.idle.size() < kIdleFrames + static_cast<std::size_t>(threads_)) compiled.idle.push_back(std::move(frame));
 }
 
-void Session::run_block(Compiled& compiled, Frame& frame, const float* const* inputs, float* const* outputs,
-                        std::int64_t first, std::int64_t valid, bool shared) {
+// ---- Running ----------------------------------------------------------------------------------------------------
+
+void Session::run_program(Compiled& compiled, const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
+                          std::int64_t valid, int threads) {
+    Frame frame = borrow(compiled);
+    frame.inputs = inputs.data(), frame.outputs = outputs.data(), frame.valid = static_cast<int>(valid);
+    if (threads > 1) compiled.program->run_shared(frame, threads);
+    else compiled.program->run(frame);
+    give_back(compiled, std::move(frame));
+}
+
+// Images one after another, or several at once on as many threads.
+void Session::run_images(Compiled& compiled, const float* const* inputs, const std::vector<std::int64_t>& input_sizes,
+                         float* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
+                         std::int64_t images, int threads) {
+    const auto some = [&](std::int64_t begin, std::int64_t end, std::int64_t step) {
+        Frame frame = borrow(compiled);
+        std::vector<const float*> from(input_sizes.size());
+        std::vector<float*> to(output_sizes.size());
+        frame.inputs = from.data(), frame.outputs = to.data(), frame.valid = 1;
+        for (std::int64_t image = begin; image < end; image += step) {
+            for (std::size_t i = 0; i < from.size(); ++i) from[i] = inputs[i] + (first + image) * input_sizes[i];
+            for (std::size_t i = 0; i < to.size(); ++i) to[i] = outputs[i] + image * output_sizes[i];
+            compiled.program->run(frame);
+        }
+        give_back(compiled, std::move(frame));
+    };
+    const int used = static_cast<int>(std::min<std::int64_t>(threads, images));
+    if (used <= 1) return some(0, images, 1);
+    run_together(used, [&](int thread, bool) { some(thread, images, used); });
+}
+
+void Session::run_block(const Halves& halves, const Part& part, const float* const* inputs, float* const* outputs,
+                        std::int64_t first, std::int64_t valid, int threads) {
     std::vector<const float*> from;
     std::vector<float*> to;
     for (std::size_t i = 0; i < input_sizes_.size(); ++i) from.push_back(inputs[i] + first * input_sizes_[i]);
     for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(outputs[i] + first * output_sizes_[i]);
-    frame.inputs = from.data(), frame.outputs = to.data(), frame.valid = static_cast<int>(valid);
-    if (shared) compiled.program->run_shared(frame, threads_);
-    else compiled.program->run(frame);
+    if (halves.head == nullptr) return run_program(*halves.tail, from, to, valid, threads);
+    const Floats between = make_floats(static_cast<std::size_t>(halves.between * part.block));
+    float* handed = between.get();
+    run_images(*halves.head, inputs, input_sizes_, &handed, {halves.between}, first, valid, threads);
+    run_program(*halves.tail, {handed}, to, valid, threads);
 }
 
 void Session::run(const float* const* inputs, float* const* outputs, std::int64_t images) {
     std::int64_t first = 0;
     for (const Part& part : divide(images)) {
-        Compiled& program = compiled(part.block);
-        const std::int64_t left = images - first;
-        const auto valid = [&](std::int64_t index) { return std::min<std::int64_t>(part.block, left - index * part.block); };
-        // As many whole blocks as there are threads run side by side, without waiting for one another.
-        const std::int64_t apart = threads_ > 1 ? part.count / threads_ * threads_ : 0;
-        if (apart > 0) {
-            run_together(threads_, [&](int thread, bool) {
-                Frame frame = borrow(program);
-                for (std::int64_t i = thread; i < apart; i += threads_)
-                    run_block(program, frame, inputs, outputs, first + i * part.block, valid(i), false);
-                give_back(program, std::move(frame));
-            });
-        }
-        if (apart < part.count) {
-            Frame frame = borrow(program);
+        const Halves programs = halves(part);
+        const std::int64_t covered = std::min(images - first, part.block * part.count);
+        std::vector<float*> to;
+        for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(outputs[i] + first * output_sizes_[i]);
+        if (programs.tail == nullptr && covered >= threads_) {
+            run_images(*programs.head, inputs, input_sizes_, to.data(), output_sizes_, first, covered, threads_);
+        } else if (programs.tail == nullptr) {
+            for (std::int64_t image = first; image < first + covered; ++image) {
+                std::vector<const float*> from;
+                std::vector<float*> one;
+                for (std::size_t i = 0; i < input_sizes_.size(); ++i) from.push_back(inputs[i] + image * input_sizes_[i]);
+                for (std::size_t i = 0; i < output_sizes_.size(); ++i) one.push_back(outputs[i] + image * output_sizes_[i]);
+                run_program(*programs.head, from, one, 1, threads_);
+            }
+        } else {
+            const auto valid = [&](std::int64_t index) { return std::min<std::int64_t>(part.block, covered - index * part.block); };
+            // As many whole blocks as there are threads run side by side, without waiting for one another.
+            const std::int64_t apart = threads_ > 1 ? part.count / threads_ * threads_ : 0;
+            if (apart > 0)
+                run_together(threads_, [&](int thread, bool) {
+                    for (std::int64_t i = thread; i < apart; i += threads_)
+                        run_block(programs, part, inputs, outputs, first + i * part.block, valid(i), 1);
+                });
             for (std::int64_t i = apart; i < part.count; ++i)
-                run_block(program, frame, inputs, outputs, first + i * part.block, valid(i), threads_ > 1);
-            give_back(program, std::move(frame));
+                run_block(programs, part, inputs, outputs, first + i * part.block, valid(i), threads_);
         }
-        first += std::min(left, part.count * part.block);
+        first += covered;
     }
 }
 
-std::vector<double> Session::time_steps(int block, int rounds) {
-    Compiled& program = compiled(block);
-    Frame frame = borrow(program);
-    std::vector<std::vector<float>> inputs, outputs;
-    std::vector<const float*> from;
-    std::vector<float*> to;
-    for (auto size : input_sizes_) {
-        inputs.emplace_back(static_cast<std::size_t>(size * block));
-        unsigned state = 1;
-        for (float& each : inputs.back()) state = state * 1664525u + 1013904223u, each = static_cast<float>(state >> 8) / 16777216.0f - 0.5f;
+// ---- Explaining -------------------------------------------------------------------------------------------------
+
+std::vector<TimedStep> Session::steps(const Part& part, int rounds) {
+    const Halves programs = halves(part);
+    std::vector<TimedStep> found;
+    for (Compiled* half : {programs.head, programs.tail}) {
+        if (half == nullptr) continue;
+        const Program& program = *half->program;
+        std::vector<double> seconds(program.steps().size(), -1.0);
+        if (rounds > 0) {
+            Frame frame = borrow(*half);
+            const bool first = half == programs.head || programs.head == nullptr, last = half == programs.tail || programs.tail == nullptr;
+            const std::vector<std::int64_t> between{programs.between};
+            std::vector<std::vector<float>> inputs, outputs;
+            std::vector<const float*> from;
+            std::vector<float*> to;
+            unsigned state = 1;
+            for (auto size : first ? input_sizes_ : between) {
+                inputs.emplace_back(static_cast<std::size_t>(size * program.images()));
+                for (float& each : inputs.back()) state = state * 1664525u + 1013904223u, each = static_cast<float>(state >> 8) / 16777216.0f - 0.5f;
+                from.push_back(inputs.back().data());
+            }
+            for (auto size : last ? output_sizes_ : between) {
+                outputs.emplace_back(static_cast<std::size_t>(size * program.images()));
+                to.push_back(outputs.back().data());
+            }
+            frame.inputs = from.data(), frame.outputs = to.data(), frame.valid = program.images();
+            seconds = program.time_steps(frame, rounds);
+            give_back(*half, std::move(frame));
+        }
+        for (std::size_t i = 0; i < seconds.size(); ++i) found.push_back({program.steps()[i].report, program.images(), seconds[i]});
     }
-    for (auto size : output_sizes_) outputs.emplace_back(static_cast<std::size_t>(size * block));
-    for (auto& each : inputs) from.push_back(each.data());
-    for (auto& each : outputs) to.push_back(each.data());
-    frame.inputs = from.data(), frame.outputs = to.data(), frame.valid = block;
-    auto seconds = program.program->time_steps(frame, rounds);
-    give_back(program, std::move(frame));
-    return seconds;
+    return found;
+}
+
+std::size_t Session::arena_bytes(const Part& part) {
+    const Halves programs = halves(part);
+    std::size_t bytes = static_cast<std::size_t>(programs.between) * part.block * sizeof(float);
+    for (Compiled* half : {programs.head, programs.tail})
+        if (half != nullptr) bytes += half->program->arena_bytes();
+    return bytes;
 }
 
 }  // namespace secateur

@@ -45,7 +45,7 @@ struct Step {
 
 class Program {
    public:
-    // images: 1, or a multiple of 16. network must outlive the program. constants of the network are copied.
+    // images: 1, or a multiple of 16. What the program needs of the network is copied.
     Program(const FusedNetwork& network, int images, const Kernels& kernels, int threads);
 
     int images() const { return images_; }
@@ -69,5 +69,8 @@ class Program {
     std::size_t arena_floats_ = 0, scratch_floats_ = 0;
     std::vector<std::pair<std::size_t, std::vector<float>>> constants_;  // place in the arena, values
 };
+
+// Cycles that each operation should take for one block of images: what decides between layouts.
+std::vector<double> predict_cycles(const FusedNetwork& network, int images, const Kernels& kernels);
 
 }  // namespace secateur

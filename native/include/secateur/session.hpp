@@ -4,11 +4,27 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "secateur/program.hpp"
 
 namespace secateur {
+
+// Part of a batch: `count` blocks of `block` images, the last of which may be fewer in truth. Of every block the
+// operations before `cut` run image by image, while planes are large and one image fits into a near cache; the others
+// with the images of the block side by side.
+struct Part {
+    int block;
+    int cut;
+    std::int64_t count;
+};
+
+struct TimedStep {
+    StepReport report;
+    int images;      // of one run of the step
+    double seconds;  // of one run; negative: not measured
+};
 
 class Session {
    public:
@@ -18,39 +34,49 @@ class Session {
     // inputs, outputs: one float32 array each, C-contiguous, the images first.
     void run(const float* const* inputs, float* const* outputs, std::int64_t images);
 
-    const Kernels& kernels() const { return kernels_; }
-    int threads() const { return threads_; }
-
-    struct Part {
-        int block;           // images of the program
-        std::int64_t count;  // of such blocks; the last may hold fewer real images
-    };
     // How a batch is divided.
     std::vector<Part> divide(std::int64_t images);
-    const Program& program(int block);
-    // Seconds of every step of the program for blocks of that many images.
-    std::vector<double> time_steps(int block, int rounds);
+    // The steps of a part, each timed `rounds` times.
+    std::vector<TimedStep> steps(const Part& part, int rounds);
+    std::size_t arena_bytes(const Part& part);
 
    private:
+    // Some of the operations, for one layout.
     struct Compiled {
         std::unique_ptr<Program> program;
         std::vector<Frame> idle;
     };
+    // The two halves of a part: either may be null.
+    struct Halves {
+        Compiled* head;
+        Compiled* tail;
+        std::int64_t between;  // floats per image that the head hands to the tail
+    };
 
-    Compiled& compiled(int block);
+    Part best_part(std::int64_t images);
+    const std::vector<double>& cycles(int images);
+    bool clean(int cut) const;
+    int handed_over(int cut) const;
+    FusedNetwork slice(int begin, int end) const;
+    Halves halves(const Part& part);
+    Compiled& compiled(int images, int begin, int end);
     Frame borrow(Compiled& compiled);
     void give_back(Compiled& compiled, Frame frame);
-    void run_block(Compiled& compiled, Frame& frame, const float* const* inputs, float* const* outputs, std::int64_t first,
-                   std::int64_t valid, bool shared);
-    int block_for(std::int64_t images) const;
+    void run_block(const Halves& halves, const Part& part, const float* const* inputs, float* const* outputs,
+                   std::int64_t first, std::int64_t valid, int threads);
+    void run_program(Compiled& compiled, const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
+                     std::int64_t valid, int threads);
+    void run_images(Compiled& compiled, const float* const* inputs, const std::vector<std::int64_t>& input_sizes,
+                    float* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
+                    std::int64_t images, int threads);
 
     FusedNetwork network_;
     const Kernels& kernels_;
     const int threads_;
     std::vector<std::int64_t> input_sizes_, output_sizes_;
-    int preferred_;
     std::mutex mutex_;
-    std::map<int, Compiled> programs_;
+    std::map<std::pair<int, std::pair<int, int>>, Compiled> programs_;
+    std::map<int, std::vector<double>> cycles_;
     std::map<std::int64_t, std::vector<Part>> divisions_;
 };
 

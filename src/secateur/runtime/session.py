@@ -28,14 +28,15 @@ class PlanStep:
 
     operations: the graph's operations in it, as "conv2d+batch_norm+relu". multiply_adds, nonzero_multiply_adds: per
     image, the latter without taps that see padding only. bytes: of the weights as the kernel reads them. seconds: of
-    a whole block of images, None where it was not measured; predicted_cycles: of the same, by the cost model, 0
-    where it has none.
+    one run, which is for so many images, None where it was not measured; predicted_cycles: of the same, by the cost
+    model, 0 where it has none.
     """
 
     name: str
     operations: str
     kernel: str
     shape: Shape
+    images: int
     density: float
     multiply_adds: int
     nonzero_multiply_adds: int
@@ -46,11 +47,15 @@ class PlanStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a batch is run. parts: (images in a block, how many such blocks); steps: those of the first part."""
+    """How a batch is run. steps: those of the first part.
+
+    parts: (images in a block, how many operations of it run image by image before the rest runs on the whole block,
+    how many such blocks).
+    """
 
     kernel: str
     threads: int
-    parts: tuple[tuple[int, int], ...]
+    parts: tuple[tuple[int, int, int], ...]
     arena_bytes: int
     steps: tuple[PlanStep, ...]
 
@@ -58,7 +63,7 @@ class Plan:
         return "\n".join([self._heading(), *(_line(step) for step in self.steps)])
 
     def _heading(self) -> str:
-        parts = " + ".join(f"{count} × {images}" for images, count in self.parts)
+        parts = " + ".join(f"{count} × {images}" for images, _, count in self.parts)
         return (
             f"{self.kernel}, {self.threads} thread(s), blocks of images: {parts}, arena {self.arena_bytes / 1e6:.1f} MB"
         )
@@ -68,7 +73,7 @@ def _line(step: PlanStep) -> str:
     text = f"{step.name:28.28} {step.operations:32.32} {'×'.join(map(str, step.shape)):>14} {step.kernel:56.56}"
     if step.multiply_adds:
         text += f" {100 * step.density:5.1f} % {step.nonzero_multiply_adds / 1e6:9.3f} MMAC {step.bytes / 1e3:8.1f} kB"
-    return text if step.seconds is None else f"{text} {1e3 * step.seconds:8.4f} ms"
+    return text if step.seconds is None else f"{text} {1e3 * step.seconds:8.4f} ms / {step.images}"
 
 
 class Session:
@@ -140,9 +145,9 @@ class Session:
     def plan(self, batch: int = 1, rounds: int = 0) -> Plan:
         """How a batch of that size is run. rounds: how often every step is timed, 0 not to."""
         parts = tuple(self._native.divide(batch)) if batch > 0 else ()
-        block = parts[0][0] if parts else 1
-        steps = tuple(PlanStep(**step) for step in self._native.steps(block, rounds))
-        return Plan(self._kernel, self._threads, parts, self._native.arena_bytes(block), steps)
+        block, cut, _ = parts[0] if parts else self._native.divide(1)[0]
+        steps = tuple(PlanStep(**step) for step in self._native.steps(block, cut, rounds))
+        return Plan(self._kernel, self._threads, parts, self._native.arena_bytes(block, cut), steps)
 
 
 def _chosen_kernel(kernel: str | None) -> str:
