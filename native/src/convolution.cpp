@@ -136,7 +136,11 @@ class Convolution::Builder {
             // Dense entries share one list of offsets, so a block of them must hold one group of channels.
             if (variant.outputs > problem_.shape.outputs / problem_.shape.groups) continue;
             if (variant.dense && problem_.shape.groups > 1) continue;
-            for (Choice choice : shapes(variant)) add_blocks(choice, found);
+            for (Choice choice : shapes(variant)) {
+                add_blocks(choice, found);
+                choice.in_place = true;
+                if (can_lie(choice)) add_blocks(choice, found);
+            }
         }
         std::sort(found.begin(), found.end(), [](const Choice& a, const Choice& b) { return a.cycles < b.cycles; });
         return found;
@@ -154,7 +158,9 @@ class Convolution::Builder {
         target.row_step_ = geometry.row_step;
         target.input_channel_ = problem_.input.channel;
         target.output_channel_ = problem_.output.channel;
-        if (planar()) make_planar_tiles(target, geometry, choice);
+        target.in_place_ = choice.in_place;
+        if (choice.in_place) make_tiles_in_place(target, choice);
+        else if (planar()) make_planar_tiles(target, geometry, choice);
         else make_interleaved_tiles(target, geometry, choice);
         const std::int64_t most = std::max<std::int64_t>(1, problem_.shape.outputs / std::max(8, choice.variant->outputs));
         target.parts_ = static_cast<int>(std::clamp<std::int64_t>(parts, 1, problem_.shape.groups > 1 ? 1 : most));
@@ -204,6 +210,27 @@ class Convolution::Builder {
         return found;
     }
 
+    // Whether tiles of a 1×1 convolution can be read from the planes as they are: contiguous, whole, on cache lines.
+    bool can_lie(const Choice& choice) const {
+        const ConvolutionShape& s = problem_.shape;
+        const bool pointwise = s.kernel_y * s.kernel_x == 1 && s.stride_y == 1 && s.stride_x == 1 && s.top == 0 && s.left == 0 &&
+                               problem_.input.height == 1 && problem_.output.height == 1 && problem_.input.width == problem_.output.width;
+        if (!pointwise || choice.rows != 1 || problem_.input.channel % 16 != 0 || problem_.input.channel == 0) return false;
+        if (planar()) return problem_.output.width % choice.columns == 0;
+        return choice.image_vectors * lanes() == problem_.input.images && problem_.input.column == problem_.input.images && problem_.output.column == problem_.input.images &&
+               problem_.output.width % choice.columns == 0;
+    }
+
+    Geometry in_place_layout(const Choice& choice) const {
+        Geometry g;
+        g.taps = {0}, g.used_taps = 1, g.classes = {{true}}, g.shifts = {0};
+        g.channel_floats = problem_.input.channel;
+        const std::int64_t vectors = choice.variant->columns;
+        g.tiles = planar() ? problem_.output.width / choice.columns : problem_.output.width / choice.columns;
+        g.pack_cycles = 1.5 * static_cast<double>(vectors) * cycle();  // the way from L2
+        return g;
+    }
+
     std::int64_t output_pitch() const { return problem_.output.height == 1 ? round_up(problem_.output.width, lanes()) : problem_.output.row; }
 
     void add_blocks(Choice choice, std::vector<Choice>& found) const {
@@ -214,7 +241,7 @@ class Convolution::Builder {
         if (most < 1) return;
         std::int64_t last = 0;
         for (double bytes : {12e3, 16e3, 20e3, 24e3, 28e3, 40e3, 60e3, 90e3, 130e3, 200e3, 300e3, 520e3}) {
-            std::int64_t block = static_cast<std::int64_t>(bytes / 4) / geometry.channel_floats;
+            std::int64_t block = static_cast<std::int64_t>(bytes / 4) / (choice.in_place ? choice.variant->columns * lanes() : geometry.channel_floats);
             block = std::clamp<std::int64_t>(block, 1, most);
             if (block >= channels) {
                 block = problem_.shape.groups > 1 ? std::min(block / channels, problem_.shape.groups) * channels : channels;
@@ -236,7 +263,8 @@ class Convolution::Builder {
         const double density = counts_.used == 0 ? 0 : static_cast<double>(counts_.nonzero) / static_cast<double>(counts_.used);
         const std::int64_t channels = s.channels / s.groups;
         const double blocks = static_cast<double>(ceil_divide(channels, choice.block));  // that an output takes part in
-        const double far = distance(4.0 * static_cast<double>(choice.block * geometry.channel_floats));
+        const double floats = choice.in_place ? t * lanes() : static_cast<double>(geometry.channel_floats);
+        const double far = distance(4.0 * static_cast<double>(choice.block) * floats);
         const double positions = static_cast<double>(channels * geometry.used_taps) * geometry.work;  // per output
         const double tall = variant.rows > 2 ? 1.04 : 1.0;
         const double single = std::max(1.7, (1.1 * t * far * fma + 0.15) * tall);
@@ -268,7 +296,10 @@ class Convolution::Builder {
         return below[1];
     }
 
-    Geometry layout(const Choice& choice) const { return planar() ? planar_layout(choice) : interleaved_layout(choice); }
+    Geometry layout(const Choice& choice) const {
+        if (choice.in_place) return in_place_layout(choice);
+        return planar() ? planar_layout(choice) : interleaved_layout(choice);
+    }
 
     Geometry interleaved_layout(const Choice& choice) const {
         Geometry g;
@@ -391,6 +422,14 @@ class Convolution::Builder {
         const double piece = lanes() >= 16 ? (problem_.shape.stride_x == 1 ? 3 + 2.2 * copies : 3 + 5 * copies) : 3 + (problem_.shape.stride_x == 1 ? 5 : 20) * copies;
         g.pack_cycles = static_cast<double>(pieces) * piece;
         return g;
+    }
+
+    void make_tiles_in_place(Convolution& target, const Choice& choice) const {
+        const std::int64_t vectors = choice.variant->columns;
+        for (std::int64_t t = 0; t < vectors; ++t) target.places_.push_back(static_cast<std::int32_t>(t * lanes()));
+        const std::uint32_t valid = vectors == 32 ? ~0u : (1u << vectors) - 1;
+        for (std::int64_t x = 0; x < problem_.output.width; x += choice.columns)
+            target.tiles_.push_back({x * problem_.input.column, x * problem_.output.column, valid, 0, 0, 0});
     }
 
     void make_interleaved_tiles(Convolution& target, const Geometry& g, const Choice& choice) const {
@@ -724,7 +763,8 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const float* input, 
         for (const Block& block : blocks_[tile.cls * parts_ + item % parts_]) {
             const float* source = input + tile.input + block.channel * input_channel_;
             const int channels = static_cast<int>(block.channels), pieces = tile.piece_end - tile.piece_begin;
-            if (planar_)
+            if (in_place_) tile_run.inputs = source;
+            else if (planar_)
                 kernels_.pack_rows({source, input_channel_, packed_channel_, copy_stride_, scratch, row_pieces_.data() + tile.piece_begin, shifts_.data(), pieces, channels, static_cast<int>(shifts_.size()), row_stride_});
             else
                 kernels_.pack_pixels({source, input_channel_, packed_channel_, pixel_step_, scratch, pixel_pieces_.data() + tile.piece_begin, pieces, channels, pixel_width_});
@@ -753,6 +793,7 @@ std::string Convolution::describe() const {
     if (variant.dense) text += " ×" + std::to_string(variant.outputs);
     text += ", tile " + std::to_string(choice_.rows) + "×" + std::to_string(choice_.columns);
     if (!planar_) text += "×" + std::to_string(choice_.image_vectors * kernels_.lanes) + " images";
+    if (choice_.in_place) text += ", in place";
     return text + ", " + std::to_string(choice_.block) + " channels a block";
 }
 

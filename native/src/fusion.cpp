@@ -127,7 +127,7 @@ class Fusion {
         if (next == nullptr || next->op != "add") return last;
         const int other = next->inputs[0] == inputs_ + last ? next->inputs[1] : next->inputs[0];
         const Shape& shape = other < inputs_ ? network_.inputs[other] : network_.nodes[other - inputs_].shape;
-        if (shape != next->shape || next->inputs[0] == next->inputs[1] || constant(other)) return last;
+        if (shape != next->shape || network_.nodes[last].shape != next->shape || next->inputs[0] == next->inputs[1] || constant(other)) return last;
         operation.residual = true;
         operation.inputs.push_back(other);
         return take(operation, index);

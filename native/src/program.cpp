@@ -20,10 +20,12 @@ std::int64_t row_pitch(std::int64_t width, int lanes) {
     return pitch;
 }
 
-Storage make_storage(const Shape& dims, int images, int lanes, bool inner) {
+Storage make_storage(const Shape& dims, int images, int lanes) {
     Storage storage{dims, std::vector<std::int64_t>(dims.size()), images};
     if (images == 1 && dims.size() == 3 && dims[1] * dims[2] > 1) {
-        const std::int64_t pitch = row_pitch(dims[2], lanes), plane = round_up(dims[1] * pitch, lanes);
+        const std::int64_t pitch = row_pitch(dims[2], lanes);
+        std::int64_t plane = round_up(dims[1] * pitch, lanes);
+        if (plane % 32 == 0) plane += 16;  // an odd number of lines apart, planes share no sets of the caches
         storage.strides = {plane, pitch, 1};
         storage.size = dims[0] * plane;
         return storage;
@@ -33,7 +35,7 @@ Storage make_storage(const Shape& dims, int images, int lanes, bool inner) {
         storage.size *= dims[i];
     }
     // Planes a power of two apart would share the sets of the caches.
-    if (inner && images > 1 && dims.size() == 3 && dims[0] > 1 && storage.strides[0] % 512 == 0) {
+    if (images > 1 && dims.size() == 3 && dims[0] > 1 && storage.strides[0] % 512 == 0) {
         storage.strides[0] += 7 * 16;
         storage.size = dims[0] * storage.strides[0];
     }
@@ -91,13 +93,9 @@ class Compiler {
     // ---- Values ----------------------------------------------------------------------------------------------
 
     void place_values() {
-        const auto among = [](const std::vector<int>& values, int value) {
-            return std::find(values.begin(), values.end(), value) != values.end();
-        };
-        for (int value = 0; value < static_cast<int>(network_.shapes.size()); ++value) {
-            const bool inner = !among(network_.inputs, value) && !among(network_.outputs, value);
-            storages_.push_back(make_storage(network_.shapes[value], images_, kernels_.lanes, inner));
-            buffer_of_.push_back(value);
+        for (const Shape& shape : network_.shapes) {
+            storages_.push_back(make_storage(shape, images_, kernels_.lanes));
+            buffer_of_.push_back(static_cast<int>(buffer_of_.size()));
         }
         buffers_.resize(storages_.size());
         int step = 0;
@@ -169,13 +167,19 @@ class Compiler {
             };
             return;
         }
-        step.items = std::clamp<std::int64_t>(count / 256, 1, 64);
-        step.run = [=, items = step.items, transpose = kernels_.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
-            const std::int64_t first = count * begin / items / 16 * 16, last = end == items ? count : count * end / items / 16 * 16;
-            float* target = frame.arena.get() + at + first * images;
-            transpose(frame.inputs[index] + first, count, target, images, frame.valid, last - first);
-            if (frame.valid < images)
-                for (std::int64_t i = 0; i < last - first; ++i) std::fill(target + i * images + frame.valid, target + (i + 1) * images, 0.0f);
+        // Stretches without gaps: channels, or pieces of one long row.
+        const bool whole = dense(storage, images);
+        const std::int64_t pieces = whole ? std::clamp<std::int64_t>(count / 256, 1, 64) : storage.dims[0];
+        const std::int64_t stride = whole ? 0 : storage.strides[0];
+        step.items = pieces;
+        step.run = [=, transpose = kernels_.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+            for (std::int64_t piece = begin; piece < end; ++piece) {
+                const std::int64_t first = edge(count, piece, pieces, whole), last = edge(count, piece + 1, pieces, whole);
+                float* target = frame.arena.get() + at + (whole ? first * images : piece * stride);
+                transpose(frame.inputs[index] + first, count, target, images, frame.valid, last - first);
+                if (frame.valid < images)
+                    for (std::int64_t i = 0; i < last - first; ++i) std::fill(target + i * images + frame.valid, target + (i + 1) * images, 0.0f);
+            }
         };
     }
 
@@ -193,8 +197,13 @@ class Compiler {
             };
             return;
         }
-        step.run = [=, transpose = kernels_.transpose](const Frame& frame, std::int64_t, std::int64_t, float*) {
-            transpose(frame.arena.get() + at, images, frame.outputs[index], count, count, frame.valid);
+        const bool whole = dense(storage, images);
+        const std::int64_t pieces = whole ? 1 : storage.dims[0], stride = whole ? 0 : storage.strides[0];
+        step.items = pieces;
+        step.run = [=, transpose = kernels_.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+            for (std::int64_t piece = begin; piece < end; ++piece)
+                transpose(frame.arena.get() + at + piece * stride, images, frame.outputs[index] + count / pieces * piece, count,
+                          count / pieces, frame.valid);
         };
     }
 
@@ -343,7 +352,9 @@ class Compiler {
 
     // Splits `size` floats into pieces for several threads, on cache lines.
     static std::int64_t pieces(std::int64_t size) { return std::clamp<std::int64_t>(size / 4096, 1, 64); }
-    static std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all) { return piece == all ? size : size * piece / all / 16 * 16; }
+    static std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all, bool lines = true) {
+        return piece == all ? size : lines ? size * piece / all / 16 * 16 : size * piece / all;
+    }
 
     void add_unary(const Operation& operation) {
         const std::int64_t from = place(operation.inputs[0]), to = place(operation.output), size = storages_[operation.output].size;
@@ -493,7 +504,7 @@ namespace {
 double traffic(double bytes) { return 0.03 * bytes + 0.5 * std::max(0.0, bytes - 1e6); }
 
 double predict(const FusedNetwork& network, const Operation& operation, int images, const Kernels& kernels) {
-    const auto storage = [&](int value) { return make_storage(network.shapes[value], images, kernels.lanes, true); };
+    const auto storage = [&](int value) { return make_storage(network.shapes[value], images, kernels.lanes); };
     double bytes = 4.0 * static_cast<double>(storage(operation.output).size);
     for (int value : operation.inputs) bytes += 4.0 * static_cast<double>(storage(value).size);
     if (operation.kind == Kind::kConstant || operation.kind == Kind::kReshape) return 0;

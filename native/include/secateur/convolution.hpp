@@ -29,6 +29,7 @@ struct Choice {
     int rows = 1, columns = 1;  // interleaved: of a tile, in output pixels; planar: rows, and floats per row
     int image_vectors = 1;      // interleaved: vectors of images per pixel of a tile
     std::int64_t block = 0;     // input channels at a time
+    bool in_place = false;      // 1×1: inputs are read where they lie
     double cycles = 0;          // predicted, for a whole layer
 };
 
@@ -73,7 +74,7 @@ class Convolution {
     const Kernels& kernels_;
     Choice choice_;
     const TileVariant* single_ = nullptr;
-    bool planar_ = false;
+    bool planar_ = false, in_place_ = false;
     int parts_ = 1;
     std::int64_t outputs_ = 0;
     std::vector<Tile> tiles_;

@@ -473,7 +473,8 @@ void pool(const PoolRun& run) {
             const bool rows = run.images == 1 && run.source_column == 1 && run.target_column == 1 && run.stride_x <= 2 && run.dilation_x == 1 &&
                               (!run.average || high - top == y1 - y0);
             const int first = rows ? (run.left + run.stride_x - 1) / run.stride_x : run.out_width;
-            int last = rows ? (run.width + run.left - run.kernel_x) / run.stride_x + 1 : run.out_width;
+            const int room = run.width + run.left - run.kernel_x;
+            int last = !rows ? run.out_width : room < 0 ? 0 : room / run.stride_x + 1;
             last = last < run.out_width ? last : run.out_width;
             if (first < last) {
                 const float* source = run.source + c * run.source_channel;
