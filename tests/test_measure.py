@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from samples import Backwards, stripes
 from secateur.data import from_arrays
 from secateur.errors import SecateurError
-from secateur.measure import accuracy, compare_latency, file_bytes, layer_table, memory_of
+from secateur.measure import accuracy, compare_latency, faster_predictor, file_bytes, layer_table, memory_of
 from secateur.models import ARCHITECTURES, build_network
 from secateur.timing import median_interval
 
@@ -110,3 +110,25 @@ def test_the_median_interval_holds_the_median_19_times_in_20() -> None:
     inside = sum(low <= 0.5 <= high for low, _, high in (median_interval(row.tolist()) for row in draws))
     assert 930 < inside < 990
     assert median_interval([3.0, 1.0]) == (1.0, 2.0, 3.0)
+
+
+def test_the_faster_engine_predicts_and_pytorch_decides_ties() -> None:
+    calls: list[int] = []
+
+    def slow(images: Tensor) -> Tensor:
+        calls.append(len(images))
+        time.sleep(0.01)
+        return images * 2
+
+    def rounded(images: Tensor) -> Tensor:
+        return images * 2 + torch.tensor([[1e-4, 0.0, 0.0]])
+
+    logits = torch.tensor([[1.0, 3.0, 2.0], [2.0, 2.00002, 0.0], [float("nan"), 1.0, 0.0]])
+    predict = faster_predictor(slow, rounded, torch.eye(3))
+    calls.clear()
+    found = predict(logits)
+    assert calls == [2]
+    assert found[:2].argmax(1).tolist() == [1, 1]
+    assert rounded(logits)[1].argmax() == 0
+    assert found[2].isnan().any()
+    assert faster_predictor(rounded, slow, torch.eye(3)) is rounded

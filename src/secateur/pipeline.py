@@ -43,9 +43,9 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
     pruned, peak, held = prune_cell(cell, dense, data, cache.device, cache.reporter)
     masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms)
     task.advance(1, lambda: STAGES[1])
-    validation, test = cache.accuracies(pruned, cell)
-    task.advance(1, lambda: STAGES[2])
     graph = cache.graph(pruned, cell)
+    validation, test = cache.accuracies(pruned, cell, graph)
+    task.advance(1, lambda: STAGES[2])
     latencies = _latencies(cell, data, dense, pruned, masked, graph)
     task.advance(1, lambda: STAGES[3])
     return Row(

@@ -4,5 +4,6 @@ from secateur.measure.accuracy import accuracy
 from secateur.measure.footprint import file_bytes, memory_of
 from secateur.measure.latency import compare_latency
 from secateur.measure.macs import layer_table
+from secateur.measure.prediction import faster_predictor
 
-__all__ = ["accuracy", "compare_latency", "file_bytes", "layer_table", "memory_of"]
+__all__ = ["accuracy", "compare_latency", "faster_predictor", "file_bytes", "layer_table", "memory_of"]
