@@ -147,6 +147,13 @@ def test_a_reading_explains_where_the_network_falls_apart_as_the_papers_did() ->
     assert (norms.collapse, norms.explains) == (None, False)
 
 
+def test_a_table_half_measured_says_how_far_it_goes() -> None:
+    rows = [paper_row(ratio, accuracy=0.9, model="resnet-18") for ratio in (0.0, 0.25, 0.5, 0.6)]
+    (note,) = [note for note in study_grids(rows)[0].notes if note.startswith("as-said")]
+    assert "keeps more than half of the dense accuracy up to 60 %, the paper falls at 50 %" in note
+    assert "over the 3 ratios measured" in note
+
+
 def test_rows_of_another_kind_do_not_stand_beside_the_paper() -> None:
     row = paper_row(0.5)
     for change in ({"scope": "global"}, {"exclude": ("conv1",)}, {"model": "other"}, {"data": "fashion-mnist"}):

@@ -205,6 +205,11 @@ class Comparison:
         return _collapse(ours)
 
     @property
+    def measured_to(self) -> float:
+        """The last nominal ratio up to which every one was measured; 0.99 for a whole table."""
+        return max((line.nominal for line in itertools.takewhile(lambda line: line.ours, self.lines)), default=0.0)
+
+    @property
     def published_collapse(self) -> float | None:
         return _collapse([(line.nominal, line.published) for line in self.lines])
 

@@ -27,7 +27,7 @@ from secateur.report.figures import (
 )
 from secateur.report.grid import Grid
 from secateur.report.side_by_side import cautions, side_by_side
-from secateur.report.study import networks_compared, recipe_text, study_grids
+from secateur.report.study import collapse_text, networks_compared, recipe_text, study_grids
 from secateur.report.summary import Run, curves, representative, same_curve
 from secateur.report.tables import FORMATS, LEGEND, SHOWN, TEXT_COLUMNS, render, said_once, size_text, split_columns
 from secateur.report.writing import write_text
@@ -181,11 +181,8 @@ def _paper_sections(runs: Sequence[Run]) -> list[Section]:
 def _closest_card(readings: Sequence[Comparison]) -> Card:
     """Which reading comes closest to what was printed, and whether it falls apart at the same ratio."""
     closest = min(readings, key=lambda each: each.distance)
-    paper, where = closest.published, closest.collapse
-    ours = f"below half of its accuracy at {percent(where)}" if where else "never below half of its accuracy"
-    printed = "as in the paper" if closest.explains else f"in the paper at {percent(closest.published_collapse or 0)}"
-    label = f"off the paper on average: {paper.model}, {recipe_text(closest)}, {closest.reading.key}"
-    return Card(f"{closest.distance:.1f} points", label, f"{ours}, {printed}")
+    label = f"off the paper on average: {closest.published.model}, {recipe_text(closest)}, {closest.reading.key}"
+    return Card(f"{closest.distance:.1f} points", label, collapse_text(closest))
 
 
 def _by_model(compared: Sequence[Sequence[Comparison]]) -> list[tuple[str, list[Comparison]]]:

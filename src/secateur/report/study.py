@@ -116,11 +116,24 @@ def _notes(readings: Sequence[Comparison]) -> list[str]:
 
 def verdict(comparison: Comparison) -> str:
     """What a reading does, where it falls apart beside where the paper's network did, and how far it is from it."""
-    where, theirs = comparison.collapse, comparison.published_collapse
-    ours = f"falls below half of the dense accuracy at {percent(where)}" if where else "never loses half its accuracy"
-    word = "as the paper's does" if comparison.explains else f"the paper's at {percent(theirs or 0)}"
-    reading = comparison.reading
-    return f"{reading.key} ({reading.about}): {ours}, {word}; {comparison.distance:.1f} points from it on average."
+    reading, measured = comparison.reading, [line for line in comparison.lines[1:] if line.ours]
+    over = "" if len(measured) == len(comparison.lines) - 1 else f" over the {len(measured)} ratios measured"
+    return (
+        f"{reading.key} ({reading.about}): {collapse_text(comparison)}; {comparison.distance:.1f} points from it on "
+        f"average{over}."
+    )
+
+
+def collapse_text(comparison: Comparison) -> str:
+    """Where a reading falls apart, or how far it is known not to, and where the paper's network did."""
+    where = comparison.collapse
+    ours = (
+        f"falls below half of the dense accuracy at {percent(where)}"
+        if where
+        else f"keeps more than half of the dense accuracy up to {percent(comparison.measured_to)}"
+    )
+    theirs = percent(comparison.published_collapse or 0)
+    return f"{ours}, {'as the paper does' if comparison.explains else f'the paper falls at {theirs}'}"
 
 
 def claims_grid(found: Sequence[Claim]) -> Grid:
