@@ -200,9 +200,6 @@ def test_opening_takes_the_network_and_its_largest_tensor(tmp_path: Path) -> Non
     assert sum(sizes) < peak < sum(sizes) + max(sizes) + 300_000
 
 
-# ---- files and folders ----
-
-
 def test_an_existing_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
     path = tmp_path / "net.secateur"
     packfile.write(linear(pruned(4, 5)), path)

@@ -25,10 +25,10 @@ std::span<T> view(const Array<T>& array) {
 
 nb::bytes as_bytes(const std::vector<std::uint8_t>& bytes) { return nb::bytes(bytes.data(), bytes.size()); }
 
-// Encoding trusts its caller to have no more than the words it says; Python's arrays may be smaller.
+// Encoding trusts its caller; Python's arrays may be of any size.
 void check(Matrix shape, std::size_t count) {
-    const bool fits = shape.cols == 0 ? count == 0 : count % shape.cols == 0 && count / shape.cols == shape.rows;
-    if (!fits) throw std::invalid_argument("the array does not have rows × cols elements");
+    const bool fits = count > 0 && shape.cols > 0 && count % shape.cols == 0 && count / shape.cols == shape.rows;
+    if (!fits) throw std::invalid_argument("the array does not have rows × cols elements, or none");
 }
 
 void refuse(std::string_view wrong) {
@@ -39,7 +39,8 @@ template <typename Word>
 void bind_words(nb::module_& module) {
     module.def(
         "encode_floats",
-        [](const Array<const Word>& words, std::size_t rows, std::size_t cols, int exponent, int mantissa, std::size_t lag) {
+        [](const Array<const Word>& words, std::size_t rows, std::size_t cols, int exponent, int mantissa,
+           std::size_t lag) {
             check({rows, cols}, words.size());
             std::vector<std::uint8_t> bytes;
             {
@@ -50,14 +51,15 @@ void bind_words(nb::module_& module) {
         });
     module.def(
         "decode_floats",
-        [](const Bytes& bytes, const Array<Word>& words, std::size_t rows, std::size_t cols, int exponent, int mantissa) {
+        [](const Bytes& bytes, const Array<Word>& words, std::size_t rows, std::size_t cols, int exponent,
+           int mantissa) {
             refuse(decode_floats<Word>(view(bytes), {rows, cols}, {exponent, mantissa}, view(words)));
         },
         nb::call_guard<nb::gil_scoped_release>());
     module.def(
         "decode_levels",
-        [](const Bytes& bytes, const Array<Word>& words, std::size_t rows, std::size_t cols, const Array<const Word>& codebook,
-           std::size_t positive, std::size_t negative) {
+        [](const Bytes& bytes, const Array<Word>& words, std::size_t rows, std::size_t cols,
+           const Array<const Word>& codebook, std::size_t positive, std::size_t negative) {
             const Codebook<Word> book{view(codebook), positive, negative};
             refuse(decode_levels<Word>(view(bytes), {rows, cols}, book, view(words)));
         },
@@ -69,7 +71,8 @@ void bind_words(nb::module_& module) {
 void bind_codec(nb::module_& module) {
     bind_words<std::uint16_t>(module);
     bind_words<std::uint32_t>(module);
-    module.def("encode_levels", [](const Array<const std::int16_t>& levels, std::size_t rows, std::size_t cols, std::size_t lag) {
+    using Levels = Array<const std::int16_t>;
+    module.def("encode_levels", [](const Levels& levels, std::size_t rows, std::size_t cols, std::size_t lag) {
         check({rows, cols}, levels.size());
         std::vector<std::uint8_t> bytes;
         {

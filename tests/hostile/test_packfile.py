@@ -50,9 +50,6 @@ def refused(path: Path) -> str:
     return texts.pop()
 
 
-# ---- damage ----
-
-
 def is_refused(path: Path, data: bytes) -> bool:
     path.unlink()  # a new file is written faster than an old one is overwritten
     path.write_bytes(data)
@@ -89,9 +86,6 @@ def test_a_damaged_weight_is_named(tmp_path: Path) -> None:
     data[-1000] ^= 4
     path.write_bytes(data)
     assert refused(path) == f"{path}: weight 'fc.weight': a checksum does not match: the file is damaged, get it again"
-
-
-# ---- headers ----
 
 
 def header_of(path: Path) -> tuple[bytes, bytes]:
@@ -186,9 +180,6 @@ def test_a_later_minor_version_is_read(small: Path) -> None:
     packfile.read(with_header(small, header_of(small)[0].replace(b'"1.0 ', b'"1.7 ', 1)))
 
 
-# ---- descriptions ----
-
-
 def description(path: Path) -> dict[str, Any]:
     """What a file's graph section says, and its pool under "pool"."""
     with container.opened(path) as held:
@@ -225,6 +216,8 @@ def test_an_unchanged_forgery_is_read(small: Path) -> None:
         ([10**30], "a number of 31 digits"),
         ([-1, -100], "where a whole number"),
         ([0, 2**40, 2**40], "larger than anything that could be meant"),
+        ([0, 2**40], "coded although it is empty|raw bytes where|."),
+        ([2**40, 0], "coded although it is empty|raw bytes where|."),
         ([1] * 9, "at most 8"),
         ([5, 20.0], "where a whole number"),
         ([True, 100], "where a whole number"),
@@ -354,9 +347,6 @@ def test_descriptions_that_do_not_fit_are_refused(
     assert re.search(text, refused(forged(small, change)))
 
 
-# ---- weights ----
-
-
 def with_content(path: Path, content: bytes, codec: int, shape: list[int], dtype: str = "float32") -> Path:
     """A network of one constant, stored in these bytes."""
     stored = {"name": "w", "dtype": dtype, "shape": shape, "codec": codec, "bytes": len(content)}
@@ -418,7 +408,7 @@ def test_codebooks_that_make_no_sense_are_refused(book: bytes, tmp_path: Path) -
 @given(
     noise=st.binary(max_size=200),
     codec=st.sampled_from([1, 1, 2]),
-    shape=st.sampled_from([[1, 40], [40, 1], [5, 8], [40], [2, 2, 2, 5], [0, 5]]),
+    shape=st.sampled_from([[1, 40], [40, 1], [5, 8], [40], [2, 2, 2, 5], [0, 5], [1 << 40, 0], [0, 1 << 40]]),
     dtype=st.sampled_from(["float32", "float16", "bfloat16"]),
     plausible=st.booleans(),
 )

@@ -32,7 +32,8 @@ struct Codebook {
     std::size_t negative;
 };
 
-// lag: a distance along a row at which weights resemble each other, such as the width of a kernel or image; 0: find one.
+// lag: a distance along a row at which weights resemble each other, such as the width of a kernel or image; 0: find
+// one. Matrices are not empty.
 template <typename Word>
 std::vector<std::uint8_t> encode_floats(std::span<const Word> words, Matrix shape, FloatLayout layout, std::size_t lag);
 std::vector<std::uint8_t> encode_levels(std::span<const std::int16_t> levels, Matrix shape, std::size_t lag);

@@ -41,7 +41,9 @@ class Encoder {
 
     std::uint32_t raw(int count, std::uint32_t value) {
         pending_ |= static_cast<std::uint64_t>(value) << held_;
-        for (held_ += count; held_ >= 8; held_ -= 8, pending_ >>= 8) plane_.push_back(static_cast<std::uint8_t>(pending_));
+        for (held_ += count; held_ >= 8; held_ -= 8, pending_ >>= 8) {
+            plane_.push_back(static_cast<std::uint8_t>(pending_));
+        }
         return value;
     }
 
@@ -153,7 +155,8 @@ class Meter {
         static const auto table = [] {
             std::array<std::uint16_t, 4096> made{};
             for (int i = 0; i < 4096; ++i) {
-                made[static_cast<std::size_t>(i)] = static_cast<std::uint16_t>(std::lround(-4096 * std::log2((i + 0.5) / 4096)));
+                const long bits = std::lround(-4096 * std::log2((i + 0.5) / 4096));
+                made[static_cast<std::size_t>(i)] = static_cast<std::uint16_t>(bits);
             }
             return made;
         }();

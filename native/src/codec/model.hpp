@@ -13,7 +13,7 @@ constexpr std::uint32_t kOne = 1u << kProbabilityBits;
 // Tables of docs/format.md: logits are in 1/256 nats.
 constexpr int kSquashLimit = 3071;
 struct Tables {
-    std::array<std::uint16_t, 2 * kSquashLimit + 1> squash;  // probability of 1, in 1/65536, of a logit + kSquashLimit
+    std::array<std::uint16_t, 2 * kSquashLimit + 1> squash;  // probability of 1, in 1/65536, of logit + kSquashLimit
     std::array<std::int16_t, 4096> stretch;                  // logit of a probability in 1/4096
     std::array<std::uint16_t, 1024> rate;                    // how far a cell that has seen n decisions moves, in 1/65536
 };

@@ -44,7 +44,11 @@ constexpr std::size_t kRun = 1024;  // symbols that are coded at a time: first t
 class Row {
    public:
     Row(std::size_t cols, std::size_t lag)
-        : lag_(lag), ahead_(std::max<std::size_t>(3, 2 * lag)), kept_(ahead_ + cols), signs_(ahead_ + cols), sizes_(ahead_ + cols) {}
+        : lag_(lag),
+          ahead_(std::max<std::size_t>(3, 2 * lag)),
+          kept_(ahead_ + cols),
+          signs_(ahead_ + cols),
+          sizes_(ahead_ + cols) {}
 
     std::uint8_t* kept(std::size_t col) { return kept_.data() + ahead_ + col; }        // 1 where not zero
     std::uint8_t* sign(std::size_t col) { return signs_.data() + ahead_ + col; }  // 0 zero, 1 negative, 2 positive
@@ -223,12 +227,15 @@ class Model {
     }
 
     std::size_t from_pivot(int scaled, int scale, int middle) const {
-        return static_cast<std::size_t>(1 + std::clamp(scaled - std::max(0, scale * (plan_.pivot + 1) - middle), 0, 14));
+        const int least = std::max(0, scale * (plan_.pivot + 1) - middle);
+        return static_cast<std::size_t>(1 + std::clamp(scaled - least, 0, 14));
     }
 
     std::uint32_t plain_level(std::uint32_t wanted) {
         std::uint32_t level = 0;
-        for (int i = 7; i >= 0; --i) level = level << 1 | static_cast<std::uint32_t>(coder_.bit(kOne / 2, wanted >> i & 1));
+        for (int i = 7; i >= 0; --i) {
+            level = level << 1 | static_cast<std::uint32_t>(coder_.bit(kOne / 2, wanted >> i & 1));
+        }
         return level;
     }
 

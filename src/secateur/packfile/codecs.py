@@ -66,6 +66,8 @@ def decode(codec: int, content: bytes, dtype: str, shape: Shape) -> Weight:
         raise FormatError(f"codec {codec}, which this Secateur does not know: it needs a newer one")
     if codec == RAW:
         return Weight(dtype, _raw(content, DTYPES[dtype], shape))
+    if math.prod(shape) == 0:
+        raise FormatError("it is coded although it is empty")
     try:
         words = _floats(content, dtype, shape) if codec == FLOATS else _levels(content, dtype, shape)
     except ValueError as error:

@@ -97,9 +97,6 @@ def document_of(graph: Graph, weights: tuple[Stored, ...], metadata: Metadata) -
     return Document(metadata, graph.inputs, graph.outputs, graph.nodes, weights)
 
 
-# ---- to bytes ----
-
-
 def to_bytes(document: Document) -> bytes:
     text = json.dumps(_described(document), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     squeeze = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
@@ -140,9 +137,6 @@ def _described_weight(weight: Stored) -> dict[str, Any]:
         "bytes": weight.size,
         **({"error": weight.error} if weight.error else {}),
     }
-
-
-# ---- from bytes ----
 
 
 def from_bytes(squeezed: bytes) -> Document:

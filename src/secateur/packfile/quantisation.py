@@ -181,9 +181,6 @@ def _lloyd(ordered: NDArray[np.float64], count: int, rounds: int = 50) -> NDArra
 _MAKERS = {"uniform": _uniform, "channel": _channel, "k-means": _k_means}
 
 
-# ---- reading ----
-
-
 def read_codebook(packed: bytes, rows: int, dtype: str) -> tuple[Codebook, int]:
     """A codebook from the beginning of some bytes, and how many bytes it took. Raises FormatError."""
     kind = packed[0] if packed else -1

@@ -22,8 +22,8 @@ from secateur.packfile.document import Metadata, Stored, from_bytes
 GRAPH, POOL = "secateur.graph", "secateur.pool"
 LIMIT = 4 << 30
 """Bytes of decoded weights that a file may ask for, unless its reader allows more."""
-_FREE = 64 << 20
-_RATIO = 4096
+_FREE, _RATIO = 16 << 20, 4096
+"""Besides, this much and so many times the file: decoding takes time, and hardly any file says more with less."""
 
 
 @dataclass(frozen=True, slots=True)
