@@ -54,6 +54,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/prune_memory.py
 	$(BIN)/python benchmarks/training_loop.py
 	$(BIN)/python benchmarks/plain_sweep.py
+	$(BIN)/python benchmarks/packed_size.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

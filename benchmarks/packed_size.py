@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--run", help="a sweep's folder whose trained ResNets are used")
     parser.add_argument("--only", help="these networks, separated by commas")
+    parser.add_argument("--ratios", default=",".join(map(str, RATIOS)))
     given = parser.parse_args()
     torch.set_num_threads(1)
     where = environment()
@@ -153,7 +154,7 @@ def main() -> None:
     print(head + "".join(f" | {f'{bits} bits':>10} {'x':>6} {'acc':>6}" for bits in BITS))
     with tempfile.TemporaryDirectory() as folder:
         for subject in subjects(given.data_dir, given.run, given.only):
-            for ratio in RATIOS:
+            for ratio in map(float, given.ratios.split(",")):
                 report(subject, ratio, Path(folder))
 
 
