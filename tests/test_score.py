@@ -266,3 +266,14 @@ def test_layers_without_a_matrix_of_inputs_are_named() -> None:
     network = nn.Sequential(nn.ConvTranspose2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 3))
     with pytest.raises(PruneError, match=r"layer '0': expected a linear layer or a convolution .* got ConvTranspose2d"):
         prune(network, 0.5, method="wanda", calibration=[(torch.zeros(1, 1, 4, 4), torch.zeros(1).long())])
+
+
+def test_scores_made_before_prune_as_their_method_does(network: Tiny) -> None:
+    again = copy.deepcopy(network)
+    chosen = {name: weight for name, weight in weights_of(again).items() if name != "out"}
+    made = score("fisher", Context(again, chosen, BATCHES))
+    prune(network, 0.5, method="fisher", scope="global", calibration=BATCHES, keep_output="out")
+    prune(again, 0.5, method=made, scope="global", keep_output="out")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
+    with pytest.raises(PruneError, match=r"layer 'hidden': expected a given score for each weight"):
+        prune(again, 0.6, method=Scores({"conv": made["conv"]}), keep_output="out")

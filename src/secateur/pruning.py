@@ -19,7 +19,7 @@ from secateur.errors import PruneError, UsageError
 from secateur.layers import norm_layers, output_layer, weighted_layers
 from secateur.patterns import UNSTRUCTURED, Blocks, KeepNOfM, check_pattern, parse_pattern
 from secateur.ranking import Cut, marked
-from secateur.score import PART, Batch, Context, Scores, find_method, score
+from secateur.score import PART, Batch, Context, Scores, check_scores, find_method, score
 from secateur.spec import LIKE, check_scope
 
 
@@ -40,7 +40,7 @@ def prune(
     network: nn.Module,
     ratio: float | Mapping[str, float],
     *,
-    method: str = "magnitude",
+    method: str | Scores = "magnitude",
     scope: str = "layer",
     pattern: str = UNSTRUCTURED,
     exclude: Sequence[str] = (),
@@ -62,11 +62,12 @@ def prune(
     patterns ("layer1.*") of layers or of their weights. norms: prune the scales of normalisations too, as a
     loop over every module that has a weight would; a channel whose scale is zero is gone.
 
-    method: one of secateur.score.METHODS or "package.module:callable". scope: layer, global, erk, lamp, or
-    "like:METHOD/SCOPE": each layer loses the share that it would lose to that method in that scope. pattern:
-    "unstructured"; blocks as in "1x4" (outputs × inputs), the ratio being a share of the blocks; "2:4". calibration:
-    batches of images and labels, for methods that need them; seed is for those that draw. Magnitude without a
-    pattern takes at most one layer's worth of memory beside the network, other methods some copies of all weights.
+    method: one of secateur.score.METHODS, "package.module:callable", or scores made before. scope: layer, global,
+    erk, lamp, or "like:METHOD/SCOPE": each layer loses the share that it would lose to that method in that scope.
+    pattern: "unstructured"; blocks as in "1x4" (outputs × inputs), the ratio being a share of the blocks; "2:4".
+    calibration: batches of images and labels, for methods that need them; seed is for those that draw. Magnitude
+    without a pattern takes at most one layer's worth of memory beside the network, other methods some copies of all
+    weights.
 
     Raises UsageError for a ratio outside [0, 1) or a name that matches nothing, PruneError for weights that
     are not finite or not plain parameters, and where a layer would lose every weight, unless allow_empty (a
@@ -83,10 +84,10 @@ def prune(
     asked = f"ratio {ratio:g} (scope {scope})" if isinstance(ratio, float | int) else "the ratio of the layer"
     context = Context(network, weights, calibration, seed=seed)
     shape = parse_pattern(pattern)
-    rounds = find_method(method).rounds
+    rounds = 1 if isinstance(method, Scores) else find_method(method).rounds
     with _unchanged_on_error(weights) if rounds > 1 else contextlib.nullcontext():
         for part in range(1, rounds + 1):
-            scores = patterned(score(method, context), weights, shape)
+            scores = patterned(_scores(method, context), weights, shape)
             cuts = dict(_cuts(scores, weights, scope, _partly(ratio, part / rounds)))
             for name, cut in cuts.items():
                 if not allow_empty:
@@ -142,6 +143,14 @@ def _ratios_like(
         seed=seed,
     )
     return {name: 1 - kept / max(1, log.total[name]) for name, kept in log.kept.items()}
+
+
+def _scores(method: str | Scores, context: Context) -> Scores:
+    if isinstance(method, str):
+        return score(method, context)
+    for name, weight in context.weights.items():
+        check_scores(method, name, weight, "given")
+    return method
 
 
 def _partly(ratio: float | Mapping[str, float], part: float) -> float | dict[str, float]:

@@ -28,7 +28,7 @@ from secateur.score.snip import snip
 from secateur.score.synflow import ROUNDS, synflow
 from secateur.score.wanda import wanda
 
-__all__ = ["METHODS", "PART", "Batch", "Context", "Loss", "Method", "Scores", "find_method", "score"]
+__all__ = ["METHODS", "PART", "Batch", "Context", "Loss", "Method", "Scores", "check_scores", "find_method", "score"]
 
 METHODS = {
     "magnitude": Method(magnitude, NOTHING, "|w|", "Han et al. 2015"),
@@ -75,9 +75,14 @@ def score(name: str, context: Context) -> Scores:
         made = method.score(context)
     scores = made if isinstance(made, Scores) else Scores(made)
     for layer, weight in context.weights.items():
-        _check_fit(scores, layer, weight, name)
-        _check_finite(scores, layer, name)
+        check_scores(scores, layer, weight, name)
     return scores
+
+
+def check_scores(scores: Scores, layer: str, weight: Tensor, method: str) -> None:
+    """Raises PruneError where a layer's scores do not fit its weight or are not finite."""
+    _check_fit(scores, layer, weight, method)
+    _check_finite(scores, layer, method)
 
 
 @contextmanager
