@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 
 NATIVE := CMakeLists.txt $(shell find native -name '*.?pp')
 
-.PHONY: setup demo native test test-native check bench format clean
+.PHONY: setup demo native test test-native test-neon check bench format clean
 
 setup: $(READY)
 
@@ -37,6 +37,13 @@ test-native:
 		-DSECATEUR_SANITIZE=ON $(QUIET)
 	@$(CMAKE) --build build/sanitized --parallel $(JOBS)
 	build/sanitized/secateur_tests
+
+# The NEON kernel on any machine: needs g++-aarch64-linux-gnu and qemu-user.
+test-neon:
+	@$(CMAKE) -S . -B build/neon -DSECATEUR_PYTHON=OFF -DSECATEUR_TESTS=ON -DCMAKE_SYSTEM_NAME=Linux \
+		-DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ $(QUIET)
+	@$(CMAKE) --build build/neon --parallel $(JOBS)
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/secateur_tests
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto

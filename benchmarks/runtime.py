@@ -1,0 +1,150 @@
+"""Networks against the engines people have: `python benchmarks/runtime.py [--networks …] [--batches 64,1] [--peers …]`.
+
+Random weights, pruned by magnitude per layer (the output layer is left whole). Every engine runs float32 on the same
+number of threads, bound to as many cores, in turns; outputs are compared before anything is timed. The rivals run the
+dense network: they take as long for zeros. Reported: median milliseconds with a 95 % interval, and the ratio to ONNX
+Runtime in the same run, of medians and of each engine's fastest run. Needs `pip install 'secateur[torch,bench]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from secateur.environment import environment
+from secateur.export import to_graph
+from secateur.models import ARCHITECTURES, build_network
+from secateur.pruning import prune
+from secateur.runtime import Session
+from secateur.timing import interleave, median_interval, on_cores
+
+NETWORKS = ("resnet-18-cifar", "resnet-50-cifar", "resnet-18", "lenet-5", "lenet-300-100")
+RATIOS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
+PEERS = ("onnxruntime", "openvino", "torch", "torch-compile")
+
+Run = Callable[[np.ndarray], Any]
+
+
+def network_of(name: str, ratio: float) -> tuple[nn.Module, tuple[int, int, int]]:
+    shape = (1, 28, 28) if name.startswith("lenet") else (3, 32, 32)
+    network = build_network(ARCHITECTURES[name], 10, shape[0], seed=0).eval()
+    if ratio > 0:
+        prune(network, ratio, example=torch.zeros(1, *shape))
+    return network, shape
+
+
+def onnx_file(network: nn.Module, shape: tuple[int, int, int], folder: Path) -> Path:
+    path = folder / "network.onnx"
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, (torch.zeros(2, *shape),), str(path), dynamo=True, dynamic_shapes=({0: batch},), verbose=False,
+            external_data=False,
+        )  # fmt: skip
+    return path
+
+
+def onnxruntime_engine(path: Path, threads: int) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
+
+
+def openvino_engine(path: Path, threads: int, x: np.ndarray) -> Run:
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    model.reshape(list(x.shape))
+    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    return lambda given: request.infer({0: given})[0]
+
+
+def torch_engine(network: nn.Module) -> Run:
+    def run(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network(torch.from_numpy(x)).numpy()
+
+    return run
+
+
+def rivals(network: nn.Module, x: np.ndarray, threads: int, peers: list[str], folder: Path) -> dict[str, Run]:
+    torch.set_num_threads(threads)
+    found: dict[str, Run] = {}
+    path = onnx_file(network, x.shape[1:], folder) if {"onnxruntime", "openvino"} & set(peers) else folder
+    if "onnxruntime" in peers:
+        found["onnxruntime"] = onnxruntime_engine(path, threads)
+    if "openvino" in peers:
+        found["openvino"] = openvino_engine(path, threads, x)
+    if "torch" in peers:
+        found["torch"] = torch_engine(network)
+    if "torch-compile" in peers:
+        found["torch-compile"] = torch_engine(torch.compile(network))  # type: ignore[arg-type]
+    return found
+
+
+def measure(name: str, batch: int, threads: int, ratios: list[float], peers: list[str], seconds: float) -> None:
+    dense, shape = network_of(name, 0.0)
+    x = np.random.default_rng(0).standard_normal((batch, *shape)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        engines = rivals(dense, x, threads, peers, Path(folder))
+    expected = torch_engine(dense)(x)
+    for engine, run in engines.items():
+        np.testing.assert_allclose(run(x), expected, rtol=1e-3, atol=1e-3, err_msg=engine)
+    for ratio in ratios:
+        pruned, _ = network_of(name, ratio)
+        session = Session(to_graph(pruned, torch.zeros(1, *shape)), threads=threads)
+        np.testing.assert_allclose(session(x), torch_engine(pruned)(x), rtol=1e-3, atol=1e-4, err_msg=f"{ratio:.0%}")
+        engines[f"{ratio:.0%}"] = session
+    with on_cores(threads):
+        times = interleave({engine: partial(run, x) for engine, run in engines.items()}, seconds=seconds)
+    report(name, batch, threads, times)
+
+
+def report(name: str, batch: int, threads: int, times: dict[str, list[float]]) -> None:
+    rounds = len(next(iter(times.values())))
+    print(f"\n{name}, batch {batch}, {threads} thread(s), n = {rounds}")
+    base = times.get("onnxruntime")
+    for engine, values in times.items():
+        low, median, high = median_interval(values)
+        label = engine if engine in PEERS else f"secateur, {engine} zeros"
+        line = f"  {label:<22} {median:10.4f} ms [{low:.4f}, {high:.4f}], fastest {min(values):10.4f}"
+        if base is not None:
+            line += f"   ×{median_interval(base)[1] / median:6.2f}, fastest ×{min(base) / min(values):6.2f}"
+        print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--batches", default="64,1")
+    parser.add_argument("--threads", default="1")
+    parser.add_argument("--ratios", default=",".join(map(str, RATIOS)))
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--seconds", type=float, default=1.0, help="of measuring, per engine")
+    given = parser.parse_args()
+    print(f"{environment().cpu}, PyTorch {torch.__version__}")
+    for name in given.networks.split(","):
+        for batch in map(int, given.batches.split(",")):
+            for threads in map(int, given.threads.split(",")):
+                ratios = [float(each) for each in given.ratios.split(",")]
+                measure(name, batch, threads, ratios, given.peers.split(","), given.seconds)
+
+
+if __name__ == "__main__":
+    main()
