@@ -35,8 +35,8 @@ std::vector<float> normal(std::int64_t count, double density = 1.0) {
 struct Case {
     std::int64_t channels, height, width, outputs, kernel_y, kernel_x, stride_y, stride_x, top, bottom, left, right,
         dilation_y, dilation_x, groups, out_height = 0, out_width = 0;
-    std::vector<float> weight, bias;
-    Network network;
+    std::vector<float> weight{}, bias{};
+    Network network{};
 
     bool fits() const {
         return height + top + bottom >= dilation_y * (kernel_y - 1) + 1 && width + left + right >= dilation_x * (kernel_x - 1) + 1;
