@@ -46,7 +46,7 @@ def test_a_sweep_from_the_command_line(run_cli: RunCli, tmp_path: Path) -> None:
     rows = json.loads(shown.stdout)
     assert [row["ratio"] for row in rows] == [0.0, 0.5, 0.9]
     assert all(set(row) >= COLUMNS for row in rows)
-    saved = tmp_path / "runs/lenet-300-100-digits/best/lenet-300-100-digits.safetensors"
+    saved = tmp_path / "runs/lenet-300-100-digits/best/lenet-300-100-digits.secateur"
     assert rows[2]["bytes"] == saved.stat().st_size
 
 

@@ -73,7 +73,7 @@ def test_inspect_shows_the_plan(verb: Verb, packed: Path) -> None:
     plan = json.loads(out)
     assert code == 0
     assert "linear" in " ".join(step["operations"] for step in plan["steps"])
-    assert sum(size * count for size, count in plan["parts"]) == 3
+    assert sum(size * count for size, _, count in plan["parts"]) == 3
     assert verb("inspect", str(packed), "--plan")[0] == 0
     code, _, err = verb("inspect", str(packed), "--plan", "--kernel", "abacus")
     assert code == 1

@@ -18,7 +18,7 @@ from secateur.environment import environment
 from secateur.errors import ReportError
 from secateur.report.writing import write_whole
 from secateur.results import Failure
-from secateur.store import FILE_NAME, Store
+from secateur.store import FILE_NAME, SCHEMA_VERSION, Store
 
 Open = Callable[..., Any]
 
@@ -252,7 +252,7 @@ def test_a_newer_or_foreign_database_is_refused(tmp_path: Path, run_cli: RunCli)
     (tmp_path / "bare").mkdir()
     for verb in ("show", "report"):
         for name, message in (
-            ("newer", "schema 99 is newer than this Secateur knows (1); upgrade Secateur"),
+            ("newer", f"schema 99 is newer than this Secateur knows ({SCHEMA_VERSION}); upgrade Secateur"),
             ("foreign", "cannot be opened as a Secateur database"),
             ("bare", f"bare has no {FILE_NAME}: expected a run folder; make one with: secateur sweep --out bare"),
         ):

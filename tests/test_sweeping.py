@@ -64,7 +64,7 @@ def test_a_sweep_measures_every_cell_and_keeps_the_best(tmp_path: Path) -> None:
     (best,) = result.best
     assert best.row == most
     assert best.packed is not None
-    assert best.packed.stat().st_size == pytest.approx(most.packed_bytes, abs=100)  # what it says of normalisation
+    assert best.packed.stat().st_size == most.packed_bytes
     assert accuracy_in_runtime(best.packed) == pytest.approx(most.test.top1, abs=1 / 360)
     saved = load_file(best.path)
     assert best.path.stat().st_mode == best.path.with_suffix(".json").stat().st_mode
@@ -256,7 +256,7 @@ def test_a_killed_sweep_resumes_without_repeating_a_cell_or_an_epoch(tmp_path: P
     kill_when(lambda: len(stored(tmp_path / "run")) >= 3, start(tmp_path))
     (network,) = networks.glob("*.pt")
     trained_at, before = network.stat().st_mtime_ns, stored(tmp_path / "run")
-    assert start(tmp_path).wait(timeout=120) == 0
+    assert start(tmp_path).wait(timeout=900) == 0
     after = stored(tmp_path / "run")
     assert network.stat().st_mtime_ns == trained_at
     assert len(after) == 10

@@ -19,7 +19,7 @@ from secateur.graph import Graph
 from secateur.layers import output_layer
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
-from secateur.packfile import packed_size
+from secateur.packfile import Metadata, packed_size
 from secateur.patterns import UNSTRUCTURED
 from secateur.progress import SILENT, Reporter, Task
 from secateur.pruning import prune, scored_layers, weight_of, zero_counts
@@ -60,7 +60,7 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
         environment=environment(),
         seconds=time.perf_counter() - started,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        packed_bytes=packed_size(graph) if graph else None,
+        packed_bytes=packed_size(graph, meta=Metadata(mean=data.mean, std=data.std)) if graph else None,
     )
 
 

@@ -198,7 +198,7 @@ def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format
         )
     console = stdout_console()
     console.print(table)
-    parts = " + ".join(f"{count} × {size}" for size, count in plan.parts)
+    parts = " + ".join(f"{count} × {size}" for size, _, count in plan.parts)
     console.print(
         f"kernel {plan.kernel}, {plan.threads} threads, {batch} images in blocks of {parts}, "
         f"buffers {_bytes(plan.arena_bytes)}; times are of one block",

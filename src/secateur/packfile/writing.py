@@ -48,28 +48,26 @@ def write(
     with _errors_of(path):
         if path.exists() and not force:
             raise PackError(f"{path} exists: choose another name, or replace it with --force (force=True)")
-    meta = meta or Metadata()
-    meta = replace(meta, producer=meta.producer or _producer())
     kept, expected = _encode_all(graph, bits, codebook)
-    pieces = _pieces(graph, kept, meta)
+    pieces = _pieces(graph, kept, _complete(meta))
     with _named_when_done(path) as temporary:
         _write_pieces(temporary, pieces)
         _check(temporary, graph, expected, verify)
 
 
-def packed_size(graph: Graph, *, bits: int | None = None, codebook: str = "uniform") -> int:
+def packed_size(
+    graph: Graph, *, bits: int | None = None, codebook: str = "uniform", meta: Metadata | None = None
+) -> int:
     """How many bytes write would make of a network. Raises as write does."""
     check_choice(bits, codebook)
     kept, _ = _encode_all(graph, bits, codebook)
-    sizes = {
-        name: sum(len(part) for part in parts)
-        for name, parts in _pieces(graph, kept, Metadata(producer=_producer())).items()
-    }
+    sizes = {name: sum(len(part) for part in parts) for name, parts in _pieces(graph, kept, _complete(meta)).items()}
     return len(container.header(sizes)) + sum(sizes.values())
 
 
-def _producer() -> str:
-    return f"secateur {secateur.__version__}"
+def _complete(meta: Metadata | None) -> Metadata:
+    meta = meta or Metadata()
+    return replace(meta, producer=meta.producer or f"secateur {secateur.__version__}")
 
 
 def _encode_all(graph: Graph, bits: int | None, codebook: str) -> tuple[dict[str, Encoded], dict[str, Weight]]:
