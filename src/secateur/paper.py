@@ -285,8 +285,9 @@ class Factor:
 class Claim:
     """The three claims of the paper's discussion on one network, as factors of the dense network's own.
 
-    pytorch: the network as torch.nn.utils.prune leaves it; ours: the same zeros in place. None where the
-    platform does not tell. rows: over how many pruned networks.
+    pytorch: the network as torch.nn.utils.prune leaves it; ours: the same zeros in a .secateur file and its runtime
+    (in PyTorch where the network cannot be packed). None where the platform does not tell. rows: over how many pruned
+    networks.
     """
 
     model: str
