@@ -127,11 +127,12 @@ def print_table(model: str, rows: dict[tuple[Any, ...], dict[str, Any]]) -> None
     dense = {cell[1]: row["dense"] for cell, row in rows.items()}
     ratios = ratios_of(model)
     print(f"\n{model}, dense {', '.join(f'{100 * value:.2f}' for value in dense.values())} % (a seed each);")
-    print(f"test accuracy in %, mean over seeds [lowest, highest], {IMAGES} calibration images, no retraining")
-    print(f"{'method':<15} {'scope':<22} {'repair':<21}" + "".join(f"{ratio:>23.0%}" for ratio in ratios))
+    print(f"test accuracy in %, mean over n seeds [lowest, highest], {IMAGES} calibration images, no retraining")
+    print(f"{'method':<15} {'scope':<22} {'repair':<21} {'n':>2}" + "".join(f"{ratio:>23.0%}" for ratio in ratios))
     for way in dict.fromkeys(cell[2:5] for cell in rows):
         found = [[rows[cell]["accuracy"] for seed in dense if (cell := (model, seed, *way, r)) in rows] for r in ratios]
-        print("{:<15} {:<22} {:<21}".format(*way) + "".join(_spread(values) for values in found))
+        seeds = max(len(values) for values in found)
+        print("{:<15} {:<22} {:<21} ".format(*way) + f"{seeds:>2}" + "".join(_spread(values) for values in found))
 
 
 def _spread(values: list[float]) -> str:
