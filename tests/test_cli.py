@@ -46,6 +46,12 @@ def test_a_sweep_from_the_command_line(run_cli: RunCli, tmp_path: Path) -> None:
     rows = json.loads(shown.stdout)
     assert [row["ratio"] for row in rows] == [0.0, 0.5, 0.9]
     assert all(set(row) >= COLUMNS for row in rows)
+    words = ("--epochs", "2", "--ratios", "0.9", "--retrain", "none,gradual", "--retrain-epochs", "2", "--out", "run")
+    retrained = run_cli("sweep", *words)
+    assert "gradual, 2 epochs" in retrained.stdout, retrained.stderr
+    by_plan = {row["retraining"]: row for row in json.loads(run_cli("show", "run", "--format", "json").stdout)}
+    assert by_plan["gradual, 2 epochs"]["retraining_epochs"] == 2
+    assert by_plan["gradual, 2 epochs"]["retraining_seconds"] > by_plan["none"]["retraining_seconds"] == 0
     saved = tmp_path / "runs/lenet-300-100-digits/best/lenet-300-100-digits.secateur"
     assert rows[2]["bytes"] == saved.stat().st_size
 
@@ -83,6 +89,10 @@ def test_show_in_every_format(run_cli: RunCli, run_folder: Path, form: str) -> N
         ("sweep --device tpu", 2, "device 'tpu': expected auto, cpu or cuda"),
         ("sweep --epochs -1", 2, "epochs -1: expected 0 or more"),
         ("sweep --lr 0", 2, "learning rate 0.0: expected above 0"),
+        ("sweep --retrain luck", 2, "schedule 'luck': expected one of one-shot, iterative, gradual"),
+        ("sweep --retrain iterative --retrain-epochs 12", 2, "rounds 5: expected a divisor of the 12 epochs"),
+        ("sweep --retrain scratch --retrain-lr 0.1", 2, "expected none, as 'scratch' follows the recipe's"),
+        ("sweep --retrain one-shot --repairs batchnorm", 2, "is for networks that are not retrained"),
         ("sweep --weights absent.pt", 1, "weights absent.pt: cannot be read"),
         ("sweep --weights absent.pt --epochs 2", 2, "training options mean nothing: drop epochs"),
         ("sweep --out /proc/nowhere/run", 1, "name another --out"),

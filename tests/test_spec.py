@@ -6,13 +6,24 @@ from typing import Any
 import pytest
 
 from secateur.errors import UsageError
-from secateur.spec import Cell, Recipe, Sweep, WeightsFile, canonical_json, cell_from_json, expand, recipe_for
+from secateur.spec import (
+    Cell,
+    Recipe,
+    Retraining,
+    Sweep,
+    WeightsFile,
+    canonical_json,
+    cell_from_json,
+    expand,
+    recipe_for,
+    retraining_for,
+)
 
 CELL = Cell("lenet-5", "mnist", "magnitude", "layer", 0.9, 0, Recipe())
 
 
 def test_the_id_of_a_cell_is_pinned() -> None:
-    assert CELL.id == "683fefb202107e1b"
+    assert CELL.id == "c085f903916f8113"
 
 
 def test_the_id_depends_on_every_field_defaults_included() -> None:
@@ -24,7 +35,11 @@ def test_the_id_depends_on_every_field_defaults_included() -> None:
         "model": "x", "data": "x", "method": "x", "scope": "global", "ratio": 0.8, "seed": 1,
         "exclude": ("conv1",), "allow_empty": True, "norms": True, "weights": WeightsFile("net.pt", "00"),
         "pattern": "2:4", "repair": "batchnorm", "calibration_images": 512, "calibration_seed": 0,
-        "layer_ratios": (("conv1", 0.5),),
+        "layer_ratios": (("conv1", 0.5),), "retraining": Retraining(),
+    }  # fmt: skip
+    retraining_changes: dict[str, Any] = {
+        "schedule": "gradual", "epochs": 11, "learning_rate": 0.2, "ramp": 0.5, "every": 10, "distill": 0.5,
+        "temperature": 2.0,
     }  # fmt: skip
     assert recipe_changes.keys() == {field.name for field in dataclasses.fields(Recipe)}
     assert {*changes, "recipe"} == {field.name for field in dataclasses.fields(Cell)}
@@ -33,6 +48,13 @@ def test_the_id_depends_on_every_field_defaults_included() -> None:
         dataclasses.replace(CELL, recipe=dataclasses.replace(CELL.recipe, **{name: value}))
         for name, value in recipe_changes.items()
     ]
+    assert {*retraining_changes, "rounds"} == {field.name for field in dataclasses.fields(Retraining)}
+    variants += [
+        dataclasses.replace(CELL, retraining=dataclasses.replace(Retraining(), **{name: value}))
+        for name, value in retraining_changes.items()
+    ]
+    variants.append(dataclasses.replace(CELL, retraining=Retraining("iterative", rounds=5)))
+    variants.append(dataclasses.replace(CELL, retraining=Retraining("iterative", rounds=2)))
     variants.append(dataclasses.replace(CELL, weights=WeightsFile("net.pt", "01")))
     assert len({CELL.id, *(variant.id for variant in variants)}) == len(variants) + 1
 
@@ -41,6 +63,9 @@ def test_a_cell_survives_json() -> None:
     cell = dataclasses.replace(CELL, exclude=("a", "b.*"), weights=WeightsFile("w.pt", "ff"), ratio=0.97)
     assert cell_from_json(canonical_json(cell)) == cell
     assert cell_from_json(canonical_json(CELL)) == CELL
+    retrained = dataclasses.replace(cell, retraining=retraining_for("iterative", distill=0.5))
+    assert cell_from_json(canonical_json(retrained)) == retrained
+    assert retrained.way.endswith("retrained (iterative, 10 epochs, 5 rounds, 50 % distilled)")
 
 
 def test_a_sweep_expands_into_the_product_of_its_lists() -> None:
@@ -73,6 +98,23 @@ def test_overrides_change_every_networks_recipe() -> None:
         ({"repairs": ("prayer",)}, "repair 'prayer': expected some of none, batchnorm"),
         ({"repairs": ("none+batchnorm",)}, "repair 'none\\+batchnorm'"),
         ({"calibration_images": 0}, "calibration images 0: expected 1 or more"),
+        ({"retrainings": ()}, "retrainings: expected at least one value"),
+        (
+            {"retrainings": (None, Retraining()), "repairs": ("batchnorm",)},
+            "repair 'batchnorm' is for networks that are not retrained: drop it or the retraining",
+        ),
+        (
+            {"retrainings": (Retraining("rewind-weights"),), "weights": WeightsFile("w", "0")},
+            "'rewind-weights' goes back in a training, but --weights loads a network",
+        ),
+        (
+            {"retrainings": (Retraining("rewind-rate", epochs=21),)},
+            "goes back 21 epochs a round, but the network was trained for 20: expected 20 or fewer",
+        ),
+        (
+            {"retrainings": (Retraining("gradual"),), "patterns": ("2:4",), "ratios": (0.5,)},
+            "pattern 2:4 has one ratio, so it cannot be cut bit by bit: retrain by one-shot",
+        ),
         ({"calibration_seed": -1}, "calibration seed -1"),
         ({"seeds": (-1,)}, "seed -1"),
         ({"models": ("a", "b"), "weights": WeightsFile("w", "0")}, "--weights is one checkpoint but 2 models"),

@@ -13,8 +13,8 @@ import pytest
 from samples import make_row, with_digest
 from secateur.environment import environment
 from secateur.errors import StoreError
-from secateur.results import Accuracy, Failure
-from secateur.spec import Sweep, canonical_json
+from secateur.results import Accuracy, Failure, Retrained
+from secateur.spec import Retraining, Sweep, canonical_json
 from secateur.store import FILE_NAME, SCHEMA_VERSION, Store
 
 
@@ -23,7 +23,13 @@ def failure(ratio: float = 0.9) -> Failure:
 
 
 def test_rows_and_failures_come_back_as_they_went_in(tmp_path: Path) -> None:
-    rows = [make_row(0.0), dataclasses.replace(make_row(0.5), test=Accuracy(0.5, 10, 0.9)), make_row(0.9, seed=1)]
+    retrained = dataclasses.replace(make_row(0.95, seed=2), retrained=Retrained(10, 2.5, (3, 7)))
+    rows = [
+        make_row(0.0),
+        dataclasses.replace(make_row(0.5), test=Accuracy(0.5, 10, 0.9)),
+        make_row(0.9, seed=1),
+        dataclasses.replace(retrained, cell=dataclasses.replace(retrained.cell, retraining=Retraining("gradual"))),
+    ]
     with Store.create(tmp_path) as store:
         for row in reversed(rows):
             store.add(row)
@@ -141,13 +147,15 @@ def test_folder_names_may_hold_odd_characters(tmp_path: Path) -> None:
 def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path: Path) -> None:
     row = make_row(0.5)
     old_fields = json.loads(canonical_json(row.cell))
-    for name in ("pattern", "repair", "calibration_images", "calibration_seed", "layer_ratios", "norms"):
+    for name in ("pattern", "repair", "calibration_images", "calibration_seed", "layer_ratios", "norms", "retraining"):
         del old_fields[name]
     with Store.create(tmp_path) as store:
         store.add(row)
         store.add(failure(0.7))
     connection = sqlite3.connect(tmp_path / FILE_NAME)
-    for name in ("pattern", "repair", "calibration_images", "calibration_seed"):
+    for name in ("retrained_epochs", "retrained_seconds", "retrained_resumed_from"):
+        connection.execute(f"ALTER TABLE rows DROP COLUMN {name}")
+    for name in ("pattern", "repair", "calibration_images", "calibration_seed", "retraining"):
         connection.execute(f"ALTER TABLE cells DROP COLUMN {name}")
     connection.execute("UPDATE cells SET spec = ?, id = 'old' WHERE ratio = 0.5", (json.dumps(old_fields),))
     connection.execute("UPDATE rows SET cell_id = 'old'")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,15 +20,15 @@ from safetensors.torch import load_file
 from torch.nn.utils import prune as torch_prune
 
 import secateur
-from samples import build, stripes
+from samples import Interrupting, build, stripes
 from secateur import cache as cache_module
 from secateur.cache import NetworkCache
 from secateur.data import load_data, normalise
 from secateur.errors import DataError, ModelError, SweepError, UsageError
 from secateur.models import find_architecture
-from secateur.pipeline import prune_as_pytorch, prune_cell, run_cell
+from secateur.pipeline import make_network, prune_as_pytorch, prune_cell, run_cell
 from secateur.pruning import prune, sparsity, weight_of
-from secateur.spec import Cell, Recipe
+from secateur.spec import Cell, Recipe, Retraining, retraining_for
 from secateur.store import FILE_NAME, Store
 from secateur.sweeping import SweepResult
 
@@ -211,6 +212,71 @@ def test_extra_memory_of_pruning_stays_below_a_layer() -> None:
     largest = 4 * max(layer.total for layer in row.layers)
     assert row.ours.peak_memory <= largest
     assert row.pytorch.held_memory > 1.9 * 4 * sum(layer.total for layer in row.layers)
+
+
+def test_retrained_cells_keep_their_ratio_and_say_how_long_it_took(tmp_path: Path, own_cache: Path) -> None:
+    plans = (
+        None,
+        retraining_for("gradual", epochs=2),
+        retraining_for("rewind-weights", epochs=1),
+        Retraining("scratch", 1),
+    )
+    result = small_sweep(tmp_path / "run", ratios=(0.0, 0.9), retrainings=plans, tolerance=100)
+    assert (len(result.rows), result.failures) == (8, ())
+    dense = [row for row in result.rows if not row.cell.ratio]
+    assert {(row.retrained, row.test) for row in dense} == {(None, dense[0].trained.test)}
+    pruned = {row.cell.retraining: row for row in result.rows if row.cell.ratio}
+    assert {row.sparsity for row in pruned.values()} == {pruned[None].sparsity}
+    for plan in plans[1:]:
+        log = pruned[plan].retrained
+        assert log is not None
+        assert (log.epochs, log.resumed_from) == (plan.epochs if plan else 0, ())
+        assert log.seconds > 0
+    assert pruned[plans[1]].test.top1 > pruned[None].test.top1
+    assert len({row.test.top1 for row in pruned.values()}) > 2
+    card = json.loads(result.best[0].path.with_suffix(".json").read_text())
+    saved = load_file(result.best[0].path)
+    assert int((saved["1.weight"] == 0).sum()) == round(0.9 * 2048)
+    assert card["retraining"] in {plan.way if plan else "none" for plan in plans}
+    assert len(list((own_cache / "networks").glob("*.pt"))) == 1 + 3 + 1
+    again = small_sweep(tmp_path / "other", ratios=(0.9,), retrainings=plans)
+    assert [row.retrained for row in again.rows] == [row.retrained for row in result.rows if row.cell.ratio]
+
+
+def test_an_interrupted_retraining_of_a_sweep_takes_up_at_its_last_epoch(own_cache: Path) -> None:
+    cell = Cell(
+        "samples:tiny", "digits", "magnitude", "layer", 0.9, 0, Recipe(epochs=1), retraining=Retraining("gradual", 4)
+    )
+    cache = NetworkCache(device="cpu")
+    cache.trained(cell)
+    steps = len(cache.dataset(cell).train) // cell.recipe.batch_size
+    with pytest.raises(KeyboardInterrupt):
+        make_network(cell, NetworkCache(device="cpu", reporter=Interrupting(after=2 * steps + 3)))
+    assert len(list((own_cache / "networks").glob("*.checkpoint"))) == 1
+    resumed, log, *_ = make_network(cell, cache)
+    assert log is not None
+    assert log.resumed_from == (2,)
+    assert list((own_cache / "networks").glob("*.checkpoint")) == []
+    whole, *_ = make_network(cell, NetworkCache(device="cpu", folder=own_cache / "other"))
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ratio": 0.8}, {"scope": "global"}, {"method": "random"}, {"exclude": ("3",)}, {"seed": 1}, {"norms": True},
+        {"retraining": Retraining("gradual", 5)}, {"recipe": Recipe(epochs=2)}, {"pattern": "1x4"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_retrained_network_is_kept_under_everything_that_determines_it(change: dict[str, Any]) -> None:
+    cell = Cell(
+        "samples:tiny", "digits", "magnitude", "layer", 0.9, 0, Recipe(epochs=1), retraining=Retraining("gradual", 4)
+    )
+    cache = NetworkCache(device="cpu")
+    key = cache._retrain_key(cell)
+    assert cache._retrain_key(dataclasses.replace(cell, **change)).id != key.id
+    assert cache._retrain_key(dataclasses.replace(cell, repair="none")) == key
 
 
 KILLED = ("--model", "lenet-300-100", "--data", "digits", "--epochs", "150", "--out", "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
@@ -23,11 +24,14 @@ from secateur.measure import accuracy, faster_predictor, file_bytes
 from secateur.models import Architecture, build_network, find_architecture, load_weights
 from secateur.progress import Reporter, SilentReporter
 from secateur.replacing import replacing
-from secateur.results import Accuracy, Trained
+from secateur.results import Accuracy, Retrained, Trained
+from secateur.retraining import Cut, retrain
 from secateur.runtime import Session
 from secateur.simplification import simplify
-from secateur.spec import Cell, Recipe, identity
-from secateur.train import TrainingLog, resolve_device, resolve_precision, train
+from secateur.spec import Cell, Recipe, Retraining, identity
+from secateur.train import TrainingLog, recipe_course, resolve_device, resolve_precision, train
+
+_OTHER_SEED = 1_000_000_007
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,43 @@ class TrainKey:
     device: str
     precision: str
     torch: str
+
+    @property
+    def id(self) -> str:
+        return identity(self)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyKey:
+    """A dense network as it was after some of its epochs."""
+
+    network: str
+    epochs: int
+
+    @property
+    def id(self) -> str:
+        return identity(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainKey:
+    """Everything that determines a retrained network beside the dense one: how it was cut, and how it learnt."""
+
+    network: str
+    method: str
+    scope: str
+    ratio: float
+    exclude: tuple[str, ...]
+    allow_empty: bool
+    norms: bool
+    pattern: str
+    calibration_images: int
+    draw: int
+    layer_ratios: tuple[tuple[str, float], ...]
+    recipe: Recipe
+    retraining: Retraining
+    device: str
+    precision: str
 
     @property
     def id(self) -> str:
@@ -108,12 +149,94 @@ class NetworkCache:
         """
         key = self.key(cell)
         if self._latest is None or self._latest[0] != key.id:
-            with self._locked(key):
+            with self._locked(key.id, key.model):
                 network, trained = self._load(cell, key) or self._make(cell, key)
             self._latest = (key.id, network.eval(), trained)
         return self._latest[1], self._latest[2]
 
-    def _paths(self, key: TrainKey) -> tuple[Path, Path, Path]:
+    def retrained(self, cell: Cell, cut: Cut) -> tuple[nn.Module, Retrained]:
+        """The cell's network, pruned by `cut` and retrained, on the CPU in evaluation mode, and how long that took.
+
+        Kept on disk under everything that determines it, with a checkpoint of its last epoch while it is under way.
+        """
+        key = self._retrain_key(cell)
+        with self._locked(key.id, cell.nickname()):
+            return self._load_retrained(cell, key) or self._retrain(cell, key, cut)
+
+    def _retrain_key(self, cell: Cell) -> RetrainKey:
+        assert cell.retraining is not None
+        network = self.key(cell)
+        shared = {
+            field.name: getattr(cell, field.name)
+            for field in dataclasses.fields(RetrainKey)
+            if hasattr(cell, field.name)
+        }
+        precision = resolve_precision(cell.recipe.precision, find_architecture(cell.model).autocast, self.device)
+        return RetrainKey(network=network.id, device=network.device, precision=precision, **shared)
+
+    def _load_retrained(self, cell: Cell, key: RetrainKey) -> tuple[nn.Module, Retrained] | None:
+        weights, facts, _ = self._paths(key)
+        if not (weights.exists() and facts.exists()):
+            return None
+        network = self._build(cell)
+        try:
+            network.load_state_dict(torch.load(weights, weights_only=True))
+            fields = json.loads(facts.read_text())["retrained"]
+            return network.eval(), Retrained(fields["epochs"], fields["seconds"], tuple(fields["resumed_from"]))
+        except Exception as error:
+            raise _unreadable(weights, error) from error
+
+    def _retrain(self, cell: Cell, key: RetrainKey, cut: Cut) -> tuple[nn.Module, Retrained]:
+        weights, facts, checkpoint = self._paths(key)
+        dense, _ = self.trained(cell)
+        network = copy.deepcopy(dense)
+        log = retrain(
+            network,
+            self.dataset(cell),
+            cell.ratio,
+            key.retraining,
+            recipe=cell.recipe,
+            seed=cell.seed,
+            cut=cut,
+            start=self._start(cell, key),
+            device=self.device,
+            precision=key.precision,
+            channels_last=uses_channels_last(find_architecture(cell.model)),
+            reporter=self.reporter,
+            label=f"retraining {cell.nickname()}",
+            checkpoint=checkpoint,
+        )
+        _write(weights, lambda path: torch.save(network.state_dict(), path))
+        content = {"key": dataclasses.asdict(key), "retrained": dataclasses.asdict(log)}
+        _write(facts, lambda path: path.write_text(json.dumps(content, indent=1)))
+        checkpoint.unlink(missing_ok=True)
+        return network, log
+
+    def _start(self, cell: Cell, key: RetrainKey) -> dict[str, torch.Tensor] | None:
+        """The weights that the schedule sets those left back to: early ones, or fresh ones of another seed."""
+        if key.retraining.schedule == "scratch":
+            return self._build(dataclasses.replace(cell, seed=(cell.seed + _OTHER_SEED) % 2**63)).state_dict()
+        if key.retraining.schedule == "rewind-weights":
+            return self._early(cell, cell.recipe.epochs - key.retraining.epochs // key.retraining.rounds)
+        return None
+
+    def _early(self, cell: Cell, epochs: int) -> dict[str, torch.Tensor]:
+        """The weights that the cell's dense network had after some epochs, by training for so long again."""
+        network, dense = self._build(cell), self.key(cell)
+        key = EarlyKey(dense.id, epochs)
+        weights, _, checkpoint = self._paths(key)
+        with self._locked(key.id, cell.nickname()):
+            if not weights.exists():
+                self._train(cell, dense, network, checkpoint, epochs)
+                _write(weights, lambda path: torch.save(network.state_dict(), path))
+                checkpoint.unlink(missing_ok=True)
+        try:
+            loaded: dict[str, torch.Tensor] = torch.load(weights, weights_only=True)
+        except Exception as error:
+            raise _unreadable(weights, error) from error
+        return loaded
+
+    def _paths(self, key: TrainKey | EarlyKey | RetrainKey) -> tuple[Path, Path, Path]:
         stem = self._folder / key.id
         return stem.with_suffix(".pt"), stem.with_suffix(".json"), stem.with_suffix(".checkpoint")
 
@@ -126,9 +249,7 @@ class NetworkCache:
             network.load_state_dict(torch.load(weights, weights_only=True))
             return network, _trained_from(json.loads(facts.read_text())["trained"])
         except Exception as error:
-            raise ModelError(
-                f"the cached network {weights} cannot be read ({type(error).__name__}); delete it and run again"
-            ) from error
+            raise _unreadable(weights, error) from error
 
     def _make(self, cell: Cell, key: TrainKey) -> tuple[nn.Module, Trained]:
         weights, facts, checkpoint = self._paths(key)
@@ -146,7 +267,9 @@ class NetworkCache:
         data = self.dataset(cell)
         return build_network(find_architecture(cell.model), data.classes, data.shape[0], cell.seed)
 
-    def _train(self, cell: Cell, key: TrainKey, network: nn.Module, checkpoint: Path) -> TrainingLog:
+    def _train(
+        self, cell: Cell, key: TrainKey, network: nn.Module, checkpoint: Path, stop: int | None = None
+    ) -> TrainingLog:
         if cell.weights:
             load_weights(network, cell.weights)
             return TrainingLog(0.0, ())
@@ -162,6 +285,7 @@ class NetworkCache:
             reporter=self.reporter,
             label=f"training {cell.model} on {cell.data}, seed {cell.seed}",
             checkpoint=checkpoint,
+            course=recipe_course(cell.recipe, stop),
         )
 
     def _describe(self, cell: Cell, key: TrainKey, network: nn.Module, log: TrainingLog) -> Trained:
@@ -221,17 +345,17 @@ class NetworkCache:
         return faster_predictor(network, lambda images: torch.from_numpy(session(images.numpy())), data.example(64))
 
     @contextlib.contextmanager
-    def _locked(self, key: TrainKey) -> Iterator[None]:
+    def _locked(self, key: str, name: str) -> Iterator[None]:
         try:
             from filelock import FileLock, Timeout
         except ImportError as error:
             raise MissingExtraError("sweeps need filelock: pip install 'secateur[torch]'") from error
         self._folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._folder / f"{key.id}.lock")
+        lock = FileLock(self._folder / f"{key}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self.reporter.say(f"waiting for another process that trains {key.model} ({key.id})")
+            self.reporter.say(f"waiting for another process that trains {name} ({key})")
             lock.acquire()
         try:
             yield
@@ -266,6 +390,10 @@ def _check_logits(network: nn.Module, data: Dataset, model: str) -> None:
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] < data.classes:
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ModelError(f"model {model!r}: expected logits (N, {data.classes}) for data {data.name!r}, got {shape}")
+
+
+def _unreadable(weights: Path, error: Exception) -> ModelError:
+    return ModelError(f"the cached network {weights} cannot be read ({type(error).__name__}); delete it and run again")
 
 
 def _write(path: Path, write: Any) -> None:

@@ -24,7 +24,7 @@ from secateur.patterns import UNSTRUCTURED
 from secateur.progress import SILENT, Reporter, Task
 from secateur.pruning import prune, scored_layers, weight_of, zero_counts
 from secateur.repairing import repair
-from secateur.results import Footprint, Latency, Row
+from secateur.results import Footprint, Latency, Retrained, Row
 from secateur.runtime import Session
 from secateur.spec import Cell
 
@@ -40,7 +40,7 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
     dense, trained = cache.trained(cell)
     data = cache.dataset(cell)
     task.advance(1, lambda: STAGES[0])
-    pruned, peak, held = prune_cell(cell, dense, data, cache.device, cache.reporter)
+    pruned, retrained, peak, held = make_network(cell, cache)
     masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms)
     task.advance(1, lambda: STAGES[1])
     graph = cache.graph(pruned, cell)
@@ -61,7 +61,42 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
         seconds=time.perf_counter() - started,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         packed_bytes=packed_size(graph, meta=Metadata(mean=data.mean, std=data.std)) if graph else None,
+        retrained=retrained,
     )
+
+
+def make_network(cell: Cell, cache: NetworkCache) -> tuple[nn.Module, Retrained | None, int | None, int | None]:
+    """The cell's network, its retraining if it had any, and the memory that pruning took at most and still holds."""
+    dense, _ = cache.trained(cell)
+    network, peak, held = prune_cell(cell, dense, cache.dataset(cell), cache.device, cache.reporter)
+    if not cell.retraining or not (cell.ratio or cell.layer_ratios):
+        return network, None, peak, held
+    network, retrained = cache.retrained(cell, _cut(cell, cache.dataset(cell)))
+    return network, retrained, peak, held
+
+
+def _cut(cell: Cell, data: Dataset) -> Callable[[nn.Module, float], None]:
+    """Prune as the cell says, but to another ratio; ratios given layer by layer are approached in step."""
+    ratios, calibration = dict(cell.layer_ratios), Calibration(data, cell.calibration_images, cell.draw)
+    example = data.example()
+
+    def cut(network: nn.Module, ratio: float) -> None:
+        device = next(network.parameters()).device
+        prune(
+            network,
+            {name: own * ratio / cell.ratio for name, own in ratios.items()} if ratios and cell.ratio else ratio,
+            method=cell.method,
+            scope="layer" if ratios else cell.scope,
+            pattern=cell.pattern,
+            exclude=cell.exclude,
+            keep_output=output_layer(network, example.to(device)) or False,
+            allow_empty=cell.allow_empty,
+            norms=cell.norms,
+            calibration=calibration,
+            seed=cell.draw,
+        )
+
+    return cut
 
 
 def prune_cell(
@@ -160,7 +195,8 @@ def _latencies(
 
 def _is_pytorchs_cut(cell: Cell) -> bool:
     """Are the zeros those of l1_unstructured, and the other weights as they were?"""
-    return (cell.method, cell.pattern, cell.repair) == ("magnitude", UNSTRUCTURED, "none")
+    untouched = cell.repair == "none" and cell.retraining is None
+    return untouched and (cell.method, cell.pattern) == ("magnitude", UNSTRUCTURED)
 
 
 def _engine(network: nn.Module, channels_last: bool) -> Callable[[Tensor], Tensor]:

@@ -124,6 +124,7 @@ class Row:
     seconds: float
     measured_at: str
     packed_bytes: int | None = None
+    retrained: Retrained | None = None
 
     @property
     def bytes(self) -> int:

@@ -147,6 +147,14 @@ class Retraining:
         _check("temperature", self.temperature, 0 < self.temperature < math.inf, "above 0")
 
     @property
+    def way(self) -> str:
+        """What was done, in a few words."""
+        words = [self.schedule, f"{self.epochs} epochs"]
+        words += [f"{self.rounds} rounds"] if self.rounds > 1 else []
+        words += [f"{percent(self.distill)} distilled"] if self.distill else []
+        return ", ".join(words)
+
+    @property
     def starts_over(self) -> bool:
         """Whether the weights left are set back to earlier or fresh ones."""
         return self.schedule in ("rewind-weights", "scratch")
@@ -195,7 +203,7 @@ class Cell:
     exclude, allow_empty, norms and pattern are as in pruning.prune. repair: steps of repairing.repair joined by +.
     Where layer_ratios (layer and ratio each) are given, they decide, and scope and ratio only name them.
     calibration_images of the training split, drawn by calibration_seed (None: by the seed), are what methods and
-    repairs look at.
+    repairs look at. retraining: how it learns again; the dense network of ratio 0 never does.
     """
 
     model: str
@@ -214,6 +222,7 @@ class Cell:
     calibration_images: int = 1024
     calibration_seed: int | None = None
     layer_ratios: tuple[tuple[str, float], ...] = ()
+    retraining: Retraining | None = None
 
     @property
     def draw(self) -> int:
@@ -227,6 +236,7 @@ class Cell:
         words += ["with norms"] if self.norms else []
         words += [self.pattern] if self.pattern != UNSTRUCTURED else []
         words += [f"repaired by {self.repair}"] if self.repair != "none" else []
+        words += [f"retrained ({self.retraining.way})"] if self.retraining else []
         return " ".join(words)
 
     @property
@@ -266,7 +276,7 @@ class Sweep:
 
     layer_ratios stand beside scopes × ratios; with them, scopes may be empty.
     Raises UsageError for an empty list, a ratio outside [0, 1), a repeated value, an unknown scope, pattern or
-    repair.
+    repair, and for a retraining that the recipe or a repair does not go with.
     """
 
     models: tuple[str, ...]
@@ -285,9 +295,10 @@ class Sweep:
     calibration_images: int = 1024
     calibration_seed: int | None = None
     layer_ratios: tuple[LayerRatios, ...] = ()
+    retrainings: tuple[Retraining | None, ...] = (None,)
 
     def __post_init__(self) -> None:
-        lists = ["models", "data", "methods", "ratios", "seeds", "patterns", "repairs"]
+        lists = ["models", "data", "methods", "ratios", "seeds", "patterns", "repairs", "retrainings"]
         for name in lists + (["scopes"] if self.scopes or not self.layer_ratios else []):
             _check_list(name, getattr(self, name))
         for ratio in self.ratios:
@@ -310,6 +321,21 @@ class Sweep:
             _check("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
         if self.weights and len(self.models) > 1:
             raise UsageError(f"--weights is one checkpoint but {len(self.models)} models are named: name one")
+        for retraining in self.retrainings:
+            if retraining:
+                self._check_retraining(retraining)
+
+    def _check_retraining(self, retraining: Retraining) -> None:
+        repair = next((each for each in self.repairs if each != "none"), None)
+        if repair:
+            raise UsageError(f"repair {repair!r} is for networks that are not retrained: drop it or the retraining")
+        if self.weights and retraining.schedule == "rewind-weights":
+            raise UsageError("'rewind-weights' goes back in a training, but --weights loads a network: train it here")
+        fixed = next((each for each in self.patterns if ":" in each), None)
+        if fixed and (retraining.schedule == "gradual" or retraining.rounds > 1):
+            raise UsageError(f"pattern {fixed} has one ratio, so it cannot be cut bit by bit: retrain by one-shot")
+        for model in self.models:
+            retraining.recipe(recipe_for(model, **dict(self.overrides)))
 
 
 def expand(sweep: Sweep) -> Iterator[Cell]:
@@ -319,8 +345,8 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
         recipe = recipe_for(model, **dict(sweep.overrides))
         cuts = [(scope, ratio, ()) for scope in sweep.scopes for ratio in sorted(sweep.ratios)]
         given = [(each.scope, each.ratio, each.ratios) for each in sweep.layer_ratios if each.fits(model, data, seed)]
-        ways = itertools.product(sweep.methods, sweep.patterns, sweep.repairs, [*cuts, *given])
-        for method, pattern, repair, (scope, ratio, ratios) in ways:
+        ways = itertools.product(sweep.methods, sweep.patterns, sweep.repairs, sweep.retrainings, [*cuts, *given])
+        for method, pattern, repair, retraining, (scope, ratio, ratios) in ways:
             yield Cell(
                 model=model,
                 data=data,
@@ -338,6 +364,7 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
                 calibration_images=sweep.calibration_images,
                 calibration_seed=sweep.calibration_seed,
                 layer_ratios=ratios,
+                retraining=retraining,
             )
 
 
@@ -363,4 +390,5 @@ def cell_from_json(text: str) -> Cell:
     fields["exclude"] = tuple(fields["exclude"])
     fields["weights"] = WeightsFile(**fields["weights"]) if fields["weights"] else None
     fields["layer_ratios"] = tuple((layer, ratio) for layer, ratio in fields.get("layer_ratios", ()))
+    fields["retraining"] = Retraining(**fields["retraining"]) if fields.get("retraining") else None
     return Cell(**fields)

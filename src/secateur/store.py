@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.errors import StoreError
-from secateur.results import Accuracy, Environment, Failure, Footprint, Latency, Layer, Row, Trained
+from secateur.results import Accuracy, Environment, Failure, Footprint, Latency, Layer, Retrained, Row, Trained
 from secateur.spec import Cell, Sweep, canonical_json, cell_from_json
 
 FILE_NAME = "results.sqlite"
@@ -120,6 +120,12 @@ _MIGRATIONS = (
     ALTER TABLE cells ADD COLUMN calibration_images INTEGER NOT NULL DEFAULT 1024;
     ALTER TABLE cells ADD COLUMN calibration_seed INTEGER;
     """,
+    """
+    ALTER TABLE cells ADD COLUMN retraining TEXT NOT NULL DEFAULT 'none';
+    ALTER TABLE rows ADD COLUMN retrained_epochs INTEGER;
+    ALTER TABLE rows ADD COLUMN retrained_seconds REAL;
+    ALTER TABLE rows ADD COLUMN retrained_resumed_from TEXT;
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -217,10 +223,10 @@ class Store:
         return {digest for (digest,) in self._connection.execute(query, (data,))}
 
     def rows(self) -> list[Row]:
-        """Every row, sorted by model, data, method, scope, pattern, repair, seed and ratio."""
+        """Every row, sorted by model, data, method, scope, pattern, repair, retraining, seed and ratio."""
         query = """
             SELECT rows.*, cells.spec AS cell_spec FROM rows JOIN cells ON cells.id = cell_id
-            ORDER BY model, data, method, scope, pattern, repair, seed, ratio, cell_id
+            ORDER BY model, data, method, scope, pattern, repair, retraining, seed, ratio, cell_id
         """
         return [self._row(record) for record in self._records(query)]
 
@@ -228,7 +234,7 @@ class Store:
         """The cells that failed when they were last tried."""
         query = """
             SELECT failures.*, cells.spec AS cell_spec FROM failures JOIN cells ON cells.id = cell_id
-            ORDER BY model, data, method, scope, pattern, repair, seed, ratio
+            ORDER BY model, data, method, scope, pattern, repair, retraining, seed, ratio
         """
         return [
             Failure(
@@ -260,6 +266,7 @@ class Store:
             seconds=record["seconds"],
             measured_at=record["measured_at"],
             packed_bytes=record["packed_bytes"],
+            retrained=_retrained(record),
         )
 
     def _parts(self, kind: Any, table: str, row_id: int, order: str) -> Any:
@@ -371,6 +378,9 @@ def _insert_row(db: sqlite3.Connection, row: Row) -> None:
     }
     if row.pytorch:
         fields |= {f"pytorch_{name}": value for name, value in dataclasses.asdict(row.pytorch).items()}
+    if row.retrained:
+        fields |= {f"retrained_{name}": value for name, value in dataclasses.asdict(row.retrained).items()}
+        fields["retrained_resumed_from"] = json.dumps(row.retrained.resumed_from)
     row_id = _insert(db, "rows", fields)
     for position, layer in enumerate(row.layers):
         _insert(db, "layers", {"row_id": row_id, "position": position, **dataclasses.asdict(layer)})
@@ -401,7 +411,9 @@ def _environment_id(db: sqlite3.Connection, environment: Environment) -> int:
 
 def _cell_fields(cell: Cell) -> dict[str, Any]:
     named = {name: getattr(cell, name) for name in _CELL_COLUMNS}
-    return {"id": cell.id, **named, "calibration_seed": cell.draw, "spec": canonical_json(cell)}
+    retraining = cell.retraining.way if cell.retraining else "none"
+    own = {"calibration_seed": cell.draw, "retraining": retraining, "spec": canonical_json(cell)}
+    return {"id": cell.id, **named, **own}
 
 
 _CELL_COLUMNS = ("model", "data", "method", "scope", "ratio", "seed", "pattern", "repair", "calibration_images")
@@ -420,6 +432,13 @@ def _accuracy_fields(prefix: str, accuracy: Accuracy) -> dict[str, Any]:
 
 def _accuracy(record: Mapping[str, Any], prefix: str) -> Accuracy:
     return Accuracy(**{name: record[f"{prefix}_{name}"] for name in ("top1", "n", "top5")})
+
+
+def _retrained(record: Mapping[str, Any]) -> Retrained | None:
+    if record["retrained_epochs"] is None:
+        return None
+    resumed_from = tuple(json.loads(record["retrained_resumed_from"]))
+    return Retrained(record["retrained_epochs"], record["retrained_seconds"], resumed_from)
 
 
 def _pytorch_footprint(record: Mapping[str, Any]) -> Footprint | None:

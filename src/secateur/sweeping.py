@@ -27,13 +27,13 @@ from secateur.models import find_architecture, read_weights_file
 from secateur.packfile import Metadata
 from secateur.packing import pack
 from secateur.patterns import UNSTRUCTURED
-from secateur.pipeline import STAGES, prune_cell, run_cell
+from secateur.pipeline import STAGES, make_network, run_cell
 from secateur.progress import Reporter, SilentReporter
 from secateur.replacing import replacing
 from secateur.results import Failure, Row
 from secateur.score import METHODS, find_method
 from secateur.selection import Selection, select_best
-from secateur.spec import LIKE, PAPER_RATIOS, Cell, Recipe, Sweep, expand
+from secateur.spec import LIKE, PAPER_RATIOS, Cell, Recipe, Retraining, Sweep, expand
 from secateur.store import FILE_NAME, Store
 
 
@@ -71,6 +71,7 @@ def sweep(
     seeds: Sequence[int] = (0,),
     patterns: Sequence[str] = (UNSTRUCTURED,),
     repairs: Sequence[str] = ("none",),
+    retrainings: Sequence[Retraining | None] = (None,),
     calibration_images: int = 1024,
     calibration_seed: int | None = None,
     exclude: Sequence[str] = (),
@@ -89,7 +90,8 @@ def sweep(
     methods: ("all",) takes every one of the table. scopes: those of spec.SCOPES, "like:METHOD/SCOPE",
     "file:PATH" for a JSON object of layers and ratios, "copy:RUN" or "copy:RUN@METHOD/SCOPE" for the layers'
     ratios of another run. patterns and repairs: as in prune and repair. calibration_images of the training split
-    are what methods and repairs look at, drawn by calibration_seed, or by each network's own seed.
+    are what methods and repairs look at, drawn by calibration_seed, or by each network's own seed. retrainings: how
+    the pruned networks learn again, None for not at all; cells of ratio 0 never do.
 
     What `out` holds already is not done again. select: "validation" keeps, per model and data set, the
     sparsest network whose validation accuracy is within `tolerance` points of the dense one's; "paper" keeps
@@ -105,6 +107,7 @@ def sweep(
         seeds=seeds,
         patterns=patterns,
         repairs=repairs,
+        retrainings=retrainings,
         calibration_images=calibration_images,
         calibration_seed=calibration_seed,
         exclude=exclude,
@@ -127,6 +130,7 @@ def plan_sweep(
     seeds: Sequence[int],
     patterns: Sequence[str] = (UNSTRUCTURED,),
     repairs: Sequence[str] = ("none",),
+    retrainings: Sequence[Retraining | None] = (None,),
     calibration_images: int = 1024,
     calibration_seed: int | None = None,
     exclude: Sequence[str],
@@ -156,6 +160,7 @@ def plan_sweep(
         weights=read_weights_file(weights) if weights else None,
         patterns=tuple(patterns),
         repairs=tuple(repairs),
+        retrainings=tuple(retrainings),
         calibration_images=calibration_images,
         calibration_seed=calibration_seed,
         layer_ratios=tuple(given),
@@ -288,8 +293,7 @@ def keep_best(row: Row, out: Path, selection: Selection, cache: NetworkCache) ->
     card = _card(row, selection) | card_fields(cache.dataset(row.cell))
     if path.exists() and card_path.exists() and json.loads(card_path.read_text()) == card:
         return Best(row, path, packed if packed.exists() else None)
-    dense, _ = cache.trained(row.cell)
-    network, _, _ = prune_cell(row.cell, dense, cache.dataset(row.cell), cache.device)
+    network, *_ = make_network(row.cell, cache)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_model(network, str(temporary))
@@ -316,6 +320,7 @@ def _card(row: Row, selection: Selection) -> dict[str, Any]:
         "scope": row.cell.scope,
         "pattern": row.cell.pattern,
         "repair": row.cell.repair,
+        "retraining": row.cell.retraining.way if row.cell.retraining else "none",
         "calibration_images": row.cell.calibration_images,
         "calibration_seed": row.cell.draw,
         "ratio": row.cell.ratio,

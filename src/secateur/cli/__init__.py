@@ -29,7 +29,7 @@ from secateur.cli.viewing import print_curves, report, show
 from secateur.errors import SecateurError, UsageError
 from secateur.patterns import UNSTRUCTURED
 from secateur.progress import ConsoleReporter
-from secateur.spec import PAPER_RATIOS, REPAIRS, SCOPES
+from secateur.spec import PAPER_RATIOS, REPAIRS, SCHEDULES, SCOPES, retraining_for
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -65,6 +65,22 @@ def sweep(
     repairs: Annotated[
         str, typer.Option(help=f"What follows pruning: {', '.join(REPAIRS)}; several steps joined by +.")
     ] = "none",
+    retrain: Annotated[
+        str, typer.Option(help=f"How pruned networks learn again: none, {', '.join(SCHEDULES)}.")
+    ] = "none",
+    retrain_epochs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Epochs of retraining, over all rounds.", show_default="10"),
+    ] = None,
+    retrain_lr: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Its peak learning rate.", show_default="the recipe's for gradual, else a tenth of it"),
+    ] = None,
+    retrain_rounds: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Rounds of pruning and retraining.", show_default="5 for iterative, else 1"),
+    ] = None,
+    distill: Annotated[float, typer.Option(help="Share of retraining's loss that is agreement with the dense.")] = 0.0,
     calibration: Annotated[int, typer.Option(help="Training images that methods and repairs look at.")] = 1024,
     calibration_seed: Annotated[
         Optional[int],  # noqa: UP045
@@ -119,6 +135,14 @@ def sweep(
         seeds=numbers("seeds", seeds, int),
         patterns=texts(patterns),
         repairs=texts(repairs),
+        retrainings=[
+            None
+            if schedule == "none"
+            else retraining_for(
+                schedule, epochs=retrain_epochs, learning_rate=retrain_lr, rounds=retrain_rounds, distill=distill
+            )
+            for schedule in texts(retrain)
+        ],
         calibration_images=calibration,
         calibration_seed=calibration_seed,
         exclude=texts(exclude),

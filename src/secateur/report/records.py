@@ -8,8 +8,8 @@ from typing import Any
 from secateur.results import Footprint, Row
 
 COLUMNS = (
-    "model", "data", "method", "scope", "norms", "pattern", "repair", "calibration_images", "calibration_seed", "ratio",
-    "seed", "accuracy", "dense_accuracy",
+    "model", "data", "method", "scope", "norms", "pattern", "repair", "retraining", "retraining_epochs",
+    "retraining_seconds", "calibration_images", "calibration_seed", "ratio", "seed", "accuracy", "dense_accuracy",
     "validation_accuracy", "dense_validation_accuracy", "top5", "test_images", "sparsity", "parameters", "macs",
     "nonzero_macs", "bytes", "packed_bytes", "safetensors_bytes", "dense_bytes", "pytorch_bytes",
     "prune_peak_memory", "prune_held_memory", "pytorch_peak_memory", "pytorch_held_memory", "latency_ms",
@@ -39,6 +39,9 @@ def record(row: Row) -> dict[str, Any]:
         "norms": row.cell.norms,
         "pattern": row.cell.pattern,
         "repair": row.cell.repair,
+        "retraining": row.cell.retraining.way if row.cell.retraining else "none",
+        "retraining_epochs": row.retrained.epochs if row.retrained else 0,
+        "retraining_seconds": row.retrained.seconds if row.retrained else 0.0,
         "calibration_images": row.cell.calibration_images,
         "calibration_seed": row.cell.draw,
         "ratio": row.cell.ratio,

@@ -99,6 +99,7 @@ def _settings(cell: Cell) -> tuple[tuple[str, str], ...]:
         "weights": weights,
         "pattern": cell.pattern,
         "repair": cell.repair,
+        "retraining": cell.retraining.way if cell.retraining else "none",
         "calibration images": str(cell.calibration_images),
         "calibration seed": "the network's" if cell.calibration_seed is None else str(cell.calibration_seed),
     }

@@ -24,6 +24,7 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("scope", lambda row: f"{row.cell.scope} and norms" if row.cell.norms else row.cell.scope),
     ("pattern", lambda row: row.cell.pattern),
     ("repair", lambda row: row.cell.repair),
+    ("retraining", lambda row: row.cell.retraining.way if row.cell.retraining else "none"),
     ("training", lambda row: training_text(row)),
     ("seed", lambda row: str(row.cell.seed)),
     ("ratio", lambda row: percent(row.cell.ratio)),
@@ -39,7 +40,7 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("dense", lambda row: _milliseconds(row.latency("dense"))),
     ("PyTorch's way", lambda row: _milliseconds(row.latency("masked"))),
 )
-TEXT_COLUMNS = 7
+TEXT_COLUMNS = 8
 LEGEND = (
     "accuracy: top-1 on test data; file: .secateur; memory: what pruning took at most beside the network; latency: "
     "batch 1, one thread, medians of runs in turns, the pruned network in Secateur's runtime, dense in PyTorch. "
@@ -70,12 +71,12 @@ def rich_table(rows: Sequence[Row], best: Sequence[Row] = (), width: int | None 
 
 
 def said_once(constant: Sequence[tuple[str, str]]) -> str:
-    """What is the same in all rows, as one line; that nothing was patterned or repaired goes without saying."""
+    """What is the same in all rows, as one line; that nothing was patterned, repaired or retrained goes unsaid."""
     told = [(name, value) for name, value in constant if (name, value) not in _USUAL]
-    return ", ".join(f"{name} {value}" if name in ("repair", "seed") else value for name, value in told)
+    return ", ".join(f"{name} {value}" if name in ("repair", "retraining", "seed") else value for name, value in told)
 
 
-_USUAL = (("pattern", UNSTRUCTURED), ("repair", "none"))
+_USUAL = (("pattern", UNSTRUCTURED), ("repair", "none"), ("retraining", "none"))
 
 
 def curve_lines(rows: Sequence[Row]) -> list[str]:
