@@ -226,7 +226,7 @@ class Store:
         """Every row, sorted by model, data, method, scope, pattern, repair, retraining, seed and ratio."""
         query = """
             SELECT rows.*, cells.spec AS cell_spec FROM rows JOIN cells ON cells.id = cell_id
-            ORDER BY model, data, method, scope, pattern, repair, retraining, seed, ratio, cell_id
+            ORDER BY model, data, method, scope, pattern, repair, retraining <> 'none', retraining, seed, ratio, cell_id
         """
         return [self._row(record) for record in self._records(query)]
 
@@ -234,7 +234,7 @@ class Store:
         """The cells that failed when they were last tried."""
         query = """
             SELECT failures.*, cells.spec AS cell_spec FROM failures JOIN cells ON cells.id = cell_id
-            ORDER BY model, data, method, scope, pattern, repair, retraining, seed, ratio
+            ORDER BY model, data, method, scope, pattern, repair, retraining <> 'none', retraining, seed, ratio
         """
         return [
             Failure(
