@@ -1,10 +1,10 @@
 """Bytes of pruned networks: as PyTorch saves them, compressed, and packed.
 
-    python benchmarks/packed_size.py [--data-dir DIR] [--run FOLDER]
+    python benchmarks/packed_size.py [--data-dir DIR] [--run FOLDER …]
 
 LeNets are trained on MNIST with their recipe (or taken from the cache) and pruned per layer by magnitude without
-retraining, so accuracies are those of one-shot pruning. --run: a sweep's folder whose trained ResNets are used;
-their accuracy is that of 2,000 test images. ResNets have random weights otherwise, which says nothing about accuracy.
+retraining, so accuracies are those of one-shot pruning, over all test images. --run: the folder of a sweep whose trained
+ResNets are used. ResNets have random weights otherwise, which says nothing about accuracy.
 
 Networks are packed as they are: batch norm is not folded and dead units stay, so that the weights are those of the
 state dict. The bound is the sum over tensors of n · (H(density) + density · 32) / 8. Decoding is timed in CPU seconds
@@ -32,7 +32,7 @@ from torch.nn.utils import prune as torch_prune
 import secateur
 from secateur import packfile
 from secateur.cache import NetworkCache
-from secateur.data import Dataset, Split
+from secateur.data import Dataset
 from secateur.environment import environment
 from secateur.export import to_graph
 from secateur.graph import Graph, Weight
@@ -45,7 +45,6 @@ from secateur.store import Store
 RATIOS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 BITS = (8, 5, 4)
 LENETS = ("lenet-300-100", "lenet-5")
-MOST_IMAGES = 2000
 RESNETS = ("resnet-18", "resnet-50", "resnet-18-cifar", "resnet-50-cifar")
 
 
@@ -67,9 +66,9 @@ class Subject:
         return network, replace(self.graph, weights=weights)
 
 
-def subjects(data_dir: str | None, run: str | None, only: str | None) -> Iterator[Subject]:
+def subjects(data_dir: str | None, runs: list[str], only: str | None) -> Iterator[Subject]:
     cache = NetworkCache(data_dir)
-    trained = {row.cell.model: row.cell for row in Store.open(run).rows()} if run else {}
+    trained = {row.cell.model: row.cell for run in runs for row in Store.open(run).rows()}
     for name in LENETS:
         trained[name] = Cell(name, "mnist", "magnitude", "layer", 0.0, 0, recipe_for(name))
     for name in (*LENETS, *RESNETS):
@@ -103,8 +102,7 @@ def masked_size(network: nn.Module, ratio: float, folder: Path) -> int:
 def top1(graph: Graph, data: Dataset | None) -> str:
     if data is None:
         return "     -"
-    images = Split(data.test.images[:MOST_IMAGES], data.test.labels[:MOST_IMAGES]) if data.shape[0] == 3 else data.test
-    found = accuracy(GraphNetwork(graph), data, images, device=torch.device("cpu"))
+    found = accuracy(GraphNetwork(graph), data, data.test, device=torch.device("cpu"))
     return f"{100 * found.top1:6.2f}"
 
 
@@ -141,7 +139,7 @@ def report(subject: Subject, ratio: float, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir")
-    parser.add_argument("--run", help="a sweep's folder whose trained ResNets are used")
+    parser.add_argument("--run", action="append", default=[], help="a sweep's folder whose trained ResNets are used")
     parser.add_argument("--only", help="these networks, separated by commas")
     parser.add_argument("--ratios", default=",".join(map(str, RATIOS)))
     given = parser.parse_args()

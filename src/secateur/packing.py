@@ -31,27 +31,33 @@ def pack(
     simplified: bool = True,
     force: bool = False,
     meta: packfile.Metadata | None = None,
-) -> None:
+) -> float:
     """Write a network to a .secateur file that needs neither PyTorch nor the network's class to be run.
 
     example: one input (N, …), or a sequence of them; its first image is run through PyTorch and through the network as
     it is read back, before the file gets its name. bits: None keeps every bit; 8, 6, 5 or 4 rounds weights, and then
-    the two are compared before rounding. simplified: batch norm folded into layers, dead units gone and the like, as
+    the two must also agree before rounding. simplified: batch norm folded into layers, dead units gone and the like, as
     simplification.simplify does it; without, the file holds weight by weight what the state dict does. See
     packfile.write for the rest.
+    Returns the largest difference of the file's outputs from PyTorch's on that image, as a share of the largest output:
+    without bits that is rounding in float32, with bits it tells what they cost.
     Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree.
     """
     examples = [each[:1] for each in ([example] if isinstance(example, Tensor) else example)]
     graph = graph_of(network, example, simplified=simplified)
     expected = _outputs(network, examples)
     if bits is not None:
-        _compare(graph, examples, expected)
+        _check(graph, _apart(graph, examples, expected))
+    apart = 0.0
 
     def verify(found: Graph) -> None:
+        nonlocal apart
+        apart = _apart(found, examples, expected)
         if bits is None:
-            _compare(found, examples, expected)
+            _check(found, apart)
 
     packfile.write(graph, path, bits=bits, codebook=codebook, force=force, meta=meta, verify=verify)
+    return apart
 
 
 def graph_of(network: nn.Module, example: Tensor | Sequence[Tensor], *, simplified: bool = True) -> Graph:
@@ -66,17 +72,23 @@ def _outputs(network: nn.Module, examples: Sequence[Tensor]) -> list[Tensor]:
     return [found] if isinstance(found, Tensor) else list(found)
 
 
-def _compare(graph: Graph, examples: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+def _apart(graph: Graph, examples: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """The largest difference from the expected outputs as a share of the largest of them; NaN where one has a NaN."""
     inputs = {name: each.detach().float().numpy() for name, each in zip(graph.inputs, examples, strict=True)}
+    shares = [0.0]
     for found, wanted in zip(reference.run_all(graph, inputs), expected, strict=True):
         right = wanted.detach().double().numpy()
-        largest = float(np.abs(right).max(initial=0.0))
-        apart = float(np.abs(found - right).max(initial=0.0))
-        if not apart <= _tolerance(graph) * largest and not np.array_equal(found, right, equal_nan=True):
-            raise PackError(
-                f"the packed network's output is off by {apart:.2g} of {largest:.2g} from PyTorch's: "
-                "report this as a bug; nothing was kept"
-            )
+        if not np.array_equal(found, right, equal_nan=True):
+            shares.append(float(np.abs(found - right).max() / np.abs(right).max(initial=np.finfo(float).tiny)))
+    return float(np.max(shares))
+
+
+def _check(graph: Graph, apart: float) -> None:
+    if not apart <= _tolerance(graph):
+        raise PackError(
+            f"the packed network's output is off by {apart:.2g} of the largest from PyTorch's: "
+            "report this as a bug; nothing was kept"
+        )
 
 
 def _tolerance(graph: Graph) -> float:

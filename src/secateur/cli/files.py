@@ -55,7 +55,7 @@ def pack(
         if model is None:
             raise UsageError(f"{checkpoint}: a checkpoint does not say which network it is of: name it with --model")
         made = from_checkpoint(checkpoint, model, shape=shape, classes=classes)
-    write(
+    apart = write(
         made.network,
         output,
         example=made.example,
@@ -68,6 +68,8 @@ def pack(
     dense = sum(each.numel() * each.element_size() for each in made.network.state_dict().values())
     size = output.stat().st_size
     print(f"packed: {output}, {_bytes(size)}, {dense / size:.1f} times smaller than its state dict ({_bytes(dense)})")
+    if bits is not None:
+        print(f"rounding to {bits} bits moved the outputs for the example by at most {apart:.2%} of the largest")
     print(f"look into it with: secateur inspect {output}")
 
 
