@@ -25,10 +25,10 @@ from torch import nn
 
 from secateur.cache import NetworkCache
 from secateur.data import Calibration, from_arrays
-from secateur.layers import output_layer
+from secateur.layers import output_layer, weight_of
 from secateur.measure import accuracy, memory_of
 from secateur.models import build_network, find_architecture
-from secateur.pruning import prunable_layers, prune, weight_of
+from secateur.pruning import prunable_layers, prune
 from secateur.repairing import repair
 from secateur.score import METHODS, Context, Scores, score
 from secateur.spec import Cell, recipe_for

@@ -18,11 +18,11 @@ from torch import nn
 
 from secateur.cache import NetworkCache, uses_channels_last
 from secateur.catalogue import user_cache
-from secateur.layers import weighted_layers
+from secateur.layers import weight_of, weighted_layers
 from secateur.measure import accuracy
 from secateur.models import find_architecture
 from secateur.progress import ConsoleReporter
-from secateur.pruning import prune, weight_of
+from secateur.pruning import prune
 from secateur.retraining import retrain
 from secateur.spec import Cell, Retraining, identity, recipe_for
 

@@ -15,8 +15,8 @@ from samples import build
 from secateur.allocation import erk_ratios, lamp
 from secateur.errors import UsageError
 from secateur.layer_ratios import split_scopes
-from secateur.layers import weighted_layers
-from secateur.pruning import layer_sparsity, prune, sparsity, weight_of
+from secateur.layers import weight_of, weighted_layers
+from secateur.pruning import layer_sparsity, prune, sparsity
 from secateur.score import Scores
 
 SHAPES = {"conv": torch.Size((64, 3, 7, 7)), "wide": torch.Size((512, 512, 3, 3)), "fc": torch.Size((10, 512))}

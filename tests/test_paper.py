@@ -16,8 +16,9 @@ from torch.nn.utils import prune as torch_prune
 from conftest import RunCli
 from samples import make_row, paper_row
 from secateur.errors import UsageError
+from secateur.layers import weight_of
 from secateur.paper import PRUNED_RATIOS, READINGS, claims, compare, compounded, plan_study, published
-from secateur.pruning import prune, weight_of
+from secateur.pruning import prune
 from secateur.report import STUDY_FORMATS, study_grids
 from secateur.spec import expand, recipe_for
 from secateur.store import Store

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from samples import build
 from secateur.errors import UsageError
-from secateur.layers import weighted_layers
+from secateur.layers import weight_of, weighted_layers
 from secateur.patterns import Blocks, KeepNOfM, parse_pattern
-from secateur.pruning import layer_sparsity, prune, weight_of
+from secateur.pruning import layer_sparsity, prune
 
 
 def groups(weight: Tensor, m: int) -> list[Tensor]:

@@ -13,9 +13,9 @@ from torch.nn.utils import prune as torch_prune
 import secateur
 from samples import Backwards, Fragile, Tied, build
 from secateur.errors import PruneError, UsageError
-from secateur.layers import norm_layers, output_layer, weighted_layers
+from secateur.layers import norm_layers, output_layer, weight_of, weighted_layers
 from secateur.models import ARCHITECTURES
-from secateur.pruning import layer_sparsity, prune, scored_layers, sparsity, weight_of, zero_counts
+from secateur.pruning import layer_sparsity, prune, scored_layers, sparsity, zero_counts
 from secateur.spec import PAPER_RATIOS
 
 

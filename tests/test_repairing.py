@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from samples import build
 from secateur.data import Calibration, load_data
 from secateur.errors import DataError, PruneError, UsageError
-from secateur.layers import weighted_layers
-from secateur.pruning import prune, weight_of, zero_counts
+from secateur.layers import weight_of, weighted_layers
+from secateur.pruning import prune, zero_counts
 from secateur.reconstruction import Regression, choose, reconstruct, solve
 from secateur.repairing import correct_moments, recalibrate, repair
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 import secateur
 from samples import Interrupting, stripes
 from secateur.errors import UsageError
+from secateur.layers import weight_of
 from secateur.measure import accuracy
 from secateur.progress import SilentReporter
-from secateur.pruning import prune, weight_of, zero_counts
+from secateur.pruning import prune, zero_counts
 from secateur.retraining import _loss, retrain, set_back
 from secateur.schedules import cubic_ratio
 from secateur.spec import SCHEDULES, Recipe, Retraining, retraining_for

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from samples import build
 from secateur.errors import CallableError, PruneError, UsageError
-from secateur.layers import weighted_layers
-from secateur.pruning import prune, weight_of, zero_counts
+from secateur.layers import weight_of, weighted_layers
+from secateur.pruning import prune, zero_counts
 from secateur.score import METHODS, Context, Scores, find_method, score
 
 

@@ -13,8 +13,7 @@ import secateur
 from samples import build
 from secateur.dependencies import channel_sets
 from secateur.errors import MissingExtraError, ShrinkError
-from secateur.layers import weighted_layers
-from secateur.pruning import weight_of
+from secateur.layers import weight_of, weighted_layers
 
 pytest.importorskip("torch_pruning")
 

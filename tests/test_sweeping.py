@@ -25,9 +25,10 @@ from secateur import cache as cache_module
 from secateur.cache import NetworkCache
 from secateur.data import load_data, normalise
 from secateur.errors import DataError, ModelError, SweepError, UsageError
+from secateur.layers import weight_of
 from secateur.models import find_architecture
 from secateur.pipeline import make_network, prune_as_pytorch, prune_cell, run_cell
-from secateur.pruning import prune, sparsity, weight_of
+from secateur.pruning import prune, sparsity
 from secateur.spec import Cell, Recipe, Retraining, retraining_for
 from secateur.store import FILE_NAME, Store
 from secateur.sweeping import SweepResult

@@ -17,8 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from secateur.errors import MissingExtraError, ShrinkError
-from secateur.layers import WEIGHTED, evaluating
-from secateur.pruning import weight_of
+from secateur.layers import WEIGHTED, evaluating, weight_of
 
 PER_CHANNEL = (_BatchNorm, _InstanceNorm, nn.PReLU)
 
@@ -70,6 +69,8 @@ def channel_sets(network: nn.Module, example: Tensor) -> list[ChannelSet]:
 
     Raises MissingExtraError without Torch-Pruning, ShrinkError where the network cannot be traced.
     """
+    if len(example) == 1:  # of which Torch-Pruning takes a linear layer's output for a vector without channels
+        example = torch.cat([example, example])
     graph = _graph(network, example)
     names = {module: name for name, module in network.named_modules()}
     fixed = _fixed_modules(network, example)
@@ -263,36 +264,48 @@ def _out_channels(module: nn.Module) -> int:
     return module.out_channels
 
 
-def filters(module: nn.Module) -> Tensor:
-    """The weight of a layer as (outputs, …): a view, so that what is written to it is written to the layer."""
-    weight = weight_of(module)
-    return weight.transpose(0, 1) if isinstance(module, _ConvNd) and module.transposed else weight
+def filters(module: nn.Module, values: Tensor | None = None) -> Tensor:
+    """The weight of a layer, or values shaped like it, as (outputs, …): a view, so that what is written to it is
+    written to the layer."""
+    values = weight_of(module) if values is None else values
+    return values.transpose(0, 1) if isinstance(module, _ConvNd) and module.transposed else values
 
 
-def columns(module: nn.Module) -> Tensor:
-    """The weight of a layer as (inputs, outputs that read one, taps): a copy where no view has that shape."""
-    weight = weight_of(module)
+def columns(module: nn.Module, values: Tensor | None = None) -> Tensor:
+    """The weight of a layer, or values shaped like it, as (inputs, outputs that read one, taps): a copy where no view
+    has that shape."""
+    values = weight_of(module) if values is None else values
     if isinstance(module, nn.Linear):
-        return weight.t()[:, :, None]
+        return values.t()[:, :, None]
     assert isinstance(module, _ConvNd)
     if module.transposed:
-        return weight.flatten(2)
+        return values.flatten(2)
     groups = module.groups
-    parted = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+    parted = values.reshape(groups, values.shape[0] // groups, values.shape[1], -1)
     return parted.transpose(1, 2).flatten(0, 1)
 
 
-def set_columns(module: nn.Module, values: Tensor) -> None:
-    """The inverse of columns: (inputs, outputs that read one, taps) into the layer's weight."""
-    weight = weight_of(module)
+def set_columns(module: nn.Module, values: Tensor, into: Tensor | None = None) -> None:
+    """The inverse of columns: (inputs, outputs that read one, taps) into the layer's weight, or a tensor like it."""
+    into = weight_of(module) if into is None else into
     if isinstance(module, nn.Linear):
-        weight.copy_(values[:, :, 0].t())
+        into.copy_(values[:, :, 0].t())
     elif isinstance(module, _ConvNd) and not module.transposed:
         groups = module.groups
         parted = values.view(groups, -1, *values.shape[1:]).transpose(1, 2)
-        weight.copy_(parted.reshape(weight.shape))
+        into.copy_(parted.reshape(into.shape))
     else:
-        weight.copy_(values.reshape(weight.shape))
+        into.copy_(values.reshape(into.shape))
+
+
+def rows_of(module: nn.Module) -> Iterator[Tensor]:
+    """What a module has for each of its outputs, as views with the outputs first."""
+    if isinstance(module, nn.Linear | _ConvNd):
+        yield filters(module)
+    elif module._parameters.get("weight") is not None and len(module._parameters["weight"]) > 1:  # type: ignore[arg-type]
+        yield module._parameters["weight"].detach()  # type: ignore[union-attr]
+    if module._parameters.get("bias") is not None:
+        yield module._parameters["bias"].detach()  # type: ignore[union-attr]
 
 
 def channel_classes(network: nn.Module, each: ChannelSet) -> list[list[int]]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from secateur.errors import UsageError
-from secateur.layers import output_layer
+from secateur.layers import output_layer, weight_of
 from secateur.models import build_network, find_architecture
-from secateur.pruning import prunable_layers, weight_of
+from secateur.pruning import prunable_layers
 from secateur.results import Row
 from secateur.spec import LayerRatios
 from secateur.store import Store

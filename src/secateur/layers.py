@@ -55,6 +55,13 @@ def weighted_layers(network: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
+def weight_of(layer: nn.Module) -> Tensor:
+    """A weighted layer's weight, outside of autograd; writing to it writes to the layer."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()
+
+
 def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Normalisations that scale what they give by a weight, by name, in order of registration."""
     return {

@@ -1,4 +1,4 @@
-"""In which pattern zeros may lie: alone, in blocks, or N of every M kept. Named as text; needs no PyTorch."""
+"""In which pattern zeros may lie: alone, in blocks, N of every M kept, whole sets. As text, without PyTorch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from secateur.errors import UsageError
 
 UNSTRUCTURED = "unstructured"
-_EXPECTED = "expected unstructured, blocks of outputs×inputs as in 1x4 or 4x1, or at most N of M kept as in 2:4"
+_EXPECTED = (
+    "expected unstructured, blocks of outputs×inputs as in 1x4 or 4x1, at most N of M kept as in 2:4, or whole sets by "
+    "their norm: filter-l1, filter-l2, channel-l1, channel-l2"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,23 @@ class KeepNOfM:
         return 1 - self.n / self.m
 
 
-def parse_pattern(text: str) -> Blocks | KeepNOfM | None:
+@dataclass(frozen=True, slots=True)
+class WholeSets:
+    """Weights of one set stay or go together, by the L1 or L2 norm (1, 2) of what they score.
+
+    kind "filter": a set is the filter, or the unit, of one output of one layer. "channel": all that a channel has in
+    the whole network, so that it can leave for good: every filter that writes it, through residual additions,
+    concatenations and groups, its normalisations, and the columns that read it.
+    """
+
+    kind: str
+    norm: int
+
+
+Pattern = Blocks | KeepNOfM | WholeSets
+
+
+def parse_pattern(text: str) -> Pattern | None:
     """The pattern that a text names, None for unstructured. Raises UsageError for any other text."""
     if text == UNSTRUCTURED:
         return None
@@ -42,6 +61,8 @@ def parse_pattern(text: str) -> Blocks | KeepNOfM | None:
         n, m = int(groups[1]), int(groups[2])
         if n < m:
             return KeepNOfM(n, m)
+    if sets := re.fullmatch(r"(filter|channel)-l([12])", text):
+        return WholeSets(sets[1], int(sets[2]))
     raise UsageError(f"pattern {text!r}: {_EXPECTED}")
 
 
@@ -52,3 +73,16 @@ def check_pattern(text: str, ratio: float) -> None:
         raise UsageError(
             f"ratio {ratio:g} with pattern {text}: expected 0, or at least the {pattern.ratio:g} that it zeroes alone"
         )
+
+
+def check_pattern_in_scope(text: str, scope: str) -> None:
+    """Raises UsageError for whole channels in a scope that speaks of single layers, which they do not lie in."""
+    pattern = parse_pattern(text)
+    if isinstance(pattern, WholeSets) and pattern.kind == "channel" and scope not in _OF_CHANNELS:
+        raise UsageError(
+            f"pattern {text} with {scope if ' ' in scope else f'scope {scope}'}: channels span layers, so expected one "
+            f"ratio in scope {', '.join(_OF_CHANNELS)}; or take pattern filter-l{pattern.norm}"
+        )
+
+
+_OF_CHANNELS = ("layer", "global", "lamp")

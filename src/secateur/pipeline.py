@@ -16,13 +16,13 @@ from secateur.cache import NetworkCache, uses_channels_last
 from secateur.data import Calibration, Dataset
 from secateur.environment import environment
 from secateur.graph import Graph
-from secateur.layers import output_layer
+from secateur.layers import output_layer, weight_of
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
 from secateur.packfile import Metadata, packed_size
 from secateur.patterns import UNSTRUCTURED
 from secateur.progress import SILENT, Reporter, Task
-from secateur.pruning import prune, scored_layers, weight_of, zero_counts
+from secateur.pruning import prune, scored_layers, zero_counts
 from secateur.repairing import repair
 from secateur.results import Footprint, Latency, Retrained, Row
 from secateur.runtime import Session
@@ -89,6 +89,7 @@ def _cut(cell: Cell, data: Dataset) -> Callable[[nn.Module, float], None]:
             scope="layer" if ratios else cell.scope,
             pattern=cell.pattern,
             exclude=cell.exclude,
+            example=example.to(device),
             keep_output=output_layer(network, example.to(device)) or False,
             allow_empty=cell.allow_empty,
             norms=cell.norms,
@@ -126,6 +127,7 @@ def prune_cell(
             scope="layer" if cell.layer_ratios else cell.scope,
             pattern=cell.pattern,
             exclude=cell.exclude,
+            example=data.example().to(device),
             keep_output=last or False,
             allow_empty=cell.allow_empty,
             norms=cell.norms,

@@ -16,11 +16,21 @@ from torch.nn.parameter import UninitializedParameter
 from secateur.allocation import cuts_by_layer, cuts_by_scope
 from secateur.blocks import LOWEST, patterned, spread_over
 from secateur.errors import PruneError, UsageError
-from secateur.layers import norm_layers, output_layer, weighted_layers
-from secateur.patterns import UNSTRUCTURED, Blocks, KeepNOfM, check_pattern, parse_pattern
+from secateur.layers import norm_layers, output_layer, weight_of, weighted_layers
+from secateur.patterns import (
+    UNSTRUCTURED,
+    Blocks,
+    KeepNOfM,
+    Pattern,
+    WholeSets,
+    check_pattern,
+    check_pattern_in_scope,
+    parse_pattern,
+)
 from secateur.ranking import Cut, marked
 from secateur.score import PART, Batch, Context, Scores, check_scores, find_method, score
 from secateur.spec import LIKE, check_scope
+from secateur.structures import Family, channel_families, cut_sets, filter_families
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +74,20 @@ def prune(
 
     method: one of secateur.score.METHODS, "package.module:callable", or scores made before. scope: layer, global,
     erk, lamp, or "like:METHOD/SCOPE": each layer loses the share that it would lose to that method in that scope.
-    pattern: "unstructured"; blocks as in "1x4" (outputs × inputs), the ratio being a share of the blocks; "2:4".
+    pattern: "unstructured"; blocks as in "1x4" (outputs × inputs), the ratio being a share of the blocks; "2:4";
+    whole sets by the L1 or L2 norm of what they score, so many that the share of weights that are zero comes nearest
+    to the ratio: "filter-l1" (the weights of one output of one layer) or "channel-l2" (all that a channel has in the
+    network, on every side of additions and concatenations, biases and normalisations too, so that shrink can take it
+    out; `example` or calibration shows how it runs). One set of each kind stays.
     calibration: batches of images and labels, for methods that need them; seed is for those that draw. Magnitude
     without a pattern takes at most one layer's worth of memory beside the network, other methods some copies of all
     weights.
 
     Raises UsageError for a ratio outside [0, 1) or a name that matches nothing, PruneError for weights that
     are not finite or not plain parameters, and where a layer would lose every weight, unless allow_empty (a
-    network with shortcuts may live on without a layer). Nothing is changed then.
+    network with shortcuts may live on without a layer; where fewer whole sets can go than should, all that can).
+    Nothing is changed then. For channels MissingExtraError without Torch-Pruning, ShrinkError where the network
+    cannot be traced.
     Han et al. 2015, §3.
     """
     _check_request(ratio, scope, pattern)
@@ -81,25 +97,57 @@ def prune(
         _check_layers(ratio, weights)
     elif scope.startswith(LIKE):
         ratio = _ratios_like(network, ratio, scope, pattern, exclude, output, norms, calibration, seed)
-    asked = f"ratio {ratio:g} (scope {scope})" if isinstance(ratio, float | int) else "the ratio of the layer"
     context = Context(network, weights, calibration, seed=seed)
     shape = parse_pattern(pattern)
+    families = _families(context, shape, example, output)
     rounds = 1 if isinstance(method, Scores) else find_method(method).rounds
-    with _unchanged_on_error(weights) if rounds > 1 else contextlib.nullcontext():
+    with _unchanged_on_error(network) if rounds > 1 else contextlib.nullcontext():
         for part in range(1, rounds + 1):
-            scores = patterned(_scores(method, context), weights, shape)
-            cuts = dict(_cuts(scores, weights, scope, _partly(ratio, part / rounds)))
-            for name, cut in cuts.items():
-                if not allow_empty:
-                    _check_not_emptied(name, weights[name], cut, scores.values_by_layer[name].numel(), asked)
-            for name, cut in cuts.items():
-                _zero(weights[name], scores, name, cut, shape)
-            if isinstance(shape, KeepNOfM):
-                _hold_n_of_m(weights, scores, ratio)
+            scores, share = _scores(method, context), _partly(ratio, part / rounds)
+            if isinstance(shape, WholeSets):
+                cut_sets(network, families, scores, weights, shape, scope, share, allow_empty)
+            else:
+                _cut_weights(scores, weights, shape, scope, share, allow_empty)
     return PruneLog(
         {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()},
         {name: weight.numel() for name, weight in weights.items()},
     )
+
+
+def _families(context: Context, shape: Pattern | None, example: Tensor | None, output: str | None) -> list[Family]:
+    """What is cut as a whole, for patterns of whole sets."""
+    if not isinstance(shape, WholeSets):
+        return []
+    if shape.kind == "filter":
+        return filter_families(context.network, context.weights)
+    if example is None and context.calibration is None:
+        raise UsageError(
+            "whole channels are followed through the network as it runs: expected a batch of inputs as example=…, "
+            "or calibration batches, got none"
+        )
+    images = example if example is not None else next(iter(context.batches()))[0]
+    return channel_families(context.network, images[:2], context.weights, output)
+
+
+def _cut_weights(
+    scores: Scores,
+    weights: Mapping[str, Tensor],
+    shape: Blocks | KeepNOfM | None,
+    scope: str,
+    ratio: float | Mapping[str, float],
+    allow_empty: bool,
+) -> None:
+    """Zero single weights, or blocks of them."""
+    asked = f"ratio {ratio:g} (scope {scope})" if isinstance(ratio, float | int) else "the ratio of the layer"
+    scores = patterned(scores, weights, shape)
+    cuts = dict(_cuts(scores, weights, scope, ratio))
+    for name, cut in cuts.items():
+        if not allow_empty:
+            _check_not_emptied(name, weights[name], cut, scores.values_by_layer[name].numel(), asked)
+    for name, cut in cuts.items():
+        _zero(weights[name], scores, name, cut, shape)
+    if isinstance(shape, KeepNOfM):
+        _hold_n_of_m(weights, scores, ratio)
 
 
 def _check_request(ratio: float | Mapping[str, float], scope: str, pattern: str) -> None:
@@ -108,6 +156,7 @@ def _check_request(ratio: float | Mapping[str, float], scope: str, pattern: str)
         if not 0 <= share < 1:
             raise UsageError(f"ratio {share!r}: expected in [0, 1): the share of weights to zero, so 0.9 for 90 %")
         check_pattern(pattern, share)
+    check_pattern_in_scope(pattern, "ratios by layer" if isinstance(ratio, Mapping) else scope)
 
 
 def _check_layers(ratios: Mapping[str, float], weights: Mapping[str, Tensor]) -> None:
@@ -177,14 +226,14 @@ def _hold_n_of_m(weights: Mapping[str, Tensor], scores: Scores, ratio: float | M
 
 
 @contextlib.contextmanager
-def _unchanged_on_error(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Where the block raises, the weights get their former values back."""
-    before = {name: weight.clone() for name, weight in weights.items()}
+def _unchanged_on_error(network: nn.Module) -> Iterator[None]:
+    """Where the block raises, the parameters get their former values back."""
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     try:
         yield
     except BaseException:
-        for name, weight in weights.items():
-            weight.copy_(before[name])
+        for name, parameter in network.named_parameters():
+            parameter.detach().copy_(before[name])
         raise
 
 
@@ -235,13 +284,6 @@ def _matches(layers: Mapping[str, nn.Module], pattern: str) -> list[str]:
     if not found:
         raise UsageError(f"exclude {pattern!r} matches no layer: expected one of {', '.join(layers)}, or a pattern")
     return found
-
-
-def weight_of(layer: nn.Module) -> Tensor:
-    """A weighted layer's weight, outside of autograd; writing to it writes to the layer."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight.detach()
 
 
 def _check_plain(name: str, layer: nn.Module) -> None:

@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 from secateur.data import Dataset
 from secateur.errors import UsageError
 from secateur.freezing import frozen_zeros
-from secateur.layers import weighted_layers
+from secateur.layers import weight_of, weighted_layers
 from secateur.progress import Reporter, SilentReporter
-from secateur.pruning import prune, weight_of
+from secateur.pruning import prune
 from secateur.results import Retrained
 from secateur.schedules import cubic_ratio, one_cycle, round_ratio
 from secateur.spec import Recipe, Retraining

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree
 
-from secateur.dependencies import ChannelSet, Slot, channel_classes, channel_sets, columns, filters, set_columns
+from secateur.dependencies import (
+    ChannelSet,
+    Slot,
+    channel_classes,
+    channel_sets,
+    columns,
+    filters,
+    rows_of,
+    set_columns,
+)
 from secateur.errors import ShrinkError
 from secateur.layers import evaluating
 
@@ -105,21 +114,11 @@ def _silence(network: nn.Module, each: ChannelSet) -> bool:
     for slot in (*each.writers, *each.carriers):
         module = network.get_submodule(slot.name)
         indices = [i for channel in unread for i in slot.places.get(channel, ())]
-        for tensor in _rows_of(module):
+        for tensor in rows_of(module):
             if indices and tensor[indices].any():
                 tensor[indices] = 0
                 changed = True
     return changed
-
-
-def _rows_of(module: nn.Module) -> Iterator[Tensor]:
-    """What a module has for each of its outputs, as views with the outputs first."""
-    if isinstance(module, nn.Linear | _ConvNd):
-        yield filters(module)
-    elif module._parameters.get("weight") is not None and len(module._parameters["weight"]) > 1:  # type: ignore[arg-type]
-        yield module._parameters["weight"].detach()  # type: ignore[union-attr]
-    if module._parameters.get("bias") is not None:
-        yield module._parameters["bias"].detach()  # type: ignore[union-attr]
 
 
 def _unread(network: nn.Module, each: ChannelSet) -> list[int]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secateur.errors import UsageError
-from secateur.patterns import UNSTRUCTURED, check_pattern
+from secateur.patterns import UNSTRUCTURED, check_pattern, check_pattern_in_scope
 
 PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
 SCOPES = ("layer", "global", "erk", "lamp")
@@ -274,7 +274,8 @@ class LayerRatios:
 class Sweep:
     """The cross product of its lists. `overrides` change every network's own recipe.
 
-    layer_ratios stand beside scopes × ratios; with them, scopes may be empty.
+    layer_ratios stand beside scopes × ratios; with them, scopes may be empty. controls: further scopes, which only the
+    method "random" is run in.
     Raises UsageError for an empty list, a ratio outside [0, 1), a repeated value, an unknown scope, pattern or
     repair, and for a retraining that the recipe or a repair does not go with.
     """
@@ -296,6 +297,7 @@ class Sweep:
     calibration_seed: int | None = None
     layer_ratios: tuple[LayerRatios, ...] = ()
     retrainings: tuple[Retraining | None, ...] = (None,)
+    controls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         lists = ["models", "data", "methods", "ratios", "seeds", "patterns", "repairs", "retrainings"]
@@ -303,10 +305,13 @@ class Sweep:
             _check_list(name, getattr(self, name))
         for ratio in self.ratios:
             _check("ratio", ratio, 0 <= ratio < 1, "in [0, 1): the share of weights to zero, so 0.9 for 90 %")
-        for scope in self.scopes:
+        for scope in (*self.scopes, *self.controls):
             check_scope(scope)
         for pattern, ratio in itertools.product(self.patterns, self.ratios):
             check_pattern(pattern, ratio)
+        given = ["ratios by layer"] if self.layer_ratios else []
+        for pattern, way in itertools.product(self.patterns, [*self.scopes, *self.controls, *given]):
+            check_pattern_in_scope(pattern, way)
         for repair in self.repairs:
             check_repair(repair)
             patterned = next((each for each in self.patterns if each != UNSTRUCTURED), None)
@@ -343,10 +348,11 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
     networks = itertools.product(sweep.models, sweep.data, sweep.seeds)
     for model, data, seed in networks:
         recipe = recipe_for(model, **dict(sweep.overrides))
-        cuts = [(scope, ratio, ()) for scope in sweep.scopes for ratio in sorted(sweep.ratios)]
         given = [(each.scope, each.ratio, each.ratios) for each in sweep.layer_ratios if each.fits(model, data, seed)]
-        ways = itertools.product(sweep.methods, sweep.patterns, sweep.repairs, sweep.retrainings, [*cuts, *given])
-        for method, pattern, repair, retraining, (scope, ratio, ratios) in ways:
+        cuts = [(method, cut) for method in sweep.methods for cut in [*_cuts(sweep.scopes, sweep.ratios), *given]]
+        cuts += [("random", cut) for cut in _cuts(sweep.controls, sweep.ratios)]
+        ways = itertools.product(cuts, sweep.patterns, sweep.repairs, sweep.retrainings)
+        for (method, (scope, ratio, ratios)), pattern, repair, retraining in ways:
             yield Cell(
                 model=model,
                 data=data,
@@ -366,6 +372,11 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
                 layer_ratios=ratios,
                 retraining=retraining,
             )
+
+
+def _cuts(scopes: Sequence[str], ratios: Sequence[float]) -> list[tuple[str, float, tuple[tuple[str, float], ...]]]:
+    """(scope, ratio, no ratios by layer) of each combination."""
+    return [(scope, ratio, ()) for scope in scopes for ratio in sorted(ratios)]
 
 
 def percent(share: float) -> str:

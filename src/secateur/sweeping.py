@@ -26,7 +26,7 @@ from secateur.layer_ratios import split_scopes
 from secateur.models import find_architecture, read_weights_file
 from secateur.packfile import Metadata
 from secateur.packing import pack
-from secateur.patterns import UNSTRUCTURED
+from secateur.patterns import UNSTRUCTURED, WholeSets, parse_pattern
 from secateur.pipeline import STAGES, make_network, run_cell
 from secateur.progress import Reporter, SilentReporter
 from secateur.replacing import replacing
@@ -87,7 +87,8 @@ def sweep(
 ) -> SweepResult:
     """Prune and measure every combination of the lists, store it under `out`, and keep the best network.
 
-    methods: ("all",) takes every one of the table. scopes: those of spec.SCOPES, "like:METHOD/SCOPE",
+    methods: ("all",) takes every one of the table, and random in magnitude's proportions too. scopes: those of
+    spec.SCOPES, "like:METHOD/SCOPE",
     "file:PATH" for a JSON object of layers and ratios, "copy:RUN" or "copy:RUN@METHOD/SCOPE" for the layers'
     ratios of another run. patterns and repairs: as in prune and repair. calibration_images of the training split
     are what methods and repairs look at, drawn by calibration_seed, or by each network's own seed. retrainings: how
@@ -146,10 +147,11 @@ def plan_sweep(
     if weights and recipe:
         raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
     named, given = split_scopes(scopes, models, data, seeds, ratios)
+    every = list(methods) == ["all"]
     plan = Sweep(
         models=tuple(models),
         data=tuple(data),
-        methods=tuple(METHODS) if list(methods) == ["all"] else tuple(methods),
+        methods=tuple(METHODS) if every else tuple(methods),
         scopes=tuple(named),
         ratios=tuple(float(ratio) for ratio in ratios),
         seeds=tuple(seeds),
@@ -164,6 +166,7 @@ def plan_sweep(
         calibration_images=calibration_images,
         calibration_seed=calibration_seed,
         layer_ratios=tuple(given),
+        controls=_controls(named, patterns) if every else (),
     )
     for model in plan.models:
         find_architecture(model)
@@ -175,6 +178,14 @@ def plan_sweep(
         if scope.startswith(LIKE):
             find_method(scope.removeprefix(LIKE).rpartition("/")[0])
     return plan
+
+
+def _controls(scopes: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """What random is compared in beside the scopes themselves: magnitude's proportions, where a scope makes such."""
+    if any(isinstance(shape := parse_pattern(each), WholeSets) and shape.kind == "channel" for each in patterns):
+        return ()
+    controls = (f"{LIKE}magnitude/{scope}" for scope in scopes if scope in ("global", "lamp"))
+    return tuple(control for control in controls if control not in scopes)
 
 
 def run_sweep(

@@ -55,13 +55,15 @@ def sweep(
     ] = "lenet-300-100",
     data: Annotated[str, typer.Option(help="Data sets, separated by commas; your own likewise.")] = "digits",
     methods: Annotated[
-        str, typer.Option(help="How weights are scored: some of `secateur methods`, your own, or all.")
+        str, typer.Option(help="How weights are scored: some of `secateur methods`, your own; all of them.")
     ] = "magnitude",
     scopes: Annotated[
         str,
         typer.Option(help=f"How many each layer loses: {', '.join(SCOPES)}, like:METHOD/SCOPE, file:JSON, copy:RUN."),
     ] = "layer",
-    patterns: Annotated[str, typer.Option(help="How zeros lie: unstructured, 1x4, 4x1, 2:4, 4:8, …")] = UNSTRUCTURED,
+    patterns: Annotated[
+        str, typer.Option(help="How zeros lie: unstructured, 1x4, 2:4, filter-l1, channel-l2, …")
+    ] = UNSTRUCTURED,
     repairs: Annotated[
         str, typer.Option(help=f"What follows pruning: {', '.join(REPAIRS)}; several steps joined by +.")
     ] = "none",

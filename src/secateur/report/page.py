@@ -15,9 +15,11 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from secateur.paper import Comparison, citation
+from secateur.report.comparison import accuracy_grid, compared
 from secateur.report.figures import (
     Chart,
     accuracy_chart,
+    comparison_chart,
     cost_chart,
     layers_chart,
     macs_chart,
@@ -213,6 +215,9 @@ def _section(model: str, data: str, rows: list[Row], runs: Sequence[Run], select
     best = next(iter(select_best(rows, selection)), None)
     shown = representative(rows, selection)
     charts = [accuracy_chart(f"{key}-accuracy", "Accuracy over ratio", own)]
+    ways = compared(own)
+    if ways:
+        charts.append(comparison_chart(f"{key}-comparison", "Ways of pruning compared", ways))
     if shown.cell.ratio > 0:
         alike = [row for row in _run_of(shown, runs).rows if same_curve(row, shown)]
         charts += [
@@ -222,7 +227,8 @@ def _section(model: str, data: str, rows: list[Row], runs: Sequence[Run], select
             macs_chart(f"{key}-macs", "Where the multiply-adds are", shown),
             *([pytorch_chart(f"{key}-pytorch", "PyTorch's way against ours", shown)] if shown.pytorch else []),
         ]
-    return Section(f"{model} on {data}", _dense_text(rows), _cards(best, runs), tuple(charts))
+    grids = (accuracy_grid(ways),) if ways else ()
+    return Section(f"{model} on {data}", _dense_text(rows), _cards(best, runs), tuple(charts), grids)
 
 
 def _dense_text(rows: Sequence[Row]) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from secateur.paper import Comparison
+from secateur.report.comparison import MEASURES, compared, line_of
 from secateur.report.study import networks_compared, recipe_text
 from secateur.report.summary import (
     ALL_BUT_GONE,
@@ -102,6 +103,8 @@ def _network_plates(key: str, own: Sequence[Curve], selection: Selection) -> dic
     plates = {f"{key}-accuracy": _accuracy_plate(own)}
     if shown.cell.ratio == 0:
         return plates
+    if ways := compared(own):
+        plates[f"{key}-comparison"] = _comparison_plate(ways)
     plates |= {f"{key}-{cost}": _cost_plate(rows, cost) for cost in COSTS}
     plates[f"{key}-layers"] = _layers_plate([row for row in rows if same_curve(row, shown)])
     plates[f"{key}-macs"] = _macs_plate(shown)
@@ -141,6 +144,35 @@ def _accuracy_plate(own: Sequence[Curve]) -> Figure:
     axes.set_ylim(0, 1.02)
     _shares(axes, "x", "y")
     axes.legend(loc="lower left")
+    return figure
+
+
+def _comparison_plate(ways: Sequence[Curve]) -> Figure:
+    """Accuracy over compression, theoretical speed-up, bytes and latency, a line for each way of pruning."""
+    figure = Figure(figsize=(PAGE, 5.2), layout="constrained")
+    panels = figure.subplots(2, 2, sharey=True)
+    for measure, axes in zip(MEASURES, panels.flat, strict=True):
+        for number, curve in enumerate(ways):
+            line = line_of(curve, measure)
+            halves = [at.accuracy.half for at in line]
+            axes.errorbar(
+                [at.x for at in line],
+                [at.accuracy.mean for at in line],
+                yerr=halves if None not in halves else None,
+                fmt=f"o{_LINES[DASHES[number // len(PALETTE) % len(DASHES)]]}",
+                color=PALETTE[number % len(PALETTE)],
+                elinewidth=0.6,
+                capsize=1.5,
+                markersize=2,
+                label=curve_name(curve, ways),
+            )
+        axes.set_xscale("log")
+        axes.set_xlabel(measure.axis)
+        axes.set_ylim(0, 1.02)
+        _shares(axes, "y")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("accuracy on test data")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
