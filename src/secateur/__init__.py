@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from secateur.compilation import compile_backend
     from secateur.freezing import frozen_zeros
     from secateur.packfile import Metadata, unpack
     from secateur.packing import pack
@@ -39,6 +40,7 @@ _HOMES = {
     "Sweep": "spec",
     "SweepResult": "sweeping",
     "Session": "runtime",
+    "compile_backend": "compilation",
     "frozen_zeros": "freezing",
     "layer_sparsity": "pruning",
     "load": "runtime",
@@ -64,6 +66,7 @@ __all__ = [
     "Store",
     "Sweep",
     "SweepResult",
+    "compile_backend",
     "frozen_zeros",
     "layer_sparsity",
     "load",

@@ -12,11 +12,13 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from secateur.export.conversions import CONVERSIONS
+from secateur.export.exported import exported_program
+from secateur.export.regions import Region, Survey, find_regions
 from secateur.export.tracing import trace
 from secateur.export.translation import Translation, to_weight
 from secateur.graph import Graph
 
-__all__ = ["refill", "to_graph"]
+__all__ = ["Region", "Survey", "find_regions", "refill", "to_graph"]
 
 
 def to_graph(network: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
@@ -31,8 +33,8 @@ def to_graph(network: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
     """
     network = _unwrapped(network)
     examples = (example,) if isinstance(example, Tensor) else tuple(example)
-    program = trace(network, examples)
-    return Translation(network, program, CONVERSIONS).graph()
+    program = exported_program(network, trace(network, examples))
+    return Translation(program, CONVERSIONS).graph()
 
 
 def _unwrapped(network: nn.Module) -> nn.Module:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.export.graph_signature import InputKind, OutputKind
 
 from secateur.errors import ExportError, GraphError
 from secateur.graph import DTYPES, Attribute, Graph, Node, Shape, Weight, infer_shape
@@ -48,67 +47,58 @@ Conversion = Callable[["Call"], Any]
 """Gives what a call's result became: the name of a value, a Padded, a Constant, or a list of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Traced ATen operations, in order. known: what the nodes stand for that neither is an operation here nor an input.
+
+    network: what was traced, for names and messages.
+    """
+
+    network: nn.Module
+    operations: Sequence[fx.Node]
+    inputs: Sequence[fx.Node]
+    outputs: Sequence[fx.Node]
+    known: Mapping[fx.Node, Any]
+
+
 class Translation:
     """One pass over a traced program. values: what each of its nodes became."""
 
-    def __init__(self, network: nn.Module, program: Any, conversions: Mapping[str, Conversion]) -> None:
-        self.network, self.program, self.conversions = network, program, conversions
+    def __init__(self, program: Program, conversions: Mapping[str, Conversion]) -> None:
+        self.network, self.program, self.conversions = program.network, program, conversions
         self.batch = ""
         self.inputs: dict[str, Shape] = {}
         self.nodes: list[Node] = []
         self.shapes: dict[str, Shape] = {}
         self.weights: dict[str, Weight] = {}
-        self.values: dict[fx.Node, Any] = {}
+        self.values: dict[fx.Node, Any] = dict(program.known)
         self._weight_names: dict[Constant, str] = {}
         self._constant_nodes: dict[tuple[Constant, Shape], str] = {}
         self._scalars: dict[float, Constant] = {}
 
     def graph(self) -> Graph:
-        self._read_placeholders()
-        for node in self.program.graph.nodes:
-            if node.op == "call_function":
-                self._translate(node)
-        outputs = self._outputs()
+        """Raises ExportError for what a Graph cannot hold."""
+        for node in self.program.inputs:
+            self.take_input(node)
+        for node in self.program.operations:
+            self.translate(node)
+        outputs = tuple(self._output(node) for node in self.program.outputs)
         nodes = without_dead_nodes(self.nodes, outputs)
         used = {name for node in nodes for name in node.weights.values()}
         weights = {name: weight for name, weight in self.weights.items() if name in used}
         return Graph(self.inputs, outputs, tuple(nodes), weights)
 
-    def _read_placeholders(self) -> None:
-        specs = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}
-        first_names = _first_names(self.network)
-        constants: dict[str, Constant] = {}
-        for node in self.program.graph.find_nodes(op="placeholder"):
-            spec = specs[node.name]
-            if spec.kind is InputKind.USER_INPUT:
-                self._read_input(node)
-                continue
-            held = self.program.state_dict.get(spec.target)
-            tensor = (self.program.constants[spec.target] if held is None else held).detach()
-            name = first_names.get(_memory(tensor), spec.target)
-            self.values[node] = constants.setdefault(name, Constant(tensor, name))
-
-    def _read_input(self, node: fx.Node) -> None:
+    def take_input(self, node: fx.Node) -> None:
+        """The node's result, whatever made it, is an input of the graph; the first says what the batch is."""
         value = node.meta["val"]
-        self.batch = str(value.shape[0])
+        self.batch = self.batch or str(value.shape[0])
         self.inputs[node.name] = self.shapes[node.name] = tuple(int(size) for size in value.shape[1:])
         self.values[node] = node.name
 
-    def _outputs(self) -> tuple[str, ...]:
-        (output,) = self.program.graph.find_nodes(op="output")
-        call, found = Call(self, output), []
-        for spec, each in zip(self.program.graph_signature.output_specs, output.args[0], strict=True):
-            if spec.kind is OutputKind.USER_OUTPUT:
-                if not isinstance(each, fx.Node) or not isinstance(each.meta.get("val"), Tensor):
-                    raise call.error(f"is {each}: expected tensors only")
-                found.append(call.value_of(self.values[each]))
-            elif spec.kind is not OutputKind.USER_INPUT_MUTATION:
-                raise ExportError(
-                    f"{type(self.network).__name__}: its forward changes buffer {spec.target!r}; a graph has no state"
-                )
-        return tuple(found)
+    def _output(self, node: fx.Node) -> str:
+        return Call(self, node).value_of(self.values[node])
 
-    def _translate(self, node: fx.Node) -> None:
+    def translate(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
             source, index = node.args
             self.values[node] = self.values[source][index]  # type: ignore[index]
@@ -168,19 +158,6 @@ class Translation:
         self.nodes.append(replace(node, shape=shape))
         self.shapes[node.name] = shape
         return node.name
-
-
-def _first_names(network: nn.Module) -> dict[tuple[Any, ...], str]:
-    """Memory → the first name in the state dict that stands for it."""
-    names: dict[tuple[Any, ...], str] = {}
-    for name, tensor in network.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor) and tensor.numel() > 0:
-            names.setdefault(_memory(tensor), name)
-    return names
-
-
-def _memory(tensor: Tensor) -> tuple[Any, ...]:
-    return (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
 
 
 def to_weight(tensor: Tensor, name: str) -> Weight:
@@ -336,11 +313,12 @@ class Call:
 
 
 def _module_of(node: fx.Node, network: nn.Module) -> tuple[str, str]:
-    """The path of the innermost module that ran the node, and its type."""
+    """The path of the innermost module that ran the node, and its type. Dynamo says L['self'] for the network."""
     stack = [each for each in (node.meta.get("nn_module_stack") or {}).values() if isinstance(each, tuple)]
-    path, kind = stack[-1] if stack else ("", type(network))
+    traced = "the network" if isinstance(network, fx.GraphModule) else type(network)
+    path, kind = stack[-1] if stack else ("", traced)
     name = kind if isinstance(kind, str) else kind.__name__
-    return re.sub(r"@\d+", "", str(path)), name.split(".")[-1]
+    return re.sub(r"^L\['\w+'\]\.?|@\d+", "", str(path)), name.split(".")[-1]
 
 
 def _mentions_batch(value: Any) -> bool:

@@ -1,0 +1,212 @@
+"""torch.compile(model, backend="secateur"): a pruned network runs in Secateur's runtime, PyTorch does what that cannot.
+
+Dynamo hands over a graph per compilation, with the weights among its arguments; AOTAutograd makes functional ATen
+operations of it; export.find_regions says what of those a Graph can hold. Where gradients are required, PyTorch runs
+all of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from graphlib import TopologicalSorter
+from operator import getitem
+from typing import Any
+
+import torch
+from functorch.compile import make_boxed_func
+from torch import Tensor, fx, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.backends.registry import list_backends, register_backend
+
+from secateur.errors import UsageError
+from secateur.export import Region, Survey, find_regions
+from secateur.runtime import Session
+from secateur.simplification import simplify
+
+NAME = "secateur"
+OPTIONS = ("threads", "kernel")
+
+_log = logging.getLogger("secateur")
+
+
+def compile_backend(
+    module: fx.GraphModule, examples: Sequence[Any], *, options: Mapping[str, Any] | None = None
+) -> Callable[..., Any]:
+    """What torch.compile calls for backend="secateur"; `backend=secateur.compile_backend` is the same.
+
+    options: threads (PyTorch's own number by default) and kernel, as Session takes them. What PyTorch runs instead,
+    all of it or some operations, is said in one warning of the logger "secateur". Weights are watched: after an
+    in-place change (prune, load_state_dict) the next call uses the new ones. Changes through `.data` or NumPy are not
+    seen; torch.compiler.reset() makes all anew.
+    Raises UsageError for an option that is none.
+    """
+    chosen = dict(options or {})
+    if not chosen.keys() <= set(OPTIONS):
+        raise UsageError(f"torch.compile options {sorted(chosen)}: backend {NAME!r} takes {', '.join(OPTIONS)}")
+    weights = [index for index, each in enumerate(examples) if _is_weight(each)]
+    reason = _why_not_here(examples, weights)
+    if reason:
+        _log.warning("torch.compile: PyTorch runs all %d operations: %s", len(_operations(module)), reason)
+        return module.forward
+
+    def compiler(traced: fx.GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
+        own = len(traced.graph.find_nodes(op="placeholder")) - len(examples)  # what the module itself holds comes first
+        places = [*range(own), *(own + index for index in weights)]
+        return make_boxed_func(_Compiled(traced, places, chosen))
+
+    return aot_autograd(fw_compiler=compiler, inference_compiler=compiler)(module, examples)
+
+
+def _is_weight(example: Any) -> bool:
+    """Whether an argument of the graph is a module's parameter or buffer."""
+    return isinstance(example, nn.Parameter) or hasattr(example, "_dynamo_static_input_type")
+
+
+def _why_not_here(examples: Sequence[Any], weights: Sequence[int]) -> str:
+    tensors = [each for each in examples if isinstance(each, Tensor)]
+    if torch.is_grad_enabled() and any(each.requires_grad for each in tensors):
+        return "gradients are required; call it under torch.no_grad() or torch.inference_mode()"
+    elsewhere = {str(each.device) for each in tensors} - {"cpu"}
+    if elsewhere:
+        return f"its tensors are on {', '.join(sorted(elsewhere))}"
+    if any(examples[index].is_inference() for index in weights):
+        return "its weights were made in inference mode, so that changes of them cannot be noticed"
+    return ""
+
+
+def _operations(module: fx.GraphModule) -> list[fx.Node]:
+    """Nodes that compute something, weights' own arithmetic included."""
+    return [node for node in module.graph.nodes if node.op.startswith("call") and node.target is not getitem]
+
+
+class _Compiled:
+    """A traced graph as a function of its arguments, the weights among them; made anew when those change.
+
+    places: of the weights among the arguments.
+    """
+
+    def __init__(self, module: fx.GraphModule, places: Sequence[int], options: Mapping[str, Any]) -> None:
+        self._module, self._places, self._options = module, places, options
+        self._watched: list[tuple[int, Tensor, int, int]] | None = None
+        self._run: Callable[..., Any] = module.forward
+        self._impure = _first_impure(module)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if not self._impure and self._changed(arguments):
+            self._make(arguments)
+        return self._run(*arguments)
+
+    def _changed(self, arguments: Sequence[Any]) -> bool:
+        if self._watched is None:
+            return True
+        return any(
+            arguments[place]._version != version or arguments[place].data_ptr() != address
+            for place, _, address, version in self._watched
+        )
+
+    def _make(self, arguments: Sequence[Any]) -> None:
+        first = self._watched is None
+        placeholders = self._module.graph.find_nodes(op="placeholder")
+        regions, survey = find_regions(self._module, {placeholders[place]: arguments[place] for place in self._places})
+        if first:
+            _tell(self._module, regions, survey)
+        self._run = _assembled(self._module, regions, self._options) if regions else self._module.forward
+        held = [(place, arguments[place].detach()) for place in self._places]  # so that no address is used again
+        self._watched = [(place, each, each.data_ptr(), each._version) for place, each in held]
+
+
+def _first_impure(module: fx.GraphModule) -> str:
+    """An operation that changes an argument (a training BatchNorm's statistics) or draws numbers, if there is one."""
+    for node in _operations(module):
+        schema, tags = getattr(node.target, "_schema", None), getattr(node.target, "tags", ())
+        if (schema is not None and schema.is_mutable) or torch.Tag.nondeterministic_seeded in tags:
+            _log.warning(
+                "torch.compile: PyTorch runs all %d operations: %s has side effects (is the network in eval mode?)",
+                len(_operations(module)), node.target,
+            )  # fmt: skip
+            return str(node.target)
+    return ""
+
+
+def _tell(module: fx.GraphModule, regions: Sequence[Region], survey: Survey) -> None:
+    """One line where PyTorch has anything to do."""
+    ours = {node for region in regions for node in region.operations}
+    others = [
+        node for node in _operations(module) if node not in ours and node in survey.supported | survey.problems.keys()
+    ]
+    if not others:
+        return
+    total = len(others) + len([node for node in ours if node.target is not getitem])
+    reason = next(iter(survey.problems.values()), "without a convolution or linear layer the way here does not pay")
+    _log.warning("torch.compile: PyTorch runs %d of %d operations: %s", len(others), total, reason)
+
+
+class _InRuntime(nn.Module):
+    """A region as a module: tensors in, a tensor out, or a tuple of them."""
+
+    def __init__(self, region: Region, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        threads = options.get("threads", torch.get_num_threads())
+        self.session = Session(simplify(region.graph), threads, options.get("kernel"))
+        self.channels_last = [_is_channels_last(node.meta["val"]) for node in region.outputs]
+
+    def forward(self, *values: Tensor) -> Any:
+        made = self.session(*[each.detach().contiguous().numpy() for each in values])
+        if not isinstance(made, tuple):
+            return self._tensor(made, 0)
+        return tuple(self._tensor(each, index) for index, each in enumerate(made))
+
+    def _tensor(self, array: Any, index: int) -> Tensor:
+        """In the layout that the operations behind were traced with."""
+        tensor = torch.from_numpy(array)
+        return tensor.contiguous(memory_format=torch.channels_last) if self.channels_last[index] else tensor
+
+
+def _is_channels_last(value: Tensor) -> bool:
+    return value.ndim == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
+
+
+def _assembled(module: fx.GraphModule, regions: Sequence[Region], options: Mapping[str, Any]) -> Callable[..., Any]:
+    """The module's graph with one call in place of each region's operations; what nobody reads any more is gone."""
+    owner = {node: number for number, region in enumerate(regions) for node in region.operations}
+    made: dict[fx.Node, fx.Node] = {}
+    graph = fx.Graph()
+    for node in module.graph.find_nodes(op="placeholder"):
+        made[node] = graph.node_copy(node)
+    for unit in _in_order(module, regions, owner):
+        if isinstance(unit, int):
+            _call_region(graph, regions[unit], unit, made)
+        elif unit not in made:
+            made[unit] = graph.node_copy(unit, made.__getitem__)
+    ours = {f"region_{number}": _InRuntime(region, options) for number, region in enumerate(regions)}
+    held = {str(node.target): getattr(module, str(node.target)) for node in graph.find_nodes(op="get_attr")}
+    whole = fx.GraphModule({**ours, **held}, graph)
+    whole.graph.eliminate_dead_code()
+    whole.recompile()
+    return whole.forward
+
+
+def _in_order(module: fx.GraphModule, regions: Sequence[Region], owner: Mapping[fx.Node, int]) -> list[fx.Node | int]:
+    """Nodes outside of regions, and regions by number, each behind all that it reads."""
+    reads: dict[fx.Node | int, list[fx.Node | int]] = {}
+    for node in module.graph.nodes:
+        if node not in owner:
+            reads[node] = [owner.get(each, each) for each in node.all_input_nodes]
+    for number, region in enumerate(regions):
+        reads[number] = [owner.get(each, each) for each in region.inputs]
+    (output,) = module.graph.find_nodes(op="output")
+    return [*(unit for unit in TopologicalSorter(reads).static_order() if unit is not output), output]
+
+
+def _call_region(graph: fx.Graph, region: Region, number: int, made: dict[fx.Node, fx.Node]) -> None:
+    call = graph.call_module(f"region_{number}", tuple(made[node] for node in region.inputs))
+    if len(region.outputs) == 1:
+        made[region.outputs[0]] = call
+        return
+    for index, node in enumerate(region.outputs):
+        made[node] = graph.call_function(getitem, (call, index))
+
+
+if NAME not in list_backends(exclude_tags=()):  # there already where this package is installed, by its entry point
+    register_backend(compile_backend, name=NAME)

@@ -1,0 +1,164 @@
+"""What of a traced program a Graph can hold: its largest connected parts, where it cannot hold all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
+from torch.fx.passes.operator_support import OperatorSupportBase
+
+from secateur.errors import ExportError, GraphError
+from secateur.export.conversions import CONVERSIONS
+from secateur.export.translation import BATCH, Constant, Program, Translation
+from secateur.graph import Graph
+
+_WEIGHTED = {"conv2d", "linear"}
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Operations of a program that one Graph computes, and the nodes that its inputs and outputs are."""
+
+    graph: Graph
+    operations: tuple[fx.Node, ...]
+    inputs: tuple[fx.Node, ...]
+    outputs: tuple[fx.Node, ...]
+
+
+class Foreign:
+    """Stands for a value that no Graph holds: of another format than float32, or without the batch in front."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """values: what each node is, as in a Translation. problems: why an operation is none of the Graph's, by node."""
+
+    values: Mapping[fx.Node, Any]
+    supported: frozenset[fx.Node]
+    problems: Mapping[fx.Node, str]
+
+
+def find_regions(module: fx.GraphModule, constants: Mapping[fx.Node, Tensor]) -> tuple[list[Region], Survey]:
+    """The regions with a convolution or linear layer in them: for less, leaving PyTorch does not pay.
+
+    module: functional ATen operations, as AOTAutograd traces them. constants: placeholders that are weights.
+    """
+    surveyed = survey(module, constants)
+    partitioner = CapabilityBasedPartitioner(module, _Supported(surveyed.supported), allows_single_node_partition=True)
+    order = {node: place for place, node in enumerate(module.graph.nodes)}
+    parts = [sorted(each.nodes, key=order.__getitem__) for each in partitioner.propose_partitions()]
+    found = [_region(module, surveyed, part) for part in sorted(parts, key=lambda part: order[part[0]])]
+    return [region for region in found if region is not None], surveyed
+
+
+class _Supported(OperatorSupportBase):
+    def __init__(self, nodes: frozenset[fx.Node]) -> None:
+        self.nodes = nodes
+
+    def is_node_supported(self, submodules: Mapping[str, torch.nn.Module], node: fx.Node) -> bool:
+        return node in self.nodes
+
+
+def survey(module: fx.GraphModule, constants: Mapping[fx.Node, Tensor]) -> Survey:
+    """Try to translate every operation; what one that fails gives is an input of those behind it."""
+    known: dict[fx.Node, Any] = {node: Constant(each.detach(), node.name) for node, each in constants.items()}
+    for node in module.graph.find_nodes(op="get_attr"):
+        held = getattr(module, str(node.target))
+        known[node] = Constant(held) if isinstance(held, Tensor) else Foreign()
+    translation = Translation(Program(module, (), (), (), known), CONVERSIONS)
+    for node in sorted(module.graph.find_nodes(op="placeholder"), key=_rank, reverse=True):
+        if node not in known:
+            translation.values[node] = _given(translation, node)
+    problems: dict[fx.Node, str] = {}
+    for node in module.graph.nodes:
+        if node.op == "call_function":
+            problem = _try(translation, node)
+            if problem:
+                problems[node] = problem
+                translation.values[node] = _given(translation, node)
+    values = translation.values
+    whole = {node for node in values if node.op == "call_function" and node not in problems and _is_value(values[node])}
+    return Survey(values, frozenset(whole - _with_lost_results(values, whole)), problems)
+
+
+def _given(translation: Translation, node: fx.Node) -> Any:
+    """What a node is that something other than the Graph computes. The first that fits says what the batch is."""
+    value = node.meta.get("val")
+    if isinstance(value, (list, tuple)):
+        return [Foreign() for _ in value]
+    if isinstance(value, torch.SymInt):
+        return BATCH
+    if not isinstance(value, Tensor):
+        return value if isinstance(value, (int, float)) else Foreign()
+    batched = value.dtype is torch.float32 and value.ndim > 0 and _fixed(value)
+    if not batched or translation.batch not in ("", str(value.shape[0])):
+        return Foreign()
+    translation.take_input(node)
+    return translation.values[node]
+
+
+def _rank(node: fx.Node) -> int:
+    """Dimensions of a placeholder: that of the most has the batch in front, if any has."""
+    value = node.meta.get("val")
+    return value.ndim if isinstance(value, Tensor) else 0
+
+
+def _fixed(value: Tensor) -> bool:
+    """Whether all sizes but the batch are numbers."""
+    return all(isinstance(size, int) for size in value.shape[1:])
+
+
+def _try(translation: Translation, node: fx.Node) -> str:
+    """Translate an operation; why that fails, or nothing."""
+    try:
+        translation.translate(node)
+    except (ExportError, GraphError) as error:
+        return str(error)
+    except Exception as error:  # of PyTorch, from an operation on constants that it may run all the same
+        return f"{node.target}: {error}"
+    made = translation.values[node]
+    if isinstance(made, Foreign):
+        return f"{node.target} of a value that a graph does not hold"
+    value = node.meta.get("val")
+    if isinstance(made, str) and isinstance(value, Tensor) and value.dtype is not torch.float32:
+        return f"{node.target} gives {value.dtype}: expected torch.float32"
+    return ""
+
+
+def _is_value(held: Any) -> bool:
+    """Whether it depends on an input: constants and numbers are no operations of a region."""
+    parts = held if isinstance(held, list) else [held]
+    return any(part is not None and not isinstance(part, (Constant, int, float, Foreign)) for part in parts)
+
+
+def _with_lost_results(values: Mapping[fx.Node, Any], held: set[fx.Node]) -> set[fx.Node]:
+    """Operations one result of which the Graph does not have, as the places of maxima, though somebody reads it."""
+    lost = set()
+    for node in held:
+        if isinstance(values[node], list):
+            for user in node.users:
+                index = user.args[1] if len(user.args) > 1 else None
+                if not isinstance(index, int) or values[node][index] is None:
+                    lost |= {node, *node.users}
+    return lost
+
+
+def _region(module: fx.GraphModule, surveyed: Survey, operations: Sequence[fx.Node]) -> Region | None:
+    """None where it has no weighted layer, or mixes what must stay apart."""
+    inside = set(operations)
+    around = dict.fromkeys(node for each in operations for node in each.all_input_nodes if node not in inside)
+    known = {node: surveyed.values[node] for node in around if not _is_value(surveyed.values[node])}
+    inputs = [node for node in around if node not in known and isinstance(node.meta.get("val"), Tensor)]
+    known |= {node: surveyed.values[node] for node in around if node not in known and node not in inputs}
+    outputs = [node for node in operations if any(user not in inside for user in node.users)]
+    try:
+        graph = Translation(Program(module, operations, inputs, outputs, known), CONVERSIONS).graph()
+    except (ExportError, GraphError):
+        return None
+    if not any(node.op in _WEIGHTED for node in graph.nodes):
+        return None
+    return Region(graph, tuple(operations), tuple(inputs), tuple(outputs))

@@ -1,0 +1,266 @@
+"""torch.compile(model, backend="secateur") gives what the network gives, whoever runs which part of it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
+
+import secateur
+from networks import make_example, make_network
+from secateur import compilation
+from secateur.runtime import Session
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def own_compilations() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every Session that is made, in order."""
+    made: list[Any] = []
+
+    class Watched(Session):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(compilation, "Session", Watched)
+    return made
+
+
+def compiled(network: nn.Module) -> Any:
+    return torch.compile(network, backend=secateur.compile_backend)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "secateur"]
+
+
+def agree(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+class WithCumsum(nn.Module):
+    """An operation that no Graph has between two parts that are one's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.before(x))
+        x = torch.cumsum(x, dim=2)
+        return self.after(torch.flatten(torch.max_pool2d(x, 4), 1))
+
+
+class TwoInputs(nn.Module):
+    """Inputs of different ranks; the one without channels is the first argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.numbers = nn.Conv2d(3, 4, 3, stride=2), nn.Linear(5, 4)
+
+    def forward(self, numbers: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.image(x).mean([2, 3])
+        return seen + self.numbers(numbers), seen
+
+
+@pytest.mark.parametrize("name", ["lenet-5", "vgg", "mobilenet-v2", "densenet"])
+def test_a_network_that_a_graph_holds_runs_in_one_session(
+    name: str, sessions: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    network = make_network(name, 0.9)
+    with torch.no_grad():
+        run, x = compiled(network), make_example(name, 3)
+        agree(run(x), network(x))
+    assert len(sessions) == 1
+    assert warnings_of(caplog) == []
+
+
+def test_any_batch_size_will_do(sessions: list[Any]) -> None:
+    network = make_network("vgg", 0.5)
+    with torch.inference_mode():
+        run = compiled(network)
+        for batch in (4, 7, 1, 0, 9):
+            agree(run(make_example("vgg", batch)), network(make_example("vgg", batch)))
+    assert 1 < len(sessions) < 5
+
+
+def test_what_a_graph_lacks_runs_in_pytorch_and_is_named_once(
+    sessions: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    network, x = WithCumsum().eval(), torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        run = compiled(network)
+        for _ in range(2):
+            agree(run(x), network(x))
+    assert len(sessions) == 2
+    (warning,) = warnings_of(caplog)
+    assert re.search(r"PyTorch runs 1 of 6 operations: the network's forward: cumsum is not supported", warning)
+
+
+def test_planes_come_back_in_the_layout_that_pytorch_expects(sessions: list[Any]) -> None:
+    class Strided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = self.conv(x).permute(0, 2, 3, 1)  # contiguous in channels_last, which allows the view
+            return rows.view(-1, 8).cumsum(0)
+
+    network = Strided().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        agree(compiled(network)(x), network(x))
+    assert len(sessions) == 1
+
+
+def test_several_inputs_and_outputs(sessions: list[Any]) -> None:
+    network, given = TwoInputs().eval(), (torch.randn(4, 5), torch.randn(4, 3, 9, 9))
+    with torch.no_grad():
+        for found, expected in zip(compiled(network)(*given), network(*given), strict=True):
+            agree(found, expected)
+    assert len(sessions) == 1
+
+
+def test_weights_that_change_in_place_are_noticed(sessions: list[Any]) -> None:
+    network, x = make_network("lenet-5"), make_example("lenet-5", 2)
+    other = make_network("lenet-5", 0.9)
+    with torch.no_grad():
+        run = compiled(network)
+        before = run(x)
+        assert len(sessions) == 1
+        secateur.prune(network, 0.9)
+        agree(run(x), network(x))
+        network.load_state_dict(other.state_dict())
+        agree(run(x), network(x))
+        assert len(sessions) == 3
+        run(x)
+        assert len(sessions) == 3
+    assert not torch.allclose(before, run(x))
+
+
+def test_a_mask_of_pytorchs_pruning_is_multiplied_in(sessions: list[Any]) -> None:
+    network = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4)).eval()
+    torch_prune.l1_unstructured(network[0], "weight", 0.8)  # type: ignore[no-untyped-call]
+    x = torch.randn(3, 20)
+    with torch.no_grad():
+        agree(compiled(network)(x), network(x))
+    (session,) = sessions
+    density = next(step.density for step in session.plan().steps if step.shape == (30,) and step.multiply_adds)
+    assert density == pytest.approx(0.2)
+
+
+def test_gradients_are_pytorchs(sessions: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    network, x = make_network("lenet-5", 0.9), make_example("lenet-5", 2)
+    compiled(network)(x).sum().backward()
+    found = network.get_parameter("conv1.weight").grad
+    network.zero_grad()
+    network(x).sum().backward()
+    assert found is not None
+    torch.testing.assert_close(found, network.get_parameter("conv1.weight").grad)
+    assert sessions == []
+    assert "gradients are required" in caplog.text
+
+
+def test_a_network_in_training_mode_is_pytorchs(sessions: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    network, twin, x = make_network("vgg").train(), make_network("vgg").train(), make_example("vgg", 4)
+    twin.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        torch.manual_seed(1)
+        found = compiled(network)(x)
+        torch.manual_seed(1)
+        agree(found, twin(x))
+    agree(network.get_buffer("features.1.running_mean"), twin.get_buffer("features.1.running_mean"))
+    assert sessions == []
+    assert "is the network in eval mode?" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_number_formats_are_pytorchs(dtype: torch.dtype, sessions: list[Any]) -> None:
+    network, x = make_network("lenet-5", 0.9).to(dtype), make_example("lenet-5", 2).to(dtype)
+    with torch.no_grad():
+        agree(compiled(network)(x), network(x))
+    assert sessions == []
+
+
+def test_autocast_is_pytorchs(sessions: list[Any]) -> None:
+    network, x = make_network("lenet-5", 0.9), make_example("lenet-5", 2)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        agree(compiled(network)(x), network(x))
+    assert sessions == []
+
+
+def test_an_input_that_forward_changes_is_changed(sessions: list[Any]) -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x.relu_())
+
+    network, x = InPlace().eval(), torch.randn(3, 4)
+    expected, given = x.clone(), x.clone()
+    with torch.no_grad():
+        agree(compiled(network)(given), network(expected))
+    agree(given, expected)
+
+
+def test_options_reach_the_session(sessions: list[Any]) -> None:
+    network, x = make_network("lenet-5", 0.9), make_example("lenet-5", 2)
+    given: dict[str, Any] = {"threads": 2, "kernel": "scalar"}
+    with torch.no_grad():
+        torch.compile(network, backend=secateur.compile_backend, options=given)(x)
+    assert [(each.threads, each.kernel) for each in sessions] == [(2, "scalar")]
+    with pytest.raises(Exception, match=r"options \['thread'\]: backend 'secateur' takes threads, kernel"):
+        torch.compile(nn.Linear(2, 2), backend=secateur.compile_backend, options={"thread": 2})(torch.randn(1, 2))
+
+
+PROGRAM = """
+import sys, torch
+sys.path += [{metadata!r}, {package!r}]
+run = torch.compile(torch.nn.Linear(4, 3), backend="secateur")
+with torch.no_grad():
+    print(tuple(run(torch.zeros(2, 4)).shape))
+print("secateur.compilation" in sys.modules)
+"""
+
+
+def test_the_name_is_known_where_the_package_is_installed(tmp_path: Path) -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    entry = re.search(r'entry-points.torch_dynamo_backends]\nsecateur = "([\w.:]+)"', project)
+    assert entry is not None
+    installed = tmp_path / "pruned-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: pruned\nVersion: 0\n")
+    (installed / "entry_points.txt").write_text(f"[torch_dynamo_backends]\nsecateur = {entry[1]}\n")
+    code = PROGRAM.format(metadata=str(tmp_path), package=str(ROOT / "src"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "(2, 3)\nTrue\n", done.stderr
+
+
+def test_the_name_is_known_once_the_backend_was_mentioned(sessions: list[Any]) -> None:
+    network, x = make_network("lenet-5", 0.9), make_example("lenet-5", 2)
+    assert "secateur" in torch.compiler.list_backends()
+    with torch.no_grad():
+        agree(torch.compile(network, backend="secateur")(x), network(x))
+    assert len(sessions) == 1
