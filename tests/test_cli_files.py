@@ -103,9 +103,9 @@ def test_run_takes_floats_and_pixels(verb: Verb, packed: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (np.zeros((2, 4), np.float32), "expected float32 (N, 1, 2, 2), got float32 (2, 4)"),
+        (np.zeros((2, 4), np.float32), "x.npy: input 'x': expected float32 or uint8 (N, 1, 2, 2), got float32 (2, 4)"),
         (np.zeros((2, 1, 2, 2)), "got float64"),
-        (np.zeros((2, 3, 2, 2), np.uint8), "expected uint8 images (N, 1, H, W)"),
+        (np.zeros((2, 3, 2, 2), np.uint8), "expected float32 or uint8 (N, 1, 2, 2), got uint8 (2, 3, 2, 2)"),
         (np.array([{}], object), "expected a .npy file of images"),
     ],
 )

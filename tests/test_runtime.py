@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from secateur import packfile
 from secateur.errors import RunError
 from secateur.graph import Attribute, Graph, Node, Weight
-from secateur.runtime import Session, available_kernels, reference
+from secateur.runtime import Session, available_kernels, load, reference
 
 
 def small_network(seed: int = 0) -> Graph:
@@ -49,6 +51,7 @@ def test_fused_steps_are_few_and_say_what_they_do() -> None:
     assert [step.operations for step in plan.steps] == [
         "input", "conv2d+batch_norm+relu", "conv2d+add+relu", "max_pool2d", "linear", "output",
     ]  # fmt: skip
+    assert [step.name for step in plan.steps] == ["input", "one", "two", "pool", "out", "output"]
     assert plan.kernel == available_kernels()[0]
     assert all(step.seconds is not None and step.seconds > 0 for step in plan.steps)
     convolution = plan.steps[1]
@@ -87,7 +90,7 @@ def test_out_is_written_and_returned() -> None:
 def test_a_wrong_input_is_named_with_what_was_expected() -> None:
     session, x = Session(small_network()), images(2)
     with pytest.raises(RunError, match=r"input 'x': expected float32 \(N, 3, 12, 10\), got float64 \(2, 3, 12, 10\)"):
-        session(x.astype(np.float64))
+        session(x.astype(np.float64))  # type: ignore[arg-type]
     with pytest.raises(RunError, match=r"expected float32 \(N, 3, 12, 10\), got float32 \(3, 12, 10\)"):
         session(x[0])
     with pytest.raises(RunError, match=r"expected float32 \(N, 3, 12, 10\), got list"):
@@ -96,6 +99,22 @@ def test_a_wrong_input_is_named_with_what_was_expected() -> None:
         session(x.transpose(0, 1, 3, 2).copy().transpose(0, 1, 3, 2))
     with pytest.raises(RunError, match="expected 1 input, got 2"):
         session(x, x)
+
+
+def test_pixels_are_normalised_as_the_file_says(tmp_path: Path) -> None:
+    graph, pixels = small_network(), np.random.default_rng(2).integers(0, 256, (3, 3, 12, 10), np.uint8)
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
+    packfile.write(graph, tmp_path / "known.secateur", meta=packfile.Metadata(mean, std))
+    packfile.write(graph, tmp_path / "unknown.secateur")
+    known, unknown = load(tmp_path / "known.secateur"), load(tmp_path / "unknown.secateur")
+    whitened = (pixels / 255 - np.reshape(mean, (1, 3, 1, 1))) / np.reshape(std, (1, 3, 1, 1))
+    expected = known(whitened.astype(np.float32))
+    for given in (pixels, pixels.transpose(0, 1, 3, 2).copy().transpose(0, 1, 3, 2)):
+        np.testing.assert_allclose(known(given), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(RunError, match=r"float32 \(N, 3, 12, 10\), got uint8 .*; how uint8 would be normalised is not"):
+        unknown(pixels)
+    with pytest.raises(RunError, match=r"expected float32 or uint8 \(N, 3, 12, 10\), got uint8 \(3, 12, 10\)"):
+        known(pixels[0])
 
 
 def test_a_wrong_out_is_named_with_what_was_expected() -> None:

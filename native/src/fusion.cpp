@@ -93,7 +93,6 @@ class Fusion {
             operation.kind == Kind::kBinary || operation.kind == Kind::kAffine)
             last = fold_clamp(operation, last);
         operation.output = inputs_ + last;
-        operation.name = network_.nodes[last].name;
         return operation;
     }
 

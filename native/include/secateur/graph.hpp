@@ -51,7 +51,7 @@ enum class Kind {
 // What one step of a program computes.
 struct Operation {
     Kind kind;
-    std::string name;         // of the last node in it
+    std::string name;         // of the first node in it, that with the weights
     std::string fused;        // the operations in it: "conv2d+batch_norm+add+relu"
     std::vector<int> inputs;  // values; a fused residual is the last
     int output = 0;

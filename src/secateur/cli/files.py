@@ -241,36 +241,25 @@ def run(
 
     import numpy as np
 
-    from secateur.packfile import read_packed
-    from secateur.runtime import Session
+    from secateur.runtime import load
 
-    packed = read_packed(file)
+    network = load(file, threads, kernel)
     try:
         images = np.load(input, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise RunError(f"{input}: expected a .npy file of images: {error}") from error
     if not isinstance(images, np.ndarray):
         raise RunError(f"{input}: expected a .npy file with one array, got several (.npz)")
-    if images.dtype == np.uint8:
-        images = _normalised(input, images, packed.metadata)
-    found = Session(packed.graph, threads, kernel)(np.ascontiguousarray(images))
+    try:
+        found = network(np.ascontiguousarray(images))
+    except RunError as error:
+        raise RunError(f"{input}: {error}") from error
     if isinstance(found, tuple):
         raise RunError(f"{file}: has {len(found)} outputs; secateur.load gives them all from Python")
     buffer = io.BytesIO()
     np.save(buffer, found)
     _write(output, force, buffer.getvalue)
     print(f"ran: {len(images)} images, outputs {found.shape} in {output}")
-
-
-def _normalised(path: Path, images: Any, metadata: Any) -> Any:
-    import numpy as np
-
-    if not metadata.mean:
-        raise RunError(f"{path}: holds uint8 images but the file does not say how to normalise them: give float32")
-    if images.ndim != 4 or images.shape[1] != len(metadata.mean):
-        raise RunError(f"{path}: expected uint8 images (N, {len(metadata.mean)}, H, W), got {images.shape}")
-    mean, std = (np.array(each, np.float32).reshape(1, -1, 1, 1) for each in (metadata.mean, metadata.std))
-    return ((images.astype(np.float32) / 255 - mean) / std).astype(np.float32)
 
 
 def bench(

@@ -166,6 +166,8 @@ def _document(value: Any) -> Document:
 
 def _metadata(found: dict[str, Any]) -> Metadata:
     mean, std = (tuple(strict.number(each) for each in strict.items(found.get(name, []))) for name in ("mean", "std"))
+    if len(mean) != len(std) or not all(each > 0 for each in std):
+        raise FormatError(f"its mean and std are {mean} and {std}: expected as many of both, and std above 0")
     return Metadata(mean, std, strict.texts(found.get("classes", [])), strict.text(found["producer"]))
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from secateur import packfile
+from secateur.runtime.normalisation import Normalisation
 from secateur.runtime.session import Session
 
 
 def load(path: str | Path, threads: int = 1, kernel: str | None = None) -> Session:
     """The network of a .secateur file as a function: float32 array (N, …) in, float32 array out.
 
+    uint8 images are taken too where the file says how the network's were normalised (as those of a run's best do).
     threads, kernel: see Session. Raises FormatError for a file that is damaged, of another version or no such file,
     RunError for threads or a kernel that make no sense.
     """
-    return Session(packfile.read(path), threads, kernel)
+    packed = packfile.read_packed(path)
+    return Session(packed.graph, threads, kernel, normalisation_of(packed.metadata))
+
+
+def normalisation_of(metadata: packfile.Metadata) -> Normalisation | None:
+    return Normalisation(metadata.mean, metadata.std) if metadata.mean else None

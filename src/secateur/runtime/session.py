@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from secateur import _native
 from secateur.errors import RunError
 from secateur.graph import Graph, Node, Shape
+from secateur.runtime.normalisation import Normalisation
 
 Floats = NDArray[np.float32]
+Images = NDArray[np.float32] | NDArray[np.uint8]
 
+_FLOAT32 = np.dtype(np.float32)
 KERNEL_VARIABLE = "SECATEUR_KERNEL"
 
 
@@ -24,7 +27,7 @@ def available_kernels() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
-    """What one step of a plan does.
+    """What one step of a plan does. name: of its first node, the one with the weights.
 
     operations: the graph's operations in it, as "conv2d+batch_norm+relu". multiply_adds, nonzero_multiply_adds: per
     image, the latter without taps that see padding only. bytes: of the weights as the kernel reads them. seconds: of
@@ -84,10 +87,13 @@ class Session:
     A session may be used by several threads at once.
 
     threads: how many work on one call; the outputs do not depend on it. kernel: one of available_kernels(), None for
-    the fastest (or what SECATEUR_KERNEL names). Raises RunError.
+    the fastest (or what SECATEUR_KERNEL names). normalisation: with it, uint8 images (N, C, H, W) may be given too.
+    Raises RunError.
     """
 
-    def __init__(self, graph: Graph, threads: int = 1, kernel: str | None = None) -> None:
+    def __init__(
+        self, graph: Graph, threads: int = 1, kernel: str | None = None, normalisation: Normalisation | None = None
+    ) -> None:
         if not isinstance(threads, int) or threads < 1:
             raise RunError(f"threads: expected a whole number from 1 on, got {threads!r}")
         self._graph = graph
@@ -97,6 +103,7 @@ class Session:
         self._shapes = tuple(tuple(shape) for _, shape in self._inputs)
         self._output_shapes = tuple(tuple(graph.shape_of(name)) for name in graph.outputs)
         self._native = _compile(graph, self._kernel, threads)
+        self._normalisation = normalisation
         self._single = len(self._shapes) == len(self._output_shapes) == 1
 
     @property
@@ -107,40 +114,53 @@ class Session:
     def threads(self) -> int:
         return self._threads
 
-    def __call__(self, *inputs: Floats, out: Floats | None = None) -> Floats | tuple[Floats, ...]:
+    def __call__(self, *inputs: Images, out: Floats | None = None) -> Floats | tuple[Floats, ...]:
         if not self._single:
             return self._call_many(inputs, out)
         if len(inputs) != 1:
             raise RunError(f"expected 1 input, got {len(inputs)}")
         (x,) = inputs
-        self._check(0, x)
-        shape = (len(x), *self._output_shapes[0])
+        taken = self._taken(0, x)
+        shape = (len(taken), *self._output_shapes[0])
         if out is None:
-            out = np.empty(shape, np.float32)
+            out = np.empty(shape, _FLOAT32)
         else:
             _check_output(out, shape)
-        self._native.run(x, out)
+        self._native.run(taken, out)
         return out
 
-    def _call_many(self, inputs: tuple[Floats, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
+    def _call_many(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
         if len(inputs) != len(self._shapes):
             raise RunError(f"expected {len(self._shapes)} inputs, got {len(inputs)}")
         if out is not None:
             raise RunError("out= is for graphs with one input and one output")
-        for index, x in enumerate(inputs):
-            self._check(index, x)
-        if len({len(x) for x in inputs}) > 1:
-            raise RunError(f"expected as many images in every input, got {[len(x) for x in inputs]}")
-        outputs = tuple(np.empty((len(inputs[0]), *shape), np.float32) for shape in self._output_shapes)
-        self._native.run_many(inputs, outputs)
+        taken = tuple(self._taken(index, x) for index, x in enumerate(inputs))
+        if len({len(x) for x in taken}) > 1:
+            raise RunError(f"expected as many images in every input, got {[len(x) for x in taken]}")
+        outputs = tuple(np.empty((len(taken[0]), *shape), np.float32) for shape in self._output_shapes)
+        self._native.run_many(taken, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _check(self, index: int, x: Floats) -> None:
+    def _taken(self, index: int, x: Images) -> Floats:
+        """An input as the network takes it: as it is, or uint8 images normalised."""
+        shape = self._shapes[index]
+        if isinstance(x, np.ndarray) and x.ndim > 0 and x.shape[1:] == shape:
+            if x.dtype == _FLOAT32:
+                if x.flags.c_contiguous:
+                    return x  # type: ignore[return-value]
+                name, _ = self._inputs[index]
+                raise RunError(f"input {name!r}: expected a C-contiguous array; numpy.ascontiguousarray makes one")
+            if x.dtype == np.uint8 and self._normalisation is not None and self._normalisation.fits(shape):
+                return self._normalisation(x)  # type: ignore[arg-type]
+        raise self._wrong(index, x)
+
+    def _wrong(self, index: int, x: object) -> RunError:
         name, shape = self._inputs[index]
-        if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape[1:] != self._shapes[index] or x.ndim == 0:
-            raise RunError(f"input {name!r}: expected float32 {_described(shape)}, got {_came(x)}")
-        if not x.flags.c_contiguous:
-            raise RunError(f"input {name!r}: expected a C-contiguous array; numpy.ascontiguousarray makes one")
+        fits = self._normalisation is not None and self._normalisation.fits(shape)
+        kinds = "float32 or uint8" if fits else "float32"
+        uint8 = isinstance(x, np.ndarray) and x.dtype == np.uint8 and not fits
+        hint = "; how uint8 would be normalised is not known" if uint8 else ""
+        return RunError(f"input {name!r}: expected {kinds} {_described(shape)}, got {_came(x)}{hint}")
 
     def plan(self, batch: int = 1, rounds: int = 0) -> Plan:
         """How a batch of that size is run. rounds: how often every step is timed, 0 not to."""
@@ -177,7 +197,7 @@ def _compile(graph: Graph, kernel: str, threads: int) -> _native.Session:
 
 
 def _check_output(out: Floats, shape: Shape) -> None:
-    good = isinstance(out, np.ndarray) and out.dtype == np.float32 and out.shape == shape
+    good = isinstance(out, np.ndarray) and out.dtype == _FLOAT32 and out.shape == shape
     if not good:
         raise RunError(f"out: expected float32 {shape}, got {_came(out)}")
     if not out.flags.c_contiguous or not out.flags.writeable:
