@@ -315,7 +315,7 @@ def test_every_figure_is_written_as_svg_and_pdf_and_the_same_again(
         done = run_cli("report", "first", "--figures", folder)
         assert done.returncode == 0, done.stderr
     names = {path.name for path in (tmp_path / "one").iterdir()}
-    own = ("accuracy", "bytes", "latency", "layers", "macs", "pytorch")
+    own = ("accuracy", "bytes", "latency", "time-1", "layers", "macs", "pytorch")
     stems = {f"{network}-{plate}" for network in ("net-data", "lenet-5-mnist") for plate in own}
     stems |= {"paper-figure-4", "paper-readings-lenet-5"}
     assert names == {f"{stem}.{form}" for stem in stems for form in ("svg", "pdf")}

@@ -31,6 +31,8 @@ from secateur.simplification import simplify
 from secateur.spec import Cell, Recipe, Retraining, identity
 from secateur.train import TrainingLog, recipe_course, resolve_device, resolve_precision, train
 
+TRIAL = 16
+"""Images on which the faster way to predict is found: few beside a test set, a block for the runtime."""
 _OTHER_SEED = 1_000_000_007
 
 
@@ -342,7 +344,7 @@ class NetworkCache:
         if graph is None or self.device.type != "cpu":
             return network
         session = Session(graph, threads=torch.get_num_threads())
-        return faster_predictor(network, lambda images: torch.from_numpy(session(images.numpy())), data.example(64))
+        return faster_predictor(network, lambda images: torch.from_numpy(session(images.numpy())), data.example(TRIAL))
 
     @contextlib.contextmanager
     def _locked(self, key: str, name: str) -> Iterator[None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import torch
@@ -15,7 +17,6 @@ from torch.nn.utils import prune as torch_prune
 from secateur.cache import NetworkCache, uses_channels_last
 from secateur.data import Calibration, Dataset
 from secateur.environment import environment
-from secateur.graph import Graph
 from secateur.layers import output_layer, weight_of
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
@@ -27,9 +28,11 @@ from secateur.repairing import repair
 from secateur.results import Footprint, Latency, Retrained, Row
 from secateur.runtime import Session
 from secateur.spec import Cell
+from secateur.timing import on_cores
 
 CPU = torch.device("cpu")
 BATCHES = (1, 64)
+LAYER_ROUNDS = 15
 STAGES = ("trained", "pruned", "accuracy measured", "latency measured")
 """What run_cell tells the task that it is given, in this order."""
 
@@ -46,14 +49,19 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
     graph = cache.graph(pruned, cell)
     validation, test = cache.accuracies(pruned, cell, graph)
     task.advance(1, lambda: STAGES[2])
-    latencies = _latencies(cell, data, dense, pruned, masked, graph)
+    session = Session(graph, threads=1) if graph else None
+    latencies = _latencies(cell, data, dense, pruned, masked, session)
+    times = _layer_times(session) if session else {}
     task.advance(1, lambda: STAGES[3])
     return Row(
         cell=cell,
         trained=trained,
         validation=validation,
         test=test,
-        layers=layer_table(pruned, data.example(), cell.norms),
+        layers=tuple(
+            replace(layer, milliseconds=times.get(layer.name))
+            for layer in layer_table(pruned, data.example(), cell.norms)
+        ),
         ours=Footprint(file_bytes(lambda path: save_model(pruned, str(path))), peak, held),
         pytorch=masked_footprint,
         latencies=latencies,
@@ -179,7 +187,7 @@ def _settle_ties(masked: nn.Module, pruned: Tensor) -> None:
 
 
 def _latencies(
-    cell: Cell, data: Dataset, dense: nn.Module, pruned: nn.Module, masked: nn.Module | None, graph: Graph | None
+    cell: Cell, data: Dataset, dense: nn.Module, pruned: nn.Module, masked: nn.Module | None, session: Session | None
 ) -> tuple[Latency, ...]:
     """Batch 1 and 64 on one thread. In PyTorch: the dense network, the pruned, and PyTorch's masked one; then the
     pruned network in Secateur's runtime."""
@@ -187,8 +195,8 @@ def _latencies(
     channels_last = uses_channels_last(find_architecture(cell.model))
     engines = {name: _engine(network, channels_last) for name, network in networks.items()}
     same = ("pruned", "masked") if masked and _is_pytorchs_cut(cell) else ()
-    if graph:
-        engines["secateur"] = _in_runtime(graph)
+    if session:
+        engines["secateur"] = _in_runtime(session)
         same = (*(same or ("pruned",)), "secateur")
     return tuple(
         latency for batch in BATCHES for latency in compare_latency(engines, data.example(batch), same_output=same)
@@ -208,6 +216,15 @@ def _engine(network: nn.Module, channels_last: bool) -> Callable[[Tensor], Tenso
     return lambda images: network(images.contiguous(memory_format=layout))
 
 
-def _in_runtime(graph: Graph) -> Callable[[Tensor], Tensor]:
-    session = Session(graph, threads=1)
+def _in_runtime(session: Session) -> Callable[[Tensor], Tensor]:
     return lambda images: torch.from_numpy(session(images.numpy()))
+
+
+def _layer_times(session: Session) -> dict[str, float]:
+    """Layer → milliseconds of one image, the median of several; a layer that runs twice counts its first time."""
+    with on_cores(1):
+        plans = [session.plan(1, rounds=1) for _ in range(LAYER_ROUNDS)]
+    return {
+        steps[0].name: 1000 * statistics.median(step.seconds or 0.0 for step in steps)
+        for steps in zip(*(plan.steps for plan in plans), strict=True)
+    }

@@ -126,6 +126,7 @@ _MIGRATIONS = (
     ALTER TABLE rows ADD COLUMN retrained_seconds REAL;
     ALTER TABLE rows ADD COLUMN retrained_resumed_from TEXT;
     """,
+    "ALTER TABLE layers ADD COLUMN milliseconds REAL",
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,12 +11,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from secateur.paper import Comparison
+from secateur.report.break_even import break_evens
 from secateur.report.comparison import MEASURES, line_of
 from secateur.report.study import recipe_text
 from secateur.report.summary import (
     ALL_BUT_GONE,
     COSTS,
     DASHES,
+    ENGINES,
     PALETTE,
     PAPER,
     Curve,
@@ -295,6 +299,87 @@ def pytorch_chart(key: str, title: str, row: Row) -> Chart:
     figure.update_layout(barmode="group", bargap=0.3)
     figure.update_yaxes(autorange="reversed", automargin=True)
     about = f"{row.cell.describe()}. Lower is better. Memory is that of the weights and what pruning adds to it."
+    return Chart(key, title, about, figure, wide=True)
+
+
+def time_chart(key: str, title: str, rows: Sequence[Row], batch: int) -> Chart | None:
+    """Latency over ratio: the pruned network in the runtime and in PyTorch, and the dense one there.
+
+    None where no row was timed with that many images.
+    """
+    if not any(latency.batch == batch for row in rows for latency in row.latencies):
+        return None
+    figure = go.Figure()
+    for colour, (engine, name) in zip(("#2b9a66", "#3b7dd8", "#d9622b"), ENGINES.items(), strict=True):
+        known = [(row.cell.ratio, latency) for row in rows if (latency := row.latency(engine, batch))]
+        if not known:
+            continue
+        figure.add_scatter(
+            x=[ratio for ratio, _ in known],
+            y=[each.median_ms for _, each in known],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [each.high_ms - each.median_ms for _, each in known],
+                "arrayminus": [each.median_ms - each.low_ms for _, each in known],
+                "thickness": 1,
+            },
+            customdata=[each.n for _, each in known],
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "width": 2.5},
+            marker={"size": 7},
+            hovertemplate="%{y:.4g} ms at %{x:.0%}<br>n = %{customdata}",
+        )
+    dense = [latency.median_ms for row in rows if (latency := row.latency("dense", batch))]
+    if dense:
+        level = statistics.median(dense)
+        text = f"dense in PyTorch {level:.3g} ms"
+        figure.add_hline(y=level, line=LEVEL, annotation_text=text, annotation_position="top left")
+    _finish(figure, "pruned share of the weights", "milliseconds")
+    figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
+    figure.update_yaxes(rangemode="tozero")
+    images = "one image" if batch == 1 else f"{batch} images"
+    about = f"{images.capitalize()} on one thread: medians with their 95 % interval, timed in turns at each ratio."
+    return Chart(key, title, about, figure)
+
+
+def break_even_chart(key: str, title: str, rows: Sequence[Row]) -> Chart | None:
+    """How many times faster than dense the network and each layer is at each ratio, as a map; None without times."""
+    lines = break_evens(rows)
+    if not lines:
+        return None
+    places = [place for place, row in enumerate(rows) if 0 < row.cell.ratio < ALL_BUT_GONE]
+    times = [[line.times[place] for place in places] for line in lines]
+    figure = go.Figure(
+        go.Heatmap(
+            x=[percent(rows[place].cell.ratio) for place in places],
+            y=[f"{line.name}: {line.describe()}" for line in lines],
+            z=[[None if each is None else math.log2(each) for each in line] for line in times],
+            text=[["" if each is None else f"{each:.1f}" for each in line] for line in times],
+            texttemplate="%{text}",
+            zmin=-3,
+            zmax=3,
+            colorscale=[[0, "#b5481a"], [0.5, "#f3efe6"], [1, "#14724a"]],
+            colorbar={
+                "title": {"text": "times faster"},
+                "tickvals": [-3, -2, -1, 0, 1, 2, 3],
+                "ticktext": ["⅛", "¼", "½", "1", "2", "4", "8"],
+                "thickness": 14,
+            },
+            hovertemplate="%{y}<br>%{x}: %{text} times as fast as dense<extra></extra>",
+            xgap=1,
+            ygap=1,
+        )
+    )
+    _finish(figure, "ratio", "", height=max(260, 120 + 24 * len(lines)))
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    about = (
+        "Times as fast as dense, and from which ratio on it is faster at every ratio measured. Layers, with what is "
+        "fused into them, are compared in Secateur's runtime, which picks dense loops where those are faster; one "
+        "image on one thread."
+    )
     return Chart(key, title, about, figure, wide=True)
 
 

@@ -19,6 +19,7 @@ from secateur.report.comparison import accuracy_grid, compared
 from secateur.report.figures import (
     Chart,
     accuracy_chart,
+    break_even_chart,
     comparison_chart,
     cost_chart,
     layers_chart,
@@ -26,6 +27,7 @@ from secateur.report.figures import (
     paper_chart,
     pytorch_chart,
     readings_chart,
+    time_chart,
 )
 from secateur.report.grid import Grid
 from secateur.report.side_by_side import cautions, side_by_side
@@ -220,9 +222,16 @@ def _section(model: str, data: str, rows: list[Row], runs: Sequence[Run], select
         charts.append(comparison_chart(f"{key}-comparison", "Ways of pruning compared", ways))
     if shown.cell.ratio > 0:
         alike = [row for row in _run_of(shown, runs).rows if same_curve(row, shown)]
+        ordered = sorted(alike, key=lambda row: row.cell.ratio)
+        times = (
+            time_chart(f"{key}-time-1", "Latency over ratio: one image", ordered, 1),
+            time_chart(f"{key}-time-64", "Latency over ratio: 64 images", ordered, 64),
+            break_even_chart(f"{key}-break-even", "Break-even: from here on faster than dense", ordered),
+        )
         charts += [
             cost_chart(f"{key}-bytes", "Accuracy against bytes", rows, "bytes"),
             cost_chart(f"{key}-latency", "Accuracy against latency", rows, "latency"),
+            *(chart for chart in times if chart),
             layers_chart(f"{key}-layers", "Sparsity of each layer", alike),
             macs_chart(f"{key}-macs", "Where the multiply-adds are", shown),
             *([pytorch_chart(f"{key}-pytorch", "PyTorch's way against ours", shown)] if shown.pytorch else []),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,12 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from secateur.paper import Comparison
+from secateur.report.break_even import BreakEven, break_evens
 from secateur.report.comparison import MEASURES, compared, line_of
 from secateur.report.study import networks_compared, recipe_text
 from secateur.report.summary import (
     ALL_BUT_GONE,
     COSTS,
     DASHES,
+    ENGINES,
     PALETTE,
     PAPER,
     Curve,
@@ -106,6 +110,11 @@ def _network_plates(key: str, own: Sequence[Curve], selection: Selection) -> dic
     if ways := compared(own):
         plates[f"{key}-comparison"] = _comparison_plate(ways)
     plates |= {f"{key}-{cost}": _cost_plate(rows, cost) for cost in COSTS}
+    ordered = sorted((row for row in rows if same_curve(row, shown)), key=lambda row: row.cell.ratio)
+    batches = sorted({latency.batch for row in ordered for latency in row.latencies})
+    plates |= {f"{key}-time-{batch}": _time_plate(ordered, batch) for batch in batches}
+    if lines := break_evens(ordered):
+        plates[f"{key}-break-even"] = _break_even_plate(lines)
     plates[f"{key}-layers"] = _layers_plate([row for row in rows if same_curve(row, shown)])
     plates[f"{key}-macs"] = _macs_plate(shown)
     if shown.pytorch:
@@ -194,6 +203,51 @@ def _cost_plate(rows: Sequence[Row], cost: str) -> Figure:
     axes.set_ylim(0, 1.02)
     _shares(axes, "y")
     axes.legend(loc="lower left")
+    return figure
+
+
+def _time_plate(rows: Sequence[Row], batch: int) -> Figure:
+    images = "one image" if batch == 1 else f"{batch} images"
+    figure, axes = _axes(COLUMN, 2.5, "pruned share of the weights", f"milliseconds, {images}, one thread")
+    for colour, (engine, name) in zip(("#2b9a66", "#3b7dd8", "#d9622b"), ENGINES.items(), strict=True):
+        known = [(row.cell.ratio, latency) for row in rows if (latency := row.latency(engine, batch))]
+        if not known:
+            continue
+        spans = (
+            [each.median_ms - each.low_ms for _, each in known],
+            [each.high_ms - each.median_ms for _, each in known],
+        )
+        axes.errorbar(
+            [ratio for ratio, _ in known], [each.median_ms for _, each in known], yerr=spans, fmt="o-", color=colour,
+            elinewidth=0.6, capsize=1.5, label=name,
+        )  # fmt: skip
+    dense = [latency.median_ms for row in rows if (latency := row.latency("dense", batch))]
+    if dense:
+        level = statistics.median(dense)
+        axes.axhline(level, color="#888888", linewidth=0.7, linestyle=":", label="dense in PyTorch")
+    axes.set_ylim(bottom=0)
+    _shares(axes, "x")
+    axes.legend()
+    return figure
+
+
+def _break_even_plate(lines: Sequence[BreakEven]) -> Figure:
+    """Log₂ of times faster than dense, as a map; the ratio of 0, where it is 1 by definition, is left out."""
+    places = [place for place, ratio in enumerate(lines[0].ratios) if ratio > 0]
+    figure, axes = _axes(PAGE, 0.9 + 0.16 * len(lines), "ratio", "")
+    times = [[line.times[place] or math.nan for place in places] for line in lines]
+    image = axes.imshow(
+        [[math.log2(each) for each in line] for line in times], vmin=-3, vmax=3, cmap="RdYlGn", aspect="auto"
+    )
+    for y, line in enumerate(times):
+        for x, each in enumerate(line):
+            if not math.isnan(each):
+                axes.text(x, y, f"{each:.1f}", ha="center", va="center", fontsize=5)
+    axes.set_xticks(range(len(places)), [percent(lines[0].ratios[place]) for place in places])
+    axes.set_yticks(range(len(lines)), [f"{line.name}: {line.describe()}" for line in lines])
+    axes.grid(False)
+    bar = figure.colorbar(image, ax=axes, label="times faster than dense", ticks=[-3, -2, -1, 0, 1, 2, 3])
+    bar.ax.set_yticklabels(["⅛", "¼", "½", "1", "2", "4", "8"])
     return figure
 
 

@@ -187,6 +187,10 @@ COSTS: dict[str, tuple[Callable[[Row], float | None], str]] = {
 """What accuracy is drawn against: a row's cost, and the name of its axis."""
 
 
+ENGINES = {"secateur": "Secateur's runtime", "pruned": "PyTorch, zeros in place", "masked": "torch.nn.utils.prune"}
+"""What a pruned network is timed in, by the name in its row; the dense one in PyTorch is drawn as a level."""
+
+
 def representative(rows: Sequence[Row], selection: Selection) -> Row:
     """The row that stands for a network where one is drawn: the best, else the most accurate pruned one."""
     best = next(iter(select_best(rows, selection)), None)
