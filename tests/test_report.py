@@ -57,7 +57,7 @@ def test_a_record_holds_the_numbers_of_the_row() -> None:
         1990,
     )
     assert fields["layers"][0] == {
-        "name": "fc1", "kept": 10, "total": 100, "macs": 400, "nonzero_macs": 40, "sparsity": 0.9
+        "name": "fc1", "kept": 10, "total": 100, "macs": 400, "nonzero_macs": 40, "milliseconds": None, "sparsity": 0.9
     }  # fmt: skip
     assert record(make_row(0.0))["pytorch_bytes"] is None
     assert set(fields) == {*COLUMNS, "layers", "latencies"}

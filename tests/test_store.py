@@ -160,6 +160,7 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
     connection.execute("UPDATE cells SET spec = ?, id = 'old' WHERE ratio = 0.5", (json.dumps(old_fields),))
     connection.execute("UPDATE rows SET cell_id = 'old'")
     connection.execute("ALTER TABLE rows DROP COLUMN packed_bytes")
+    connection.execute("ALTER TABLE layers DROP COLUMN milliseconds")
     connection.execute("PRAGMA user_version = 1")
     connection.commit()
     connection.close()

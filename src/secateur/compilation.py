@@ -14,10 +14,10 @@ from operator import getitem
 from typing import Any
 
 import torch
-from functorch.compile import make_boxed_func
 from torch import Tensor, fx, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.backends.registry import list_backends, register_backend
+from torch._functorch._aot_autograd.utils import make_boxed_func
 
 from secateur.errors import UsageError
 from secateur.export import Region, Survey, find_regions
