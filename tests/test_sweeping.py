@@ -63,6 +63,7 @@ def test_a_sweep_measures_every_cell_and_keeps_the_best(tmp_path: Path) -> None:
     assert {(entry.engine, entry.batch) for entry in half.latencies} == {
         (engine, batch) for engine in ("dense", "pruned", "masked", "secateur") for batch in (1, 64)
     }
+    assert all(layer.milliseconds for row in result.rows for layer in row.layers)
     (best,) = result.best
     assert best.row == most
     assert best.packed is not None
