@@ -3,8 +3,8 @@
     python benchmarks/packed_size.py [--data-dir DIR] [--run FOLDER …]
 
 LeNets are trained on MNIST with their recipe (or taken from the cache) and pruned per layer by magnitude without
-retraining, so accuracies are those of one-shot pruning, over all test images. --run: the folder of a sweep whose trained
-ResNets are used. ResNets have random weights otherwise, which says nothing about accuracy.
+retraining, so accuracies are those of one-shot pruning, over all test images. --run: the folder of a sweep whose
+trained ResNets are used. ResNets have random weights otherwise, which says nothing about accuracy.
 
 Networks are packed as they are: batch norm is not folded and dead units stay, so that the weights are those of the
 state dict. The bound is the sum over tensors of n · (H(density) + density · 32) / 8. Decoding is timed in CPU seconds
