@@ -19,10 +19,11 @@ from secateur.spec import percent
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What accuracy is drawn against: the axis's text, and a row's value."""
+    """What accuracy is drawn against: the text of the axis, a row's value, whether the axis counts in k and M."""
 
     axis: str
     value: Callable[[Row], float | None]
+    prefixed: bool = False
 
 
 def _latency(row: Row) -> float | None:
@@ -33,7 +34,7 @@ def _latency(row: Row) -> float | None:
 MEASURES = (
     Measure("weights over non-zero weights (compression)", lambda row: _ratio(1, 1 - row.sparsity)),
     Measure("multiply-adds over those of non-zero weights", lambda row: _ratio(row.macs, row.nonzero_macs)),
-    Measure("bytes of the saved file", lambda row: row.bytes),
+    Measure("bytes of the saved file", lambda row: row.bytes, prefixed=True),
     Measure("latency of one image in ms (one thread)", _latency),
 )
 """What counting promises, where more is better, and what is real, where less is."""
@@ -51,6 +52,17 @@ class At:
     accuracy: Spread
     ratio: float
 
+    @property
+    def below(self) -> float:
+        """How far the interval reaches down from the mean, within [0, 1]; 0 where one seed has none."""
+        low = self.accuracy.low
+        return 0.0 if low is None else self.accuracy.mean - max(0.0, low)
+
+    @property
+    def above(self) -> float:
+        high = self.accuracy.high
+        return 0.0 if high is None else min(1.0, high) - self.accuracy.mean
+
 
 def line_of(curve: Curve, measure: Measure) -> list[At]:
     """A curve over a measure; without the points at which some seed has none."""
@@ -63,10 +75,9 @@ def line_of(curve: Curve, measure: Measure) -> list[At]:
 
 
 def compared(curves: Iterable[Curve]) -> list[Curve]:
-    """The curves of one network that a comparison shows, controls last; none where there are fewer than two."""
+    """The curves of one network that a comparison shows; none where there are fewer than two."""
     pruned = [curve for curve in curves if any(point.ratio > 0 for point in curve.points)]
-    ordered = sorted(pruned, key=lambda curve: curve.method == "random")
-    return ordered if len(ordered) > 1 else []
+    return pruned if len(pruned) > 1 else []
 
 
 def accuracy_grid(curves: Sequence[Curve]) -> Grid:

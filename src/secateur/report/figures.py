@@ -79,12 +79,12 @@ def comparison_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
         row, column = place // 2 + 1, place % 2 + 1
         for number, curve in enumerate(curves):
             line = line_of(curve, measure)
-            halves = [at.accuracy.half for at in line]
             figure.add_scatter(
                 x=[at.x for at in line],
                 y=[at.accuracy.mean for at in line],
                 customdata=[[at.ratio, at.accuracy.n] for at in line],
-                error_y={"type": "data", "array": halves, "thickness": 1, "width": 2} if None not in halves else None,
+                error_y={"type": "data", "array": [at.above for at in line], "arrayminus": [at.below for at in line],
+                         "thickness": 0.7, "width": 2},
                 name=curve_name(curve, curves),
                 legendgroup=str(number),
                 showlegend=place == 0,
@@ -96,7 +96,8 @@ def comparison_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
                 row=row,
                 col=column,
             )  # fmt: skip
-        figure.update_xaxes(type="log", title_text=measure.axis, row=row, col=column)
+        ticks = {"dtick": "D2", "tickformat": "~s" if measure.prefixed else "~g"}
+        figure.update_xaxes(type="log", title_text=measure.axis, row=row, col=column, **ticks)
     lines_of_legend = -(-len(curves) // 3)
     _finish(figure, "", "", height=720 + 20 * lines_of_legend)
     figure.update_layout(margin={"b": 70 + 20 * lines_of_legend})

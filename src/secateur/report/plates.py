@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from secateur.paper import Comparison
 from secateur.report.break_even import BreakEven, break_evens
@@ -163,11 +163,10 @@ def _comparison_plate(ways: Sequence[Curve]) -> Figure:
     for measure, axes in zip(MEASURES, panels.flat, strict=True):
         for number, curve in enumerate(ways):
             line = line_of(curve, measure)
-            halves = [at.accuracy.half for at in line]
             axes.errorbar(
                 [at.x for at in line],
                 [at.accuracy.mean for at in line],
-                yerr=halves if None not in halves else None,
+                yerr=([at.below for at in line], [at.above for at in line]),
                 fmt=f"o{_LINES[DASHES[number // len(PALETTE) % len(DASHES)]]}",
                 color=PALETTE[number % len(PALETTE)],
                 elinewidth=0.6,
@@ -176,6 +175,9 @@ def _comparison_plate(ways: Sequence[Curve]) -> Figure:
                 label=curve_name(curve, ways),
             )
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if not measure.prefixed else (1,)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep="") if measure.prefixed else StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(measure.axis)
         axes.set_ylim(0, 1.02)
         _shares(axes, "y")

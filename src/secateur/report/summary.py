@@ -20,6 +20,9 @@ PALETTE = ("#3b7dd8", "#d9622b", "#2b9a66", "#a253c6", "#c2971b", "#c43d6b", "#1
 ALL_BUT_GONE = 0.9995
 """Ratios from here on leave nothing to see in a map of layers."""
 
+CONTROL = "random"
+"""The method that says what any choice of weights is worth."""
+
 DASHES = ("solid", "dash", "dot", "dashdot")
 PAPER = "#8a8a8a"
 """What was printed, beside ours: grey, dotted, crossed."""
@@ -75,15 +78,16 @@ class Run:
 
 
 def curves(runs: Iterable[Run]) -> list[Curve]:
-    """Every curve of some runs, sorted by network, then by run (as given) and way of pruning."""
+    """Every curve of some runs, sorted by network, then by run (as given) and way of pruning, controls last."""
 
-    def way(item: tuple[int, str, Row]) -> tuple[str, str, int, str, str, str, tuple[tuple[str, str], ...]]:
+    def way(item: tuple[int, str, Row]) -> tuple[str, str, int, str, bool, str, str, tuple[tuple[str, str], ...]]:
         position, name, row = item
-        return row.cell.model, row.cell.data, position, name, row.cell.method, row.cell.scope, _settings(row.cell)
+        cell = row.cell
+        return cell.model, cell.data, position, name, cell.method == CONTROL, cell.method, cell.scope, _settings(cell)
 
     labelled = sorted(((position, run.name, row) for position, run in enumerate(runs) for row in run.rows), key=way)
     made = []
-    for (model, data, _, name, method, scope, settings), members in groupby(labelled, key=way):
+    for (model, data, _, name, _, method, scope, settings), members in groupby(labelled, key=way):
         points = _points(row for _, _, row in members)
         made.append(Curve(name, model, data, method, scope, settings, points))
     return made
