@@ -132,9 +132,8 @@ def _first_impure(module: fx.GraphModule) -> str:
 def _tell(module: fx.GraphModule, regions: Sequence[Region], survey: Survey) -> None:
     """One line where PyTorch has anything to do."""
     ours = {node for region in regions for node in region.operations}
-    others = [
-        node for node in _operations(module) if node not in ours and node in survey.supported | survey.problems.keys()
-    ]
+    known = survey.supported | survey.problems.keys()
+    others = [node for node in _operations(module) if node in known and node not in ours]
     if not others:
         return
     total = len(others) + len([node for node in ours if node.target is not getitem])

@@ -13,7 +13,7 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 
 from secateur.errors import ExportError, GraphError
 from secateur.export.conversions import CONVERSIONS
-from secateur.export.translation import BATCH, Constant, Program, Translation
+from secateur.export.translation import BATCH, Batch, Constant, Foreign, Program, Translation
 from secateur.graph import Graph
 
 _WEIGHTED = {"conv2d", "linear"}
@@ -27,10 +27,6 @@ class Region:
     operations: tuple[fx.Node, ...]
     inputs: tuple[fx.Node, ...]
     outputs: tuple[fx.Node, ...]
-
-
-class Foreign:
-    """Stands for a value that no Graph holds: of another format than float32, or without the batch in front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,7 @@ def survey(module: fx.GraphModule, constants: Mapping[fx.Node, Tensor]) -> Surve
     known: dict[fx.Node, Any] = {node: Constant(each.detach(), node.name) for node, each in constants.items()}
     for node in module.graph.find_nodes(op="get_attr"):
         held = getattr(module, str(node.target))
-        known[node] = Constant(held) if isinstance(held, Tensor) else Foreign()
+        known[node] = Constant(held) if isinstance(held, Tensor) else Foreign(f"{node.target}")
     translation = Translation(Program(module, (), (), (), known), CONVERSIONS)
     for node in sorted(module.graph.find_nodes(op="placeholder"), key=_rank, reverse=True):
         if node not in known:
@@ -89,16 +85,22 @@ def _given(translation: Translation, node: fx.Node) -> Any:
     """What a node is that something other than the Graph computes. The first that fits says what the batch is."""
     value = node.meta.get("val")
     if isinstance(value, (list, tuple)):
-        return [Foreign() for _ in value]
+        return [_foreign(each) for each in value]
     if isinstance(value, torch.SymInt):
         return BATCH
     if not isinstance(value, Tensor):
-        return value if isinstance(value, (int, float)) else Foreign()
+        return value if isinstance(value, (int, float)) else _foreign(value)
     batched = value.dtype is torch.float32 and value.ndim > 0 and _fixed(value)
     if not batched or translation.batch not in ("", str(value.shape[0])):
-        return Foreign()
+        return _foreign(value)
     translation.take_input(node)
     return translation.values[node]
+
+
+def _foreign(value: Any) -> Foreign:
+    if not isinstance(value, Tensor):
+        return Foreign(f"a {type(value).__name__}")
+    return Foreign(f"{value.dtype} ({', '.join(map(str, value.shape))})")
 
 
 def _rank(node: fx.Node) -> int:
@@ -122,7 +124,7 @@ def _try(translation: Translation, node: fx.Node) -> str:
         return f"{node.target}: {error}"
     made = translation.values[node]
     if isinstance(made, Foreign):
-        return f"{node.target} of a value that a graph does not hold"
+        return f"{node.target} gives {made.what}"
     value = node.meta.get("val")
     if isinstance(made, str) and isinstance(value, Tensor) and value.dtype is not torch.float32:
         return f"{node.target} gives {value.dtype}: expected torch.float32"
@@ -132,7 +134,7 @@ def _try(translation: Translation, node: fx.Node) -> str:
 def _is_value(held: Any) -> bool:
     """Whether it depends on an input: constants and numbers are no operations of a region."""
     parts = held if isinstance(held, list) else [held]
-    return any(part is not None and not isinstance(part, (Constant, int, float, Foreign)) for part in parts)
+    return any(part is not None and not isinstance(part, (Constant, Batch, int, float, Foreign)) for part in parts)
 
 
 def _with_lost_results(values: Mapping[fx.Node, Any], held: set[fx.Node]) -> set[fx.Node]:

@@ -37,6 +37,13 @@ class Padded:
     padding: Shape
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Stands for a value that no Graph holds, and says what it is."""
+
+    what: str
+
+
 class Batch:
     """Stands for the number of images where a network asks for it."""
 
@@ -258,6 +265,8 @@ class Call:
             return self._with_zeros_around(held)
         if isinstance(held, (int, float)):
             held, rank = self.translation.scalar(float(held)), rank or 1
+        if isinstance(held, Foreign):
+            raise self.error(f"takes {held.what}: expected float32 with the batch in front and all other sizes fixed")
         if not isinstance(held, Constant):
             raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
         shape = tuple(held.tensor.shape)

@@ -244,7 +244,8 @@ def _break_even_plate(lines: Sequence[BreakEven]) -> Figure:
     for y, line in enumerate(times):
         for x, each in enumerate(line):
             if not math.isnan(each):
-                axes.text(x, y, f"{each:.1f}", ha="center", va="center", fontsize=5)
+                colour = "white" if abs(math.log2(each)) > 1.8 else "black"
+                axes.text(x, y, f"{each:.1f}", ha="center", va="center", fontsize=5, color=colour)
     axes.set_xticks(range(len(places)), [percent(lines[0].ratios[place]) for place in places])
     axes.set_yticks(range(len(lines)), [f"{line.name}: {line.describe()}" for line in lines])
     axes.grid(False)
