@@ -129,6 +129,28 @@ def test_files_that_are_none_are_one_line(verb: Verb, tmp_path: Path, name: str,
     assert "odd.secateur" in err
 
 
+def test_names_from_strangers_are_shown_as_they_are(verb: Verb, tmp_path: Path) -> None:
+    name = "\x1b[2J[bold]w[/x]"
+    node = Node("[/y]", "linear", ("x",), {"weight": name}, {}, (2,))
+    graph = Graph({"x": (3,)}, ("[/y]",), (node,), {name: Weight.of(np.ones((2, 3), np.float32))})
+    packfile.write(graph, tmp_path / "odd.secateur")
+    for words in (["inspect"], ["inspect", "--plan"]):
+        code, out, err = verb(words[0], "odd.secateur", *words[1:])
+        assert (code, err, "\x1b[2J" in out) == (0, "", False)
+    assert "[bold]" in verb("inspect", "odd.secateur")[1]
+
+
+def test_what_is_no_regular_file_is_not_replaced(verb: Verb, packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "nothing")
+    for name in ("full", "nowhere", "."):
+        code, out, err = verb("unpack", str(packed), "-o", name, "--force")
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert "no regular file" in err
+    assert (tmp_path / "full").is_symlink()
+    assert (tmp_path / "nowhere").is_symlink()
+
+
 def test_a_checkpoint_is_packed(verb: Verb, tmp_path: Path) -> None:
     lenet = build("lenet-300-100")
     secateur.prune(lenet, 0.9)

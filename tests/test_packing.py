@@ -111,6 +111,28 @@ def test_a_network_that_computes_something_else_is_not_kept(bits: int | None, tm
     assert list(tmp_path.iterdir()) == []
 
 
+class Awkward(nn.Module):
+    """Changes what it is given, and answers with numbers, one of them a scalar for each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.fc(x.mul_(2))
+        return {"one": y[:, 0], "all": y}
+
+
+def test_inputs_changed_in_place_scalars_and_dictionaries(tmp_path: Path) -> None:
+    network, x = Awkward(), torch.randn(3, 4)
+    before = x.clone()
+    secateur.pack(network, tmp_path / "net.secateur", example=x)
+    assert torch.equal(x, before)
+    found = secateur.load(tmp_path / "net.secateur")(x.numpy())
+    for each, wanted in zip(found, network(x).values(), strict=True):
+        np.testing.assert_allclose(each, wanted.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_an_existing_file_and_the_networks_mode_stay(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Linear(4, 3), nn.Dropout()).train()
     secateur.pack(network, tmp_path / "net", example=torch.randn(2, 4))

@@ -25,6 +25,8 @@ DTYPES: Mapping[str, np.dtype[np.unsignedinteger]] = {
     "bfloat16": np.dtype("<u2"),
 }
 """Number formats of weights, with the unsigned integers that hold their bits."""
+MOST_PADDING = 4096
+"""On one side of a plane: more would ask for memory that nothing in a file pays for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +171,9 @@ def _windows(given: _Arguments, kernel: Shape, dilation: Shape) -> tuple[int, in
     stride, padding = given.ints("stride", 2, 1), given.ints("padding", 4)
     found = []
     for axis in (0, 1):
-        room = size[axis] + padding[2 * axis] + padding[2 * axis + 1] - dilation[axis] * (kernel[axis] - 1) - 1
+        around = padding[2 * axis : 2 * axis + 2]
+        given.demand(max(around) <= MOST_PADDING, f"padding of at most {MOST_PADDING}", around)
+        room = size[axis] + sum(around) - dilation[axis] * (kernel[axis] - 1) - 1
         given.demand(room >= 0, "a window no larger than the padded input", f"kernel {kernel} on {tuple(size)}")
         found.append(room // stride[axis] + 1)
     return found[0], found[1]
@@ -199,7 +203,7 @@ def _batch_norm(given: _Arguments) -> Shape:
     given.demand(len(shape) >= 1, "an input (C, …)", shape)
     for role in ("mean", "variance", "weight", "bias"):
         given.weight(role, shape[:1])
-    given.number("eps")
+    given.demand(given.number("eps") >= 0, "eps of at least 0", given.node.attributes["eps"])
     return shape
 
 
@@ -208,7 +212,7 @@ def _layer_norm(given: _Arguments) -> Shape:
     axes = given.whole("axes", 1, len(shape))
     given.weight("weight", shape[-axes:])
     given.weight("bias", shape[-axes:])
-    given.number("eps")
+    given.demand(given.number("eps") >= 0, "eps of at least 0", given.node.attributes["eps"])
     return shape
 
 

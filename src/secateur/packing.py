@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from secateur import packfile
 from secateur.errors import PackError
@@ -67,9 +68,10 @@ def graph_of(network: nn.Module, example: Tensor | Sequence[Tensor], *, simplifi
 
 
 def _outputs(network: nn.Module, examples: Sequence[Tensor]) -> list[Tensor]:
+    """In the order in which the graph has them, whatever containers they come in."""
     with evaluating(network), torch.no_grad():
-        found = network(*examples)
-    return [found] if isinstance(found, Tensor) else list(found)
+        found = network(*(each.clone() for each in examples))
+    return [each for each in tree_leaves(found) if isinstance(each, Tensor)]
 
 
 def _apart(graph: Graph, examples: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

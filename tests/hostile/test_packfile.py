@@ -254,6 +254,13 @@ def test_a_description_that_inflates_without_end_is_refused(tmp_path: Path) -> N
     assert "is longer than 67108864 bytes" in refused(bomb)
 
 
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("part", [b"{},", b"[],", b"1,"])
+def test_a_description_of_endlessly_many_parts_is_refused(part: bytes, tmp_path: Path) -> None:
+    bomb = forge(tmp_path / "bomb", b'{"nodes":[' + part * (2 << 20) + b"0]}")
+    assert "more than 1048576 parts" in refused(bomb)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -324,6 +331,9 @@ def test_any_value_of_another_kind_is_refused_or_harmless(small: Path) -> None:
     ("change", "text"),
     [
         (lambda it: weight_entry(it).update(codec=3), "codec 3, which this Secateur does not know"),
+        (lambda it: weight_entry(it).update(error=-1.0), "largest error of -1.0: expected 0 or more"),
+        (lambda it: it.update(mean=[0.1], std=[0.0]), "expected as many of both, and std above 0"),
+        (lambda it: it.update(mean=[0.1], std=[1.0, 1.0]), "expected as many of both, and std above 0"),
         (lambda it: weight_entry(it).update(dtype="float64"), "dtype 'float64': expected one of"),
         (lambda it: weight_entry(it).update(bytes=1), "bytes that belong to no weight"),
         (lambda it: weight_entry(it).update(bytes=2**40), "not in the file"),

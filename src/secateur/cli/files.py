@@ -34,7 +34,7 @@ def pack(
         Optional[int], typer.Option(help="Round weights to 8, 6, 5 or 4 bits.", show_default="lossless")  # noqa: UP045
     ] = None,
     codebook: Annotated[
-        str, typer.Option(help="With --bits: uniform (per channel) or kmeans (per tensor).")
+        str, typer.Option(help="With --bits: uniform, channel (uniform per channel) or k-means.")
     ] = "uniform",
     exact: Annotated[
         bool, typer.Option("--exact", help="Keep every weight of the checkpoint as it is: fold and remove nothing.")
@@ -104,6 +104,7 @@ def inspect(
         print(json.dumps(_described(file, found), indent=2))
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     table.add_column("weight", overflow="fold")
@@ -111,7 +112,7 @@ def inspect(
         table.add_column(heading, justify="right")
     for each in found.weights:
         table.add_row(
-            each.name,
+            Text(_printable(each.name)),
             "×".join(map(str, each.shape)) or "scalar",
             each.dtype,
             f"{each.density:.1%}",
@@ -175,6 +176,7 @@ def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format
         print(json.dumps(asdict(plan), indent=2))
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     table.add_column("step", overflow="fold")
@@ -185,7 +187,7 @@ def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format
     images = plan.parts[0][0] if plan.parts else 1
     for step in plan.steps:
         table.add_row(
-            step.name,
+            Text(_printable(step.name)),
             step.operations,
             step.kernel,
             "×".join(map(str, step.shape)),
@@ -312,6 +314,11 @@ def bench(
         )
     for name, reason in found.missing.items():
         console.print(f"missing: {name}: {reason}", markup=False, soft_wrap=True)
+
+
+def _printable(name: str) -> str:
+    """A stranger's name, without what a terminal would obey."""
+    return name if name.isprintable() else repr(name)
 
 
 def _check_format(format: str) -> None:

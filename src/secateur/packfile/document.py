@@ -208,11 +208,14 @@ def _stored(value: Any) -> Stored:
     dtype = strict.text(found["dtype"])
     if dtype not in DTYPES:
         raise FormatError(f"a weight of dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    error = strict.number(found.get("error", 0.0))
+    if error < 0:
+        raise FormatError(f"a weight with a largest error of {error}: expected 0 or more")
     return Stored(
         strict.text(found["name"]),
         dtype,
         strict.shape(found["shape"]),
         strict.whole(found["codec"]),
         strict.whole(found["bytes"]),
-        strict.number(found.get("error", 0.0)),
+        error,
     )

@@ -13,10 +13,15 @@ Shape = tuple[int, ...]
 MOST_DIMENSIONS = 8
 MOST_SIZE = 1 << 40
 _MOST_DIGITS = 19
+_MOST_PARTS = 1 << 20
+"""Objects and lists, and commas, in one text: its values take memory that its bytes hardly show."""
 
 
 def parse(text: bytes) -> Any:
     """The value of a JSON text in UTF-8. Raises FormatError for anything that RFC 8259 or good sense does not allow."""
+    for marks in (b"{[", b","):
+        if sum(text.count(mark) for mark in marks) > _MOST_PARTS:
+            raise FormatError(f"its description has more than {_MOST_PARTS} parts")
     try:
         return json.loads(
             text.decode("utf-8"),

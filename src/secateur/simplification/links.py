@@ -115,7 +115,7 @@ def _reshape(known: Known, node: Node) -> Link | None:
     if len(node.shape) == 1:
         each = math.prod(shape[units.axis :])
         return Link(1, size * each, (np.repeat(np.arange(size), each),), np.zeros(size * each, bool))
-    return _straight(units, 1) if node.shape[0] == size and units.axis == 1 else None
+    return _straight(units, 1) if node.shape[:1] == (size,) and units.axis == 1 else None
 
 
 def _concat(known: Known, node: Node) -> Link | None:
