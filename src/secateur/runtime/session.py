@@ -115,19 +115,22 @@ class Session:
         return self._threads
 
     def __call__(self, *inputs: Images, out: Floats | None = None) -> Floats | tuple[Floats, ...]:
-        if not self._single:
-            return self._call_many(inputs, out)
-        if len(inputs) != 1:
-            raise RunError(f"expected 1 input, got {len(inputs)}")
-        (x,) = inputs
-        taken = self._taken(0, x)
-        shape = (len(taken), *self._output_shapes[0])
-        if out is None:
-            out = np.empty(shape, _FLOAT32)
-        else:
-            _check_output(out, shape)
-        self._native.run(taken, out)
-        return out
+        try:
+            if not self._single:
+                return self._call_many(inputs, out)
+            if len(inputs) != 1:
+                raise RunError(f"expected 1 input, got {len(inputs)}")
+            (x,) = inputs
+            taken = self._taken(0, x)
+            shape = (len(taken), *self._output_shapes[0])
+            if out is None:
+                out = np.empty(shape, _FLOAT32)
+            else:
+                _check_output(out, shape)
+            self._native.run(taken, out)
+            return out
+        except MemoryError as error:
+            raise RunError(f"{len(inputs[0])} images take more memory than there is: run fewer at once") from error
 
     def _call_many(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
         if len(inputs) != len(self._shapes):
@@ -192,8 +195,8 @@ def _compile(graph: Graph, kernel: str, threads: int) -> _native.Session:
         return _native.Session(
             list(graph.inputs.values()), nodes, [index[name] for name in graph.outputs], kernel, threads
         )
-    except (ValueError, RuntimeError) as error:
-        raise RunError(str(error)) from error
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise RunError(str(error) or "the network takes more memory than there is") from error
 
 
 def _check_output(out: Floats, shape: Shape) -> None:
