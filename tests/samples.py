@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from secateur.cache import EarlyKey, Parcel
 from secateur.data import Dataset, from_arrays
 from secateur.environment import environment
 from secateur.models import ARCHITECTURES, build_network
@@ -174,6 +179,10 @@ def make_row(ratio: float = 0.9, seed: int = 0, model: str = "net", accuracy: fl
     )
 
 
+def on_host(row: Row, host: str) -> Row:
+    return dataclasses.replace(row, environment=dataclasses.replace(row.environment, host=host))
+
+
 def with_digest(row: Row, digest: str) -> Row:
     return dataclasses.replace(row, trained=dataclasses.replace(row.trained, key=digest, data_digest=digest))
 
@@ -184,3 +193,84 @@ def paper_row(ratio: float, seed: int = 0, accuracy: float = 0.9, model: str = "
     row = make_row(ratio, seed, accuracy=accuracy)
     cell = dataclasses.replace(row.cell, model=model, data=data, recipe=recipe_for(model), norms=norms)
     return dataclasses.replace(row, cell=cell)
+
+
+def row_of(cell: Cell) -> Row:
+    """A row of the cell, made without work."""
+    return dataclasses.replace(make_row(), cell=cell)
+
+
+def unlucky_row(cell: Cell) -> Row:
+    if cell.ratio == 0.2:
+        raise ValueError("no luck\nat all")
+    return row_of(cell)
+
+
+def grateful_row(cell: Cell, thanks: Path) -> Row:
+    """At 30 % the row comes only once somebody has made the file."""
+    deadline = time.monotonic() + 60
+    while cell.ratio == 0.3 and not thanks.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError("nobody said thanks")
+        time.sleep(0.01)
+    return row_of(cell)
+
+
+class FunctionJob:
+    """A job that is a function of a cell, and of what else it is given; its cells share nothing."""
+
+    def __init__(self, work: Callable[..., Row], *others: object) -> None:
+        self._work, self._others = work, others
+
+    def __call__(self, cell: Cell) -> Row:
+        return self._work(cell, *self._others)
+
+    def time(self, row: Row) -> Row:
+        return dataclasses.replace(row, timed_on=environment())
+
+    def network(self, cell: Cell) -> Hashable | None:
+        return None
+
+    def known(self) -> frozenset[str]:
+        return frozenset()
+
+    def train(self, cell: Cell, known: frozenset[str]) -> Parcel:
+        raise NotImplementedError
+
+    def receive(self, cell: Cell, parcel: Parcel) -> Parcel:
+        raise NotImplementedError
+
+    def made(self, cell: Cell) -> tuple[Parcel, ...]:
+        return ()
+
+    def keep(self, parcel: Parcel) -> None:
+        raise NotImplementedError
+
+
+class SharingJob(FunctionJob):
+    """Cells of a seed share a "network", which takes a line in folder/made; that of the unlucky seed cannot be made."""
+
+    def __init__(self, folder: Path, unlucky: int = -1) -> None:
+        self._folder, self._unlucky, self._had = folder, unlucky, set[int]()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SharingJob, (self._folder, self._unlucky)
+
+    def __call__(self, cell: Cell) -> Row:
+        if cell.seed not in self._had:
+            self.receive(cell, self.train(cell, frozenset()))
+        return row_of(cell)
+
+    def network(self, cell: Cell) -> Hashable | None:
+        return cell.seed
+
+    def train(self, cell: Cell, known: frozenset[str]) -> Parcel:
+        if cell.seed == self._unlucky:
+            raise ValueError("no network")
+        with (self._folder / "made").open("a") as made:
+            made.write(f"{cell.seed}\n")
+        return Parcel(EarlyKey("", cell.seed), np.zeros(100_000, np.uint8))  # type: ignore[arg-type]
+
+    def receive(self, cell: Cell, parcel: Parcel) -> Parcel:
+        self._had.add(cell.seed)
+        return parcel

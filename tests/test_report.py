@@ -2,17 +2,23 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 
 from rich.console import Console
 
-from samples import make_row
+from samples import make_row, on_host
 from secateur.report import COLUMNS, curve_lines, record, render, rich_table
 from secateur.report.grid import sparkline
+from secateur.results import Row
 
 
 def printed(*ratios: float, **options: object) -> str:
+    return printed_rows([make_row(ratio) for ratio in ratios], **options)
+
+
+def printed_rows(rows: Sequence[Row], **options: object) -> str:
     console = Console(file=io.StringIO(), width=250)
-    console.print(rich_table([make_row(ratio) for ratio in ratios], **options))  # type: ignore[arg-type]
+    console.print(rich_table(rows, **options))  # type: ignore[arg-type]
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
@@ -23,9 +29,16 @@ def test_what_is_the_same_in_all_rows_is_said_once() -> None:
 
 
 def test_several_seeds_get_a_column() -> None:
-    console = Console(file=io.StringIO(), width=250)
-    console.print(rich_table([make_row(0.5, seed=seed) for seed in (0, 1)]))
-    assert "seed" in str(console.file.getvalue())  # type: ignore[attr-defined]
+    assert "seed" in printed_rows([make_row(0.5, seed=seed) for seed in (0, 1)])
+
+
+def test_rows_timed_on_several_machines_say_on_which() -> None:
+    here, there = make_row(0.5), on_host(make_row(0.9), "there")
+    assert "latency on" not in printed_rows([here, make_row(0.9)])
+    told = printed_rows([here, there])
+    assert "latency on" in told
+    assert "latencies were measured on 2 machines" in told
+    assert record(there)["latency_host"] == "there"
 
 
 def test_best_rows_are_marked() -> None:

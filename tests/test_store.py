@@ -24,8 +24,9 @@ def failure(ratio: float = 0.9) -> Failure:
 
 def test_rows_and_failures_come_back_as_they_went_in(tmp_path: Path) -> None:
     retrained = dataclasses.replace(make_row(0.95, seed=2), retrained=Retrained(10, 2.5, (3, 7)))
+    elsewhere = dataclasses.replace(environment(), host="elsewhere")
     rows = [
-        make_row(0.0),
+        dataclasses.replace(make_row(0.0), timed_on=elsewhere),
         dataclasses.replace(make_row(0.5), test=Accuracy(0.5, 10, 0.9)),
         make_row(0.9, seed=1),
         dataclasses.replace(retrained, cell=dataclasses.replace(retrained.cell, retraining=Retraining("gradual"))),
@@ -153,7 +154,7 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
         store.add(row)
         store.add(failure(0.7))
     connection = sqlite3.connect(tmp_path / FILE_NAME)
-    for name in ("retrained_epochs", "retrained_seconds", "retrained_resumed_from"):
+    for name in ("retrained_epochs", "retrained_seconds", "retrained_resumed_from", "timing_environment_id"):
         connection.execute(f"ALTER TABLE rows DROP COLUMN {name}")
     for name in ("pattern", "repair", "calibration_images", "calibration_seed", "retraining"):
         connection.execute(f"ALTER TABLE cells DROP COLUMN {name}")

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from samples import make_row
+from samples import make_row, on_host
 from secateur.intervals import spread
-from secateur.report.summary import Run, curve_name, curves, pareto_front
+from secateur.report.summary import Run, curve_name, curves, fronts, machine_notes, pareto_front
 from secateur.spec import Recipe
 
 
@@ -39,3 +39,26 @@ def test_the_front_holds_what_nothing_beats() -> None:
     rows = [make_row(ratio, accuracy=accuracy) for ratio, accuracy in ((0.1, 0.9), (0.5, 0.95), (0.6, 0.8), (0.9, 0.7))]
     front = pareto_front(rows, cost=lambda row: row.nonzero_macs)
     assert [row.cell.ratio for row in front] == [0.9, 0.6, 0.5]
+
+
+def test_latencies_of_two_machines_have_a_front_each_and_a_note() -> None:
+    here, there = on_host(make_row(0.5), "here"), on_host(make_row(0.9), "there")
+    assert list(fronts([there, here], "latency")) == ["Pareto front on here", "Pareto front on there"]
+    assert list(fronts([here, there], "bytes")) == ["Pareto front"]
+    assert list(fronts([here, here], "latency")) == ["Pareto front"]
+    (note,) = machine_notes([here, there])
+    assert note.startswith("latencies were measured on 2 machines: ")
+    assert "there" in note
+    assert note.endswith("compare them within one only")
+    timed_here = dataclasses.replace(there, timed_on=here.environment)
+    assert machine_notes([here, timed_here]) == []
+
+
+def test_versions_that_differ_are_named_with_their_machines() -> None:
+    row = on_host(make_row(0.5), "there")
+    versions = dict(row.environment.versions) | {"torch": "0.1"}
+    other = dataclasses.replace(row, environment=dataclasses.replace(row.environment, versions=versions), latencies=())
+    here = make_row(0.9)
+    (note,) = machine_notes([here, other])
+    assert note.startswith("torch was not the same for all rows: 0.1 (there); ")
+    assert note.endswith(f"({here.environment.host})")

@@ -3,13 +3,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
-import signal
-import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +15,7 @@ from safetensors.torch import load_file
 from torch.nn.utils import prune as torch_prune
 
 import secateur
+from killing import kill_when, stored
 from samples import Interrupting, build, stripes
 from secateur import cache as cache_module
 from secateur.cache import NetworkCache
@@ -276,9 +272,9 @@ def test_a_retrained_network_is_kept_under_everything_that_determines_it(change:
         "samples:tiny", "digits", "magnitude", "layer", 0.9, 0, Recipe(epochs=1), retraining=Retraining("gradual", 4)
     )
     cache = NetworkCache(device="cpu")
-    key = cache._retrain_key(cell)
-    assert cache._retrain_key(dataclasses.replace(cell, **change)).id != key.id
-    assert cache._retrain_key(dataclasses.replace(cell, repair="none")) == key
+    key = cache.retrain_key(cell)
+    assert cache.retrain_key(dataclasses.replace(cell, **change)).id != key.id
+    assert cache.retrain_key(dataclasses.replace(cell, repair="none")) == key
 
 
 KILLED = ("--model", "lenet-300-100", "--data", "digits", "--epochs", "150", "--out", "run")
@@ -287,28 +283,6 @@ KILLED = ("--model", "lenet-300-100", "--data", "digits", "--epochs", "150", "--
 def start(folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "secateur", "sweep", *KILLED]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def kill_when(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, "the sweep ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-
-
-def stored(run: Path) -> dict[str, str]:
-    if not (run / FILE_NAME).exists():
-        return {}
-    connection = sqlite3.connect(f"file:{run / FILE_NAME}?mode=ro", uri=True)
-    try:
-        return dict(connection.execute("SELECT cell_id, measured_at || seconds FROM rows").fetchall())
-    except sqlite3.OperationalError:
-        return {}
-    finally:
-        connection.close()
 
 
 def test_a_killed_sweep_resumes_without_repeating_a_cell_or_an_epoch(tmp_path: Path, own_cache: Path) -> None:

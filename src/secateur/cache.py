@@ -6,17 +6,20 @@ import contextlib
 import copy
 import dataclasses
 import json
+import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from secateur.catalogue import user_cache
 from secateur.data import Dataset, fit, load_data
-from secateur.errors import ExportError, GraphError, MissingExtraError, ModelError
+from secateur.errors import DataError, ExportError, GraphError, MissingExtraError, ModelError
 from secateur.export import refill, to_graph
 from secateur.graph import Graph
 from secateur.layers import evaluating
@@ -95,6 +98,15 @@ class RetrainKey:
         return identity(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A network on its way to another cache: its key and its files' bytes, None where the other has them already."""
+
+    key: TrainKey | RetrainKey
+    weights: NDArray[np.uint8] | None = None
+    facts: NDArray[np.uint8] | None = None
+
+
 class NetworkCache:
     """Trained networks and data sets, by cell.
 
@@ -116,6 +128,7 @@ class NetworkCache:
         self._folder = (folder or user_cache()) / "networks"
         self._datasets: dict[str, Dataset] = {}
         self._latest: tuple[str, nn.Module, Trained] | None = None
+        self._adopted: dict[str, TrainKey] = {}
         self._structures: dict[str, Graph] = {}
         self._unpackable: set[str] = set()
 
@@ -127,6 +140,10 @@ class NetworkCache:
         return fit(self._datasets[cell.data], cell.model, architecture.channels, architecture.size)
 
     def key(self, cell: Cell) -> TrainKey:
+        own = self._own_key(cell)
+        return self._adopted.get(own.id, own)
+
+    def _own_key(self, cell: Cell) -> TrainKey:
         architecture, data = find_architecture(cell.model), self.dataset(cell)
         return TrainKey(
             model=cell.model,
@@ -142,6 +159,38 @@ class NetworkCache:
             precision=resolve_precision(cell.recipe.precision, architecture.autocast, self.device),
             torch=torch.__version__,
         )
+
+    def known(self) -> frozenset[str]:
+        """The ids of the networks on disk."""
+        return frozenset(facts.stem for facts in self._folder.glob("*.json") if facts.with_suffix(".pt").exists())
+
+    def send(self, key: TrainKey | RetrainKey) -> Parcel:
+        """A network that is on disk, for another cache."""
+        weights, facts, _ = self._paths(key)
+        return Parcel(key, np.fromfile(weights, np.uint8), np.fromfile(facts, np.uint8))
+
+    def keep(self, parcel: Parcel) -> None:
+        """Write a parcel's network to disk where it is not there yet."""
+        weights, facts, _ = self._paths(parcel.key)
+        if parcel.weights is None or parcel.facts is None or (weights.exists() and facts.exists()):
+            return
+        with self._locked(parcel.key.id, "it"):
+            _write(weights, parcel.weights.tofile)
+            _write(facts, parcel.facts.tofile)
+
+    def adopt(self, cell: Cell, parcel: Parcel) -> None:
+        """Keep a parcel's network, and take it as the cell's even if this process would train it under another key:
+        on another device, with another PyTorch. Raises DataError where it was trained on other files than those here.
+        """
+        assert isinstance(parcel.key, TrainKey)
+        own = self._own_key(cell)
+        if own.data_digest != parcel.key.data_digest:
+            raise DataError(
+                f"data {cell.data!r} on {platform.node()} (digest {own.data_digest}) is not what the network was "
+                f"trained on elsewhere ({parcel.key.data_digest}): give every machine the same files"
+            )
+        self.keep(parcel)
+        self._adopted[own.id] = parcel.key
 
     def trained(self, cell: Cell) -> tuple[nn.Module, Trained]:
         """The cell's dense network, on the CPU in evaluation mode, and what is known of it.
@@ -161,11 +210,11 @@ class NetworkCache:
 
         Kept on disk under everything that determines it, with a checkpoint of its last epoch while it is under way.
         """
-        key = self._retrain_key(cell)
+        key = self.retrain_key(cell)
         with self._locked(key.id, cell.nickname()):
             return self._load_retrained(cell, key) or self._retrain(cell, key, cut)
 
-    def _retrain_key(self, cell: Cell) -> RetrainKey:
+    def retrain_key(self, cell: Cell) -> RetrainKey:
         assert cell.retraining is not None
         network = self.key(cell)
         shared = {

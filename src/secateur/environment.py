@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import secateur
+from secateur import _native
 from secateur.results import Environment
 
 _FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
@@ -16,9 +17,10 @@ _PACKAGES = ("torch", "numpy", "safetensors", "zstandard")
 
 
 def environment() -> Environment:
-    """This machine and what is installed on it."""
+    """This machine and what is installed on it; among the versions, the kernels that it can run."""
     versions = {"secateur": secateur.__version__, "python": platform.python_version()}
     versions |= {name: found for name in _PACKAGES if (found := installed_version(name))}
+    versions["kernels"] = "+".join(_native.kernels())
     return Environment(
         host=platform.node(),
         machine=f"{platform.system()} {platform.machine()}",

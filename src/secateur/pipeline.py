@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -25,10 +25,10 @@ from secateur.patterns import UNSTRUCTURED
 from secateur.progress import SILENT, Reporter, Task
 from secateur.pruning import prune, scored_layers, zero_counts
 from secateur.repairing import repair
-from secateur.results import Footprint, Latency, Retrained, Row
+from secateur.results import Footprint, Latency, Layer, Retrained, Row
 from secateur.runtime import Session
 from secateur.spec import Cell
-from secateur.timing import on_cores
+from secateur.timing import alone, on_cores
 
 CPU = torch.device("cpu")
 BATCHES = (1, 64)
@@ -37,8 +37,11 @@ STAGES = ("trained", "pruned", "accuracy measured", "latency measured")
 """What run_cell tells the task that it is given, in this order."""
 
 
-def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
-    """Prune the cell's network and measure what that bought, beside what PyTorch's pruning makes of the same cut."""
+def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: bool = True) -> Row:
+    """Prune the cell's network and measure what that bought, beside what PyTorch's pruning makes of the same cut.
+
+    Without `timed` latencies are left out, for measure_latency.
+    """
     started = time.perf_counter()
     dense, trained = cache.trained(cell)
     data = cache.dataset(cell)
@@ -49,19 +52,16 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
     graph = cache.graph(pruned, cell)
     validation, test = cache.accuracies(pruned, cell, graph)
     task.advance(1, lambda: STAGES[2])
-    session = Session(graph, threads=1) if graph else None
-    latencies = _latencies(cell, data, dense, pruned, masked, session)
-    times = _layer_times(session) if session else {}
+    layers = layer_table(pruned, data.example(), cell.norms)
+    session = Session(graph, threads=1) if graph and timed else None
+    latencies = _latencies(cell, data, dense, pruned, masked, session) if timed else ()
     task.advance(1, lambda: STAGES[3])
     return Row(
         cell=cell,
         trained=trained,
         validation=validation,
         test=test,
-        layers=tuple(
-            replace(layer, milliseconds=times.get(layer.name))
-            for layer in layer_table(pruned, data.example(), cell.norms)
-        ),
+        layers=_with_times(layers, session),
         ours=Footprint(file_bytes(lambda path: save_model(pruned, str(path))), peak, held),
         pytorch=masked_footprint,
         latencies=latencies,
@@ -71,6 +71,18 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT) -> Row:
         packed_bytes=packed_size(graph, meta=Metadata(mean=data.mean, std=data.std)) if graph else None,
         retrained=retrained,
     )
+
+
+def measure_latency(row: Row, cache: NetworkCache) -> Row:
+    """The row of a cell that was run without, with its latencies: its network is pruned again."""
+    cell = row.cell
+    dense, _ = cache.trained(cell)
+    pruned, *_ = make_network(cell, cache)
+    masked, _ = prune_as_pytorch(dense, pruned, cell.norms)
+    graph = cache.graph(pruned, cell)
+    session = Session(graph, threads=1) if graph else None
+    latencies = _latencies(cell, cache.dataset(cell), dense, pruned, masked, session)
+    return replace(row, latencies=latencies, layers=_with_times(row.layers, session), timed_on=environment())
 
 
 def make_network(cell: Cell, cache: NetworkCache) -> tuple[nn.Module, Retrained | None, int | None, int | None]:
@@ -220,9 +232,14 @@ def _in_runtime(session: Session) -> Callable[[Tensor], Tensor]:
     return lambda images: torch.from_numpy(session(images.numpy()))
 
 
+def _with_times(layers: Sequence[Layer], session: Session | None) -> tuple[Layer, ...]:
+    times = _layer_times(session) if session else {}
+    return tuple(replace(layer, milliseconds=times.get(layer.name)) for layer in layers)
+
+
 def _layer_times(session: Session) -> dict[str, float]:
     """Layer → milliseconds of one image, the median of several; a layer that runs twice counts its first time."""
-    with on_cores(1):
+    with alone(), on_cores(1):
         plans = [session.plan(1, rounds=1) for _ in range(LAYER_ROUNDS)]
     return {
         steps[0].name: 1000 * statistics.median(step.seconds or 0.0 for step in steps)

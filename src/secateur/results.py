@@ -115,7 +115,8 @@ class Environment:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One finished cell. `ours` is Secateur's pruned network, `pytorch` what torch.nn.utils.prune makes of the
-    same cut (mask and original kept per weight). packed_bytes: of its .secateur file, None where it cannot be one."""
+    same cut (mask and original kept per weight). packed_bytes: of its .secateur file, None where it cannot be one.
+    timed_on: where latencies were measured, if elsewhere than the rest."""
 
     cell: Cell
     trained: Trained
@@ -130,6 +131,12 @@ class Row:
     measured_at: str
     packed_bytes: int | None = None
     retrained: Retrained | None = None
+    timed_on: Environment | None = None
+
+    @property
+    def timing(self) -> Environment | None:
+        """Where the latencies were measured; None where there are none."""
+        return (self.timed_on or self.environment) if self.latencies else None
 
     @property
     def bytes(self) -> int:

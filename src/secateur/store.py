@@ -127,6 +127,7 @@ _MIGRATIONS = (
     ALTER TABLE rows ADD COLUMN retrained_resumed_from TEXT;
     """,
     "ALTER TABLE layers ADD COLUMN milliseconds REAL",
+    "ALTER TABLE rows ADD COLUMN timing_environment_id INTEGER REFERENCES environments (id)",
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -268,6 +269,7 @@ class Store:
             measured_at=record["measured_at"],
             packed_bytes=record["packed_bytes"],
             retrained=_retrained(record),
+            timed_on=self._environment(timed_on) if (timed_on := record["timing_environment_id"]) else None,
         )
 
     def _parts(self, kind: Any, table: str, row_id: int, order: str) -> Any:
@@ -377,6 +379,8 @@ def _insert_row(db: sqlite3.Connection, row: Row) -> None:
         "measured_at": row.measured_at,
         "packed_bytes": row.packed_bytes,
     }
+    if row.timed_on:
+        fields["timing_environment_id"] = _environment_id(db, row.timed_on)
     if row.pytorch:
         fields |= {f"pytorch_{name}": value for name, value in dataclasses.asdict(row.pytorch).items()}
     if row.retrained:

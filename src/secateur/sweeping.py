@@ -20,14 +20,15 @@ from secateur.cache import NetworkCache
 from secateur.catalogue import check_data_name
 from secateur.delivery import card_fields
 from secateur.errors import MissingExtraError, SweepError, UsageError
-from secateur.executors import Executor
+from secateur.executors import Executor, attempt
 from secateur.executors.local import LocalExecutor
+from secateur.jobs import CellJob
 from secateur.layer_ratios import split_scopes
 from secateur.models import find_architecture, read_weights_file
 from secateur.packfile import Metadata
 from secateur.packing import pack
 from secateur.patterns import UNSTRUCTURED, WholeSets, parse_pattern
-from secateur.pipeline import STAGES, make_network, run_cell
+from secateur.pipeline import make_network
 from secateur.progress import Reporter, SilentReporter
 from secateur.replacing import replacing
 from secateur.results import Failure, Row
@@ -35,6 +36,8 @@ from secateur.score import METHODS, find_method
 from secateur.selection import Selection, select_best
 from secateur.spec import LIKE, PAPER_RATIOS, Cell, Recipe, Retraining, Sweep, expand
 from secateur.store import FILE_NAME, Store
+
+LATENCY_ON = ("cell", "driver", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ def sweep(
     device: str = "auto",
     select: str = "validation",
     tolerance: float = 1.0,
+    executor: Executor | None = None,
+    latency_on: str = "cell",
     reporter: Reporter | None = None,
     **recipe: Any,
 ) -> SweepResult:
@@ -96,7 +101,9 @@ def sweep(
 
     What `out` holds already is not done again. select: "validation" keeps, per model and data set, the
     sparsest network whose validation accuracy is within `tolerance` points of the dense one's; "paper" keeps
-    the one with the highest test accuracy. recipe: changes to each network's own recipe, such as epochs=20.
+    the one with the highest test accuracy. executor: where cells run, by default in this process (docs/cluster.md).
+    latency_on: who measures latency, "cell" (each where it runs), "driver" (this process) or "none" (nobody, or the
+    executor). recipe: changes to each network's own recipe, such as epochs=20.
     Cells that fail are in the result's failures. Raises UsageError for values that make no sense.
     """
     plan = plan_sweep(
@@ -118,7 +125,16 @@ def sweep(
         recipe=recipe,
     )
     selection = Selection(select, tolerance)
-    return run_sweep(plan, Path(out), data_dir=data_dir, device=device, selection=selection, reporter=reporter)
+    return run_sweep(
+        plan,
+        Path(out),
+        data_dir=data_dir,
+        device=device,
+        selection=selection,
+        reporter=reporter,
+        executor=executor,
+        latency_on=latency_on,
+    )
 
 
 def plan_sweep(
@@ -197,6 +213,7 @@ def run_sweep(
     device: str = "auto",
     reporter: Reporter | None = None,
     executor: Executor | None = None,
+    latency_on: str = "cell",
     command: str = "",
 ) -> SweepResult:
     """Run a planned sweep; see sweep. `command` is remembered with the results."""
@@ -208,6 +225,7 @@ def run_sweep(
         device=device,
         reporter=reporter,
         executor=executor,
+        latency_on=latency_on,
         command=command,
     )
 
@@ -221,21 +239,28 @@ def run_sweeps(
     device: str = "auto",
     reporter: Reporter | None = None,
     executor: Executor | None = None,
+    latency_on: str = "cell",
     command: str = "",
 ) -> SweepResult:
     """Run several planned sweeps into one run folder, one after the other; cells that they share run once."""
+    if latency_on not in LATENCY_ON:
+        raise UsageError(f"latency_on {latency_on!r}: expected one of {', '.join(LATENCY_ON)}")
+    executor = executor or LocalExecutor()
     cells = list({cell.id: cell for plan in plans for cell in expand(plan)}.values())
     reporter = reporter or SilentReporter()
-    cache = NetworkCache(data_dir, device, reporter)
+    cache = NetworkCache(data_dir, "auto" if executor.elsewhere else device, reporter)
     if not (out / FILE_NAME).exists():
         for cell in {(cell.model, cell.data): cell for cell in cells}.values():
             cache.dataset(cell)  # what is missing or does not fit should not leave an empty run behind
     with _only_writer(out), Store.create(out) as store:
         for plan in plans:
             store.add_sweep(plan, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        pending = [cell for cell in cells if cell.id not in store.done()]
+        done = store.done()
+        pending = [cell for cell in cells if cell.id not in done]
         _check_same_data(pending, cache, store)
-        _run_pending(pending, len(cells), cache, executor or LocalExecutor(), store, reporter)
+        _load_given(pending, cache)
+        job = CellJob(cache, data_dir, device, timed=latency_on == "cell")
+        _run_pending(pending, len(cells), job, executor, latency_on == "driver", store, reporter)
         wanted = {cell.id for cell in cells}
         rows = tuple(row for row in store.rows() if row.cell.id in wanted)
         failures = tuple(failure for failure in store.failures() if failure.cell.id in wanted)
@@ -254,20 +279,25 @@ def _check_same_data(pending: Sequence[Cell], cache: NetworkCache, store: Store)
             )
 
 
+def _load_given(pending: Sequence[Cell], cache: NetworkCache) -> None:
+    """Checkpoints lie on this machine, so this process loads them, whoever runs their cells."""
+    for cell in {(cell.model, cell.data, cell.seed): cell for cell in pending if cell.weights}.values():
+        attempt(functools.partial(cache.trained, cell), cell)  # what fails, fails again as the cells' own
+
+
 def _run_pending(
     pending: Sequence[Cell],
     total: int,
-    cache: NetworkCache,
+    job: CellJob,
     executor: Executor,
+    timed_here: bool,
     store: Store,
     reporter: Reporter,
 ) -> None:
-    def job(cell: Cell) -> Row:
-        with reporter.task(cell.nickname(), len(STAGES), brief=True) as task:
-            return run_cell(cell, cache, task)
-
     with reporter.task(f"{total} cells", total, total - len(pending)) as task:
         for result in executor.run(pending, job):
+            if timed_here and isinstance(result, Row):
+                result = attempt(functools.partial(job.time, result), result.cell)
             store.add(result)
             if isinstance(result, Failure):
                 reporter.say(f"failed: {result.cell.describe()}: {result.error}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 WARM_UP = 3
 MIN_ROUNDS = 7
@@ -70,3 +73,12 @@ def on_cores(threads: int) -> Iterator[None]:
     finally:
         if cores:
             os.sched_setaffinity(0, cores)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One process of a user's at a time on this machine: two that time on the same core would time each other."""
+    path = Path(tempfile.gettempdir()) / f"secateur-timing-{os.getuid()}.lock"
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -12,6 +12,15 @@ from typing import Annotated, Any, NoReturn, Optional
 import typer
 
 import secateur
+from secateur.cli.executing import (
+    Address,
+    CpusPerCell,
+    Executing,
+    GpusPerCell,
+    LatencyOn,
+    MemoryPerCell,
+    chosen_executor,
+)
 from secateur.cli.exporting import export
 from secateur.cli.files import VERBS as FILE_VERBS
 from secateur.cli.options import (
@@ -111,6 +120,12 @@ def sweep(
         str, typer.Option(help="validation: sparsest within the tolerance; paper: best on test data.")
     ] = "validation",
     tolerance: Annotated[float, typer.Option(help="Points of validation accuracy that the best may lose.")] = 1.0,
+    executor: Executing = "local",
+    address: Address = None,
+    cpus_per_cell: CpusPerCell = None,
+    gpus_per_cell: GpusPerCell = None,
+    memory_per_cell: MemoryPerCell = None,
+    latency_on: LatencyOn = "cell",
     data_dir: DataDir = None,
     debug: Debug = False,
 ) -> None:
@@ -154,15 +169,20 @@ def sweep(
         recipe={name: value for name, value in recipe.items() if value is not None},
     )
     folder = out or Path("runs") / "-".join([*plan.models, *plan.data]).replace(":", "-").replace("/", "-")
-    result = run_sweep(
-        plan,
-        folder,
-        selection=Selection(select, tolerance),
-        data_dir=data_dir,
-        device=device,
-        reporter=ConsoleReporter(),
-        command=command_line(),
-    )
+    reporter = ConsoleReporter()
+    cluster = {"address": address, "cpus": cpus_per_cell, "gpus": gpus_per_cell, "memory": memory_per_cell}
+    with chosen_executor(executor, cluster, latency_on, reporter) as (where, timing):
+        result = run_sweep(
+            plan,
+            folder,
+            selection=Selection(select, tolerance),
+            data_dir=data_dir,
+            device=device,
+            reporter=reporter,
+            executor=where,
+            latency_on=timing,
+            command=command_line(),
+        )
     _print_sweep(result)
     check_none_failed(result, folder)
 

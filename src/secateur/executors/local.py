@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 from secateur.executors import Job, attempt
@@ -10,6 +11,8 @@ from secateur.spec import Cell
 
 
 class LocalExecutor:
+    elsewhere = False
+
     def run(self, cells: Sequence[Cell], job: Job) -> Iterator[Row | Failure]:
         for cell in cells:
-            yield attempt(job, cell)
+            yield attempt(functools.partial(job, cell), cell)

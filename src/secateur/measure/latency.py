@@ -11,7 +11,7 @@ from torch import Tensor
 
 from secateur.errors import SecateurError
 from secateur.results import Latency
-from secateur.timing import interleave, median_interval, on_cores
+from secateur.timing import alone, interleave, median_interval, on_cores
 
 
 def compare_latency(
@@ -23,11 +23,13 @@ def compare_latency(
 ) -> list[Latency]:
     """Time each engine on `example` (N, C, H, W), on pinned threads, in turns: A B C, A B C, …
 
+    Another process that does the same on this machine is waited for.
+
     The engines named in same_output have to agree with each other first (within 1e-4 of the largest logit).
     Medians come with a 95 % interval from order statistics and their n; see timing.interleave.
     Raises SecateurError where outputs differ.
     """
-    with _pinned(threads), torch.inference_mode():
+    with alone(), _pinned(threads), torch.inference_mode():
         _check_agreement({name: engines[name] for name in same_output}, example)
         times = interleave({name: functools.partial(run, example) for name, run in engines.items()})
     return [_summary(name, len(example), threads, each) for name, each in times.items()]

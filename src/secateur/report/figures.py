@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from secateur.report.summary import (
     Curve,
     against_pytorch,
     curve_name,
-    pareto_front,
+    fronts,
 )
 from secateur.results import Row
 from secateur.spec import percent
@@ -251,10 +252,9 @@ def macs_chart(key: str, title: str, row: Row) -> Chart:
 
 
 def cost_chart(key: str, title: str, rows: Sequence[Row], cost: str) -> Chart:
-    """Test accuracy against saved bytes or latency, a point per row, the Pareto front as a line."""
+    """Test accuracy against saved bytes or latency, a point per row, the Pareto front (of each machine) as a line."""
     value, axis = COSTS[cost]
     known = [row for row in rows if value(row) is not None]
-    front = pareto_front(known, lambda row: value(row) or 0.0)
     figure = go.Figure()
     figure.add_scatter(
         x=[value(row) for row in known],
@@ -266,15 +266,16 @@ def cost_chart(key: str, title: str, rows: Sequence[Row], cost: str) -> Chart:
                 "colorbar": {"title": {"text": "zeros"}, "tickformat": ".0%", "thickness": 14}},
         hovertemplate="%{text}<br>%{x:.4s}" + _UNITS[cost] + ", %{y:.2%}<extra></extra>",
     )  # fmt: skip
-    figure.add_scatter(
-        x=[value(row) for row in front],
-        y=[row.test.top1 for row in front],
-        mode="lines+markers",
-        name="Pareto front",
-        line={"color": "#d9622b", "width": 2, "shape": "hv"},
-        marker={"symbol": "circle-open", "size": 14, "line": {"width": 2}},
-        hoverinfo="skip",
-    )
+    for (name, front), dash in zip(fronts(rows, cost).items(), itertools.cycle(DASHES), strict=False):
+        figure.add_scatter(
+            x=[value(row) for row in front],
+            y=[row.test.top1 for row in front],
+            mode="lines+markers",
+            name=name,
+            line={"color": "#d9622b", "width": 2, "shape": "hv", "dash": dash},
+            marker={"symbol": "circle-open", "size": 14, "line": {"width": 2}},
+            hoverinfo="skip",
+        )
     _finish(figure, axis, "accuracy on test data")
     dearest = max((value(row) or 0.0 for row in known), default=1.0)
     figure.update_xaxes(range=[0, 1.08 * dearest])

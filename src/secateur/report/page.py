@@ -87,7 +87,7 @@ def render_page(runs: Sequence[Run], selection: Selection) -> str:
         title=", ".join(run.name for run in runs),
         overview=_overview(runs, rows),
         runs=runs,
-        cautions=cautions(runs) if len(runs) > 1 else [],
+        cautions=cautions(runs),
         sections=[*_paper_sections(runs), *_sections(runs, selection), *_side_by_side(runs)],
         table=_table(runs, selection),
         legend=LEGEND,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import statistics
@@ -30,7 +31,7 @@ from secateur.report.summary import (
     against_pytorch,
     curve_name,
     curves,
-    pareto_front,
+    fronts,
     representative,
     same_curve,
 )
@@ -190,16 +191,16 @@ def _comparison_plate(ways: Sequence[Curve]) -> Figure:
 def _cost_plate(rows: Sequence[Row], cost: str) -> Figure:
     value, label = COSTS[cost]
     known = [row for row in rows if value(row) is not None]
-    front = pareto_front(known, lambda row: value(row) or 0.0)
     figure, axes = _axes(COLUMN, 2.5, label, "accuracy on test data")
     points = axes.scatter(
         [value(row) for row in known], [row.test.top1 for row in known], c=[row.sparsity for row in known],
         s=10, vmin=0, vmax=1, cmap="viridis",
     )  # fmt: skip
-    axes.step(
-        [value(row) for row in front], [row.test.top1 for row in front], where="post", color="#d9622b", marker="o",
-        markerfacecolor="none", markersize=6, label="Pareto front",
-    )  # fmt: skip
+    for (name, front), style in zip(fronts(rows, cost).items(), itertools.cycle(_LINES.values()), strict=False):
+        axes.step(
+            [value(row) for row in front], [row.test.top1 for row in front], where="post", color="#d9622b",
+            marker="o", markerfacecolor="none", markersize=6, label=name, linestyle=style,
+        )  # fmt: skip
     figure.colorbar(points, ax=axes, label="zeros", format=PercentFormatter(1, decimals=0))
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.02)

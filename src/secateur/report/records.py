@@ -15,8 +15,8 @@ COLUMNS = (
     "prune_peak_memory", "prune_held_memory", "pytorch_peak_memory", "pytorch_held_memory", "latency_ms",
     "unpacked_latency_ms", "dense_latency_ms", "pytorch_latency_ms", "latency_ms_batch_64",
     "unpacked_latency_ms_batch_64", "dense_latency_ms_batch_64", "pytorch_latency_ms_batch_64", "latency_n",
-    "training_seconds", "epochs", "weight_decay", "device", "precision", "data_source", "cpu", "versions",
-    "measured_at", "cell",
+    "training_seconds", "epochs", "weight_decay", "device", "precision", "data_source", "host", "cpu", "latency_host",
+    "versions", "measured_at", "cell",
 )  # fmt: skip
 """The columns of CSV, in order; JSON adds `layers` and `latencies`, which are lists."""
 
@@ -82,7 +82,9 @@ def record(row: Row) -> dict[str, Any]:
         "device": row.trained.device,
         "precision": row.trained.precision,
         "data_source": row.trained.data_source,
+        "host": row.environment.host,
         "cpu": row.environment.cpu,
+        "latency_host": row.timing.host if row.timing else None,
         "versions": dict(row.environment.versions),
         "measured_at": row.measured_at,
         "cell": row.cell.id,

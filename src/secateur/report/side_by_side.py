@@ -8,9 +8,8 @@ from itertools import groupby
 
 from secateur.report.grid import Grid, sparkline
 from secateur.report.study import spread_text
-from secateur.report.summary import Curve, Point, Run, curve_name, curves
+from secateur.report.summary import Curve, Point, Run, curve_name, curves, machine_notes, timing_host
 from secateur.report.tables import size_text
-from secateur.results import Row
 from secateur.spec import percent
 
 
@@ -49,8 +48,15 @@ def _bytes(point: Point) -> str:
 
 
 def _latency(point: Point) -> str:
-    known = [latency.median_ms for row in point.rows if (latency := row.our_latency())]
-    return f"{statistics.median(known):.3g} ms" if known else "–"
+    """The median over seeds; where they were timed on several machines, one for each."""
+    known: dict[str, list[float]] = {}
+    for row in point.rows:
+        if latency := row.our_latency():
+            known.setdefault(timing_host(row), []).append(latency.median_ms)
+    texts = {host: f"{statistics.median(times):.3g} ms" for host, times in sorted(known.items())}
+    if len(texts) > 1:
+        return ", ".join(f"{text} ({host})" for host, text in texts.items())
+    return next(iter(texts.values()), "–")
 
 
 _TABLES = (
@@ -70,12 +76,7 @@ def cautions(runs: Sequence[Run]) -> list[str]:
         digests = {row.trained.data_digest for _, row in rows if row.cell.data == data}
         if len(digests) > 1:
             found.append(f"{data} was not the same files in all runs: accuracies differ by that too")
-    machines = {_machine(row) for _, row in rows}
-    if len(machines) > 1:
-        found.append(
-            f"measured on {len(machines)} machines or sets of versions ({'; '.join(sorted(machines))}): compare "
-            "latencies within one only"
-        )
+    found += machine_notes([row for _, row in rows])
     return found
 
 
@@ -84,8 +85,3 @@ def _alone(runs: Sequence[Run]) -> dict[str, list[str]]:
     measured = {run.name: {f"{row.cell.model} on {row.cell.data}" for row in run.rows} for run in runs}
     common = set.intersection(*measured.values())
     return {name: sorted(own - common) for name, own in measured.items() if own - common}
-
-
-def _machine(row: Row) -> str:
-    versions = row.environment.versions
-    return f"{row.environment.cpu}, {row.environment.cores} cores, torch {versions.get('torch', '–')}"

@@ -195,6 +195,42 @@ ENGINES = {"secateur": "Secateur's runtime", "pruned": "PyTorch, zeros in place"
 """What a pruned network is timed in, by the name in its row; the dense one in PyTorch is drawn as a level."""
 
 
+def fronts(rows: Sequence[Row], cost: str) -> dict[str, list[Row]]:
+    """The Pareto front under its name; of latency one for each machine, as they compare within one only."""
+    value, _ = COSTS[cost]
+    known = [row for row in rows if value(row) is not None]
+    machines = sorted({timing_host(row) for row in known}) if cost == "latency" else []
+    parts = {f"Pareto front on {host}": [row for row in known if timing_host(row) == host] for host in machines}
+    parts = parts if len(parts) > 1 else {"Pareto front": known}
+    return {name: pareto_front(part, lambda row: value(row) or 0.0) for name, part in parts.items()}
+
+
+def timing_host(row: Row) -> str:
+    """The machine on which the row's latencies were measured; "–" where they were not."""
+    return row.timing.host if row.timing else "–"
+
+
+def machine_notes(rows: Sequence[Row]) -> list[str]:
+    """What a reader must know where rows come from several machines, or from differing versions of what made them."""
+    timings = [row.timing for row in rows if row.timing]
+    machines = sorted({f"{each.host} ({each.cpu}, {each.cores} cores)" for each in timings})
+    found = []
+    if len(machines) > 1:
+        found.append(
+            f"latencies were measured on {len(machines)} machines: {'; '.join(machines)}: compare them within one only"
+        )
+    environments = [*(row.environment for row in rows), *timings]
+    for name in sorted({name for each in environments for name in each.versions}):
+        hosts: dict[str, set[str]] = {}
+        for each in environments:
+            if name in each.versions:
+                hosts.setdefault(each.versions[name], set()).add(each.host)
+        if len(hosts) > 1:
+            told = (f"{version} ({', '.join(sorted(where))})" for version, where in sorted(hosts.items()))
+            found.append(f"{name} was not the same for all rows: {'; '.join(told)}")
+    return found
+
+
 def representative(rows: Sequence[Row], selection: Selection) -> Row:
     """The row that stands for a network where one is drawn: the best, else the most accurate pruned one."""
     best = next(iter(select_best(rows, selection)), None)

@@ -13,10 +13,11 @@ from rich.console import Group
 from secateur.patterns import UNSTRUCTURED
 from secateur.report.grid import Grid, as_latex, as_markdown, as_rich, sparkline
 from secateur.report.records import COLUMNS, record
-from secateur.report.summary import Run, curves
+from secateur.report.summary import Run, curves, machine_notes, timing_host
 from secateur.results import Latency, Row
 from secateur.spec import percent
 
+TIMED_ON = "latency on"
 SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("model", lambda row: row.cell.model),
     ("data", lambda row: row.cell.data),
@@ -26,6 +27,7 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("repair", lambda row: row.cell.repair),
     ("retraining", lambda row: row.cell.retraining.way if row.cell.retraining else "none"),
     ("training", lambda row: training_text(row)),
+    (TIMED_ON, timing_host),
     ("seed", lambda row: str(row.cell.seed)),
     ("ratio", lambda row: percent(row.cell.ratio)),
     ("accuracy", lambda row: f"{100 * row.test.top1:.2f} %"),
@@ -40,7 +42,7 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("dense", lambda row: _milliseconds(row.latency("dense"))),
     ("PyTorch's way", lambda row: _milliseconds(row.latency("masked"))),
 )
-TEXT_COLUMNS = 8
+TEXT_COLUMNS = 9
 LEGEND = (
     "accuracy: top-1 on test data; file: .secateur; memory: what pruning took at most beside the network; latency: "
     "batch 1, one thread, medians of runs in turns, the pruned network in Secateur's runtime, dense in PyTorch. "
@@ -65,14 +67,15 @@ def rich_table(rows: Sequence[Row], best: Sequence[Row] = (), width: int | None 
         columns=tuple(name for name, _ in varying),
         lines=tuple(tuple(show(row) for _, show in varying) for row in rows),
         texts=sum(name in dict(SHOWN[:TEXT_COLUMNS]) for name, _ in varying),
-        notes=(LEGEND,),
+        notes=(LEGEND, *machine_notes(rows)),
     )
     return as_rich(grid, [number for number, row in enumerate(rows) if row.cell.id in chosen], "← best", width)
 
 
 def said_once(constant: Sequence[tuple[str, str]]) -> str:
-    """What is the same in all rows, as one line; that nothing was patterned, repaired or retrained goes unsaid."""
-    told = [(name, value) for name, value in constant if (name, value) not in _USUAL]
+    """What is the same in all rows, as one line; that nothing was patterned, repaired or retrained goes unsaid, and so
+    does the one machine that measured latencies."""
+    told = [(name, value) for name, value in constant if name != TIMED_ON and (name, value) not in _USUAL]
     return ", ".join(f"{name} {value}" if name in ("repair", "retraining", "seed") else value for name, value in told)
 
 
