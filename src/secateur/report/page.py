@@ -32,7 +32,7 @@ from secateur.report.figures import (
 from secateur.report.grid import Grid
 from secateur.report.side_by_side import cautions, side_by_side
 from secateur.report.study import collapse_text, networks_compared, recipe_text, study_grids
-from secateur.report.summary import Run, curves, representative, same_curve
+from secateur.report.summary import Run, curves, representative, same_curve, timed_together
 from secateur.report.tables import FORMATS, LEGEND, SHOWN, TEXT_COLUMNS, render, said_once, size_text, split_columns
 from secateur.report.writing import write_text
 from secateur.results import Row
@@ -222,7 +222,7 @@ def _section(model: str, data: str, rows: list[Row], runs: Sequence[Run], select
         charts.append(comparison_chart(f"{key}-comparison", "Ways of pruning compared", ways))
     if shown.cell.ratio > 0:
         alike = [row for row in _run_of(shown, runs).rows if same_curve(row, shown)]
-        ordered = sorted(alike, key=lambda row: row.cell.ratio)
+        ordered = timed_together(alike)
         times = (
             time_chart(f"{key}-time-1", "Latency over ratio: one image", ordered, 1),
             time_chart(f"{key}-time-64", "Latency over ratio: 64 images", ordered, 64),

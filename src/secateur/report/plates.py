@@ -34,6 +34,7 @@ from secateur.report.summary import (
     fronts,
     representative,
     same_curve,
+    timed_together,
 )
 from secateur.report.writing import write_whole
 from secateur.results import Row
@@ -111,7 +112,7 @@ def _network_plates(key: str, own: Sequence[Curve], selection: Selection) -> dic
     if ways := compared(own):
         plates[f"{key}-comparison"] = _comparison_plate(ways)
     plates |= {f"{key}-{cost}": _cost_plate(rows, cost) for cost in COSTS}
-    ordered = sorted((row for row in rows if same_curve(row, shown)), key=lambda row: row.cell.ratio)
+    ordered = timed_together([row for row in rows if same_curve(row, shown)])
     batches = sorted({latency.batch for row in ordered for latency in row.latencies})
     plates |= {f"{key}-time-{batch}": _time_plate(ordered, batch) for batch in batches}
     if lines := break_evens(ordered):

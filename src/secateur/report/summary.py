@@ -210,6 +210,12 @@ def timing_host(row: Row) -> str:
     return row.timing.host if row.timing else "–"
 
 
+def timed_together(rows: Sequence[Row]) -> list[Row]:
+    """Those that were timed on the machine of the first of them, in order of their ratio."""
+    ordered = sorted(rows, key=lambda row: row.cell.ratio)
+    return [row for row in ordered if timing_host(row) == timing_host(ordered[0])]
+
+
 def machine_notes(rows: Sequence[Row]) -> list[str]:
     """What a reader must know where rows come from several machines, or from differing versions of what made them."""
     timings = [row.timing for row in rows if row.timing]
