@@ -3,16 +3,21 @@
 Random weights, pruned by magnitude per layer (the output layer is left whole). Every engine runs float32 on the same
 number of threads, bound to as many cores, in turns; outputs are compared before anything is timed. The rivals run the
 dense network: they take as long for zeros. Reported: median milliseconds with a 95 % interval, and the ratio to ONNX
-Runtime in the same run, of medians and of each engine's fastest run. Needs `pip install 'secateur[torch,bench]'`.
+Runtime in the same run, of medians and of each engine's fastest run; then, by type of layer, the multiply-adds of
+non-zeros a second and their share of the peak, which is that of the fastest dense loop from L1. Rivals that are not
+installed are named. Printed as it comes, so that parts can be appended to one file. Needs
+`pip install 'secateur[torch,bench]'`.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import tempfile
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +25,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from secateur import _native
 from secateur.environment import environment
 from secateur.export import to_graph
 from secateur.models import ARCHITECTURES, build_network
 from secateur.pruning import prune
-from secateur.runtime import Session
+from secateur.runtime import PlanStep, Session
 from secateur.timing import interleave, median_interval, on_cores
 
 NETWORKS = ("resnet-18-cifar", "resnet-50-cifar", "resnet-18", "lenet-5", "lenet-300-100")
@@ -116,6 +122,33 @@ def measure(name: str, batch: int, threads: int, ratios: list[float], peers: lis
     report(name, batch, threads, times)
 
 
+def measure_layers(name: str, batch: int, ratios: list[float]) -> None:
+    """The share of the peak, on one thread, of each type of layer."""
+    print(f"\n{name}, batch {batch}, 1 thread: GMAC/s of non-zeros (share of the peak, share of the time)")
+    for ratio in ratios:
+        network, shape = network_of(name, ratio)
+        session = Session(to_graph(network, torch.zeros(1, *shape)))
+        with on_cores(1):
+            peak = _native.peak_rate(session.kernel)
+            steps = session.plan(batch, rounds=7).steps
+        print(f"  {ratio:>4.0%} zeros, peak {peak / 1e9:.1f}: {'; '.join(_by_layer(steps, peak))}", flush=True)
+
+
+def _by_layer(steps: tuple[PlanStep, ...], peak: float) -> list[str]:
+    stem = next(step for step in steps if step.layer)
+    work: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for step in steps:
+        kind = "other" if not step.layer else step.layer
+        if step is stem and "convolution" in kind:
+            kind = f"stem ({kind})"
+        work[kind] = work.get(kind, 0) + step.nonzero_multiply_adds
+        seconds[kind] = seconds.get(kind, 0) + (step.seconds or 0) / step.images
+    total = sum(seconds.values())
+    rates = {kind: work[kind] / seconds[kind] for kind in seconds}
+    return [f"{kind} {rate / 1e9:.1f} ({rate / peak:.0%}, {seconds[kind] / total:.0%})" for kind, rate in rates.items()]
+
+
 def report(name: str, batch: int, threads: int, times: dict[str, list[float]]) -> None:
     rounds = len(next(iter(times.values())))
     print(f"\n{name}, batch {batch}, {threads} thread(s), n = {rounds}")
@@ -130,20 +163,28 @@ def report(name: str, batch: int, threads: int, times: dict[str, list[float]]) -
 
 
 def main() -> None:
+    logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--batches", default="64,1")
     parser.add_argument("--threads", default="1")
     parser.add_argument("--ratios", default=",".join(map(str, RATIOS)))
     parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--no-layers", action="store_true", help="only compare engines")
     parser.add_argument("--seconds", type=float, default=1.0, help="of measuring, per engine")
     given = parser.parse_args()
     print(f"{environment().cpu}, PyTorch {torch.__version__}")
+    asked = given.peers.split(",") if given.peers else []
+    peers = [peer for peer in asked if peer.startswith("torch") or find_spec(peer)]
+    if missing := sorted(set(asked) - set(peers)):
+        print(f"not installed: {', '.join(missing)}")
     for name in given.networks.split(","):
         for batch in map(int, given.batches.split(",")):
             for threads in map(int, given.threads.split(",")):
                 ratios = [float(each) for each in given.ratios.split(",")]
-                measure(name, batch, threads, ratios, given.peers.split(","), given.seconds)
+                measure(name, batch, threads, ratios, peers, given.seconds)
+            if not given.no_layers:
+                measure_layers(name, batch, [float(each) for each in given.ratios.split(",")])
 
 
 if __name__ == "__main__":

@@ -53,12 +53,17 @@ secateur::Node make_node(nb::tuple from) {
     return node;
 }
 
+// Built in where none are given.
+secateur::Costs costs_of(const std::vector<double>& values) {
+    return values.empty() ? secateur::Costs{} : secateur::Costs::of(values);
+}
+
 class Session {
    public:
     // nodes is kept: its arrays are what the programs are made from.
     Session(const std::vector<secateur::Shape>& inputs, nb::list nodes, const std::vector<int>& outputs,
-            const std::string& kernel, int threads)
-        : nodes_(nodes), session_(make_network(inputs, nodes, outputs), kernels_named(kernel), threads) {}
+            const std::string& kernel, int threads, const std::vector<double>& costs)
+        : nodes_(nodes), session_(make_network(inputs, nodes, outputs), kernels_named(kernel), costs_of(costs), threads) {}
 
     void run(const Input& input, const Output& output) {
         const std::int64_t images = static_cast<std::int64_t>(input.shape(0));
@@ -94,7 +99,7 @@ class Session {
         nb::list found;
         for (const auto& [step, images, seconds] : steps) {
             nb::dict line;
-            line["name"] = step.name, line["operations"] = step.operations, line["kernel"] = step.kernel;
+            line["name"] = step.name, line["operations"] = step.operations, line["kernel"] = step.kernel, line["layer"] = step.layer;
             line["shape"] = nb::tuple(nb::cast(step.shape)), line["images"] = images;
             line["density"] = step.density, line["multiply_adds"] = step.multiply_adds;
             line["nonzero_multiply_adds"] = step.nonzero_multiply_adds, line["bytes"] = step.bytes;
@@ -126,9 +131,20 @@ NB_MODULE(_native, module) {
         for (const auto* each : secateur::runnable_kernels()) names.emplace_back(each->name);
         return names;
     });
+    module.def("peak_rate", [](const std::string& kernel) {
+        const auto& kernels = kernels_named(kernel);
+        const nb::gil_scoped_release release;
+        return secateur::peak_rate(kernels);
+    });
+    module.def("cost_count", [] { return secateur::Costs{}.values().size(); });
+    module.def("measure_costs", [](const std::string& kernel) {
+        const auto& kernels = kernels_named(kernel);
+        const nb::gil_scoped_release release;
+        return secateur::measure_costs(kernels).values();
+    });
     nb::class_<Session>(module, "Session")
-        .def(nb::init<const std::vector<secateur::Shape>&, nb::list, const std::vector<int>&, const std::string&, int>(),
-             nb::arg("inputs"), nb::arg("nodes"), nb::arg("outputs"), nb::arg("kernel"), nb::arg("threads"))
+        .def(nb::init<const std::vector<secateur::Shape>&, nb::list, const std::vector<int>&, const std::string&, int, const std::vector<double>&>(),
+             nb::arg("inputs"), nb::arg("nodes"), nb::arg("outputs"), nb::arg("kernel"), nb::arg("threads"), nb::arg("costs"))
         .def("run", &Session::run)
         .def("run_many", &Session::run_many)
         .def("divide", &Session::divide)

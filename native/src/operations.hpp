@@ -7,6 +7,7 @@
 
 #include "secateur/graph.hpp"
 #include "secateur/program.hpp"
+#include "storage.hpp"
 
 namespace secateur {
 

@@ -4,6 +4,7 @@
 #include <limits>
 #include <numeric>
 
+#include "prediction.hpp"
 #include "secateur/threads.hpp"
 
 namespace secateur {
@@ -15,8 +16,8 @@ constexpr double kHandOver = 0.4;  // cycles per float and image between the two
 
 }  // namespace
 
-Session::Session(const Network& network, const Kernels& kernels, int threads)
-    : network_(fuse(network)), kernels_(kernels), threads_(threads) {
+Session::Session(const Network& network, const Kernels& kernels, const Costs& costs, int threads)
+    : network_(fuse(network)), kernels_(kernels), costs_(costs), threads_(threads) {
     for (int value : network_.inputs) input_sizes_.push_back(elements(network_.shapes[value]));
     for (int value : network_.outputs) output_sizes_.push_back(elements(network_.shapes[value]));
 }
@@ -51,7 +52,7 @@ bool Session::clean(int cut) const {
 const std::vector<double>& Session::cycles(int images) {
     const std::lock_guard lock(mutex_);
     auto& found = cycles_[images];
-    if (found.empty()) found = predict_cycles(network_, images, kernels_);
+    if (found.empty()) found = predict_cycles(network_, images, kernels_, costs_);
     return found;
 }
 
@@ -108,7 +109,7 @@ FusedNetwork Session::slice(int begin, int end) const {
 Session::Compiled& Session::compiled(int images, int begin, int end) {
     const std::lock_guard lock(mutex_);
     Compiled& found = programs_[{images, {begin, end}}];
-    if (!found.program) found.program = std::make_unique<Program>(slice(begin, end), images, kernels_, images == 1 && end < static_cast<int>(network_.operations.size()) ? 1 : threads_);
+    if (!found.program) found.program = std::make_unique<Program>(slice(begin, end), images, kernels_, costs_, images == 1 && end < static_cast<int>(network_.operations.size()) ? 1 : threads_);
     return found;
 }
 

@@ -119,7 +119,7 @@ TEST(convolutions_of_every_kernel_agree_with_plain_loops) {
         const auto input = normal(images * drawn.channels * drawn.height * drawn.width);
         const auto right = drawn.right_outputs(input, images);
         for (const auto* kernels : secateur::runnable_kernels()) {
-            secateur::Session session(drawn.network, *kernels, 1);
+            secateur::Session session(drawn.network, *kernels, {}, 1);
             CHECK(near(run(session, input, images, right.size()), right));
         }
     }
@@ -138,7 +138,7 @@ TEST(a_matrix_times_a_vector_agrees_with_plain_loops) {
             right.push_back(static_cast<float>(sum));
         }
         for (const auto* kernels : secateur::runnable_kernels()) {
-            secateur::Session session({{{inputs}}, {linear}, {1}}, *kernels, 1);
+            secateur::Session session({{{inputs}}, {linear}, {1}}, *kernels, {}, 1);
             CHECK(near(run(session, input, 1, right.size()), right));
         }
     }
@@ -151,7 +151,7 @@ TEST(any_number_of_threads_gives_the_same_bits) {
         const auto input = normal(images * drawn.channels * drawn.height * drawn.width);
         const std::size_t outputs = static_cast<std::size_t>(images * drawn.outputs * drawn.out_height * drawn.out_width);
         for (const auto* kernels : secateur::runnable_kernels()) {
-            secateur::Session alone(drawn.network, *kernels, 1), shared(drawn.network, *kernels, 3);
+            secateur::Session alone(drawn.network, *kernels, {}, 1), shared(drawn.network, *kernels, {}, 3);
             CHECK(run(alone, input, images, outputs) == run(shared, input, images, outputs));
         }
     }
@@ -161,7 +161,7 @@ TEST(one_session_serves_several_callers) {
     Case drawn = draw();
     const auto input = normal(5 * drawn.channels * drawn.height * drawn.width);
     const auto right = drawn.right_outputs(input, 5);
-    secateur::Session session(drawn.network, *secateur::runnable_kernels().front(), 2);
+    secateur::Session session(drawn.network, *secateur::runnable_kernels().front(), {}, 2);
     std::vector<std::thread> callers;
     std::vector<int> good(4, 0);
     for (std::size_t caller = 0; caller < good.size(); ++caller)

@@ -11,6 +11,15 @@ Floats = NDArray[np.float32]
 def kernels() -> list[str]:
     """Names of the kernels that this processor can run, fastest first; "scalar" is always among them."""
 
+def peak_rate(kernel: str, /) -> float:
+    """Multiply-adds a second of that kernel's fastest dense loop, its inputs in the nearest cache."""
+
+def cost_count() -> int:
+    """How many constants the cost model has."""
+
+def measure_costs(kernel: str, /) -> list[float]:
+    """Constants of the cost model for that kernel, timed now (some ten milliseconds)."""
+
 class Session:
     def __init__(
         self,
@@ -19,6 +28,7 @@ class Session:
         outputs: Sequence[int],
         kernel: str,
         threads: int,
+        costs: Sequence[float],
     ) -> None: ...
     def run(self, input: Floats, output: Floats) -> None: ...
     def run_many(self, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None: ...

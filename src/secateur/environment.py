@@ -24,7 +24,7 @@ def environment() -> Environment:
     return Environment(
         host=platform.node(),
         machine=f"{platform.system()} {platform.machine()}",
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=available_cores(),
         versions=versions,
     )
@@ -49,7 +49,8 @@ def cpu_features() -> tuple[str, ...]:
     return tuple(feature for feature in _FEATURES if feature in words)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's model, as the system names it."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 

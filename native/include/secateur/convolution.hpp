@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "secateur/costs.hpp"
 #include "secateur/graph.hpp"
 #include "secateur/kernels.hpp"
 
@@ -38,13 +39,11 @@ class Convolution {
     // weight: (outputs, channels / groups, kernel_y, kernel_x), times scale[output] unless scale is empty.
     // parts: into how many parts the outputs are divided where there are few tiles.
     Convolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output,
-                const Kernels& kernels, int parts);
+                const Kernels& kernels, const Costs& costs, int parts);
 
     // All the choices that make sense, the one that should be fastest first.
     static std::vector<Choice> choices(const Operation& operation, const ConvolutionShape& shape, const Planes& input,
-                                       const Planes& output, const Kernels& kernels);
-    Convolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output,
-                const Kernels& kernels, int parts, const Choice& choice);
+                                       const Planes& output, const Kernels& kernels, const Costs& costs);
 
     std::int64_t items() const { return static_cast<std::int64_t>(tiles_.size()) * parts_; }
     std::size_t scratch_floats() const { return scratch_; }

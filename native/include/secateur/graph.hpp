@@ -45,7 +45,7 @@ struct Clamp {
 
 enum class Kind {
     kConvolution, kLinear, kAffine, kUnary, kBinary, kPool, kMean, kSoftmax, kLayerNorm, kReshape, kPermute, kConcat,
-    kSlice, kConstant
+    kSlice, kConstant, kFold, kUnfold
 };
 
 // What one step of a program computes.

@@ -138,6 +138,20 @@ struct PoolRun {
     int images;
 };
 
+// The border of folded planes (storage.hpp): target[lane] = source[lanes[pattern][lane]], zero where that is negative.
+struct BorderMove {
+    std::int32_t source, target, pattern;
+};
+
+struct BorderRun {
+    float* planes;
+    std::ptrdiff_t stride;  // floats from plane to plane
+    int count;
+    const BorderMove* moves;
+    int move_count;
+    const std::int32_t* lanes;  // [pattern][lanes]
+};
+
 struct Kernels {
     const char* name;
     int lanes;
@@ -157,6 +171,7 @@ struct Kernels {
     // output[c] = clamp(source[c] * scale[c] + shift[c]) over `count` floats per channel
     void (*affine)(const float* source, std::ptrdiff_t channel_stride, const float* scale, const float* shift,
                    float low, float high, float* target, std::int64_t channels, std::int64_t count);
+    void (*fill_border)(const BorderRun&);
 };
 
 // Those compiled in; the processor may lack some.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "secateur/costs.hpp"
 #include "secateur/graph.hpp"
 #include "secateur/kernels.hpp"
 #include "secateur/memory.hpp"
@@ -16,6 +17,7 @@ namespace secateur {
 // What one step does, for plan().
 struct StepReport {
     std::string name, operations, kernel;
+    std::string layer;  // of weights: "3×3 convolution", "fully connected"; else empty
     Shape shape;
     double density = 1, predicted_cycles = 0;
     std::int64_t multiply_adds = 0, nonzero_multiply_adds = 0;  // per image
@@ -31,12 +33,6 @@ struct Frame {
     int valid = 0;  // images of the block that are real
 };
 
-struct Storage {
-    Shape dims;
-    std::vector<std::int64_t> strides;
-    std::int64_t size = 0;  // floats
-};
-
 struct Step {
     StepReport report;
     std::int64_t items = 1;
@@ -46,7 +42,7 @@ struct Step {
 class Program {
    public:
     // images: 1, or a multiple of 16. What the program needs of the network is copied.
-    Program(const FusedNetwork& network, int images, const Kernels& kernels, int threads);
+    Program(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs, int threads);
 
     int images() const { return images_; }
     Frame make_frame(int threads) const;
@@ -58,7 +54,6 @@ class Program {
     std::vector<double> time_steps(Frame& frame, int rounds) const;
 
     const std::vector<Step>& steps() const { return steps_; }
-    double predicted_cycles() const;
     std::size_t arena_bytes() const { return arena_floats_ * sizeof(float); }
 
    private:
@@ -69,8 +64,5 @@ class Program {
     std::size_t arena_floats_ = 0, scratch_floats_ = 0;
     std::vector<std::pair<std::size_t, std::vector<float>>> constants_;  // place in the arena, values
 };
-
-// Cycles that each operation should take for one block of images: what decides between layouts.
-std::vector<double> predict_cycles(const FusedNetwork& network, int images, const Kernels& kernels);
 
 }  // namespace secateur

@@ -29,7 +29,7 @@ struct TimedStep {
 class Session {
    public:
     // The arrays of network are read until every program is made: the caller keeps them alive.
-    Session(const Network& network, const Kernels& kernels, int threads);
+    Session(const Network& network, const Kernels& kernels, const Costs& costs, int threads);
 
     // inputs, outputs: one float32 array each, C-contiguous, the images first.
     void run(const float* const* inputs, float* const* outputs, std::int64_t images);
@@ -72,6 +72,7 @@ class Session {
 
     FusedNetwork network_;
     const Kernels& kernels_;
+    const Costs costs_;
     const int threads_;
     std::vector<std::int64_t> input_sizes_, output_sizes_;
     std::mutex mutex_;

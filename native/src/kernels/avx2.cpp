@@ -60,6 +60,13 @@ template <int Index>
     }
 }
 
+// Lane i of the result is from[lanes[i]], zero where lanes[i] is negative.
+[[gnu::always_inline]] inline Vec pick(const float* from, const std::int32_t* lanes) {
+    const __m256i index = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes));
+    const __m256 moved = _mm256_permutevar8x32_ps(_mm256_load_ps(from), index);
+    return {_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_srai_epi32(index, 31)), moved)};
+}
+
 struct Table {
     const float* values;
 };
@@ -87,7 +94,7 @@ constexpr TileVariant kVariants[] = {
 
 extern const Kernels kAvx2Kernels = {
     "avx2", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
-    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine,
+    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine, fill_border,
 };
 
 }  // namespace secateur

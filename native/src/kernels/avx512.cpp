@@ -75,6 +75,12 @@ template <int Index>
     }
 }
 
+// Lane i of the result is from[lanes[i]], zero where lanes[i] is negative.
+[[gnu::always_inline]] inline Vec pick(const float* from, const std::int32_t* lanes) {
+    const __m512i index = _mm512_loadu_si512(lanes);
+    return {_mm512_maskz_permutexvar_ps(_mm512_movepi32_mask(_mm512_xor_si512(index, _mm512_set1_epi32(-1))), index, _mm512_load_ps(from))};
+}
+
 struct Table {
     __m512 low, high;
 };
@@ -106,7 +112,7 @@ constexpr TileVariant kVariants[] = {
 
 extern const Kernels kAvx512Kernels = {
     "avx512", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
-    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine,
+    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine, fill_border,
 };
 
 }  // namespace secateur

@@ -2,7 +2,7 @@
 // same unnamed namespace:
 //
 //   kLanes, Vec, load, store, splat, fused (a·b + c), plus, times, larger (NaN of the second wins), smaller,
-//   copy_masked, copy_masked_strided, Table, make_table, look_up, transpose_square (kSquare × kSquare).
+//   pick (lanes of a vector, or zeros), Table, make_table, look_up, transpose_square (kSquare × kSquare).
 //
 // No function of the standard library that could be inlined elsewhere may be used here: the linker keeps one copy of
 // each, and it must not be one that was compiled for a processor with more instructions.
@@ -498,4 +498,14 @@ void pool(const PoolRun& run) {
                 }
             }
         }
+}
+
+// ---- Borders of folded planes -----------------------------------------------------------------------------------
+
+void fill_border(const BorderRun& run) {
+    for (int plane = 0; plane < run.count; ++plane) {
+        float* values = run.planes + plane * run.stride;
+        for (const BorderMove* move = run.moves; move != run.moves + run.move_count; ++move)
+            store(values + move->target, pick(values + move->source, run.lanes + move->pattern * kLanes));
+    }
 }

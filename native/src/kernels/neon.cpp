@@ -46,7 +46,7 @@ constexpr TileVariant kVariants[] = {
 
 extern const Kernels kNeonKernels = {
     "neon", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
-    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine,
+    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine, fill_border,
 };
 
 }  // namespace secateur

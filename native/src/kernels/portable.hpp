@@ -27,6 +27,13 @@ template <int Index>
     return splat(four.v[Index]);
 }
 
+// Lane i of the result is from[lanes[i]], zero where lanes[i] is negative.
+[[gnu::always_inline]] inline Vec pick(const float* from, const std::int32_t* lanes) {
+    alignas(16) float picked[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) picked[lane] = lanes[lane] < 0 ? 0.0f : from[lanes[lane]];
+    return load(picked);
+}
+
 struct Table {
     const float* values;
 };

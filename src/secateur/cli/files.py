@@ -204,7 +204,8 @@ def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format
     console.print(table)
     parts = " + ".join(f"{count} × {size}" for size, _, count in plan.parts)
     console.print(
-        f"kernel {plan.kernel}, {plan.threads} threads, {batch} images in blocks of {parts}, "
+        f"kernel {plan.kernel}, costs {plan.costs}, {plan.threads} threads, "
+        f"{batch} images in blocks of {parts}, "
         f"buffers {_bytes(plan.arena_bytes)}; times are of one block",
         markup=False,
         soft_wrap=True,

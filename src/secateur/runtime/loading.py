@@ -9,15 +9,15 @@ from secateur.runtime.normalisation import Normalisation
 from secateur.runtime.session import Session
 
 
-def load(path: str | Path, threads: int = 1, kernel: str | None = None) -> Session:
+def load(path: str | Path, threads: int = 1, kernel: str | None = None, calibrate: bool = True) -> Session:
     """The network of a .secateur file as a function: float32 array (N, …) in, float32 array out.
 
     uint8 images are taken too where the file says how the network's were normalised (as those of a run's best do).
-    threads, kernel: see Session. Raises FormatError for a file that is damaged, of another version or no such file,
-    RunError for threads or a kernel that make no sense.
+    threads, kernel, calibrate: see Session. Raises FormatError for a file that is damaged, of another version or no
+    such file, RunError for threads or a kernel that make no sense.
     """
     packed = packfile.read_packed(path)
-    return Session(packed.graph, threads, kernel, normalisation_of(packed.metadata))
+    return Session(packed.graph, threads, kernel, normalisation_of(packed.metadata), calibrate)
 
 
 def normalisation_of(metadata: packfile.Metadata) -> Normalisation | None:

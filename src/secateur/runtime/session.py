@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from secateur import _native
 from secateur.errors import RunError
 from secateur.graph import Graph, Node, Shape
+from secateur.runtime.calibration import Costs, costs_for
 from secateur.runtime.normalisation import Normalisation
 
 Floats = NDArray[np.float32]
@@ -29,7 +30,8 @@ def available_kernels() -> list[str]:
 class PlanStep:
     """What one step of a plan does. name: of its first node, the one with the weights.
 
-    operations: the graph's operations in it, as "conv2d+batch_norm+relu". multiply_adds, nonzero_multiply_adds: per
+    operations: the graph's operations in it, as "conv2d+batch_norm+relu". layer: "3×3 convolution", "fully connected",
+    empty where there are no weights. multiply_adds, nonzero_multiply_adds: per
     image, the latter without taps that see padding only. bytes: of the weights as the kernel reads them. seconds: of
     one run, which is for so many images, None where it was not measured; predicted_cycles: of the same, by the cost
     model, 0 where it has none.
@@ -38,6 +40,7 @@ class PlanStep:
     name: str
     operations: str
     kernel: str
+    layer: str
     shape: Shape
     images: int
     density: float
@@ -53,10 +56,11 @@ class Plan:
     """How a batch is run. steps: those of the first part.
 
     parts: (images in a block, how many operations of it run image by image before the rest runs on the whole block,
-    how many such blocks).
+    how many such blocks). costs: "measured" on this machine or "built in".
     """
 
     kernel: str
+    costs: str
     threads: int
     parts: tuple[tuple[int, int, int], ...]
     arena_bytes: int
@@ -68,7 +72,8 @@ class Plan:
     def _heading(self) -> str:
         parts = " + ".join(f"{count} × {images}" for images, _, count in self.parts)
         return (
-            f"{self.kernel}, {self.threads} thread(s), blocks of images: {parts}, arena {self.arena_bytes / 1e6:.1f} MB"
+            f"{self.kernel}, {self.threads} thread(s), costs {self.costs}, blocks of images: {parts}, "
+            f"arena {self.arena_bytes / 1e6:.1f} MB"
         )
 
 
@@ -88,11 +93,18 @@ class Session:
 
     threads: how many work on one call; the outputs do not depend on it. kernel: one of available_kernels(), None for
     the fastest (or what SECATEUR_KERNEL names). normalisation: with it, uint8 images (N, C, H, W) may be given too.
-    Raises RunError.
+    calibrate: whether how each layer of a large network is run is decided by constants timed on this machine (once:
+    they are cached) rather than by those built in; SECATEUR_CALIBRATE=0 says no for all. Layers run otherwise may
+    round otherwise. Raises RunError.
     """
 
     def __init__(
-        self, graph: Graph, threads: int = 1, kernel: str | None = None, normalisation: Normalisation | None = None
+        self,
+        graph: Graph,
+        threads: int = 1,
+        kernel: str | None = None,
+        normalisation: Normalisation | None = None,
+        calibrate: bool = True,
     ) -> None:
         if not isinstance(threads, int) or threads < 1:
             raise RunError(f"threads: expected a whole number from 1 on, got {threads!r}")
@@ -102,7 +114,8 @@ class Session:
         self._inputs = tuple(graph.inputs.items())
         self._shapes = tuple(tuple(shape) for _, shape in self._inputs)
         self._output_shapes = tuple(tuple(graph.shape_of(name)) for name in graph.outputs)
-        self._native = _compile(graph, self._kernel, threads)
+        self._costs = costs_for(graph, self._kernel, calibrate)
+        self._native = _compile(graph, self._kernel, threads, self._costs)
         self._normalisation = normalisation
         self._single = len(self._shapes) == len(self._output_shapes) == 1
 
@@ -170,7 +183,7 @@ class Session:
         parts = tuple(self._native.divide(batch)) if batch > 0 else ()
         block, cut, _ = parts[0] if parts else self._native.divide(1)[0]
         steps = tuple(PlanStep(**step) for step in self._native.steps(block, cut, rounds))
-        return Plan(self._kernel, self._threads, parts, self._native.arena_bytes(block, cut), steps)
+        return Plan(self._kernel, self._costs.source, self._threads, parts, self._native.arena_bytes(block, cut), steps)
 
 
 def _chosen_kernel(kernel: str | None) -> str:
@@ -182,7 +195,7 @@ def _chosen_kernel(kernel: str | None) -> str:
     return asked
 
 
-def _compile(graph: Graph, kernel: str, threads: int) -> _native.Session:
+def _compile(graph: Graph, kernel: str, threads: int, costs: Costs) -> _native.Session:
     index = {name: i for i, name in enumerate((*graph.inputs, *(node.name for node in graph.nodes)))}
     values = {name: np.ascontiguousarray(weight.values()) for name, weight in graph.weights.items()}
 
@@ -193,7 +206,7 @@ def _compile(graph: Graph, kernel: str, threads: int) -> _native.Session:
     nodes = [entry(node) for node in graph.nodes]
     try:
         return _native.Session(
-            list(graph.inputs.values()), nodes, [index[name] for name in graph.outputs], kernel, threads
+            list(graph.inputs.values()), nodes, [index[name] for name in graph.outputs], kernel, threads, costs.values
         )
     except (ValueError, RuntimeError, MemoryError) as error:
         raise RunError(str(error) or "the network takes more memory than there is") from error

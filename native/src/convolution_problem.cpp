@@ -1,0 +1,39 @@
+#include "convolution_problem.hpp"
+
+namespace secateur {
+
+// A 1×1 convolution of contiguous planes sees one long row.
+Problem make_problem(ConvolutionShape shape, Planes input, Planes output) {
+    const bool pointwise = shape.kernel_y == 1 && shape.kernel_x == 1 && shape.stride_y == 1 && shape.stride_x == 1 &&
+                           shape.top == 0 && shape.left == 0 && input.height == output.height &&
+                           input.width == output.width;
+    const bool planar = output.images == 1;
+    const auto contiguous = [&](const Planes& p) {
+        return planar ? p.row == output.row : p.row == p.width * p.column;
+    };
+    if (pointwise && contiguous(input) && contiguous(output)) {
+        for (Planes* each : {&input, &output}) {
+            each->width = planar ? each->height * each->row : each->height * each->width;
+            each->height = 1;
+            each->row = each->width * each->column;
+        }
+    }
+    return {shape, input, output,
+            Axis(shape.kernel_y, shape.stride_y, shape.dilation_y, shape.top, input.height, output.height),
+            Axis(shape.kernel_x, shape.stride_x, shape.dilation_x, shape.left, input.width, output.width)};
+}
+
+Counts count(const Operation& operation, const Problem& problem) {
+    Counts counts;
+    const ConvolutionShape& s = problem.shape;
+    const std::int64_t per_output = s.channels / s.groups, taps = s.kernel_y * s.kernel_x;
+    std::vector<bool> used;
+    for (std::int64_t ky = 0; ky < s.kernel_y; ++ky)
+        for (std::int64_t kx = 0; kx < s.kernel_x; ++kx) used.push_back(problem.y.used[ky] && problem.x.used[kx]);
+    for (std::int64_t i = 0; i < s.outputs * per_output; ++i)
+        for (std::int64_t tap = 0; tap < taps; ++tap)
+            if (used[tap]) ++counts.used, counts.nonzero += operation.weight.data[i * taps + tap] != 0.0f;
+    return counts;
+}
+
+}  // namespace secateur

@@ -1,0 +1,175 @@
+#include "folding.hpp"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <set>
+
+#include "prediction.hpp"
+#include "site.hpp"
+
+namespace secateur {
+namespace {
+
+using Size = std::pair<std::int64_t, std::int64_t>;  // height, width
+
+constexpr double kPerElement = 1.5, kPerBorderVector = 3.0;  // cycles of a conversion, of filling a border
+
+class Folding {
+   public:
+    Folding(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) : network_(network), kernels_(kernels) {
+        for (const Operation& operation : network_.operations) {
+            can_.push_back(can_fold(operation));
+            planar_.push_back(predict_operation(network_, operation, 1, kernels_, costs, false));
+            folded_.push_back(can_.back() ? predict_operation(network_, operation, 1, kernels_, costs, true) : 0);
+        }
+        choose();
+    }
+
+    std::vector<double> cycles() const { return cost(chosen_); }
+
+    FoldedNetwork rewrite() const {
+        FoldedNetwork result{{network_.shapes, {}, network_.inputs, network_.outputs}, std::vector<bool>(network_.shapes.size(), false), {}};
+        std::map<std::pair<int, bool>, int> known;
+        const auto converted = [&](int value, bool folded) {
+            if (result.folded[value] == folded) return value;
+            const auto [at, fresh] = known.emplace(std::make_pair(value, folded), static_cast<int>(result.network.shapes.size()));
+            if (!fresh) return at->second;
+            result.network.shapes.push_back(network_.shapes[value]), result.folded.push_back(folded);
+            Operation conversion{};
+            conversion.kind = folded ? Kind::kFold : Kind::kUnfold;
+            conversion.name = conversion.fused = folded ? "fold" : "unfold";
+            conversion.inputs = {value}, conversion.output = at->second;
+            result.network.operations.push_back(std::move(conversion));
+            return at->second;
+        };
+        for (std::size_t i = 0; i < network_.operations.size(); ++i) {
+            Operation operation = network_.operations[i];
+            const bool folded = is_folded(i, chosen_);
+            for (int& value : operation.inputs) value = converted(value, folded);
+            result.folded[operation.output] = folded;
+            result.network.operations.push_back(std::move(operation));
+        }
+        for (int& value : result.network.outputs) value = converted(value, false);
+        result.with_border.assign(result.folded.size(), false);
+        for (const Operation& operation : result.network.operations)
+            if (operation.kind == Kind::kConvolution && elements(operation.weight.shape) != operation.weight.shape[0] * operation.weight.shape[1])
+                result.with_border[operation.inputs[0]] = result.folded[operation.inputs[0]];
+        return result;
+    }
+
+   private:
+    Size size_of(std::size_t operation) const {
+        const Shape& shape = network_.shapes[network_.operations[operation].output];
+        return {shape[1], shape[2]};
+    }
+
+    bool is_folded(std::size_t operation, const std::set<Size>& sizes) const {
+        return can_[operation] && sizes.count(size_of(operation)) > 0;
+    }
+
+    bool can_fold(const Operation& operation) const {
+        const Shape& to = network_.shapes[operation.output];
+        if (!foldable(to, kernels_.lanes)) return false;
+        const auto same = [&](int value) { return network_.shapes[value] == to; };
+        switch (operation.kind) {
+            case Kind::kUnary:
+            case Kind::kAffine:
+            case Kind::kBinary: return std::all_of(operation.inputs.begin(), operation.inputs.end(), same);
+            case Kind::kConvolution: break;
+            default: return false;
+        }
+        const Shape& from = network_.shapes[operation.inputs[0]];
+        if (!foldable(from, kernels_.lanes) || (operation.residual && !same(operation.inputs.back()))) return false;
+        return folds(operation, make_folded(from, kernels_.lanes), make_folded(to, kernels_.lanes));
+    }
+
+    void choose() {
+        std::set<Size> every;
+        for (std::size_t i = 0; i < can_.size(); ++i)
+            if (can_[i]) every.insert(size_of(i));
+        std::set<Size> best = every;
+        for (const Size& size : every) {
+            std::set<Size> fewer = best;
+            fewer.erase(size);
+            if (total(fewer) < total(best)) best = fewer;
+        }
+        if (total({}) > total(best)) chosen_ = best;
+    }
+
+    double total(const std::set<Size>& sizes) const {
+        const std::vector<double> cycles = cost(sizes);
+        return std::accumulate(cycles.begin(), cycles.end(), 0.0);
+    }
+
+    std::vector<double> cost(const std::set<Size>& sizes) const {
+        std::vector<bool> folded(network_.shapes.size(), false);
+        std::set<std::pair<int, bool>> converted;
+        std::vector<double> cycles;
+        const auto conversion = [&](int value, bool wanted) {
+            if (folded[value] == wanted || !converted.emplace(value, wanted).second) return 0.0;
+            return kPerElement * static_cast<double>(elements(network_.shapes[value]));
+        };
+        for (std::size_t i = 0; i < network_.operations.size(); ++i) {
+            const Operation& operation = network_.operations[i];
+            const bool here = is_folded(i, sizes);
+            double sum = here ? folded_[i] + border(operation.output) : planar_[i];
+            for (int value : operation.inputs) sum += conversion(value, here);
+            folded[operation.output] = here;
+            cycles.push_back(sum);
+        }
+        for (int value : network_.outputs)
+            if (!cycles.empty()) cycles.back() += conversion(value, false);
+        return cycles;
+    }
+
+    double border(int value) const {
+        const Storage storage = make_folded(network_.shapes[value], kernels_.lanes);
+        return kPerBorderVector * static_cast<double>(storage.dims[0] * 2 * (storage.part_height() + storage.part_width() + 2));
+    }
+
+    const FusedNetwork& network_;
+    const Kernels& kernels_;
+    std::vector<bool> can_;
+    std::vector<double> planar_, folded_;
+    std::set<Size> chosen_;
+};
+
+}  // namespace
+
+FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) { return Folding(network, kernels, costs).rewrite(); }
+
+FoldedNetwork unfolded(const FusedNetwork& network) {
+    const std::vector<bool> none(network.shapes.size(), false);
+    return {network, none, none};
+}
+
+std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) {
+    return Folding(network, kernels, costs).cycles();
+}
+
+Border border_of(const Storage& storage, int lanes) {
+    Border border;
+    const std::int64_t height = storage.part_height(), width = storage.part_width();
+    for (std::int64_t dy = -1; dy <= 1; ++dy)
+        for (std::int64_t dx = -1; dx <= 1; ++dx)
+            for (std::int64_t lane = 0; lane < lanes; ++lane) {
+                const std::int64_t y = lane / storage.parts_x + dy, x = lane % storage.parts_x + dx;
+                const bool inside = y >= 0 && y < storage.parts_y && x >= 0 && x < storage.parts_x;
+                border.lanes.push_back(inside ? static_cast<std::int32_t>(y * storage.parts_x + x) : -1);
+            }
+    // A pixel beyond one edge of a part is the pixel within the opposite edge of the next part.
+    const auto step = [](std::int64_t at, std::int64_t size) { return at < 0 ? -1 : at >= size ? 1 : 0; };
+    for (std::int64_t y = -1; y <= height; ++y)
+        for (std::int64_t x = -1; x <= width; ++x) {
+            const std::int64_t dy = step(y, height), dx = step(x, width);
+            if (dy == 0 && dx == 0) continue;
+            const auto place = [&](std::int64_t row, std::int64_t column) {
+                return static_cast<std::int32_t>(storage.origin + row * storage.strides[1] + column * storage.strides[2]);
+            };
+            border.moves.push_back({place(y - dy * height, x - dx * width), place(y, x), static_cast<std::int32_t>((dy + 1) * 3 + dx + 1)});
+        }
+    return border;
+}
+
+}  // namespace secateur

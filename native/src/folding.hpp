@@ -1,0 +1,34 @@
+// Which values of a single image are folded (storage.hpp), and the network with the conversions that this needs.
+#pragma once
+
+#include <vector>
+
+#include "secateur/costs.hpp"
+#include "secateur/graph.hpp"
+#include "secateur/kernels.hpp"
+#include "storage.hpp"
+
+namespace secateur {
+
+struct FoldedNetwork {
+    FusedNetwork network;           // with kFold and kUnfold where layouts meet
+    std::vector<bool> folded;       // per value
+    std::vector<bool> with_border;  // per value: whether a kernel reads its border
+};
+
+// Values of one size are folded together, where that makes the whole faster by the cost model.
+FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const Costs& costs);
+// No value folded: several images.
+FoldedNetwork unfolded(const FusedNetwork& network);
+// Cycles per operation of `network`, folded as fold() would; conversions count for the operation that needs them.
+std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& kernels, const Costs& costs);
+
+// What fills the border of folded values, plane by plane.
+struct Border {
+    std::vector<BorderMove> moves;
+    std::vector<std::int32_t> lanes;  // [9][lanes]: where each lane comes from, -1: zero
+};
+
+Border border_of(const Storage& storage, int lanes);
+
+}  // namespace secateur

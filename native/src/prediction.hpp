@@ -1,0 +1,17 @@
+// What operations should cost, which decides between layouts.
+#pragma once
+
+#include <vector>
+
+#include "secateur/costs.hpp"
+#include "secateur/graph.hpp"
+#include "secateur/kernels.hpp"
+
+namespace secateur {
+
+// Cycles of one operation for one block of images. folded: of one image whose values are folded.
+double predict_operation(const FusedNetwork& network, const Operation& operation, int images, const Kernels& kernels, const Costs& costs, bool folded);
+// Of every operation, one image folded where that is faster.
+std::vector<double> predict_cycles(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs);
+
+}  // namespace secateur

@@ -1,0 +1,47 @@
+#include "site.hpp"
+
+namespace secateur {
+namespace {
+
+Planes planes_of(const Storage& s, int images) {
+    if (s.folded) return {s.dims[0], s.part_height(), s.part_width(), s.strides[0], s.strides[1], s.strides[2], static_cast<int>(s.strides[2])};
+    return {s.dims[0], s.dims[1], s.dims[2], s.strides[0], s.strides[1], s.strides[2], images};
+}
+
+}  // namespace
+
+Site convolution_site(const Operation& operation, const Storage& input, const Storage& output, int images) {
+    const auto& weight = operation.weight.shape;
+    const std::int64_t top = operation.padding[0], left = operation.padding[2];
+    Site site{{input.dims[0], output.dims[0], weight[2], weight[3], operation.stride[0], operation.stride[1], top, left,
+               operation.dilation[0], operation.dilation[1], operation.groups},
+              planes_of(input, images), planes_of(output, images)};
+    if (!input.folded) return site;
+    // What the taps of a part see, its border included, as an input of its own without padding.
+    ConvolutionShape& shape = site.shape;
+    site.input_offset = input.origin - top * input.strides[1] - left * input.strides[2];
+    site.output_offset = output.origin;
+    shape.top = shape.left = 0;
+    site.input.height = (site.output.height - 1) * shape.stride_y + (shape.kernel_y - 1) * shape.dilation_y + 1;
+    site.input.width = (site.output.width - 1) * shape.stride_x + (shape.kernel_x - 1) * shape.dilation_x + 1;
+    return site;
+}
+
+Site linear_site(const Operation& operation, std::int64_t rows, int images) {
+    const std::int64_t outputs = operation.weight.shape[0], inputs = operation.weight.shape[1];
+    const auto flat = [&](std::int64_t channels) {
+        return Planes{channels, 1, rows, images, rows * channels * images, channels * images, images};
+    };
+    return {{inputs, outputs, 1, 1, 1, 1, 0, 0, 1, 1, 1}, flat(inputs), flat(outputs)};
+}
+
+bool folds(const Operation& operation, const Storage& input, const Storage& output) {
+    const auto axis = [](std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t dilation, std::int64_t before) {
+        return in == out * stride && before <= 1 && (out - 1) * stride + (kernel - 1) * dilation - before <= in;
+    };
+    const auto& weight = operation.weight.shape;
+    return axis(input.part_height(), output.part_height(), weight[2], operation.stride[0], operation.dilation[0], operation.padding[0]) &&
+           axis(input.part_width(), output.part_width(), weight[3], operation.stride[1], operation.dilation[1], operation.padding[2]);
+}
+
+}  // namespace secateur

@@ -1,0 +1,21 @@
+// A convolution or fully connected layer between two values as they lie in the arena.
+#pragma once
+
+#include "secateur/convolution.hpp"
+#include "storage.hpp"
+
+namespace secateur {
+
+struct Site {
+    ConvolutionShape shape;
+    Planes input, output;
+    std::int64_t input_offset = 0, output_offset = 0;  // floats, from the places of the values
+};
+
+Site convolution_site(const Operation& operation, const Storage& input, const Storage& output, int images);
+// Of a fully connected layer over interleaved images.
+Site linear_site(const Operation& operation, std::int64_t rows, int images);
+// Whether both values of a convolution can be folded: parts meet the same taps, in themselves and their borders.
+bool folds(const Operation& operation, const Storage& input, const Storage& output);
+
+}  // namespace secateur

@@ -1,0 +1,82 @@
+#include "storage.hpp"
+
+#include <algorithm>
+
+#include "secateur/memory.hpp"
+
+namespace secateur {
+namespace {
+
+// Floats from one row to the next: whole vectors, or a fraction of one that several rows fill.
+std::int64_t row_pitch(std::int64_t width, int lanes) {
+    if (width >= lanes) return round_up(width, lanes);
+    std::int64_t pitch = 1;
+    while (pitch < width) pitch *= 2;
+    return pitch;
+}
+
+// Rows and columns of parts: as square as can be.
+void cut(int lanes, std::int64_t& parts_y, std::int64_t& parts_x) {
+    parts_y = 1;
+    while (parts_y * parts_y * 4 <= lanes) parts_y *= 2;
+    parts_x = lanes / parts_y;
+}
+
+}  // namespace
+
+Storage make_storage(const Shape& dims, int images, int lanes) {
+    Storage storage{dims, std::vector<std::int64_t>(dims.size()), images};
+    if (images == 1 && dims.size() == 3 && !tiny(dims, lanes)) {
+        const std::int64_t pitch = row_pitch(dims[2], lanes);
+        std::int64_t plane = round_up(dims[1] * pitch, lanes);
+        if (plane % 32 == 0) plane += 16;  // an odd number of lines apart, planes share no sets of the caches
+        storage.strides = {plane, pitch, 1};
+        storage.size = dims[0] * plane;
+        return storage;
+    }
+    for (std::size_t i = dims.size(); i-- > 0;) {
+        storage.strides[i] = storage.size;
+        storage.size *= dims[i];
+    }
+    // Planes a power of two apart would share the sets of the caches.
+    if (images > 1 && dims.size() == 3 && dims[0] > 1 && storage.strides[0] % 512 == 0) {
+        storage.strides[0] += 7 * 16;
+        storage.size = dims[0] * storage.strides[0];
+    }
+    return storage;
+}
+
+bool tiny(const Shape& dims, int lanes) { return dims.size() == 3 && dims[1] * dims[2] * 4 <= std::max(4, lanes); }
+
+bool foldable(const Shape& dims, int lanes) {
+    if (dims.size() != 3 || dims[0] == 0 || tiny(dims, lanes)) return false;
+    std::int64_t parts_y, parts_x;
+    cut(lanes, parts_y, parts_x);
+    return dims[1] > 0 && dims[2] > 0 && dims[1] % parts_y == 0 && dims[2] % parts_x == 0;
+}
+
+Storage make_folded(const Shape& dims, int lanes) {
+    Storage storage{dims, {}, 0, true};
+    cut(lanes, storage.parts_y, storage.parts_x);
+    const std::int64_t row = (storage.part_width() + 2) * lanes;
+    std::int64_t plane = round_up((storage.part_height() + 2) * row, 16);
+    if (plane % 32 == 0) plane += 16;
+    storage.strides = {plane, row, lanes};
+    storage.size = dims[0] * plane;
+    storage.origin = row + lanes;
+    return storage;
+}
+
+bool dense(const Storage& storage, int images) { return !storage.folded && storage.size == elements(storage.dims) * images; }
+
+std::vector<std::int64_t> pixel_offsets(const Storage& storage) {
+    std::vector<std::int64_t> offsets;
+    const std::int64_t height = storage.part_height(), width = storage.part_width();
+    for (std::int64_t y = 0; y < storage.dims[1]; ++y)
+        for (std::int64_t x = 0; x < storage.dims[2]; ++x)
+            offsets.push_back(storage.origin + y % height * storage.strides[1] + x % width * storage.strides[2] +
+                              (storage.folded ? y / height * storage.parts_x + x / width : 0));
+    return offsets;
+}
+
+}  // namespace secateur

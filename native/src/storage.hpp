@@ -1,0 +1,40 @@
+// Where the elements of a value lie in the arena.
+//
+// One image: rows contiguous, in whole vectors or fractions of one (planar), or *folded*: the image is cut into as many
+// equal parts as a vector has lanes, and the lanes of a vector hold the same pixel of every part. Parts are kept with a
+// border of one pixel, so that the taps of a kernel, for a run of pixels, are a contiguous run of vectors.
+// Several images: side by side at every element (interleaved).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "secateur/graph.hpp"
+
+namespace secateur {
+
+struct Storage {
+    Shape dims;
+    std::vector<std::int64_t> strides;  // floats; folded: within a part
+    std::int64_t size = 0;              // floats
+    // Folded:
+    bool folded = false;
+    std::int64_t parts_y = 1, parts_x = 1;  // into which the image is cut
+    std::int64_t origin = 0;                // of the first pixel, behind the border
+
+    std::int64_t part_height() const { return dims[1] / parts_y; }
+    std::int64_t part_width() const { return dims[2] / parts_x; }
+};
+
+Storage make_storage(const Shape& dims, int images, int lanes);
+// Of one image. dims must be foldable.
+Storage make_folded(const Shape& dims, int lanes);
+bool foldable(const Shape& dims, int lanes);
+// Images of so few pixels that vectors are filled across channels: kept without gaps.
+bool tiny(const Shape& dims, int lanes);
+// Without gaps.
+bool dense(const Storage& storage, int images);
+// Of the pixels of channel 0, row by row.
+std::vector<std::int64_t> pixel_offsets(const Storage& storage);
+
+}  // namespace secateur
