@@ -95,6 +95,14 @@ Case draw() {
     }
 }
 
+// A convolution between images that every kernel can fold.
+Case draw_foldable() {
+    const std::int64_t kernel = between(0, 2) == 0 ? 1 : 3, stride = kernel == 1 ? 2 : between(1, 2), pad = kernel / 2;
+    Case drawn{between(1, 20), 8 * between(1, 2), 8 * between(1, 3), between(1, 20), kernel, kernel, stride, stride, pad, pad, pad, pad, 1, 1, 1};
+    drawn.build();
+    return drawn;
+}
+
 bool near(const std::vector<float>& found, const std::vector<float>& right) {
     for (std::size_t i = 0; i < right.size(); ++i)
         if (!(std::abs(found[i] - right[i]) <= 1e-4f * (1.0f + std::abs(right[i])))) return false;
@@ -122,6 +130,35 @@ TEST(convolutions_of_every_kernel_agree_with_plain_loops) {
             secateur::Session session(drawn.network, *kernels, {}, 1);
             CHECK(near(run(session, input, images, right.size()), right));
         }
+    }
+}
+
+TEST(folded_convolutions_agree_with_plain_loops) {
+    secateur::Costs costs;
+    costs.rows = 1e4;  // what can be folded is
+    for (int round = 0; round < 40; ++round) {
+        Case drawn = draw_foldable();
+        const auto input = normal(drawn.channels * drawn.height * drawn.width);
+        const auto right = drawn.right_outputs(input, 1);
+        for (const auto* kernels : secateur::runnable_kernels()) {
+            secateur::Session alone(drawn.network, *kernels, costs, 1), shared(drawn.network, *kernels, costs, 3);
+            const auto steps = alone.steps(alone.divide(1).front(), 0);
+            CHECK(std::any_of(steps.begin(), steps.end(), [](const auto& step) { return step.report.name == "fold"; }));
+            const auto found = run(alone, input, 1, right.size());
+            CHECK(near(found, right));
+            CHECK(found == run(shared, input, 1, right.size()));
+        }
+    }
+}
+
+TEST(measured_costs_lie_around_those_built_in) {
+    const auto built_in = secateur::Costs{}.values();
+    for (const auto* kernels : secateur::runnable_kernels()) {
+        const auto values = secateur::measure_costs(*kernels).values();
+        CHECK(values.size() == built_in.size());
+        for (std::size_t i = 0; i < values.size(); ++i) CHECK(values[i] >= built_in[i] / 4.001 && values[i] <= built_in[i] * 4.001);
+        CHECK(secateur::peak_rate(*kernels) > 1e6);
+        CHECK(secateur::Costs::of(values).values() == values);
     }
 }
 

@@ -392,7 +392,7 @@ class NetworkCache:
     def _predictor(self, network: nn.Module, data: Dataset, graph: Graph | None) -> Callable[[Tensor], Tensor]:
         if graph is None or self.device.type != "cpu":
             return network
-        session = Session(graph, threads=torch.get_num_threads())
+        session = Session(graph, threads=torch.get_num_threads(), calibrate=False)  # as another machine would
         return faster_predictor(network, lambda images: torch.from_numpy(session(images.numpy())), data.example(TRIAL))
 
     @contextlib.contextmanager

@@ -15,6 +15,7 @@ from secateur.graph import Graph
 from secateur.replacing import replacing
 
 VARIABLE = "SECATEUR_CALIBRATE"
+ROWS = 4  # which of the values is for packing shifted rows
 WORTH_TIMING = 1_000_000  # weights: below, a network is run before the timing would be over
 
 
