@@ -70,6 +70,16 @@ def test_results_do_not_depend_on_the_number_of_threads(kernel: str) -> None:
             np.testing.assert_array_equal(alone, other)
 
 
+@pytest.mark.parametrize("kernel", available_kernels())
+def test_rows_of_features_may_have_gaps_between_them(kernel: str) -> None:
+    """(3, 4, 8) by 16 images: planes a power of two apart are moved apart, also behind a fully connected layer."""
+    random = np.random.default_rng(0)
+    weights = {"w": Weight.of(random.normal(size=(8, 3)).astype(np.float32))}
+    graph = Graph({"x": (3, 4, 3)}, ("y",), (Node("y", "linear", ("x",), {"weight": "w"}, {}, (3, 4, 8)),), weights)
+    x = random.normal(size=(16, 3, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(Session(graph, kernel=kernel)(x), reference.run(graph, x), rtol=1e-4, atol=1e-5)
+
+
 def test_a_session_serves_several_threads_at_once() -> None:
     graph = small_network()
     session = Session(graph, threads=2)

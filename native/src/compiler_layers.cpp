@@ -127,7 +127,6 @@ void Compiler::add_vector(const Operation& operation, std::int64_t rows, std::in
 
 void Compiler::add_linear(const Operation& operation) {
     const std::int64_t outputs = operation.weight.shape[0], inputs = operation.weight.shape[1];
-    const std::int64_t rows = elements(network_.shapes[operation.output]) / outputs;
     if (images_ == 1) {
         const auto weight = [&](std::int64_t row, std::int64_t column) {
             const float value = operation.weight.data[row * inputs + column];
@@ -139,7 +138,7 @@ void Compiler::add_linear(const Operation& operation) {
         };
         return add_vector(operation, outputs, inputs, weight, {}, operation.bias, starts(operation.inputs[0]), starts(operation.output));
     }
-    add_tiles(operation, linear_site(operation, rows, images_));
+    add_tiles(operation, linear_site(operation, storages_[operation.inputs[0]], storages_[operation.output], images_));
 }
 
 }  // namespace secateur

@@ -38,7 +38,7 @@ double predict_operation(const FusedNetwork& network, const Operation& operation
     if (images == 1 && linear) return predict_vector(operation, rows, 1, kernels) + traffic(bytes);
     if (images == 1 && tiny(shape, kernels.lanes)) return predict_vector(operation, 1, rows, kernels) + traffic(bytes);
     const Site site = convolution ? convolution_site(operation, storage(operation.inputs[0]), storage(operation.output), images)
-                                  : linear_site(operation, rows, images);
+                                  : linear_site(operation, storage(operation.inputs[0]), storage(operation.output), images);
     const auto choices = Convolution::choices(operation, site.shape, site.input, site.output, kernels, costs);
     return (choices.empty() ? 1e18 : choices.front().cycles) + traffic(bytes);
 }

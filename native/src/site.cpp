@@ -27,12 +27,15 @@ Site convolution_site(const Operation& operation, const Storage& input, const St
     return site;
 }
 
-Site linear_site(const Operation& operation, std::int64_t rows, int images) {
-    const std::int64_t outputs = operation.weight.shape[0], inputs = operation.weight.shape[1];
-    const auto flat = [&](std::int64_t channels) {
-        return Planes{channels, 1, rows, images, rows * channels * images, channels * images, images};
+Site linear_site(const Operation& operation, const Storage& input, const Storage& output, int images) {
+    // Features are channels; what lies before them are pixels, in rows where the first axis may have gaps.
+    const auto planes = [&](const Storage& s) {
+        const std::int64_t features = s.dims.back();
+        if (s.dims.size() == 3) return Planes{features, s.dims[0], s.dims[1], s.strides[2], s.strides[0], s.strides[1], images};
+        const std::int64_t rows = elements(Shape(s.dims.begin(), s.dims.end() - 1));
+        return Planes{features, 1, rows, images, rows * features * images, features * images, images};
     };
-    return {{inputs, outputs, 1, 1, 1, 1, 0, 0, 1, 1, 1}, flat(inputs), flat(outputs)};
+    return {{operation.weight.shape[1], operation.weight.shape[0], 1, 1, 1, 1, 0, 0, 1, 1, 1}, planes(input), planes(output)};
 }
 
 bool folds(const Operation& operation, const Storage& input, const Storage& output) {

@@ -14,7 +14,7 @@ struct Site {
 
 Site convolution_site(const Operation& operation, const Storage& input, const Storage& output, int images);
 // Of a fully connected layer over interleaved images.
-Site linear_site(const Operation& operation, std::int64_t rows, int images);
+Site linear_site(const Operation& operation, const Storage& input, const Storage& output, int images);
 // Whether both values of a convolution can be folded: parts meet the same taps, in themselves and their borders.
 bool folds(const Operation& operation, const Storage& input, const Storage& output);
 
