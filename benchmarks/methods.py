@@ -4,7 +4,8 @@ accuracy: every method at 80, 90, 95 and 97 % in several scopes, as it is and af
 networks of the cache (trained where they are missing): lenet-300-100 and lenet-5 on MNIST by default; resnet-18 is
 that of 30 epochs on CIFAR-10, one seed, also at 98 %. Goes on where it was interrupted: rows are kept in
 methods.jsonl, in the folder where it is run. table: prints what is there. cost: time and peak memory of every method
-and repair on resnet-50 with random weights and 64 images, each in a fresh process.
+and repair on resnet-50 with random weights and 64 images, each in a fresh process; `cost resnet-50 synflow moments`
+takes these alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ from secateur.models import build_network, find_architecture
 from secateur.pruning import prunable_layers, prune
 from secateur.repairing import repair
 from secateur.score import METHODS, Context, Scores, score
-from secateur.spec import Cell, recipe_for
+from secateur.spec import REPAIRS, Cell, recipe_for
 
 RATIOS, SEEDS, IMAGES = (0.8, 0.9, 0.95, 0.97), (0, 1, 2), 1024
-SCOPES = ("layer", "global", "lamp")
+SCOPES = ("global", "layer", "lamp")
 KEPT = Path("methods.jsonl")
 DATA = {"resnet-18": "cifar-10"}
 COST_IMAGES = 64
@@ -42,20 +43,20 @@ COST_IMAGES = 64
 
 def ways(model: str) -> list[tuple[str, str, str]]:
     """(method, scope, repair), what tells most first."""
-    bare, fitted = ("none", "reconstruct") if model not in DATA else ("batchnorm", "reconstruct+batchnorm")
-    plain = [("magnitude", "layer"), ("magnitude", "global"), ("random", "like:magnitude/global")]
-    first = [(method, scope, how) for method, scope in plain for how in ("none", bare, fitted)]
-    joint = ("magnitude", "global", fitted.replace("reconstruct", "joint"))
+    bare, fitted = ("none" if model not in DATA else "batchnorm"), "reconstruct"
+    plain = [("magnitude", "global"), ("magnitude", "layer"), ("random", "like:magnitude/global")]
+    first = [(method, scope, how) for method, scope in plain for how in (fitted, bare, "none")]
+    joint = ("magnitude", "global", "joint")
     every = [(method, scope, how) for scope in SCOPES for method in METHODS for how in (bare, fitted)]
     others = [("magnitude", "erk", how) for how in (bare, fitted)]
-    return list(dict.fromkeys([*first, joint, *every, *others]))
+    return list(dict.fromkeys([*first, *every, *others, joint]))
 
 
 def cells(models: list[str]) -> Iterator[tuple[str, int, str, str, str, float]]:
     for model in models:
         for way in ways(model):
             for seed in SEEDS if model not in DATA else SEEDS[:1]:
-                yield from ((model, seed, *way, ratio) for ratio in ratios_of(model))
+                yield from ((model, seed, *way, ratio) for ratio in reversed(ratios_of(model)))
 
 
 def ratios_of(model: str) -> tuple[float, ...]:
@@ -142,11 +143,13 @@ def _spread(values: list[float]) -> str:
     return f"{100 * statistics.fmean(values):>8.2f} [{low:5.2f}, {high:5.2f}]"
 
 
-def measure_cost(model: str) -> None:
+def measure_cost(model: str, wanted: Sequence[str]) -> None:
     print(f"{model} with random weights, {COST_IMAGES} images of 32×32, one thread, each in a fresh process")
     print(f"{'':<28} {'time':>9} {'peak memory':>12}")
-    ways = [("method", name) for name in METHODS] + [("repair", how) for how in ("batchnorm", "reconstruct")]
+    ways = [("method", name) for name in METHODS] + [("repair", how) for how in REPAIRS if how != "none"]
     for kind, name in ways:
+        if wanted and name not in wanted:
+            continue
         command = [sys.executable, __file__, "--once", model, kind, name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -187,6 +190,6 @@ if __name__ == "__main__":
     elif verb == "table":
         print_tables(words or ["lenet-300-100", "lenet-5", "resnet-18"])
     elif verb == "cost":
-        measure_cost(words[0] if words else "resnet-50")
+        measure_cost(words[0] if words else "resnet-50", words[1:])
     else:
         sys.exit(__doc__)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from collections.abc import Sequence
@@ -58,6 +59,10 @@ def test_curves_are_drawn_in_blocks() -> None:
     assert sparkline([0.0, 0.5, None, 1.0]) == "▁▅ █"
     (line,) = curve_lines([make_row(0.5, seed, accuracy=0.9) for seed in (0, 1)] + [make_row(0.9, accuracy=0.2)])
     assert line == "▇▂  net on data, magnitude/layer: 90.00% at 50 % to 20.00% at 90 %"
+    rows = [make_row(0.5), make_row(0.9)]
+    fitted = [dataclasses.replace(row, cell=dataclasses.replace(row.cell, repair="reconstruct")) for row in rows]
+    ways = [each.partition(":")[0].partition("magnitude/")[2] for each in curve_lines(rows + fitted)]
+    assert ways == ["layer, repair none", "layer, repair reconstruct"]
 
 
 def test_a_record_holds_the_numbers_of_the_row() -> None:

@@ -122,12 +122,17 @@ def curve_name(curve: Curve, among: Sequence[Curve]) -> str:
         for field in ("run", "method", "scope")
         if len({getattr(each, field) for each in among}) > 1
     ]
-    parts += [
+    parts += settings_apart(curve, among)
+    return ", ".join(parts) or f"{curve.method}, {curve.scope}"
+
+
+def settings_apart(curve: Curve, among: Sequence[Curve]) -> list[str]:
+    """The settings in which a curve differs from some beside it."""
+    return [
         f"{name} {value}"
         for position, (name, value) in enumerate(curve.settings)
         if len({each.settings[position] for each in among}) > 1
     ]
-    return ", ".join(parts) or f"{curve.method}, {curve.scope}"
 
 
 def pareto_front(rows: Sequence[Row], cost: Callable[[Row], float]) -> list[Row]:

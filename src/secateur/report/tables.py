@@ -13,7 +13,7 @@ from rich.console import Group
 from secateur.patterns import UNSTRUCTURED
 from secateur.report.grid import Grid, as_latex, as_markdown, as_rich, sparkline
 from secateur.report.records import COLUMNS, record
-from secateur.report.summary import Run, curves, machine_notes, timing_host
+from secateur.report.summary import Run, curves, machine_notes, settings_apart, timing_host
 from secateur.results import Latency, Row
 from secateur.spec import percent
 
@@ -85,13 +85,17 @@ _USUAL = (("pattern", UNSTRUCTURED), ("repair", "none"), ("retraining", "none"))
 def curve_lines(rows: Sequence[Row]) -> list[str]:
     """A small drawing of accuracy over ratio for each way of pruning each network, seeds averaged."""
     drawn = []
-    for curve in curves([Run("", tuple(rows), (), ())]):
+    every = curves([Run("", tuple(rows), (), ())])
+    for curve in every:
         accuracies = [point.accuracy.mean for point in curve.points]
         if len(accuracies) > 1:
             ends = (
                 f"{each.accuracy.mean:.2%} at {percent(each.ratio)}" for each in (curve.points[0], curve.points[-1])
             )
-            way = f"{curve.model} on {curve.data}, {curve.method}/{curve.scope}"
+            beside = [each for each in every if (each.model, each.data) == (curve.model, curve.data)]
+            way = ", ".join(
+                [f"{curve.model} on {curve.data}", f"{curve.method}/{curve.scope}", *settings_apart(curve, beside)]
+            )
             drawn.append(f"{sparkline(accuracies)}  {way}: {' to '.join(ends)}")
     return drawn
 
