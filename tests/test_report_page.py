@@ -18,7 +18,8 @@ from secateur.environment import environment
 from secateur.errors import ReportError
 from secateur.report.writing import write_whole
 from secateur.results import Failure
-from secateur.store import FILE_NAME, SCHEMA_VERSION, Store
+from secateur.schema import SCHEMA_VERSION
+from secateur.store import FILE_NAME, Store
 
 Open = Callable[..., Any]
 

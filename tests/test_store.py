@@ -14,8 +14,9 @@ from samples import make_row, with_digest
 from secateur.environment import environment
 from secateur.errors import StoreError
 from secateur.results import Accuracy, Failure, Retrained
+from secateur.schema import SCHEMA_VERSION
 from secateur.spec import Retraining, Sweep, canonical_json
-from secateur.store import FILE_NAME, SCHEMA_VERSION, Store
+from secateur.store import FILE_NAME, Store
 
 
 def failure(ratio: float = 0.9) -> Failure:
@@ -162,6 +163,8 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
     connection.execute("UPDATE rows SET cell_id = 'old'")
     connection.execute("ALTER TABLE rows DROP COLUMN packed_bytes")
     connection.execute("ALTER TABLE layers DROP COLUMN milliseconds")
+    connection.execute("DROP TABLE searches")
+    connection.execute("DROP TABLE findings")
     connection.execute("PRAGMA user_version = 1")
     connection.commit()
     connection.close()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from secateur.repairing import repair
     from secateur.retraining import retrain
     from secateur.runtime import Session, load
+    from secateur.searching import SearchResult, search
     from secateur.shrinking import shrink
     from secateur.spec import Cell, Recipe, Retraining, Sweep
     from secateur.store import Store
@@ -36,6 +37,7 @@ _HOMES = {
     "PruneLog": "pruning",
     "Recipe": "spec",
     "Retraining": "spec",
+    "SearchResult": "searching",
     "Store": "store",
     "Sweep": "spec",
     "SweepResult": "sweeping",
@@ -48,6 +50,7 @@ _HOMES = {
     "prune": "pruning",
     "repair": "repairing",
     "retrain": "retraining",
+    "search": "searching",
     "shrink": "shrinking",
     "sparsity": "pruning",
     "sweep": "sweeping",
@@ -61,6 +64,7 @@ __all__ = [
     "PruneLog",
     "Recipe",
     "Retraining",
+    "SearchResult",
     "SecateurError",
     "Session",
     "Store",
@@ -74,6 +78,7 @@ __all__ = [
     "prune",
     "repair",
     "retrain",
+    "search",
     "shrink",
     "sparsity",
     "sweep",

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from secateur.catalogue import user_cache
-from secateur.data import Dataset, fit, load_data
+from secateur.data import Dataset, Split, fit, load_data
 from secateur.errors import DataError, ExportError, GraphError, MissingExtraError, ModelError
 from secateur.export import refill, to_graph
 from secateur.graph import Graph
@@ -357,8 +357,8 @@ class NetworkCache:
             test=test,
         )
 
-    def graph(self, network: nn.Module, cell: Cell) -> Graph | None:
-        """The simplified Graph of a cell's network, None where it cannot be one.
+    def graph(self, network: nn.Module, cell: Cell, simplified: bool = True) -> Graph | None:
+        """The Graph of a cell's network, simplified if asked, None where it cannot be one.
 
         Networks of one cell's kind are traced once: the graph of the next is the same with other weights.
         """
@@ -367,7 +367,7 @@ class NetworkCache:
             graph = refill(self._structures[key], network) if key in self._structures else None
             if graph is None:
                 graph = self._structures[key] = to_graph(network, self.dataset(cell).example())
-            return simplify(graph)
+            return simplify(graph) if simplified else graph
         except (ExportError, GraphError) as error:
             if key not in self._unpackable:
                 self._unpackable.add(key)
@@ -381,13 +381,22 @@ class NetworkCache:
         asked again wherever rounding could decide.
         """
         data = self.dataset(cell)
+        validation, test = self._accuracies(network, cell, graph, (data.validation, data.test))
+        return validation, test
+
+    def validation(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> Accuracy:
+        """Likewise, of the validation split alone: what may be looked at while one chooses."""
+        (found,) = self._accuracies(network, cell, graph, (self.dataset(cell).validation,))
+        return found
+
+    def _accuracies(
+        self, network: nn.Module, cell: Cell, graph: Graph | None, splits: Sequence[Split]
+    ) -> list[Accuracy]:
+        data = self.dataset(cell)
         layout = torch.channels_last if uses_channels_last(find_architecture(cell.model)) else None
         with evaluating(network), _on(network, self.device, layout):
             predict = self._predictor(network, data, graph)
-            return (
-                accuracy(predict, data, data.validation, device=self.device),
-                accuracy(predict, data, data.test, device=self.device),
-            )
+            return [accuracy(predict, data, split, device=self.device) for split in splits]
 
     def _predictor(self, network: nn.Module, data: Dataset, graph: Graph | None) -> Callable[[Tensor], Tensor]:
         if graph is None or self.device.type != "cpu":

@@ -54,6 +54,10 @@ class SweepError(SecateurError):
     """A sweep could not start, or ended with failed cells."""
 
 
+class SearchError(SecateurError):
+    """A search cannot start or go on: the folder is another's, or the target cannot be measured."""
+
+
 class GraphError(SecateurError):
     """A network's graph is inconsistent: a shape, an attribute or a name is wrong."""
 

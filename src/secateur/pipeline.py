@@ -85,10 +85,15 @@ def measure_latency(row: Row, cache: NetworkCache) -> Row:
     return replace(row, latencies=latencies, layers=_with_times(row.layers, session), timed_on=environment())
 
 
-def make_network(cell: Cell, cache: NetworkCache) -> tuple[nn.Module, Retrained | None, int | None, int | None]:
-    """The cell's network, its retraining if it had any, and the memory that pruning took at most and still holds."""
+def make_network(
+    cell: Cell, cache: NetworkCache, weigh: bool = True
+) -> tuple[nn.Module, Retrained | None, int | None, int | None]:
+    """The cell's network, its retraining if it had any, and the memory that pruning took at most and still holds.
+
+    weigh: as in prune_cell.
+    """
     dense, _ = cache.trained(cell)
-    network, peak, held = prune_cell(cell, dense, cache.dataset(cell), cache.device, cache.reporter)
+    network, peak, held = prune_cell(cell, dense, cache.dataset(cell), cache.device, cache.reporter, weigh)
     if not cell.retraining or not (cell.ratio or cell.layer_ratios):
         return network, None, peak, held
     network, retrained = cache.retrained(cell, _cut(cell, cache.dataset(cell)))
@@ -126,9 +131,11 @@ def prune_cell(
     data: Dataset,
     device: torch.device = CPU,
     reporter: Reporter | None = None,
+    weigh: bool = True,
 ) -> tuple[nn.Module, int | None, int | None]:
     """A pruned and repaired copy of the cell's dense network, and the memory that this took at most and still holds.
 
+    weigh: without, the memory is None; measuring it can take longer than pruning, as garbage is collected twice.
     The work is done on the device, and the copy ends on the CPU.
     """
     network = copy.deepcopy(dense)
@@ -156,6 +163,9 @@ def prune_cell(
         )
         repair(network, cell.repair, calibration, original, reporter)
 
+    if not weigh:
+        work()
+        return network.to(CPU), None, None
     _, peak, held = memory_of(work)
     return network.to(CPU), peak, held
 

@@ -6,6 +6,7 @@ are bytes; multiply-adds (MACs) are for one image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -175,3 +176,54 @@ class Failure:
     traceback: str
     environment: Environment
     failed_at: str = field(default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One network of a search's comparison, measured like the others.
+
+    name: "dense", "uniform" (one ratio for every layer), "global" (one threshold) or "search", ", retrained" after it
+    where it was. ratio: of the prunable weights. kept: weights that are not zero. bytes: of the .secateur file, of the
+    safetensors file where it cannot be packed. latency: in turns with the others', None where it was not measured.
+    tried: how many pruned networks were measured on validation data to find it.
+    """
+
+    name: str
+    cell: str
+    ratio: float
+    validation: Accuracy
+    test: Accuracy
+    kept: int
+    macs: int
+    bytes: int
+    latency: Latency | None
+    tried: int
+
+    def cost(self, target: str) -> float:
+        """What a search minimizes, by one of spec's targets; infinite for a latency that was not measured."""
+        latency = self.latency.median_ms if self.latency else math.inf
+        return {"latency": latency, "bytes": self.bytes, "macs": self.macs, "weights": self.kept}[target]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontPoint:
+    """A network that a search tried and that no other one beats: its cost by the layers' tables, and its accuracy."""
+
+    cell: str
+    cost: float
+    validation: Accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a search found. pytorch: the dense network's latency there, in turns with the contenders'; None where none
+    was measured. dense_cost: of the dense network, by the same tables as the costs of the front."""
+
+    chosen: str
+    contenders: tuple[Contender, ...]
+    pytorch: Latency | None
+    front: tuple[FrontPoint, ...]
+    dense_cost: float
+
+    def contender(self, name: str) -> Contender:
+        return next(each for each in self.contenders if each.name == name)

@@ -23,6 +23,7 @@ LIKE = "like:"
 REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint")
 AUGMENTS = ("auto", "none", "crop-flip")
 PRECISIONS = ("auto", "fp32", "bf16")
+TARGETS = ("latency", "bytes", "macs", "weights")
 SCHEDULES = ("one-shot", "iterative", "gradual", "rewind-rate", "rewind-weights", "scratch")
 
 

@@ -10,126 +10,39 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from secateur.errors import StoreError
-from secateur.results import Accuracy, Environment, Failure, Footprint, Latency, Layer, Retrained, Row, Trained
+from secateur.results import (
+    Accuracy,
+    Contender,
+    Environment,
+    Failure,
+    Footprint,
+    FrontPoint,
+    Latency,
+    Layer,
+    Outcome,
+    Retrained,
+    Row,
+    Trained,
+)
+from secateur.schema import MIGRATIONS, SCHEMA_VERSION
 from secateur.spec import Cell, Sweep, canonical_json, cell_from_json
 
 FILE_NAME = "results.sqlite"
 
-_MIGRATIONS = (
-    """
-    CREATE TABLE sweeps (
-        id INTEGER PRIMARY KEY,
-        spec TEXT NOT NULL,
-        command TEXT NOT NULL,
-        started_at TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE environments (
-        id INTEGER PRIMARY KEY,
-        host TEXT NOT NULL,
-        machine TEXT NOT NULL,
-        cpu TEXT NOT NULL,
-        cores INTEGER NOT NULL,
-        versions TEXT NOT NULL,
-        UNIQUE (host, machine, cpu, cores, versions)
-    ) STRICT;
-    CREATE TABLE networks (
-        key TEXT PRIMARY KEY,
-        device TEXT NOT NULL,
-        precision TEXT NOT NULL,
-        seconds REAL NOT NULL,
-        epochs INTEGER NOT NULL,
-        resumed_from TEXT NOT NULL,
-        data_digest TEXT NOT NULL,
-        data_source TEXT NOT NULL,
-        parameters INTEGER NOT NULL,
-        file_bytes INTEGER NOT NULL,
-        validation_top1 REAL NOT NULL,
-        validation_top5 REAL,
-        validation_n INTEGER NOT NULL,
-        test_top1 REAL NOT NULL,
-        test_top5 REAL,
-        test_n INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE cells (
-        id TEXT PRIMARY KEY,
-        model TEXT NOT NULL,
-        data TEXT NOT NULL,
-        method TEXT NOT NULL,
-        scope TEXT NOT NULL,
-        ratio REAL NOT NULL,
-        seed INTEGER NOT NULL,
-        spec TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE rows (
-        id INTEGER PRIMARY KEY,
-        cell_id TEXT NOT NULL UNIQUE REFERENCES cells (id),
-        network_key TEXT NOT NULL REFERENCES networks (key),
-        environment_id INTEGER NOT NULL REFERENCES environments (id),
-        validation_top1 REAL NOT NULL,
-        validation_top5 REAL,
-        validation_n INTEGER NOT NULL,
-        test_top1 REAL NOT NULL,
-        test_top5 REAL,
-        test_n INTEGER NOT NULL,
-        file_bytes INTEGER NOT NULL,
-        peak_memory INTEGER,
-        held_memory INTEGER,
-        pytorch_file_bytes INTEGER,
-        pytorch_peak_memory INTEGER,
-        pytorch_held_memory INTEGER,
-        seconds REAL NOT NULL,
-        measured_at TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE layers (
-        row_id INTEGER NOT NULL REFERENCES rows (id),
-        position INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        kept INTEGER NOT NULL,
-        total INTEGER NOT NULL,
-        macs INTEGER NOT NULL,
-        nonzero_macs INTEGER NOT NULL,
-        PRIMARY KEY (row_id, position)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE latencies (
-        row_id INTEGER NOT NULL REFERENCES rows (id),
-        engine TEXT NOT NULL,
-        batch INTEGER NOT NULL,
-        threads INTEGER NOT NULL,
-        median_ms REAL NOT NULL,
-        low_ms REAL NOT NULL,
-        high_ms REAL NOT NULL,
-        n INTEGER NOT NULL,
-        PRIMARY KEY (row_id, engine, batch, threads)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE failures (
-        cell_id TEXT PRIMARY KEY REFERENCES cells (id),
-        environment_id INTEGER NOT NULL REFERENCES environments (id),
-        error TEXT NOT NULL,
-        traceback TEXT NOT NULL,
-        failed_at TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    """,
-    "ALTER TABLE rows ADD COLUMN packed_bytes INTEGER",
-    """
-    ALTER TABLE cells ADD COLUMN pattern TEXT NOT NULL DEFAULT 'unstructured';
-    ALTER TABLE cells ADD COLUMN repair TEXT NOT NULL DEFAULT 'none';
-    ALTER TABLE cells ADD COLUMN calibration_images INTEGER NOT NULL DEFAULT 1024;
-    ALTER TABLE cells ADD COLUMN calibration_seed INTEGER;
-    """,
-    """
-    ALTER TABLE cells ADD COLUMN retraining TEXT NOT NULL DEFAULT 'none';
-    ALTER TABLE rows ADD COLUMN retrained_epochs INTEGER;
-    ALTER TABLE rows ADD COLUMN retrained_seconds REAL;
-    ALTER TABLE rows ADD COLUMN retrained_resumed_from TEXT;
-    """,
-    "ALTER TABLE layers ADD COLUMN milliseconds REAL",
-    "ALTER TABLE rows ADD COLUMN timing_environment_id INTEGER REFERENCES environments (id)",
-)
-SCHEMA_VERSION = len(_MIGRATIONS)
+
+@dataclass(frozen=True, slots=True)
+class SearchRecord:
+    """A search as it was asked for, as JSON, by which command, and what it found; None until it is through."""
+
+    number: int
+    spec: str
+    command: str
+    outcome: Outcome | None
 
 
 class Store:
@@ -152,6 +65,9 @@ class Store:
         with _readable(path):
             connection = _connect(f"file:{_quoted(path)}?mode=rwc")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(
+                "PRAGMA synchronous = NORMAL"
+            )  # a kill loses nothing; only a power cut may, whole results
             _migrate(connection, path)
         return cls(connection, path)
 
@@ -192,7 +108,51 @@ class Store:
 
     def commands(self) -> list[str]:
         """The commands that wrote into this run, oldest first."""
-        return [command for (command,) in self._connection.execute("SELECT command FROM sweeps ORDER BY id")]
+        query = "SELECT command, started_at FROM sweeps UNION ALL SELECT command, started_at FROM searches ORDER BY 2"
+        return [command for command, _ in self._connection.execute(query)]
+
+    def holds_sweeps(self) -> bool:
+        return bool(self._connection.execute("SELECT count(*) FROM sweeps").fetchone()[0])
+
+    def add_search(self, spec: str, command: str, started_at: str) -> int:
+        """Remember what was searched for, as JSON, and by which command; the number is for add_outcome."""
+        fields = {"spec": spec, "command": command, "started_at": started_at}
+        with self._connection as db:
+            return _insert(db, "searches", fields)
+
+    def add_outcome(self, search: int, outcome: Outcome) -> None:
+        """Keep what a search found."""
+        with self._connection as db:
+            db.execute("UPDATE searches SET outcome = ? WHERE id = ?", (_as_json(outcome), search))
+
+    def searches(self) -> list[SearchRecord]:
+        """Every search that was started here, oldest first."""
+        query = "SELECT id, spec, command, outcome FROM searches ORDER BY id"
+        return [
+            SearchRecord(number, spec, command, _outcome(outcome) if outcome else None)
+            for number, spec, command, outcome in self._connection.execute(query)
+        ]
+
+    def keep_finding(self, cell: Cell, what: str, value: Any) -> None:
+        """Keep what was measured of a cell besides its row: anything that JSON can hold. What is there stays."""
+        finding = {"cell_id": cell.id, "what": what, "value": json.dumps(value)}
+        try:
+            with self._connection as db:
+                _insert(db, "cells", _cell_fields(cell), on_conflict="OR IGNORE")
+                _insert(db, "findings", finding, on_conflict="OR IGNORE")
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: cannot be written: {error}; is the disk full?") from error
+
+    def cell(self, identifier: str) -> Cell:
+        """The cell of an id that was tried here."""
+        (spec,) = self._connection.execute("SELECT spec FROM cells WHERE id = ?", (identifier,)).fetchone()
+        return cell_from_json(spec)
+
+    def finding(self, cell: Cell, what: str) -> Any:
+        """What keep_finding was given, None where it was not."""
+        query = "SELECT value FROM findings WHERE cell_id = ? AND what = ?"
+        found = self._connection.execute(query, (cell.id, what)).fetchone()
+        return json.loads(found[0]) if found else None
 
     def add(self, result: Row | Failure) -> None:
         """Store a result in one transaction: after a crash it is there whole or not at all.
@@ -339,7 +299,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{path}: expected a Secateur database, got another one; choose another --out")
     for version in range(_version(connection), SCHEMA_VERSION):
         try:
-            connection.executescript(f"BEGIN IMMEDIATE; {_MIGRATIONS[version]}; PRAGMA user_version = {version + 1};")
+            connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version]}; PRAGMA user_version = {version + 1};")
             if version + 1 == SCHEMA_VERSION:
                 _rename_cells(connection)
             connection.commit()
@@ -356,7 +316,7 @@ def _rename_cells(connection: sqlite3.Connection) -> None:
         if fields["id"] != old:
             settings = ", ".join(f"{name} = ?" for name in fields)
             connection.execute(f"UPDATE cells SET {settings} WHERE id = ?", (*fields.values(), old))
-            for table in ("rows", "failures"):
+            for table in ("rows", "failures", "findings"):
                 connection.execute(f"UPDATE {table} SET cell_id = ? WHERE cell_id = ?", (fields["id"], old))
 
 
@@ -437,6 +397,26 @@ def _accuracy_fields(prefix: str, accuracy: Accuracy) -> dict[str, Any]:
 
 def _accuracy(record: Mapping[str, Any], prefix: str) -> Accuracy:
     return Accuracy(**{name: record[f"{prefix}_{name}"] for name in ("top1", "n", "top5")})
+
+
+def _as_json(outcome: Outcome) -> str:
+    return json.dumps(dataclasses.asdict(outcome))
+
+
+def _outcome(text: str) -> Outcome:
+    """The inverse of _as_json."""
+    fields = json.loads(text)
+    contenders = tuple(
+        Contender(**(each | {
+            "validation": Accuracy(**each["validation"]),
+            "test": Accuracy(**each["test"]),
+            "latency": Latency(**each["latency"]) if each["latency"] else None,
+        }))
+        for each in fields["contenders"]
+    )  # fmt: skip
+    front = tuple(FrontPoint(each["cell"], each["cost"], Accuracy(**each["validation"])) for each in fields["front"])
+    pytorch = Latency(**fields["pytorch"]) if fields["pytorch"] else None
+    return Outcome(fields["chosen"], contenders, pytorch, front, fields["dense_cost"])
 
 
 def _retrained(record: Mapping[str, Any]) -> Retrained | None:

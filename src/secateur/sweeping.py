@@ -252,7 +252,7 @@ def run_sweeps(
     if not (out / FILE_NAME).exists():
         for cell in {(cell.model, cell.data): cell for cell in cells}.values():
             cache.dataset(cell)  # what is missing or does not fit should not leave an empty run behind
-    with _only_writer(out), Store.create(out) as store:
+    with only_writer(out), Store.create(out) as store:
         for plan in plans:
             store.add_sweep(plan, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
         done = store.done()
@@ -264,7 +264,7 @@ def run_sweeps(
         wanted = {cell.id for cell in cells}
         rows = tuple(row for row in store.rows() if row.cell.id in wanted)
         failures = tuple(failure for failure in store.failures() if failure.cell.id in wanted)
-    best = tuple(keep_best(row, out, selection, cache) for row in select_best(rows, selection))
+    best = tuple(keep_best(row, out, selection.describe(), cache) for row in select_best(rows, selection))
     return SweepResult(out, rows, failures, best, len(pending))
 
 
@@ -310,7 +310,8 @@ def _note(result: Row | Failure) -> str:
 
 
 @contextlib.contextmanager
-def _only_writer(out: Path) -> Iterator[None]:
+def only_writer(out: Path) -> Iterator[None]:
+    """No other process writes into the run folder meanwhile. Raises SweepError where one does, or nobody can."""
     try:
         from filelock import FileLock, Timeout
     except ImportError as error:
@@ -325,16 +326,17 @@ def _only_writer(out: Path) -> Iterator[None]:
         raise SweepError(f"{out}: cannot be written: {error.strerror or error}; name another --out") from error
 
 
-def keep_best(row: Row, out: Path, selection: Selection, cache: NetworkCache) -> Best:
-    """Save the network of a row as safetensors and .secateur, and a JSON of what it is; nothing where it is there."""
+def keep_best(row: Row, out: Path, selected_by: str, cache: NetworkCache) -> Best:
+    """Save the network of a row as safetensors and .secateur, and a JSON of what it is and by which rule it was chosen;
+    nothing where it is there."""
     folder = out / "best"
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{row.cell.model}-{row.cell.data}")
     path, card_path = folder / f"{stem}.safetensors", folder / f"{stem}.json"
     packed = path.with_suffix(".secateur")
-    card = _card(row, selection) | card_fields(cache.dataset(row.cell))
+    card = _card(row, selected_by) | card_fields(cache.dataset(row.cell))
     if path.exists() and card_path.exists() and json.loads(card_path.read_text()) == card:
         return Best(row, path, packed if packed.exists() else None)
-    network, *_ = make_network(row.cell, cache)
+    network, *_ = make_network(row.cell, cache, weigh=False)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_model(network, str(temporary))
@@ -353,7 +355,7 @@ def _pack(network: nn.Module, path: Path, cell: Cell, cache: NetworkCache) -> No
     pack(network, path, example=data.example(), force=True, meta=Metadata(mean=data.mean, std=data.std))
 
 
-def _card(row: Row, selection: Selection) -> dict[str, Any]:
+def _card(row: Row, selected_by: str) -> dict[str, Any]:
     return {
         "model": row.cell.model,
         "data": row.cell.data,
@@ -368,7 +370,7 @@ def _card(row: Row, selection: Selection) -> dict[str, Any]:
         "seed": row.cell.seed,
         "cell": row.cell.id,
         "network": row.trained.key,
-        "selected_by": selection.describe(),
+        "selected_by": selected_by,
         "accuracy": row.test.top1,
         "validation_accuracy": row.validation.top1,
         "dense_accuracy": row.trained.test.top1,

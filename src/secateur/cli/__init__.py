@@ -24,15 +24,26 @@ from secateur.cli.executing import (
 from secateur.cli.exporting import export
 from secateur.cli.files import VERBS as FILE_VERBS
 from secateur.cli.options import (
+    Augment,
+    BatchSize,
     DataDir,
     Debug,
+    Device,
+    Epochs,
+    LabelSmoothing,
+    LearningRate,
+    Precision,
+    WeightDecay,
+    WeightsPath,
     check_none_failed,
     command_line,
     numbers,
     require_torch,
     stdout_console,
     texts,
+    training_changes,
 )
+from secateur.cli.searching import search
 from secateur.cli.study import paper
 from secateur.cli.viewing import print_curves, report, show
 from secateur.errors import SecateurError, UsageError
@@ -51,7 +62,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="List data sets and fetch them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-for verb in (paper, show, report, export, *FILE_VERBS):
+for verb in (search, paper, show, report, export, *FILE_VERBS):
     app.command()(verb)
 
 _PAPER_LIST = ",".join(f"{ratio:g}" for ratio in PAPER_RATIOS)
@@ -105,17 +116,15 @@ def sweep(
     out: Annotated[
         Optional[Path], typer.Option(help="Run folder.", show_default="runs/MODEL-DATA")  # noqa: UP045
     ] = None,
-    weights: Annotated[
-        Optional[Path], typer.Option(help="Load this checkpoint (.pt, .safetensors); do not train.")  # noqa: UP045
-    ] = None,
-    epochs: Annotated[Optional[int], typer.Option(help="Instead of the network's own recipe.")] = None,  # noqa: UP045
-    batch_size: Annotated[Optional[int], typer.Option(help="Likewise.")] = None,  # noqa: UP045
-    lr: Annotated[Optional[float], typer.Option(help="Likewise: peak learning rate.")] = None,  # noqa: UP045
-    weight_decay: Annotated[Optional[float], typer.Option(help="Likewise.")] = None,  # noqa: UP045
-    label_smoothing: Annotated[Optional[float], typer.Option(help="Likewise.")] = None,  # noqa: UP045
-    augment: Annotated[Optional[str], typer.Option(help="auto, none or crop-flip.")] = None,  # noqa: UP045
-    precision: Annotated[Optional[str], typer.Option(help="auto, fp32 or bf16.")] = None,  # noqa: UP045
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    weights: WeightsPath = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    label_smoothing: LabelSmoothing = None,
+    augment: Augment = None,
+    precision: Precision = None,
+    device: Device = "auto",
     select: Annotated[
         str, typer.Option(help="validation: sparsest within the tolerance; paper: best on test data.")
     ] = "validation",
@@ -130,15 +139,6 @@ def sweep(
     debug: Debug = False,
 ) -> None:
     """Train, prune at every ratio, measure, store, and keep the best. Run again to go on where it stopped."""
-    recipe = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": lr,
-        "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing,
-        "augment": augment,
-        "precision": precision,
-    }
     require_torch("sweep")
     from secateur.selection import Selection
     from secateur.sweeping import plan_sweep, run_sweep
@@ -166,7 +166,7 @@ def sweep(
         allow_empty=allow_empty,
         norms=prune_norms,
         weights=weights,
-        recipe={name: value for name, value in recipe.items() if value is not None},
+        recipe=training_changes(epochs, batch_size, lr, weight_decay, label_smoothing, augment, precision),
     )
     folder = out or Path("runs") / "-".join([*plan.models, *plan.data]).replace(":", "-").replace("/", "-")
     reporter = ConsoleReporter()

@@ -39,9 +39,11 @@ def show(
 
 
 def _show_tables(runs: Sequence[Any]) -> None:
-    from secateur.report import as_rich, cautions, rich_table, side_by_side
+    from secateur.report import as_rich, cautions, rich_table, search_grids, side_by_side
 
     console = stdout_console()
+    for grid in (each for run in runs for each in search_grids(run.searches)):
+        console.print(as_rich(grid, width=console.width))
     if len(runs) > 1:
         for grid in side_by_side(runs):
             console.print(as_rich(grid, width=console.width))

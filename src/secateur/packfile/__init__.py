@@ -10,7 +10,7 @@ from secateur.packfile.description import Description, WeightDescription, bound_
 from secateur.packfile.document import Metadata
 from secateur.packfile.quantisation import BITS, CODEBOOKS
 from secateur.packfile.reading import LIMIT, Packed, read, read_packed, to_safetensors, unpack
-from secateur.packfile.writing import packed_size, write
+from secateur.packfile.writing import packed_size, packed_sizes, write
 
 __all__ = [
     "BITS",
@@ -23,6 +23,7 @@ __all__ = [
     "bound_bytes",
     "describe",
     "packed_size",
+    "packed_sizes",
     "read",
     "read_packed",
     "to_safetensors",

@@ -1,8 +1,9 @@
 """What a run found, for people and for programs. Needs no PyTorch."""
 
-from secateur.report.grid import as_rich
+from secateur.report.grid import as_markdown, as_rich
 from secateur.report.records import COLUMNS, record
 from secateur.report.runs import load_runs
+from secateur.report.searches import front_grid, search_grid, search_grids, search_record
 from secateur.report.side_by_side import cautions, side_by_side
 from secateur.report.study import STUDY_FORMATS, study_grids
 from secateur.report.tables import FORMATS, curve_lines, render, rich_table
@@ -12,13 +13,18 @@ __all__ = [
     "COLUMNS",
     "FORMATS",
     "STUDY_FORMATS",
+    "as_markdown",
     "as_rich",
     "cautions",
     "curve_lines",
+    "front_grid",
     "load_runs",
     "record",
     "render",
     "rich_table",
+    "search_grid",
+    "search_grids",
+    "search_record",
     "side_by_side",
     "study_grids",
     "write_text",

@@ -30,6 +30,7 @@ from secateur.report.figures import (
     time_chart,
 )
 from secateur.report.grid import Grid
+from secateur.report.searches import search_grids
 from secateur.report.side_by_side import cautions, side_by_side
 from secateur.report.study import collapse_text, networks_compared, recipe_text, study_grids
 from secateur.report.summary import Run, curves, representative, same_curve, timed_together
@@ -88,7 +89,7 @@ def render_page(runs: Sequence[Run], selection: Selection) -> str:
         overview=_overview(runs, rows),
         runs=runs,
         cautions=cautions(runs),
-        sections=[*_paper_sections(runs), *_sections(runs, selection), *_side_by_side(runs)],
+        sections=[*_paper_sections(runs), *_search_sections(runs), *_sections(runs, selection), *_side_by_side(runs)],
         table=_table(runs, selection),
         legend=LEGEND,
         downloads=_downloads(runs, rows),
@@ -179,6 +180,17 @@ def _paper_sections(runs: Sequence[Run]) -> list[Section]:
                     grids=tuple(study_grids(run.rows)),
                 )
             )
+    return sections
+
+
+def _search_sections(runs: Sequence[Run]) -> list[Section]:
+    """What the searches of each run found, beside uniform, global and dense networks."""
+    sections = []
+    for run in runs:
+        if grids := search_grids(run.searches):
+            title = f"Search ({run.name})" if len(runs) > 1 else "Search"
+            about = "The ratio of every layer that costs least and loses no more than it may, and its rivals."
+            sections.append(Section(title, about, (), (), tuple(grids)))
     return sections
 
 

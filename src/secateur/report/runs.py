@@ -32,12 +32,12 @@ def load_runs(folders: Sequence[Path], failed_ones: bool = False) -> list[Run]:
 def _load(folder: Path, name: str, failed_ones: bool) -> Run:
     with Store.open(folder) as store:
         rows, failures = store.rows(), store.failures()
-        commands = dict.fromkeys(store.commands())
+        commands, searches = dict.fromkeys(store.commands()), tuple(store.searches())
     if not rows and not (failures and failed_ones):
         what = f"all {len(failures)} of its cells failed (see secateur show {folder} --failures)"
         reason = what if failures else "it holds no results yet"
         raise ReportError(f"{folder}: {reason}; run its sweep (again) to fill it")
-    return Run(name, tuple(rows), tuple(failures), tuple(commands), folder)
+    return Run(name, tuple(rows), tuple(failures), tuple(commands), folder, searches)
 
 
 def _check_comparable(runs: Sequence[Run]) -> None:

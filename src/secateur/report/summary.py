@@ -13,6 +13,7 @@ from secateur.intervals import Spread, spread
 from secateur.results import Failure, Row
 from secateur.selection import Selection, select_best
 from secateur.spec import Cell
+from secateur.store import SearchRecord
 
 PALETTE = ("#3b7dd8", "#d9622b", "#2b9a66", "#a253c6", "#c2971b", "#c43d6b", "#1897a6", "#7a6a58")
 """Chosen to be told apart on white and on near-black, and in grey when printed with their dashes."""
@@ -75,6 +76,7 @@ class Run:
     failures: tuple[Failure, ...]
     commands: tuple[str, ...]
     folder: Path = Path()
+    searches: tuple[SearchRecord, ...] = ()
 
 
 def curves(runs: Iterable[Run]) -> list[Curve]:

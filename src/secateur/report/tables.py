@@ -33,14 +33,14 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("accuracy", lambda row: f"{100 * row.test.top1:.2f} %"),
     ("± dense", lambda row: f"{100 * (row.test.top1 - row.trained.test.top1):+.2f}"),
     ("sparsity", lambda row: f"{100 * row.sparsity:.1f} %"),
-    ("non-zero MACs", lambda row: f"{_count(row.nonzero_macs)} of {_count(row.macs)}"),
+    ("non-zero MACs", lambda row: f"{count_text(row.nonzero_macs)} of {count_text(row.macs)}"),
     ("file", lambda row: size_text(row.bytes)),
     ("PyTorch's file", lambda row: size_text(row.pytorch.file_bytes) if row.pytorch else "–"),
     ("memory", lambda row: size_text(row.ours.peak_memory)),
     ("PyTorch's", lambda row: size_text(row.pytorch.peak_memory) if row.pytorch else "–"),
-    ("latency", lambda row: _milliseconds(row.our_latency())),
-    ("dense", lambda row: _milliseconds(row.latency("dense"))),
-    ("PyTorch's way", lambda row: _milliseconds(row.latency("masked"))),
+    ("latency", lambda row: milliseconds_text(row.our_latency())),
+    ("dense", lambda row: milliseconds_text(row.latency("dense"))),
+    ("PyTorch's way", lambda row: milliseconds_text(row.latency("masked"))),
 )
 TEXT_COLUMNS = 9
 LEGEND = (
@@ -165,7 +165,7 @@ def training_text(row: Row) -> str:
     return f"{row.cell.recipe.epochs} epochs, decay {row.cell.recipe.weight_decay:g}"
 
 
-def _count(number: float) -> str:
+def count_text(number: float) -> str:
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {unit}"
@@ -181,5 +181,5 @@ def size_text(count: float | None) -> str:
     return f"{count:g} B"
 
 
-def _milliseconds(latency: Latency | None) -> str:
+def milliseconds_text(latency: Latency | None) -> str:
     return f"{latency.median_ms:.3g} ms" if latency else "–"

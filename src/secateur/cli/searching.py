@@ -1,0 +1,141 @@
+"""The verb `search`: the ratio of every layer that saves most within an accuracy budget."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from secateur.cli.options import (
+    Augment,
+    BatchSize,
+    DataDir,
+    Debug,
+    Device,
+    Epochs,
+    LabelSmoothing,
+    LearningRate,
+    Precision,
+    WeightDecay,
+    WeightsPath,
+    command_line,
+    require_torch,
+    stdout_console,
+    texts,
+    training_changes,
+)
+from secateur.errors import UsageError
+from secateur.progress import ConsoleReporter
+from secateur.spec import REPAIRS, TARGETS
+
+
+def search(
+    model: Annotated[str, typer.Option(help="A network; your own as package.module:callable.")] = "lenet-300-100",
+    data: Annotated[str, typer.Option(help="A data set; your own likewise.")] = "digits",
+    max_drop: Annotated[float, typer.Option(help="Points of validation accuracy that may be lost.")] = 1.0,
+    minimize: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}.")] = "latency",
+    batch: Annotated[int, typer.Option(help="Images in the batches whose latency counts.")] = 1,
+    retrain: Annotated[int, typer.Option(help="Epochs for which the best are retrained; 0: not at all.")] = 0,
+    retrain_trials: Annotated[int, typer.Option(help="Networks of each kind that are retrained at most.")] = 4,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Run folder.", show_default="runs/search-MODEL-DATA")  # noqa: UP045
+    ] = None,
+    method: Annotated[str, typer.Option(help="How weights are scored: one of `secateur methods`, or your own.")] = (
+        "magnitude"
+    ),
+    repair: Annotated[
+        str,
+        typer.Option(
+            help=f"What follows pruning: {', '.join(REPAIRS)}, joined by +; auto: batchnorm where there is any, else "
+            "reconstruct."
+        ),
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Of initial weights, training and draws.")] = 0,
+    exclude: Annotated[str, typer.Option(help="Layers left whole: names or patterns like 'layer1.*'.")] = "",
+    calibration: Annotated[int, typer.Option(help="Training images that methods and repairs look at.")] = 1024,
+    calibration_seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Seed of their draw.", show_default="the network's own"),
+    ] = None,
+    images: Annotated[int, typer.Option(help="Validation images on which the harm of each layer is measured.")] = 1000,
+    rounds: Annotated[int, typer.Option(help="How often harm is measured again around the best.")] = 2,
+    weights: WeightsPath = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    label_smoothing: LabelSmoothing = None,
+    augment: Augment = None,
+    precision: Precision = None,
+    device: Device = "auto",
+    format: Annotated[str, typer.Option(help="table, json or markdown.")] = "table",
+    data_dir: DataDir = None,
+    debug: Debug = False,
+) -> None:
+    """Find the ratio of every layer that saves most within an accuracy budget. Run again to go on where it stopped."""
+    if format not in _FORMATS:
+        raise UsageError(f"--format {format!r}: expected one of {', '.join(_FORMATS)}")
+    require_torch("search")
+    from secateur.searching import plan_search, run_search
+
+    plan = plan_search(
+        model,
+        data,
+        max_drop=max_drop,
+        minimize=minimize,
+        batch=batch,
+        method=method,
+        repair=repair,
+        seed=seed,
+        exclude=texts(exclude),
+        calibration_images=calibration,
+        calibration_seed=calibration_seed,
+        images=images,
+        rounds=rounds,
+        retrain=retrain,
+        trials=retrain_trials,
+        weights=weights,
+        recipe=training_changes(epochs, batch_size, lr, weight_decay, label_smoothing, augment, precision),
+    )
+    folder = out or Path("runs") / f"search-{model}-{data}".replace(":", "-").replace("/", "-")
+    result = run_search(
+        plan, folder, data_dir=data_dir, device=device, reporter=ConsoleReporter(), command=command_line()
+    )
+    _FORMATS[format](result)
+
+
+def _print_tables(result: Any) -> None:
+    from secateur.report import as_rich, front_grid, search_grid
+
+    console = stdout_console()
+    marked = [each.name for each in result.record.outcome.contenders].index(result.record.outcome.chosen)
+    console.print(as_rich(search_grid(result.record), [marked], "← chosen", console.width))
+    console.print(as_rich(front_grid(result.record), width=console.width))
+    ratios = ", ".join(f"{layer} {ratio:.4g}" for layer, ratio in result.ratios) or "none: the dense network"
+    for line in (
+        f"ratios: {ratios}",
+        f"kept in {result.best.packed or result.best.path}",
+        f"run folder: {result.run}; open it with: secateur show {shlex.quote(str(result.run))}",
+    ):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_json(result: Any) -> None:
+    from secateur.report import search_record
+
+    files = {"safetensors": str(result.best.path), "packed": str(result.best.packed) if result.best.packed else None}
+    record = search_record(result.record) | {"ratios": dict(result.ratios), "best": files}
+    sys.stdout.write(json.dumps(record, indent=2) + "\n")
+
+
+def _print_markdown(result: Any) -> None:
+    from secateur.report import as_markdown, front_grid, search_grid
+
+    sys.stdout.write("\n".join(as_markdown(make(result.record)) for make in (search_grid, front_grid)))
+
+
+_FORMATS = {"table": _print_tables, "json": _print_json, "markdown": _print_markdown}

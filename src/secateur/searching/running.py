@@ -1,0 +1,176 @@
+"""A whole search into a run folder: what is stored there is not done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from secateur.cache import NetworkCache
+from secateur.errors import SearchError
+from secateur.progress import Reporter, SilentReporter
+from secateur.results import Outcome
+from secateur.searching.comparing import (
+    DENSE,
+    GLOBAL,
+    RETRAINED,
+    SEARCHED,
+    UNIFORM,
+    compare,
+    front_shown,
+    measured_rows,
+)
+from secateur.searching.finding import Finder, Found, Trials, even_ladder, find_even, find_retrained, found_by
+from secateur.searching.laboratory import Laboratory
+from secateur.searching.plan import AUTO, Search, plan_search
+from secateur.spec import canonical_json
+from secateur.store import FILE_NAME, SearchRecord, Store
+from secateur.sweeping import Best as Kept
+from secateur.sweeping import keep_best, only_writer
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A search and what it found, the files that the chosen network is in, its ratio of each layer that lost any."""
+
+    run: Path
+    record: SearchRecord
+    best: Kept
+    ratios: tuple[tuple[str, float], ...]
+
+
+def search(
+    model: str = "lenet-300-100",
+    data: str = "digits",
+    *,
+    out: str | Path,
+    max_drop: float = 1.0,
+    minimize: str = "latency",
+    batch: int = 1,
+    method: str = "magnitude",
+    repair: str = AUTO,
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+    calibration_images: int = 1024,
+    calibration_seed: int | None = None,
+    images: int = 1000,
+    rounds: int = 2,
+    retrain: int = 0,
+    trials: int = 4,
+    weights: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    **recipe: Any,
+) -> SearchResult:
+    """The ratio of every layer such that the network costs least and loses at most `max_drop` points of accuracy.
+
+    minimize: "latency" (in Secateur's runtime, one thread, batches of `batch`), "bytes" (of the .secateur file), "macs"
+    or "weights". Accuracy is top-1 on validation data, against the dense network. repair: as in repair; "auto" is
+    batchnorm for networks with BatchNorm, else reconstruct. images of the validation split show each layer's harm;
+    `rounds` times it is measured again around the best. retrain: epochs for which up to `trials` networks of each kind
+    learn again. Beside the network that was searched, those with one ratio for every layer, and with one threshold
+    for all weights, are found by the same rule and measured like it.
+
+    What `out` holds already is not done again; another search of the same network may go into the same folder. recipe:
+    changes to the network's own recipe, such as epochs=20. Raises UsageError for values that make no sense,
+    SearchError where `out` belongs to something else.
+    """
+    plan = plan_search(
+        model, data, max_drop=max_drop, minimize=minimize, batch=batch, method=method, repair=repair, seed=seed,
+        exclude=exclude, calibration_images=calibration_images, calibration_seed=calibration_seed, images=images,
+        rounds=rounds, retrain=retrain, trials=trials, weights=weights, recipe=recipe,
+    )  # fmt: skip
+    return run_search(plan, Path(out), data_dir=data_dir, device=device, reporter=reporter)
+
+
+def run_search(
+    plan: Search,
+    out: Path,
+    *,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    command: str = "",
+) -> SearchResult:
+    """Run a planned search; see search. `command` is remembered with the results."""
+    reporter = reporter or SilentReporter()
+    cache = NetworkCache(data_dir, device, reporter)
+    if not (out / FILE_NAME).exists():
+        cache.dataset(plan.dense)  # what is missing or does not fit should not leave an empty run behind
+    with only_writer(out), Store.create(out) as store:
+        record = _record(plan, store, out, command)
+        laboratory = Laboratory(plan, cache, store)
+        laboratory.check_same_network()
+        outcome = record.outcome or _search(plan, laboratory, cache, store, reporter)
+        if record.outcome is None:
+            store.add_outcome(record.number, outcome)
+        measured_rows([store.cell(each.cell) for each in front_shown(outcome.front)], cache, store, reporter)
+        chosen = outcome.contender(outcome.chosen)
+        row = next(row for row in store.rows() if row.cell.id == chosen.cell)
+    record = dataclasses.replace(record, outcome=outcome)
+    return SearchResult(out, record, keep_best(row, out, rule(plan), cache), row.cell.layer_ratios)
+
+
+def rule(plan: Search) -> str:
+    """How the kept network was chosen, in words."""
+    what = {"latency": f"fastest for batches of {plan.batch}", "bytes": "smallest file", "macs": "fewest multiply-adds",
+            "weights": "fewest weights"}  # fmt: skip
+    return f"{what[plan.minimize]} within {plan.max_drop:g} points of the dense network on validation data, by search"
+
+
+def _record(plan: Search, store: Store, out: Path, command: str) -> SearchRecord:
+    """The record of this very search, made where there is none. Raises SearchError where the folder is another's."""
+    if store.holds_sweeps():
+        raise SearchError(f"{out}: holds a sweep; name another --out for a search")
+    spec, records = canonical_json(plan), store.searches()
+    for record in records:
+        _check_same_template(json.loads(record.spec)["template"], json.loads(spec)["template"], out)
+    known = [record for record in records if record.spec == spec]
+    if known:
+        return known[0]
+    number = store.add_search(spec, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    return SearchRecord(number, spec, command, None)
+
+
+def _check_same_template(there: dict[str, Any], asked: dict[str, Any], out: Path) -> None:
+    for name, value in asked.items():
+        if there.get(name) != value:
+            raise SearchError(
+                f"{out}: holds a search with {name.replace('_', ' ')} {_told(there.get(name))}, not {_told(value)}; "
+                "name another --out"
+            )
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _search(plan: Search, laboratory: Laboratory, cache: NetworkCache, store: Store, reporter: Reporter) -> Outcome:
+    trials = Trials(plan, laboratory, reporter)
+    finder = Finder(plan, laboratory, trials, reporter)
+    best = finder.find()
+    found = {
+        DENSE: Found(plan.dense, 0),
+        UNIFORM: found_by(trials, lambda: find_even("layer", trials, laboratory.repair)),
+        GLOBAL: found_by(trials, lambda: find_even("global", trials, laboratory.repair)),
+        SEARCHED: Found(best.cell, finder.tried),
+    }
+    if plan.retraining:
+        ladders = {
+            UNIFORM: even_ladder("layer", found[UNIFORM].cell, plan),
+            GLOBAL: even_ladder("global", found[GLOBAL].cell, plan),
+            SEARCHED: finder.ladder_beyond(best),
+        }
+        for name, ladder in ladders.items():
+            after = found_by(trials, functools.partial(find_retrained, ladder, trials))
+            if after.cell.retraining:
+                found[name + RETRAINED] = after
+            else:
+                reporter.say(f"{name}: none of {after.tried} retrained networks lost little enough")
+    return compare(plan, found, trials, finder.dense_cost, cache, store, reporter)
