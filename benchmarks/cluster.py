@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -30,6 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from clusters import Node, environment_of
 from samples import FunctionJob, make_row, row_of
+
+if "RAY_AUTH_TOKEN" not in os.environ:  # which Ray reads when it is imported
+    os.environ |= environment_of(Path(tempfile.mkdtemp(prefix="cluster-")) / "driver")
+
 from secateur.executors import Executor, Job
 from secateur.executors.local import LocalExecutor
 from secateur.executors.ray import RayExecutor
@@ -83,8 +88,9 @@ def nodes(folder: Path, count: int = 3) -> Iterator[list[Node]]:
 
 
 def drive(out: Path, address: str, notes: Path) -> None:
-    """The study, by this process: here where no address is given."""
-    options: dict[str, Any] = {"scopes": SCOPES, "seeds": SEEDS, "epochs": 5, "out": out, "reporter": ConsoleReporter()}
+    """The study, by this process: here where no address is given. Latencies differ anyway, so none are measured."""
+    options: dict[str, Any] = {"scopes": SCOPES, "seeds": SEEDS, "epochs": 5, "out": out, "latency_on": "none"}
+    options["reporter"] = ConsoleReporter()
     if not address:
         sweep("lenet-300-100", "digits", **options)
         return
@@ -247,7 +253,9 @@ def scaling(folder: Path) -> None:
                         told.append((number, 1000 * (now - last) / (count // 10), resident() - before))
                         last = now
             whole = time.perf_counter() - started
-            print(f"{count} cells, stored: {whole:.1f} s, {1000 * whole / count:.2f} ms a cell; MB above the start:")
+            print(
+                f"{count} cells, each stored: {whole:.1f} s, {1000 * whole / count:.2f} ms a cell; MB above the start:"
+            )
             for number, pace, grown in told:
                 print(f"  after {number:>6} cells: {pace:6.2f} ms a cell, {grown:+7.1f} MB")
 
@@ -261,6 +269,7 @@ def resident() -> float:
 
 
 def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["study", "losses", "overhead", "scaling", "drive"])
     parser.add_argument("--out", type=Path)
@@ -270,10 +279,11 @@ def main() -> None:
     if arguments.what == "drive":
         drive(arguments.out, arguments.address, arguments.notes)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        for name, value in environment_of(Path(folder) / "driver").items():
-            os.environ[name] = value
-        {"study": study, "losses": losses, "overhead": overhead, "scaling": scaling}[arguments.what](Path(folder))
+    folder = Path(os.environ["SECATEUR_CACHE"]).parent
+    try:
+        {"study": study, "losses": losses, "overhead": overhead, "scaling": scaling}[arguments.what](folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
