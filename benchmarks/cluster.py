@@ -269,7 +269,6 @@ def resident() -> float:
 
 
 def main() -> None:
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["study", "losses", "overhead", "scaling", "drive"])
     parser.add_argument("--out", type=Path)
