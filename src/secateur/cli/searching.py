@@ -48,12 +48,8 @@ def search(
         "magnitude"
     ),
     repair: Annotated[
-        str,
-        typer.Option(
-            help=f"What follows pruning: {', '.join(REPAIRS)}, joined by +; auto: batchnorm where there is any, else "
-            "reconstruct."
-        ),
-    ] = "auto",
+        str, typer.Option(help=f"What follows pruning: {', '.join(REPAIRS)}; several steps joined by +.")
+    ] = "reconstruct",
     seed: Annotated[int, typer.Option(help="Of initial weights, training and draws.")] = 0,
     exclude: Annotated[str, typer.Option(help="Layers left whole: names or patterns like 'layer1.*'.")] = "",
     calibration: Annotated[int, typer.Option(help="Training images that methods and repairs look at.")] = 1024,

@@ -26,7 +26,7 @@ from secateur.progress import Reporter
 from secateur.pruning import prunable_layers
 from secateur.results import Accuracy
 from secateur.runtime import Session
-from secateur.searching.plan import AUTO, Search
+from secateur.searching.plan import Search
 from secateur.spec import Cell
 from secateur.store import Store
 from secateur.timing import on_cores
@@ -64,8 +64,7 @@ class Laboratory:
         self._table = {each.name: each for each in layer_table(dense, example)}
         self.sizes = {name: weight_of(layers[name]).numel() for name in self._table if name in layers}
         normed = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in dense.modules())
-        asked = search.template.repair
-        self.repair = asked if asked != AUTO else "batchnorm" if normed else "reconstruct"
+        self.repair = search.template.repair
         self._quick = "batchnorm" if normed and _REFITTING & set(self.repair.split("+")) else self.repair
 
     def check_same_network(self) -> None:

@@ -16,7 +16,6 @@ from secateur.score import find_method
 from secateur.spec import TARGETS, Cell, Recipe, Retraining, check_repair, recipe_for, retraining_for
 
 SCOPE = "search"
-AUTO = "auto"
 RATIOS = (0.0, *(round(1 - 2 ** (-step / 2), 6) for step in range(1, 21)))
 """Densities of 1, 0.71, 0.5, …, 0.001: two steps halve what is left."""
 
@@ -25,11 +24,11 @@ RATIOS = (0.0, *(round(1 - 2 ** (-step / 2), 6) for step in range(1, 21)))
 class Search:
     """How a network is cut, and what is asked of it.
 
-    template: the cell of everything that all networks of the search share; its ratio is 0, its repair perhaps "auto":
-    batchnorm for a network that has BatchNorm, else reconstruct. ratios: what each layer may lose. images: of the
-    validation split, drawn by seed, on which harm is measured. max_drop: points of validation accuracy. minimize: one
-    of spec.TARGETS; latency is for batches of `batch`, on one thread. rounds: how often harms are measured again around
-    the best. retraining: None, or how networks learn again; `trials` of each kind are retrained at most.
+    template: the cell of everything that all networks of the search share; its ratio is 0. ratios: what each layer may
+    lose. images: of the validation split, drawn by seed, on which harm is measured. max_drop: points of validation
+    accuracy. minimize: one of spec.TARGETS; latency is for batches of `batch`, on one thread. rounds: how often harms
+    are measured again around the best. retraining: None, or how networks learn again; `trials` of each kind are
+    retrained at most.
     """
 
     template: Cell
@@ -92,7 +91,7 @@ def plan_search(
     minimize: str = "latency",
     batch: int = 1,
     method: str = "magnitude",
-    repair: str = AUTO,
+    repair: str = "reconstruct",
     seed: int = 0,
     exclude: Sequence[str] = (),
     calibration_images: int = 1024,
@@ -118,8 +117,7 @@ def plan_search(
     find_architecture(model)
     check_data_name(data)
     find_method(method)
-    if repair != AUTO:
-        check_repair(repair)
+    check_repair(repair)
     template = Cell(
         model, data, method, SCOPE, 0.0, seed, recipe_for(model, **recipe),
         exclude=tuple(exclude),

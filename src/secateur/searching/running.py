@@ -27,7 +27,7 @@ from secateur.searching.comparing import (
 )
 from secateur.searching.finding import Finder, Found, Trials, even_ladder, find_even, find_retrained, found_by
 from secateur.searching.laboratory import Laboratory
-from secateur.searching.plan import AUTO, Search, plan_search
+from secateur.searching.plan import Search, plan_search
 from secateur.spec import canonical_json
 from secateur.store import FILE_NAME, SearchRecord, Store
 from secateur.sweeping import Best as Kept
@@ -53,7 +53,7 @@ def search(
     minimize: str = "latency",
     batch: int = 1,
     method: str = "magnitude",
-    repair: str = AUTO,
+    repair: str = "reconstruct",
     seed: int = 0,
     exclude: Sequence[str] = (),
     calibration_images: int = 1024,
@@ -71,8 +71,8 @@ def search(
     """The ratio of every layer such that the network costs least and loses at most `max_drop` points of accuracy.
 
     minimize: "latency" (in Secateur's runtime, one thread, batches of `batch`), "bytes" (of the .secateur file), "macs"
-    or "weights". Accuracy is top-1 on validation data, against the dense network. repair: as in repair; "auto" is
-    batchnorm for networks with BatchNorm, else reconstruct. images of the validation split show each layer's harm;
+    or "weights". Accuracy is top-1 on validation data, against the dense network. repair: as in repair.
+    images of the validation split show each layer's harm;
     `rounds` times it is measured again around the best. retrain: epochs for which up to `trials` networks of each kind
     learn again. Beside the network that was searched, those with one ratio for every layer, and with one threshold
     for all weights, are found by the same rule and measured like it.
