@@ -129,7 +129,10 @@ def test_files_that_are_none_are_one_line(verb: Verb, tmp_path: Path, name: str,
     assert "odd.secateur" in err
 
 
-def test_names_from_strangers_are_shown_as_they_are(verb: Verb, tmp_path: Path) -> None:
+def test_names_from_strangers_are_shown_as_they_are(
+    verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     name = "\x1b[2J[bold]w[/x]"
     node = Node("[/y]", "linear", ("x",), {"weight": name}, {}, (2,))
     graph = Graph({"x": (3,)}, ("[/y]",), (node,), {name: Weight.of(np.ones((2, 3), np.float32))})
