@@ -73,3 +73,11 @@ def test_narrow_formats_widen_exactly_and_minus_zero_is_not_zero() -> None:
         assert (narrow.nonzero, narrow.count) == (2, 3)
     with pytest.raises(GraphError, match="float64"):
         Weight.of(np.ones(3))
+
+
+def test_padding_without_end_is_refused() -> None:
+    weights = {"w": Weight.of(np.ones((1, 1, 1, 1), np.float32))}
+    attributes = {"stride": (1, 1 << 40), "padding": (0, 0, 0, 1 << 39), "dilation": (1, 1), "groups": 1}
+    node = Node("y", "conv2d", ("x",), {"weight": "w"}, attributes, (1, 4, 1))
+    with pytest.raises(GraphError, match="expected padding of at most 4096"):
+        Graph({"x": (1, 4, 4)}, ("y",), (node,), weights)

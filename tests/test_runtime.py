@@ -163,3 +163,12 @@ def test_several_inputs_and_outputs() -> None:
     np.testing.assert_array_equal(product, x * y)
     with pytest.raises(RunError, match=r"as many images in every input, got \[3, 2\]"):
         session(x, y[:2])
+
+
+def test_more_images_than_memory_holds_are_one_line() -> None:
+    graph = Graph(
+        {"x": (0,)}, ("y",), (Node("y", "linear", ("x",), {"weight": "w"}, {}, (1024,)),),
+        {"w": Weight.of(np.zeros((1024, 0), np.float32))},
+    )  # fmt: skip
+    with pytest.raises(RunError, match="images take more memory than there is: run fewer at once"):
+        Session(graph)(np.empty((1 << 45, 0), np.float32))
