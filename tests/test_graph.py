@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from secateur.errors import GraphError
-from secateur.graph import Graph, Node, Weight
+from secateur.graph import Attribute, Graph, Node, Weight
 
 
 def weight(*shape: int) -> Weight:
@@ -77,7 +77,12 @@ def test_narrow_formats_widen_exactly_and_minus_zero_is_not_zero() -> None:
 
 def test_padding_without_end_is_refused() -> None:
     weights = {"w": Weight.of(np.ones((1, 1, 1, 1), np.float32))}
-    attributes = {"stride": (1, 1 << 40), "padding": (0, 0, 0, 1 << 39), "dilation": (1, 1), "groups": 1}
+    attributes: dict[str, Attribute] = {
+        "stride": (1, 1 << 40),
+        "padding": (0, 0, 0, 1 << 39),
+        "dilation": (1, 1),
+        "groups": 1,
+    }
     node = Node("y", "conv2d", ("x",), {"weight": "w"}, attributes, (1, 4, 1))
     with pytest.raises(GraphError, match="expected padding of at most 4096"):
         Graph({"x": (1, 4, 4)}, ("y",), (node,), weights)

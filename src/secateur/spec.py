@@ -27,7 +27,8 @@ TARGETS = ("latency", "bytes", "macs", "weights")
 SCHEDULES = ("one-shot", "iterative", "gradual", "rewind-rate", "rewind-weights", "scratch")
 
 
-def _check(name: str, value: object, holds: bool, expected: str) -> None:
+def check_value(name: str, value: object, holds: bool, expected: str) -> None:
+    """Raises UsageError, which says what was expected, where it does not hold."""
     if not holds:
         raise UsageError(f"{name} {value!r}: expected {expected}")
 
@@ -43,7 +44,7 @@ def check_scope(scope: str) -> None:
     """Raises UsageError for a text that names no scope."""
     method, _, inner = scope.removeprefix(LIKE).rpartition("/")
     nested = scope.startswith(LIKE) and bool(method) and inner in SCOPES
-    _check("scope", scope, scope in SCOPES or nested, f"one of {', '.join(SCOPES)}, or like:METHOD/SCOPE")
+    check_value("scope", scope, scope in SCOPES or nested, f"one of {', '.join(SCOPES)}, or like:METHOD/SCOPE")
 
 
 def check_repair(repair: str) -> None:
@@ -51,7 +52,7 @@ def check_repair(repair: str) -> None:
     steps = repair.split("+")
     several = "none" not in steps and len(set(steps)) == len(steps)
     known = all(step in REPAIRS for step in steps)
-    _check("repair", repair, known and (repair == "none" or several), f"some of {', '.join(REPAIRS)}, joined by +")
+    check_value("repair", repair, known and (repair == "none" or several), f"some of {', '.join(REPAIRS)}, joined by +")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,14 @@ class Recipe:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        _check("epochs", self.epochs, self.epochs >= 0, "0 or more")
-        _check("batch size", self.batch_size, self.batch_size >= 1, "1 or more")
-        _check("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
-        _check("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
-        _check("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
-        _check("label smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in [0, 1)")
-        _check("augment", self.augment, self.augment in AUGMENTS, f"one of {', '.join(AUGMENTS)}")
-        _check("precision", self.precision, self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        check_value("epochs", self.epochs, self.epochs >= 0, "0 or more")
+        check_value("batch size", self.batch_size, self.batch_size >= 1, "1 or more")
+        check_value("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
+        check_value("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
+        check_value("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
+        check_value("label smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in [0, 1)")
+        check_value("augment", self.augment, self.augment in AUGMENTS, f"one of {', '.join(AUGMENTS)}")
+        check_value("precision", self.precision, self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
 
 
 _LENET = Recipe(epochs=20)
@@ -132,20 +133,22 @@ class Retraining:
     temperature: float = 4.0
 
     def __post_init__(self) -> None:
-        _check("schedule", self.schedule, self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
-        _check("retraining epochs", self.epochs, self.epochs >= 1, "1 or more")
-        _check("rounds", self.rounds, 1 <= self.rounds <= self.epochs, f"1 to {self.epochs}, an epoch each")
-        _check("rounds", self.rounds, self.epochs % self.rounds == 0, f"a divisor of the {self.epochs} epochs")
+        check_value("schedule", self.schedule, self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        check_value("retraining epochs", self.epochs, self.epochs >= 1, "1 or more")
+        check_value("rounds", self.rounds, 1 <= self.rounds <= self.epochs, f"1 to {self.epochs}, an epoch each")
+        check_value("rounds", self.rounds, self.epochs % self.rounds == 0, f"a divisor of the {self.epochs} epochs")
         several = self.schedule in ("iterative", "rewind-rate", "rewind-weights")
-        _check("rounds", self.rounds, self.rounds == 1 or several, f"1, as {self.schedule!r} has one")
+        check_value("rounds", self.rounds, self.rounds == 1 or several, f"1, as {self.schedule!r} has one")
         if self.learning_rate is not None:
-            _check("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
+            check_value("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
             own = self.schedule in ("one-shot", "iterative", "gradual")
-            _check("learning rate", self.learning_rate, own, f"none, as {self.schedule!r} follows the recipe's")
-        _check("ramp", self.ramp, 0 < self.ramp <= 1, "in (0, 1]: the share of the epochs in which the ratio rises")
-        _check("every", self.every, self.every >= 1, "1 step or more")
-        _check("distill", self.distill, 0 <= self.distill <= 1, "in [0, 1]: a share of the loss")
-        _check("temperature", self.temperature, 0 < self.temperature < math.inf, "above 0")
+            check_value("learning rate", self.learning_rate, own, f"none, as {self.schedule!r} follows the recipe's")
+        check_value(
+            "ramp", self.ramp, 0 < self.ramp <= 1, "in (0, 1]: the share of the epochs in which the ratio rises"
+        )
+        check_value("every", self.every, self.every >= 1, "1 step or more")
+        check_value("distill", self.distill, 0 <= self.distill <= 1, "in [0, 1]: a share of the loss")
+        check_value("temperature", self.temperature, 0 < self.temperature < math.inf, "above 0")
 
     @property
     def way(self) -> str:
@@ -305,7 +308,7 @@ class Sweep:
         for name in lists + (["scopes"] if self.scopes or not self.layer_ratios else []):
             _check_list(name, getattr(self, name))
         for ratio in self.ratios:
-            _check("ratio", ratio, 0 <= ratio < 1, "in [0, 1): the share of weights to zero, so 0.9 for 90 %")
+            check_value("ratio", ratio, 0 <= ratio < 1, "in [0, 1): the share of weights to zero, so 0.9 for 90 %")
         for scope in (*self.scopes, *self.controls):
             check_scope(scope)
         for pattern, ratio in itertools.product(self.patterns, self.ratios):
@@ -320,11 +323,11 @@ class Sweep:
                 raise UsageError(
                     f"repair {repair!r} chooses single weights: drop pattern {patterned} or take reconstruct"
                 )
-        _check("calibration images", self.calibration_images, self.calibration_images >= 1, "1 or more")
+        check_value("calibration images", self.calibration_images, self.calibration_images >= 1, "1 or more")
         if self.calibration_seed is not None:
-            _check("calibration seed", self.calibration_seed, 0 <= self.calibration_seed < 2**63, "in [0, 2^63)")
+            check_value("calibration seed", self.calibration_seed, 0 <= self.calibration_seed < 2**63, "in [0, 2^63)")
         for seed in self.seeds:
-            _check("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
+            check_value("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
         if self.weights and len(self.models) > 1:
             raise UsageError(f"--weights is one checkpoint but {len(self.models)} models are named: name one")
         for retraining in self.retrainings:

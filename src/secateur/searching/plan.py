@@ -13,7 +13,7 @@ from secateur.catalogue import check_data_name
 from secateur.errors import UsageError
 from secateur.models import find_architecture, read_weights_file
 from secateur.score import find_method
-from secateur.spec import TARGETS, Cell, Recipe, Retraining, check_repair, recipe_for, retraining_for
+from secateur.spec import TARGETS, Cell, Recipe, Retraining, check_repair, check_value, recipe_for, retraining_for
 
 SCOPE = "search"
 RATIOS = (0.0, *(round(1 - 2 ** (-step / 2), 6) for step in range(1, 21)))
@@ -42,16 +42,16 @@ class Search:
     trials: int = 4
 
     def __post_init__(self) -> None:
-        _check("max drop", self.max_drop, 0 <= self.max_drop < 100, "0 to 100 points of accuracy, as in 1.0")
-        _check("minimize", self.minimize, self.minimize in TARGETS, f"one of {', '.join(TARGETS)}")
-        _check("batch", self.batch, self.batch >= 1, "1 image or more")
-        _check("images", self.images, self.images >= 1, "1 or more of the validation split")
-        _check("rounds", self.rounds, self.rounds >= 0, "0 or more")
-        _check("retrain trials", self.trials, self.trials >= 1, "1 or more")
-        _check("ratios", self.ratios, len(self.ratios) > 1 and self.ratios[0] == 0, "0 and more")
+        check_value("max drop", self.max_drop, 0 <= self.max_drop < 100, "0 to 100 points of accuracy, as in 1.0")
+        check_value("minimize", self.minimize, self.minimize in TARGETS, f"one of {', '.join(TARGETS)}")
+        check_value("batch", self.batch, self.batch >= 1, "1 image or more")
+        check_value("images", self.images, self.images >= 1, "1 or more of the validation split")
+        check_value("rounds", self.rounds, self.rounds >= 0, "0 or more")
+        check_value("retrain trials", self.trials, self.trials >= 1, "1 or more")
+        check_value("ratios", self.ratios, len(self.ratios) > 1 and self.ratios[0] == 0, "0 and more")
         for ratio in self.ratios:
-            _check("ratio", ratio, 0 <= ratio < 1, "in [0, 1)")
-        _check("ratios", self.ratios, list(self.ratios) == sorted(set(self.ratios)), "rising ones, each once")
+            check_value("ratio", ratio, 0 <= ratio < 1, "in [0, 1)")
+        check_value("ratios", self.ratios, list(self.ratios) == sorted(set(self.ratios)), "rising ones, each once")
 
     def cell(self, ratios: Mapping[str, float], sizes: Mapping[str, int], repair: str) -> Cell:
         """The cell in which each layer loses its ratio; sizes: weights of every layer that may be pruned.
@@ -76,11 +76,6 @@ class Search:
     def retrained(self, cell: Cell) -> Cell:
         """The same cut, retrained instead of repaired."""
         return dataclasses.replace(cell, repair="none", retraining=self.retraining)
-
-
-def _check(name: str, value: object, holds: bool, expected: str) -> None:
-    if not holds:
-        raise UsageError(f"{name} {value!r}: expected {expected}")
 
 
 def plan_search(
@@ -110,10 +105,10 @@ def plan_search(
         raise UsageError(f"recipe: {', '.join(sorted(unknown))} is none of its fields")
     if weights and recipe:
         raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
-    _check("max drop", max_drop, not math.isnan(max_drop), "a number of points")
-    _check("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
-    _check("calibration images", calibration_images, calibration_images >= 1, "1 or more")
-    _check("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
+    check_value("max drop", max_drop, not math.isnan(max_drop), "a number of points")
+    check_value("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
+    check_value("calibration images", calibration_images, calibration_images >= 1, "1 or more")
+    check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
     find_architecture(model)
     check_data_name(data)
     find_method(method)
