@@ -2,8 +2,8 @@
 
 Dense networks come from the cache and are trained where they are missing (resnet-18: 30 epochs). The LeNets are pruned
 gradually by one global threshold, output layer included, to less than 1/68 and 1/111 of their weights; resnet-18 is
-pruned to 90 % in every layer but the last and fine-tuned, half of the loss being agreement with the dense network
-(likewise lenet-5-caffe). Errors are on test data; nothing was chosen by them. A
+pruned gradually to 90 % in every layer but the last. Half of the loss of resnet-18 and lenet-5-caffe is agreement with
+the dense network. Errors are on test data; nothing was chosen by them. A
 retraining that is interrupted goes on at its last epoch when the same command is run again.
 """
 
@@ -50,7 +50,7 @@ AIMS = (
     ),
     Aim(
         "resnet-18", "cifar-10", 30, 0.9, "layer", True,
-        Retraining("one-shot", 16, learning_rate=0.05, distill=0.5), "90 % per layer, no loss",
+        Retraining("gradual", 30, learning_rate=0.05, ramp=0.5, distill=0.5), "90 % per layer, no loss",
     ),
 )  # fmt: skip
 
