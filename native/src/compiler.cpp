@@ -18,7 +18,7 @@ void Compiler::compile() {
     for (const Operation& operation : network_.operations) {
         if (elements(network_.shapes[operation.output]) == 0) continue;
         add(operation);
-        if (folded_.with_border[operation.output]) add_border(operation.output);
+        if (folded_.filled[operation.output] && operation.kind != Kind::kConvolution) add_border(operation.output);
     }
     for (std::size_t i = 0; i < network_.outputs.size(); ++i) add_output(static_cast<int>(i));
 }
@@ -26,7 +26,7 @@ void Compiler::compile() {
 void Compiler::place_values() {
     for (std::size_t i = 0; i < network_.shapes.size(); ++i) {
         const Shape& shape = network_.shapes[i];
-        storages_.push_back(folded_.folded[i] ? make_folded(shape, kernels_.lanes) : make_storage(shape, images_, kernels_.lanes));
+        storages_.push_back(folded_.folded[i] ? make_folded(shape, kernels_.lanes, folded_.bordered[i]) : make_storage(shape, images_, kernels_.lanes));
         buffer_of_.push_back(static_cast<int>(buffer_of_.size()));
     }
     buffers_.resize(storages_.size());

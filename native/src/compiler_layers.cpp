@@ -36,8 +36,9 @@ void Compiler::add_convolution(const Operation& operation) {
 }
 
 void Compiler::add_tiles(const Operation& operation, const Site& site) {
+    const Border border = folded_.filled[operation.output] ? border_of(storages_[operation.output], kernels_.lanes) : Border{};
     const auto make = [&](int parts) {
-        return std::make_shared<Convolution>(operation, site.shape, site.input, site.output, kernels_, costs_, parts);
+        return std::make_shared<Convolution>(operation, site.shape, site.input, site.output, kernels_, costs_, parts, border);
     };
     auto convolution = make(1);
     if (convolution->items() < 4 * threads_ && threads_ > 1) convolution = make(2 * threads_);

@@ -176,7 +176,7 @@ void Compiler::add_conversion(const Operation& operation) {
 
 void Compiler::add_border(int value) {
     const Storage& storage = storages_[value];
-    const std::int64_t at = place(value), plane = storage.strides[0];
+    const std::int64_t at = place(value) + storage.origin, plane = storage.strides[0];
     Step& step = push("border", "border", storage.dims, "copy");
     step.items = storage.dims[0];
     step.run = [=, border = border_of(storage, kernels_.lanes), fill = kernels_.fill_border](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {

@@ -7,7 +7,7 @@
 
 namespace secateur {
 
-void Convolution::Builder::build(Convolution& target, const Choice& choice, int parts) const {
+void Convolution::Builder::build(Convolution& target, const Choice& choice, int parts, const Border& border) const {
     target.choice_ = choice;
     target.planar_ = planar();
     target.outputs_ = problem_.shape.outputs;
@@ -23,6 +23,7 @@ void Convolution::Builder::build(Convolution& target, const Choice& choice, int 
     if (choice.in_place) make_tiles_in_place(target, choice);
     else if (planar()) make_planar_tiles(target, geometry, choice);
     else make_interleaved_tiles(target, geometry, choice);
+    make_moves(target, border);
     const std::int64_t most = std::max<std::int64_t>(1, problem_.shape.outputs / std::max(8, choice.variant->outputs));
     target.parts_ = static_cast<int>(std::clamp<std::int64_t>(parts, 1, problem_.shape.groups > 1 ? 1 : most));
     make_streams(target, geometry, choice);
@@ -42,12 +43,12 @@ std::vector<Choice> Convolution::choices(const Operation& operation, const Convo
 }
 
 Convolution::Convolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input,
-                         const Planes& output, const Kernels& kernels, const Costs& costs, int parts)
+                         const Planes& output, const Kernels& kernels, const Costs& costs, int parts, const Border& border)
     : kernels_(kernels) {
     const Builder builder(operation, shape, input, output, kernels, costs);
     const auto found = builder.choices();
     if (found.empty()) throw std::length_error("a convolution too large for the runtime");
-    builder.build(*this, found.front(), parts);
+    builder.build(*this, found.front(), parts, border);
 }
 
 void Convolution::run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
@@ -59,12 +60,14 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const float* input, 
     tile_run.bias = bias_.data();
     tile_run.channel_stride = output_channel_;
     tile_run.places = places_.data();
+    tile_run.lanes = lanes_.data();
     tile_run.low = clamp_.low, tile_run.high = clamp_.high;
     for (std::int64_t item = begin; item < end; ++item) {
         const Tile& tile = tiles_[item / parts_];
         tile_run.output = output + tile.output;
         tile_run.residual = residual == nullptr ? nullptr : residual + tile.output;
         tile_run.valid = tile.valid;
+        tile_run.moves = moves_.data() + tile.move_begin, tile_run.move_count = tile.move_end - tile.move_begin;
         for (const Block& block : blocks_[tile.cls * parts_ + item % parts_]) {
             const float* source = input + tile.input + block.channel * input_channel_;
             const int channels = static_cast<int>(block.channels), pieces = tile.piece_end - tile.piece_begin;

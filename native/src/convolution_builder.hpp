@@ -42,7 +42,7 @@ class Convolution::Builder {
 
     std::vector<Choice> choices() const;
 
-    void build(Convolution& target, const Choice& choice, int parts) const;
+    void build(Convolution& target, const Choice& choice, int parts, const Border& border) const;
 
    private:
     struct Taken {
@@ -93,6 +93,8 @@ class Convolution::Builder {
     void make_tiles_in_place(Convolution& target, const Choice& choice) const;
     // Where every vector of a tile goes.
     void make_places(Convolution& target, const Choice& choice) const;
+    // Every tile fills what it holds of the border.
+    static void make_moves(Convolution& target, const Border& border);
     void make_interleaved_tiles(Convolution& target, const Geometry& g, const Choice& choice) const;
     // Rows of the packed tile that one of the taps reads.
     std::vector<bool> needed_rows(const Geometry& g, const Choice& choice, const std::vector<bool>& taps) const;

@@ -30,6 +30,24 @@ void Convolution::Builder::make_places(Convolution& target, const Choice& choice
             for (int v = 0; v < choice.image_vectors; ++v) add(r * out.row + c * out.column + v * lanes());
 }
 
+void Convolution::Builder::make_moves(Convolution& target, const Border& border) {
+    target.lanes_ = border.lanes;
+    std::multimap<std::int64_t, BorderMove> from;
+    for (const BorderMove& move : border.moves) from.emplace(move.source, move);
+    if (from.empty()) return;
+    for (Tile& tile : target.tiles_) {
+        tile.move_begin = static_cast<std::int32_t>(target.moves_.size());
+        for (std::size_t t = 0; t < target.places_.size(); ++t) {
+            if ((tile.valid >> t & 1) == 0) continue;
+            const auto [first, last] = from.equal_range(tile.output + target.places_[t]);
+            for (auto found = first; found != last; ++found)
+                target.moves_.push_back({target.places_[t], static_cast<std::int32_t>(found->second.target - tile.output), found->second.pattern});
+        }
+        std::stable_sort(target.moves_.begin() + tile.move_begin, target.moves_.end(), [](const BorderMove& a, const BorderMove& b) { return a.pattern < b.pattern; });
+        tile.move_end = static_cast<std::int32_t>(target.moves_.size());
+    }
+}
+
 void Convolution::Builder::make_interleaved_tiles(Convolution& target, const Geometry& g, const Choice& choice) const {
     const Axis &y = problem_.y, &x = problem_.x;
     const Planes &in = problem_.input, &out = problem_.output;

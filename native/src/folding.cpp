@@ -13,15 +13,17 @@ namespace {
 
 using Size = std::pair<std::int64_t, std::int64_t>;  // height, width
 
-constexpr double kPerElement = 1.5, kPerBorderVector = 3.0;  // cycles of a conversion, of filling a border
+constexpr double kPerElement = 1.5, kPerBorderVector = 4.0;  // cycles of a conversion, of filling a border
 
 class Folding {
    public:
     Folding(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) : network_(network), kernels_(kernels) {
-        for (const Operation& operation : network_.operations) {
-            can_.push_back(can_fold(operation));
-            planar_.push_back(predict_operation(network_, operation, 1, kernels_, costs, false));
-            folded_.push_back(can_.back() ? predict_operation(network_, operation, 1, kernels_, costs, true) : 0);
+        for (const Operation& operation : network_.operations) can_.push_back(can_fold(operation));
+        find_borders();
+        for (std::size_t i = 0; i < can_.size(); ++i) {
+            const Operation& operation = network_.operations[i];
+            planar_.push_back(predict_operation(network_, operation, 1, kernels_, costs, nullptr));
+            folded_.push_back(can_[i] ? predict_operation(network_, operation, 1, kernels_, costs, &bordered_) : 0);
         }
         choose();
     }
@@ -29,13 +31,13 @@ class Folding {
     std::vector<double> cycles() const { return cost(chosen_); }
 
     FoldedNetwork rewrite() const {
-        FoldedNetwork result{{network_.shapes, {}, network_.inputs, network_.outputs}, std::vector<bool>(network_.shapes.size(), false), {}};
+        FoldedNetwork result{{network_.shapes, {}, network_.inputs, network_.outputs}, std::vector<bool>(network_.shapes.size(), false), bordered_, {}};
         std::map<std::pair<int, bool>, int> known;
         const auto converted = [&](int value, bool folded) {
             if (result.folded[value] == folded) return value;
             const auto [at, fresh] = known.emplace(std::make_pair(value, folded), static_cast<int>(result.network.shapes.size()));
             if (!fresh) return at->second;
-            result.network.shapes.push_back(network_.shapes[value]), result.folded.push_back(folded);
+            result.network.shapes.push_back(network_.shapes[value]), result.folded.push_back(folded), result.bordered.push_back(bordered_[value]);
             Operation conversion{};
             conversion.kind = folded ? Kind::kFold : Kind::kUnfold;
             conversion.name = conversion.fused = folded ? "fold" : "unfold";
@@ -51,10 +53,9 @@ class Folding {
             result.network.operations.push_back(std::move(operation));
         }
         for (int& value : result.network.outputs) value = converted(value, false);
-        result.with_border.assign(result.folded.size(), false);
+        result.filled.assign(result.folded.size(), false);
         for (const Operation& operation : result.network.operations)
-            if (operation.kind == Kind::kConvolution && elements(operation.weight.shape) != operation.weight.shape[0] * operation.weight.shape[1])
-                result.with_border[operation.inputs[0]] = result.folded[operation.inputs[0]];
+            if (reads_border(operation)) result.filled[operation.inputs[0]] = result.folded[operation.inputs[0]];
         return result;
     }
 
@@ -66,6 +67,11 @@ class Folding {
 
     bool is_folded(std::size_t operation, const std::set<Size>& sizes) const {
         return can_[operation] && sizes.count(size_of(operation)) > 0;
+    }
+
+    // Whether a kernel larger than a pixel reads the first input.
+    static bool reads_border(const Operation& operation) {
+        return operation.kind == Kind::kConvolution && elements(operation.weight.shape) != operation.weight.shape[0] * operation.weight.shape[1];
     }
 
     bool can_fold(const Operation& operation) const {
@@ -81,7 +87,31 @@ class Folding {
         }
         const Shape& from = network_.shapes[operation.inputs[0]];
         if (!foldable(from, kernels_.lanes) || (operation.residual && !same(operation.inputs.back()))) return false;
-        return folds(operation, make_folded(from, kernels_.lanes), make_folded(to, kernels_.lanes));
+        return folds(operation, make_folded(from, kernels_.lanes, true), make_folded(to, kernels_.lanes, true));
+    }
+
+    // Values that a kernel larger than a pixel reads are kept with a border, and those that must lie alike.
+    void find_borders() {
+        bordered_.assign(network_.shapes.size(), false);
+        std::vector<std::vector<int>> alike;
+        for (std::size_t i = 0; i < can_.size(); ++i) {
+            const Operation& operation = network_.operations[i];
+            if (!can_[i]) continue;
+            if (reads_border(operation)) bordered_[operation.inputs[0]] = true;
+            if (operation.kind != Kind::kConvolution) alike.push_back(operation.inputs);
+            else if (operation.residual) alike.push_back({operation.inputs.back()});
+            else continue;
+            alike.back().push_back(operation.output);
+        }
+        for (bool changed = true; changed;) {
+            changed = false;
+            for (const std::vector<int>& values : alike) {
+                const auto some = [&](bool wanted) { return std::any_of(values.begin(), values.end(), [&](int value) { return bordered_[value] == wanted; }); };
+                if (!some(true) || !some(false)) continue;
+                for (int value : values) bordered_[value] = true;
+                changed = true;
+            }
+        }
     }
 
     void choose() {
@@ -106,6 +136,9 @@ class Folding {
         std::vector<bool> folded(network_.shapes.size(), false);
         std::set<std::pair<int, bool>> converted;
         std::vector<double> cycles;
+        std::set<int> bordered;
+        for (std::size_t i = 0; i < network_.operations.size(); ++i)
+            if (is_folded(i, sizes) && reads_border(network_.operations[i])) bordered.insert(network_.operations[i].inputs[0]);
         const auto conversion = [&](int value, bool wanted) {
             if (folded[value] == wanted || !converted.emplace(value, wanted).second) return 0.0;
             return kPerElement * static_cast<double>(elements(network_.shapes[value]));
@@ -113,7 +146,8 @@ class Folding {
         for (std::size_t i = 0; i < network_.operations.size(); ++i) {
             const Operation& operation = network_.operations[i];
             const bool here = is_folded(i, sizes);
-            double sum = here ? folded_[i] + border(operation.output) : planar_[i];
+            double sum = here ? folded_[i] : planar_[i];
+            if (here && bordered.count(operation.output) > 0) sum += border(operation.output);
             for (int value : operation.inputs) sum += conversion(value, here);
             folded[operation.output] = here;
             cycles.push_back(sum);
@@ -124,13 +158,13 @@ class Folding {
     }
 
     double border(int value) const {
-        const Storage storage = make_folded(network_.shapes[value], kernels_.lanes);
+        const Storage storage = make_folded(network_.shapes[value], kernels_.lanes, true);
         return kPerBorderVector * static_cast<double>(storage.dims[0] * 2 * (storage.part_height() + storage.part_width() + 2));
     }
 
     const FusedNetwork& network_;
     const Kernels& kernels_;
-    std::vector<bool> can_;
+    std::vector<bool> can_, bordered_;
     std::vector<double> planar_, folded_;
     std::set<Size> chosen_;
 };
@@ -141,7 +175,7 @@ FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const Co
 
 FoldedNetwork unfolded(const FusedNetwork& network) {
     const std::vector<bool> none(network.shapes.size(), false);
-    return {network, none, none};
+    return {network, none, none, none};
 }
 
 std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) {
@@ -165,10 +199,11 @@ Border border_of(const Storage& storage, int lanes) {
             const std::int64_t dy = step(y, height), dx = step(x, width);
             if (dy == 0 && dx == 0) continue;
             const auto place = [&](std::int64_t row, std::int64_t column) {
-                return static_cast<std::int32_t>(storage.origin + row * storage.strides[1] + column * storage.strides[2]);
+                return static_cast<std::int32_t>(row * storage.strides[1] + column * storage.strides[2]);
             };
             border.moves.push_back({place(y - dy * height, x - dx * width), place(y, x), static_cast<std::int32_t>((dy + 1) * 3 + dx + 1)});
         }
+    std::stable_sort(border.moves.begin(), border.moves.end(), [](const BorderMove& a, const BorderMove& b) { return a.pattern < b.pattern; });
     return border;
 }
 

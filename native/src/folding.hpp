@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "secateur/convolution.hpp"
 #include "secateur/costs.hpp"
 #include "secateur/graph.hpp"
 #include "secateur/kernels.hpp"
@@ -12,8 +13,9 @@ namespace secateur {
 
 struct FoldedNetwork {
     FusedNetwork network;           // with kFold and kUnfold where layouts meet
-    std::vector<bool> folded;       // per value
-    std::vector<bool> with_border;  // per value: whether a kernel reads its border
+    std::vector<bool> folded;    // per value
+    std::vector<bool> bordered;  // per value: whether it is kept with a border, if it is folded
+    std::vector<bool> filled;    // per value: whether a kernel reads that border
 };
 
 // Values of one size are folded together, where that makes the whole faster by the cost model.
@@ -22,12 +24,6 @@ FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const Co
 FoldedNetwork unfolded(const FusedNetwork& network);
 // Cycles per operation of `network`, folded as fold() would; conversions count for the operation that needs them.
 std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& kernels, const Costs& costs);
-
-// What fills the border of folded values, plane by plane.
-struct Border {
-    std::vector<BorderMove> moves;
-    std::vector<std::int32_t> lanes;  // [9][lanes]: where each lane comes from, -1: zero
-};
 
 Border border_of(const Storage& storage, int lanes);
 

@@ -22,10 +22,10 @@ double predict_vector(const Operation& operation, std::int64_t rows, std::int64_
 
 }  // namespace
 
-double predict_operation(const FusedNetwork& network, const Operation& operation, int images, const Kernels& kernels, const Costs& costs, bool folded) {
+double predict_operation(const FusedNetwork& network, const Operation& operation, int images, const Kernels& kernels, const Costs& costs, const std::vector<bool>* bordered) {
     const auto storage = [&](int value) {
         const Shape& shape = network.shapes[value];
-        return folded ? make_folded(shape, kernels.lanes) : make_storage(shape, images, kernels.lanes);
+        return bordered != nullptr ? make_folded(shape, kernels.lanes, (*bordered)[value]) : make_storage(shape, images, kernels.lanes);
     };
     double bytes = 4.0 * static_cast<double>(storage(operation.output).size);
     for (int value : operation.inputs) bytes += 4.0 * static_cast<double>(storage(value).size);
@@ -46,7 +46,7 @@ double predict_operation(const FusedNetwork& network, const Operation& operation
 std::vector<double> predict_cycles(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs) {
     if (images == 1) return folded_cycles(network, kernels, costs);
     std::vector<double> cycles;
-    for (const Operation& operation : network.operations) cycles.push_back(predict_operation(network, operation, images, kernels, costs, false));
+    for (const Operation& operation : network.operations) cycles.push_back(predict_operation(network, operation, images, kernels, costs, nullptr));
     return cycles;
 }
 

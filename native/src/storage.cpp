@@ -55,15 +55,15 @@ bool foldable(const Shape& dims, int lanes) {
     return dims[1] > 0 && dims[2] > 0 && dims[1] % parts_y == 0 && dims[2] % parts_x == 0;
 }
 
-Storage make_folded(const Shape& dims, int lanes) {
+Storage make_folded(const Shape& dims, int lanes, bool bordered) {
     Storage storage{dims, {}, 0, true};
     cut(lanes, storage.parts_y, storage.parts_x);
-    const std::int64_t row = (storage.part_width() + 2) * lanes;
-    std::int64_t plane = round_up((storage.part_height() + 2) * row, 16);
+    const std::int64_t around = bordered ? 1 : 0, row = (storage.part_width() + 2 * around) * lanes;
+    std::int64_t plane = round_up((storage.part_height() + 2 * around) * row, 16);
     if (plane % 32 == 0) plane += 16;
     storage.strides = {plane, row, lanes};
     storage.size = dims[0] * plane;
-    storage.origin = row + lanes;
+    storage.origin = around * (row + lanes);
     return storage;
 }
 

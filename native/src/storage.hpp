@@ -1,8 +1,9 @@
 // Where the elements of a value lie in the arena.
 //
 // One image: rows contiguous, in whole vectors or fractions of one (planar), or *folded*: the image is cut into as many
-// equal parts as a vector has lanes, and the lanes of a vector hold the same pixel of every part. Parts are kept with a
-// border of one pixel, so that the taps of a kernel, for a run of pixels, are a contiguous run of vectors.
+// equal parts as a vector has lanes, and the lanes of a vector hold the same pixel of every part. Where a
+// kernel larger than a pixel reads them, parts have a border of one pixel, so that the taps of a kernel, for a run of
+// pixels, are a contiguous run of vectors.
 // Several images: side by side at every element (interleaved).
 #pragma once
 
@@ -27,8 +28,8 @@ struct Storage {
 };
 
 Storage make_storage(const Shape& dims, int images, int lanes);
-// Of one image. dims must be foldable.
-Storage make_folded(const Shape& dims, int lanes);
+// Of one image. dims must be foldable. bordered: with room for a border, for kernels larger than a pixel.
+Storage make_folded(const Shape& dims, int lanes, bool bordered);
 bool foldable(const Shape& dims, int lanes);
 // Images of so few pixels that vectors are filled across channels: kept without gaps.
 bool tiny(const Shape& dims, int lanes);

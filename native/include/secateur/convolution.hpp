@@ -24,6 +24,12 @@ struct ConvolutionShape {
     std::int64_t channels, outputs, kernel_y, kernel_x, stride_y, stride_x, top, left, dilation_y, dilation_x, groups;
 };
 
+// What fills the border of a folded output, plane by plane. Places are counted from the first pixel.
+struct Border {
+    std::vector<BorderMove> moves;
+    std::vector<std::int32_t> lanes;  // [9][lanes]: where each lane comes from, -1: zero
+};
+
 // How a layer is computed, and what that should cost.
 struct Choice {
     const TileVariant* variant = nullptr;
@@ -37,9 +43,9 @@ struct Choice {
 class Convolution {
    public:
     // weight: (outputs, channels / groups, kernel_y, kernel_x), times scale[output] unless scale is empty.
-    // parts: into how many parts the outputs are divided where there are few tiles.
+    // parts: into how many parts the outputs are divided where there are few tiles. border: that the layer fills too.
     Convolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output,
-                const Kernels& kernels, const Costs& costs, int parts);
+                const Kernels& kernels, const Costs& costs, int parts, const Border& border = {});
 
     // All the choices that make sense, the one that should be fastest first.
     static std::vector<Choice> choices(const Operation& operation, const ConvolutionShape& shape, const Planes& input,
@@ -60,7 +66,7 @@ class Convolution {
     struct Tile {
         std::int64_t input, output;
         std::uint32_t valid;
-        std::int32_t piece_begin, piece_end, cls;
+        std::int32_t piece_begin, piece_end, cls, move_begin = 0, move_end = 0;
     };
     struct Block {
         std::int64_t channel, channels;
@@ -80,6 +86,8 @@ class Convolution {
     std::vector<PixelPiece> pixel_pieces_;
     std::vector<RowPiece> row_pieces_;
     std::vector<std::int32_t> places_, shifts_;
+    std::vector<BorderMove> moves_;
+    std::vector<std::int32_t> lanes_;
     std::int64_t copy_stride_ = 0;
     std::int64_t packed_channel_ = 0, row_step_ = 0, input_channel_ = 0, output_channel_ = 0, pixel_step_ = 0;
     int pixel_width_ = 0, row_stride_ = 1;

@@ -15,6 +15,11 @@ namespace secateur {
 // buffer where every tap of the kernel, for every vector of a row, is one contiguous run. A non-zero weight is then
 // (offset of its run, value), and the inner loop is: broadcast the value, multiply-add T vectors found at the offset.
 
+// The border of folded planes (storage.hpp): target[lane] = source[lanes[pattern][lane]], zero where that is negative.
+struct BorderMove {
+    std::int32_t source, target, pattern;
+};
+
 // What one block of input channels adds to `outputs` output channels that share their input loads.
 // counts: how many non-zeros follow in the streams; with patterns: needed by the first only, the second only, both.
 struct Entry {
@@ -41,6 +46,9 @@ struct TileRun {
     const std::int32_t* places;    // [T]: where each vector goes, from output on
     std::uint32_t valid;           // bit t: vector t is stored
     float low, high;               // clamp: -inf and inf for none
+    const BorderMove* moves;       // of folded outputs: which vectors of the tile are also somebody's border
+    int move_count;
+    const std::int32_t* lanes;     // [pattern][lanes]
 };
 
 struct TileVariant {
@@ -136,11 +144,6 @@ struct PoolRun {
     int kernel_y, kernel_x, stride_y, stride_x, top, bottom, left, right, dilation_y, dilation_x;
     bool average, count_padding;
     int images;
-};
-
-// The border of folded planes (storage.hpp): target[lane] = source[lanes[pattern][lane]], zero where that is negative.
-struct BorderMove {
-    std::int32_t source, target, pattern;
 };
 
 struct BorderRun {

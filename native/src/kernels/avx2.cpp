@@ -60,11 +60,19 @@ template <int Index>
     }
 }
 
-// Lane i of the result is from[lanes[i]], zero where lanes[i] is negative.
-[[gnu::always_inline]] inline Vec pick(const float* from, const std::int32_t* lanes) {
+// Lane i of what is picked is from[lanes[i]], zero where lanes[i] is negative.
+struct Pattern {
+    __m256i index;
+    __m256 zeros;
+};
+
+[[gnu::always_inline]] inline Pattern make_pattern(const std::int32_t* lanes) {
     const __m256i index = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes));
-    const __m256 moved = _mm256_permutevar8x32_ps(_mm256_load_ps(from), index);
-    return {_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_srai_epi32(index, 31)), moved)};
+    return {index, _mm256_castsi256_ps(_mm256_srai_epi32(index, 31))};
+}
+
+[[gnu::always_inline]] inline Vec pick(const float* from, const Pattern& pattern) {
+    return {_mm256_andnot_ps(pattern.zeros, _mm256_permutevar8x32_ps(_mm256_load_ps(from), pattern.index))};
 }
 
 struct Table {

@@ -75,10 +75,19 @@ template <int Index>
     }
 }
 
-// Lane i of the result is from[lanes[i]], zero where lanes[i] is negative.
-[[gnu::always_inline]] inline Vec pick(const float* from, const std::int32_t* lanes) {
+// Lane i of what is picked is from[lanes[i]], zero where lanes[i] is negative.
+struct Pattern {
+    __m512i index;
+    __mmask16 mask;
+};
+
+[[gnu::always_inline]] inline Pattern make_pattern(const std::int32_t* lanes) {
     const __m512i index = _mm512_loadu_si512(lanes);
-    return {_mm512_maskz_permutexvar_ps(_mm512_movepi32_mask(_mm512_xor_si512(index, _mm512_set1_epi32(-1))), index, _mm512_load_ps(from))};
+    return {index, _mm512_cmpge_epi32_mask(index, _mm512_setzero_si512())};
+}
+
+[[gnu::always_inline]] inline Vec pick(const float* from, const Pattern& pattern) {
+    return {_mm512_maskz_permutexvar_ps(pattern.mask, pattern.index, _mm512_load_ps(from))};
 }
 
 struct Table {

@@ -2,7 +2,7 @@
 // same unnamed namespace:
 //
 //   kLanes, Vec, load, store, splat, fused (a·b + c), plus, times, larger (NaN of the second wins), smaller,
-//   pick (lanes of a vector, or zeros), Table, make_table, look_up, transpose_square (kSquare × kSquare).
+//   Pattern, make_pattern, pick (lanes of a vector, or zeros), Table, make_table, look_up, transpose_square (kSquare × kSquare).
 //
 // No function of the standard library that could be inlined elsewhere may be used here: the linker keeps one copy of
 // each, and it must not be one that was compiled for a processor with more instructions.
@@ -20,6 +20,15 @@ template <int T>
     const float* kept = run.sums + channel * (T * kLanes);
     #pragma GCC unroll 32
     for (int t = 0; t < T; ++t) sums[t] = load(kept + t * kLanes);
+}
+
+// The border of one plane, or of one tile in it; moves of the same pattern lie together.
+[[gnu::always_inline]] inline void fill(float* plane, const BorderMove* move, const BorderMove* end, const std::int32_t* lanes) {
+    while (move != end) {
+        const std::int32_t kind = move->pattern;
+        const Pattern pattern = make_pattern(lanes + kind * kLanes);
+        for (; move != end && move->pattern == kind; ++move) store(plane + move->target, pick(plane + move->source, pattern));
+    }
 }
 
 template <int T>
@@ -48,6 +57,7 @@ template <int T>
         for (int t = 0; t < T; ++t)
             if ((run.valid >> t & 1) != 0) store(output + run.places[t], smaller(high, larger(low, sums[t])));
     }
+    if (run.move_count > 0) fill(output, run.moves, run.moves + run.move_count, run.lanes);
 }
 
 // The accumulators of the entry after this one, on their way from L2 while this one is computed.
@@ -503,9 +513,6 @@ void pool(const PoolRun& run) {
 // ---- Borders of folded planes -----------------------------------------------------------------------------------
 
 void fill_border(const BorderRun& run) {
-    for (int plane = 0; plane < run.count; ++plane) {
-        float* values = run.planes + plane * run.stride;
-        for (const BorderMove* move = run.moves; move != run.moves + run.move_count; ++move)
-            store(values + move->target, pick(values + move->source, run.lanes + move->pattern * kLanes));
-    }
+    for (int plane = 0; plane < run.count; ++plane)
+        fill(run.planes + plane * run.stride, run.moves, run.moves + run.move_count, run.lanes);
 }

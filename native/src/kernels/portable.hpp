@@ -27,10 +27,16 @@ template <int Index>
     return splat(four.v[Index]);
 }
 
-// Lane i of the result is from[lanes[i]], zero where lanes[i] is negative.
-[[gnu::always_inline]] inline Vec pick(const float* from, const std::int32_t* lanes) {
+// Lane i of what is picked is from[lanes[i]], zero where lanes[i] is negative.
+struct Pattern {
+    const std::int32_t* lanes;
+};
+
+[[gnu::always_inline]] inline Pattern make_pattern(const std::int32_t* lanes) { return {lanes}; }
+
+[[gnu::always_inline]] inline Vec pick(const float* from, const Pattern& pattern) {
     alignas(16) float picked[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) picked[lane] = lanes[lane] < 0 ? 0.0f : from[lanes[lane]];
+    for (int lane = 0; lane < kLanes; ++lane) picked[lane] = pattern.lanes[lane] < 0 ? 0.0f : from[pattern.lanes[lane]];
     return load(picked);
 }
 
