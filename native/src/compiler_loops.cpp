@@ -86,9 +86,9 @@ void Compiler::add_mean(const Operation& operation) {
     const std::int64_t from = place(operation.inputs[0]), to = place(operation.output);
     auto windows = operation.axes.empty() ? adaptive_windows(source, target) : axis_windows(source, target, operation.axes);
     Step& step = push(operation, "loop");
-    step.items = std::clamp<std::int64_t>(static_cast<std::int64_t>(windows.size()) / 16, 1, 64);
+    step.items = std::clamp<std::int64_t>(static_cast<std::int64_t>(windows.windows.size()) / 16, 1, 64);
     step.run = [=, images = images_, all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
-        const std::int64_t count = static_cast<std::int64_t>(windows.size());
+        const std::int64_t count = static_cast<std::int64_t>(windows.windows.size());
         average_windows(windows, count * begin / all, count * end / all, frame.arena.get() + from, frame.arena.get() + to, images);
     };
 }

@@ -61,23 +61,27 @@ void combine(Binary kind, Clamp clamp, const float* left, const Offsets& lefts, 
         }
 }
 
-std::vector<Window> adaptive_windows(const Storage& source, const Storage& target) {
-    std::vector<Window> windows;
+Windows adaptive_windows(const Storage& source, const Storage& target) {
+    Windows result;
     const auto low = [](std::int64_t i, std::int64_t from, std::int64_t to) { return i * from / to; };
     const auto high = [](std::int64_t i, std::int64_t from, std::int64_t to) { return ((i + 1) * from + to - 1) / to; };
+    for (std::int64_t y = 0; y < target.dims[1]; ++y)
+        for (std::int64_t x = 0; x < target.dims[2]; ++x) {
+            Offsets form;
+            for (std::int64_t i = low(y, source.dims[1], target.dims[1]); i < high(y, source.dims[1], target.dims[1]); ++i)
+                for (std::int64_t j = low(x, source.dims[2], target.dims[2]); j < high(x, source.dims[2], target.dims[2]); ++j)
+                    form.push_back(i * source.strides[1] + j * source.strides[2]);
+            result.forms.push_back(std::move(form));
+        }
     for (std::int64_t c = 0; c < target.dims[0]; ++c)
         for (std::int64_t y = 0; y < target.dims[1]; ++y)
-            for (std::int64_t x = 0; x < target.dims[2]; ++x) {
-                Window window{c * target.strides[0] + y * target.strides[1] + x * target.strides[2], {}};
-                for (std::int64_t i = low(y, source.dims[1], target.dims[1]); i < high(y, source.dims[1], target.dims[1]); ++i)
-                    for (std::int64_t j = low(x, source.dims[2], target.dims[2]); j < high(x, source.dims[2], target.dims[2]); ++j)
-                        window.sources.push_back(c * source.strides[0] + i * source.strides[1] + j * source.strides[2]);
-                windows.push_back(std::move(window));
-            }
-    return windows;
+            for (std::int64_t x = 0; x < target.dims[2]; ++x)
+                result.windows.push_back({c * target.strides[0] + y * target.strides[1] + x * target.strides[2], c * source.strides[0],
+                                          static_cast<std::size_t>(y * target.dims[2] + x)});
+    return result;
 }
 
-std::vector<Window> axis_windows(const Storage& source, const Storage& target, const std::vector<std::int64_t>& axes) {
+Windows axis_windows(const Storage& source, const Storage& target, const std::vector<std::int64_t>& axes) {
     Shape kept, reduced;
     std::vector<std::int64_t> kept_strides, reduced_strides;
     for (std::int64_t axis = 0; axis < static_cast<std::int64_t>(source.dims.size()); ++axis) {
@@ -85,25 +89,33 @@ std::vector<Window> axis_windows(const Storage& source, const Storage& target, c
         (gone ? reduced : kept).push_back(source.dims[axis]);
         (gone ? reduced_strides : kept_strides).push_back(source.strides[axis]);
     }
-    const Offsets starts = offsets_of(kept, kept_strides), within = offsets_of(reduced, reduced_strides);
-    const Offsets targets = offsets_of(target.dims, target.strides);
-    std::vector<Window> windows;
-    for (std::size_t i = 0; i < starts.size(); ++i) {
-        windows.push_back({targets[i], within});
-        for (auto& offset : windows.back().sources) offset += starts[i];
-    }
-    return windows;
+    const Offsets starts = offsets_of(kept, kept_strides), targets = offsets_of(target.dims, target.strides);
+    Windows result{{}, {offsets_of(reduced, reduced_strides)}};
+    for (std::size_t i = 0; i < starts.size(); ++i) result.windows.push_back({targets[i], starts[i], 0});
+    return result;
 }
 
-void average_windows(const std::vector<Window>& windows, std::int64_t begin, std::int64_t end, const float* source,
-                     float* target, int images) {
+void average_windows(const Windows& windows, std::int64_t begin, std::int64_t end, const float* source, float* target,
+                     int images) {
+    constexpr std::size_t kSums = 4;  // that do not wait for each other
     for (std::int64_t i = begin; i < end; ++i) {
-        const Window& window = windows[i];
+        const Windows::Window& window = windows.windows[i];
+        const Offsets& form = windows.forms[window.form];
+        const float* from = source + window.source;
         float* to = target + window.target;
+        const float count = static_cast<float>(form.size());
+        if (images == 1) {
+            float sums[kSums] = {};
+            std::size_t k = 0;
+            for (; k + kSums <= form.size(); k += kSums)
+                for (std::size_t j = 0; j < kSums; ++j) sums[j] += from[form[k + j]];
+            for (; k < form.size(); ++k) sums[0] += from[form[k]];
+            *to = ((sums[0] + sums[1]) + (sums[2] + sums[3])) / count;
+            continue;
+        }
         std::fill_n(to, images, 0.0f);
-        for (std::int64_t offset : window.sources)
-            for (int image = 0; image < images; ++image) to[image] += source[offset + image];
-        const float count = static_cast<float>(window.sources.size());
+        for (std::int64_t offset : form)
+            for (int image = 0; image < images; ++image) to[image] += from[offset + image];
         for (int image = 0; image < images; ++image) to[image] /= count;
     }
 }

@@ -28,15 +28,20 @@ void copy_segments(const std::vector<Segment>& segments, const float* source, fl
 void combine(Binary kind, Clamp clamp, const float* left, const Offsets& lefts, const float* right, const Offsets& rights,
              float* target, const Offsets& targets, int images);
 
-struct Window {
-    std::int64_t target;
-    Offsets sources;
+// What is averaged into each target: the elements of a form, counted from a source.
+struct Windows {
+    struct Window {
+        std::int64_t target, source;
+        std::size_t form;
+    };
+    std::vector<Window> windows;
+    std::vector<Offsets> forms;
 };
 
-std::vector<Window> adaptive_windows(const Storage& source, const Storage& target);
-std::vector<Window> axis_windows(const Storage& source, const Storage& target, const std::vector<std::int64_t>& axes);
-void average_windows(const std::vector<Window>& windows, std::int64_t begin, std::int64_t end, const float* source,
-                     float* target, int images);
+Windows adaptive_windows(const Storage& source, const Storage& target);
+Windows axis_windows(const Storage& source, const Storage& target, const std::vector<std::int64_t>& axes);
+void average_windows(const Windows& windows, std::int64_t begin, std::int64_t end, const float* source, float* target,
+                     int images);
 
 // The axes [first, last) of a value, for every position in its other axes.
 struct Lines {

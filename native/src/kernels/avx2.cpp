@@ -46,6 +46,11 @@ template <int Index>
     return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bits), bits);
 }
 
+[[gnu::always_inline]] inline void store_some(float* to, Vec a, int count) {
+    if (count >= kLanes) _mm256_storeu_ps(to, a.v);
+    else _mm256_maskstore_ps(to, lanes_of((1u << count) - 1), a.v);
+}
+
 [[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const float* from, float* to) {
     for (int copy = 0; copy < pack.copies; ++copy, to += pack.copy_stride) {
         const int shift = pack.shifts[copy];

@@ -18,6 +18,9 @@ struct Vec {
 [[gnu::always_inline]] inline Vec load_any(const float* from) { return {_mm512_loadu_ps(from)}; }
 [[gnu::always_inline]] inline void store(float* to, Vec a) { _mm512_store_ps(to, a.v); }
 [[gnu::always_inline]] inline void store_any(float* to, Vec a) { _mm512_storeu_ps(to, a.v); }
+[[gnu::always_inline]] inline void store_some(float* to, Vec a, int count) {
+    _mm512_mask_storeu_ps(to, count >= kLanes ? 0xffff : static_cast<__mmask16>((1u << count) - 1), a.v);
+}
 [[gnu::always_inline]] inline Vec splat(float a) { return {_mm512_set1_ps(a)}; }
 [[gnu::always_inline]] inline Vec fused(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 [[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }

@@ -1,5 +1,12 @@
 // Primitives that need no instructions of their own, for the kernels without better ones.
 
+[[gnu::always_inline]] inline void store_some(float* to, Vec a, int count) {
+    if (count >= kLanes) return store_any(to, a);
+    alignas(16) float values[kLanes];
+    store(values, a);
+    for (int i = 0; i < count; ++i) to[i] = values[i];
+}
+
 [[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const float* from, float* to) {
     for (int copy = 0; copy < pack.copies; ++copy, to += pack.copy_stride) {
         const int shift = pack.shifts[copy];
