@@ -2,10 +2,11 @@
 
 accuracy: every method at 80, 90, 95 and 97 % in several scopes, as it is and after each repair, over three seeds, on
 networks of the cache (trained where they are missing): lenet-300-100 and lenet-5 on MNIST by default; resnet-18 is
-that of 30 epochs on CIFAR-10, one seed, also at 98 %. Goes on where it was interrupted: rows are kept in
-methods.jsonl, in the folder where it is run. table: prints what is there. cost: time and peak memory of every method
-and repair on resnet-50 with random weights and 64 images, each in a fresh process; `cost resnet-50 synflow moments`
-takes these alone.
+that of 30 epochs on CIFAR-10, one seed, also at 98 %, most methods at 90 and 95 % alone. The scope "global, 2 steps"
+cuts to 2.5 times as many weights as in the end, reconstructs, and goes on from there. Goes on where it was
+interrupted: rows are kept in methods.jsonl, in the folder where it is run. table: prints what is there. cost: time
+and peak memory of every method and repair on resnet-50 with random weights and 64 images, each in a fresh process;
+`cost resnet-50 synflow moments` takes these alone.
 """
 
 from __future__ import annotations
@@ -29,38 +30,58 @@ from secateur.data import Calibration, from_arrays
 from secateur.layers import output_layer, weight_of
 from secateur.measure import accuracy, memory_of
 from secateur.models import build_network, find_architecture
-from secateur.pruning import prunable_layers, prune
+from secateur.pruning import PruneLog, prunable_layers, prune
 from secateur.repairing import repair
 from secateur.score import METHODS, Context, Scores, score
 from secateur.spec import REPAIRS, Cell, recipe_for
 
-RATIOS, SEEDS, IMAGES = (0.8, 0.9, 0.95, 0.97), (0, 1, 2), 1024
+RATIOS, SEEDS = (0.8, 0.9, 0.95, 0.97), (0, 1, 2)
+IMAGES, MORE_IMAGES = 1024, 2048
 SCOPES = ("global", "layer", "lamp")
+IN_STEPS, WIDER = "global, 2 steps", 2.5
 KEPT = Path("methods.jsonl")
 DATA = {"resnet-18": "cifar-10"}
 COST_IMAGES = 64
 
 
-def ways(model: str) -> list[tuple[str, str, str]]:
-    """(method, scope, repair), what tells most first."""
-    bare, fitted = ("none" if model not in DATA else "batchnorm"), "reconstruct"
+Way = tuple[str, str, str]
+
+
+def ways(model: str) -> dict[Way, tuple[float, ...]]:
+    """(method, scope, repair) and the ratios, what tells most first."""
+    if model in DATA:
+        return ways_of_resnet()
     plain = [("magnitude", "global"), ("magnitude", "layer"), ("random", "like:magnitude/global")]
-    first = [(method, scope, how) for method, scope in plain for how in (fitted, bare, "none")]
-    joint = ("magnitude", "global", "joint")
-    every = [(method, scope, how) for scope in SCOPES for method in METHODS for how in (bare, fitted)]
-    others = [("magnitude", "erk", how) for how in (bare, fitted)]
-    return list(dict.fromkeys([*first, *every, *others, joint]))
+    first = [(method, scope, how) for method, scope in plain for how in ("reconstruct", "none")]
+    joint = [("magnitude", scope, "joint") for scope in ("global", IN_STEPS)]
+    every = [(method, scope, how) for scope in SCOPES for method in METHODS for how in ("none", "reconstruct")]
+    others = [("magnitude", "erk", how) for how in ("none", "reconstruct")]
+    return dict.fromkeys([*joint, *first, *others, *every], tuple(reversed(RATIOS)))
+
+
+def ways_of_resnet() -> dict[Way, tuple[float, ...]]:
+    best = dict.fromkeys([("magnitude", IN_STEPS, "joint")], (0.98, 0.97, 0.95))
+    scopes = [("magnitude", scope, how) for how in ("batchnorm", "none") for scope in (*SCOPES, "erk")]
+    methods = [(method, "global", "batchnorm") for method in METHODS if method != "magnitude"]
+    control = ("random", "like:magnitude/global", "batchnorm")
+    simple = dict.fromkeys([*scopes, control, *methods], (0.95, 0.9))
+    fitted = dict.fromkeys([("magnitude", "global", how) for how in ("joint", "reconstruct")], (0.98, 0.97, 0.95))
+    return best | simple | fitted | {("magnitude", "global", "batchnorm"): (0.98, 0.97, 0.95, 0.9)}
 
 
 def cells(models: list[str]) -> Iterator[tuple[str, int, str, str, str, float]]:
     for model in models:
-        for way in ways(model):
+        for way, ratios in ways(model).items():
             for seed in SEEDS if model not in DATA else SEEDS[:1]:
-                yield from ((model, seed, *way, ratio) for ratio in reversed(ratios_of(model)))
+                yield from ((model, seed, *way, ratio) for ratio in ratios)
+
+
+def images_for(model: str) -> int:
+    return MORE_IMAGES if model in DATA else IMAGES
 
 
 def ratios_of(model: str) -> tuple[float, ...]:
-    return RATIOS if model not in DATA else (*RATIOS, 0.98)
+    return RATIOS if model not in DATA else (*RATIOS[1:], 0.98)
 
 
 def measure_accuracy(models: list[str]) -> None:
@@ -85,20 +106,29 @@ class Bench:
         cell = Cell(model, DATA.get(model, "mnist"), method, scope, ratio, seed, _recipe(model))
         dense, trained = self._cache.trained(cell)
         data = self._cache.dataset(cell)
-        network, calibration = copy.deepcopy(dense), Calibration(data, IMAGES, seed)
-        log = prune(
-            network,
-            ratio,
-            method=self._scored(model, seed, method, dense, calibration),
-            scope=scope,
-            keep_output=output_layer(network) or False,
-            allow_empty=True,
-            calibration=calibration,
-            seed=seed,
-        )
+        network, calibration = copy.deepcopy(dense), Calibration(data, images_for(model), seed)
+
+        def cut(ratio: float, scored: str | Scores, scope: str) -> PruneLog:
+            return prune(
+                network,
+                ratio,
+                method=scored,
+                scope=scope,
+                keep_output=output_layer(network) or False,
+                allow_empty=True,
+                calibration=calibration,
+                seed=seed,
+            )
+
+        if scope == IN_STEPS:
+            cut(1 - WIDER * (1 - ratio), method, "global")
+            repair(network, "reconstruct", calibration, dense)
+            log = cut(ratio, method, "global")
+        else:
+            log = cut(ratio, self._scored(model, seed, method, dense, calibration), scope)
         repair(network, how, calibration, dense)
-        right = accuracy(network, data, data.test).top1
-        return {"accuracy": right, "dense": trained.test.top1, "sparsity": log.sparsity}
+        kept, right = accuracy(network, data, data.validation).top1, accuracy(network, data, data.test).top1
+        return {"accuracy": right, "validation": kept, "dense": trained.test.top1, "sparsity": log.sparsity}
 
     def _scored(self, model: str, seed: int, method: str, dense: nn.Module, calibration: Calibration) -> str | Scores:
         """Scores are the same at every ratio; SynFlow's are not, since it scores on the way."""
@@ -128,7 +158,10 @@ def print_table(model: str, rows: dict[tuple[Any, ...], dict[str, Any]]) -> None
     dense = {cell[1]: row["dense"] for cell, row in rows.items()}
     ratios = ratios_of(model)
     print(f"\n{model}, dense {', '.join(f'{100 * value:.2f}' for value in dense.values())} % (a seed each);")
-    print(f"test accuracy in %, mean over n seeds [lowest, highest], {IMAGES} calibration images, no retraining")
+    print(
+        f"test accuracy in %, mean over n seeds [lowest, highest], {images_for(model)} calibration images, "
+        "no retraining"
+    )
     print(f"{'method':<15} {'scope':<22} {'repair':<21} {'n':>2}" + "".join(f"{ratio:>23.0%}" for ratio in ratios))
     for way in dict.fromkeys(cell[2:5] for cell in rows):
         found = [[rows[cell]["accuracy"] for seed in dense if (cell := (model, seed, *way, r)) in rows] for r in ratios]

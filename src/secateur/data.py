@@ -76,15 +76,24 @@ class Calibration:
     """`count` training images drawn by seed, without replacement: batches of normalised images and labels.
 
     They are drawn when they are gone through, which can be done several times. Raises DataError then where the
-    training split holds fewer.
+    training split holds fewer. augment: as in Recipe, for `augmented`.
     """
 
     dataset: Dataset
     count: int
     seed: int
     batch_size: int = 128
+    augment: str = "auto"
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._batches(lambda images: images)
+
+    def augmented(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same images as training shows them: shifted and mirrored, always alike, if it does that."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return self._batches(lambda images: augmentation(self.dataset, self.augment)(images, generator))
+
+    def _batches(self, change: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         data = self.dataset
         if not 1 <= self.count <= len(data.train):
             raise DataError(
@@ -94,7 +103,7 @@ class Calibration:
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(self.seed))[: self.count]
         for index in torch.split(order, self.batch_size):
             part = data.train.take(index)
-            yield normalise(part.images, data.mean, data.std), part.labels
+            yield normalise(change(part.images), data.mean, data.std), part.labels
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -182,6 +191,12 @@ def fit(dataset: Dataset, taker: str, channels: int | None, size: int | None) ->
 def _upscale(split: Split, size: int) -> Split:
     images = F.interpolate(split.images.float(), (size, size), mode="bilinear", align_corners=False)
     return Split(images.round().to(torch.uint8), split.labels)
+
+
+def augmentation(dataset: Dataset, augment: str) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """What a Recipe's augment does to a batch of images (N, C, H, W) uint8; "auto" is what the data set advises."""
+    advised = dataset.augment if augment == "auto" else augment
+    return crop_and_flip if advised == "crop-flip" else lambda images, _: images
 
 
 def crop_and_flip(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 WEIGHTED = (
     nn.Linear,
@@ -106,6 +108,36 @@ def _uses(module: nn.Module, given: Tensor, output: Tensor) -> int:
     channels = module.in_channels if isinstance(module, TRANSPOSED) else module.out_channels
     assert isinstance(channels, int)
     return (given if isinstance(module, TRANSPOSED) else output).numel() // channels
+
+
+def norms_behind(network: nn.Module, example: Tensor) -> dict[str, _BatchNorm]:
+    """The BatchNorm with running statistics that is given the very tensor that a weighted layer gives, by the layer's
+    name, where both run once. The network is run once, in inference and evaluation mode."""
+    given: list[tuple[str, Tensor]] = []
+    read: list[tuple[_BatchNorm, Tensor]] = []
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, name=name: given.append((name, output)))  # type: ignore[misc]
+        for name, module in network.named_modules()
+        if isinstance(module, WEIGHTED)
+    ]
+    hooks += [
+        module.register_forward_pre_hook(lambda norm, inputs: read.append((norm, inputs[0])))
+        for module in network.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
+    try:
+        with evaluating(network), torch.inference_mode():
+            network(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    layers, norms = Counter(name for name, _ in given), Counter(id(norm) for norm, _ in read)
+    return {
+        name: norm
+        for name, output in given
+        for norm, x in read
+        if x is output and layers[name] == 1 and norms[id(norm)] == 1
+    }
 
 
 def output_layer(network: nn.Module, example: Tensor | None = None) -> str | None:

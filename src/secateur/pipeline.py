@@ -100,9 +100,13 @@ def make_network(
     return network, retrained, peak, held
 
 
+def _calibration(cell: Cell, data: Dataset) -> Calibration:
+    return Calibration(data, cell.calibration_images, cell.draw, augment=cell.recipe.augment)
+
+
 def _cut(cell: Cell, data: Dataset) -> Callable[[nn.Module, float], None]:
     """Prune as the cell says, but to another ratio; ratios given layer by layer are approached in step."""
-    ratios, calibration = dict(cell.layer_ratios), Calibration(data, cell.calibration_images, cell.draw)
+    ratios, calibration = dict(cell.layer_ratios), _calibration(cell, data)
     example = data.example()
 
     def cut(network: nn.Module, ratio: float) -> None:
@@ -144,7 +148,7 @@ def prune_cell(
     last = output_layer(network, data.example())
     network.to(device)
     original = dense if device == CPU or cell.repair == "none" else copy.deepcopy(dense).to(device)
-    calibration = Calibration(data, cell.calibration_images, cell.draw)
+    calibration = _calibration(cell, data)
 
     def work() -> None:
         prune(

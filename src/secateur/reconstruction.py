@@ -8,14 +8,15 @@ of one layer are held at a time.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.errors import PruneError, UsageError
-from secateur.layers import WEIGHTED, evaluating, executed_layers
+from secateur.layers import WEIGHTED, evaluating, executed_layers, norms_behind
 from secateur.moments import (
     as_matrices,
     check_supported,
@@ -28,7 +29,7 @@ from secateur.progress import Reporter, SilentReporter
 
 DAMPENING = 0.01
 DIRECT_FLOPS = 1e11
-STEP = 0.85
+EXCHANGES, LARGEST_SHARE, SMALLEST_SHARE = 12, 0.25, 0.02
 
 
 @dataclass(slots=True)
@@ -62,12 +63,14 @@ def reconstruct(
     if first is None:
         raise UsageError("reconstruction: expected at least one batch of calibration images, got none")
     order = [each.name for each in executed_layers(network, first[:2])]
-    uses = _uses(network, order, first[:2])
+    uses, norms = _uses(network, order, first[:2]), norms_behind(dense, first[:2]) if joint else {}
     with (reporter or SilentReporter()).task("reconstructing layers", len(order), brief=True) as task:
         for name in order:
             if uses[name] and _can_be_refitted(name, network.get_submodule(name)):
                 sums = gather(network, dense, name, inputs, uses[name])
-                _refit_layer(network.get_submodule(name), dense.get_submodule(name), sums, joint, dampening)
+                layer, original = network.get_submodule(name), dense.get_submodule(name)
+                gains = _gains(original, norms.get(name)) if joint else None
+                _refit_layer(layer, original, sums, gains, dampening)
             task.advance(1, lambda name=name: name)  # type: ignore[misc]
 
 
@@ -98,19 +101,31 @@ def _uses(network: nn.Module, names: list[str], example: Tensor) -> dict[str, in
     return uses
 
 
-def _refit_layer(layer: nn.Module, original: nn.Module, sums: Regression, joint: bool, dampening: float) -> None:
+def _refit_layer(
+    layer: nn.Module, original: nn.Module, sums: Regression, gains: Tensor | None, dampening: float
+) -> None:
+    """gains: as in `choose`, where zeros are to be chosen."""
     before = with_bias(original, _weight(original))
     keep = with_bias(layer, _weight(layer)) != 0
     biased = isinstance(layer.bias, Tensor)
     if biased:
         keep[..., -1] = True
-    if joint:
-        keep = choose(before, sums, keep, biased, dampening)
+    if gains is not None:
+        keep = choose(before, sums, keep, gains, biased, dampening)
     fitted = solve(before, sums, keep, dampening)
     columns = columns_of(layer)
     _weight(layer).copy_(fitted[..., :columns].reshape(_weight(layer).shape))
     if isinstance(layer.bias, Tensor):
         layer.bias.detach().copy_(fitted[..., -1].flatten())
+
+
+def _gains(layer: nn.Module, norm: _BatchNorm | None) -> Tensor:
+    """(groups, outputs): by how much the BatchNorm behind a layer multiplies each output; 1 where there is none."""
+    gains = torch.ones_like(_weight(layer).flatten(1)[:, 0])
+    if norm is not None:
+        variance = norm.get_buffer("running_var") + norm.eps
+        gains = (norm.weight.detach().abs() if norm.affine else gains) / variance.sqrt()
+    return gains.view(groups_of(layer), -1)
 
 
 def with_bias(layer: nn.Module, weight: Tensor) -> Tensor:
@@ -178,14 +193,24 @@ def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAM
     """
     fitted = torch.zeros_like(before)
     for group in range(len(before)):
-        gram = damped(sums.gram[group], dampening)
-        level = gram[0, 0] - sums.gram[group][0, 0]
-        right = sums.target[group] + level * before[group].to(gram.dtype)
-        kept = keep[group]
-        work = float(kept.sum(1).double().pow(3).sum()) / 3
-        found = _by_cholesky(gram, right, kept) if work <= DIRECT_FLOPS else _by_gradients(gram, right, kept)
-        fitted[group] = found.to(before.dtype)
+        gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening)
+        fitted[group] = _fit(gram, right, keep[group]).to(before.dtype)
     return fitted
+
+
+def _system(before: Tensor, gram: Tensor, target: Tensor, dampening: float) -> tuple[Tensor, Tensor]:
+    """(A, B) of one group, such that the weights W (outputs, columns) of what `solve` minimises obey W A = B."""
+    raised = damped(gram, dampening)
+    return raised, target + (raised[0, 0] - gram[0, 0]) * before.to(gram.dtype)
+
+
+def _fit(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
+    return _by_cholesky(gram, right, keep) if _is_affordable(keep) else _by_gradients(gram, right, keep)
+
+
+def _is_affordable(keep: Tensor) -> bool:
+    """Whether a Cholesky factorisation for each output is."""
+    return float(keep.sum(1).double().pow(3).sum()) / 3 <= DIRECT_FLOPS
 
 
 def damped(gram: Tensor, dampening: float) -> Tensor:
@@ -231,51 +256,72 @@ def _by_gradients(gram: Tensor, right: Tensor, keep: Tensor, steps: int = 300, t
 
 
 def choose(
-    before: Tensor, sums: Regression, keep: Tensor, biased: bool = False, dampening: float = DAMPENING
+    before: Tensor,
+    sums: Regression,
+    keep: Tensor,
+    gains: Tensor,
+    biased: bool = False,
+    dampening: float = DAMPENING,
 ) -> Tensor:
     """Which weights stay, as many in each group as `keep` says, chosen together with the values of the others.
 
-    The optimal brain surgeon in rounds: refit, score each weight by w²/[H⁻¹]ⱼⱼ over the columns that its output still
-    keeps, cut some more, until as many are left as should be. The last column stays where it is the bias.
+    Beginning with `keep`, weights are exchanged: those come in whose slope promises most, all are refitted, and as
+    many go whose loss would cost least, by w²/[H⁻¹]ⱼⱼ (the optimal brain surgeon, Hassibi & Stork 1993). Only what
+    lowers the error is taken; after a failure fewer are exchanged. (Subspace pursuit, Dai & Milenkovic 2009, for all
+    outputs at once.) gains (groups, outputs): what an output's errors are multiplied by. The last column stays where
+    it is the bias.
     """
-    return torch.stack(
-        [_choose(before[g], sums.gram[g], sums.target[g], keep[g], biased, dampening) for g in range(len(before))]
-    )
-
-
-def _choose(before: Tensor, gram: Tensor, target: Tensor, keep: Tensor, biased: bool, dampening: float) -> Tensor:
-    wanted = int(keep.sum())
-    chosen = torch.ones_like(keep)
-    raised = damped(gram, dampening)
-    right = target + (raised[0, 0] - gram[0, 0]) * before.to(gram.dtype)
-    for count in _counts(keep.numel(), wanted, keep.shape[1]):
-        scores = _saliencies(raised, right, chosen)
-        scores[~chosen] = -torch.inf
-        if biased:
-            scores[:, -1] = torch.inf
-        best = scores.flatten().topk(count).indices
-        chosen = torch.zeros_like(keep)
-        chosen.view(-1)[best] = True
+    chosen = keep.clone()
+    for group in range(len(before)):
+        gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening)
+        gain = gains[group].to(gram.dtype).square()[:, None] * (sums.gram[group].diagonal() > 0)
+        chosen[group] = _exchange(gram, right, keep[group], gain, biased)
     return chosen
 
 
-def _counts(total: int, wanted: int, columns: int) -> Iterator[int]:
-    """How many weights stay after each round: less by a share each time, from what exact rounds can afford on."""
-    rows = total // columns
-    affordable = rows * (DIRECT_FLOPS / max(1, rows)) ** (1 / 3)
-    count = min(total * STEP, affordable)
-    while count > wanted:
-        yield int(count)
-        count *= STEP
-    yield wanted
+def _exchange(gram: Tensor, right: Tensor, keep: Tensor, gains: Tensor, biased: bool) -> Tensor:
+    """`choose` for one group; gains (outputs, columns) are squared, and 0 for inputs that are always zero."""
+    total = int(keep.sum())
+    if not 0 < total < keep.numel():
+        return keep
+    count = min(max(1, int(LARGEST_SHARE * total)), keep.numel() - total)
+    weights = _fit(gram, right, keep)
+    error = _error(gram, right, weights, gains)
+    for _ in range(EXCHANGES if _is_affordable(keep) else 1):
+        if count < max(1, SMALLEST_SHARE * total):
+            break
+        gain = gains * (right - weights @ gram).square() / gram.diagonal()
+        more = keep | _highest(gain.masked_fill(keep, -torch.inf), count)
+        scores = (gains * _saliencies(gram, right, more)).masked_fill(~more, -torch.inf)
+        if biased:
+            scores[:, -1] = torch.inf
+        other = _highest(scores, total)
+        refitted = _fit(gram, right, other)
+        found = _error(gram, right, refitted, gains)
+        if found < error:
+            keep, weights, error = other, refitted, found
+        else:
+            count //= 2
+    return keep
+
+
+def _error(gram: Tensor, right: Tensor, weights: Tensor, gains: Tensor) -> float:
+    """What `solve` minimises, but for a constant, summed over the outputs with their gains."""
+    return float((gains * weights * (weights @ gram - 2 * right)).sum())
+
+
+def _highest(scores: Tensor, count: int) -> Tensor:
+    marks = torch.zeros_like(scores, dtype=torch.bool)
+    marks.view(-1)[scores.flatten().topk(count).indices] = True
+    return marks
 
 
 def _saliencies(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
-    """(outputs, columns): w²/[H⁻¹]ⱼⱼ of every kept weight after the refit of its output."""
+    """(outputs, columns): w²/[H⁻¹]ⱼⱼ of every kept weight after the refit of its output, or where the inverses are too
+    much work w²·Hⱼⱼ, which is more."""
+    if not _is_affordable(keep):
+        return _by_gradients(gram, right, keep).square() * gram.diagonal()
     scores = torch.zeros_like(right)
-    if bool(keep.all()):
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        return (right @ inverse).square() / inverse.diagonal()
     for output in range(len(right)):
         columns = keep[output].nonzero()[:, 0]
         if len(columns):

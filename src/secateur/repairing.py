@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from secateur.data import Calibration
 from secateur.errors import UsageError
 from secateur.layers import TRANSPOSED, evaluating, executed_layers
 from secateur.progress import Reporter
@@ -25,7 +26,8 @@ def repair(
 ) -> None:
     """Repair a pruned network in place, by steps joined by +, in their order. Zeros stay zero, as many in each layer.
 
-    batchnorm: the statistics of every BatchNorm become those over the calibration images.
+    batchnorm: the statistics of every BatchNorm become those over the calibration images, which a Calibration shifts
+    and mirrors as training did: those that a network knows by heart have other statistics.
     moments: each channel gets the mean and variance that it has in the dense network, by its weights' scale and bias.
     reconstruct: layer by layer, the weights that stay are refitted to what the layer gives in the dense network, whose
     BatchNorm statistics therefore fit: batchnorm after it does harm.
@@ -39,7 +41,7 @@ def repair(
     inputs = Inputs(network, calibration)
     for step in how.split("+"):
         if step == "batchnorm":
-            recalibrate(network, inputs)
+            recalibrate(network, Inputs(network, calibration, augmented=True))
         elif step != "none":
             if dense is None:
                 raise UsageError(f"repair {step!r} aims at the dense network: expected it as dense=…, got None")
@@ -50,14 +52,17 @@ def repair(
 
 
 class Inputs:
-    """The images of calibration batches, on the device of a network."""
+    """The images of calibration batches, on the device of a network; augmented where a Calibration makes them."""
 
-    def __init__(self, network: nn.Module, calibration: Iterable[Batch]) -> None:
+    def __init__(self, network: nn.Module, calibration: Iterable[Batch], augmented: bool = False) -> None:
         self._device = next(network.parameters()).device
         self._calibration = calibration
+        self._augmented = augmented
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (images.to(self._device) for images, _ in self._calibration)
+        made = isinstance(self._calibration, Calibration) and self._augmented
+        batches = self._calibration.augmented() if made else self._calibration
+        return (images.to(self._device) for images, _ in batches)
 
 
 def correct_moments(network: nn.Module, dense: nn.Module, inputs: Iterable[Tensor]) -> None:

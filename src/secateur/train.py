@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from secateur.data import Dataset, Split, crop_and_flip, normalise
+from secateur.data import Dataset, Split, augmentation, normalise
 from secateur.errors import TrainingError, UsageError
 from secateur.progress import Reporter, Task
 from secateur.replacing import replacing
@@ -156,10 +156,7 @@ class _Run:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
-        augment = dataset.augment if recipe.augment == "auto" else recipe.augment
-        self.augment: Callable[[Tensor, torch.Generator], Tensor] = (
-            crop_and_flip if augment == "crop-flip" else lambda images, _: images
-        )
+        self.augment = augmentation(dataset, recipe.augment)
 
     def epoch(self, state: _State, task: Task) -> _State:
         """One pass over the shuffled training images; a last batch that is not full is left out."""
