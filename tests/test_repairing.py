@@ -255,16 +255,15 @@ def test_joint_keeps_no_pattern_and_dense_is_needed() -> None:
 def test_batchnorm_sees_calibration_images_as_training_does() -> None:
     digits = load_data("digits")
     data = dataclasses.replace(digits, augment="crop-flip")
-    plain, moved, again = (
-        torch.cat([images for images, _ in batches])
-        for batches in (Calibration(data, 50, 3), *(Calibration(data, 50, 3).augmented() for _ in range(2)))
-    )
+    calibration = Calibration(data, 50, 3)
+    plain = torch.cat([images for images, _ in calibration])
+    moved, again = (torch.cat([images for images, _ in calibration.augmented()]) for _ in range(2))
     assert torch.equal(moved, again)
     assert not torch.equal(moved, plain)
     untouched = torch.cat([images for images, _ in Calibration(data, 50, 3, augment="none").augmented()])
     assert torch.equal(untouched, plain)
     network, expected = (nn.Sequential(nn.BatchNorm2d(1)) for _ in range(2))
-    repair(network, "batchnorm", Calibration(data, 50, 3))
+    repair(network, "batchnorm", calibration)
     recalibrate(expected, [moved])
     torch.testing.assert_close(network.state_dict(), expected.state_dict())
 

@@ -116,7 +116,7 @@ def norms_behind(network: nn.Module, example: Tensor) -> dict[str, _BatchNorm]:
     given: list[tuple[str, Tensor]] = []
     read: list[tuple[_BatchNorm, Tensor]] = []
     hooks = [
-        module.register_forward_hook(lambda _, __, output, name=name: given.append((name, output)))  # type: ignore[misc]
+        module.register_forward_hook(lambda _, __, output, name=name: given.append((name, output)))
         for name, module in network.named_modules()
         if isinstance(module, WEIGHTED)
     ]

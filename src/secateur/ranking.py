@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secateur.score import Scores
+from secateur.score import PART, Scores
 
 _DIGIT_BITS = 11
 _BINS = 1 << _DIGIT_BITS
@@ -56,11 +56,10 @@ def _kth_smallest(scores: Scores, group: Sequence[str], k: int, dtype: torch.dty
     """(key, rank): the k-th smallest key of a group (from 1), and how many of the keys equal to it are in.
 
     An exact selection by radix: each pass counts one 11-bit digit of the scores' bit patterns, so nothing is
-    copied and nothing sorted.
+    copied and nothing sorted, until so few keys share their first digits that these can be.
     """
     prefix, rank = 0, k
-    bits = 63 if dtype == torch.float64 else 32
-    for level in reversed(range(-(-bits // _DIGIT_BITS))):
+    for level in reversed(range(-(-_bits(dtype) // _DIGIT_BITS))):
         counts = torch.zeros(_BINS, dtype=torch.int64)
         for name in group:
             counts += _histogram(scores, name, level * _DIGIT_BITS, prefix, dtype)
@@ -68,7 +67,17 @@ def _kth_smallest(scores: Scores, group: Sequence[str], k: int, dtype: torch.dty
         digit = int(torch.searchsorted(upto, rank))
         rank -= int(upto[digit - 1]) if digit else 0
         prefix = prefix << _DIGIT_BITS | digit
+        if level and counts[digit] <= PART:
+            left = torch.cat([_sharing(scores, name, level * _DIGIT_BITS, prefix, dtype) for name in group])
+            key = int(left.kthvalue(rank).values)
+            return key, rank - int((left < key).sum())
     return prefix, rank
+
+
+def _sharing(scores: Scores, name: str, shift: int, prefix: int, dtype: torch.dtype) -> Tensor:
+    """A layer's keys whose bits from `shift` on are `prefix`, on the CPU."""
+    keys = (_keys(part, dtype) for part in scores.parts(name))
+    return torch.cat([part[part >> shift == prefix].cpu() for part in keys])
 
 
 def _histogram(scores: Scores, name: str, shift: int, prefix: int, dtype: torch.dtype) -> Tensor:
@@ -76,9 +85,16 @@ def _histogram(scores: Scores, name: str, shift: int, prefix: int, dtype: torch.
     counts = torch.zeros(_BINS, dtype=torch.int64)
     for part in scores.parts(name):
         keys = _keys(part, dtype)
-        digits = keys[keys >> (shift + _DIGIT_BITS) == prefix] >> shift & (_BINS - 1)
+        if prefix or shift + _DIGIT_BITS < _bits(dtype):
+            keys = keys[keys >> (shift + _DIGIT_BITS) == prefix]
+        digits = keys >> shift & (_BINS - 1)
         counts += torch.bincount(digits, minlength=_BINS).cpu()
     return counts
+
+
+def _bits(dtype: torch.dtype) -> int:
+    """How many bits a key has."""
+    return 63 if dtype == torch.float64 else 32
 
 
 def _keys(part: Tensor, dtype: torch.dtype) -> Tensor:

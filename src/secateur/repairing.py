@@ -60,8 +60,9 @@ class Inputs:
         self._augmented = augmented
 
     def __iter__(self) -> Iterator[Tensor]:
-        made = isinstance(self._calibration, Calibration) and self._augmented
-        batches = self._calibration.augmented() if made else self._calibration
+        batches = self._calibration
+        if self._augmented and isinstance(batches, Calibration):
+            batches = batches.augmented()
         return (images.to(self._device) for images, _ in batches)
 
 
