@@ -28,7 +28,7 @@ from torch import nn
 from secateur.cache import NetworkCache
 from secateur.data import Calibration, from_arrays
 from secateur.layers import output_layer, weight_of
-from secateur.measure import accuracy, memory_of
+from secateur.measure import memory_of
 from secateur.models import build_network, find_architecture
 from secateur.pruning import PruneLog, prunable_layers, prune
 from secateur.repairing import repair
@@ -127,8 +127,9 @@ class Bench:
         else:
             log = cut(ratio, self._scored(model, seed, method, dense, calibration), scope)
         repair(network, how, calibration, dense)
-        kept, right = accuracy(network, data, data.validation).top1, accuracy(network, data, data.test).top1
-        return {"accuracy": right, "validation": kept, "dense": trained.test.top1, "sparsity": log.sparsity}
+        validation, test = self._cache.accuracies(network, cell, self._cache.graph(network, cell))
+        shown = {"accuracy": test.top1, "validation": validation.top1, "dense": trained.test.top1}
+        return {**shown, "sparsity": log.sparsity}
 
     def _scored(self, model: str, seed: int, method: str, dense: nn.Module, calibration: Calibration) -> str | Scores:
         """Scores are the same at every ratio; SynFlow's are not, since it scores on the way."""
