@@ -45,6 +45,9 @@ class Compiler {
     void report_weights(StepReport& report, const Operation& operation, std::int64_t places, std::int64_t nonzeros, std::size_t bytes);
     void add_convolution(const Operation& operation);
     void add_tiles(const Operation& operation, const Site& site);
+    // make(parts): a Convolution or Winograd whose outputs are divided into so many parts.
+    template <typename Make>
+    void add_layer(const Operation& operation, const Site& site, const Make& make);
     // Few output pixels: a matrix of a row per output and pixel, times a vector of all the inputs that they see.
     void add_few_pixels(const Operation& operation);
     void add_vector(const Operation& operation, std::int64_t rows, std::int64_t columns, const std::function<float(std::int64_t, std::int64_t)>& weight,

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <stdexcept>
 
 #include "secateur/vector_product.hpp"
+#include "secateur/winograd.hpp"
 
 namespace secateur {
 namespace {
@@ -37,9 +39,23 @@ void Compiler::add_convolution(const Operation& operation) {
 
 void Compiler::add_tiles(const Operation& operation, const Site& site) {
     const Border border = folded_.filled[operation.output] ? border_of(storages_[operation.output], kernels_.lanes) : Border{};
-    const auto make = [&](int parts) {
-        return std::make_shared<Convolution>(operation, site.shape, site.input, site.output, kernels_, costs_, parts, border);
-    };
+    const auto tiles = Convolution::choices(operation, site.shape, site.input, site.output, kernels_, costs_);
+    const auto winograds = Winograd::choices(site.shape, site.input, site.output, kernels_, costs_);
+    if (!winograds.empty() && (tiles.empty() || winograds.front().cycles < tiles.front().cycles)) {
+        const auto winograd = std::make_shared<Winograd>(operation, site.shape, site.input, site.output, kernels_, winograds.front(), border);
+        return add_layer(operation, site, [&](int parts) {
+            winograd->divide(parts);
+            return winograd;
+        });
+    }
+    if (tiles.empty()) throw std::length_error("a convolution too large for the runtime");
+    add_layer(operation, site, [&](int parts) {
+        return std::make_shared<Convolution>(operation, site.shape, site.input, site.output, kernels_, costs_, tiles.front(), parts, border);
+    });
+}
+
+template <typename Make>
+void Compiler::add_layer(const Operation& operation, const Site& site, const Make& make) {
     auto convolution = make(1);
     if (convolution->items() < 4 * threads_ && threads_ > 1) convolution = make(2 * threads_);
     need_scratch(convolution->scratch_floats());

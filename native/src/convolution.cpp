@@ -43,12 +43,10 @@ std::vector<Choice> Convolution::choices(const Operation& operation, const Convo
 }
 
 Convolution::Convolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input,
-                         const Planes& output, const Kernels& kernels, const Costs& costs, int parts, const Border& border)
+                         const Planes& output, const Kernels& kernels, const Costs& costs, const Choice& choice, int parts,
+                         const Border& border)
     : kernels_(kernels) {
-    const Builder builder(operation, shape, input, output, kernels, costs);
-    const auto found = builder.choices();
-    if (found.empty()) throw std::length_error("a convolution too large for the runtime");
-    builder.build(*this, found.front(), parts, border);
+    Builder(operation, shape, input, output, kernels, costs).build(*this, choice, parts, border);
 }
 
 void Convolution::run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,

@@ -74,6 +74,15 @@ class Bench {
         return fastest([&] { kernels_.pack_rows(pack); }) / static_cast<double>(kChannels * kPieces);
     }
 
+    // Seconds per vector that Winograd's transform of inputs writes.
+    double transform() const {
+        constexpr int kChannels = 16;
+        const WinogradTransform& last = kernels_.transforms[kernels_.transform_count - 1];
+        const int lanes = kernels_.lanes, side = last.outputs + 2;
+        const WinogradInputs run{inputs_.get(), 64 * lanes, 8 * lanes, lanes, 0, side, 0, side, kChannels, target(), lanes, (kChannels + 1) * lanes};
+        return fastest([&] { last.transform_inputs(run); }) / static_cast<double>(kChannels * side * side);
+    }
+
    private:
     static constexpr std::size_t kFloats = 140'000;
     static constexpr int kOutputs = 256;
@@ -122,7 +131,7 @@ double near(double value, double built_in) { return std::clamp(value, built_in /
 }  // namespace
 
 std::vector<double> Costs::values() const {
-    std::vector<double> all{load, nonzero, sums, pixels, rows};
+    std::vector<double> all{load, nonzero, sums, pixels, rows, transform};
     all.insert(all.end(), distance.begin(), distance.end());
     return all;
 }
@@ -130,8 +139,8 @@ std::vector<double> Costs::values() const {
 Costs Costs::of(const std::vector<double>& values) {
     Costs costs;
     if (values.size() != costs.values().size()) throw std::invalid_argument("another number of costs than the model has");
-    costs.load = values[0], costs.nonzero = values[1], costs.sums = values[2], costs.pixels = values[3], costs.rows = values[4];
-    std::copy(values.begin() + 5, values.end(), costs.distance.begin());
+    costs.load = values[0], costs.nonzero = values[1], costs.sums = values[2], costs.pixels = values[3], costs.rows = values[4], costs.transform = values[5];
+    std::copy(values.begin() + 6, values.end(), costs.distance.begin());
     return costs;
 }
 
@@ -148,6 +157,7 @@ Costs measure_costs(const Kernels& kernels) {
     costs.pixels = near(bench.pixels() / unit, built_in.pixels);
     const double rows = kernels.lanes >= 16 ? 3 + 2.2 * 3 : (3 + 5 * 3) / 0.5;  // cycles, built in; see predict()
     costs.rows = near(bench.rows() / unit / rows, built_in.rows);
+    costs.transform = near(bench.transform() / unit, built_in.transform);
     double last = 1.0;
     for (std::size_t i = 0; i < costs.distance.size(); ++i) {
         const double factor = bench.nonzero(8, Costs::kBytes[i]) / unit / eight;

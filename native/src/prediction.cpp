@@ -4,6 +4,7 @@
 
 #include "folding.hpp"
 #include "secateur/vector_product.hpp"
+#include "secateur/winograd.hpp"
 #include "site.hpp"
 
 namespace secateur {
@@ -40,7 +41,9 @@ double predict_operation(const FusedNetwork& network, const Operation& operation
     const Site site = convolution ? convolution_site(operation, storage(operation.inputs[0]), storage(operation.output), images)
                                   : linear_site(operation, storage(operation.inputs[0]), storage(operation.output), images);
     const auto choices = Convolution::choices(operation, site.shape, site.input, site.output, kernels, costs);
-    return (choices.empty() ? 1e18 : choices.front().cycles) + traffic(bytes);
+    const auto winograd = Winograd::choices(site.shape, site.input, site.output, kernels, costs);
+    const double tiles = choices.empty() ? 1e18 : choices.front().cycles;
+    return (winograd.empty() ? tiles : std::min(tiles, winograd.front().cycles)) + traffic(bytes);
 }
 
 std::vector<double> predict_cycles(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs) {

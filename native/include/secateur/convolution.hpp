@@ -43,11 +43,12 @@ struct Choice {
 class Convolution {
    public:
     // weight: (outputs, channels / groups, kernel_y, kernel_x), times scale[output] unless scale is empty.
-    // parts: into how many parts the outputs are divided where there are few tiles. border: that the layer fills too.
+    // choice: one of choices(). parts: into how many parts the outputs are divided where there are few tiles. border:
+    // that the layer fills too.
     Convolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output,
-                const Kernels& kernels, const Costs& costs, int parts, const Border& border = {});
+                const Kernels& kernels, const Costs& costs, const Choice& choice, int parts, const Border& border = {});
 
-    // All the choices that make sense, the one that should be fastest first.
+    // All the choices that make sense, the one that should be fastest first; none for what is too large.
     static std::vector<Choice> choices(const Operation& operation, const ConvolutionShape& shape, const Planes& input,
                                        const Planes& output, const Kernels& kernels, const Costs& costs);
 

@@ -59,6 +59,52 @@ struct TileVariant {
     void (*run)(const TileRun&);
 };
 
+// ---- Winograd's transform ---------------------------------------------------------------------------------------
+
+// Of a tile: outputs × outputs pixels of every output channel, from (outputs + 2)² pixels of every input channel. Its
+// frequencies, as many, are products of their own: weights [output][channel] times inputs [channel].
+struct WinogradInputs {
+    const float* source;                  // the tile's first pixel of channel 0, which may lie in the padding
+    std::ptrdiff_t channel, row, column;  // floats
+    int top, bottom, left, right;         // rows [top, bottom) and columns [left, right) lie within the image
+    int channels;
+    float* target;
+    std::ptrdiff_t target_channel, frequency;  // floats
+};
+
+struct WinogradProducts {   // of one frequency
+    const float* inputs;    // [channel][columns vectors]
+    const float* weights;   // [group][channel][outputs]
+    float* products;        // [group][outputs][columns vectors]
+    int channels, groups;
+};
+
+struct WinogradOutputs {
+    const float* products;
+    std::ptrdiff_t product, frequency;  // floats between the products of two outputs, of two frequencies
+    const float* bias;
+    const float* residual;              // the tile's first pixel, or null
+    float* output;
+    std::ptrdiff_t channel, row, column;
+    int rows, columns;                  // of the tile that lie within the image
+    int outputs;
+    float low, high;
+    const BorderMove* moves;  // of folded outputs: which vectors of the tile are also somebody's border
+    int move_count;
+    const std::int32_t* lanes;  // [pattern][lanes]
+};
+
+struct WinogradTransform {
+    int outputs;  // of a tile, along each side
+    void (*transform_inputs)(const WinogradInputs&);
+    void (*transform_outputs)(const WinogradOutputs&);
+};
+
+struct WinogradProduct {
+    int outputs, columns;  // of a group; vectors
+    void (*multiply)(const WinogradProducts&);
+};
+
 // ---- Packing ----------------------------------------------------------------------------------------------------
 
 // Image-interleaved: `pixels` runs of `width` floats, `step` floats apart in the source, or zeros.
@@ -160,6 +206,10 @@ struct Kernels {
     int lanes;
     const TileVariant* variants;
     int variant_count;
+    const WinogradTransform* transforms;
+    int transform_count;
+    const WinogradProduct* products;
+    int product_count;
     void (*pack_pixels)(const PixelPack&);
     void (*pack_rows)(const RowPack&);
     void (*sparse_vector)(const SliceRun&);

@@ -24,6 +24,7 @@ struct Vec {
 [[gnu::always_inline]] inline Vec splat(float a) { return {_mm512_set1_ps(a)}; }
 [[gnu::always_inline]] inline Vec fused(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 [[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec minus(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
@@ -110,6 +111,8 @@ struct Table {
 
 #include "loops.hpp"
 
+#include "winograd.hpp"
+
 constexpr TileVariant kVariants[] = {
     sparse<1, 1, 8>(),  sparse<1, 2, 4>(), sparse<1, 3, 2>(), sparse<1, 4, 2>(), sparse<1, 5, 2>(), sparse<1, 6, 1>(),
     sparse<1, 7, 1>(),  sparse<1, 8, 1>(), sparse<1, 10, 1>(), sparse<1, 12, 1>(), sparse<1, 16, 1>(),
@@ -120,10 +123,15 @@ constexpr TileVariant kVariants[] = {
     dense<2, 1, 8>(),   dense<4, 2, 2>(),  dense<2, 2, 4>(),  dense<3, 2, 4>(),  dense<2, 4, 2>(),
 };
 
+constexpr WinogradProduct kProducts[] = {
+    product<16, 1>(), product<8, 2>(), product<4, 4>(),
+};
+
 }  // namespace
 
 extern const Kernels kAvx512Kernels = {
     "avx512", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
+    kTransforms, sizeof kTransforms / sizeof *kTransforms, kProducts, sizeof kProducts / sizeof *kProducts,
     pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine, fill_border,
 };
 

@@ -21,6 +21,7 @@ struct Vec {
 [[gnu::always_inline]] inline Vec splat(float a) { return {vdupq_n_f32(a)}; }
 [[gnu::always_inline]] inline Vec fused(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec minus(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }
@@ -34,6 +35,8 @@ inline void transpose_square(const float* from, std::ptrdiff_t from_row, float* 
 
 #include "loops.hpp"
 
+#include "winograd.hpp"
+
 constexpr TileVariant kVariants[] = {
     sparse<1, 1, 8>(), sparse<1, 2, 4>(), sparse<1, 4, 2>(),  sparse<1, 5, 2>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
     sparse<1, 10, 1>(), sparse<1, 16, 1>(), sparse<2, 4, 1>(), sparse<2, 8, 1>(), sparse<4, 4, 1>(),
@@ -42,10 +45,15 @@ constexpr TileVariant kVariants[] = {
     dense<2, 1, 8>(),  dense<2, 2, 4>(),
 };
 
+constexpr WinogradProduct kProducts[] = {
+    product<16, 1>(), product<8, 2>(), product<4, 4>(),
+};
+
 }  // namespace
 
 extern const Kernels kNeonKernels = {
     "neon", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
+    kTransforms, sizeof kTransforms / sizeof *kTransforms, kProducts, sizeof kProducts / sizeof *kProducts,
     pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine, fill_border,
 };
 

@@ -37,6 +37,9 @@ template <typename Function>
 [[gnu::always_inline]] inline Vec plus(Vec a, Vec b) {
     return lanewise([&](int i) { return a.v[i] + b.v[i]; });
 }
+[[gnu::always_inline]] inline Vec minus(Vec a, Vec b) {
+    return lanewise([&](int i) { return a.v[i] - b.v[i]; });
+}
 [[gnu::always_inline]] inline Vec times(Vec a, Vec b) {
     return lanewise([&](int i) { return a.v[i] * b.v[i]; });
 }
@@ -56,15 +59,22 @@ inline void transpose_square(const float* from, std::ptrdiff_t from_row, float* 
 
 #include "loops.hpp"
 
+#include "winograd.hpp"
+
 constexpr TileVariant kVariants[] = {
     sparse<1, 1, 4>(), sparse<1, 2, 2>(), sparse<1, 4, 1>(), sparse<1, 5, 1>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
     sparse<2, 4, 1>(), paired<1, 1>(),    paired<1, 4>(),    dense<4, 1, 1>(),  dense<4, 1, 2>(),  dense<2, 1, 4>(),
+};
+
+constexpr WinogradProduct kProducts[] = {
+    product<4, 1>(), product<4, 2>(),
 };
 
 }  // namespace
 
 extern const Kernels kScalarKernels = {
     "scalar", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
+    kTransforms, sizeof kTransforms / sizeof *kTransforms, kProducts, sizeof kProducts / sizeof *kProducts,
     pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine, fill_border,
 };
 
