@@ -43,10 +43,14 @@ struct Case {
     }
 
     void build() {
+        const double densities[] = {1.0, 0.5, 0.1, 0.0};
+        build(densities[between(0, 3)]);
+    }
+
+    void build(double density) {
         out_height = (height + top + bottom - dilation_y * (kernel_y - 1) - 1) / stride_y + 1;
         out_width = (width + left + right - dilation_x * (kernel_x - 1) - 1) / stride_x + 1;
-        const double densities[] = {1.0, 0.5, 0.1, 0.0};
-        weight = normal(outputs * channels / groups * kernel_y * kernel_x, densities[between(0, 3)]);
+        weight = normal(outputs * channels / groups * kernel_y * kernel_x, density);
         bias = normal(outputs);
         Node conv{"conv", "conv2d", {0}, {}, {}, {}, "", {outputs, out_height, out_width}};
         conv.weights["weight"] = Array{weight.data(), {outputs, channels / groups, kernel_y, kernel_x}};
@@ -144,6 +148,56 @@ TEST(folded_convolutions_agree_with_plain_loops) {
             secateur::Session alone(drawn.network, *kernels, costs, 1), shared(drawn.network, *kernels, costs, 3);
             const auto steps = alone.steps(alone.divide(1).front(), 0);
             CHECK(std::any_of(steps.begin(), steps.end(), [](const auto& step) { return step.report.name == "fold"; }));
+            const auto found = run(alone, input, 1, right.size());
+            CHECK(near(found, right));
+            CHECK(found == run(shared, input, 1, right.size()));
+        }
+    }
+}
+
+// Costs by which every convolution that Winograd's transform can compute is computed by it.
+secateur::Costs winograd_costs() {
+    secateur::Costs costs;
+    costs.distance.fill(1e6), costs.load = 1e6;
+    return costs;
+}
+
+bool by_winograd(secateur::Session& session, std::int64_t images) {
+    for (const auto& part : session.divide(images))
+        for (const auto& step : session.steps(part, 0))
+            if (step.report.kernel.starts_with("Winograd")) return true;
+    return false;
+}
+
+TEST(batches_by_winograds_transform_agree_with_plain_loops) {
+    for (int round = 0; round < 30; ++round) {
+        Case drawn{between(1, 20), between(1, 14), between(1, 14), between(1, 40), 3, 3, 1, 1, between(0, 2), between(0, 2), between(0, 2), between(0, 2), 1, 1, 1};
+        if (!drawn.fits()) continue;
+        drawn.build(1.0);
+        const std::int64_t images = between(0, 1) == 0 ? 19 : 40;
+        const auto input = normal(images * drawn.channels * drawn.height * drawn.width);
+        const auto right = drawn.right_outputs(input, images);
+        for (const auto* kernels : secateur::runnable_kernels()) {
+            secateur::Session alone(drawn.network, *kernels, winograd_costs(), 1), shared(drawn.network, *kernels, winograd_costs(), 3);
+            CHECK(by_winograd(alone, images) && by_winograd(shared, images));
+            const auto found = run(alone, input, images, right.size());
+            CHECK(near(found, right));
+            CHECK(found == run(shared, input, images, right.size()));
+        }
+    }
+}
+
+TEST(folded_images_by_winograds_transform_agree_with_plain_loops) {
+    secateur::Costs costs = winograd_costs();
+    costs.rows = 1e9;  // what can be folded is
+    for (int round = 0; round < 30; ++round) {
+        Case drawn{between(1, 20), 4 * between(2, 8), 4 * between(2, 8), between(1, 40), 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+        drawn.build(1.0);
+        const auto input = normal(drawn.channels * drawn.height * drawn.width);
+        const auto right = drawn.right_outputs(input, 1);
+        for (const auto* kernels : secateur::runnable_kernels()) {
+            secateur::Session alone(drawn.network, *kernels, costs, 1), shared(drawn.network, *kernels, costs, 3);
+            CHECK(by_winograd(alone, 1) && by_winograd(shared, 1));
             const auto found = run(alone, input, 1, right.size());
             CHECK(near(found, right));
             CHECK(found == run(shared, input, 1, right.size()));

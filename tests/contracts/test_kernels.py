@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graph_strategies import graphs, inputs, layers
-from secateur.graph import OPERATIONS, Graph
+from graph_strategies import Builder, Draw, graphs, inputs, layers
+from secateur.graph import OPERATIONS, Graph, Node, Weight
 from secateur.runtime import Session, available_kernels, reference
+from secateur.runtime.calibration import Costs
 
 KERNELS = available_kernels()
 BATCHES = st.sampled_from([0, 1, 2, 3, 7, 15, 16, 17, 33, 64, 70])
@@ -48,3 +49,62 @@ def test_whole_graphs_are_the_references(kernel: str) -> None:
         check_against_reference(graph, batch, kernel, threads)
 
     check()
+
+
+# By which a tile of any other convolution, and packing rows, would take for ever (native/include/secateur/costs.hpp).
+WINOGRAD = Costs((1e6, 0.15, 2.9, 2.4, 1e9, 5.2, *6 * (1e6,)), "made up")
+
+
+@st.composite
+def residual_blocks(draw: Draw) -> Graph:
+    """Two dense 3×3 convolutions of stride 1, the second onto its own input, with what is fused into them."""
+    size = st.integers(1, 14) | st.sampled_from([8, 16, 24])
+    build = Builder(draw, (draw(st.integers(1, 9)), draw(size), draw(size)), dtype="mixed")
+    width = draw(st.integers(1, 35))
+
+    def convolution(value: str, padding: tuple[int, ...]) -> str:
+        fan_in = build.shapes[value][0]
+        weights = {"weight": build.normal(width, fan_in, 3, 3, scale=(9 * fan_in) ** -0.5), "bias": build.normal(width)}
+        return build.add("conv2d", value, weights=weights, stride=(1, 1), padding=padding, dilation=(1, 1), groups=1)
+
+    edges = [draw(st.integers(2 if build.shapes["x"][axis] < 3 else 0, 2)) for axis in (1, 1, 2, 2)]
+    inner = build.add(draw(st.sampled_from(["relu", "relu6", "tanh"])), convolution("x", tuple(edges)))
+    total = build.add("add", *draw(st.permutations([inner, convolution(inner, (1, 1, 1, 1))])))
+    return build.graph(build.add("relu6", total) if draw(st.booleans()) else total)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_convolutions_by_winograds_transform_are_the_references(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secateur.runtime.session.costs_for", lambda graph, kernel, calibrate: WINOGRAD)
+
+    @given(graph=residual_blocks(), batch=BATCHES, threads=st.integers(1, 3))
+    @settings(max_examples=60, deadline=None, database=None)
+    def check(graph: Graph, batch: int, threads: int) -> None:
+        check_against_reference(graph, batch, kernel, threads)
+        if batch >= 16:
+            steps = Session(graph, kernel=kernel).plan(batch).steps
+            assert sum(step.kernel.startswith("Winograd") for step in steps) >= 2
+
+    check()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_an_infinity_spreads_over_its_tile_at_most(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secateur.runtime.session.costs_for", lambda graph, kernel, calibrate: WINOGRAD)
+    random = np.random.default_rng(0)
+    weight = Weight.of(random.normal(0, 0.2, (5, 3, 3, 3)).astype(np.float32))
+    same = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
+    node = Node("y", "conv2d", ("x",), {"weight": "w"}, same, (5, 20, 20))
+    graph = Graph({"x": (3, 20, 20)}, ("y",), (node,), {"w": weight})
+    session = Session(graph, kernel=kernel)
+    assert any(step.kernel.startswith("Winograd") for step in session.plan(16).steps)
+    x = random.normal(size=(16, 3, 20, 20)).astype(np.float32)
+    expected = reference.run(graph, x)
+    x[7, 1, 9, 10] = np.inf
+    found = session(x)
+    lost = ~np.isfinite(found)
+    assert lost[7, :, 8:11, 9:12].all()
+    assert not np.delete(lost, 7, axis=0).any()
+    assert not lost[7][:, [*range(4), *range(16, 20)]].any()
+    assert not lost[7][:, :, [*range(5), *range(16, 20)]].any()
+    np.testing.assert_allclose(found[~lost], expected[~lost], rtol=1e-4, atol=1e-5)
