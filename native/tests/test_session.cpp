@@ -179,7 +179,8 @@ TEST(batches_by_winograds_transform_agree_with_plain_loops) {
         const auto right = drawn.right_outputs(input, images);
         for (const auto* kernels : secateur::runnable_kernels()) {
             secateur::Session alone(drawn.network, *kernels, winograd_costs(), 1), shared(drawn.network, *kernels, winograd_costs(), 3);
-            CHECK(by_winograd(alone, images) && by_winograd(shared, images));
+            const bool large = drawn.out_height * drawn.out_width > 4;  // fewer pixels may be a matrix times a vector
+            CHECK(!large || (by_winograd(alone, images) && by_winograd(shared, images)));
             const auto found = run(alone, input, images, right.size());
             CHECK(near(found, right));
             CHECK(found == run(shared, input, images, right.size()));

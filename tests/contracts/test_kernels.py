@@ -81,7 +81,7 @@ def test_convolutions_by_winograds_transform_are_the_references(kernel: str, mon
     @settings(max_examples=60, deadline=None, database=None)
     def check(graph: Graph, batch: int, threads: int) -> None:
         check_against_reference(graph, batch, kernel, threads)
-        if batch >= 16:
+        if batch >= 16 and np.prod(graph.nodes[0].shape[1:]) > 4:  # fewer pixels may be a matrix times a vector
             steps = Session(graph, kernel=kernel).plan(batch).steps
             assert sum(step.kernel.startswith("Winograd") for step in steps) >= 2
 
