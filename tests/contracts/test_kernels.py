@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graph_strategies import Builder, Draw, graphs, inputs, layers
-from secateur.graph import OPERATIONS, Graph, Node, Weight
+from secateur.graph import OPERATIONS, Attribute, Graph, Node, Weight
 from secateur.runtime import Session, available_kernels, reference
 from secateur.runtime.calibration import Costs
 
@@ -93,7 +93,7 @@ def test_an_infinity_spreads_over_its_tile_at_most(kernel: str, monkeypatch: pyt
     monkeypatch.setattr("secateur.runtime.session.costs_for", lambda graph, kernel, calibrate: WINOGRAD)
     random = np.random.default_rng(0)
     weight = Weight.of(random.normal(0, 0.2, (5, 3, 3, 3)).astype(np.float32))
-    same = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
+    same: dict[str, Attribute] = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
     node = Node("y", "conv2d", ("x",), {"weight": "w"}, same, (5, 20, 20))
     graph = Graph({"x": (3, 20, 20)}, ("y",), (node,), {"w": weight})
     session = Session(graph, kernel=kernel)
