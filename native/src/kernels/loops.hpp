@@ -1,7 +1,8 @@
 // The loops of every kernel, written once. Included by one file per instruction set, after it has defined, in the
 // same unnamed namespace:
 //
-//   kLanes, Vec, load, store, store_some (the first lanes, at any address), splat, fused (a·b + c), plus, times, larger (NaN of the second wins), smaller,
+//   kLanes, Vec, load, store, store_some (the first lanes, at any address), splat, fused (a·b + c), plus, minus,
+//   times, larger (NaN of the second wins), smaller,
 //   Pattern, make_pattern, pick (lanes of a vector, or zeros), Table, make_table, look_up, transpose_square (kSquare × kSquare).
 //
 // No function of the standard library that could be inlined elsewhere may be used here: the linker keeps one copy of
