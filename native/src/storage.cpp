@@ -38,9 +38,9 @@ Storage make_storage(const Shape& dims, int images, int lanes) {
         storage.strides[i] = storage.size;
         storage.size *= dims[i];
     }
-    // Planes a power of two apart would share the sets of the caches.
-    if (images > 1 && dims.size() == 3 && dims[0] > 1 && storage.strides[0] % 512 == 0) {
-        storage.strides[0] += 7 * 16;
+    // Planes an even number of lines apart would share sets of the caches. Small ones are packed anyway.
+    if (images > 1 && dims.size() == 3 && dims[0] > 1 && dims[1] * dims[2] >= 16 && storage.strides[0] % 32 == 0) {
+        storage.strides[0] += 16;
         storage.size = dims[0] * storage.strides[0];
     }
     return storage;
