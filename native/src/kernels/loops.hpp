@@ -73,7 +73,7 @@ template <int T>
     return inputs + std::size_t{offset} * 2;
 }
 
-// Where the entry after the next one will be stored, and its residual: often in L3 or further.
+// Where a later entry will be stored, and its residual: often in L3 or further.
 template <int T>
 [[gnu::always_inline]] inline void fetch_places(const TileRun& run, const Entry* later, const Entry* end, int outputs) {
     if (later >= end || later->flags != kLast) return;
@@ -89,7 +89,7 @@ template <int T>
     }
 }
 
-constexpr int kAhead = 256;  // non-zeros
+constexpr int kAhead = 256;  // non-zeros; small tiles read streams faster than they are fetched unasked
 
 // One output channel at a time. Chains: independent accumulators per vector, so that few vectors still fill the
 // latency of a multiply-add.
@@ -101,7 +101,7 @@ void run_sparse(const TileRun& run) {
     const Entry* end = run.entries + run.entry_count;
     for (const Entry* entry = run.entries; entry != end; ++entry) {
         fetch_next<T>(run, entry + 1, end, 1);
-        fetch_places<T>(run, entry + 2, end, 1);
+        fetch_places<T>(run, entry + (T <= 2 ? 6 : 2), end, 1);
         Vec sums[Chains][T];
         start<T>(run, (entry->flags & kFirst) != 0, entry->channel, sums[0]);
         #pragma GCC unroll 32
@@ -121,7 +121,7 @@ void run_sparse(const TileRun& run) {
         };
         // Four at a time: one load for four weights and one for four offsets leave the load ports to the inputs.
         for (; stop - weights >= 4; weights += 4, offsets += 4) {
-            if constexpr (T <= 2) {  // streams are read faster than they are fetched unasked
+            if constexpr (T <= 2) {
                 __builtin_prefetch(weights + kAhead);
                 __builtin_prefetch(offsets + kAhead);
             }
