@@ -1,14 +1,13 @@
 """Winograd's transform beside direct kernels, 3×3 layers of ResNet-18's sizes: `python benchmarks/winograd.py`.
 
-Times: one thread, the two layers in turns, the ratio of medians. Errors: against PyTorch in float64, of outputs of
-variance near 1 (He's weights, inputs rectified): root mean square and largest of 16 images. The cost model's constants
-are made up so that it chooses one or the other. Needs `pip install 'secateur[torch]'`.
+Times: one thread, of the layer alone, the fastest of several runs, the two kernels in turns. Errors: against PyTorch in
+float64, of outputs of variance near 1 (He's weights, inputs rectified): root mean square and largest of 16 images. The
+cost model's constants are made up so that it chooses one or the other. Needs `pip install 'secateur[torch]'`.
 """
 
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -16,9 +15,9 @@ import torch
 
 from secateur.environment import environment
 from secateur.graph import Attribute, Graph, Node, Weight
-from secateur.runtime import Session
+from secateur.runtime import PlanStep, Session
 from secateur.runtime.calibration import Costs
-from secateur.timing import interleave, median_interval, on_cores
+from secateur.timing import on_cores
 
 LAYERS = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels, height and width
 BATCHES = (64, 1)
@@ -49,33 +48,41 @@ def errors(session: Session, x: np.ndarray, weight: np.ndarray, batch: int) -> s
     return f"error {np.sqrt((wrong**2).mean()):.1e}, at most {np.abs(wrong).max():.1e}"
 
 
-def measure(channels: int, size: int, density: float, batch: int, seconds: float) -> None:
+def layer_step(session: Session, batch: int, rounds: int) -> PlanStep:
+    (step,) = (step for step in session.plan(batch, rounds=rounds).steps if step.layer)
+    return step
+
+
+def measure(channels: int, size: int, density: float, batch: int, turns: int) -> None:
     graph = layer(channels, size, density)
     sessions = {"direct": session_of(graph, DIRECT), "winograd": session_of(graph, WINOGRAD)}
-    x = np.maximum(np.random.default_rng(1).normal(size=(max(batch, 16), channels, size, size)), 0).astype(np.float32)
+    best = dict.fromkeys(sessions, float("inf"))
     with on_cores(1):
-        times = interleave({name: partial(each, x[:batch]) for name, each in sessions.items()}, seconds=seconds)
+        for _ in range(turns):
+            for name, session in sessions.items():
+                step = layer_step(session, batch, rounds=5)
+                best[name] = min(best[name], (step.seconds or 0) / step.images)
+    x = np.maximum(np.random.default_rng(1).normal(size=(16, channels, size, size)), 0).astype(np.float32)
     weight = graph.weights["w"].bits.view(np.float32)
-    medians = {name: median_interval(values)[1] for name, values in times.items()}
     for name, session in sessions.items():
-        (kernel,) = (step.kernel for step in session.plan(batch).steps if step.layer)
-        rate = channels * channels * 9 * size * size * batch / medians[name] / 1e6
+        rate = channels * channels * 9 * size * size / best[name] / 1e9
         print(
             f"{channels:3} channels, {size:2}×{size:<2}, {density:4.0%} dense, batch {batch:2}: {rate:6.1f} GMAC/s, "
-            f"×{medians['direct'] / medians[name]:5.2f}, {errors(session, x[:16], weight, batch)}  {kernel}",
+            f"×{best['direct'] / best[name]:5.2f}, {errors(session, x, weight, batch)}  "
+            f"{layer_step(session, batch, rounds=0).kernel}",
             flush=True,
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=0.5, help="of measuring, per layer and kernel")
+    parser.add_argument("--turns", type=int, default=6)
     given = parser.parse_args()
     print(f"{environment().cpu}, 1 thread; multiply-adds are those of a direct, dense convolution")
     for batch in BATCHES:
         for channels, size in LAYERS:
             for density in (1.0, 0.5):
-                measure(channels, size, density, batch, given.seconds)
+                measure(channels, size, density, batch, given.turns)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ std::int64_t units_of(const WinogradTransform& transform, const Planes& output, 
 // Fitted to AVX-512 on Zen 4. Weights are streamed once per batch of tiles, of which the first finds them in memory as
 // it would find those of a direct convolution.
 double predict(const WinogradChoice& choice, const ConvolutionShape& s, const Planes& input, const Planes& output, const Kernels& kernels, const Costs& costs) {
-    constexpr double kNear = 0.7e6, kShared = 16e6;        // bytes that stay in L2, in L3
+    constexpr double kNear = 0.7e6, kShared = 16e6;                          // bytes that stay in L2, in L3
     constexpr double kFromShared = 0.04, kFromMemory = 0.12, kFirst = 0.08;  // cycles a byte
     const WinogradProduct& product = *choice.product;
     const double fma = kernels.lanes >= 16 ? 1.0 : 0.5, frequencies = static_cast<double>(side(*choice.transform) * side(*choice.transform));
@@ -117,10 +117,9 @@ void Winograd::transform_weights(const Operation& operation) {
 
 // What each tile writes of the border, once its own pixels are there.
 void Winograd::find_moves(const Border& border) {
-    if (border.moves.empty()) return;
-    lanes_ = border.lanes;
     const std::int64_t outputs = choice_.transform->outputs;
-    moves_.resize(static_cast<std::size_t>(units_));
+    moves_.resize(static_cast<std::size_t>(units_ / vectors_));
+    lanes_ = border.lanes;
     for (const BorderMove& move : border.moves) {
         const std::int64_t y = move.source / output_.row / outputs, x = move.source % output_.row / output_.column / outputs;
         const std::int32_t first = static_cast<std::int32_t>(y * outputs * output_.row + x * outputs * output_.column);
@@ -155,7 +154,7 @@ void Winograd::transform_outputs(std::int64_t batch, std::int64_t first, std::in
         const std::int64_t y = tile / tiles_x_ * outputs, x = tile % tiles_x_ * outputs;
         const std::int64_t place = first * output_.channel + y * output_.row + x * output_.column + unit % vectors_ * lanes;
         const auto inside = [&](std::int64_t at, std::int64_t size) { return static_cast<int>(std::min(size - at, outputs)); };
-        const std::vector<BorderMove> none, &moves = moves_.empty() ? none : moves_[static_cast<std::size_t>(tile)];
+        const std::vector<BorderMove>& moves = moves_[static_cast<std::size_t>(tile)];
         choice_.transform->transform_outputs({products + n * lanes, columns * lanes, product_frequency_, bias_.data() + first,
                                               residual == nullptr ? nullptr : residual + place, output + place, output_.channel, output_.row, output_.column,
                                               inside(y, output_.height), inside(x, output_.width), static_cast<int>(end - first), clamp_.low, clamp_.high, moves.data(), static_cast<int>(moves.size()), lanes_.data()});
@@ -181,7 +180,9 @@ void Winograd::run(std::int64_t begin, std::int64_t end, const float* input, con
 
 std::string Winograd::describe() const {
     const std::string side = std::to_string(choice_.transform->outputs);
-    return "Winograd " + side + "×" + side + ", " + std::to_string(choice_.product->columns) + " tiles ×" + std::to_string(choice_.product->outputs) + " outputs";
+    const int tiles = choice_.product->columns;
+    return "Winograd " + side + "×" + side + ", " + std::to_string(tiles) + (tiles == 1 ? " tile × " : " tiles × ") +
+           std::to_string(choice_.product->outputs) + " outputs at a time";
 }
 
 }  // namespace secateur

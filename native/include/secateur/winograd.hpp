@@ -64,7 +64,7 @@ class Winograd {
     std::size_t weight_floats_ = 0;
     std::vector<float> bias_;
     Clamp clamp_;
-    std::vector<std::vector<BorderMove>> moves_;  // per tile, from its first pixel; none: no border
+    std::vector<std::vector<BorderMove>> moves_;  // per tile, places from its first pixel
     std::vector<std::int32_t> lanes_;
     std::int64_t nonzeros_ = 0;
 };
