@@ -38,8 +38,8 @@ Storage make_storage(const Shape& dims, int images, int lanes) {
         storage.strides[i] = storage.size;
         storage.size *= dims[i];
     }
-    // Planes an even number of lines apart would share sets of the caches. Small ones are packed anyway.
-    if (images > 1 && dims.size() == 3 && dims[0] > 1 && dims[1] * dims[2] >= 16 && storage.strides[0] % 32 == 0) {
+    // Planes many lines apart, and an even number, would share sets of the caches.
+    if (images > 1 && dims.size() == 3 && dims[0] > 1 && storage.strides[0] % 256 == 0) {
         storage.strides[0] += 16;
         storage.size = dims[0] * storage.strides[0];
     }

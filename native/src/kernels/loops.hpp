@@ -121,7 +121,7 @@ void run_sparse(const TileRun& run) {
         };
         // Four at a time: one load for four weights and one for four offsets leave the load ports to the inputs.
         for (; stop - weights >= 4; weights += 4, offsets += 4) {
-            if constexpr (T <= 2) {
+            if constexpr (T == 1) {
                 __builtin_prefetch(weights + kAhead);
                 __builtin_prefetch(offsets + kAhead);
             }
