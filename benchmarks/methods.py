@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def ways(model: str) -> dict[Way, tuple[float, ...]]:
     first = [(method, scope, how) for method, scope in plain for how in ("reconstruct", "none")]
     joint = [("magnitude", scope, "joint") for scope in ("global", IN_STEPS)]
     every = [(method, scope, how) for scope in SCOPES for method in METHODS for how in ("none", "reconstruct")]
-    others = [("magnitude", "erk", how) for how in ("none", "reconstruct")]
+    others = [("magnitude", scope, how) for scope in ("lamp", "erk") for how in ("none", "reconstruct")]
     return dict.fromkeys([*joint, *first, *others, *every], tuple(reversed(RATIOS)))
 
 
@@ -69,11 +69,16 @@ def ways_of_resnet() -> dict[Way, tuple[float, ...]]:
     return best | simple | fitted | {("magnitude", "global", "batchnorm"): (0.98, 0.97, 0.95, 0.9)}
 
 
-def cells(models: list[str]) -> Iterator[tuple[str, int, str, str, str, float]]:
-    for model in models:
-        for way, ratios in ways(model).items():
-            for seed in SEEDS if model not in DATA else SEEDS[:1]:
-                yield from ((model, seed, *way, ratio) for ratio in ratios)
+def cells(models: list[str]) -> list[tuple[str, int, str, str, str, float]]:
+    """The first way of every model, then the second, …"""
+    every = [
+        (place, (model, seed, *way, ratio))
+        for model in models
+        for place, (way, ratios) in enumerate(ways(model).items())
+        for seed in (SEEDS if model not in DATA else SEEDS[:1])
+        for ratio in ratios
+    ]
+    return [cell for _, cell in sorted(every, key=lambda each: each[0])]
 
 
 def images_for(model: str) -> int:

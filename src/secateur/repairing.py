@@ -30,7 +30,7 @@ def repair(
     and mirrors as training did: those that a network knows by heart have other statistics.
     moments: each channel gets the mean and variance that it has in the dense network, by its weights' scale and bias.
     reconstruct: layer by layer, the weights that stay are refitted to what the layer gives in the dense network, whose
-    BatchNorm statistics therefore fit: batchnorm after it does harm.
+    BatchNorm statistics therefore fit: no batchnorm is needed after it.
     joint: likewise, and which weights stay is chosen anew together with their values; patterns are not kept.
 
     calibration: batches of images and labels (not looked at), which can be gone through several times. dense: the
