@@ -32,7 +32,8 @@ double predict_operation(const FusedNetwork& network, const Operation& operation
     for (int value : operation.inputs) bytes += 4.0 * static_cast<double>(storage(value).size);
     if (operation.kind == Kind::kConstant || operation.kind == Kind::kReshape) return 0;
     const bool convolution = operation.kind == Kind::kConvolution, linear = operation.kind == Kind::kLinear;
-    if (!convolution && !linear) return traffic(bytes) + bytes * 0.05;
+    const bool by_rows = images == 1 && operation.kind == Kind::kPool;
+    if (!convolution && !linear) return traffic(bytes) + bytes * (by_rows ? 0.16 : 0.05);
     const Shape& shape = network.shapes[operation.output];
     if (elements(shape) == 0) return 0;
     const std::int64_t rows = elements(shape) / operation.weight.shape[0];

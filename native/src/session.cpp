@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kIdleFrames = 4;
 constexpr int kBlocks[] = {16, 32, 64, 128};
-constexpr double kHandOver = 0.4;  // cycles per float and image between the two layouts
+constexpr double kHandOver = 1.2;  // cycles per float and image between the two layouts
 
 }  // namespace
 
