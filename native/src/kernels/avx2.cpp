@@ -96,6 +96,8 @@ struct Table {
 
 #include "loops.hpp"
 
+#include "pooling.hpp"
+
 #include "winograd.hpp"
 
 constexpr TileVariant kVariants[] = {

@@ -111,6 +111,8 @@ struct Table {
 
 #include "loops.hpp"
 
+#include "pooling.hpp"
+
 #include "winograd.hpp"
 
 constexpr TileVariant kVariants[] = {

@@ -59,6 +59,8 @@ inline void transpose_square(const float* from, std::ptrdiff_t from_row, float* 
 
 #include "loops.hpp"
 
+#include "pooling.hpp"
+
 #include "winograd.hpp"
 
 constexpr TileVariant kVariants[] = {
