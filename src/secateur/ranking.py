@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secateur.score import PART, Scores
+from secateur.score import Scores
 
 _DIGIT_BITS = 11
 _BINS = 1 << _DIGIT_BITS
+_FEW = 1 << 16  # keys that may be copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +68,26 @@ def _kth_smallest(scores: Scores, group: Sequence[str], k: int, dtype: torch.dty
         digit = int(torch.searchsorted(upto, rank))
         rank -= int(upto[digit - 1]) if digit else 0
         prefix = prefix << _DIGIT_BITS | digit
-        if level and counts[digit] <= PART:
-            left = torch.cat([_sharing(scores, name, level * _DIGIT_BITS, prefix, dtype) for name in group])
+        if level and counts[digit] <= _FEW:
+            left = torch.empty(int(counts[digit]), dtype=torch.int64)
+            _collect(scores, group, level * _DIGIT_BITS, prefix, dtype, left)
             key = int(left.kthvalue(rank).values)
             return key, rank - int((left < key).sum())
     return prefix, rank
 
 
-def _sharing(scores: Scores, name: str, shift: int, prefix: int, dtype: torch.dtype) -> Tensor:
-    """A layer's keys whose bits from `shift` on are `prefix`, on the CPU."""
-    keys = (_keys(part, dtype) for part in scores.parts(name))
-    return torch.cat([part[part >> shift == prefix].cpu() for part in keys])
+def _collect(scores: Scores, group: Sequence[str], shift: int, prefix: int, dtype: torch.dtype, found: Tensor) -> None:
+    """Fill `found` with the keys whose bits from `shift` on are `prefix`.
+
+    In place: small tensors that stay between large ones that go would scatter the heap.
+    """
+    done = 0
+    for name in group:
+        for part in scores.parts(name):
+            keys = _keys(part, dtype)
+            keys = keys[keys >> shift == prefix]
+            found[done : done + len(keys)] = keys
+            done += len(keys)
 
 
 def _histogram(scores: Scores, name: str, shift: int, prefix: int, dtype: torch.dtype) -> Tensor:
