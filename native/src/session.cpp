@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::size_t kIdleFrames = 4;
 constexpr int kBlocks[] = {16, 32, 64, 128};
+constexpr std::int64_t kBlocksToShare = 2;
+constexpr double kMuch = 4e6;  // cycles
 constexpr double kHandOver = 1.2;  // cycles per float and image between the two layouts
 
 }  // namespace
@@ -60,10 +62,14 @@ Part Session::best_part(std::int64_t images) {
     const int all = static_cast<int>(network_.operations.size());
     Part best{1, all, images};
     const auto& singly = cycles(1);
-    double least = std::accumulate(singly.begin(), singly.end(), 0.0);  // per image
+    const double one = std::accumulate(singly.begin(), singly.end(), 0.0);  // per image
+    double least = one;
     if (images == 1) return best;
     for (int block : kBlocks) {
         if (block > 16 && block / 2 >= images) break;
+        // Where there is much to do, several blocks, so that threads need not wait for one another; whatever the number of
+        // threads, since other blocks may add up in another order.
+        if (block > 16 && images / block < kBlocksToShare && one * static_cast<double>(images) > kMuch) break;
         const std::int64_t count = std::max<std::int64_t>(1, images / block);
         const std::int64_t real = std::min<std::int64_t>(images, count * block);
         const auto& together = cycles(block);
