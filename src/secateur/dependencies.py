@@ -17,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from secateur.errors import MissingExtraError, ShrinkError
-from secateur.layers import WEIGHTED, evaluating, weight_of
+from secateur.layers import WEIGHTED, evaluating, run_watched, weight_of
 
 PER_CHANNEL = (_BatchNorm, _InstanceNorm, nn.PReLU)
 
@@ -176,12 +176,7 @@ def _fixed_modules(network: nn.Module, example: Tensor) -> set[nn.Module]:
         runs[module] = runs.get(module, 0) + 1
 
     hooks = [module.register_forward_hook(count) for module in network.modules()]
-    try:
-        with evaluating(network), torch.inference_mode():
-            network(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    run_watched(network, example, hooks)
     owners: dict[int, list[nn.Module]] = {}
     for module in network.modules():
         for parameter in module._parameters.values():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 WEIGHTED = (
     nn.Linear,
@@ -92,12 +93,7 @@ def executed_layers(network: nn.Module, example: Tensor) -> list[Execution]:
         uses[name] = uses.pop(name, 0) + _uses(module, inputs[0], output) // len(example)
 
     hooks = [module.register_forward_hook(record) for module in network.modules() if isinstance(module, WEIGHTED)]
-    try:
-        with evaluating(network), torch.inference_mode():
-            network(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    run_watched(network, example, hooks)
     return [Execution(name, modules[name], count) for name, count in uses.items()]
 
 
@@ -108,6 +104,16 @@ def _uses(module: nn.Module, given: Tensor, output: Tensor) -> int:
     channels = module.in_channels if isinstance(module, TRANSPOSED) else module.out_channels
     assert isinstance(channels, int)
     return (given if isinstance(module, TRANSPOSED) else output).numel() // channels
+
+
+def run_watched(network: nn.Module, example: Tensor, hooks: Sequence[RemovableHandle]) -> None:
+    """Run a network once, in inference and evaluation mode, and remove the hooks that watch it, whatever happens."""
+    try:
+        with evaluating(network), torch.inference_mode():
+            network(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def norms_behind(network: nn.Module, example: Tensor) -> dict[str, _BatchNorm]:
@@ -125,12 +131,7 @@ def norms_behind(network: nn.Module, example: Tensor) -> dict[str, _BatchNorm]:
         for module in network.modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats
     ]
-    try:
-        with evaluating(network), torch.inference_mode():
-            network(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    run_watched(network, example, hooks)
     layers, norms = Counter(name for name, _ in given), Counter(id(norm) for norm, _ in read)
     return {
         name: norm
