@@ -62,7 +62,7 @@ def ways(model: str) -> dict[Way, tuple[float, ...]]:
 def ways_of_resnet() -> dict[Way, tuple[float, ...]]:
     best = dict.fromkeys([("magnitude", IN_STEPS, "joint")], (0.98, 0.97, 0.95))
     scopes = [("magnitude", scope, how) for how in ("batchnorm", "none") for scope in (*SCOPES, "erk")]
-    methods = [(method, "global", "batchnorm") for method in METHODS if method != "magnitude"]
+    methods = [(method, "global", how) for how in ("batchnorm", "none") for method in METHODS if method != "magnitude"]
     control = ("random", "like:magnitude/global", "batchnorm")
     simple = dict.fromkeys([*scopes, control, *methods], (0.95, 0.9))
     fitted = dict.fromkeys([("magnitude", "global", how) for how in ("joint", "reconstruct")], (0.98, 0.97, 0.95))

@@ -21,6 +21,7 @@ void Compiler::compile() {
         if (folded_.filled[operation.output] && operation.kind != Kind::kConvolution) add_border(operation.output);
     }
     for (std::size_t i = 0; i < network_.outputs.size(); ++i) add_output(static_cast<int>(i));
+    program_.shelf_ = shelf_.settle();
 }
 
 void Compiler::place_values() {

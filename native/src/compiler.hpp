@@ -11,6 +11,7 @@
 #include "operations.hpp"
 #include "secateur/convolution.hpp"
 #include "secateur/program.hpp"
+#include "secateur/shelf.hpp"
 #include "site.hpp"
 #include "storage.hpp"
 
@@ -80,6 +81,7 @@ class Compiler {
     std::vector<int> buffer_of_;
     std::vector<Buffer> buffers_;
     std::vector<const Operation*> constants_;
+    Shelf shelf_;
 };
 
 }  // namespace secateur

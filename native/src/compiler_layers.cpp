@@ -58,6 +58,7 @@ template <typename Make>
 void Compiler::add_layer(const Operation& operation, const Site& site, const Make& make) {
     auto convolution = make(1);
     if (convolution->items() < 4 * threads_ && threads_ > 1) convolution = make(2 * threads_);
+    convolution->shelve(shelf_);
     need_scratch(convolution->scratch_floats());
     Step& step = push(operation, convolution->describe());
     step.items = convolution->items();
@@ -122,6 +123,7 @@ void Compiler::add_vector(const Operation& operation, std::int64_t rows, std::in
     const std::int64_t repeats = static_cast<std::int64_t>(sources.size());
     const auto product = std::make_shared<VectorProduct>(rows, columns, weight, std::move(gather), bias, operation.clamp, kernels_,
                                                          repeats < threads_ ? threads_ : 1);
+    product->shelve(shelf_);
     need_scratch(product->scratch_floats());
     Step& step = push(operation, product->describe());
     step.items = repeats * product->items();

@@ -74,10 +74,10 @@ void Convolution::Builder::append(Convolution& target, std::vector<Group>& group
     });
     bool offsets_written = false;
     for (const Group& group : groups) {
-        target.entries_.push_back(group.entry);
-        target.weights_.insert(target.weights_.end(), group.weights.begin(), group.weights.end());
+        target.entries_.made().push_back(group.entry);
+        target.weights_.made().insert(target.weights_.made().end(), group.weights.begin(), group.weights.end());
         if (dense && offsets_written) continue;
-        target.offsets_.insert(target.offsets_.end(), group.offsets.begin(), group.offsets.end());
+        target.offsets_.made().insert(target.offsets_.made().end(), group.offsets.begin(), group.offsets.end());
         offsets_written = true;
     }
 }

@@ -65,17 +65,16 @@ VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
     std::copy(bias.begin(), bias.end(), bias_.get());
     if (sparse_) {
         steps_ = sliced.begin.back();
-        weights_ = make_floats(sliced.weights.size());
-        std::copy(sliced.weights.begin(), sliced.weights.end(), weights_.get());
-        indices_ = std::move(sliced.indices), counts_ = std::move(sliced.counts);
+        weights_.made() = std::move(sliced.weights), indices_.made() = std::move(sliced.indices), counts_.made() = std::move(sliced.counts);
     } else {
         steps_ = static_cast<std::size_t>(slices * columns);
-        weights_ = make_floats(steps_ * lanes);
+        std::vector<float>& weights = weights_.made();
+        weights.resize(steps_ * lanes);
         for (std::int64_t r = 0; r < rows; ++r)
             for (std::int64_t c = 0; c < columns; ++c)
-                weights_[((r / lanes) * columns + c) * lanes + r % lanes] = weight(r, c);
+                weights[((r / lanes) * columns + c) * lanes + r % lanes] = weight(r, c);
     }
-    indices_.resize(indices_.size() + 64);
+    indices_.made().resize(indices_.size() + 64);
     parts = static_cast<int>(std::clamp<std::int64_t>(parts, 1, std::max<std::int64_t>(1, slices)));
     for (int part = 0; part < parts; ++part) {
         const std::int64_t first = slices * part / parts, end = slices * (part + 1) / parts;
@@ -95,7 +94,7 @@ void VectorProduct::run(std::int64_t begin, std::int64_t end, const float* input
     for (std::int64_t item = begin; item < end; ++item) {
         const Part& part = parts_[item];
         const int first = part.slice * lanes, rows = static_cast<int>(rows_) - first;
-        const float* weights = weights_.get() + part.step * lanes;
+        const float* weights = weights_.data() + part.step * lanes;
         const float* added = residual == nullptr ? nullptr : residual + first;
         if (sparse_)
             kernels_.sparse_vector({input, weights, indices_.data() + part.step * lanes, counts_.data() + part.count,

@@ -98,13 +98,12 @@ void Winograd::transform_weights(const Operation& operation) {
     const Line* lines = frequencies_of(choice_.transform->outputs);
     const std::int64_t size = side(*choice_.transform), per_group = choice_.product->outputs;
     const std::int64_t frequency = groups_ * channels_ * per_group;
-    weight_floats_ = static_cast<std::size_t>(size * size * frequency);
-    weights_ = make_floats(weight_floats_);
+    weights_.made().resize(static_cast<std::size_t>(size * size * frequency));
     for (std::int64_t c = 0; c < channels_; ++c)
         for (std::int64_t o = 0; o < outputs_; ++o) {
             const float* kernel = operation.weight.data + (o * channels_ + c) * 9;
             const double scale = operation.scale.empty() ? 1.0 : operation.scale[o];
-            float* target = weights_.get() + (o / per_group * channels_ + c) * per_group + o % per_group;
+            float* target = weights_.made().data() + (o / per_group * channels_ + c) * per_group + o % per_group;
             for (std::int64_t i = 0; i < size; ++i) {
                 Line rows{};
                 for (int ky = 0; ky < 3; ++ky)
@@ -171,7 +170,7 @@ void Winograd::run(std::int64_t begin, std::int64_t end, const float* input, con
         for (std::int64_t group = groups_ * part / parts_; group < last; group += together_) {
             const std::int64_t some = std::min(together_, last - group);
             for (std::int64_t f = 0; f < frequencies; ++f)
-                choice_.product->multiply({scratch + f * input_frequency_, weights_.get() + (f * groups_ + group) * channels_ * per_group,
+                choice_.product->multiply({scratch + f * input_frequency_, weights_.data() + (f * groups_ + group) * channels_ * per_group,
                                            products + f * product_frequency_, static_cast<int>(channels_), static_cast<int>(some)});
             transform_outputs(batch, group * per_group, std::min((group + some) * per_group, outputs_), products, residual, output);
         }

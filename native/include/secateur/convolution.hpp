@@ -9,6 +9,7 @@
 #include "secateur/costs.hpp"
 #include "secateur/graph.hpp"
 #include "secateur/kernels.hpp"
+#include "secateur/shelf.hpp"
 
 namespace secateur {
 
@@ -54,6 +55,7 @@ class Convolution {
 
     std::int64_t items() const { return static_cast<std::int64_t>(tiles_.size()) * parts_; }
     std::size_t scratch_floats() const { return scratch_; }
+    void shelve(Shelf& shelf) { shelf.add(entries_), shelf.add(weights_), shelf.add(offsets_); }
     // Items [begin, end) of the layer. scratch: aligned, the caller's own.
     void run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
              float* scratch) const;
@@ -93,9 +95,9 @@ class Convolution {
     std::int64_t packed_channel_ = 0, row_step_ = 0, input_channel_ = 0, output_channel_ = 0, pixel_step_ = 0;
     int pixel_width_ = 0, row_stride_ = 1;
     std::vector<std::vector<Block>> blocks_;  // per class of tiles and part
-    std::vector<Entry> entries_;
-    std::vector<float> weights_;
-    std::vector<std::uint16_t> offsets_;
+    Shelved<Entry> entries_;
+    Shelved<float> weights_;
+    Shelved<std::uint16_t> offsets_;
     std::vector<float> bias_;
     Clamp clamp_;
     std::int64_t nonzeros_ = 0;

@@ -61,6 +61,7 @@ class Program {
 
     int images_;
     std::vector<Step> steps_;
+    Floats shelf_;  // what the steps read in every run
     std::size_t arena_floats_ = 0, scratch_floats_ = 0;
     std::vector<std::pair<std::size_t, std::vector<float>>> constants_;  // place in the arena, values
 };

@@ -9,6 +9,7 @@
 #include "secateur/graph.hpp"
 #include "secateur/kernels.hpp"
 #include "secateur/memory.hpp"
+#include "secateur/shelf.hpp"
 
 namespace secateur {
 
@@ -21,6 +22,7 @@ class VectorProduct {
 
     int items() const { return static_cast<int>(parts_.size()); }
     std::size_t scratch_floats() const { return gather_.empty() ? 0 : gather_.size() + 64; }
+    void shelve(Shelf& shelf) { shelf.add(weights_), shelf.add(indices_), shelf.add(counts_); }
     // 64 floats behind the input must be readable.
     void run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
              float* scratch) const;
@@ -40,10 +42,11 @@ class VectorProduct {
     std::int64_t rows_, columns_, nonzeros_ = 0;
     bool sparse_ = true;
     std::vector<std::int32_t> gather_;
-    Floats weights_, bias_;
+    Shelved<float> weights_;
+    Floats bias_;
     std::size_t steps_ = 0;
-    std::vector<std::uint8_t> indices_;
-    std::vector<std::uint16_t> counts_;
+    Shelved<std::uint8_t> indices_;
+    Shelved<std::uint16_t> counts_;
     std::vector<Part> parts_;
     Clamp clamp_;
     double cycles_ = 0;

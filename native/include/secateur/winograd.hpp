@@ -11,7 +11,7 @@
 #include "secateur/costs.hpp"
 #include "secateur/graph.hpp"
 #include "secateur/kernels.hpp"
-#include "secateur/memory.hpp"
+#include "secateur/shelf.hpp"
 
 namespace secateur {
 
@@ -33,6 +33,7 @@ class Winograd {
 
     // parts: into how many parts the outputs are divided where there are few tiles.
     void divide(int parts);
+    void shelve(Shelf& shelf) { shelf.add(weights_); }
     std::int64_t items() const { return batches_ * parts_; }
     std::size_t scratch_floats() const;
     // As Convolution::run.
@@ -41,7 +42,7 @@ class Winograd {
 
     const WinogradChoice& choice() const { return choice_; }
     std::int64_t nonzeros() const { return nonzeros_; }  // of the layer's own weights
-    std::size_t bytes() const { return weight_floats_ * sizeof(float); }
+    std::size_t bytes() const { return weights_.size() * sizeof(float); }
     std::string describe() const;
 
    private:
@@ -60,8 +61,7 @@ class Winograd {
     std::int64_t together_;                   // groups whose products are kept at a time
     int parts_ = 1;
     std::int64_t input_frequency_, product_frequency_;  // floats from one frequency to the next
-    Floats weights_;                                    // [frequency][group][channel][outputs of a group]
-    std::size_t weight_floats_ = 0;
+    Shelved<float> weights_;                            // [frequency][group][channel][outputs of a group]
     std::vector<float> bias_;
     Clamp clamp_;
     std::vector<std::vector<BorderMove>> moves_;  // per tile, places from its first pixel
