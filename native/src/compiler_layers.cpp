@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <memory>
-#include <stdexcept>
 
+#include "plain_convolution.hpp"
 #include "secateur/vector_product.hpp"
 #include "secateur/winograd.hpp"
 
@@ -48,7 +48,11 @@ void Compiler::add_tiles(const Operation& operation, const Site& site) {
             return winograd;
         });
     }
-    if (tiles.empty()) throw std::length_error("a convolution too large for the runtime");
+    if (tiles.empty()) {
+        add_layer(operation, site, [&](int) { return std::make_shared<PlainConvolution>(operation, site.shape, site.input, site.output); });
+        if (folded_.filled[operation.output]) add_border(operation.output);
+        return;
+    }
     add_layer(operation, site, [&](int parts) {
         return std::make_shared<Convolution>(operation, site.shape, site.input, site.output, kernels_, costs_, tiles.front(), parts, border);
     });
@@ -62,7 +66,7 @@ void Compiler::add_layer(const Operation& operation, const Site& site, const Mak
     need_scratch(convolution->scratch_floats());
     Step& step = push(operation, convolution->describe());
     step.items = convolution->items();
-    step.report.predicted_cycles = convolution->choice().cycles;
+    step.report.predicted_cycles = convolution->cycles();
     const std::int64_t places = elements(network_.shapes[operation.output]) / operation.weight.shape[0];
     report_weights(step.report, operation, places, convolution->nonzeros(), convolution->bytes());
     const std::int64_t input = place(operation.inputs[0]) + site.input_offset, output = place(operation.output) + site.output_offset;

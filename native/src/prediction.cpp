@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "folding.hpp"
+#include "plain_convolution.hpp"
 #include "secateur/vector_product.hpp"
 #include "secateur/winograd.hpp"
 #include "site.hpp"
@@ -43,7 +44,7 @@ double predict_operation(const FusedNetwork& network, const Operation& operation
                                   : linear_site(operation, storage(operation.inputs[0]), storage(operation.output), images);
     const auto choices = Convolution::choices(operation, site.shape, site.input, site.output, kernels, costs);
     const auto winograd = Winograd::choices(site.shape, site.input, site.output, kernels, costs);
-    const double tiles = choices.empty() ? 1e18 : choices.front().cycles;
+    const double tiles = choices.empty() ? PlainConvolution(operation, site.shape, site.input, site.output).cycles() : choices.front().cycles;
     return (winograd.empty() ? tiles : std::min(tiles, winograd.front().cycles)) + traffic(bytes);
 }
 

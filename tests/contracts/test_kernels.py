@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graph_strategies import Builder, Draw, graphs, inputs, layers
-from secateur.graph import OPERATIONS, Attribute, Graph, Node, Weight
+from secateur.graph import OPERATIONS, Attribute, Graph, Node, Shape, Weight, infer_shape
 from secateur.runtime import Session, available_kernels, reference
 from secateur.runtime.calibration import Costs
 
@@ -108,3 +110,38 @@ def test_an_infinity_spreads_over_its_tile_at_most(kernel: str, monkeypatch: pyt
     assert not lost[7][:, [*range(4), *range(16, 20)]].any()
     assert not lost[7][:, :, [*range(5), *range(16, 20)]].any()
     np.testing.assert_allclose(found[~lost], expected[~lost], rtol=1e-4, atol=1e-5)
+
+
+TOO_LARGE: dict[str, tuple[Shape, Shape, dict[str, Attribute]]] = {
+    "a long kernel": ((1, 1, 10000), (2, 1, 1, 8193), {}),
+    "a large kernel": ((2, 130, 131), (3, 2, 128, 128), {"padding": (1, 0, 2, 1)}),
+    "wide dilation": ((1, 3000, 300), (2, 1, 3, 3), {"dilation": (1400, 140), "padding": (700, 700, 70, 70)}),
+    "depthwise, strided": ((4, 150, 149), (8, 1, 140, 140), {"groups": 4, "stride": (2, 3), "padding": (9, 0, 0, 8)}),
+    "no channels": ((0, 4, 4), (3, 0, 3, 3), {}),
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("case", TOO_LARGE)
+def test_convolutions_that_no_tile_can_hold_are_the_references(case: str, kernel: str) -> None:
+    shape, weight_shape, given_attributes = TOO_LARGE[case]
+    random = np.random.default_rng(0)
+    attributes: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
+    weight = random.normal(size=weight_shape) / max(1, np.prod(weight_shape[1:])) ** 0.5
+    weights = {
+        "weight": Weight.of(np.where(random.random(weight_shape) < 0.1, weight, 0).astype(np.float32)),
+        "bias": Weight.of(random.normal(size=weight_shape[0]).astype(np.float32)),
+    }
+    first = Node("first", "conv2d", ("x",), {role: role for role in weights}, attributes | given_attributes)
+    out = infer_shape(first, [shape], {role: weight.shape for role, weight in weights.items()})
+    nodes = (
+        replace(first, shape=out),
+        Node("sum", "add", ("other", "first"), {}, {}, out),
+        Node("y", "relu6", ("sum",), {}, {}, out),
+    )
+    graph = Graph({"x": shape, "other": out}, ("y",), nodes, weights)
+    session = Session(graph, threads=2, kernel=kernel)
+    for batch in (1, 17):
+        x, other = (random.normal(size=(batch, *size)).astype(np.float32) for size in (shape, out))
+        (right,) = reference.run_all(graph, {"x": x, "other": other})
+        np.testing.assert_allclose(session(x, other), right, rtol=2e-5, atol=1e-5, err_msg=f"batch {batch}")

@@ -40,7 +40,7 @@ class Winograd {
     void run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
              float* scratch) const;
 
-    const WinogradChoice& choice() const { return choice_; }
+    double cycles() const { return choice_.cycles; }  // predicted
     std::int64_t nonzeros() const { return nonzeros_; }  // of the layer's own weights
     std::size_t bytes() const { return weights_.size() * sizeof(float); }
     std::string describe() const;
