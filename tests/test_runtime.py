@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -172,3 +175,67 @@ def test_more_images_than_memory_holds_are_one_line() -> None:
     )  # fmt: skip
     with pytest.raises(RunError, match="images take more memory than there is: run fewer at once"):
         Session(graph)(np.empty((1 << 45, 0), np.float32))
+
+
+FORKS = """
+import os, threading, time
+import numpy as np
+from secateur.graph import Graph, Node
+from secateur.runtime import Session
+
+graph = Graph({"x": (4,)}, ("y",), (Node("y", "relu", ("x",), {}, {}, (4,)),), {})
+session, x, stop = Session(graph), np.ones((64, 4), np.float32), threading.Event()
+session(x)
+
+def use():
+    while not stop.is_set():
+        session(x)
+
+threads = [threading.Thread(target=use) for _ in range(3)]
+for each in threads:
+    each.start()
+for _ in range(400):
+    child = os.fork()
+    if child == 0:
+        session(x)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+def test_a_forked_child_runs_a_session_that_was_in_use() -> None:
+    subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=60)
+
+
+SHORT_OF_MEMORY = """
+import resource
+import numpy as np
+from secateur.errors import RunError
+from secateur.graph import Graph, Node, Weight
+from secateur.runtime import Session
+
+conv = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
+nodes = (
+    Node("conv", "conv2d", ("x",), {"weight": "w"}, conv, (8, 2048, 2048)),
+    Node("y", "mean", ("conv",), {}, {"axes": (2, 3), "keepdims": False}, (8,)),
+)
+graph = Graph({"x": (1, 2048, 2048)}, ("y",), nodes, {"w": Weight.of(np.ones((8, 1, 3, 3), np.float32))})
+session, x = Session(graph, threads=2), np.ones((2, 1, 2048, 2048), np.float32)
+session.plan(2)
+other = Graph({"x": (4,)}, ("y",), (Node("y", "relu", ("x",), {}, {}, (4,)),), {})
+Session(other, threads=2)(np.ones((99, 4), np.float32))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+for more in range(20, 400, 20):
+    resource.setrlimit(resource.RLIMIT_AS, (used + more * 2**20, resource.RLIM_INFINITY))
+    try:
+        session(x)
+    except RunError as error:
+        assert "more memory than there is" in str(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say what a process takes")
+def test_threads_that_find_no_memory_are_an_error_not_an_abort() -> None:
+    subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], check=True, timeout=60)

@@ -1,9 +1,12 @@
 #include "secateur/threads.hpp"
 
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <pthread.h>
@@ -50,12 +53,22 @@ class Crew {
             round_.fetch_add(1, std::memory_order_release);
         }
         ready_.notify_all();
-        work(0, true);
+        attempt(work, 0);
         for (int spins = 0; left_.load(std::memory_order_acquire) > 0; ++spins) relax(spins);
+        if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
         return true;
     }
 
    private:
+    void attempt(const std::function<void(int, bool)>& work, int index) {
+        try {
+            work(index, true);
+        } catch (...) {
+            const std::lock_guard lock(mutex_);
+            failure_ = std::current_exception();
+        }
+    }
+
     void serve(int index, unsigned seen) {
         for (;;) {
             for (int spins = 0; spins < kSpins && round_.load(std::memory_order_acquire) == seen; ++spins) relax(0);
@@ -68,7 +81,7 @@ class Crew {
                 seen = round_.load(), work = work_, wanted = wanted_;
             }
             if (index >= wanted) continue;
-            (*work)(index, true);
+            attempt(*work, index);
             left_.fetch_sub(1, std::memory_order_release);
         }
     }
@@ -79,30 +92,57 @@ class Crew {
     const std::function<void(int, bool)>* work_ = nullptr;
     int wanted_ = 0;
     bool stop_ = false;
+    std::exception_ptr failure_;
     std::atomic<unsigned> round_{0};
     std::atomic<int> left_{0};
 };
 
+// Never destroyed: sessions may outlive whatever is torn down at exit.
+struct Guarded {
+    std::mutex mutex;
+    std::set<ForkSafeMutex*> all;
+
+    void lock() {
+        mutex.lock();
+        for (ForkSafeMutex* each : all) each->lock();
+    }
+
+    void unlock() {
+        for (ForkSafeMutex* each : all) each->unlock();
+        mutex.unlock();
+    }
+};
+
+Guarded& guarded() {
+    static Guarded& found = *new Guarded;
+    static const int registered = pthread_atfork([] { found.lock(); }, [] { found.unlock(); }, [] { found.unlock(); });
+    (void)registered;
+    return found;
+}
+
 // A child of fork() has none of its parent's threads; it leaves the parent's crew alone and makes its own.
-std::mutex crew_mutex;
 std::shared_ptr<Crew>* crew_holder = nullptr;
 
 std::shared_ptr<Crew> crew() {
-    const std::lock_guard lock(crew_mutex);
-    if (crew_holder == nullptr) {
-        static const int registered = pthread_atfork(
-            [] { crew_mutex.lock(); }, [] { crew_mutex.unlock(); },
-            [] {
-                crew_holder = nullptr;
-                crew_mutex.unlock();
-            });
-        (void)registered;
-        crew_holder = new std::shared_ptr<Crew>(std::make_shared<Crew>());
-    }
+    static ForkSafeMutex& mutex = *new ForkSafeMutex;
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { crew_holder = nullptr; });
+    (void)registered;
+    const std::lock_guard lock(mutex);
+    if (crew_holder == nullptr) crew_holder = new std::shared_ptr<Crew>(std::make_shared<Crew>());
     return *crew_holder;
 }
 
 }  // namespace
+
+ForkSafeMutex::ForkSafeMutex() {
+    const std::lock_guard lock(guarded().mutex);
+    guarded().all.insert(this);
+}
+
+ForkSafeMutex::~ForkSafeMutex() {
+    const std::lock_guard lock(guarded().mutex);
+    guarded().all.erase(this);
+}
 
 void run_together(int threads, const std::function<void(int, bool)>& work) {
     if (threads > 1 && crew()->try_run(threads, work)) return;

@@ -3,11 +3,11 @@
 
 #include <map>
 #include <memory>
-#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "secateur/program.hpp"
+#include "secateur/threads.hpp"
 
 namespace secateur {
 
@@ -75,7 +75,7 @@ class Session {
     const Costs costs_;
     const int threads_;
     std::vector<std::int64_t> input_sizes_, output_sizes_;
-    std::mutex mutex_;
+    ForkSafeMutex mutex_;
     std::map<std::pair<int, std::pair<int, int>>, Compiled> programs_;
     std::map<int, std::vector<double>> cycles_;
     std::map<std::int64_t, std::vector<Part>> divisions_;
