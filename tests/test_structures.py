@@ -133,6 +133,14 @@ def test_one_set_of_each_family_stays_whatever_the_ratio(pattern: str) -> None:
     assert all(bool(weight_of(layer).any()) for layer in weighted_layers(network).values())
 
 
+def test_a_later_layer_that_cannot_lose_so_much_leaves_the_earlier_ones_whole() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(20, 100), nn.ReLU(), nn.Linear(100, 4), nn.ReLU(), nn.Linear(4, 3))
+    with pytest.raises(PruneError, match=r"ratio 0\.95: at most 75\.00% of the weights of layer '2'"):
+        prune(network, 0.95, pattern="filter-l1")
+    assert sparsity(network) == 0, "changed although refused"
+
+
 @pytest.mark.parametrize("pattern", ["filter-l2", "channel-l1"])
 @pytest.mark.parametrize("scope", ["layer", "global", "lamp"])
 def test_pruning_sets_twice_does_not_compound(pattern: str, scope: str) -> None:

@@ -107,8 +107,8 @@ def cut_sets(
             for each in ranked
             for name in (each.family.name,)
         ]
-    going = [_going(network, order, some, share, allow_less) for order, some, share in problems]
-    for family, channels in (each for some in going for each in some):
+    going = [each for problem in problems for each in _going(network, *problem, allow_less)]
+    for family, channels in going:
         _zero(network, family, channels.tolist())
 
 
