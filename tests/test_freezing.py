@@ -145,6 +145,31 @@ def test_dead_channels_stay_dead_in_biases_and_batch_norm() -> None:
         assert [bool((row == 0).all()) for row in state[name]] == [False] * 2 + [True] * 3 + [False] * 3
 
 
+def test_pruned_scales_stay_zero_while_their_shifts_learn() -> None:
+    network = net().train()
+    optimizer = OPTIMIZERS["momentum and weight decay"](network.parameters())
+    train(network, optimizer, 1)
+    secateur.prune(network, 0.5, norms=True)
+    before, shift = zero_counts(network, norms=True), network.state_dict()["1.bias"].clone()
+    assert before["1"] == before["4"] == 4
+    with secateur.frozen_zeros(network, optimizer):
+        train(network, optimizer, 3)
+    assert zero_counts(network, norms=True) == before
+    assert not torch.equal(network.state_dict()["1.bias"], shift)
+
+
+def test_parameters_that_the_optimizer_is_given_later_are_held_too() -> None:
+    network = net()
+    secateur.prune(network, 0.9)
+    before = zero_counts(network)
+    optimizer = SGD(network[0].parameters(), lr=0.05, momentum=0.9)
+    with secateur.frozen_zeros(network, optimizer):
+        train(network, optimizer, 1)
+        optimizer.add_param_group({"params": [*network[3].parameters(), *network[7].parameters()]})
+        train(network, optimizer, 1)
+    assert zero_counts(network) == before
+
+
 def test_a_residual_branch_that_starts_at_zero_may_learn() -> None:
     network = net()
     assert isinstance(network[4], nn.BatchNorm2d)

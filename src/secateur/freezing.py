@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from secateur.errors import UsageError
-from secateur.layers import weighted_layers
+from secateur.layers import NORMS, weighted_layers
 
 
 class frozen_zeros:  # noqa: N801 - reads as a statement
@@ -21,34 +21,41 @@ class frozen_zeros:  # noqa: N801 - reads as a statement
 
     After each optimizer.step() the weights that were zero at the start are zero again, whatever momentum,
     weight decay or adaptive rates made of them. Held are the weights of linear and convolution layers; of units
-    without any weight, the bias that is zero; and of normalisations the channels whose scale and shift both
-    are. Costs a byte per weight of the layers that have zeros.
+    without any weight, the bias that is zero; and of normalisations the scales that are zero, with the shift where
+    that is zero too. Parameters that the optimizer is given later are held like the others. Costs a byte per weight
+    of the layers that have zeros.
 
     Without `with`, it holds from the call until detach(). Raises UsageError where the optimizer updates none of
     the network's weights that have zeros (as after the network was copied).
     """
 
     def __init__(self, network: nn.Module, optimizer: Optimizer) -> None:
-        self._network = network
-        self._updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        self._network, self._optimizer = network, optimizer
         self._held: list[tuple[nn.Parameter, Tensor]] = []
         self.refresh()
         self._hook = optimizer.register_step_post_hook(lambda *_: self.apply())
 
     def refresh(self) -> None:
         """Derive the pattern again, after more weights were pruned."""
-        found = list(_zeros(self._network))
-        self._held = [(parameter, zeros) for parameter, zeros in found if id(parameter) in self._updated]
-        if found and not self._held:
+        found, updated = list(_zeros(self._network)), self._updated()
+        if found and not any(id(parameter) in updated for parameter, _ in found):
             raise UsageError(
                 f"frozen_zeros: the optimizer updates none of the {len(found)} parameters of "
                 f"{type(self._network).__name__} that have zeros; make it from this network's parameters()"
             )
+        self._held = found
+
+    def _updated(self) -> set[int]:
+        """The identities of the parameters that the optimizer updates now."""
+        return {id(parameter) for group in self._optimizer.param_groups for parameter in group["params"]}
 
     @torch.no_grad()
     def apply(self) -> None:
         """Zero what was zero; done after every optimizer step by itself."""
+        updated = self._updated()
         for position, (parameter, zeros) in enumerate(self._held):
+            if id(parameter) not in updated:
+                continue
             if zeros.device != parameter.device:
                 zeros = zeros.to(parameter.device)
                 self._held[position] = (parameter, zeros)
@@ -93,11 +100,14 @@ def _zeros_of_layer(layer: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
 
 
 def _zeros_of_normalisation(module: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
-    """Channels pruned as a whole. Where every scale is zero, none was pruned: residual branches may start so."""
+    """Scales that were pruned, on their own or with the whole channel. Where every scale is zero, none was: residual
+    branches may start so."""
     scale, shift = module._parameters.get("weight"), module._parameters.get("bias")
-    if scale is None or shift is None or scale.dim() != 1 or scale.shape != shift.shape:
+    if scale is None or not isinstance(module, NORMS):
         return
-    dead = (scale == 0) & (shift == 0)
-    if dead.any() and not (scale == 0).all():
-        yield scale, dead
+    zeros = scale == 0
+    if not zeros.any() or zeros.all():
+        return
+    yield scale, zeros
+    if shift is not None and (dead := zeros & (shift == 0)).any():
         yield shift, dead
