@@ -275,6 +275,42 @@ class Awkward(nn.Module):
         return self.head(torch.cat([self.free(features).relu(), average], 1))
 
 
+class Counting(nn.Module):
+    """Divides by its number of channels, and gives outputs of any scale."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 32, 3, padding=1)
+        self.conv2 = nn.Conv2d(32, 8, 3, padding=1)
+        self.fc = nn.Linear(8, 4)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x).relu()
+        return self.scale * self.fc(self.conv2(x / x.shape[1]).mean((2, 3)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-6])
+def test_a_changed_output_is_noticed_however_small_outputs_are(scale: float) -> None:
+    torch.manual_seed(0)
+    network, images = Counting(scale).eval(), torch.randn(4, 3, 8, 8)
+    kill_filters(network.conv1, list(range(20)))
+    nn.init.zeros_(network.conv1.bias)  # type: ignore[arg-type]
+    small = shrunk(network, images)
+    told, expected = small(images), network(images)
+    assert (told - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_small_outputs_do_not_keep_dead_channels(scale: float) -> None:
+    torch.manual_seed(0)
+    network: Any = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    kill_filters(network[0], list(range(4)))
+    network[2].weight.data *= scale
+    network[2].bias.data *= scale
+    assert shrunk(network, torch.randn(4, 6))[0].out_features == 12
+
+
 def test_channels_that_an_operation_counts_or_mixes_stay() -> None:
     network = lively(Awkward())
     kill_filters(network.averaged, [0, 1])
