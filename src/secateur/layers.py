@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -74,6 +74,17 @@ def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def sharing_weight(network: nn.Module, layer: nn.Module) -> list[nn.Module]:
+    """The weighted modules of a network whose weight is the layer's: any of them may run in its stead."""
+    shared = _weight_id(layer)
+    return [each for each in network.modules() if isinstance(each, WEIGHTED) and _weight_id(each) == shared]
+
+
+def input_of(arguments: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> Tensor:
+    """What a layer was given, by position or by name, as a hook that sees keywords is told."""
+    return arguments[0] if arguments else named["input"]
+
+
 def _weight_id(module: nn.Module) -> int:
     """What modules that share a weight have in common; a weight that is computed anew at each use is its module's."""
     return id(module._parameters.get("weight") if "weight" in module._parameters else module)
@@ -88,11 +99,12 @@ def executed_layers(network: nn.Module, example: Tensor) -> list[Execution]:
     modules = weighted_layers(network)
     uses: dict[str, int] = {}
 
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
         name = names[_weight_id(module)]
-        uses[name] = uses.pop(name, 0) + _uses(module, inputs[0], output) // len(example)
+        uses[name] = uses.pop(name, 0) + _uses(module, input_of(inputs, named), output) // len(example)
 
-    hooks = [module.register_forward_hook(record) for module in network.modules() if isinstance(module, WEIGHTED)]
+    layers = [module for module in network.modules() if isinstance(module, WEIGHTED)]
+    hooks = [module.register_forward_hook(record, with_kwargs=True) for module in layers]
     run_watched(network, example, hooks)
     return [Execution(name, modules[name], count) for name, count in uses.items()]
 
@@ -127,7 +139,9 @@ def norms_behind(network: nn.Module, example: Tensor) -> dict[str, _BatchNorm]:
         if isinstance(module, WEIGHTED)
     ]
     hooks += [
-        module.register_forward_pre_hook(lambda norm, inputs: read.append((norm, inputs[0])))
+        module.register_forward_pre_hook(
+            lambda norm, inputs, named: read.append((norm, input_of(inputs, named))), with_kwargs=True
+        )
         for module in network.modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats
     ]

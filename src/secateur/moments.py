@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.errors import PruneError
-from secateur.layers import evaluating
+from secateur.layers import evaluating, input_of, sharing_weight
 
 ROWS_BYTES = 1 << 26
 DOUBLE_COLUMNS = 4096
@@ -118,7 +118,10 @@ class Moments:
 def gather_moments(
     network: nn.Module, names: Sequence[str], inputs: Iterable[Tensor], products: bool = True
 ) -> dict[str, Moments]:
-    """The moments of what some layers are given as the network runs over batches of inputs, in evaluation mode."""
+    """The moments of what some layers are given as the network runs over batches of inputs, in evaluation mode.
+
+    Raises PruneError for a layer that is given nothing, as it never runs.
+    """
     layers = {name: network.get_submodule(name) for name in names}
     found = {name: _empty(layer, products) for name, layer in layers.items()}
 
@@ -131,10 +134,15 @@ def gather_moments(
             else:
                 moments.squares += part.square().sum(1)
 
-    with listening(layers, add), evaluating(network), torch.inference_mode():
+    with listening(network, layers, add), evaluating(network), torch.inference_mode():
         for batch in inputs:
             network(batch)
-    for moments in found.values():
+    for name, moments in found.items():
+        if not moments.count:
+            raise PruneError(
+                f"layer {name!r}: expected it to run on the calibration images, but it is given nothing (unused, or "
+                "its weight is read past it, as attention's output projection); exclude it or take another method"
+            )
         if moments.products is not None:
             moments.squares = moments.products.diagonal(dim1=1, dim2=2).clone()
     return found
@@ -157,13 +165,19 @@ def _empty(layer: nn.Module, products: bool) -> Moments:
 
 
 @contextmanager
-def listening(layers: Mapping[str, nn.Module], heard: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Inside the block, heard(name, input) is called before each of the layers runs."""
+def listening(
+    network: nn.Module, layers: Mapping[str, nn.Module], heard: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """Inside the block, heard(name, input) is called before each of the layers runs, or one that shares its weight."""
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, given: heard(name, given[0])
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
+        return lambda _, given, named: heard(name, input_of(given, named))
 
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    handles = [
+        module.register_forward_pre_hook(hook(name), with_kwargs=True)
+        for name, layer in layers.items()
+        for module in sharing_weight(network, layer)
+    ]
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ of one layer are held at a time.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.errors import PruneError, UsageError
-from secateur.layers import WEIGHTED, evaluating, executed_layers, norms_behind
+from secateur.layers import WEIGHTED, evaluating, executed_layers, input_of, norms_behind
 from secateur.moments import (
     as_matrices,
     check_supported,
@@ -170,12 +170,14 @@ def _calls(network: nn.Module, name: str, batch: Tensor, uses: int | None = None
     """What a layer is given and gives, at each of its uses; the network stops after the last one that is counted."""
     calls: list[tuple[Tensor, Tensor]] = []
 
-    def hook(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append((given[0], output.clone()))  # what follows may change it in place
-        if len(calls) == uses:
+    def hook(_: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
+        taken = input_of(given, named)
+        if len(calls) + 1 == uses:
+            calls.append((taken, output))
             raise _Enough
+        calls.append((taken.clone(), output.clone()))  # what follows may change them in place
 
-    handle = network.get_submodule(name).register_forward_hook(hook)
+    handle = network.get_submodule(name).register_forward_hook(hook, with_kwargs=True)
     try:
         with evaluating(network), torch.inference_mode(), contextlib.suppress(_Enough):
             network(batch)

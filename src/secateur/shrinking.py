@@ -22,7 +22,7 @@ from secateur.dependencies import (
     set_columns,
 )
 from secateur.errors import ShrinkError
-from secateur.layers import evaluating
+from secateur.layers import evaluating, input_of
 
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4}
 
@@ -155,14 +155,14 @@ def _constant_levels(network: nn.Module, names: set[str], probe: Tensor) -> dict
         return levels
 
     def look(name: str, module: nn.Module) -> object:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            given = inputs[0]
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
+            given = input_of(inputs, named)
             flat = given.movedim(-1 if isinstance(module, nn.Linear) else 1, 0).flatten(1)
             low, high = flat.amin(1), flat.amax(1)
             slack = 16 * torch.finfo(flat.dtype).eps * torch.maximum(low.abs(), high.abs())
             levels[name] = torch.where(high - low <= slack, flat[:, 0], torch.nan)
 
-        return module.register_forward_pre_hook(hook)
+        return module.register_forward_pre_hook(hook, with_kwargs=True)
 
     hooks = [look(name, network.get_submodule(name)) for name in names]
     try:
