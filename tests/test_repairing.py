@@ -243,13 +243,107 @@ def test_joint_keeps_no_pattern_and_dense_is_needed() -> None:
     with pytest.raises(UsageError, match="repair 'reconstruct' aims at the dense network: expected it as dense="):
         repair(network, "reconstruct", [])
     with pytest.raises(UsageError, match="reconstruction: expected at least one batch"):
-        repair(network, "joint", [], build("lenet-5"))
+        reconstruct(network, network, [])
     with pytest.raises(UsageError, match="moments correction: expected at least one batch"):
-        repair(network, "moments", [], build("lenet-5"))
+        correct_moments(network, network, [])
     with pytest.raises(UsageError, match="repair 'prayer'"):
         repair(network, "prayer", [])
-    with pytest.raises(UsageError, match="BatchNorm recalibration: expected at least one batch"):
-        repair(build("resnet-18"), "batchnorm", [])
+
+
+@pytest.mark.parametrize("how", ["batchnorm", "moments", "reconstruct", "joint"])
+def test_calibration_that_cannot_be_gone_through_is_refused_and_nothing_changes(how: str) -> None:
+    network: Any = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+    dense = copy.deepcopy(network)
+    prune(network, 0.5)
+    before = copy.deepcopy(network.state_dict())
+    images, labels = torch.randn(6, 1, 8, 8), torch.arange(6) % 3
+    given: list[tuple[Any, str]] = [
+        ([], "no calibration batches: expected some batches of images and labels"),
+        (
+            (batch for batch in [(images, labels)]),
+            "calibration can be gone through only once, as a generator: expected",
+        ),
+        ((images, labels), "calibration batch 1 is a Tensor: expected some batches of images and labels"),
+        (images, "calibration Tensor: expected some batches of images and labels"),
+    ]
+    for calibration, message in given:
+        with pytest.raises(UsageError, match=message):
+            repair(network, how, calibration, dense)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("how", ["moments", "reconstruct", "joint"])
+def test_a_shrunk_network_has_no_dense_one_to_aim_at(how: str) -> None:
+    dense, small = (nn.Sequential(nn.Linear(5, width), nn.ReLU(), nn.Linear(width, 3)) for width in (8, 6))
+    with pytest.raises(UsageError, match=rf"repair '{how}': expected layer '0' in the dense .* \(6, 5\), got \(8, 5\)"):
+        repair(small, how, [(torch.randn(9, 5), torch.zeros(9))], dense)
+
+
+class Whole(nn.Module):
+    """A layer that runs twice around additions in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 8, 3, padding=1)
+        self.again = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        x += self.again(x)
+        x += self.again(x)
+        return x
+
+
+def test_what_a_layer_is_given_may_be_changed_in_place_behind_it() -> None:
+    dense = Whole().double()
+    fitted = copy.deepcopy(dense)
+    reconstruct(fitted, dense, INPUTS)
+    for name, value in dense.state_dict().items():
+        torch.testing.assert_close(fitted.state_dict()[name], value, rtol=1e-8, atol=1e-9)
+
+
+class Named(nn.Module):
+    """Layers that are called by keyword, the first by another module that shares its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 6, 3)
+        self.instead = nn.Conv2d(2, 6, 3)
+        self.instead.weight, self.instead.bias = self.first.weight, self.first.bias
+        self.out = nn.Linear(216, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(input=torch.relu(self.instead(input=x)).flatten(1))
+
+
+def test_moments_of_a_weight_that_another_module_runs_with() -> None:
+    dense = Named().double()
+    pruned = copy.deepcopy(dense)
+    prune(pruned, 0.5, example=INPUTS[0])
+    correct_moments(pruned, dense, INPUTS)
+    wanted, got = (outputs_of(network, "instead") for network in (dense, pruned))
+    torch.testing.assert_close(got.std(0), wanted.std(0), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(got.mean(0), wanted.mean(0), rtol=1e-6, atol=1e-9)
+    reconstruct(pruned, dense, INPUTS)
+    wanted, got = (outputs_of(network, "out") for network in (dense, pruned))
+    assert (got - wanted).norm() < 0.5 * wanted.norm()
+
+
+def test_a_last_batch_of_one_image_joins_the_one_before() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(9, 4), nn.BatchNorm1d(4))
+    expected = copy.deepcopy(network)
+    images = torch.randn(8, 1, 3, 3)
+    recalibrate(network, [images[:1], images[1:4], images[4:7], images[7:]])
+    recalibrate(expected, [images[:4], images[4:]])
+    torch.testing.assert_close(network.state_dict(), expected.state_dict())
+    with pytest.raises(UsageError, match=r"BatchNorm recalibration: expected two calibration images .* got 1"):
+        recalibrate(network, [images[:1]])
+    with pytest.raises(UsageError, match=r"BatchNorm recalibration: expected two calibration images .* got none"):
+        recalibrate(network, [])
+    with pytest.raises(RuntimeError, match="shape"):
+        recalibrate(network, [images[:4], images[:, :, :2]])
+    torch.testing.assert_close(network.state_dict(), expected.state_dict(), msg="changed although it failed")
 
 
 def test_batchnorm_sees_calibration_images_as_training_does() -> None:

@@ -251,6 +251,63 @@ def test_methods_that_need_calibration_say_so(method: str) -> None:
         prune(build("lenet-5"), 0.5, method=method)
 
 
+@pytest.mark.parametrize("method", [name for name, each in METHODS.items() if each.needs_calibration])
+def test_calibration_without_batches_or_for_one_time_only_is_refused(method: str) -> None:
+    network = build("lenet-5")
+    batch = (torch.randn(4, 1, 28, 28), torch.arange(4))
+    given: list[tuple[Any, str]] = [
+        ([], "no calibration batches: expected some batches"),
+        (iter([batch]), "calibration can be gone through only once, as a list_iterator: expected a list"),
+        (batch, "calibration batch 1 is a Tensor: expected some batches"),
+        (batch[0], "calibration Tensor: expected some batches"),
+    ]
+    for calibration, message in given:
+        with pytest.raises(UsageError, match=message):
+            prune(network, 0.5, method=method, calibration=calibration)
+    assert sum(zero_counts(network).values()) == 0
+
+
+class Attentive(nn.Module):
+    """The output projection's weight is read without that layer being run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.attention(x, x, x)[0].mean(1))
+
+
+class Instead(nn.Module):
+    """The second of two modules with one weight runs, and is called by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+        self.second = nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.out = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.second(input=x).relu())
+
+
+@pytest.mark.parametrize("method", ["wanda", "second-order"])
+def test_layers_are_heard_under_any_name_or_named(method: str) -> None:
+    network, images = Instead(), torch.randn(20, 6)
+    scores = score(method, context_of(network, [(images, LABELS)]))
+    plain = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2))
+    plain.load_state_dict(dict(zip(plain.state_dict(), [network.first.weight, network.second.bias,
+                                                        *network.out.state_dict().values()], strict=True)))  # fmt: skip
+    assert_scores(scores, {"first": score(method, context_of(plain, [(images, LABELS)]))["0"].double(),
+                           "out": score(method, context_of(plain, [(images, LABELS)]))["2"].double()})  # fmt: skip
+    attentive = Attentive()
+    with pytest.raises(PruneError, match=r"layer 'attention.out_proj': expected it to run on the calibration images"):
+        prune(attentive, 0.5, method=method, calibration=[(torch.randn(3, 5, 8), LABELS[:3])])
+    assert sum(zero_counts(attentive).values()) == 0
+
+
 def test_ones_own_method_is_named_by_module_and_callable() -> None:
     network = build("lenet-300-100")
     before = weight_of(network.fc1).abs()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.data import Calibration
 from secateur.errors import UsageError
-from secateur.layers import TRANSPOSED, evaluating, executed_layers
+from secateur.layers import TRANSPOSED, evaluating, executed_layers, sharing_weight, weight_of, weighted_layers
 from secateur.progress import Reporter
 from secateur.reconstruction import reconstruct
-from secateur.score import Batch
+from secateur.score import Batch, gone_through
 from secateur.spec import check_repair
 
 
@@ -35,7 +36,8 @@ def repair(
 
     calibration: batches of images and labels (not looked at), which can be gone through several times. dense: the
     network before pruning, on the same device, for all steps but batchnorm. Raises UsageError for an unknown step,
-    or without dense or images where they are needed; PruneError where a layer cannot be reconstructed.
+    or without dense, its layers as they are here, or images where they are needed; PruneError where a layer cannot be
+    reconstructed.
     """
     check_repair(how)
     inputs = Inputs(network, calibration)
@@ -45,10 +47,23 @@ def repair(
         elif step != "none":
             if dense is None:
                 raise UsageError(f"repair {step!r} aims at the dense network: expected it as dense=…, got None")
+            _check_same_layers(network, dense, step)
             if step == "moments":
                 correct_moments(network, dense, inputs)
             else:
                 reconstruct(network, dense, inputs, joint=step == "joint", reporter=reporter)
+
+
+def _check_same_layers(network: nn.Module, dense: nn.Module, step: str) -> None:
+    """Raises UsageError where a layer of the network is missing in the dense one, or has another shape there."""
+    others = weighted_layers(dense)
+    for name, layer in weighted_layers(network).items():
+        own, other = tuple(weight_of(layer).shape), tuple(weight_of(others[name]).shape) if name in others else None
+        if own != other:
+            raise UsageError(
+                f"repair {step!r}: expected layer {name!r} in the dense network as it is here, {own}, got "
+                f"{other or 'none'}; repair a network before it is shrunk or packed"
+            )
 
 
 class Inputs:
@@ -61,22 +76,24 @@ class Inputs:
 
     def __iter__(self) -> Iterator[Tensor]:
         batches = self._calibration
-        if self._augmented and isinstance(batches, Calibration):
-            batches = batches.augmented()
-        return (images.to(self._device) for images, _ in batches)
+        shown = batches.augmented() if self._augmented and isinstance(batches, Calibration) else gone_through(batches)
+        return (images.to(self._device) for images, _ in shown)
 
 
 def correct_moments(network: nn.Module, dense: nn.Module, inputs: Iterable[Tensor]) -> None:
     """Layer by layer, in the order of execution: give each output channel the mean and standard deviation over all
     inputs that it has in the dense network, by scaling its weights and setting its bias.
 
-    For networks without BatchNorm. A layer without a bias is scaled only, and so is nothing that never varies.
+    For networks without BatchNorm. A layer without a bias is scaled only, and so is nothing that never varies. Modules
+    that share a weight are corrected as one, by all that they give; with biases of their own they stay as they are.
     Nagel et al. 2019, §4.2, for the means; the variances likewise. Raises UsageError where there are no inputs.
     """
     first = next(iter(inputs), None)
     if first is None:
         raise UsageError("moments correction: expected at least one batch of calibration images, got none")
     for each in executed_layers(network, first[:2]):
+        if len({id(module.bias) for module in sharing_weight(network, each.module)}) > 1:
+            continue
         mean, deviation = _channel_moments(network, each.name, inputs)
         aim, aimed = _channel_moments(dense, each.name, inputs)
         scale = torch.where((deviation > 0) & (aimed > 0), aimed / deviation, 1.0)
@@ -110,13 +127,14 @@ def _channel_moments(network: nn.Module, name: str, inputs: Iterable[Tensor]) ->
         flat = flat.reshape(-1, flat.shape[-1]).double()
         sums.append(torch.stack([torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)]))
 
-    handle = layer.register_forward_hook(add)
+    handles = [module.register_forward_hook(add) for module in sharing_weight(network, layer)]
     try:
         with evaluating(network), torch.inference_mode():
             for batch in inputs:
                 network(batch)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     count, first, second = torch.stack(sums).sum(0)
     mean = first / count
     return mean, (second / count - mean.square()).clamp(min=0).sqrt()
@@ -126,28 +144,56 @@ def recalibrate(network: nn.Module, inputs: Iterable[Tensor]) -> None:
     """Set the running mean and variance of every BatchNorm to the averages over the batches, weighted by size, of what
     each one sees while those before it use their batch's (Li et al. 2020). A network without BatchNorm stays as it is.
 
-    Raises UsageError where there are no inputs.
+    Batches of a single image join another. Raises UsageError where there are no two images. Where anything raises,
+    the statistics are as they were.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     if not norms:
         return
-    modes = [(module, module.training) for module in network.modules()]
-    momenta = [norm.momentum for norm in norms]
     seen = 0
-    network.eval()
-    for norm in norms:
-        norm.train()
+    with evaluating(network), _as_before_on_error(norms), torch.no_grad():
+        for norm in norms:
+            norm.train()
+        for batch in _of_several(inputs):
+            seen += len(batch)
+            for norm in norms:
+                norm.momentum = len(batch) / seen
+            network(batch)
+
+
+def _of_several(inputs: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The batches, those of a single image joined with the next or, at the end, the one before: a single image's maps
+    of one pixel have no variance. Raises UsageError where there are no two images."""
+    ready: Tensor | None = None
+    single: Tensor | None = None
+    for batch in inputs:
+        batch = batch if single is None else torch.cat([single, batch])
+        if len(batch) < 2:
+            single = batch
+            continue
+        if ready is not None:
+            yield ready
+        ready, single = batch, None
+    if ready is None:
+        raise UsageError(
+            "BatchNorm recalibration: expected two calibration images at least, as statistics are over a batch, got "
+            f"{'none' if single is None else len(single)}"
+        )
+    yield ready if single is None else torch.cat([ready, single])
+
+
+@contextmanager
+def _as_before_on_error(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Momenta come back after the block, and where it raises the statistics too."""
+    momenta = [norm.momentum for norm in norms]
+    statistics = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
     try:
-        with torch.no_grad():
-            for batch in inputs:
-                seen += len(batch)
-                for norm in norms:
-                    norm.momentum = len(batch) / seen
-                network(batch)
+        yield
+    except BaseException:
+        for norm, values in zip(norms, statistics, strict=True):
+            for name, value in values.items():
+                norm.get_buffer(name).copy_(value)
+        raise
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        for module, mode in modes:
-            module.training = mode
-    if not seen:
-        raise UsageError("BatchNorm recalibration: expected at least one batch of inputs, got none")

@@ -15,7 +15,7 @@ from torch import Tensor
 from secateur.errors import PruneError, UsageError
 from secateur.layers import evaluating
 from secateur.references import import_callable
-from secateur.score.context import NEEDS_CALIBRATION, Batch, Context, Loss
+from secateur.score.context import NEEDS_CALIBRATION, Batch, Context, Loss, gone_through
 from secateur.score.fisher import fisher
 from secateur.score.gradient import gradient, taylor, taylor_squared
 from secateur.score.grasp import grasp
@@ -28,7 +28,19 @@ from secateur.score.snip import snip
 from secateur.score.synflow import ROUNDS, synflow
 from secateur.score.wanda import wanda
 
-__all__ = ["METHODS", "PART", "Batch", "Context", "Loss", "Method", "Scores", "check_scores", "find_method", "score"]
+__all__ = [
+    "METHODS",
+    "PART",
+    "Batch",
+    "Context",
+    "Loss",
+    "Method",
+    "Scores",
+    "check_scores",
+    "find_method",
+    "gone_through",
+    "score",
+]
 
 METHODS = {
     "magnitude": Method(magnitude, NOTHING, "|w|", "Han et al. 2015"),

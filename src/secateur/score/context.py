@@ -35,10 +35,10 @@ class Context:
         return next(iter(self.weights.values())).device
 
     def batches(self) -> Iterator[Batch]:
-        """The calibration batches on the network's device. Raises UsageError where there are none."""
-        if self.calibration is None:
-            raise UsageError(NEEDS_CALIBRATION)
-        for images, labels in self.calibration:
+        """The calibration batches on the network's device. Raises UsageError as gone_through does."""
+        for images, labels in gone_through(self.calibration):
+            if not isinstance(labels, Tensor):
+                raise UsageError(f"calibration labels: expected a tensor (N,), got {type(labels).__name__}")
             yield images.to(self.device), labels.to(self.device)
 
     def parameters(self) -> dict[str, Tensor]:
@@ -52,6 +52,24 @@ class Context:
                 yield self.loss(self.network(images), labels), len(labels)
 
 
-NEEDS_CALIBRATION = (
-    "no calibration batches: expected some batches of images and labels, as in calibration=[(images, labels), …]"
-)
+def gone_through(calibration: Iterable[Batch] | None) -> Iterator[Batch]:
+    """Calibration batches, one after the other. Raises UsageError where there are none, where they could not be gone
+    through again (a generator), and for anything but pairs of images and labels."""
+    if isinstance(calibration, Iterator):
+        raise UsageError(
+            f"calibration can be gone through only once, as a {type(calibration).__name__}: expected a list of "
+            "batches or a data loader; make it with list(…)"
+        )
+    if calibration is not None and (isinstance(calibration, Tensor) or not isinstance(calibration, Iterable)):
+        raise UsageError(f"calibration {type(calibration).__name__}: {_EXPECTED_BATCHES}")
+    number = 0
+    for number, batch in enumerate(calibration or (), 1):
+        if not isinstance(batch, tuple | list) or len(batch) != 2 or not isinstance(batch[0], Tensor):
+            raise UsageError(f"calibration batch {number} is a {type(batch).__name__}: {_EXPECTED_BATCHES}")
+        yield batch[0], batch[1]
+    if not number:
+        raise UsageError(NEEDS_CALIBRATION)
+
+
+_EXPECTED_BATCHES = "expected some batches of images and labels, as in calibration=[(images, labels), …]"
+NEEDS_CALIBRATION = f"no calibration batches: {_EXPECTED_BATCHES}"
