@@ -18,6 +18,16 @@ std::string layer_of(const Operation& operation) {
     return std::to_string(weight[2]) + "×" + std::to_string(weight[3]) + kind;
 }
 
+// Into how many parts to divide items so that threads have nearly as much to do; each part reads all inputs.
+int parts_for(std::int64_t items, int threads) {
+    constexpr double kEnough = 0.8;
+    for (int parts = 1; parts < threads; ++parts) {
+        const std::int64_t rounds = (items * parts + threads - 1) / threads;
+        if (static_cast<double>(items * parts) >= kEnough * static_cast<double>(rounds * threads)) return parts;
+    }
+    return threads;
+}
+
 }  // namespace
 
 void Compiler::report_weights(StepReport& report, const Operation& operation, std::int64_t places, std::int64_t nonzeros, std::size_t bytes) {
@@ -61,7 +71,7 @@ void Compiler::add_tiles(const Operation& operation, const Site& site) {
 template <typename Make>
 void Compiler::add_layer(const Operation& operation, const Site& site, const Make& make) {
     auto convolution = make(1);
-    if (convolution->items() < 4 * threads_ && threads_ > 1) convolution = make(2 * threads_);
+    if (const int parts = parts_for(convolution->items(), threads_); parts > 1) convolution = make(parts);
     convolution->shelve(shelf_);
     need_scratch(convolution->scratch_floats());
     Step& step = push(operation, convolution->describe());

@@ -1,6 +1,7 @@
 #include "secateur/program.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 
 #include "compiler.hpp"
@@ -8,6 +9,11 @@
 #include "secateur/threads.hpp"
 
 namespace secateur {
+namespace {
+
+constexpr int kPieces = 4;  // of a step for every thread: who comes late or is slow takes fewer
+
+}  // namespace
 
 Program::Program(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs, int threads) : images_(images) {
     const FoldedNetwork folded = images == 1 ? fold(network, kernels, costs) : unfolded(network);
@@ -27,16 +33,19 @@ void Program::run(const Frame& frame) const {
 }
 
 void Program::run_shared(const Frame& frame, int threads) const {
-    Barrier barrier(threads);
-    run_together(threads, [&](int thread, bool together) {
-        if (!together) {
-            if (thread == 0) run(frame);
-            return;
-        }
-        for (const Step& step : steps_) {
-            const std::int64_t begin = step.items * thread / threads, end = step.items * (thread + 1) / threads;
-            if (begin < end) step.run(frame, begin, end, frame.scratch[thread].get());
-            barrier.wait();
+    struct alignas(64) Progress {
+        std::atomic<std::int64_t> taken{0}, done{0};
+    };
+    std::vector<Progress> progress(steps_.size());
+    run_together(threads, [&](int thread) {
+        for (std::size_t i = 0; i < steps_.size(); ++i) {
+            const std::int64_t items = steps_[i].items, piece = std::max<std::int64_t>(1, items / (kPieces * threads));
+            for (std::int64_t begin; (begin = progress[i].taken.fetch_add(piece, std::memory_order_relaxed)) < items;) {
+                const std::int64_t end = std::min(items, begin + piece);
+                steps_[i].run(frame, begin, end, frame.scratch[thread].get());
+                progress[i].done.fetch_add(end - begin, std::memory_order_release);
+            }
+            wait_until(progress[i].done, items);
         }
     });
 }

@@ -1,6 +1,7 @@
 #include "secateur/session.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <numeric>
 
@@ -112,18 +113,23 @@ FusedNetwork Session::slice(int begin, int end) const {
     return part;
 }
 
-Session::Compiled& Session::compiled(int images, int begin, int end) {
+Session::Compiled& Session::compiled(int images, int begin, int end, int threads) {
     const std::lock_guard lock(mutex_);
-    Compiled& found = programs_[{images, {begin, end}}];
-    if (!found.program) found.program = std::make_unique<Program>(slice(begin, end), images, kernels_, costs_, images == 1 && end < static_cast<int>(network_.operations.size()) ? 1 : threads_);
+    Compiled& found = programs_[{images, begin, end, threads}];
+    if (!found.program) found.program = std::make_unique<Program>(slice(begin, end), images, kernels_, costs_, threads), found.threads = threads;
     return found;
 }
 
-Session::Halves Session::halves(const Part& part) {
+std::int64_t Session::apart(const Part& part) const {
+    if (part.block == 1) return part.count >= threads_ ? part.count : 0;
+    return threads_ > 1 ? part.count / threads_ * threads_ : 0;
+}
+
+Session::Halves Session::halves(const Part& part, int threads) {
     const int all = static_cast<int>(network_.operations.size());
-    if (part.block == 1) return {&compiled(1, 0, all), nullptr, 0};
-    if (part.cut == 0) return {nullptr, &compiled(part.block, 0, all), 0};
-    return {&compiled(1, 0, part.cut), &compiled(part.block, part.cut, all), elements(network_.shapes[handed_over(part.cut)])};
+    if (part.block == 1) return {&compiled(1, 0, all, threads), nullptr, 0};
+    if (part.cut == 0) return {nullptr, &compiled(part.block, 0, all, threads), 0};
+    return {&compiled(1, 0, part.cut, 1), &compiled(part.block, part.cut, all, threads), elements(network_.shapes[handed_over(part.cut)])};
 }
 
 Frame Session::borrow(Compiled& compiled) {
@@ -135,7 +141,7 @@ Frame Session::borrow(Compiled& compiled) {
             return frame;
         }
     }
-    return compiled.program->make_frame(threads_);
+    return compiled.program->make_frame(compiled.threads);
 }
 
 void Session::give_back(Compiled& compiled, Frame frame) {
@@ -158,21 +164,22 @@ void Session::run_program(Compiled& compiled, const std::vector<const float*>& i
 void Session::run_images(Compiled& compiled, const float* const* inputs, const std::vector<std::int64_t>& input_sizes,
                          float* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
                          std::int64_t images, int threads) {
-    const auto some = [&](std::int64_t begin, std::int64_t end, std::int64_t step) {
+    std::atomic<std::int64_t> taken{0};
+    const auto some = [&](int) {
+        std::int64_t image = taken.fetch_add(1);
+        if (image >= images) return;
         Frame frame = borrow(compiled);
         std::vector<const float*> from(input_sizes.size());
         std::vector<float*> to(output_sizes.size());
         frame.inputs = from.data(), frame.outputs = to.data(), frame.valid = 1;
-        for (std::int64_t image = begin; image < end; image += step) {
+        for (; image < images; image = taken.fetch_add(1)) {
             for (std::size_t i = 0; i < from.size(); ++i) from[i] = inputs[i] + (first + image) * input_sizes[i];
             for (std::size_t i = 0; i < to.size(); ++i) to[i] = outputs[i] + image * output_sizes[i];
             compiled.program->run(frame);
         }
         give_back(compiled, std::move(frame));
     };
-    const int used = static_cast<int>(std::min<std::int64_t>(threads, images));
-    if (used <= 1) return some(0, images, 1);
-    run_together(used, [&](int thread, bool) { some(thread, images, used); });
+    run_together(static_cast<int>(std::min<std::int64_t>(threads, images)), some);
 }
 
 void Session::run_block(const Halves& halves, const Part& part, const float* const* inputs, float* const* outputs,
@@ -182,6 +189,7 @@ void Session::run_block(const Halves& halves, const Part& part, const float* con
     for (std::size_t i = 0; i < input_sizes_.size(); ++i) from.push_back(inputs[i] + first * input_sizes_[i]);
     for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(outputs[i] + first * output_sizes_[i]);
     if (halves.head == nullptr) return run_program(*halves.tail, from, to, valid, threads);
+    if (halves.tail == nullptr) return run_program(*halves.head, from, to, valid, threads);
     const Floats between = make_floats(static_cast<std::size_t>(halves.between * part.block));
     float* handed = between.get();
     run_images(*halves.head, inputs, input_sizes_, &handed, {halves.between}, first, valid, threads);
@@ -191,32 +199,23 @@ void Session::run_block(const Halves& halves, const Part& part, const float* con
 void Session::run(const float* const* inputs, float* const* outputs, std::int64_t images) {
     std::int64_t first = 0;
     for (const Part& part : divide(images)) {
-        const Halves programs = halves(part);
         const std::int64_t covered = std::min(images - first, part.block * part.count);
-        std::vector<float*> to;
-        for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(outputs[i] + first * output_sizes_[i]);
-        if (programs.tail == nullptr && covered >= threads_) {
-            run_images(*programs.head, inputs, input_sizes_, to.data(), output_sizes_, first, covered, threads_);
-        } else if (programs.tail == nullptr) {
-            for (std::int64_t image = first; image < first + covered; ++image) {
-                std::vector<const float*> from;
-                std::vector<float*> one;
-                for (std::size_t i = 0; i < input_sizes_.size(); ++i) from.push_back(inputs[i] + image * input_sizes_[i]);
-                for (std::size_t i = 0; i < output_sizes_.size(); ++i) one.push_back(outputs[i] + image * output_sizes_[i]);
-                run_program(*programs.head, from, one, 1, threads_);
-            }
-        } else {
-            const auto valid = [&](std::int64_t index) { return std::min<std::int64_t>(part.block, covered - index * part.block); };
-            // As many whole blocks as there are threads run side by side, without waiting for one another.
-            const std::int64_t apart = threads_ > 1 ? part.count / threads_ * threads_ : 0;
-            if (apart > 0)
-                run_together(threads_, [&](int thread, bool) {
-                    for (std::int64_t i = thread; i < apart; i += threads_)
-                        run_block(programs, part, inputs, outputs, first + i * part.block, valid(i), 1);
-                });
-            for (std::int64_t i = apart; i < part.count; ++i)
-                run_block(programs, part, inputs, outputs, first + i * part.block, valid(i), threads_);
+        const auto valid = [&](std::int64_t index) { return std::min<std::int64_t>(part.block, covered - index * part.block); };
+        const std::int64_t side_by_side = apart(part);
+        if (side_by_side > 0 && part.block == 1) {
+            std::vector<float*> to;
+            for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(outputs[i] + first * output_sizes_[i]);
+            run_images(*halves(part, 1).head, inputs, input_sizes_, to.data(), output_sizes_, first, covered, threads_);
+        } else if (side_by_side > 0) {
+            const Halves programs = halves(part, 1);
+            std::atomic<std::int64_t> taken{0};
+            run_together(threads_, [&](int) {
+                for (std::int64_t i; (i = taken.fetch_add(1)) < side_by_side;)
+                    run_block(programs, part, inputs, outputs, first + i * part.block, valid(i), 1);
+            });
         }
+        for (std::int64_t i = side_by_side; i < part.count; ++i)
+            run_block(halves(part, threads_), part, inputs, outputs, first + i * part.block, valid(i), threads_);
         first += covered;
     }
 }
@@ -224,7 +223,7 @@ void Session::run(const float* const* inputs, float* const* outputs, std::int64_
 // ---- Explaining -------------------------------------------------------------------------------------------------
 
 std::vector<TimedStep> Session::steps(const Part& part, int rounds) {
-    const Halves programs = halves(part);
+    const Halves programs = halves(part, apart(part) > 0 ? 1 : threads_);
     std::vector<TimedStep> found;
     for (Compiled* half : {programs.head, programs.tail}) {
         if (half == nullptr) continue;
@@ -257,7 +256,7 @@ std::vector<TimedStep> Session::steps(const Part& part, int rounds) {
 }
 
 std::size_t Session::arena_bytes(const Part& part) {
-    const Halves programs = halves(part);
+    const Halves programs = halves(part, apart(part) > 0 ? 1 : threads_);
     std::size_t bytes = static_cast<std::size_t>(programs.between) * part.block * sizeof(float);
     for (Compiled* half : {programs.head, programs.tail})
         if (half != nullptr) bytes += half->program->arena_bytes();

@@ -10,6 +10,9 @@
 #include <vector>
 
 #include <pthread.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace secateur {
 namespace {
@@ -28,6 +31,14 @@ void relax(int spins) {
 #endif
 }
 
+}  // namespace
+
+void wait_until(const std::atomic<std::int64_t>& value, std::int64_t wanted) {
+    for (int spins = 0; value.load(std::memory_order_acquire) != wanted; ++spins) relax(spins);
+}
+
+namespace {
+
 class Crew {
    public:
     ~Crew() {
@@ -39,30 +50,56 @@ class Crew {
         for (std::thread& each : threads_) each.join();
     }
 
-    bool try_run(int threads, const std::function<void(int, bool)>& work) {
+    // False where the crew is at another caller's work.
+    bool try_run(int threads, const std::function<void(int)>& work) {
         const std::unique_lock owner(owner_, std::try_to_lock);
         if (!owner) return false;
+        keep_off_callers_core();
         {
             const std::lock_guard lock(mutex_);
             while (static_cast<int>(threads_.size()) < threads - 1) {
                 const int index = static_cast<int>(threads_.size()) + 1;
                 threads_.emplace_back([this, index, seen = round_.load()] { serve(index, seen); });
+                bind(threads_.back());
             }
             work_ = &work, wanted_ = threads;
-            left_.store(threads - 1, std::memory_order_relaxed);
             round_.fetch_add(1, std::memory_order_release);
         }
         ready_.notify_all();
         attempt(work, 0);
-        for (int spins = 0; left_.load(std::memory_order_acquire) > 0; ++spins) relax(spins);
+        {
+            const std::lock_guard lock(mutex_);
+            work_ = nullptr;
+        }
+        wait_until(at_work_, 0);
         if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
         return true;
     }
 
    private:
-    void attempt(const std::function<void(int, bool)>& work, int index) {
+#if defined(__linux__)
+    // Linux likes to wake a thread on the core of whoever wakes it, where it waits until the caller is done.
+    void keep_off_callers_core() {
+        cpu_set_t allowed;
+        if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+        const int core = sched_getcpu();
+        if (CPU_COUNT(&allowed) > 1 && core >= 0) CPU_CLR(core, &allowed);
+        if (CPU_EQUAL(&allowed, &allowed_)) return;
+        allowed_ = allowed;
+        for (std::thread& each : threads_) bind(each);
+    }
+
+    void bind(std::thread& thread) { pthread_setaffinity_np(thread.native_handle(), sizeof allowed_, &allowed_); }
+
+    cpu_set_t allowed_{};
+#else
+    void keep_off_callers_core() {}
+    void bind(std::thread&) {}
+#endif
+
+    void attempt(const std::function<void(int)>& work, int index) {
         try {
-            work(index, true);
+            work(index);
         } catch (...) {
             const std::lock_guard lock(mutex_);
             failure_ = std::current_exception();
@@ -72,29 +109,29 @@ class Crew {
     void serve(int index, unsigned seen) {
         for (;;) {
             for (int spins = 0; spins < kSpins && round_.load(std::memory_order_acquire) == seen; ++spins) relax(0);
-            const std::function<void(int, bool)>* work;
-            int wanted;
+            const std::function<void(int)>* work;
             {
                 std::unique_lock lock(mutex_);
                 ready_.wait(lock, [&] { return stop_ || round_.load() != seen; });
                 if (stop_) return;
-                seen = round_.load(), work = work_, wanted = wanted_;
+                seen = round_.load(), work = work_;
+                if (work == nullptr || index >= wanted_) continue;
+                at_work_.fetch_add(1, std::memory_order_relaxed);
             }
-            if (index >= wanted) continue;
             attempt(*work, index);
-            left_.fetch_sub(1, std::memory_order_release);
+            at_work_.fetch_sub(1, std::memory_order_release);
         }
     }
 
     std::mutex owner_, mutex_;
     std::condition_variable ready_;
     std::vector<std::thread> threads_;
-    const std::function<void(int, bool)>* work_ = nullptr;
+    const std::function<void(int)>* work_ = nullptr;  // null: nothing to do, or too late
     int wanted_ = 0;
     bool stop_ = false;
     std::exception_ptr failure_;
     std::atomic<unsigned> round_{0};
-    std::atomic<int> left_{0};
+    std::atomic<std::int64_t> at_work_{0};
 };
 
 // Never destroyed: sessions may outlive whatever is torn down at exit.
@@ -144,19 +181,8 @@ ForkSafeMutex::~ForkSafeMutex() {
     guarded().all.erase(this);
 }
 
-void run_together(int threads, const std::function<void(int, bool)>& work) {
-    if (threads > 1 && crew()->try_run(threads, work)) return;
-    for (int thread = 0; thread < threads; ++thread) work(thread, false);
-}
-
-void Barrier::wait() {
-    const unsigned round = round_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
-        arrived_.store(0, std::memory_order_relaxed);
-        round_.store(round + 1, std::memory_order_release);
-        return;
-    }
-    for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) relax(spins);
+void run_together(int threads, const std::function<void(int)>& work) {
+    if (threads <= 1 || !crew()->try_run(threads, work)) work(0);
 }
 
 }  // namespace secateur

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -44,6 +45,7 @@ class Session {
     // Some of the operations, for one layout.
     struct Compiled {
         std::unique_ptr<Program> program;
+        int threads = 1;  // that may run it together
         std::vector<Frame> idle;
     };
     // The two halves of a part: either may be null.
@@ -58,8 +60,11 @@ class Session {
     bool clean(int cut) const;
     int handed_over(int cut) const;
     FusedNetwork slice(int begin, int end) const;
-    Halves halves(const Part& part);
-    Compiled& compiled(int images, int begin, int end);
+    // How many of its blocks threads run side by side, each a whole one, without waiting for one another; the rest they
+    // run together.
+    std::int64_t apart(const Part& part) const;
+    Halves halves(const Part& part, int threads);
+    Compiled& compiled(int images, int begin, int end, int threads);
     Frame borrow(Compiled& compiled);
     void give_back(Compiled& compiled, Frame frame);
     void run_block(const Halves& halves, const Part& part, const float* const* inputs, float* const* outputs,
@@ -76,7 +81,7 @@ class Session {
     const int threads_;
     std::vector<std::int64_t> input_sizes_, output_sizes_;
     ForkSafeMutex mutex_;
-    std::map<std::pair<int, std::pair<int, int>>, Compiled> programs_;
+    std::map<std::tuple<int, int, int, int>, Compiled> programs_;  // by images, operations [begin, end), threads
     std::map<int, std::vector<double>> cycles_;
     std::map<std::int64_t, std::vector<Part>> divisions_;
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 
@@ -21,21 +22,13 @@ class ForkSafeMutex {
     std::mutex mutex_;
 };
 
-// Calls work(0) … work(threads − 1) at once, the first on the calling thread, and returns when all are done. Where the
-// threads are busy with another caller's work, they are not waited for: all calls are then made here, one by one, which
-// `together` (given to every call) says. Throws what one of the calls threw, when all are done.
-void run_together(int threads, const std::function<void(int thread, bool together)>& work);
+// Calls work(0) on the calling thread and, as far as other threads are free and wake in time, work(1) … work(threads − 1)
+// on them. Every call takes of the work, piece by piece, what is left: the first may find itself alone with all of it,
+// and whoever comes too late finds nothing and is not waited for. Returns when every call that began is done; throws what
+// one of them threw.
+void run_together(int threads, const std::function<void(int thread)>& work);
 
-// Where several threads wait for one another, again and again.
-class Barrier {
-   public:
-    explicit Barrier(int threads) : threads_(threads) {}
-    void wait();
-
-   private:
-    const int threads_;
-    std::atomic<int> arrived_{0};
-    std::atomic<unsigned> round_{0};
-};
+// Waits, on the processor, for others who are at work now.
+void wait_until(const std::atomic<std::int64_t>& value, std::int64_t wanted);
 
 }  // namespace secateur
