@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,63 @@ def test_planes_come_back_in_the_layout_that_pytorch_expects(sessions: list[Any]
         with torch.no_grad():
             agree(run(x), network(x))
         assert len(sessions) == batch - 1
+
+
+class Otherwise(nn.Module):
+    """A convolution and what else is done with its planes."""
+
+    def __init__(self, behind: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.conv, self.behind = nn.Conv2d(3, 4, 3), behind
+
+    def forward(self, x: Tensor) -> Any:
+        return self.behind(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda x: torch.erf(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).flatten(1),
+        lambda x: torch.erf(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape).flatten(1),
+        lambda x: (x[:, -2:, ::2, 1:-1], x.permute(0, 2, 3, 1)),
+        lambda x: torch.erf(x.mean(1, keepdim=True).expand(-1, 4, -1, -1)),
+    ],
+)
+def test_outputs_have_the_strides_that_pytorch_gives_them(sessions: list[Any], behind: Callable[[Tensor], Any]) -> None:
+    network = Otherwise(behind).eval()
+    run = compiled(network)
+    for batch in (2, 3, 5):
+        x = torch.randn(batch, 3, 8, 8)
+        with torch.no_grad():
+            found, expected = run(x), network(x)
+        for one, other in zip(_all(found), _all(expected), strict=True):
+            agree(one, other)
+            assert one.stride() == other.stride()
+    assert len(sessions) == 2
+
+
+def _all(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+def test_strides_that_depend_on_the_batch_are_those_of_the_batch_at_hand(sessions: list[Any]) -> None:
+    class Innermost(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.fc(x), torch.relu(x)
+
+    network = Innermost().eval()
+    run = compiled(network)
+    for batch in (2, 3, 5):
+        x = torch.randn(4, batch).T
+        with torch.no_grad():
+            for one, other in zip(run(x), network(x), strict=True):
+                agree(one, other)
+                assert one.stride() == other.stride()
+    assert len(sessions) == 2
 
 
 def test_several_inputs_and_outputs(sessions: list[Any]) -> None:

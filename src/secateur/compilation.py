@@ -108,7 +108,8 @@ class _Compiled:
     def _make(self, arguments: Sequence[Any]) -> None:
         first = self._watched is None
         placeholders = self._module.graph.find_nodes(op="placeholder")
-        regions, survey = find_regions(self._module, {placeholders[place]: arguments[place] for place in self._places})
+        found, survey = find_regions(self._module, {placeholders[place]: arguments[place] for place in self._places})
+        regions = [region for region in found if _layout_is_known(region)]
         if first:
             _tell(self._module, regions, survey)
         self._run = _assembled(self._module, regions, self._options) if regions else self._module.forward
@@ -142,28 +143,71 @@ def _tell(module: fx.GraphModule, regions: Sequence[Region], survey: Survey) -> 
 
 
 class _InRuntime(nn.Module):
-    """A region as a module: tensors in, a tensor out, or a tuple of them."""
+    """A region as a module: tensors in, a tensor out, or a tuple of them, laid out as the operations behind expect."""
 
     def __init__(self, region: Region, options: Mapping[str, Any]) -> None:
         super().__init__()
         threads = options.get("threads", torch.get_num_threads())
         self.session = Session(simplify(region.graph), threads, options.get("kernel"))
-        self.channels_last = [_is_channels_last(node.meta["val"]) for node in region.outputs]
+        self.inputs = [_extents(node) for node in region.inputs]
+        self.strides = [_strides(node) for node in region.outputs]
+        self.fixed = not _symbols(region)
 
     def forward(self, *values: Tensor) -> Any:
         made = self.session(*[each.detach().contiguous().numpy() for each in values])
+        strides = self.strides if self.fixed else self._strides_of(values)
         if not isinstance(made, tuple):
-            return self._tensor(made, 0)
-        return tuple(self._tensor(each, index) for index, each in enumerate(made))
+            return _laid_out(torch.from_numpy(made), strides[0])
+        return tuple(_laid_out(torch.from_numpy(each), own) for each, own in zip(made, strides, strict=True))
 
-    def _tensor(self, array: Any, index: int) -> Tensor:
-        """In the layout that the operations behind were traced with."""
-        tensor = torch.from_numpy(array)
-        return tensor.contiguous(memory_format=torch.channels_last) if self.channels_last[index] else tensor
+    def _strides_of(self, values: Sequence[Tensor]) -> list[tuple[int, ...]]:
+        """Those of the outputs, sizes that were symbols when traced read off the inputs."""
+        known: dict[Any, int] = {}
+        for traced, value in zip(self.inputs, values, strict=True):
+            known |= dict(zip(traced, (*value.shape, *value.stride()), strict=True))
+        return [
+            tuple(each if isinstance(each, int) else int(each.xreplace(known)) for each in own) for own in self.strides
+        ]
 
 
-def _is_channels_last(value: Tensor) -> bool:
-    return value.ndim == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
+def _expression(size: Any) -> Any:
+    """A number, or the formula that a torch.SymInt stands for."""
+    return size if isinstance(size, int) else size.node.expr
+
+
+def _strides(node: fx.Node) -> tuple[Any, ...]:
+    return tuple(_expression(each) for each in node.meta["val"].stride())
+
+
+def _extents(node: fx.Node) -> tuple[Any, ...]:
+    """Sizes and strides."""
+    return (*(_expression(each) for each in node.meta["val"].shape), *_strides(node))
+
+
+def _symbols(region: Region) -> set[Any]:
+    """What the strides of a region's outputs depend on."""
+    return {
+        symbol
+        for node in region.outputs
+        for each in _strides(node)
+        if not isinstance(each, int)
+        for symbol in each.free_symbols
+    }
+
+
+def _layout_is_known(region: Region) -> bool:
+    """Whether its inputs will tell all that the strides of its outputs depend on."""
+    return _symbols(region) <= {each for node in region.inputs for each in _extents(node)}
+
+
+def _laid_out(tensor: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """The same numbers with other strides; where one is 0, the numbers along that axis are the same."""
+    if tensor.stride() == strides:
+        return tensor
+    held = tuple(size if stride else min(size, 1) for size, stride in zip(tensor.shape, strides, strict=True))
+    made = torch.empty_strided(held, strides, dtype=tensor.dtype)
+    made.copy_(tensor[tuple(slice(size) for size in held)])
+    return made.expand(tensor.shape)
 
 
 def _assembled(module: fx.GraphModule, regions: Sequence[Region], options: Mapping[str, Any]) -> Callable[..., Any]:
