@@ -51,7 +51,11 @@ def test_timing_can_be_switched_off(own_cache: Path, monkeypatch: pytest.MonkeyP
     assert not own_cache.exists()
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{}", "values", "another processor", "a value that is no number"])
+@pytest.mark.parametrize(
+    "damage",
+    ["", "[]", "{}", "values", "another processor", "a value that is no number", "a huge value", "[" * 200_000],
+    ids=lambda damage: damage[:30],
+)
 def test_a_cache_that_is_damaged_or_of_another_machine_is_written_anew(own_cache: Path, damage: str) -> None:
     Session(LARGE)
     (path,) = (own_cache / "costs").iterdir()
@@ -61,6 +65,8 @@ def test_a_cache_that_is_damaged_or_of_another_machine_is_written_anew(own_cache
         damage = json.dumps({**held, "cpu": "another"})
     elif damage == "a value that is no number":
         damage = json.dumps({**held, "values": [*held["values"][1:], float("nan")]})
+    elif damage == "a huge value":
+        damage = json.dumps({**held, "values": [*held["values"][1:], 10**400]})
     path.write_text(damage)
     assert costs_of(Session(LARGE)) == "measured"
     again = json.loads(path.read_text())

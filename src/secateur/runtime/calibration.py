@@ -59,7 +59,7 @@ def _read(path: Path, key: dict[str, str]) -> tuple[float, ...] | None:
     try:
         held = json.loads(path.read_text())
         values = tuple(map(float, held.pop("values")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     sound = held == key and len(values) == _native.cost_count() and all(math.isfinite(v) and v > 0 for v in values)
     return values if sound else None
