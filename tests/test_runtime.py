@@ -140,6 +140,37 @@ def test_a_wrong_out_is_named_with_what_was_expected() -> None:
         session(x, out=fixed)
 
 
+def test_out_is_the_input_or_apart_from_it() -> None:
+    session = Session(Graph({"x": (4,)}, ("y",), (Node("y", "relu", ("x",), {}, {}, (4,)),), {}))
+    numbers = np.arange(-20, 20, dtype=np.float32).reshape(10, 4)
+    for given, out in ((numbers[:9], numbers[1:]), (numbers[1:], numbers[:9])):
+        before = numbers.copy()
+        with pytest.raises(RunError, match="out: overlaps the input"):
+            session(given, out=out)
+        np.testing.assert_array_equal(numbers, before)
+    expected = np.maximum(numbers, 0)
+    np.testing.assert_array_equal(session(numbers[:5], out=numbers[5:]), expected[:5])
+    np.testing.assert_array_equal(session(numbers[:5], out=numbers[:5]), expected[:5])
+
+
+def test_what_the_core_throws_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Core:
+        def run(self, *arrays: object) -> None:
+            raise RuntimeError("Resource temporarily unavailable")
+
+        def divide(self, images: int) -> None:
+            raise ValueError("too long")
+
+    session = Session(small_network(), threads=7, kernel="scalar")
+    monkeypatch.setattr(session, "_native", Core())
+    with pytest.raises(
+        RunError, match=r"^2 images on 7 threads \(kernel scalar\): the runtime stopped: Resource .*: try f"
+    ):
+        session(images(2))
+    with pytest.raises(RunError, match=r"^3 images on 7 threads .*: too long: try fewer threads"):
+        session.plan(3)
+
+
 def test_a_kernel_that_is_missing_is_an_error_that_lists_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = small_network()
     with pytest.raises(RunError, match=f"kernel=sse9: this processor runs {', '.join(available_kernels())}"):
@@ -151,10 +182,21 @@ def test_a_kernel_that_is_missing_is_an_error_that_lists_those_there_are(monkeyp
     assert Session(graph).kernel == "scalar"
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5])
-def test_threads_are_counted_from_one(threads: int) -> None:
-    with pytest.raises(RunError, match=f"threads: expected a whole number from 1 on, got {threads}"):
+@pytest.mark.parametrize("threads", [0, -1, 1.5, 1025, 2**31 - 1, 10**14])
+def test_threads_are_counted_from_one_and_are_not_without_end(threads: int) -> None:
+    with pytest.raises(RunError, match=f"threads: expected a whole number from 1 to 1024, got {threads}"):
         Session(small_network(), threads=threads)
+
+
+@pytest.mark.parametrize("number", [-1, 1.5, 2**70, "2"])
+def test_a_plan_is_for_a_whole_number_of_images(number: int) -> None:
+    session = Session(small_network())
+    with pytest.raises(RunError, match=f"batch: expected a whole number from 0 to {2**63 - 1}, got {number!r}"):
+        session.plan(number)
+    with pytest.raises(RunError, match=f"rounds: expected a whole number from 0 to 1000000, got {number!r}"):
+        session.plan(1, rounds=number)
+    assert sum(size * count for size, _, count in session.plan(2**63 - 1).parts) >= 2**63 - 1
+    assert session.plan(0).parts == ()
 
 
 def test_several_inputs_and_outputs() -> None:
@@ -175,6 +217,8 @@ def test_more_images_than_memory_holds_are_one_line() -> None:
     )  # fmt: skip
     with pytest.raises(RunError, match="images take more memory than there is: run fewer at once"):
         Session(graph)(np.empty((1 << 45, 0), np.float32))
+    with pytest.raises(RunError, match="images take more memory than there is: run fewer at once"):
+        Session(graph)(np.empty((1 << 60, 0), np.float32))
 
 
 FORKS = """

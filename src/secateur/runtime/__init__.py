@@ -2,6 +2,6 @@
 
 from secateur.runtime.loading import load
 from secateur.runtime.normalisation import Normalisation
-from secateur.runtime.session import Plan, PlanStep, Session, available_kernels
+from secateur.runtime.session import MOST_IMAGES, MOST_THREADS, Plan, PlanStep, Session, available_kernels
 
-__all__ = ["Normalisation", "Plan", "PlanStep", "Session", "available_kernels", "load"]
+__all__ = ["MOST_IMAGES", "MOST_THREADS", "Normalisation", "Plan", "PlanStep", "Session", "available_kernels", "load"]

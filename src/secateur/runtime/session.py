@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,9 @@ Images = NDArray[np.float32] | NDArray[np.uint8]
 
 _FLOAT32 = np.dtype(np.float32)
 KERNEL_VARIABLE = "SECATEUR_KERNEL"
+MOST_THREADS = 1024
+MOST_IMAGES = sys.maxsize  # that an array holds
+MOST_ROUNDS = 1_000_000
 
 
 def available_kernels() -> list[str]:
@@ -91,11 +96,13 @@ class Session:
     each of its outputs (alone, or as a tuple). N may be anything, 0 included; what is made for a batch size is kept.
     A session may be used by several threads at once.
 
-    threads: how many work on one call; the outputs do not depend on it. kernel: one of available_kernels(), None for
-    the fastest (or what SECATEUR_KERNEL names). normalisation: with it, uint8 images (N, C, H, W) may be given too.
-    calibrate: whether how each layer of a large network is run is decided by constants timed on this machine (once:
-    they are cached) rather than by those built in; SECATEUR_CALIBRATE=0 says no for all. Layers run otherwise may
-    round otherwise. Raises RunError.
+    threads: how many work on one call, from 1 to 1,024; the outputs do not depend on it. kernel: one of
+    available_kernels(), None for the fastest (or what SECATEUR_KERNEL names). normalisation: with it, uint8 images
+    (N, C, H, W) may be given too. calibrate: whether how each layer of a large network is run is decided by constants
+    timed on this machine (once: they are cached) rather than by those built in; SECATEUR_CALIBRATE=0 says no for all.
+    Layers run otherwise may round otherwise.
+    out: the array to write to, for graphs with one input and one output: the input itself, or apart from it.
+    Raises RunError.
     """
 
     def __init__(
@@ -106,8 +113,7 @@ class Session:
         normalisation: Normalisation | None = None,
         calibrate: bool = True,
     ) -> None:
-        if not isinstance(threads, int) or threads < 1:
-            raise RunError(f"threads: expected a whole number from 1 on, got {threads!r}")
+        _check_whole("threads", threads, 1, MOST_THREADS)
         self._graph = graph
         self._kernel = _chosen_kernel(kernel)
         self._threads = threads
@@ -139,11 +145,11 @@ class Session:
             if out is None:
                 out = np.empty(shape, _FLOAT32)
             else:
-                _check_output(out, shape)
+                _check_output(out, shape, taken)
             self._native.run(taken, out)
             return out
-        except MemoryError as error:
-            raise RunError(f"{len(inputs[0])} images take more memory than there is: run fewer at once") from error
+        except (MemoryError, ValueError, RuntimeError) as error:
+            raise self._stopped(error, len(inputs[0])) from error
 
     def _call_many(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
         if len(inputs) != len(self._shapes):
@@ -179,11 +185,32 @@ class Session:
         return RunError(f"input {name!r}: expected {kinds} {_described(shape)}, got {_came(x)}{hint}")
 
     def plan(self, batch: int = 1, rounds: int = 0) -> Plan:
-        """How a batch of that size is run. rounds: how often every step is timed, 0 not to."""
-        parts = tuple(self._native.divide(batch)) if batch > 0 else ()
-        block, cut, _ = parts[0] if parts else self._native.divide(1)[0]
-        steps = tuple(PlanStep(**step) for step in self._native.steps(block, cut, rounds))
-        return Plan(self._kernel, self._costs.source, self._threads, parts, self._native.arena_bytes(block, cut), steps)
+        """How a batch of that size is run. rounds: how often every step is timed, 0 not to. Raises RunError."""
+        _check_whole("batch", batch, 0, MOST_IMAGES)
+        _check_whole("rounds", rounds, 0, MOST_ROUNDS)
+        try:
+            parts = tuple(self._native.divide(batch))
+            block, cut, _ = parts[0] if parts else self._native.divide(1)[0]
+            steps = tuple(PlanStep(**step) for step in self._native.steps(block, cut, rounds))
+            arena = self._native.arena_bytes(block, cut)
+        except (MemoryError, ValueError, RuntimeError) as error:
+            raise self._stopped(error, batch) from error
+        return Plan(self._kernel, self._costs.source, self._threads, parts, arena, steps)
+
+    def _stopped(self, error: Exception, images: int) -> RunError:
+        """What an exception of NumPy or of the core means to a caller."""
+        largest = max((4 * images * math.prod(shape) for shape in self._output_shapes), default=0)
+        if isinstance(error, MemoryError) or largest > sys.maxsize:
+            return RunError(f"{images} images take more memory than there is: run fewer at once")
+        return RunError(
+            f"{images} images on {self._threads} threads (kernel {self._kernel}): the runtime stopped: {error}: "
+            "try fewer threads, fewer images or another kernel"
+        )
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, int) or not least <= value <= most:
+        raise RunError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
 
 
 def _chosen_kernel(kernel: str | None) -> str:
@@ -212,12 +239,14 @@ def _compile(graph: Graph, kernel: str, threads: int, costs: Costs) -> _native.S
         raise RunError(str(error) or "the network takes more memory than there is") from error
 
 
-def _check_output(out: Floats, shape: Shape) -> None:
+def _check_output(out: Floats, shape: Shape, taken: Floats) -> None:
     good = isinstance(out, np.ndarray) and out.dtype == _FLOAT32 and out.shape == shape
     if not good:
         raise RunError(f"out: expected float32 {shape}, got {_came(out)}")
     if not out.flags.c_contiguous or not out.flags.writeable:
         raise RunError("out: expected a C-contiguous array that can be written to")
+    if np.may_share_memory(out, taken) and (out.ctypes.data, out.nbytes) != (taken.ctypes.data, taken.nbytes):
+        raise RunError("out: overlaps the input, got part of it: expected the whole input or an array apart from it")
 
 
 def _described(shape: Shape) -> str:
