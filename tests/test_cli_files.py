@@ -16,9 +16,9 @@ from samples import build
 from secateur import packfile
 from secateur.bench import PEERS, bench
 from secateur.cli import main
-from secateur.errors import BenchError, MissingExtraError
-from secateur.graph import Graph, Node, Weight
-from secateur.runtime import reference
+from secateur.errors import BenchError, ExportError, MissingExtraError
+from secateur.graph import Attribute, Graph, Node, Weight
+from secateur.runtime import Plan, PlanStep, reference
 
 Verb = Callable[..., tuple[int, str, str]]
 
@@ -177,13 +177,65 @@ def test_a_checkpoint_is_packed(verb: Verb, tmp_path: Path) -> None:
         (("pack", ".", "-o", "net.secateur"), 1, "kept no best network"),
         (("pack", "c.pt", "--model", "lenet-5", "--input", "3x"), 2, "expected the shape of one image"),
         (("inspect", "x.secateur", "--format", "yaml"), 2, "expected table or json"),
-        (("bench", "x.secateur", "--batch", "0"), 2, "expected whole numbers from 1 on"),
+        (("bench", "x.secateur", "--batch", "0"), 2, "--batch '0': expected whole numbers from 1 on separated by"),
+        (("bench", "x.secateur", "--batch", "1.5"), 2, "--batch '1.5': expected whole numbers separated by commas"),
+        (("bench", "x.secateur", "--batch", ""), 2, "--batch '': expected whole numbers from 1 on separated by commas"),
+        (("bench", "x.secateur", "--threads", "a"), 2, "separated by commas, as in 1,2"),
     ],
 )
 def test_bad_words_are_one_line(verb: Verb, words: tuple[str, ...], code: int, text: str) -> None:
     found, out, err = verb(*words)
     assert (found, out, err.count("\n")) == (code, "", 1)
     assert text in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (
+            ("run", "--input", "x.npy", "--threads", "1000000"),
+            1,
+            "threads: expected a whole number from 1 to 1024, got",
+        ),
+        (("inspect", "--plan", "--threads", str(10**14)), 1, "threads: expected a whole number from 1 to 1024, got"),
+        (("inspect", "--plan", "--batch", "9" * 20), 1, "batch: expected a whole number from 0 to 9223372036854775807"),
+        (("bench", "--threads", str(10**11)), 2, f"threads [{10**11}]: expected whole numbers from 1 to 1024"),
+        (("bench", "--batch", "9" * 20), 2, "expected whole numbers from 1 to 9223372036854775807"),
+        (("bench", "--batch", str(10**15)), 1, "images of (1, 2, 2) take more memory than there is: ask for fewer"),
+        (("bench", "--seconds", "nan"), 2, "seconds nan: expected a number above 0"),
+        (("bench", "--seconds", "inf"), 2, "seconds inf: expected a number above 0"),
+        (("bench", "--seconds", "0"), 2, "seconds 0.0: expected a number above 0"),
+        (("bench", "--seconds", "-1"), 2, "seconds -1.0: expected a number above 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_one_line(
+    verb: Verb, packed: Path, tmp_path: Path, words: tuple[str, ...], code: int, text: str
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 2, 2), np.float32))
+    found, out, err = verb(words[0], str(packed), *words[1:])
+    assert (found, out, err.count("\n")) == (code, "", 1)
+    assert text in err
+
+
+def test_the_rate_of_a_step_is_that_of_its_own_images(
+    verb: Verb, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(name: str, images: int) -> PlanStep:
+        return PlanStep(name, "conv2d", "", "", (4,), images, 0.5, 50_000_000, 20_000_000, 8, 0.0, images * 1e-3)
+
+    plan = Plan("scalar", "built in", 1, ((16, 1, 4),), 64, (step("alone", 1), step("together", 16)))
+
+    class Planned:
+        def plan(self, batch: int, rounds: int) -> Plan:
+            return plan
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("secateur.runtime.load", lambda *arguments: Planned())
+    _, out, _ = verb("inspect", str(packed), "--plan", "--batch", "64")
+    rows = {line.split("│")[1].strip(): line.split("│")[-4:-1] for line in out.splitlines() if "conv2d" in line}
+    assert [each.strip() for each in rows["alone"]] == ["1", "1,000.0 µs", "20.0"]
+    assert [each.strip() for each in rows["together"]] == ["16", "16,000.0 µs", "20.0"]
+    assert "64 images in blocks of 4 × 16" in out
 
 
 def test_bench_compares_engines_and_names_the_missing(
@@ -210,3 +262,54 @@ def test_engines_that_compute_something_else_are_not_timed(monkeypatch: pytest.M
     monkeypatch.setitem(PEERS, "torch", lambda graph, threads: lambda x: np.ones((len(x), 3), np.float32) * 99)
     with pytest.raises(BenchError, match="torch and secateur differ by"):
         bench(network(), batches=(2,), peers=("torch",), seconds=0.01)
+
+
+def test_rivals_that_cannot_run_are_named_and_the_others_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unmade(graph: Graph, threads: int) -> Callable[[object], object]:
+        raise ExportError("value 'x' has an empty axis")
+
+    def failing(x: object) -> object:
+        raise RuntimeError("no compiler found\nset VERBOSE=1")
+
+    monkeypatch.setitem(PEERS, "openvino", unmade)
+    monkeypatch.setitem(PEERS, "torch-compile", lambda graph, threads: failing)
+    monkeypatch.setitem(PEERS, "onnxruntime", lambda graph, threads: lambda x: np.ones((len(x), 0), np.float32))
+    found = bench(network(), batches=(1, 3), peers=tuple(PEERS), seconds=0.01)
+    assert {(row.engine, row.batch) for row in found.rows} == {
+        (engine, batch) for engine in ("secateur", "torch") for batch in (1, 3)
+    }
+    assert found.missing == {
+        "openvino": "value 'x' has an empty axis",
+        "torch-compile": "RuntimeError: no compiler found",
+        "onnxruntime": "gives (1, 0) where secateur gives (1, 3)",
+    }
+
+
+def test_a_layer_without_inputs_is_timed_where_it_can_be() -> None:
+    conv: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
+    node = Node("y", "conv2d", ("x",), {"weight": "w", "bias": "b"}, conv, (3, 2, 2))
+    weights = {"w": Weight.of(np.zeros((3, 0, 3, 3), np.float32)), "b": Weight.of(np.ones(3, np.float32))}
+    graph = Graph({"x": (0, 4, 4)}, ("y",), (node,), weights)
+    found = bench(graph, batches=(2,), peers=("torch",), seconds=0.01)
+    assert "secateur" in {row.engine for row in found.rows}
+    assert len(found.rows) + len(found.missing) == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_where_our_outputs_are_not_finite_the_others_may_be_anything(
+    monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    def answer(last: float) -> None:
+        rival = np.array([[5, 1, last]], np.float32)
+        monkeypatch.setitem(PEERS, "openvino", lambda graph, threads: lambda x: rival)
+
+    node = Node("y", "linear", ("x",), {"weight": "w", "bias": "b"}, {}, (3,))
+    bias = Weight.of(np.array([value, 1, 2], np.float32))
+    graph = Graph({"x": (4,)}, ("y",), (node,), {"w": Weight.of(np.zeros((3, 4), np.float32)), "b": bias})
+    answer(2)
+    found = bench(graph, batches=(1,), peers=("torch", "openvino"), seconds=0.01)
+    assert [row.max_abs_diff for row in found.rows] == [0, 0, 0]
+    for wrong in (np.nan, np.inf, 3.0):
+        answer(wrong)
+        with pytest.raises(BenchError, match="openvino and secateur differ by"):
+            bench(graph, batches=(1,), peers=("openvino",), seconds=0.01)

@@ -6,21 +6,24 @@ this needs none of them.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.errors import BenchError, MissingExtraError, UsageError
+from secateur.errors import BenchError, MissingExtraError, RunError, SecateurError, UsageError
 from secateur.graph import Graph
-from secateur.runtime import Session
+from secateur.runtime import MOST_IMAGES, MOST_THREADS, Session
 from secateur.timing import interleave, median_interval, on_cores
 
 Array = NDArray[np.float32]
 Predict = Callable[[Array], Array]
+T = TypeVar("T")
 
 OURS = "secateur"
 TOLERANCE = 1e-3
@@ -31,7 +34,7 @@ TOLERANCE = 1e-3
 class BenchRow:
     """One engine on one batch size: the median time of a run over n samples, with its 95 % interval.
 
-    max_abs_diff: the largest difference from Secateur's outputs on the same input.
+    max_abs_diff: the largest difference from Secateur's outputs on the same input, where those are finite.
     """
 
     engine: str
@@ -46,7 +49,7 @@ class BenchRow:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """rows by batch, threads and engine, ours first; missing: engine → why it could not run here."""
+    """rows by batch, threads and engine, ours first; missing: engine → why it could not run here, or not always."""
 
     rows: tuple[BenchRow, ...]
     missing: Mapping[str, str]
@@ -82,25 +85,50 @@ def bench(
 ) -> Bench:
     """Time a network in Secateur's runtime and in each peer, on random inputs of N(0, 1).
 
-    seconds: of timing that the slowest engine gets at each batch size. Engines that are not installed are named in
-    `missing`. Raises UsageError for a peer that is none, BenchError where an engine computes something else.
+    seconds: of timing that the slowest engine gets at each batch size. Engines that are not installed, cannot be made
+    of the network or fail at their first call are named in `missing`, and the others are timed. Raises UsageError for
+    a peer that is none and for numbers that make no sense, BenchError where an engine computes something else,
+    RunError where our own cannot run.
     """
     unknown = [name for name in peers if name not in PEERS]
     if unknown:
         raise UsageError(f"peers {unknown}: expected some of {', '.join(PEERS)}")
+    _check_counts("batches", batches, MOST_IMAGES)
+    _check_counts("threads", threads, MOST_THREADS)
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"seconds {seconds}: expected a number above 0")
     rows: list[BenchRow] = []
     missing: dict[str, str] = {}
     for count in threads:
         with on_cores(count):
-            engines: dict[str, Predict] = {OURS: _ours(graph, count, kernel)}
-            for name in peers:
-                try:
-                    engines[name] = PEERS[name](graph, count)
-                except MissingExtraError as error:
-                    missing[name] = str(error)
+            ours = _ours(graph, count, kernel)
+            rivals = _those_that_run({name: functools.partial(PEERS[name], graph, count) for name in peers}, missing)
             for batch in batches:
-                rows += _compare(engines, _random_input(graph, batch, seed), count, seconds)
+                x = _random_input(graph, batch, seed)
+                rows += _compare(ours, rivals, x, count, seconds, missing)
     return Bench(tuple(rows), missing)
+
+
+def _check_counts(name: str, counts: Sequence[int], most: int) -> None:
+    if not counts or not all(isinstance(each, int) and 1 <= each <= most for each in counts):
+        raise UsageError(f"{name} {list(counts)}: expected whole numbers from 1 to {most}, one at least")
+
+
+def _those_that_run(tries: Mapping[str, Callable[[], T]], missing: dict[str, str]) -> dict[str, T]:
+    """What each makes; why one could not goes to `missing`."""
+    made = {}
+    for name, attempt in tries.items():
+        try:
+            made[name] = attempt()
+        except Exception as error:  # whatever a rival raises: the others are to be timed all the same
+            missing.setdefault(name, _in_a_line(error))
+    return made
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, SecateurError):
+        return str(error)
+    return " ".join([f"{type(error).__name__}:", *str(error).strip().partition("\n")[0].split()])
 
 
 def _random_input(graph: Graph, batch: int, seed: int) -> Array:
@@ -109,21 +137,29 @@ def _random_input(graph: Graph, batch: int, seed: int) -> Array:
             f"the network takes {len(graph.inputs)} inputs and has {len(graph.outputs)} outputs: expected 1 and 1"
         )
     (shape,) = graph.inputs.values()
-    return np.random.default_rng(seed).standard_normal((batch, *shape), np.float32)
+    try:
+        return np.random.default_rng(seed).standard_normal((batch, *shape), np.float32)
+    except (MemoryError, ValueError) as error:  # the latter for sizes beyond any machine
+        raise RunError(f"{batch} images of {shape} take more memory than there is: ask for fewer at once") from error
 
 
-def _compare(engines: Mapping[str, Predict], x: Array, threads: int, seconds: float) -> list[BenchRow]:
-    outputs = {name: np.asarray(run(x)) for name, run in engines.items()}
-    ours = outputs[OURS]
-    apart = {name: float(np.abs(output - ours).max(initial=0.0)) for name, output in outputs.items()}
-    allowed = TOLERANCE * max(1.0, float(np.abs(ours).max(initial=0.0)))
+def _compare(
+    ours: Predict, rivals: Mapping[str, Predict], x: Array, threads: int, seconds: float, missing: dict[str, str]
+) -> list[BenchRow]:
+    expected = ours(x)
+    first = {name: functools.partial(_first_run, run, x, expected.shape) for name, run in rivals.items()}
+    outputs = _those_that_run(first, missing)
+    apart = {OURS: 0.0} | {name: _largest_difference(output, expected) for name, output in outputs.items()}
+    known = expected[np.isfinite(expected)]
+    allowed = TOLERANCE * max(1.0, float(np.abs(known).max(initial=0.0)))
     for name, difference in apart.items():
         if not difference <= allowed:
             raise BenchError(
                 f"{name} and {OURS} differ by {difference:.3g} on the same input of {len(x)} images, so their times "
                 "cannot be compared"
             )
-    times = interleave({name: _bound(run, x) for name, run in engines.items()}, seconds=seconds)
+    runs = {OURS: ours} | {name: rivals[name] for name in outputs}
+    times = interleave({name: functools.partial(run, x) for name, run in runs.items()}, seconds=seconds)
     rows = []
     for name, each in times.items():
         low, middle, high = median_interval(each)
@@ -131,13 +167,23 @@ def _compare(engines: Mapping[str, Predict], x: Array, threads: int, seconds: fl
     return rows
 
 
+def _first_run(run: Predict, x: Array, shape: tuple[int, ...]) -> Array:
+    """Raises BenchError for outputs of another shape than ours, as some engines give for layers without channels."""
+    found = np.asarray(run(x))
+    if found.shape != shape:
+        raise BenchError(f"gives {found.shape} where {OURS} gives {shape}")
+    return found
+
+
+def _largest_difference(output: Array, ours: Array) -> float:
+    """NaN where only the other is; where ours are not finite there is no right answer to be wrong about."""
+    known = np.isfinite(ours)
+    return float(np.abs(output[known] - ours[known]).max(initial=0.0))
+
+
 def _ours(graph: Graph, threads: int, kernel: str | None) -> Predict:
     session = Session(graph, threads=threads, kernel=kernel)
     return lambda x: session(x)  # type: ignore[return-value]
-
-
-def _bound(run: Predict, x: Array) -> Callable[[], object]:
-    return lambda: run(x)
 
 
 def _need(package: str, extra: str) -> None:
@@ -159,7 +205,7 @@ def _torch(graph: Graph, threads: int) -> Predict:
         layouts.append(torch.channels_last)
     runs = {str(layout): _torch_run(network, layout, torch.inference_mode) for layout in layouts}
     x = _random_input(graph, 1, 0)
-    times = interleave({name: _bound(run, x) for name, run in runs.items()}, seconds=0.1)
+    times = interleave({name: functools.partial(run, x) for name, run in runs.items()}, seconds=0.1)
     return runs[min(times, key=lambda name: median_interval(times[name])[1])]
 
 

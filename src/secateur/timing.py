@@ -33,7 +33,7 @@ def interleave(engines: Mapping[str, Run], *, seconds: float = SECONDS_PER_ENGIN
     repeats = {name: _repeats(run) for name, run in engines.items()}
     slowest = max((repeats[name] * _sample(run, repeats[name]) for name, run in engines.items()), default=1.0)
     times: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(max(MIN_ROUNDS, min(MAX_ROUNDS, math.ceil(1000 * seconds / max(slowest, 1e-3))))):
+    for _ in range(max(MIN_ROUNDS, math.ceil(min(MAX_ROUNDS, 1000 * seconds / max(slowest, 1e-3))))):
         for name, run in engines.items():
             times[name].append(_sample(run, repeats[name]))
     return times

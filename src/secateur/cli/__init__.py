@@ -148,8 +148,8 @@ def sweep(
         texts(data),
         methods=texts(methods),
         scopes=texts(scopes),
-        ratios=numbers("ratios", ratios, float),
-        seeds=numbers("seeds", seeds, int),
+        ratios=numbers("ratios", ratios, float, "0,0.5,0.9"),
+        seeds=numbers("seeds", seeds, int, "0,1,2"),
         patterns=texts(patterns),
         repairs=texts(repairs),
         retrainings=[

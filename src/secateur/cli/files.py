@@ -87,7 +87,7 @@ def inspect(
     file: File,
     plan: Annotated[bool, typer.Option("--plan", help="How the runtime runs it here, step by step.")] = False,
     batch: Annotated[int, typer.Option(help="With --plan: images at once.")] = 1,
-    threads: Annotated[int, typer.Option(help="With --plan.")] = 1,
+    threads: Annotated[int, typer.Option(help="With --plan: 1 to 1,024.")] = 1,
     kernel: Annotated[Optional[str], typer.Option(help="With --plan: force one.")] = None,  # noqa: UP045
     format: Annotated[str, typer.Option(help="table or json.")] = "table",
     debug: Debug = False,
@@ -182,9 +182,8 @@ def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format
     table.add_column("step", overflow="fold")
     table.add_column("operations", overflow="fold")
     table.add_column("kernel", overflow="fold")
-    for heading in ("output", "density", "MACs", "non-zero", "weights", "time", "GMAC/s"):
+    for heading in ("output", "density", "MACs", "non-zero", "weights", "images", "time", "GMAC/s"):
         table.add_column(heading, justify="right")
-    images = plan.parts[0][0] if plan.parts else 1
     for step in plan.steps:
         table.add_row(
             Text(_printable(step.name)),
@@ -195,8 +194,9 @@ def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format
             f"{step.multiply_adds:,}" if step.multiply_adds else "",
             f"{step.nonzero_multiply_adds:,}" if step.multiply_adds else "",
             _bytes(step.bytes) if step.bytes else "",
+            str(step.images),
             f"{1e6 * step.seconds:,.1f} µs" if step.seconds is not None else "",
-            f"{images * step.nonzero_multiply_adds / step.seconds / 1e9:.1f}"
+            f"{step.images * step.nonzero_multiply_adds / step.seconds / 1e9:.1f}"
             if step.seconds and step.multiply_adds
             else "",
         )
@@ -206,7 +206,7 @@ def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format
     console.print(
         f"kernel {plan.kernel}, costs {plan.costs}, {plan.threads} threads, "
         f"{batch} images in blocks of {parts}, "
-        f"buffers {_bytes(plan.arena_bytes)}; times are of one block",
+        f"buffers {_bytes(plan.arena_bytes)}; MACs are of one image, times of as many as the step takes at once",
         markup=False,
         soft_wrap=True,
     )
@@ -234,7 +234,7 @@ def run(
     output: Annotated[Path, typer.Option("--output", help="The .npy file to write: outputs (N, …), float32.")] = Path(
         "y.npy"
     ),
-    threads: Annotated[int, typer.Option(help="Threads.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads, 1 to 1,024.")] = 1,
     kernel: Annotated[Optional[str], typer.Option(help="Force one.")] = None,  # noqa: UP045
     force: Force = False,
     debug: Debug = False,
@@ -268,7 +268,7 @@ def run(
 def bench(
     file: File,
     batch: Annotated[str, typer.Option(help="Images at once, separated by commas.")] = "1,64",
-    threads: Annotated[str, typer.Option(help="Likewise.")] = "1",
+    threads: Annotated[str, typer.Option(help="Threads, likewise, each 1 to 1,024.")] = "1",
     peers: Annotated[
         str, typer.Option(help="Rivals: torch, torch-compile, onnxruntime, openvino.")
     ] = "torch,torch-compile,onnxruntime,openvino",
@@ -282,10 +282,15 @@ def bench(
     from secateur.bench import bench as measure
     from secateur.packfile import read
 
-    batches, counts = numbers("batch", batch, int), numbers("threads", threads, int)
-    if min([*batches, *counts], default=0) < 1:
-        raise UsageError("--batch and --threads: expected whole numbers from 1 on")
-    found = measure(read(file), batches=batches, threads=counts, peers=texts(peers), seconds=seconds, kernel=kernel)
+    batches, counts = _counts("batch", batch, "1,64"), _counts("threads", threads, "1,2")
+    found = measure(
+        read(file),
+        batches=batches,
+        threads=counts,
+        peers=texts(peers),
+        seconds=seconds,
+        kernel=kernel,
+    )
     if format == "json":
         print(json.dumps(found.to_json(), indent=2))
         return
@@ -320,6 +325,13 @@ def bench(
 def _printable(name: str) -> str:
     """A stranger's name, without what a terminal would obey."""
     return name if name.isprintable() else repr(name)
+
+
+def _counts(name: str, value: str, example: str) -> list[int]:
+    found = numbers(name, value, int, example)
+    if min(found, default=0) < 1:
+        raise UsageError(f"--{name} {value!r}: expected whole numbers from 1 on separated by commas, as in {example}")
+    return found
 
 
 def _check_format(format: str) -> None:

@@ -60,21 +60,12 @@ def texts(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-def numbers(name: str, value: str, kind: Any) -> list[Any]:
+def numbers(name: str, value: str, kind: Any, example: str) -> list[Any]:
     try:
         return [kind(part) for part in texts(value)]
     except ValueError as error:
         what = "whole numbers" if kind is int else "numbers"
-        raise UsageError(f"--{name} {value!r}: expected {what} separated by commas, as in {EXAMPLES[name]}") from error
-
-
-EXAMPLES = {
-    "ratios": "0,0.5,0.9",
-    "seeds": "0,1,2",
-    "tables": "1,2",
-    "epochs": "resnet-18=30,resnet-50=12",
-    "weight-decay": "0.0005,0",
-}
+        raise UsageError(f"--{name} {value!r}: expected {what} separated by commas, as in {example}") from error
 
 
 def require_torch(verb: str) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from secateur.cli.options import (
-    EXAMPLES,
     DataDir,
     Debug,
     check_none_failed,
@@ -45,12 +44,12 @@ def paper(
     from secateur.paper import plan_study
 
     plans = plan_study(
-        numbers("tables", tables, int),
+        numbers("tables", tables, int, "1,2"),
         texts(models),
-        seeds=numbers("seeds", seeds, int),
+        seeds=numbers("seeds", seeds, int, "0,1,2"),
         epochs=_epochs(epochs),
         readings=texts(readings),
-        weight_decays=numbers("weight-decay", weight_decay, float),
+        weight_decays=numbers("weight-decay", weight_decay, float, "0.0005,0"),
     )
     require_torch("paper")
     from secateur.selection import Selection
@@ -84,7 +83,7 @@ def _one_number(value: str, text: str) -> int:
     try:
         return int(value)
     except ValueError as error:
-        raise UsageError(f"--epochs {text!r}: expected a whole number, or as in {EXAMPLES['epochs']}") from error
+        raise UsageError(f"--epochs {text!r}: expected a whole number, or as in resnet-18=30,resnet-50=12") from error
 
 
 def _print_study(rows: Sequence[Any]) -> None:
