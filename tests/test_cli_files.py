@@ -201,7 +201,11 @@ def test_bad_words_are_one_line(verb: Verb, words: tuple[str, ...], code: int, t
         (("inspect", "--plan", "--batch", "9" * 20), 1, "batch: expected a whole number from 0 to 9223372036854775807"),
         (("bench", "--threads", str(10**11)), 2, f"threads [{10**11}]: expected whole numbers from 1 to 1024"),
         (("bench", "--batch", "9" * 20), 2, "expected whole numbers from 1 to 9223372036854775807"),
-        (("bench", "--batch", str(10**15)), 1, "images of (1, 2, 2) take more memory than there is: ask for fewer"),
+        (
+            ("bench", "--peers", "torch", "--batch", str(10**15)),
+            1,
+            "images of (1, 2, 2) take more memory than there is: ask for fewer",
+        ),
         (("bench", "--seconds", "nan"), 2, "seconds nan: expected a number above 0"),
         (("bench", "--seconds", "inf"), 2, "seconds inf: expected a number above 0"),
         (("bench", "--seconds", "0"), 2, "seconds 0.0: expected a number above 0"),
