@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -57,11 +58,7 @@ class Crew {
         keep_off_callers_core();
         {
             const std::lock_guard lock(mutex_);
-            while (static_cast<int>(threads_.size()) < threads - 1) {
-                const int index = static_cast<int>(threads_.size()) + 1;
-                threads_.emplace_back([this, index, seen = round_.load()] { serve(index, seen); });
-                bind(threads_.back());
-            }
+            while (static_cast<int>(threads_.size()) < threads - 1 && hire()) {}
             work_ = &work, wanted_ = threads;
             round_.fetch_add(1, std::memory_order_release);
         }
@@ -77,6 +74,18 @@ class Crew {
     }
 
    private:
+    // One more thread; false where the system has none left, and those that there are must do.
+    bool hire() {
+        const int index = static_cast<int>(threads_.size()) + 1;
+        try {
+            threads_.emplace_back([this, index, seen = round_.load()] { serve(index, seen); });
+        } catch (const std::system_error&) {
+            return false;
+        }
+        bind(threads_.back());
+        return true;
+    }
+
 #if defined(__linux__)
     // Linux likes to wake a thread on the core of whoever wakes it, where it waits until the caller is done.
     void keep_off_callers_core() {
