@@ -19,12 +19,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 import secateur
 from secateur.cache import NetworkCache
 from secateur.cli import main
 from secateur.data import load_data, normalise
-from secateur.errors import SearchError, UsageError
+from secateur.errors import SearchError, SecateurError, UsageError
 from secateur.measure import latency
 from secateur.pipeline import make_network
 from secateur.progress import SilentReporter
@@ -359,6 +360,45 @@ def test_a_folder_of_a_sweep_and_a_network_that_only_pytorch_runs_are_refused(tm
         small_search(tmp_path / "swept")
     with pytest.raises(UsageError, match="weights load a trained network"):
         secateur.search("samples:tiny", "digits", weights="x.pt", epochs=3, out=tmp_path / "run")
+
+
+class Unpackable(nn.Sequential):
+    """Runs, but is no Graph."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.fft.fft2(x).real)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"calibration_images": 99999, "repair": "moments"}, "calibration with 99999 images: expected 1 to 1197"),
+        ({"exclude": ["nope"]}, "exclude 'nope' matches no layer: expected one of"),
+        ({"model": "test_searching:Unpackable"}, "runs in PyTorch only, so its bytes cannot be minimized"),
+    ],
+)
+def test_what_does_not_fit_leaves_no_run_behind(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SecateurError, match=message):
+        secateur.search(**({"model": "samples:tiny", "out": tmp_path / "run", "minimize": "bytes"} | OPTIONS | options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_search_that_ended_before_it_measured_anything_gives_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(Laboratory, "costs", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            small_search(tmp_path / "run", minimize="weights", seed=1)
+    assert findings(tmp_path / "run")
+    result = small_search(tmp_path / "run", minimize="weights", rounds=0)
+    with Store.open(tmp_path / "run") as store:
+        assert [each.number for each in store.searches()] == [result.record.number]
+    with pytest.raises(SearchError, match="holds a search with seed 0, not 1; name another --out"):
+        small_search(tmp_path / "run", minimize="weights", seed=1)
 
 
 def test_a_changed_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,7 +229,7 @@ class NetworkCache:
         weights, facts, _ = self._paths(key)
         if not (weights.exists() and facts.exists()):
             return None
-        network = self._build(cell)
+        network = self.untrained(cell)
         try:
             network.load_state_dict(torch.load(weights, weights_only=True))
             fields = json.loads(facts.read_text())["retrained"]
@@ -266,14 +266,14 @@ class NetworkCache:
     def _start(self, cell: Cell, key: RetrainKey) -> dict[str, torch.Tensor] | None:
         """The weights that the schedule sets those left back to: early ones, or fresh ones of another seed."""
         if key.retraining.schedule == "scratch":
-            return self._build(dataclasses.replace(cell, seed=(cell.seed + _OTHER_SEED) % 2**63)).state_dict()
+            return self.untrained(dataclasses.replace(cell, seed=(cell.seed + _OTHER_SEED) % 2**63)).state_dict()
         if key.retraining.schedule == "rewind-weights":
             return self._early(cell, cell.recipe.epochs - key.retraining.epochs // key.retraining.rounds)
         return None
 
     def _early(self, cell: Cell, epochs: int) -> dict[str, torch.Tensor]:
         """The weights that the cell's dense network had after some epochs, by training for so long again."""
-        network, dense = self._build(cell), self.key(cell)
+        network, dense = self.untrained(cell), self.key(cell)
         key = EarlyKey(dense.id, epochs)
         weights, _, checkpoint = self._paths(key)
         with self._locked(key.id, cell.nickname()):
@@ -295,7 +295,7 @@ class NetworkCache:
         weights, facts, _ = self._paths(key)
         if not (weights.exists() and facts.exists()):
             return None
-        network = self._build(cell)
+        network = self.untrained(cell)
         try:
             network.load_state_dict(torch.load(weights, weights_only=True))
             return network, _trained_from(json.loads(facts.read_text())["trained"])
@@ -304,7 +304,7 @@ class NetworkCache:
 
     def _make(self, cell: Cell, key: TrainKey) -> tuple[nn.Module, Trained]:
         weights, facts, checkpoint = self._paths(key)
-        network = self._build(cell)
+        network = self.untrained(cell)
         _check_logits(network, self.dataset(cell), cell.model)
         log = self._train(cell, key, network, checkpoint)
         trained = self._describe(cell, key, network.eval(), log)
@@ -314,7 +314,8 @@ class NetworkCache:
         checkpoint.unlink(missing_ok=True)
         return network, trained
 
-    def _build(self, cell: Cell) -> nn.Module:
+    def untrained(self, cell: Cell) -> nn.Module:
+        """The cell's network as its training finds it, in training mode."""
         data = self.dataset(cell)
         return build_network(find_architecture(cell.model), data.classes, data.shape[0], cell.seed)
 

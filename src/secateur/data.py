@@ -75,8 +75,7 @@ class Dataset:
 class Calibration:
     """`count` training images drawn by seed, without replacement: batches of normalised images and labels.
 
-    They are drawn when they are gone through, which can be done several times. Raises DataError then where the
-    training split holds fewer. augment: as in Recipe, for `augmented`.
+    They are drawn when they are gone through, which can be done several times. augment: as in Recipe, for `augmented`.
     """
 
     dataset: Dataset
@@ -93,13 +92,18 @@ class Calibration:
         generator = torch.Generator().manual_seed(self.seed)
         return self._batches(lambda images: augmentation(self.dataset, self.augment)(images, generator))
 
-    def _batches(self, change: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def check(self) -> None:
+        """Raises DataError, as going through them does, where the training split holds fewer images."""
         data = self.dataset
         if not 1 <= self.count <= len(data.train):
             raise DataError(
                 f"calibration with {self.count} images: expected 1 to {len(data.train)}, as many as the training split "
                 f"of {data.name!r} holds"
             )
+
+    def _batches(self, change: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        self.check()
+        data = self.dataset
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(self.seed))[: self.count]
         for index in torch.split(order, self.batch_size):
             part = data.train.take(index)

@@ -133,6 +133,17 @@ class Store:
             for number, spec, command, outcome in self._connection.execute(query)
         ]
 
+    def holds_findings(self, besides: str) -> bool:
+        """Whether anything was measured for a search, but for the findings of one name."""
+        query = "SELECT count(*) FROM findings WHERE what <> ?"
+        return bool(self._connection.execute(query, (besides,)).fetchone()[0])
+
+    def forget_searches(self) -> None:
+        """Remove every search that was started here and what it found, as if it had not been."""
+        with self._connection as db:
+            db.execute("DELETE FROM findings")
+            db.execute("DELETE FROM searches")
+
     def keep_finding(self, cell: Cell, what: str, value: Any) -> None:
         """Keep what was measured of a cell besides its row: anything that JSON can hold. What is there stays."""
         finding = {"cell_id": cell.id, "what": what, "value": json.dumps(value)}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.cache import NetworkCache
-from secateur.data import Split, normalise
+from secateur.data import Calibration, Split, normalise
 from secateur.errors import PruneError, SearchError
 from secateur.graph import Graph
 from secateur.layers import output_layer, weight_of
@@ -26,12 +26,15 @@ from secateur.progress import Reporter
 from secateur.pruning import prunable_layers
 from secateur.results import Accuracy
 from secateur.runtime import Session
+from secateur.score import find_method
 from secateur.searching.plan import Search
 from secateur.spec import Cell
 from secateur.store import Store
 from secateur.timing import on_cores
 
 TURNS = 3
+NETWORK = "network"
+"""The finding that says on which trained network all others were made."""
 _SECONDS_A_TURN = 0.15
 _REFITTING = {"reconstruct", "joint"}
 _QUICK_IMAGES = 256
@@ -48,6 +51,28 @@ class Costs:
     @property
     def total(self) -> float:
         return sum(self.by_layer.values()) + self.rest
+
+
+def check_search(search: Search, cache: NetworkCache) -> None:
+    """Raises, before anything is trained or written, where a search does not go with its network or its data."""
+    cell, data = search.dense, cache.dataset(search.dense)
+    network = cache.untrained(cell).eval()
+    prunable_layers(network, cell.exclude, output_layer(network, data.example()))
+    if search.template.repair != "none" or find_method(cell.method).needs_calibration:
+        Calibration(data, cell.calibration_images, cell.draw).check()
+    if search.minimize in ("latency", "bytes"):
+        _graph(network, cell, search, cache)
+
+
+def _graph(network: nn.Module, cell: Cell, search: Search, cache: NetworkCache) -> Graph:
+    """Layer by layer as it is, without what simplification would remove because of other layers."""
+    graph = cache.graph(network, cell, simplified=False)
+    if graph is None:
+        raise SearchError(
+            f"{cell.model!r} runs in PyTorch only, so its {search.minimize} cannot be minimized: "
+            "expected --minimize macs or weights"
+        )
+    return graph
 
 
 class Laboratory:
@@ -69,7 +94,7 @@ class Laboratory:
 
     def check_same_network(self) -> None:
         """Raises SearchError where what the store holds was measured on another trained network."""
-        before = self._find(self._search.dense, "network", lambda: self.trained.key)
+        before = self._find(self._search.dense, NETWORK, lambda: self.trained.key)
         if before != self.trained.key:
             raise SearchError(
                 f"{self._store.path}: was measured on network {before}, but this one is {self.trained.key}: the data, "
@@ -213,12 +238,5 @@ class Laboratory:
         return found
 
     def _graph(self, cell: Cell) -> Graph:
-        """Layer by layer as it is, without what simplification would remove because of other layers."""
         network: nn.Module = make_network(cell, self._cache, weigh=False)[0]
-        graph = self._cache.graph(network, cell, simplified=False)
-        if graph is None:
-            raise SearchError(
-                f"{cell.model!r} runs in PyTorch only, so its {self._search.minimize} cannot be minimized: "
-                "expected --minimize macs or weights"
-            )
-        return graph
+        return _graph(network, cell, self._search, self._cache)

@@ -26,10 +26,10 @@ from secateur.searching.comparing import (
     measured_rows,
 )
 from secateur.searching.finding import Finder, Found, Trials, even_ladder, find_even, find_retrained, found_by
-from secateur.searching.laboratory import Laboratory
+from secateur.searching.laboratory import NETWORK, Laboratory, check_search
 from secateur.searching.plan import Search, plan_search
 from secateur.spec import canonical_json
-from secateur.store import FILE_NAME, SearchRecord, Store
+from secateur.store import SearchRecord, Store
 from secateur.sweeping import Best as Kept
 from secateur.sweeping import keep_best, only_writer
 
@@ -101,8 +101,7 @@ def run_search(
     """Run a planned search; see search. `command` is remembered with the results."""
     reporter = reporter or SilentReporter()
     cache = NetworkCache(data_dir, device, reporter)
-    if not (out / FILE_NAME).exists():
-        cache.dataset(plan.dense)  # what is missing or does not fit should not leave an empty run behind
+    check_search(plan, cache)  # what is missing or does not fit should not leave an empty run behind
     with only_writer(out), Store.create(out) as store:
         record = _record(plan, store, out, command)
         laboratory = Laboratory(plan, cache, store)
@@ -125,9 +124,12 @@ def rule(plan: Search) -> str:
 
 
 def _record(plan: Search, store: Store, out: Path, command: str) -> SearchRecord:
-    """The record of this very search, made where there is none. Raises SearchError where the folder is another's."""
+    """The record of this very search, made where there is none. Raises SearchError where the folder is another's,
+    unless that one ended before it had measured anything."""
     if store.holds_sweeps():
         raise SearchError(f"{out}: holds a sweep; name another --out for a search")
+    if not store.holds_findings(besides=NETWORK):
+        store.forget_searches()
     spec, records = canonical_json(plan), store.searches()
     for record in records:
         _check_same_template(json.loads(record.spec)["template"], json.loads(spec)["template"], out)
