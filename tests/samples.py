@@ -143,6 +143,19 @@ def largest_first(context: Context) -> dict[str, Tensor]:
     return {name: -weight.abs() for name, weight in context.weights.items()}
 
 
+def last_layers_first(context: Context) -> dict[str, Tensor]:
+    """A method that cuts a layer before those that are registered before it."""
+    return {name: weight.abs() - 100 * place for place, (name, weight) in enumerate(context.weights.items())}
+
+
+def no_scores(context: Context) -> None:
+    return None
+
+
+def undefined(context: Context) -> dict[str, Tensor]:
+    return {name: weight / 0 for name, weight in context.weights.items()}
+
+
 def wrong_shape(context: Context) -> dict[str, Tensor]:
     return {name: weight.sum(0) for name, weight in context.weights.items()}
 

@@ -13,7 +13,7 @@ from torch import nn
 import secateur
 from samples import build
 from secateur.allocation import erk_ratios, lamp
-from secateur.errors import UsageError
+from secateur.errors import PruneError, UsageError
 from secateur.layer_ratios import split_scopes
 from secateur.layers import weight_of, weighted_layers
 from secateur.pruning import layer_sparsity, prune, sparsity
@@ -105,6 +105,8 @@ def test_a_file_of_ratios_is_a_scope_of_a_sweep(tmp_path: Path) -> None:
         ("{", "cannot be read as JSON"),
         ('{"fc9": 0.5}', "has no layer 'fc9' to prune; expected one of fc1, fc2"),
         ('{"fc1": "half"}', r"layer 'fc1': expected a ratio in \[0, 1\), got 'half'"),
+        ('{"fc1": 0.5, "fc2": 0.1, "fc1": 0.9}', "layer 'fc1' has several ratios; name each layer once"),
+        ("[" * 100_000, "cannot be read as JSON: maximum recursion depth exceeded"),
     ):
         path.write_text(content)
         with pytest.raises(UsageError, match=message):
@@ -128,6 +130,31 @@ def test_proportions_are_copied_from_another_run(tmp_path: Path) -> None:
         split_scopes([f"copy:{source}"], ["lenet-300-100"], ["digits"], [0], [0.5])
     with pytest.raises(UsageError, match="has no row for these networks, seeds and ratios; it has lenet-300-100 mag"):
         split_scopes([f"copy:{source}"], ["lenet-300-100"], ["digits"], [7], [0.5])
+
+
+def test_emptied_layers_and_whole_channels_are_copied_too(tmp_path: Path) -> None:
+    chosen = {layer: torch.rand_like(weight_of(module)) for layer, module in weighted_layers(build("lenet-5")).items()}
+    assert prune(build("lenet-5"), {"conv2": 1.0}, method=Scores(chosen), allow_empty=True).kept["conv2"] == 0
+    with pytest.raises(PruneError, match=r"layer 'conv2' would lose all of its \d+ weights at the ratio of the layer"):
+        prune(build("lenet-5"), {"conv2": 1.0})
+    settings: dict[str, Any] = {"data": "digits", "epochs": 0}
+    emptied = secateur.sweep(
+        "lenet-300-100", methods=("samples:last_layers_first",), scopes=("global",), ratios=(0.5,), allow_empty=True,
+        out=tmp_path / "emptied", **settings,
+    )  # fmt: skip
+    assert [layer.kept for layer in emptied.rows[0].layers][1] == 0
+    channels = secateur.sweep(
+        "lenet-300-100", patterns=("channel-l1",), ratios=(0.5,), out=tmp_path / "channels", **settings
+    )
+    assert [layer.sparsity > 0 for layer in channels.rows[0].layers] == [True, True, True]
+    for name, source in (("emptied", emptied), ("channels", channels)):
+        again = secateur.sweep(
+            "lenet-300-100", methods=("random",), scopes=(f"copy:{tmp_path / name}",), ratios=(0.5,), allow_empty=True,
+            out=tmp_path / f"{name} again", **settings,
+        )  # fmt: skip
+        assert not again.failures
+        (row,), (other,) = again.rows, source.rows
+        assert [layer.kept for layer in row.layers][:2] == [layer.kept for layer in other.layers][:2]
 
 
 def test_scopes_do_not_change_what_is_kept_within_a_layer() -> None:

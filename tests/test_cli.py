@@ -14,6 +14,7 @@ import pytest
 
 from conftest import RunCli
 from samples import make_row
+from secateur.score import METHODS
 from secateur.store import Store
 
 COLUMNS = {
@@ -171,6 +172,11 @@ def test_an_empty_run_says_so(run_cli: RunCli, tmp_path: Path) -> None:
     done = run_cli("show", "run")
     assert done.returncode == 1
     assert done.stderr == "secateur: run: it holds no results yet; run its sweep (again) to fill it\n"
+
+
+def test_methods_are_listed_with_their_equations_to_the_last_sign(run_cli: RunCli) -> None:
+    told = run_cli("methods").stdout
+    assert all(method.equation in told for method in METHODS.values())
 
 
 def test_doctor_and_data_list_tell_what_is_here(run_cli: RunCli, tmp_path: Path) -> None:

@@ -158,8 +158,8 @@ def test_excluded_layers_stay_whole() -> None:
     assert "layer2.0.conv2" in pruned
 
 
-@pytest.mark.parametrize("ratio", [1.0, -0.1, float("nan"), 90])
-def test_ratios_outside_the_range_are_refused(ratio: float) -> None:
+@pytest.mark.parametrize("ratio", [1.0, -0.1, float("nan"), 90, True, None, "0.5", torch.tensor(0.5), {"": "half"}])
+def test_ratios_outside_the_range_are_refused(ratio: Any) -> None:
     with pytest.raises(UsageError, match=r"expected in \[0, 1\)"):
         prune(nn.Linear(2, 2), ratio)
 
@@ -168,6 +168,8 @@ def test_unknown_names_are_refused_with_the_choices() -> None:
     network = build("lenet-5")
     with pytest.raises(UsageError, match=r"exclude 'conv9' matches no layer: expected one of conv1, conv2"):
         prune(network, 0.5, exclude=["conv9"])
+    with pytest.raises(UsageError, match=r"keep_output 'fc9' names no layer: expected one of conv1, conv2"):
+        prune(network, 0.5, keep_output="fc9")
     with pytest.raises(UsageError, match=r"scope 'world': expected one of layer, global"):
         prune(network, 0.5, scope="world")
     with pytest.raises(UsageError, match=r"method 'luck': expected one of magnitude"):

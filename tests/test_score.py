@@ -315,6 +315,16 @@ def test_ones_own_method_is_named_by_module_and_callable() -> None:
     assert before[weight_of(network.fc1) == 0].min() >= before[weight_of(network.fc1) != 0].max()
     with pytest.raises(PruneError, match=r"layer 'fc1': expected a samples:wrong_shape score for each weight"):
         prune(network, 0.6, method="samples:wrong_shape")
+    with pytest.raises(PruneError, match=r"method 'samples:no_scores': expected Scores, or a tensor .* got NoneType"):
+        prune(network, 0.6, method="samples:no_scores")
+    with pytest.raises(PruneError, match=r"samples:undefined scores are not finite.*; mend the method or exclude"):
+        prune(network, 0.6, method="samples:undefined")
+    with pytest.raises(PruneError, match=r"wanda scores are not finite.*; mend the network or its calibration images"):
+        prune(network, 0.6, method="wanda", calibration=[(torch.full((2, 784), torch.nan), torch.arange(2))])
+    unranked: Any = (sum, {"fc1": before})
+    for method in unranked:
+        with pytest.raises(UsageError, match=r"method (builtin_function_or_method|dict): expected a name, your own as"):
+            prune(network, 0.6, method=method)
     with pytest.raises(CallableError, match="method 'nowhere:score': cannot be imported"):
         find_method("nowhere:score")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from secateur.errors import UsageError
 from secateur.layers import output_layer, weight_of
@@ -38,8 +41,8 @@ def split_scopes(
 def read_ratios(path: Path, model: str) -> LayerRatios:
     """The ratios of a JSON file for a network. Raises UsageError for a file or a layer that does not fit."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = json.loads(path.read_text(), object_pairs_hook=functools.partial(_each_once, path))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as JSON: {error}; expected an object of layers and ratios") from error
     if not isinstance(content, dict) or not content:
         raise UsageError(f'{path}: expected an object of layers and ratios, as in {{"conv1": 0.5, "fc1": 0.95}}')
@@ -54,17 +57,27 @@ def read_ratios(path: Path, model: str) -> LayerRatios:
     return LayerRatios(f"{FILE}{path.name}", round(overall, 6), ratios, model=model)
 
 
-def _prunable_sizes(model: str) -> dict[str, int]:
+def _each_once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of which a repeated name would be read as its last value."""
+    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if repeated:
+        raise UsageError(f"{path}: layer {repeated[0]!r} has several ratios; name each layer once")
+    return dict(pairs)
+
+
+def _prunable_sizes(model: str, norms: bool = False) -> dict[str, int]:
+    """The weights of each layer that may be pruned."""
     architecture = find_architecture(model)
     network = build_network(architecture, 10, architecture.channels or 3, 0)
-    layers = prunable_layers(network, (), output_layer(network))
+    layers = prunable_layers(network, (), output_layer(network), norms)
     return {name: weight_of(layer).numel() for name, layer in layers.items()}
 
 
 def copy_ratios(
     source: str, models: Sequence[str], data: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
 ) -> list[LayerRatios]:
-    """The layers' ratios in another run's rows. Raises UsageError where none fit or several do."""
+    """The layers' ratios in another run's rows, 1 for a layer that lost every weight there. Raises UsageError where none
+    fit or several do."""
     run, _, way = source.partition("@")
     with Store.open(run) as store:
         rows = [
@@ -85,13 +98,16 @@ def copy_ratios(
                 f"name one as {COPY}{run}@METHOD/SCOPE"
             )
         found[key] = row
-    return list(_copied(found.values()))
+    return list(_copied(list(found.values())))
 
 
-def _copied(rows: Iterable[Row]) -> Iterator[LayerRatios]:
+def _copied(rows: Sequence[Row]) -> Iterator[LayerRatios]:
+    """Of the layers that may be pruned: the output layer has zeros too where whole channels went."""
+    prunable = {key: _prunable_sizes(*key) for key in {(row.cell.model, row.cell.norms) for row in rows}}
     for row in rows:
         cell = row.cell
-        ratios = tuple((layer.name, layer.sparsity) for layer in row.layers if 0 < layer.sparsity < 1)
+        layers = [layer for layer in row.layers if layer.name in prunable[cell.model, cell.norms]]
+        ratios = tuple((layer.name, layer.sparsity) for layer in layers if layer.sparsity > 0)
         yield LayerRatios(f"{COPY}{cell.method}/{cell.scope}", cell.ratio, ratios, cell.model, cell.data, cell.seed)
 
 

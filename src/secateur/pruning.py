@@ -8,6 +8,7 @@ import fnmatch
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ def prune(
 
     ratio: the share of a layer's (scope "layer") or of all (the other scopes) original weights that are zero
     afterwards; zeros already there count, so calling twice with 0.5 leaves half. Or a ratio for each layer by name,
-    layers without one staying whole; no scope is needed then. Magnitude's cut is that of
+    layers without one staying whole; no scope is needed then, and 1 empties a layer, if allow_empty. Magnitude's cut is that of
     torch.nn.utils.prune.l1_unstructured: the round(ratio × n) weights of smallest score; of equal scores the
     first go first. The output layer, the last weighted one executed, stays whole unless keep_output is False;
     `example`, a batch of inputs, makes sure of the order, or keep_output names the layer. exclude: names or
@@ -83,15 +84,15 @@ def prune(
     without a pattern takes at most one layer's worth of memory beside the network, other methods some copies of all
     weights.
 
-    Raises UsageError for a ratio outside [0, 1) or a name that matches nothing, PruneError for weights that
+    Raises UsageError for a ratio outside [0, 1), a name that matches nothing or calibration of another form, PruneError for weights that
     are not finite or not plain parameters, and where a layer would lose every weight, unless allow_empty (a
     network with shortcuts may live on without a layer; where fewer whole sets can go than should, all that can).
     Nothing is changed then. For channels MissingExtraError without Torch-Pruning, ShrinkError where the network
     cannot be traced.
     Han et al. 2015, §3.
     """
-    _check_request(ratio, scope, pattern)
-    output = output_layer(network, example) if keep_output is True else keep_output or None
+    _check_request(ratio, method, scope, pattern)
+    output = _output(network, keep_output, example)
     weights = {name: weight_of(layer) for name, layer in prunable_layers(network, exclude, output, norms).items()}
     if isinstance(ratio, Mapping):
         _check_layers(ratio, weights)
@@ -150,11 +151,29 @@ def _cut_weights(
         _hold_n_of_m(weights, scores, ratio)
 
 
-def _check_request(ratio: float | Mapping[str, float], scope: str, pattern: str) -> None:
+def _output(network: nn.Module, keep_output: bool | str, example: Tensor | None) -> str | None:
+    """The name of the layer that stays whole, None for none."""
+    if keep_output is True:
+        return output_layer(network, example)
+    if keep_output and keep_output not in (names := weighted_layers(network)):
+        raise UsageError(f"keep_output {keep_output!r} names no layer: expected one of {', '.join(names)}")
+    return keep_output or None
+
+
+def _check_request(ratio: float | Mapping[str, float], method: str | Scores, scope: str, pattern: str) -> None:
+    if not isinstance(method, str | Scores):
+        raise UsageError(
+            f"method {type(method).__name__}: expected a name, your own as 'package.module:callable', or Scores"
+        )
     check_scope(scope)
+    several = isinstance(ratio, Mapping)
     for share in ratio.values() if isinstance(ratio, Mapping) else (ratio,):
-        if not 0 <= share < 1:
-            raise UsageError(f"ratio {share!r}: expected in [0, 1): the share of weights to zero, so 0.9 for 90 %")
+        number = isinstance(share, Real) and not isinstance(share, bool)
+        if not number or not (0 <= share < 1 or (several and share == 1)):
+            whole = ", or 1 for a layer that may be emptied" if several else ""
+            raise UsageError(
+                f"ratio {share!r}: expected in [0, 1){whole}: the share of weights to zero, so 0.9 for 90 %"
+            )
         check_pattern(pattern, share)
     check_pattern_in_scope(pattern, "ratios by layer" if isinstance(ratio, Mapping) else scope)
 

@@ -218,6 +218,7 @@ def _print_sweep(result: Any) -> None:
 @app.command()
 def methods(debug: Debug = False) -> None:
     """Name the methods that score weights, what each needs, its equation and its paper."""
+    from rich.markup import escape
     from rich.table import Table
 
     require_torch("methods")
@@ -227,7 +228,7 @@ def methods(debug: Debug = False) -> None:
     for heading in ("name", "needs", "score of a weight", "paper"):
         table.add_column(heading, overflow="fold")
     for name, method in METHODS.items():
-        table.add_row(name, method.needs, method.equation, method.paper)
+        table.add_row(*map(escape, (name, method.needs, method.equation, method.paper)))
     stdout_console().print(table)
 
 

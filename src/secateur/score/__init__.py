@@ -85,6 +85,11 @@ def score(name: str, context: Context) -> Scores:
         raise UsageError(f"method {name!r}: {NEEDS_CALIBRATION}")
     with evaluating(context.network), _differentiable(context.parameters()):
         made = method.score(context)
+    if not isinstance(made, Mapping):
+        raise PruneError(
+            f"method {name!r}: expected Scores, or a tensor of scores by layer name, got {type(made).__name__}; "
+            "mend the method"
+        )
     scores = made if isinstance(made, Scores) else Scores(made)
     for layer, weight in context.weights.items():
         check_scores(scores, layer, weight, name)
@@ -94,7 +99,7 @@ def score(name: str, context: Context) -> Scores:
 def check_scores(scores: Scores, layer: str, weight: Tensor, method: str) -> None:
     """Raises PruneError where a layer's scores do not fit its weight or are not finite."""
     _check_fit(scores, layer, weight, method)
-    _check_finite(scores, layer, method)
+    _check_finite(scores, layer, weight, method)
 
 
 @contextmanager
@@ -120,10 +125,14 @@ def _check_fit(scores: Scores, layer: str, weight: Tensor, method: str) -> None:
         )
 
 
-def _check_finite(scores: Scores, layer: str, method: str) -> None:
+def _check_finite(scores: Scores, layer: str, weight: Tensor, method: str) -> None:
     bad = sum(int((~torch.isfinite(part)).sum()) for part in scores.parts(layer))
     if bad:
+        if not bool(torch.isfinite(weight).all()):
+            culprit = "the checkpoint"
+        else:
+            culprit = "the network or its calibration images" if method in METHODS else "the method"
         raise PruneError(
             f"layer {layer!r}: {bad} of its {method} scores are not finite, so its weights cannot be ranked; "
-            "mend the checkpoint or exclude the layer"
+            f"mend {culprit} or exclude the layer"
         )
