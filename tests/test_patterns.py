@@ -100,6 +100,24 @@ def test_block_pruning_twice_does_not_compound(pattern: str) -> None:
     assert once["layer1.0.conv1"] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("groups_of_channels", [1, 2])
+@pytest.mark.parametrize("pattern", ["2:4", "1x4", "4x1", "1x1", "2x2"])
+def test_a_transposed_convolution_is_cut_as_the_convolution_of_the_same_weights(
+    pattern: str, groups_of_channels: int
+) -> None:
+    """Its outputs are the second axis of its weight, and in groups those of one group."""
+    layer = nn.ConvTranspose2d(8, 8, 3, groups=groups_of_channels)
+    expected = nn.Conv2d(8, 8, 3, groups=groups_of_channels)
+    for mine, its in zip(weight_of(layer).chunk(groups_of_channels), weight_of(expected).chunk(groups_of_channels),
+                         strict=True):  # fmt: skip
+        its.copy_(mine.transpose(0, 1))
+    for each in (layer, expected):
+        prune(nn.Sequential(each), 0.5, pattern=pattern, keep_output=False)
+    for mine, its in zip(weight_of(layer).chunk(groups_of_channels), weight_of(expected).chunk(groups_of_channels),
+                         strict=True):  # fmt: skip
+        assert torch.equal(its, mine.transpose(0, 1))
+
+
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("pattern", ["2:4", "1x4"])
 def test_memory_layout_does_not_change_a_pattern(layout: torch.memory_format, pattern: str) -> None:

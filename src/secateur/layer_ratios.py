@@ -76,8 +76,8 @@ def _prunable_sizes(model: str, norms: bool = False) -> dict[str, int]:
 def copy_ratios(
     source: str, models: Sequence[str], data: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
 ) -> list[LayerRatios]:
-    """The layers' ratios in another run's rows, 1 for a layer that lost every weight there. Raises UsageError where none
-    fit or several do."""
+    """The layers' ratios in another run's rows, 1 where a layer lost every weight. Raises UsageError where none fit or
+    several do."""
     run, _, way = source.partition("@")
     with Store.open(run) as store:
         rows = [

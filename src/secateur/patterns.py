@@ -24,7 +24,8 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class KeepNOfM:
-    """Of every m consecutive inputs of an output (of one tap) at most n keep their weight."""
+    """Of every m consecutive inputs of an output (of one tap) at most n keep their weight, also where a transposed
+    convolution has its outputs in the second axis."""
 
     n: int
     m: int

@@ -17,7 +17,7 @@ from torch.nn.parameter import UninitializedParameter
 from secateur.allocation import cuts_by_layer, cuts_by_scope
 from secateur.blocks import LOWEST, patterned, spread_over
 from secateur.errors import PruneError, UsageError
-from secateur.layers import norm_layers, output_layer, weight_of, weighted_layers
+from secateur.layers import TRANSPOSED, norm_layers, output_layer, weight_of, weighted_layers
 from secateur.patterns import (
     UNSTRUCTURED,
     Blocks,
@@ -66,8 +66,8 @@ def prune(
 
     ratio: the share of a layer's (scope "layer") or of all (the other scopes) original weights that are zero
     afterwards; zeros already there count, so calling twice with 0.5 leaves half. Or a ratio for each layer by name,
-    layers without one staying whole; no scope is needed then, and 1 empties a layer, if allow_empty. Magnitude's cut is that of
-    torch.nn.utils.prune.l1_unstructured: the round(ratio × n) weights of smallest score; of equal scores the
+    layers without one staying whole (1 empties one, if allow_empty); no scope is needed then. Magnitude's cut is that
+    of torch.nn.utils.prune.l1_unstructured: the round(ratio × n) weights of smallest score; of equal scores the
     first go first. The output layer, the last weighted one executed, stays whole unless keep_output is False;
     `example`, a batch of inputs, makes sure of the order, or keep_output names the layer. exclude: names or
     patterns ("layer1.*") of layers or of their weights. norms: prune the scales of normalisations too, as a
@@ -84,16 +84,18 @@ def prune(
     without a pattern takes at most one layer's worth of memory beside the network, other methods some copies of all
     weights.
 
-    Raises UsageError for a ratio outside [0, 1), a name that matches nothing or calibration of another form, PruneError for weights that
-    are not finite or not plain parameters, and where a layer would lose every weight, unless allow_empty (a
-    network with shortcuts may live on without a layer; where fewer whole sets can go than should, all that can).
+    Raises UsageError for a ratio outside [0, 1), a name that matches nothing or calibration of another form, PruneError
+    for weights that are not finite or not plain parameters, and where a layer would lose every weight, unless
+    allow_empty (a network with shortcuts may live on without a layer; where fewer whole sets can go than should, all
+    that can).
     Nothing is changed then. For channels MissingExtraError without Torch-Pruning, ShrinkError where the network
     cannot be traced.
     Han et al. 2015, §3.
     """
     _check_request(ratio, method, scope, pattern)
     output = _output(network, keep_output, example)
-    weights = {name: weight_of(layer) for name, layer in prunable_layers(network, exclude, output, norms).items()}
+    layers = prunable_layers(network, exclude, output, norms)
+    weights = {name: weight_of(layer) for name, layer in layers.items()}
     if isinstance(ratio, Mapping):
         _check_layers(ratio, weights)
     elif scope.startswith(LIKE):
@@ -101,6 +103,7 @@ def prune(
     context = Context(network, weights, calibration, seed=seed)
     shape = parse_pattern(pattern)
     families = _families(context, shape, example, output)
+    transposed = {name: layer.groups for name, layer in layers.items() if isinstance(layer, TRANSPOSED)}
     rounds = 1 if isinstance(method, Scores) else find_method(method).rounds
     with _unchanged_on_error(network) if rounds > 1 else contextlib.nullcontext():
         for part in range(1, rounds + 1):
@@ -108,7 +111,7 @@ def prune(
             if isinstance(shape, WholeSets):
                 cut_sets(network, families, scores, weights, shape, scope, share, allow_empty)
             else:
-                _cut_weights(scores, weights, shape, scope, share, allow_empty)
+                _cut_weights(scores, weights, shape, scope, share, allow_empty, transposed)
     return PruneLog(
         {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()},
         {name: weight.numel() for name, weight in weights.items()},
@@ -137,16 +140,17 @@ def _cut_weights(
     scope: str,
     ratio: float | Mapping[str, float],
     allow_empty: bool,
+    transposed: Mapping[str, int],
 ) -> None:
-    """Zero single weights, or blocks of them."""
+    """Zero single weights, or blocks of them. transposed: as in patterned."""
     asked = f"ratio {ratio:g} (scope {scope})" if isinstance(ratio, float | int) else "the ratio of the layer"
-    scores = patterned(scores, weights, shape)
+    scores = patterned(scores, weights, shape, transposed)
     cuts = dict(_cuts(scores, weights, scope, ratio))
     for name, cut in cuts.items():
         if not allow_empty:
             _check_not_emptied(name, weights[name], cut, scores.values_by_layer[name].numel(), asked)
     for name, cut in cuts.items():
-        _zero(weights[name], scores, name, cut, shape)
+        _zero(weights[name], scores, name, cut, shape, transposed.get(name))
     if isinstance(shape, KeepNOfM):
         _hold_n_of_m(weights, scores, ratio)
 
@@ -324,12 +328,19 @@ def _check_not_emptied(name: str, weight: Tensor, cut: Cut, size: int, asked: st
         )
 
 
-def _zero(weight: Tensor, scores: Scores, name: str, cut: Cut, pattern: Blocks | KeepNOfM | None) -> None:
+def _zero(
+    weight: Tensor,
+    scores: Scores,
+    name: str,
+    cut: Cut,
+    pattern: Blocks | KeepNOfM | None,
+    transposed: int | None,
+) -> None:
     """Zero what is cut, part by part; blocks and weights in another memory layout take their marks all at once."""
     values = scores.values_by_layer[name]
-    if values.shape == weight.shape and weight.is_contiguous():
+    if not isinstance(pattern, Blocks) and weight.is_contiguous():
         for start, marks in zip(itertools.count(0, PART), marked(scores, name, cut), strict=False):
             weight.view(-1)[start : start + PART].masked_fill_(marks, 0)
     else:
         marks = torch.cat(list(marked(scores, name, cut))).view(values.shape)
-        weight.masked_fill_(spread_over(marks, weight.shape, pattern), 0)
+        weight.masked_fill_(spread_over(marks, weight.shape, pattern, transposed), 0)
