@@ -362,14 +362,16 @@ def test_a_folder_of_a_sweep_and_a_network_that_only_pytorch_runs_are_refused(tm
         secateur.search("samples:tiny", "digits", weights="x.pt", epochs=3, out=tmp_path / "run")
 
 
-class Unpackable(nn.Sequential):
+class Unpackable(nn.Module):
     """Runs, but is no Graph."""
 
     def __init__(self) -> None:
-        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 10))
+        super().__init__()
+        self.fc1 = nn.Linear(64, 8)
+        self.fc2 = nn.Linear(8, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(torch.fft.fft2(x).real)
+        return self.fc2(self.fc1(torch.fft.fft2(x).real.flatten(1)))
 
 
 @pytest.mark.parametrize(
@@ -382,7 +384,7 @@ class Unpackable(nn.Sequential):
 )
 def test_what_does_not_fit_leaves_no_run_behind(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(SecateurError, match=message):
-        secateur.search(**({"model": "samples:tiny", "out": tmp_path / "run", "minimize": "bytes"} | OPTIONS | options))
+        secateur.search(out=tmp_path / "run", **({"model": "samples:tiny", "minimize": "bytes"} | OPTIONS | options))
     assert not (tmp_path / "run").exists()
 
 

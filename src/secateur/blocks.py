@@ -22,9 +22,9 @@ def patterned(
 ) -> Scores:
     """Scores of what is cut as one: weights, or blocks. What is zero already, or must go by N:M, ranks lowest.
 
-    A weight's axes are (outputs, inputs, taps …), but of the transposed layers, each with its groups, (inputs, outputs of
-    the group, taps …). A layer of one axis (a normalisation's scale) has no inputs, so no pattern but its own. Scores
-    that are the weights themselves come back as they are where nothing is patterned.
+    A weight's axes are (outputs, inputs, taps …), but of the transposed layers, each with its groups, (inputs, outputs
+    of the group, taps …). A layer of one axis (a normalisation's scale) has no inputs, so no pattern but its own.
+    Scores that are the weights themselves come back as they are where nothing is patterned.
     """
     if pattern is None and all(scores.values_by_layer[name] is weight for name, weight in weights.items()):
         return scores
