@@ -46,6 +46,8 @@ def test_a_consistent_graph_knows_its_shapes_and_consumers() -> None:
         ({"weights": {"weight": "other"}}, "'other' is no value before it and no weight"),
         ({"attributes": {}}, "expected attributes"),
         ({"attributes": {**CONV.attributes, "stride": (0, 1)}}, "expected stride to be 2 whole numbers from 1 on"),
+        ({"attributes": {**CONV.attributes, "stride": (1, 2**24 + 1)}}, "expected a stride and a dilation of at most"),
+        ({"attributes": {**CONV.attributes, "dilation": (2**32, 1)}}, "expected a stride and a dilation of at most"),
         ({"attributes": {**CONV.attributes, "groups": 2}}, "expected a weight for 3 channels in 2 groups"),
         ({"attributes": {**CONV.attributes, "dilation": (9, 9)}}, "expected a window no larger than the padded input"),
         ({"shape": (4, 4, 4)}, r"its shape is given as \(4, 4, 4\) but is \(4, 4, 3\)"),
@@ -86,3 +88,10 @@ def test_padding_without_end_is_refused() -> None:
     node = Node("y", "conv2d", ("x",), {"weight": "w"}, attributes, (1, 4, 1))
     with pytest.raises(GraphError, match="expected padding of at most 4096"):
         Graph({"x": (1, 4, 4)}, ("y",), (node,), weights)
+
+
+def test_a_number_beyond_floats_is_refused() -> None:
+    for slope in (10**400, float("inf"), float("nan")):
+        node = Node("y", "leaky_relu", ("x",), {}, {"negative_slope": slope}, (4,))
+        with pytest.raises(GraphError, match="expected negative_slope to be a finite number"):
+            Graph({"x": (4,)}, ("y",), (node,), {})

@@ -199,6 +199,30 @@ def test_a_plan_is_for_a_whole_number_of_images(number: int) -> None:
     assert session.plan(0).parts == ()
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    session = Session(small_network(), threads=np.int64(2))  # type: ignore[arg-type]
+    assert session.threads == 2
+    assert session.plan(np.int64(3)) == session.plan(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(2**41,), (0, 2**62), (2**70,)])
+def test_images_that_nobody_could_count_are_refused(shape: tuple[int, ...]) -> None:
+    graph = Graph({"x": shape}, ("y",), (Node("y", "relu", ("x",), {}, {}, shape),), {})
+    with pytest.raises(RunError, match=r"value 'x': expected at most \d+ numbers an image, got shape"):
+        Session(graph)
+
+
+@pytest.mark.parametrize("kernel", available_kernels())
+@pytest.mark.parametrize("pool", ["max_pool2d", "avg_pool2d"])
+def test_the_widest_strides_and_dilations_are_run(kernel: str, pool: str) -> None:
+    wide = {"kernel": (1, 1), "stride": (2**24, 2**24), "padding": (0, 0, 0, 0)}
+    own: dict[str, Attribute] = {"dilation": (2**24, 2**24)} if pool == "max_pool2d" else {"count_include_pad": False}
+    graph = Graph({"x": (1, 5, 5)}, ("y",), (Node("y", pool, ("x",), {}, {**wide, **own}, (1, 1, 1)),), {})
+    for batch in (1, 20):
+        x = np.random.default_rng(0).normal(size=(batch, 1, 5, 5)).astype(np.float32)
+        np.testing.assert_array_equal(Session(graph, kernel=kernel)(x), reference.run(graph, x))
+
+
 def test_several_inputs_and_outputs() -> None:
     nodes = (Node("sum", "add", ("x", "y"), {}, {}, (4,)), Node("product", "mul", ("x", "y"), {}, {}, (4,)))
     session = Session(Graph({"x": (4,), "y": (4,)}, ("sum", "product"), nodes, {}))

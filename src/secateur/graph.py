@@ -7,6 +7,7 @@ that makes it, or is one of the graph's inputs. docs/format.md describes each op
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,8 @@ DTYPES: Mapping[str, np.dtype[np.unsignedinteger]] = {
 """Number formats of weights, with the unsigned integers that hold their bits."""
 MOST_PADDING = 4096
 """On one side of a plane: more would ask for memory that nothing in a file pays for."""
+MOST_STEP = 1 << 24
+"""A stride's or dilation's: wider than planes are, and still a whole number of 32 bits when planes are added to it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +143,7 @@ class _Arguments:
 
     def number(self, name: str) -> float:
         value = self.node.attributes[name]
-        good = type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+        good = type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
         self.demand(good, f"{name} to be a finite number", repr(value))
         return float(value)  # type: ignore[arg-type]
 
@@ -173,6 +176,8 @@ def _windows(given: _Arguments, kernel: Shape, dilation: Shape) -> tuple[int, in
     for axis in (0, 1):
         around = padding[2 * axis : 2 * axis + 2]
         given.demand(max(around) <= MOST_PADDING, f"padding of at most {MOST_PADDING}", around)
+        steps = stride[axis], dilation[axis]
+        given.demand(max(steps) <= MOST_STEP, f"a stride and a dilation of at most {MOST_STEP}", steps)
         room = size[axis] + sum(around) - dilation[axis] * (kernel[axis] - 1) - 1
         given.demand(room >= 0, "a window no larger than the padded input", f"kernel {kernel} on {tuple(size)}")
         found.append(room // stride[axis] + 1)

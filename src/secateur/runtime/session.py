@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import sys
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ KERNEL_VARIABLE = "SECATEUR_KERNEL"
 MOST_THREADS = 1024
 MOST_IMAGES = sys.maxsize  # that an array holds
 MOST_ROUNDS = 1_000_000
+MOST_NUMBERS = 1 << 40  # of an image in one value
 
 
 def available_kernels() -> list[str]:
@@ -113,7 +116,8 @@ class Session:
         normalisation: Normalisation | None = None,
         calibrate: bool = True,
     ) -> None:
-        _check_whole("threads", threads, 1, MOST_THREADS)
+        threads = _whole("threads", threads, 1, MOST_THREADS)
+        _check_sizes(graph)
         self._graph = graph
         self._kernel = _chosen_kernel(kernel)
         self._threads = threads
@@ -186,8 +190,7 @@ class Session:
 
     def plan(self, batch: int = 1, rounds: int = 0) -> Plan:
         """How a batch of that size is run. rounds: how often every step is timed, 0 not to. Raises RunError."""
-        _check_whole("batch", batch, 0, MOST_IMAGES)
-        _check_whole("rounds", rounds, 0, MOST_ROUNDS)
+        batch, rounds = _whole("batch", batch, 0, MOST_IMAGES), _whole("rounds", rounds, 0, MOST_ROUNDS)
         try:
             parts = tuple(self._native.divide(batch))
             block, cut, _ = parts[0] if parts else self._native.divide(1)[0]
@@ -208,9 +211,21 @@ class Session:
         )
 
 
-def _check_whole(name: str, value: object, least: int, most: int) -> None:
-    if not isinstance(value, int) or not least <= value <= most:
+def _whole(name: str, value: SupportsIndex, least: int, most: int) -> int:
+    try:
+        found = operator.index(value)
+    except TypeError:
+        found = least - 1
+    if not least <= found <= most:
         raise RunError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
+    return found
+
+
+def _check_sizes(graph: Graph) -> None:
+    """That the core can count bytes of any block of images, an empty axis or not."""
+    for name, shape in (*graph.inputs.items(), *((node.name, node.shape) for node in graph.nodes)):
+        if math.prod(size for size in shape if size) > MOST_NUMBERS:
+            raise RunError(f"value {name!r}: expected at most {MOST_NUMBERS} numbers an image, got shape {shape}")
 
 
 def _chosen_kernel(kernel: str | None) -> str:
