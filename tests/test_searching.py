@@ -35,7 +35,7 @@ from secateur.searching.comparing import front_shown
 from secateur.searching.finding import last_holding
 from secateur.searching.knapsack import Combination, best_combinations, rungs
 from secateur.searching.laboratory import Laboratory
-from secateur.spec import TARGETS
+from secateur.spec import TARGETS, canonical_json
 from secateur.store import FILE_NAME, Store
 from secateur.timing import interleave
 
@@ -401,6 +401,22 @@ def test_a_search_that_ended_before_it_measured_anything_gives_way(
         assert [each.number for each in store.searches()] == [result.record.number]
     with pytest.raises(SearchError, match="holds a search with seed 0, not 1; name another --out"):
         small_search(tmp_path / "run", minimize="weights", seed=1)
+
+
+def test_a_search_by_a_method_that_was_edited_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "changed.py"
+    path.write_text(
+        "def scores(context):\n    return {name: weight.abs() for name, weight in context.weights.items()}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    chosen: dict[str, Any] = {"method": "changed:scores", "minimize": "weights", "repair": "none"}
+    plan = plan_search("samples:tiny", "digits", recipe={"epochs": 1}, **chosen)
+    with Store.create(tmp_path / "run") as store:
+        store.add_search(canonical_json(plan), "", "now")
+        store.keep_finding(plan.dense, "bytes", {})
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(SearchError, match=r"run: holds a search with method source \w{16}, not \w{16}; name another"):
+        secateur.search("samples:tiny", "digits", epochs=1, out=tmp_path / "run", **chosen)
 
 
 def test_a_changed_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from samples import make_row, with_digest
 from secateur.environment import environment
 from secateur.errors import StoreError
-from secateur.results import Accuracy, Failure, Retrained
+from secateur.results import Accuracy, Failure, FrontPoint, Outcome, Retrained
 from secateur.schema import SCHEMA_VERSION
 from secateur.spec import Retraining, Sweep, canonical_json
 from secateur.store import FILE_NAME, Store
@@ -149,7 +149,11 @@ def test_folder_names_may_hold_odd_characters(tmp_path: Path) -> None:
 def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path: Path) -> None:
     row = make_row(0.5)
     old_fields = json.loads(canonical_json(row.cell))
-    for name in ("pattern", "repair", "calibration_images", "calibration_seed", "layer_ratios", "norms", "retraining"):
+    lacking = (
+        "pattern", "repair", "calibration_images", "calibration_seed", "layer_ratios", "norms", "retraining",
+        "method_source",
+    )  # fmt: skip
+    for name in lacking:
         del old_fields[name]
     with Store.create(tmp_path) as store:
         store.add(row)
@@ -157,7 +161,7 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
     connection = sqlite3.connect(tmp_path / FILE_NAME)
     for name in ("retrained_epochs", "retrained_seconds", "retrained_resumed_from", "timing_environment_id"):
         connection.execute(f"ALTER TABLE rows DROP COLUMN {name}")
-    for name in ("pattern", "repair", "calibration_images", "calibration_seed", "retraining"):
+    for name in ("pattern", "repair", "calibration_images", "calibration_seed", "retraining", "method_source"):
         connection.execute(f"ALTER TABLE cells DROP COLUMN {name}")
     connection.execute("UPDATE cells SET spec = ?, id = 'old' WHERE ratio = 0.5", (json.dumps(old_fields),))
     connection.execute("UPDATE rows SET cell_id = 'old'")
@@ -174,3 +178,27 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
         assert store.failures() == [failure(0.7)]
         assert store._connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         assert store._connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_a_search_of_an_older_schema_asks_and_tells_by_the_ids_of_now(tmp_path: Path) -> None:
+    cell = make_row(0.5).cell
+    asked = {"template": json.loads(canonical_json(cell)), "max_drop": 1.0}
+    outcome = Outcome("search", (), None, (FrontPoint(cell.id, 2.0, Accuracy(0.9, 10)),), 3.0)
+    with Store.create(tmp_path) as store:
+        store.add(make_row(0.5))
+        number = store.add_search(json.dumps(asked, sort_keys=True, separators=(",", ":")), "", "now")
+        store.add_outcome(number, outcome)
+        (expected,) = store.searches()
+    old = json.loads(canonical_json(cell))
+    del old["method_source"]
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    connection.execute("UPDATE cells SET spec = ?, id = '0123456789abcdef'", (json.dumps(old),))
+    connection.execute("UPDATE rows SET cell_id = '0123456789abcdef'")
+    connection.execute("UPDATE searches SET spec = ?", (json.dumps(asked | {"template": old}),))
+    connection.execute("UPDATE searches SET outcome = replace(outcome, ?, '0123456789abcdef')", (cell.id,))
+    connection.execute("ALTER TABLE cells DROP COLUMN method_source")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
+    connection.commit()
+    connection.close()
+    with Store.open(tmp_path) as store:
+        assert store.searches() == [expected]

@@ -139,6 +139,23 @@ def test_exchanged_data_files_do_not_mix_in_one_run(tmp_path: Path, monkeypatch:
         secateur.sweep("lenet-300-100", "samples:stripes", ratios=(0.5,), epochs=1, out=tmp_path / "run")
 
 
+def test_rows_of_a_method_that_was_edited_do_not_mix_in_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "edited.py"
+    path.write_text(
+        "def scores(context):\n    return {name: weight.abs() for name, weight in context.weights.items()}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    chosen: dict[str, Any] = {"ratios": (0.5,), "epochs": 0, "out": tmp_path / "run", "latency_on": "none"}
+    once = secateur.sweep("samples:tiny", "digits", methods=("edited:scores",), **chosen)
+    assert (once.computed, once.failures) == (1, ())
+    assert secateur.sweep("samples:tiny", "digits", methods=("edited:scores",), **chosen).computed == 0
+    path.write_text(path.read_text().replace("weight.abs()", "-weight.abs()"))
+    with pytest.raises(SweepError, match=r"its 'edited:scores/layer' rows .* before the file of 'edited:scores' was"):
+        secateur.sweep("samples:tiny", "digits", methods=("edited:scores",), **chosen)
+
+
 def test_what_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="choose another data set or network"):
         secateur.sweep("samples:Gray", "samples:stripes", out=tmp_path / "run")
@@ -264,6 +281,7 @@ def test_an_interrupted_retraining_of_a_sweep_takes_up_at_its_last_epoch(own_cac
     [
         {"ratio": 0.8}, {"scope": "global"}, {"method": "random"}, {"exclude": ("3",)}, {"seed": 1}, {"norms": True},
         {"retraining": Retraining("gradual", 5)}, {"recipe": Recipe(epochs=2)}, {"pattern": "1x4"},
+        {"method_source": "00"},
     ],
     ids=str,
 )  # fmt: skip

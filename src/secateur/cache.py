@@ -223,6 +223,7 @@ class NetworkCache:
             if hasattr(cell, field.name)
         }
         precision = resolve_precision(cell.recipe.precision, find_architecture(cell.model).autocast, self.device)
+        shared["method"] += f" {cell.method_source}" if cell.method_source else ""
         return RetrainKey(network=network.id, device=network.device, precision=precision, **shared)
 
     def _load_retrained(self, cell: Cell, key: RetrainKey) -> tuple[nn.Module, Retrained] | None:

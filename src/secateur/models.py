@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import ModelError, UsageError
-from secateur.references import import_callable
+from secateur.references import import_callable, source_digest
 from secateur.spec import WeightsFile
 
 
@@ -244,7 +244,7 @@ def _own_architecture(model: str) -> Architecture:
         return network
 
     channels, size = _declared_input(factory)
-    return Architecture(model, build, channels, size, source=_source_digest(factory))
+    return Architecture(model, build, channels, size, source=source_digest(factory))
 
 
 def _keywords(factory: Callable[..., Any]) -> set[str]:
@@ -268,15 +268,6 @@ def _declared_input(factory: Callable[..., Any]) -> tuple[int | None, int | None
     if height != width:
         raise ModelError(f"input_shape {tuple(declared)}: expected height and width to be equal")
     return int(channels), int(height)
-
-
-def _source_digest(factory: Callable[..., Any]) -> str:
-    """A digest of the file that defines the callable: editing a network must not reuse its old training."""
-    try:
-        text = Path(inspect.getsourcefile(factory) or "").read_bytes()
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def build_network(architecture: Architecture, classes: int, channels: int, seed: int) -> nn.Module:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from secateur.errors import CallableError, UsageError
@@ -28,3 +31,13 @@ def import_callable(reference: str, what: str) -> Callable[..., Any]:
     if not callable(found):
         raise CallableError(f"{what} {reference!r}: expected a callable, got {type(found).__name__}")
     return found
+
+
+def source_digest(found: Callable[..., Any]) -> str:
+    """Of the file that defines a callable, so that what an edited one gives is not taken for the former's; "" where
+    there is none."""
+    try:
+        text = Path(inspect.getsourcefile(found) or "").read_bytes()
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(text).hexdigest()[:16]

@@ -126,6 +126,7 @@ MIGRATIONS = (
         PRIMARY KEY (cell_id, what)
     ) STRICT, WITHOUT ROWID;
     """,
+    "ALTER TABLE cells ADD COLUMN method_source TEXT NOT NULL DEFAULT ''",
 )
 """Each brings the schema from one version to the next; docs/store.md says what the tables hold."""
 

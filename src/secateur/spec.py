@@ -47,6 +47,12 @@ def check_scope(scope: str) -> None:
     check_value("scope", scope, scope in SCOPES or nested, f"one of {', '.join(SCOPES)}, or like:METHOD/SCOPE")
 
 
+def methods_of(method: str, scope: str) -> tuple[str, ...]:
+    """The methods that decide on a cut: the one that scores, and the one that a scope is like."""
+    other = scope.removeprefix(LIKE).rpartition("/")[0] if scope.startswith(LIKE) else method
+    return (method,) if other == method else (method, other)
+
+
 def check_repair(repair: str) -> None:
     """Raises UsageError for a text that is no repair, or no several of them joined by +."""
     steps = repair.split("+")
@@ -207,7 +213,8 @@ class Cell:
     exclude, allow_empty, norms and pattern are as in pruning.prune. repair: steps of repairing.repair joined by +.
     Where layer_ratios (layer and ratio each) are given, they decide, and scope and ratio only name them.
     calibration_images of the training split, drawn by calibration_seed (None: by the seed), are what methods and
-    repairs look at. retraining: how it learns again; the dense network of ratio 0 never does.
+    repairs look at. retraining: how it learns again; the dense network of ratio 0 never does. method_source: the digest
+    of a user's own method, also of one that the scope is like.
     """
 
     model: str
@@ -227,6 +234,7 @@ class Cell:
     calibration_seed: int | None = None
     layer_ratios: tuple[tuple[str, float], ...] = ()
     retraining: Retraining | None = None
+    method_source: str = ""
 
     @property
     def draw(self) -> int:
@@ -279,7 +287,7 @@ class Sweep:
     """The cross product of its lists. `overrides` change every network's own recipe.
 
     layer_ratios stand beside scopes × ratios; with them, scopes may be empty. controls: further scopes, which only the
-    method "random" is run in.
+    method "random" is run in. method_sources: the digest of each method that is a user's own.
     Raises UsageError for an empty list, a ratio outside [0, 1), a repeated value, an unknown scope, pattern or
     repair, and for a retraining that the recipe or a repair does not go with.
     """
@@ -302,6 +310,7 @@ class Sweep:
     layer_ratios: tuple[LayerRatios, ...] = ()
     retrainings: tuple[Retraining | None, ...] = (None,)
     controls: tuple[str, ...] = ()
+    method_sources: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         lists = ["models", "data", "methods", "ratios", "seeds", "patterns", "repairs", "retrainings"]
@@ -350,6 +359,7 @@ class Sweep:
 def expand(sweep: Sweep) -> Iterator[Cell]:
     """Every cell of a sweep, ordered so that cells which share a trained network are neighbours."""
     networks = itertools.product(sweep.models, sweep.data, sweep.seeds)
+    sources = dict(sweep.method_sources)
     for model, data, seed in networks:
         recipe = recipe_for(model, **dict(sweep.overrides))
         given = [(each.scope, each.ratio, each.ratios) for each in sweep.layer_ratios if each.fits(model, data, seed)]
@@ -375,6 +385,7 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
                 calibration_seed=sweep.calibration_seed,
                 layer_ratios=ratios,
                 retraining=retraining,
+                method_source="+".join(sources[name] for name in methods_of(method, scope) if name in sources),
             )
 
 

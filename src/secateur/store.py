@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -195,6 +196,13 @@ class Store:
         )
         return {digest for (digest,) in self._connection.execute(query, (data,))}
 
+    def method_sources(self, method: str, scope: str) -> set[str]:
+        """Of which sources of a method the rows are that it made in a scope: one, unless its file was edited."""
+        query = (
+            "SELECT DISTINCT method_source FROM cells JOIN rows ON cells.id = cell_id WHERE (method, scope) = (?, ?)"
+        )
+        return {source for (source,) in self._connection.execute(query, (method, scope))}
+
     def rows(self) -> list[Row]:
         """Every row, sorted by model, data, method, scope, pattern, repair, retraining, seed and ratio."""
         query = """
@@ -320,15 +328,24 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _rename_cells(connection: sqlite3.Connection) -> None:
-    """Cells of an older version get the fields that they lacked, and so the ids that they have now."""
+    """Cells of an older version get the fields that they lacked, and so the ids that they have now, also in what
+    searches asked and found."""
     connection.execute("PRAGMA defer_foreign_keys = ON")
+    names: dict[str, str] = {}
     for old, spec in connection.execute("SELECT id, spec FROM cells").fetchall():
         fields = _cell_fields(cell_from_json(spec))
         if fields["id"] != old:
+            names[old] = fields["id"]
             settings = ", ".join(f"{name} = ?" for name in fields)
             connection.execute(f"UPDATE cells SET {settings} WHERE id = ?", (*fields.values(), old))
             for table in ("rows", "failures", "findings"):
                 connection.execute(f"UPDATE {table} SET cell_id = ? WHERE cell_id = ?", (fields["id"], old))
+    for number, spec, outcome in connection.execute("SELECT id, spec, outcome FROM searches").fetchall():
+        asked = json.loads(spec)
+        asked["template"] = dataclasses.asdict(cell_from_json(json.dumps(asked["template"])))
+        found = re.sub("[0-9a-f]{16}", lambda each: names.get(each[0], each[0]), outcome) if outcome else None
+        changed = (json.dumps(asked, sort_keys=True, separators=(",", ":")), found, number)
+        connection.execute("UPDATE searches SET spec = ?, outcome = ? WHERE id = ?", changed)
 
 
 def _insert(db: sqlite3.Connection, table: str, fields: Mapping[str, Any], on_conflict: str = "") -> int:
@@ -392,7 +409,9 @@ def _cell_fields(cell: Cell) -> dict[str, Any]:
     return {"id": cell.id, **named, **own}
 
 
-_CELL_COLUMNS = ("model", "data", "method", "scope", "ratio", "seed", "pattern", "repair", "calibration_images")
+_CELL_COLUMNS = (
+    "model", "data", "method", "method_source", "scope", "ratio", "seed", "pattern", "repair", "calibration_images",
+)  # fmt: skip
 
 
 def _trained_fields(trained: Trained) -> dict[str, Any]:

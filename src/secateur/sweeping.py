@@ -34,7 +34,7 @@ from secateur.replacing import replacing
 from secateur.results import Failure, Row
 from secateur.score import METHODS, find_method
 from secateur.selection import Selection, select_best
-from secateur.spec import LIKE, PAPER_RATIOS, Cell, Recipe, Retraining, Sweep, expand
+from secateur.spec import LIKE, PAPER_RATIOS, Cell, Recipe, Retraining, Sweep, expand, methods_of
 from secateur.store import FILE_NAME, Store
 
 LATENCY_ON = ("cell", "driver", "none")
@@ -188,12 +188,11 @@ def plan_sweep(
         find_architecture(model)
     for name in plan.data:
         check_data_name(name)
-    for method in plan.methods:
-        find_method(method)
-    for scope in plan.scopes:
-        if scope.startswith(LIKE):
-            find_method(scope.removeprefix(LIKE).rpartition("/")[0])
-    return plan
+    named_methods = {
+        name: None for method in plan.methods for scope in ("", *named) for name in methods_of(method, scope)
+    }
+    sources = ((name, find_method(name).source) for name in named_methods)
+    return dataclasses.replace(plan, method_sources=tuple((name, source) for name, source in sources if source))
 
 
 def _controls(scopes: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
@@ -258,6 +257,7 @@ def run_sweeps(
         done = store.done()
         pending = [cell for cell in cells if cell.id not in done]
         _check_same_data(pending, cache, store)
+        _check_same_methods(pending, store)
         _load_given(pending, cache)
         job = CellJob(cache, data_dir, device, timed=latency_on == "cell")
         _run_pending(pending, len(cells), job, executor, latency_on == "driver", store, reporter)
@@ -276,6 +276,17 @@ def _check_same_data(pending: Sequence[Cell], cache: NetworkCache, store: Store)
             raise SweepError(
                 f"{store.path}: its {name!r} rows were measured on other files (digest {', '.join(before)}) than "
                 f"those found now ({now}); name another --out, or the former files with --data-dir"
+            )
+
+
+def _check_same_methods(pending: Sequence[Cell], store: Store) -> None:
+    """Likewise rows of a method that was edited since."""
+    for way, cell in {(cell.method, cell.scope): cell for cell in pending}.items():
+        if store.method_sources(*way) - {cell.method_source}:
+            own = next((name for name in methods_of(*way) if ":" in name), cell.method)
+            raise SweepError(
+                f"{store.path}: its {'/'.join(way)!r} rows were measured before the file of {own!r} was edited; "
+                "name another --out"
             )
 
 

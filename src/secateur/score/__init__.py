@@ -6,6 +6,7 @@ outside the package, name it "package.module:callable" (docs/adding-a-method.md)
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from secateur.errors import PruneError, UsageError
 from secateur.layers import evaluating
-from secateur.references import import_callable
+from secateur.references import import_callable, source_digest
 from secateur.score.context import NEEDS_CALIBRATION, Batch, Context, Loss, gone_through
 from secateur.score.fisher import fisher
 from secateur.score.gradient import gradient, taylor, taylor_squared
@@ -71,7 +72,8 @@ def find_method(name: str) -> Method:
             f"method {name!r}: expected one of {', '.join(METHODS)}, or your own as package.module:callable"
         )
     found = import_callable(name, "method")
-    return found if isinstance(found, Method) else Method(found, GRADIENTS, "", name)
+    method = found if isinstance(found, Method) else Method(found, GRADIENTS, "", name)
+    return dataclasses.replace(method, source=source_digest(method.score))
 
 
 def score(name: str, context: Context) -> Scores:

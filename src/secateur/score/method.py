@@ -15,13 +15,15 @@ NOTHING, SHAPE, INPUTS, GRADIENTS = "nothing", "input shape", "inputs", "inputs,
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """score may return plain tensors by layer name. rounds: how often it scores anew on the way to the ratio."""
+    """score may return plain tensors by layer name. rounds: how often it scores anew on the way to the ratio. source
+    identifies the code of a user's own."""
 
     score: Callable[[Context], Scores | Mapping[str, Tensor]]
     needs: str
     equation: str
     paper: str
     rounds: int = 1
+    source: str = ""
 
     @property
     def needs_calibration(self) -> bool:

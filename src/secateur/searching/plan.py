@@ -111,7 +111,7 @@ def plan_search(
     check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
     find_architecture(model)
     check_data_name(data)
-    find_method(method)
+    source = find_method(method).source
     check_repair(repair)
     template = Cell(
         model, data, method, SCOPE, 0.0, seed, recipe_for(model, **recipe),
@@ -120,6 +120,7 @@ def plan_search(
         repair=repair,
         calibration_images=calibration_images,
         calibration_seed=calibration_seed,
+        method_source=source,
     )  # fmt: skip
     retraining = retraining_for("one-shot", epochs=retrain) if retrain else None
     return Search(
