@@ -69,7 +69,8 @@ class Node:
         if self._sessions:
             role += ["--temp-dir", str(self._sessions), "--include-dashboard", "false"]
             role += ["--ray-client-server-port", str(client_port or free_port())]
-        ports = ["--min-worker-port", "0", "--max-worker-port", "0"]
+        # Ray's own choice for the agent is the same for every node.
+        ports = ["--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", str(free_port())]
         size = ["--num-cpus", "1", "--object-store-memory", str(10**8)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--node-ip-address", "127.0.0.1",
