@@ -242,6 +242,8 @@ def _onnxruntime(graph: Graph, threads: int) -> Predict:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Threads that go on spinning after a run would take the core from the engine that is timed next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(to_onnx(graph), options, providers=["CPUExecutionProvider"])
     (name,) = graph.inputs
