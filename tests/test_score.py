@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samples import build
+from samples import Tied, build
 from secateur.errors import CallableError, PruneError, UsageError
 from secateur.layers import weight_of, weighted_layers
 from secateur.pruning import prune, zero_counts
@@ -279,15 +279,8 @@ class Attentive(nn.Module):
         return self.out(self.attention(x, x, x)[0].mean(1))
 
 
-class Instead(nn.Module):
-    """The second of two modules with one weight runs, and is called by keyword."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(6, 6)
-        self.second = nn.Linear(6, 6)
-        self.second.weight = self.first.weight
-        self.out = nn.Linear(6, 2)
+class Instead(Tied):
+    """Of two modules with one weight only the second runs, called by keyword."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.second(input=x).relu())
