@@ -226,7 +226,7 @@ def test_extra_memory_of_pruning_stays_below_a_layer() -> None:
         pytest.skip("this system has no /proc to read memory from")
     largest = 4 * max(layer.total for layer in row.layers)
     assert row.ours.peak_memory <= largest
-    assert row.pytorch.held_memory > 1.9 * 4 * sum(layer.total for layer in row.layers)
+    assert row.pytorch.held_memory > 1.5 * 4 * sum(layer.total for layer in row.layers)
 
 
 def test_retrained_cells_keep_their_ratio_and_say_how_long_it_took(tmp_path: Path, own_cache: Path) -> None:

@@ -13,7 +13,9 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 _STATUS = Path("/proc/self/status")
+_ROLLUP = Path("/proc/self/smaps_rollup")
 _CLEAR = Path("/proc/self/clear_refs")
+_MOST_COLLECTIONS = 10
 
 
 def file_bytes(write: Callable[[Path], object]) -> int:
@@ -27,19 +29,28 @@ def file_bytes(write: Callable[[Path], object]) -> int:
 def memory_of(work: Callable[[], Result]) -> tuple[Result, int | None, int | None]:
     """(result, peak, held): how far the resident memory rose at most during `work`, and how far after it, in bytes.
 
-    The allocator's free memory is given back first and the kernel's high-water mark reset, so that memory
-    which is free but resident hides nothing. None, None where there is no Linux /proc to ask.
+    Garbage and the allocator's free memory are given back first and the kernel's high-water mark reset, so that
+    memory which is free but resident hides nothing. What is held counts anonymous pages alone: those of mapped
+    files (libraries) come and go as the system likes. None, None where there is no Linux /proc to ask.
     """
-    gc.collect()
-    _trim()
-    if not _reset_high_water():
+    _settle()
+    before = _anonymous()
+    if before is None or not _reset_high_water():
         return work(), None, None
-    before = _resident("VmRSS")
+    resident = _kilobytes(_STATUS)["VmRSS"]
     result = work()
-    peak = _resident("VmHWM")
-    gc.collect()
+    peak = _kilobytes(_STATUS)["VmHWM"] - resident
+    _settle()
+    held = max(0, (_anonymous() or 0) - before)
+    return result, max(peak, held), held
+
+
+def _settle() -> None:
+    """Give back all that nothing holds; what a finalizer lets go of is garbage only for the next collection."""
+    for _ in range(_MOST_COLLECTIONS):
+        if not gc.collect():
+            break
     _trim()
-    return result, max(0, peak - before), max(0, _resident("VmRSS") - before)
 
 
 def _trim() -> None:
@@ -57,6 +68,16 @@ def _reset_high_water() -> bool:
     return True
 
 
-def _resident(field: str) -> int:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
+def _anonymous() -> int | None:
+    """Bytes of this process that no file backs, in memory or swapped out; counted page by page, unlike VmRSS."""
+    try:
+        sizes = _kilobytes(_ROLLUP)
+        return sizes["Anonymous"] - sizes["LazyFree"] + sizes["Swap"]
+    except (OSError, KeyError):
+        return None
+
+
+def _kilobytes(table: Path) -> dict[str, int]:
+    """The sizes of a table under /proc, in bytes by their names."""
+    lines = (line.split() for line in table.read_text().splitlines())
+    return {words[0].rstrip(":"): 1024 * int(words[1]) for words in lines if words[-1] == "kB"}
