@@ -14,6 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores; re
 
 import torch
 
+from secateur import timing
+
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -22,6 +24,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "cache"
     monkeypatch.setenv("SECATEUR_CACHE", str(cache))
     return cache
+
+
+@pytest.fixture(autouse=True)
+def short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asserts a time, and workers that time wait for each other."""
+    monkeypatch.setattr(timing, "SECONDS_PER_ENGINE", 0.04)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,6 @@ import secateur
 from samples import Backwards, Fragile, Tied, build
 from secateur.errors import PruneError, UsageError
 from secateur.layers import norm_layers, output_layer, weight_of, weighted_layers
-from secateur.models import ARCHITECTURES
 from secateur.pruning import layer_sparsity, prune, scored_layers, sparsity, zero_counts
 from secateur.spec import PAPER_RATIOS
 
@@ -29,7 +28,7 @@ def same_cut(weight: Tensor, ours: Tensor, mask: Tensor) -> bool:
     return bool((magnitudes[zeroed != theirs] == threshold).all())
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", ["lenet-300-100", "lenet-5", "resnet-18", "resnet-50"])
 def test_the_zeroed_sets_are_those_of_pytorch_at_all_of_the_papers_ratios(name: str) -> None:
     network = build(name, seed=5)
     weights = {layer: weight_of(module).clone() for layer, module in weighted_layers(network).items()}

@@ -20,13 +20,14 @@ SAMPLE_MS = 0.5
 Run = Callable[[], object]
 
 
-def interleave(engines: Mapping[str, Run], *, seconds: float = SECONDS_PER_ENGINE) -> dict[str, list[float]]:
+def interleave(engines: Mapping[str, Run], *, seconds: float | None = None) -> dict[str, list[float]]:
     """Milliseconds of a run of each engine, A B C, A B C, … after a warm-up.
 
     A sample is the mean of as many runs on end as last half a millisecond (one, where one run takes longer), so that
     small networks are timed with warm caches. Every engine gets as many samples: what fits into `seconds` for the
-    slowest, from 7 to 200.
+    slowest (SECONDS_PER_ENGINE where none are given), from 7 to 200.
     """
+    seconds = SECONDS_PER_ENGINE if seconds is None else seconds
     for _ in range(WARM_UP):
         for run in engines.values():
             run()

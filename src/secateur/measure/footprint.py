@@ -6,7 +6,8 @@ import ctypes
 import gc
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +16,6 @@ Result = TypeVar("Result")
 _STATUS = Path("/proc/self/status")
 _ROLLUP = Path("/proc/self/smaps_rollup")
 _CLEAR = Path("/proc/self/clear_refs")
-_MOST_COLLECTIONS = 10
 
 
 def file_bytes(write: Callable[[Path], object]) -> int:
@@ -33,24 +33,32 @@ def memory_of(work: Callable[[], Result]) -> tuple[Result, int | None, int | Non
     memory which is free but resident hides nothing. What is held counts anonymous pages alone: those of mapped
     files (libraries) come and go as the system likes. None, None where there is no Linux /proc to ask.
     """
-    _settle()
-    before = _anonymous()
-    if before is None or not _reset_high_water():
-        return work(), None, None
-    resident = _kilobytes(_STATUS)["VmRSS"]
-    result = work()
-    peak = _kilobytes(_STATUS)["VmHWM"] - resident
-    _settle()
-    held = max(0, (_anonymous() or 0) - before)
+    gc.collect()
+    with _only_new_garbage():
+        _trim()
+        before = _anonymous()
+        if before is None or not _reset_high_water():
+            return work(), None, None
+        resident = _kilobytes(_STATUS)["VmRSS"]
+        result = work()
+        peak = _kilobytes(_STATUS)["VmHWM"] - resident
+        gc.collect()
+        _trim()
+        held = max(0, (_anonymous() or 0) - before)
     return result, max(peak, held), held
 
 
-def _settle() -> None:
-    """Give back all that nothing holds; what a finalizer lets go of is garbage only for the next collection."""
-    for _ in range(_MOST_COLLECTIONS):
-        if not gc.collect():
-            break
-    _trim()
+@contextmanager
+def _only_new_garbage() -> Iterator[None]:
+    """Collections look at what was made since, and so cost next to nothing beside the million objects of PyTorch."""
+    if gc.get_freeze_count():  # what is frozen is somebody else's
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _trim() -> None:
