@@ -23,7 +23,7 @@ CELL = Cell("lenet-5", "mnist", "magnitude", "layer", 0.9, 0, Recipe())
 
 
 def test_the_id_of_a_cell_is_pinned() -> None:
-    assert CELL.id == "189c89e7d426ef64"
+    assert CELL.id == "8213178699ca00eb"
 
 
 def test_the_id_depends_on_every_field_defaults_included() -> None:
@@ -35,7 +35,7 @@ def test_the_id_depends_on_every_field_defaults_included() -> None:
         "model": "x", "data": "x", "method": "x", "scope": "global", "ratio": 0.8, "seed": 1,
         "exclude": ("conv1",), "allow_empty": True, "norms": True, "weights": WeightsFile("net.pt", "00"),
         "pattern": "2:4", "repair": "batchnorm", "calibration_images": 512, "calibration_seed": 0,
-        "layer_ratios": (("conv1", 0.5),), "retraining": Retraining(), "method_source": "00",
+        "layer_ratios": (("conv1", 0.5),), "retraining": Retraining(), "method_source": "00", "model_source": "00",
     }  # fmt: skip
     retraining_changes: dict[str, Any] = {
         "schedule": "gradual", "epochs": 11, "learning_rate": 0.2, "ramp": 0.5, "every": 10, "distill": 0.5,
@@ -71,7 +71,7 @@ def test_a_cell_survives_json() -> None:
 def test_cells_know_the_source_of_each_method_that_decides_on_them() -> None:
     sweep = Sweep(
         ("lenet-5",), ("mnist",), methods=("magnitude", "mine:one"), scopes=("layer", "like:mine:two/global"),
-        ratios=(0.5,), method_sources=(("mine:one", "aa"), ("mine:two", "bb")),
+        ratios=(0.5,), sources=(("mine:one", "aa"), ("mine:two", "bb")),
     )  # fmt: skip
     assert [cell.method_source for cell in expand(sweep)] == ["", "bb", "aa", "aa+bb"]
 

@@ -151,7 +151,7 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
     old_fields = json.loads(canonical_json(row.cell))
     lacking = (
         "pattern", "repair", "calibration_images", "calibration_seed", "layer_ratios", "norms", "retraining",
-        "method_source",
+        "method_source", "model_source",
     )  # fmt: skip
     for name in lacking:
         del old_fields[name]
@@ -161,7 +161,15 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
     connection = sqlite3.connect(tmp_path / FILE_NAME)
     for name in ("retrained_epochs", "retrained_seconds", "retrained_resumed_from", "timing_environment_id"):
         connection.execute(f"ALTER TABLE rows DROP COLUMN {name}")
-    for name in ("pattern", "repair", "calibration_images", "calibration_seed", "retraining", "method_source"):
+    for name in (
+        "pattern",
+        "repair",
+        "calibration_images",
+        "calibration_seed",
+        "retraining",
+        "method_source",
+        "model_source",
+    ):
         connection.execute(f"ALTER TABLE cells DROP COLUMN {name}")
     connection.execute("UPDATE cells SET spec = ?, id = 'old' WHERE ratio = 0.5", (json.dumps(old_fields),))
     connection.execute("UPDATE rows SET cell_id = 'old'")
@@ -190,13 +198,13 @@ def test_a_search_of_an_older_schema_asks_and_tells_by_the_ids_of_now(tmp_path: 
         store.add_outcome(number, outcome)
         (expected,) = store.searches()
     old = json.loads(canonical_json(cell))
-    del old["method_source"]
+    del old["model_source"]
     connection = sqlite3.connect(tmp_path / FILE_NAME)
     connection.execute("UPDATE cells SET spec = ?, id = '0123456789abcdef'", (json.dumps(old),))
     connection.execute("UPDATE rows SET cell_id = '0123456789abcdef'")
     connection.execute("UPDATE searches SET spec = ?", (json.dumps(asked | {"template": old}),))
     connection.execute("UPDATE searches SET outcome = replace(outcome, ?, '0123456789abcdef')", (cell.id,))
-    connection.execute("ALTER TABLE cells DROP COLUMN method_source")
+    connection.execute("ALTER TABLE cells DROP COLUMN model_source")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
     connection.commit()
     connection.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -154,6 +155,30 @@ def test_rows_of_a_method_that_was_edited_do_not_mix_in_one_run(
     path.write_text(path.read_text().replace("weight.abs()", "-weight.abs()"))
     with pytest.raises(SweepError, match=r"its 'edited:scores/layer' rows .* before the file of 'edited:scores' was"):
         secateur.sweep("samples:tiny", "digits", methods=("edited:scores",), **chosen)
+
+
+def test_rows_of_a_model_that_was_edited_do_not_mix_in_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "drafts.py"
+    path.write_text("def net():\n    return None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    chosen: dict[str, Any] = {"ratios": (0.5,), "epochs": 0, "out": tmp_path / "run", "latency_on": "none"}
+    failed = secateur.sweep("drafts:net", "digits", **chosen)
+    assert len(failed.failures) == 1
+
+    path.write_text(
+        "from torch import nn\n\n\ndef net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10))\n"
+    )
+    importlib.reload(sys.modules["drafts"])
+    mended = secateur.sweep("drafts:net", "digits", **chosen)
+    assert (mended.computed, mended.failures) == (1, ())
+    with Store.open(tmp_path / "run") as store:
+        assert store.failures() == []
+    assert secateur.sweep("drafts:net", "digits", **chosen).computed == 0
+
+    path.write_text(path.read_text().replace("20", "24"))
+    with pytest.raises(SweepError, match=r"its rows of 'drafts:net' were measured before that file was edited"):
+        secateur.sweep("drafts:net", "digits", **chosen)
 
 
 def test_what_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:

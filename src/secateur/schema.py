@@ -127,6 +127,7 @@ MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     """,
     "ALTER TABLE cells ADD COLUMN method_source TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE cells ADD COLUMN model_source TEXT NOT NULL DEFAULT ''",
 )
 """Each brings the schema from one version to the next; docs/store.md says what the tables hold."""
 

@@ -213,8 +213,8 @@ class Cell:
     exclude, allow_empty, norms and pattern are as in pruning.prune. repair: steps of repairing.repair joined by +.
     Where layer_ratios (layer and ratio each) are given, they decide, and scope and ratio only name them.
     calibration_images of the training split, drawn by calibration_seed (None: by the seed), are what methods and
-    repairs look at. retraining: how it learns again; the dense network of ratio 0 never does. method_source: the digest
-    of a user's own method, also of one that the scope is like.
+    repairs look at. retraining: how it learns again; the dense network of ratio 0 never does. method_source and
+    model_source: the digests of a user's own method, also of one that the scope is like, and of a user's own model.
     """
 
     model: str
@@ -235,6 +235,7 @@ class Cell:
     layer_ratios: tuple[tuple[str, float], ...] = ()
     retraining: Retraining | None = None
     method_source: str = ""
+    model_source: str = ""
 
     @property
     def draw(self) -> int:
@@ -287,7 +288,8 @@ class Sweep:
     """The cross product of its lists. `overrides` change every network's own recipe.
 
     layer_ratios stand beside scopes × ratios; with them, scopes may be empty. controls: further scopes, which only the
-    method "random" is run in. method_sources: the digest of each method that is a user's own.
+    method "random" is run in. sources: the digest of each method and model that is a
+    user's own.
     Raises UsageError for an empty list, a ratio outside [0, 1), a repeated value, an unknown scope, pattern or
     repair, and for a retraining that the recipe or a repair does not go with.
     """
@@ -310,7 +312,7 @@ class Sweep:
     layer_ratios: tuple[LayerRatios, ...] = ()
     retrainings: tuple[Retraining | None, ...] = (None,)
     controls: tuple[str, ...] = ()
-    method_sources: tuple[tuple[str, str], ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         lists = ["models", "data", "methods", "ratios", "seeds", "patterns", "repairs", "retrainings"]
@@ -359,7 +361,7 @@ class Sweep:
 def expand(sweep: Sweep) -> Iterator[Cell]:
     """Every cell of a sweep, ordered so that cells which share a trained network are neighbours."""
     networks = itertools.product(sweep.models, sweep.data, sweep.seeds)
-    sources = dict(sweep.method_sources)
+    sources = dict(sweep.sources)
     for model, data, seed in networks:
         recipe = recipe_for(model, **dict(sweep.overrides))
         given = [(each.scope, each.ratio, each.ratios) for each in sweep.layer_ratios if each.fits(model, data, seed)]
@@ -386,6 +388,7 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
                 layer_ratios=ratios,
                 retraining=retraining,
                 method_source="+".join(sources[name] for name in methods_of(method, scope) if name in sources),
+                model_source=sources.get(model, ""),
             )
 
 

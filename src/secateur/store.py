@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,6 +202,19 @@ class Store:
             "SELECT DISTINCT method_source FROM cells JOIN rows ON cells.id = cell_id WHERE (method, scope) = (?, ?)"
         )
         return {source for (source,) in self._connection.execute(query, (method, scope))}
+
+    def model_sources(self, model: str) -> set[str]:
+        """Of which sources of a model the rows are: one, unless its file was edited."""
+        query = "SELECT DISTINCT model_source FROM cells JOIN rows ON cells.id = cell_id WHERE model = ?"
+        return {source for (source,) in self._connection.execute(query, (model,))}
+
+    def forget_failures(self, cells: Iterable[Cell]) -> None:
+        """Remove the failures of what the cells were before the files of their methods and models were edited."""
+        now = {_without_sources(cell): cell.id for cell in cells}
+        failed = [failure.cell for failure in self.failures()]
+        stale = [(cell.id,) for cell in failed if now.get(_without_sources(cell), cell.id) != cell.id]
+        with self._connection as db:
+            db.executemany("DELETE FROM failures WHERE cell_id = ?", stale)
 
     def rows(self) -> list[Row]:
         """Every row, sorted by model, data, method, scope, pattern, repair, retraining, seed and ratio."""
@@ -402,6 +415,10 @@ def _environment_id(db: sqlite3.Connection, environment: Environment) -> int:
     return int(found.fetchone()[0])
 
 
+def _without_sources(cell: Cell) -> Cell:
+    return dataclasses.replace(cell, method_source="", model_source="")
+
+
 def _cell_fields(cell: Cell) -> dict[str, Any]:
     named = {name: getattr(cell, name) for name in _CELL_COLUMNS}
     retraining = cell.retraining.way if cell.retraining else "none"
@@ -410,7 +427,8 @@ def _cell_fields(cell: Cell) -> dict[str, Any]:
 
 
 _CELL_COLUMNS = (
-    "model", "data", "method", "method_source", "scope", "ratio", "seed", "pattern", "repair", "calibration_images",
+    "model", "model_source", "data", "method", "method_source", "scope", "ratio", "seed", "pattern", "repair",
+    "calibration_images",
 )  # fmt: skip
 
 

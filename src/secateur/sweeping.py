@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -184,15 +185,12 @@ def plan_sweep(
         layer_ratios=tuple(given),
         controls=_controls(named, patterns) if every else (),
     )
-    for model in plan.models:
-        find_architecture(model)
+    sources = {model: find_architecture(model).source for model in plan.models}
     for name in plan.data:
         check_data_name(name)
-    named_methods = {
-        name: None for method in plan.methods for scope in ("", *named) for name in methods_of(method, scope)
-    }
-    sources = ((name, find_method(name).source) for name in named_methods)
-    return dataclasses.replace(plan, method_sources=tuple((name, source) for name, source in sources if source))
+    for method, scope in itertools.product(plan.methods, ("", *named)):
+        sources |= {name: find_method(name).source for name in methods_of(method, scope)}
+    return dataclasses.replace(plan, sources=tuple((name, source) for name, source in sources.items() if source))
 
 
 def _controls(scopes: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
@@ -257,7 +255,7 @@ def run_sweeps(
         done = store.done()
         pending = [cell for cell in cells if cell.id not in done]
         _check_same_data(pending, cache, store)
-        _check_same_methods(pending, store)
+        _check_same_sources(pending, store)
         _load_given(pending, cache)
         job = CellJob(cache, data_dir, device, timed=latency_on == "cell")
         _run_pending(pending, len(cells), job, executor, latency_on == "driver", store, reporter)
@@ -279,8 +277,13 @@ def _check_same_data(pending: Sequence[Cell], cache: NetworkCache, store: Store)
             )
 
 
-def _check_same_methods(pending: Sequence[Cell], store: Store) -> None:
-    """Likewise rows of a method that was edited since."""
+def _check_same_sources(pending: Sequence[Cell], store: Store) -> None:
+    """Likewise rows of a method or a model that was edited since."""
+    for model, cell in {cell.model: cell for cell in pending}.items():
+        if store.model_sources(model) - {cell.model_source}:
+            raise SweepError(
+                f"{store.path}: its rows of {model!r} were measured before that file was edited; name another --out"
+            )
     for way, cell in {(cell.method, cell.scope): cell for cell in pending}.items():
         if store.method_sources(*way) - {cell.method_source}:
             own = next((name for name in methods_of(*way) if ":" in name), cell.method)
@@ -288,6 +291,7 @@ def _check_same_methods(pending: Sequence[Cell], store: Store) -> None:
                 f"{store.path}: its {'/'.join(way)!r} rows were measured before the file of {own!r} was edited; "
                 "name another --out"
             )
+    store.forget_failures(pending)
 
 
 def _load_given(pending: Sequence[Cell], cache: NetworkCache) -> None:

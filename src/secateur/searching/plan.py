@@ -109,7 +109,7 @@ def plan_search(
     check_value("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
     check_value("calibration images", calibration_images, calibration_images >= 1, "1 or more")
     check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
-    find_architecture(model)
+    architecture = find_architecture(model)
     check_data_name(data)
     source = find_method(method).source
     check_repair(repair)
@@ -121,6 +121,7 @@ def plan_search(
         calibration_images=calibration_images,
         calibration_seed=calibration_seed,
         method_source=source,
+        model_source=architecture.source,
     )  # fmt: skip
     retraining = retraining_for("one-shot", epochs=retrain) if retrain else None
     return Search(
