@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 
@@ -80,8 +81,10 @@ def test_memory_of_sees_what_is_held_and_what_was_only_needed() -> None:
     assert len(result[0]) == 10_000_000
     if peak is None or held is None:
         pytest.skip("this system has no /proc to read memory from")
-    assert 45e6 < peak < 60e6
-    assert 9e6 < held < 15e6
+    again = [memory_of(work)[1:] for _ in range(2)]
+    peaks, helds = zip((peak, held), *again, strict=True)
+    assert 45e6 < statistics.median(peaks) < 60e6
+    assert 9e6 < statistics.median(helds) < 15e6
 
 
 def test_latencies_rank_engines_by_the_time_they_take() -> None:

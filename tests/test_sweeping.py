@@ -245,13 +245,14 @@ def test_pytorchs_way_takes_the_same_of_weights_that_tie() -> None:
 
 def test_extra_memory_of_pruning_stays_below_a_layer() -> None:
     cell = Cell("resnet-18", "samples:colour", "magnitude", "layer", 0.9, 0, Recipe(epochs=0))
-    row = run_cell(cell, NetworkCache(device="cpu"))
-    assert row.pytorch is not None
-    if row.ours.peak_memory is None or row.pytorch.held_memory is None:
+    row = run_cell(cell, cache := NetworkCache(device="cpu"))
+    if row.ours.peak_memory is None:
         pytest.skip("this system has no /proc to read memory from")
-    largest = 4 * max(layer.total for layer in row.layers)
-    assert row.ours.peak_memory <= largest
-    assert row.pytorch.held_memory > 1.5 * 4 * sum(layer.total for layer in row.layers)
+    assert row.ours.peak_memory <= 4 * max(layer.total for layer in row.layers)
+    dense, _ = cache.trained(cell)
+    footprints = [prune_as_pytorch(dense, make_network(cell, cache)[0])[1] for _ in range(3)]
+    held = [each.held_memory or 0 for each in footprints if each]  # less where another test's memory goes meanwhile
+    assert max(held) > 1.9 * 4 * sum(layer.total for layer in row.layers)
 
 
 def test_retrained_cells_keep_their_ratio_and_say_how_long_it_took(tmp_path: Path, own_cache: Path) -> None:
