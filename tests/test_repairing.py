@@ -68,6 +68,7 @@ def test_a_layer_with_its_mask_given_is_the_constrained_least_squares_optimum(
 ) -> None:
     """By Cholesky and by conjugate gradients."""
     monkeypatch.setattr("secateur.reconstruction.DIRECT_FLOPS", flops)
+    monkeypatch.setattr("secateur.reconstruction.TOLERANCE", 1e-8)
     x, before = torch.randn(50, 12).double(), torch.randn(4, 12).double()
     keep = torch.rand(4, 12) > 0.6
     keep[2] = False
@@ -78,6 +79,19 @@ def test_a_layer_with_its_mask_given_is_the_constrained_least_squares_optimum(
     expected = least_squares(x, y, keep, before, level)
     torch.testing.assert_close(fitted, expected, rtol=1e-6, atol=1e-8)
     assert bool((fitted[~keep] == 0).all())
+
+
+def test_conjugate_gradients_stop_within_a_hundred_thousandth_of_the_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, before = torch.randn(400, 60) @ torch.randn(60, 60), torch.randn(8, 60)
+    sums = Regression((x.T @ x / 400)[None], (before @ x.T @ x / 400)[None])
+    keep = torch.rand(1, 8, 60) > 0.7
+
+    def remaining(fitted: Tensor) -> float:
+        return float((x @ (fitted[0] - before).T).square().sum())
+
+    best = remaining(solve(before[None], sums, keep))
+    monkeypatch.setattr("secateur.reconstruction.DIRECT_FLOPS", 0.0)
+    assert remaining(solve(before[None], sums, keep)) < 1.00001 * best
 
 
 def test_the_error_of_a_whole_layer_is_the_optimum_of_what_it_sees(small: Small) -> None:

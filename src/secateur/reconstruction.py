@@ -29,6 +29,7 @@ from secateur.progress import Reporter, SilentReporter
 
 DAMPENING = 0.01
 DIRECT_FLOPS = 1e11
+TOLERANCE = 1e-3
 EXCHANGES, LARGEST_SHARE, SMALLEST_SHARE = 12, 0.25, 0.02
 
 
@@ -235,15 +236,19 @@ def _by_cholesky(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
     return found
 
 
-def _by_gradients(gram: Tensor, right: Tensor, keep: Tensor, steps: int = 300, tolerance: float = 1e-6) -> Tensor:
-    """Conjugate gradients with the diagonal as preconditioner, every row with its own columns (Hestenes & Stiefel)."""
+def _by_gradients(gram: Tensor, right: Tensor, keep: Tensor, steps: int = 300) -> Tensor:
+    """Conjugate gradients with the diagonal as preconditioner, every row with its own columns (Hestenes & Stiefel).
+
+    They begin with the solution that keeps all columns, and end where the residual is TOLERANCE times that of zeros:
+    what is minimised is then within some 1e-5 of its minimum.
+    """
     mask = keep.to(gram.dtype)
     scale = 1 / gram.diagonal()
-    found = torch.zeros_like(right)
-    residual = right * mask
+    enough = TOLERANCE**2 * ((right * mask).square() * scale).sum(1, keepdim=True)
+    found = torch.cholesky_solve(right.T, torch.linalg.cholesky(gram)).T * mask
+    residual = (right - found @ gram) * mask
     direction = residual * scale
     energy = (residual * direction).sum(1, keepdim=True)
-    enough = tolerance**2 * energy
     for _ in range(steps):
         if bool((energy <= enough).all()):
             break

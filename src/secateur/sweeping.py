@@ -126,8 +126,8 @@ def sweep(
         recipe=recipe,
     )
     selection = Selection(select, tolerance)
-    return run_sweep(
-        plan,
+    return run_sweeps(
+        (plan,),
         Path(out),
         data_dir=data_dir,
         device=device,
@@ -201,32 +201,6 @@ def _controls(scopes: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]
     return tuple(control for control in controls if control not in scopes)
 
 
-def run_sweep(
-    plan: Sweep,
-    out: Path,
-    *,
-    selection: Selection,
-    data_dir: str | Path | None = None,
-    device: str = "auto",
-    reporter: Reporter | None = None,
-    executor: Executor | None = None,
-    latency_on: str = "cell",
-    command: str = "",
-) -> SweepResult:
-    """Run a planned sweep; see sweep. `command` is remembered with the results."""
-    return run_sweeps(
-        (plan,),
-        out,
-        selection=selection,
-        data_dir=data_dir,
-        device=device,
-        reporter=reporter,
-        executor=executor,
-        latency_on=latency_on,
-        command=command,
-    )
-
-
 def run_sweeps(
     plans: Sequence[Sweep],
     out: Path,
@@ -239,7 +213,10 @@ def run_sweeps(
     latency_on: str = "cell",
     command: str = "",
 ) -> SweepResult:
-    """Run several planned sweeps into one run folder, one after the other; cells that they share run once."""
+    """Run planned sweeps into one run folder, one after the other; see sweep. Cells that they share run once.
+
+    `command` is remembered with the results.
+    """
     if latency_on not in LATENCY_ON:
         raise UsageError(f"latency_on {latency_on!r}: expected one of {', '.join(LATENCY_ON)}")
     executor = executor or LocalExecutor()

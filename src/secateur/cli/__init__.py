@@ -141,7 +141,7 @@ def sweep(
     """Train, prune at every ratio, measure, store, and keep the best. Run again to go on where it stopped."""
     require_torch("sweep")
     from secateur.selection import Selection
-    from secateur.sweeping import plan_sweep, run_sweep
+    from secateur.sweeping import plan_sweep, run_sweeps
 
     plan = plan_sweep(
         texts(model),
@@ -172,8 +172,8 @@ def sweep(
     reporter = ConsoleReporter()
     cluster = {"address": address, "cpus": cpus_per_cell, "gpus": gpus_per_cell, "memory": memory_per_cell}
     with chosen_executor(executor, cluster, latency_on, reporter) as (where, timing):
-        result = run_sweep(
-            plan,
+        result = run_sweeps(
+            (plan,),
             folder,
             selection=Selection(select, tolerance),
             data_dir=data_dir,

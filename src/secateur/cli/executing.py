@@ -41,7 +41,7 @@ EXECUTORS = ("local", "ray")
 def chosen_executor(
     name: str, cluster: Mapping[str, Any], latency_on: str, reporter: Reporter
 ) -> Iterator[tuple[Any, str]]:
-    """The executor, connected while inside, and what run_sweep is told of latency.
+    """The executor, connected while inside, and what run_sweeps is told of latency.
 
     cluster: address, cpus, gpus and memory (GB) as they were given. Raises UsageError for what does not go together,
     MissingExtraError where Ray is asked for and missing, SweepError where no cluster answers.
