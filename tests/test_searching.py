@@ -191,6 +191,20 @@ def findings(run: Path) -> dict[tuple[str, str], str]:
         connection.close()
 
 
+def test_a_model_that_was_edited_needs_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "own_model.py"
+    path.write_text(
+        "from torch import nn\n\n\ndef net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    chosen: dict[str, Any] = {"minimize": "macs", "repair": "none", "rounds": 0, "epochs": 1, "out": tmp_path / "run"}
+    secateur.search("own_model:net", "digits", **chosen)
+    path.write_text(path.read_text().replace("20", "24"))
+    with pytest.raises(SearchError, match="measured before the file of 'own_model:net' was edited; name another --out"):
+        secateur.search("own_model:net", "digits", **chosen)
+
+
 def test_a_budget_of_nothing_loses_nothing(tmp_path: Path) -> None:
     outcome = small_search(tmp_path / "run", minimize="macs", max_drop=0.0, rounds=0).record.outcome
     assert outcome is not None
@@ -415,7 +429,7 @@ def test_a_search_by_a_method_that_was_edited_is_refused(tmp_path: Path, monkeyp
         store.add_search(canonical_json(plan), "", "now")
         store.keep_finding(plan.dense, "bytes", {})
     path.write_text(path.read_text() + "\n")
-    with pytest.raises(SearchError, match=r"run: holds a search with method source \w{16}, not \w{16}; name another"):
+    with pytest.raises(SearchError, match="run: was measured before the file of 'changed:scores' was edited; name another"):
         secateur.search("samples:tiny", "digits", epochs=1, out=tmp_path / "run", **chosen)
 
 

@@ -143,6 +143,9 @@ def _record(plan: Search, store: Store, out: Path, command: str) -> SearchRecord
 def _check_same_template(there: dict[str, Any], asked: dict[str, Any], out: Path) -> None:
     for name, value in asked.items():
         if there.get(name) != value:
+            if name.endswith("_source"):
+                own = asked[name.removesuffix("_source")]
+                raise SearchError(f"{out}: was measured before the file of {own!r} was edited; name another --out")
             raise SearchError(
                 f"{out}: holds a search with {name.replace('_', ' ')} {_told(there.get(name))}, not {_told(value)}; "
                 "name another --out"
