@@ -429,7 +429,9 @@ def test_a_search_by_a_method_that_was_edited_is_refused(tmp_path: Path, monkeyp
         store.add_search(canonical_json(plan), "", "now")
         store.keep_finding(plan.dense, "bytes", {})
     path.write_text(path.read_text() + "\n")
-    with pytest.raises(SearchError, match="run: was measured before the file of 'changed:scores' was edited; name another"):
+    with pytest.raises(
+        SearchError, match="run: was measured before the file of 'changed:scores' was edited; name another"
+    ):
         secateur.search("samples:tiny", "digits", epochs=1, out=tmp_path / "run", **chosen)
 
 
