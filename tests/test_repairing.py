@@ -81,6 +81,15 @@ def test_a_layer_with_its_mask_given_is_the_constrained_least_squares_optimum(
     assert bool((fitted[~keep] == 0).all())
 
 
+def test_conjugate_gradients_need_no_definite_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secateur.reconstruction.DIRECT_FLOPS", 0.0)
+    x, before = torch.randn(5, 12).double(), torch.randn(3, 12).double()  # fewer rows than columns
+    sums = Regression((x.T @ x / 5)[None], (before @ x.T @ x / 5)[None])
+    keep = torch.rand(1, 3, 12) > 0.3
+    fitted = solve(before[None], sums, keep, 0.0)[0]
+    assert float((x @ (fitted - before).T).abs().max()) < 1e-2 * float((x @ before.T).abs().max())
+
+
 def test_conjugate_gradients_stop_within_a_hundred_thousandth_of_the_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
     x, before = torch.randn(400, 60) @ torch.randn(60, 60), torch.randn(8, 60)
     sums = Regression((x.T @ x / 400)[None], (before @ x.T @ x / 400)[None])

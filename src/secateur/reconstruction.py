@@ -239,13 +239,14 @@ def _by_cholesky(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
 def _by_gradients(gram: Tensor, right: Tensor, keep: Tensor, steps: int = 300) -> Tensor:
     """Conjugate gradients with the diagonal as preconditioner, every row with its own columns (Hestenes & Stiefel).
 
-    They begin with the solution that keeps all columns, and end where the residual is TOLERANCE times that of zeros:
-    what is minimised is then within some 1e-5 of its minimum.
+    They begin with the solution that keeps all columns (zeros where the Gram matrix has none), and end where the
+    residual is TOLERANCE times that of zeros: what is minimised is then within some 1e-5 of its minimum.
     """
     mask = keep.to(gram.dtype)
     scale = 1 / gram.diagonal()
     enough = TOLERANCE**2 * ((right * mask).square() * scale).sum(1, keepdim=True)
-    found = torch.cholesky_solve(right.T, torch.linalg.cholesky(gram)).T * mask
+    factor, singular = torch.linalg.cholesky_ex(gram)
+    found = torch.zeros_like(right) if singular else torch.cholesky_solve(right.T, factor).T * mask
     residual = (right - found @ gram) * mask
     direction = residual * scale
     energy = (residual * direction).sum(1, keepdim=True)

@@ -288,8 +288,7 @@ class Sweep:
     """The cross product of its lists. `overrides` change every network's own recipe.
 
     layer_ratios stand beside scopes × ratios; with them, scopes may be empty. controls: further scopes, which only the
-    method "random" is run in. sources: the digest of each method and model that is a
-    user's own.
+    method "random" is run in. sources: the digest of each method and model that is a user's own.
     Raises UsageError for an empty list, a ratio outside [0, 1), a repeated value, an unknown scope, pattern or
     repair, and for a retraining that the recipe or a repair does not go with.
     """

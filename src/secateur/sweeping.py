@@ -233,6 +233,7 @@ def run_sweeps(
         pending = [cell for cell in cells if cell.id not in done]
         _check_same_data(pending, cache, store)
         _check_same_sources(pending, store)
+        store.forget_failures(pending)
         _load_given(pending, cache)
         job = CellJob(cache, data_dir, device, timed=latency_on == "cell")
         _run_pending(pending, len(cells), job, executor, latency_on == "driver", store, reporter)
@@ -268,7 +269,6 @@ def _check_same_sources(pending: Sequence[Cell], store: Store) -> None:
                 f"{store.path}: its {'/'.join(way)!r} rows were measured before the file of {own!r} was edited; "
                 "name another --out"
             )
-    store.forget_failures(pending)
 
 
 def _load_given(pending: Sequence[Cell], cache: NetworkCache) -> None:
