@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from samples import build
 from secateur.data import Calibration, load_data
-from secateur.errors import DataError, PruneError, UsageError
+from secateur.errors import DataError, ModelError, PruneError, UsageError
 from secateur.layers import norms_behind, weight_of, weighted_layers
 from secateur.pruning import prune, zero_counts
 from secateur.reconstruction import Regression, choose, reconstruct, solve
@@ -364,7 +364,7 @@ def test_a_last_batch_of_one_image_joins_the_one_before() -> None:
         recalibrate(network, [images[:1]])
     with pytest.raises(UsageError, match=r"BatchNorm recalibration: expected two calibration images .* got none"):
         recalibrate(network, [])
-    with pytest.raises(RuntimeError, match="shape"):
+    with pytest.raises(ModelError, match=r"Sequential fails on inputs of shape \(8, 1, 2, 3\): mat1 and mat2"):
         recalibrate(network, [images[:4], images[:, :, :2]])
     torch.testing.assert_close(network.state_dict(), expected.state_dict(), msg="changed although it failed")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import json
 import platform
@@ -22,7 +21,7 @@ from secateur.data import Dataset, Split, fit, load_data
 from secateur.errors import DataError, ExportError, GraphError, MissingExtraError, ModelError
 from secateur.export import refill, to_graph
 from secateur.graph import Graph
-from secateur.layers import evaluating
+from secateur.guarding import copied, first_line, watched
 from secateur.measure import accuracy, faster_predictor, file_bytes
 from secateur.models import Architecture, build_network, find_architecture, load_weights
 from secateur.progress import Reporter, SilentReporter
@@ -241,7 +240,7 @@ class NetworkCache:
     def _retrain(self, cell: Cell, key: RetrainKey, cut: Cut) -> tuple[nn.Module, Retrained]:
         weights, facts, checkpoint = self._paths(key)
         dense, _ = self.trained(cell)
-        network = copy.deepcopy(dense)
+        network = copied(dense)
         log = retrain(
             network,
             self.dataset(cell),
@@ -396,7 +395,7 @@ class NetworkCache:
     ) -> list[Accuracy]:
         data = self.dataset(cell)
         layout = torch.channels_last if uses_channels_last(find_architecture(cell.model)) else None
-        with evaluating(network), _on(network, self.device, layout):
+        with _on(network, self.device, layout), watched(network):
             predict = self._predictor(network, data, graph)
             return [accuracy(predict, data, split, device=self.device) for split in splits]
 
@@ -444,11 +443,10 @@ def _on(network: nn.Module, device: torch.device, layout: torch.memory_format | 
 def _check_logits(network: nn.Module, data: Dataset, model: str) -> None:
     """Before an hour of training rather than after it: does the network map these images to logits?"""
     try:
-        with evaluating(network), torch.inference_mode():
+        with watched(network):
             logits = network(data.example(2))
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"model {model!r} fails on images of shape {data.shape}: {reason}") from error
+        raise ModelError(f"model {model!r} fails on images of shape {data.shape}: {first_line(error)}") from error
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] < data.classes:
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ModelError(f"model {model!r}: expected logits (N, {data.classes}) for data {data.name!r}, got {shape}")

@@ -6,7 +6,6 @@ The dependencies come from Torch-Pruning's graph (Fang et al. 2023, "DepGraph");
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from secateur.errors import MissingExtraError, ShrinkError
-from secateur.layers import WEIGHTED, evaluating, run_watched, weight_of
+from secateur.guarding import first_line, run, watched
+from secateur.inputs import Inputs
+from secateur.layers import WEIGHTED, weight_of
 
 PER_CHANNEL = (_BatchNorm, _InstanceNorm, nn.PReLU)
 
@@ -95,14 +96,14 @@ def _graph(network: nn.Module, example: Tensor) -> Any:
         import torch_pruning
     except ImportError as error:
         raise MissingExtraError(f"channels need Torch-Pruning ({error}): pip install 'secateur[structured]'") from error
-    with evaluating(network), _requiring_gradients(network), torch.enable_grad():
+    with watched(network), torch.enable_grad():
+        network.requires_grad_(True)  # tracing follows gradients
         try:
-            graph = torch_pruning.DependencyGraph().build_dependency(network, example, verbose=False)
+            graph = torch_pruning.DependencyGraph().build_dependency(network, example.clone(), verbose=False)
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ShrinkError(
                 f"{type(network).__name__}: its channels cannot be traced on an input of shape {tuple(example.shape)}: "
-                f"{reason}"
+                f"{first_line(error)}"
             ) from error
     _map_concatenations(graph)
     return graph
@@ -156,18 +157,6 @@ def _dimension(saved: int, dimensions: int) -> int:
     return (saved - 2**64 if saved >= 2**63 else saved) % dimensions
 
 
-@contextmanager
-def _requiring_gradients(network: nn.Module) -> Iterator[None]:
-    """Tracing follows gradients, so that frozen parameters have to ask for one."""
-    before = {parameter: parameter.requires_grad for parameter in network.parameters()}
-    network.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for parameter, required in before.items():
-            parameter.requires_grad_(required)
-
-
 def _fixed_modules(network: nn.Module, example: Tensor) -> set[nn.Module]:
     """Modules that must keep their channels: used twice, not at all, or with a weight that others share or compute."""
     runs: dict[nn.Module, int] = {}
@@ -175,8 +164,10 @@ def _fixed_modules(network: nn.Module, example: Tensor) -> set[nn.Module]:
     def count(module: nn.Module, *_: object) -> None:
         runs[module] = runs.get(module, 0) + 1
 
-    hooks = [module.register_forward_hook(count) for module in network.modules()]
-    run_watched(network, example, hooks)
+    with watched(network):
+        for module in network.modules():
+            module.register_forward_hook(count)
+        run(network, Inputs((example,)))
     owners: dict[int, list[nn.Module]] = {}
     for module in network.modules():
         for parameter in module._parameters.values():

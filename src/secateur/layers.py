@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.hooks import RemovableHandle
+
+from secateur.guarding import run, untouched, watched
+from secateur.inputs import Example, as_inputs
 
 WEIGHTED = (
     nn.Linear,
@@ -90,22 +91,24 @@ def _weight_id(module: nn.Module) -> int:
     return id(module._parameters.get("weight") if "weight" in module._parameters else module)
 
 
-def executed_layers(network: nn.Module, example: Tensor) -> list[Execution]:
-    """The weighted layers in the order in which they last ran on `example` (N, …), with their uses per image.
-
-    The network is run once in inference mode and left in the mode that it was in.
+def executed_layers(network: nn.Module, example: Example) -> list[Execution]:
+    """The weighted layers in the order in which they last ran on `example` (as as_inputs takes it), with their uses per
+    image. The network is run once and is as it was afterwards.
     """
+    inputs = as_inputs(example, network)
     names = {_weight_id(module): name for name, module in weighted_layers(network).items()}
     modules = weighted_layers(network)
     uses: dict[str, int] = {}
 
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
+    def record(module: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
         name = names[_weight_id(module)]
-        uses[name] = uses.pop(name, 0) + _uses(module, input_of(inputs, named), output) // len(example)
+        uses[name] = uses.pop(name, 0) + _uses(module, input_of(given, named), output) // len(inputs)
 
-    layers = [module for module in network.modules() if isinstance(module, WEIGHTED)]
-    hooks = [module.register_forward_hook(record, with_kwargs=True) for module in layers]
-    run_watched(network, example, hooks)
+    with watched(network):
+        for module in network.modules():
+            if isinstance(module, WEIGHTED):
+                module.register_forward_hook(record, with_kwargs=True)
+        run(network, inputs)
     return [Execution(name, modules[name], count) for name, count in uses.items()]
 
 
@@ -118,34 +121,20 @@ def _uses(module: nn.Module, given: Tensor, output: Tensor) -> int:
     return (given if isinstance(module, TRANSPOSED) else output).numel() // channels
 
 
-def run_watched(network: nn.Module, example: Tensor, hooks: Sequence[RemovableHandle]) -> None:
-    """Run a network once, in inference and evaluation mode, and remove the hooks that watch it, whatever happens."""
-    try:
-        with evaluating(network), torch.inference_mode():
-            network(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def norms_behind(network: nn.Module, example: Tensor) -> dict[str, _BatchNorm]:
+def norms_behind(network: nn.Module, example: Example) -> dict[str, _BatchNorm]:
     """The BatchNorm with running statistics that is given the very tensor that a weighted layer gives, by the layer's
-    name, where both run once. The network is run once, in inference and evaluation mode."""
+    name, where both run once. The network is run once, in evaluation mode."""
     given: list[tuple[str, Tensor]] = []
     read: list[tuple[_BatchNorm, Tensor]] = []
-    hooks = [
-        module.register_forward_hook(lambda _, __, output, name=name: given.append((name, output)))
-        for name, module in network.named_modules()
-        if isinstance(module, WEIGHTED)
-    ]
-    hooks += [
-        module.register_forward_pre_hook(
-            lambda norm, inputs, named: read.append((norm, input_of(inputs, named))), with_kwargs=True
-        )
-        for module in network.modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats
-    ]
-    run_watched(network, example, hooks)
+    with watched(network):
+        for name, module in network.named_modules():
+            if isinstance(module, WEIGHTED):
+                module.register_forward_hook(lambda _, __, output, name=name: given.append((name, output)))
+            elif isinstance(module, _BatchNorm) and module.track_running_stats:
+                module.register_forward_pre_hook(
+                    lambda norm, inputs, named: read.append((norm, input_of(inputs, named))), with_kwargs=True
+                )
+        run(network, as_inputs(example, network))
     layers, norms = Counter(name for name, _ in given), Counter(id(norm) for norm, _ in read)
     return {
         name: norm
@@ -155,7 +144,7 @@ def norms_behind(network: nn.Module, example: Tensor) -> dict[str, _BatchNorm]:
     }
 
 
-def output_layer(network: nn.Module, example: Tensor | None = None) -> str | None:
+def output_layer(network: nn.Module, example: Example | None = None) -> str | None:
     """The name of the last weighted layer executed, or None for a network that has none.
 
     With an example the network is run. Without, its forward is traced symbolically; where that is impossible
@@ -168,7 +157,8 @@ def output_layer(network: nn.Module, example: Tensor | None = None) -> str | Non
 def _traced(network: nn.Module) -> list[str]:
     layers = weighted_layers(network)
     try:
-        graph = fx.Tracer().trace(network)
+        with untouched(network):
+            graph = fx.Tracer().trace(network)
     except Exception:  # whatever a user's forward raises on a proxy: it is not traceable, which is no error
         return list(layers)
     first_name = {_weight_id(module): name for name, module in layers.items()}

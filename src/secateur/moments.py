@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.errors import PruneError
-from secateur.layers import evaluating, input_of, sharing_weight
+from secateur.guarding import run, watched
+from secateur.inputs import Example, as_inputs
+from secateur.layers import input_of, sharing_weight
 
 ROWS_BYTES = 1 << 26
 DOUBLE_COLUMNS = 4096
@@ -116,7 +118,7 @@ class Moments:
 
 
 def gather_moments(
-    network: nn.Module, names: Sequence[str], inputs: Iterable[Tensor], products: bool = True
+    network: nn.Module, names: Sequence[str], inputs: Iterable[Example], products: bool = True
 ) -> dict[str, Moments]:
     """The moments of what some layers are given as the network runs over batches of inputs, in evaluation mode.
 
@@ -134,9 +136,9 @@ def gather_moments(
             else:
                 moments.squares += part.square().sum(1)
 
-    with listening(network, layers, add), evaluating(network), torch.inference_mode():
+    with watched(network), listening(network, layers, add):
         for batch in inputs:
-            network(batch)
+            run(network, as_inputs(batch, network, "calibration batch"))
     for name, moments in found.items():
         if not moments.count:
             raise PruneError(

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from secateur import packfile
 from secateur.errors import PackError
 from secateur.export import to_graph
 from secateur.graph import Graph
-from secateur.layers import evaluating
+from secateur.guarding import outputs
+from secateur.inputs import Inputs
 from secateur.runtime import reference
 from secateur.simplification import simplify
 
@@ -46,7 +45,7 @@ def pack(
     """
     examples = [each[:1] for each in ([example] if isinstance(example, Tensor) else example)]
     graph = graph_of(network, example, simplified=simplified)
-    expected = _outputs(network, examples)
+    expected = outputs(network, Inputs(tuple(examples)))
     if bits is not None:
         _check(graph, _apart(graph, examples, expected))
     apart = 0.0
@@ -65,13 +64,6 @@ def graph_of(network: nn.Module, example: Tensor | Sequence[Tensor], *, simplifi
     """What pack writes for a network. Raises ExportError for what cannot be exported."""
     graph = to_graph(network, example)
     return simplify(graph) if simplified else graph
-
-
-def _outputs(network: nn.Module, examples: Sequence[Tensor]) -> list[Tensor]:
-    """In the order in which the graph has them, whatever containers they come in."""
-    with evaluating(network), torch.no_grad():
-        found = network(*(each.clone() for each in examples))
-    return [each for each in tree_leaves(found) if isinstance(each, Tensor)]
 
 
 def _apart(graph: Graph, examples: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

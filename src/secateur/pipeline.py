@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from torch.nn.utils import prune as torch_prune
 from secateur.cache import NetworkCache, uses_channels_last
 from secateur.data import Calibration, Dataset
 from secateur.environment import environment
+from secateur.guarding import copied
 from secateur.layers import output_layer, weight_of
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
@@ -142,12 +142,12 @@ def prune_cell(
     weigh: without, the memory is None; measuring it can take longer than pruning, as garbage is collected twice.
     The work is done on the device, and the copy ends on the CPU.
     """
-    network = copy.deepcopy(dense)
+    network = copied(dense)
     if cell.ratio == 0 and not cell.layer_ratios and cell.repair == "none":
         return network, 0, 0
     last = output_layer(network, data.example())
     network.to(device)
-    original = dense if device == CPU or cell.repair == "none" else copy.deepcopy(dense).to(device)
+    original = dense if device == CPU or cell.repair == "none" else copied(dense).to(device)
     calibration = _calibration(cell, data)
 
     def work() -> None:
@@ -181,7 +181,7 @@ def prune_as_pytorch(
 
     Per layer as many weights go as in `pruned`. None where nothing is pruned.
     """
-    masked = copy.deepcopy(dense)
+    masked = copied(dense)
     modules = scored_layers(masked, norms)
     zeros = zero_counts(pruned, norms)
     before = zero_counts(masked, norms)
@@ -217,7 +217,7 @@ def _latencies(
 ) -> tuple[Latency, ...]:
     """Batch 1 and 64 on one thread. In PyTorch: the dense network, the pruned, and PyTorch's masked one; then the
     pruned network in Secateur's runtime."""
-    networks = {"dense": copy.deepcopy(dense), "pruned": pruned} | ({"masked": masked} if masked else {})
+    networks = {"dense": copied(dense), "pruned": pruned} | ({"masked": masked} if masked else {})
     channels_last = uses_channels_last(find_architecture(cell.model))
     engines = {name: _engine(network, channels_last) for name, network in networks.items()}
     same = ("pruned", "masked") if masked and _is_pytorchs_cut(cell) else ()

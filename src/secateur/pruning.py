@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import fnmatch
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from torch.nn.parameter import UninitializedParameter
 from secateur.allocation import cuts_by_layer, cuts_by_scope
 from secateur.blocks import LOWEST, patterned, spread_over
 from secateur.errors import PruneError, UsageError
+from secateur.guarding import copied
 from secateur.layers import TRANSPOSED, norm_layers, output_layer, weight_of, weighted_layers
 from secateur.patterns import (
     UNSTRUCTURED,
@@ -202,7 +202,7 @@ def _ratios_like(
     """The share that each layer would lose to another method and scope, found on a copy."""
     method, _, inner = scope.removeprefix(LIKE).rpartition("/")
     log = prune(
-        copy.deepcopy(network),
+        copied(network),
         ratio,
         method=method,
         scope=inner,

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.errors import PruneError, UsageError
-from secateur.layers import WEIGHTED, evaluating, executed_layers, input_of, norms_behind
+from secateur.guarding import Enough, run, watched
+from secateur.inputs import Example, Inputs, as_inputs
+from secateur.layers import WEIGHTED, executed_layers, input_of, norms_behind
 from secateur.moments import (
     as_matrices,
     check_supported,
@@ -47,7 +49,7 @@ class Regression:
 def reconstruct(
     network: nn.Module,
     dense: nn.Module,
-    inputs: Iterable[Tensor],
+    inputs: Iterable[Example],
     *,
     joint: bool = False,
     dampening: float = DAMPENING,
@@ -60,11 +62,12 @@ def reconstruct(
     Raises PruneError for a pruned layer whose inputs form no matrix, UsageError where there are no inputs.
     Frantar & Alistarh 2022 and 2023, with outputs in place of the pruned network's own as the aim.
     """
-    first = next(iter(inputs), None)
-    if first is None:
+    batch = next(iter(inputs), None)
+    if batch is None:
         raise UsageError("reconstruction: expected at least one batch of calibration images, got none")
-    order = [each.name for each in executed_layers(network, first[:2])]
-    uses, norms = _uses(network, order, first[:2]), norms_behind(dense, first[:2]) if joint else {}
+    first = as_inputs(batch, network).first(2)
+    order = [each.name for each in executed_layers(network, first)]
+    uses, norms = _uses(network, order, first), norms_behind(dense, first) if joint else {}
     with (reporter or SilentReporter()).task("reconstructing layers", len(order), brief=True) as task:
         for name in order:
             if uses[name] and _can_be_refitted(name, network.get_submodule(name)):
@@ -92,13 +95,14 @@ def _weight(layer: nn.Module) -> Tensor:
     return weight.detach()
 
 
-def _uses(network: nn.Module, names: list[str], example: Tensor) -> dict[str, int]:
+def _uses(network: nn.Module, names: list[str], example: Inputs) -> dict[str, int]:
     """How often each layer runs for a batch; 0 where another module has the same weight, which cannot be refitted."""
     uses: dict[str, int] = {}
     for name in names:
         weight = network.get_submodule(name).weight
         owners = [module for module in network.modules() if isinstance(module, WEIGHTED) and module.weight is weight]
-        uses[name] = len(_calls(network, name, example)) if len(owners) == 1 else 0
+        with watched(network):
+            uses[name] = len(_calls(network, name, example)) if len(owners) == 1 else 0
     return uses
 
 
@@ -137,7 +141,7 @@ def with_bias(layer: nn.Module, weight: Tensor) -> Tensor:
     return torch.cat([matrices, layer.bias.detach().view(*matrices.shape[:2], 1)], 2)
 
 
-def gather(network: nn.Module, dense: nn.Module, name: str, inputs: Iterable[Tensor], uses: int = 1) -> Regression:
+def gather(network: nn.Module, dense: nn.Module, name: str, inputs: Iterable[Example], uses: int = 1) -> Regression:
     """The sums of one layer: X is what it is given in the network, Y what it gives in the dense network."""
     layer = network.get_submodule(name)
     groups, extra = groups_of(layer), int(isinstance(layer.bias, Tensor))
@@ -148,8 +152,9 @@ def gather(network: nn.Module, dense: nn.Module, name: str, inputs: Iterable[Ten
         torch.zeros(groups, _weight(layer).shape[0] // groups, columns, dtype=dtype, device=device),
     )
     count = 0
-    with torch.inference_mode():
-        for batch in inputs:
+    with watched(network), watched(dense):
+        for each in inputs:
+            batch = as_inputs(each, network)
             given = [call[0] for call in _calls(network, name, batch, uses)]
             wanted = [call[1] for call in _calls(dense, name, batch, uses)]
             for one, aim in zip(given, wanted, strict=True):
@@ -163,25 +168,24 @@ def gather(network: nn.Module, dense: nn.Module, name: str, inputs: Iterable[Ten
     return sums
 
 
-class _Enough(Exception):
-    """The layer has run; what follows it is not needed."""
+def _calls(network: nn.Module, name: str, batch: Inputs, uses: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    """What a layer is given and gives, at each of its uses; the network stops after the last one that is counted.
 
-
-def _calls(network: nn.Module, name: str, batch: Tensor, uses: int | None = None) -> list[tuple[Tensor, Tensor]]:
-    """What a layer is given and gives, at each of its uses; the network stops after the last one that is counted."""
+    For use inside `watched`.
+    """
     calls: list[tuple[Tensor, Tensor]] = []
 
     def hook(_: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
         taken = input_of(given, named)
         if len(calls) + 1 == uses:
             calls.append((taken, output))
-            raise _Enough
+            raise Enough
         calls.append((taken.clone(), output.clone()))  # what follows may change them in place
 
     handle = network.get_submodule(name).register_forward_hook(hook, with_kwargs=True)
     try:
-        with evaluating(network), torch.inference_mode(), contextlib.suppress(_Enough):
-            network(batch)
+        with contextlib.suppress(Enough):
+            run(network, batch)
     finally:
         handle.remove()
     return calls

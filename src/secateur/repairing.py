@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.data import Calibration
 from secateur.errors import UsageError
-from secateur.layers import TRANSPOSED, evaluating, executed_layers, sharing_weight, weight_of, weighted_layers
+from secateur.guarding import run, watched
+from secateur.inputs import Example, Inputs, as_inputs
+from secateur.layers import TRANSPOSED, executed_layers, sharing_weight, weight_of, weighted_layers
 from secateur.progress import Reporter
 from secateur.reconstruction import reconstruct
 from secateur.score import Batch, gone_through
@@ -40,10 +41,10 @@ def repair(
     reconstructed.
     """
     check_repair(how)
-    inputs = Inputs(network, calibration)
+    inputs = Shown(network, calibration)
     for step in how.split("+"):
         if step == "batchnorm":
-            recalibrate(network, Inputs(network, calibration, augmented=True))
+            recalibrate(network, Shown(network, calibration, augmented=True))
         elif step != "none":
             if dense is None:
                 raise UsageError(f"repair {step!r} aims at the dense network: expected it as dense=…, got None")
@@ -66,21 +67,22 @@ def _check_same_layers(network: nn.Module, dense: nn.Module, step: str) -> None:
             )
 
 
-class Inputs:
-    """The images of calibration batches, on the device of a network; augmented where a Calibration makes them."""
+class Shown:
+    """The inputs of calibration batches, on the device of a network; augmented where a Calibration makes them."""
 
     def __init__(self, network: nn.Module, calibration: Iterable[Batch], augmented: bool = False) -> None:
+        self._network = network
         self._device = next(network.parameters()).device
         self._calibration = calibration
         self._augmented = augmented
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Inputs]:
         batches = self._calibration
         shown = batches.augmented() if self._augmented and isinstance(batches, Calibration) else gone_through(batches)
-        return (images.to(self._device) for images, _ in shown)
+        return (as_inputs(images, self._network, "calibration batch").to(self._device) for images, _ in shown)
 
 
-def correct_moments(network: nn.Module, dense: nn.Module, inputs: Iterable[Tensor]) -> None:
+def correct_moments(network: nn.Module, dense: nn.Module, inputs: Iterable[Example]) -> None:
     """Layer by layer, in the order of execution: give each output channel the mean and standard deviation over all
     inputs that it has in the dense network, by scaling its weights and setting its bias.
 
@@ -88,10 +90,10 @@ def correct_moments(network: nn.Module, dense: nn.Module, inputs: Iterable[Tenso
     that share a weight are corrected as one, by all that they give; with biases of their own they stay as they are.
     Nagel et al. 2019, §4.2, for the means; the variances likewise. Raises UsageError where there are no inputs.
     """
-    first = next(iter(inputs), None)
-    if first is None:
+    batch = next(iter(inputs), None)
+    if batch is None:
         raise UsageError("moments correction: expected at least one batch of calibration images, got none")
-    for each in executed_layers(network, first[:2]):
+    for each in executed_layers(network, as_inputs(batch, network).first(2)):
         if len({id(module.bias) for module in sharing_weight(network, each.module)}) > 1:
             continue
         mean, deviation = _channel_moments(network, each.name, inputs)
@@ -117,7 +119,7 @@ def _scale_outputs(layer: nn.Module, scale: Tensor) -> None:
         weight.mul_(scale.to(weight.dtype).view(-1, *[1] * (weight.dim() - 1)))
 
 
-def _channel_moments(network: nn.Module, name: str, inputs: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+def _channel_moments(network: nn.Module, name: str, inputs: Iterable[Example]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of a layer's output channels over all images and positions, in double precision."""
     layer = network.get_submodule(name)
     sums: list[Tensor] = []
@@ -127,47 +129,48 @@ def _channel_moments(network: nn.Module, name: str, inputs: Iterable[Tensor]) ->
         flat = flat.reshape(-1, flat.shape[-1]).double()
         sums.append(torch.stack([torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)]))
 
-    handles = [module.register_forward_hook(add) for module in sharing_weight(network, layer)]
-    try:
-        with evaluating(network), torch.inference_mode():
-            for batch in inputs:
-                network(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watched(network):
+        for module in sharing_weight(network, layer):
+            module.register_forward_hook(add)
+        for batch in inputs:
+            run(network, as_inputs(batch, network))
     count, first, second = torch.stack(sums).sum(0)
     mean = first / count
     return mean, (second / count - mean.square()).clamp(min=0).sqrt()
 
 
-def recalibrate(network: nn.Module, inputs: Iterable[Tensor]) -> None:
+def recalibrate(network: nn.Module, inputs: Iterable[Example]) -> None:
     """Set the running mean and variance of every BatchNorm to the averages over the batches, weighted by size, of what
     each one sees while those before it use their batch's (Li et al. 2020). A network without BatchNorm stays as it is.
 
-    Batches of a single image join another. Raises UsageError where there are no two images. Where anything raises,
-    the statistics are as they were.
+    Batches of a single image join another. Raises UsageError where there are no two images. Nothing but the statistics
+    changes, and where anything raises not they either.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     if not norms:
         return
     seen = 0
-    with evaluating(network), _as_before_on_error(norms), torch.no_grad():
+    with watched(network):
         for norm in norms:
             norm.train()
-        for batch in _of_several(inputs):
+        for batch in _of_several(as_inputs(each, network) for each in inputs):
             seen += len(batch)
             for norm in norms:
                 norm.momentum = len(batch) / seen
-            network(batch)
+            run(network, batch)
+        found = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+    for norm, statistics in zip(norms, found, strict=True):
+        for name, value in statistics.items():
+            norm.get_buffer(name).copy_(value)
 
 
-def _of_several(inputs: Iterable[Tensor]) -> Iterator[Tensor]:
+def _of_several(inputs: Iterable[Inputs]) -> Iterator[Inputs]:
     """The batches, those of a single image joined with the next or, at the end, the one before: a single image's maps
     of one pixel have no variance. Raises UsageError where there are no two images."""
-    ready: Tensor | None = None
-    single: Tensor | None = None
+    ready: Inputs | None = None
+    single: Inputs | None = None
     for batch in inputs:
-        batch = batch if single is None else torch.cat([single, batch])
+        batch = batch if single is None else single.joined(batch)
         if len(batch) < 2:
             single = batch
             continue
@@ -179,21 +182,4 @@ def _of_several(inputs: Iterable[Tensor]) -> Iterator[Tensor]:
             "BatchNorm recalibration: expected two calibration images at least, as statistics are over a batch, got "
             f"{'none' if single is None else len(single)}"
         )
-    yield ready if single is None else torch.cat([ready, single])
-
-
-@contextmanager
-def _as_before_on_error(norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Momenta come back after the block, and where it raises the statistics too."""
-    momenta = [norm.momentum for norm in norms]
-    statistics = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
-    try:
-        yield
-    except BaseException:
-        for norm, values in zip(norms, statistics, strict=True):
-            for name, value in values.items():
-                norm.get_buffer(name).copy_(value)
-        raise
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+    yield ready if single is None else ready.joined(single)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch.optim import Optimizer
 from secateur.data import Dataset
 from secateur.errors import UsageError
 from secateur.freezing import frozen_zeros
+from secateur.guarding import copied
 from secateur.layers import weight_of, weighted_layers
 from secateur.progress import Reporter, SilentReporter
 from secateur.pruning import prune
@@ -152,7 +152,7 @@ def _loss(
         return None
     share, heat = retraining.distill, retraining.temperature
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    wise = copy.deepcopy(teacher).eval().requires_grad_(False)
+    wise = copied(teacher).eval().requires_grad_(False)
     wise.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
     def loss(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
-from torch.utils import _pytree
 
 from secateur.dependencies import (
     ChannelSet,
@@ -22,7 +20,9 @@ from secateur.dependencies import (
     set_columns,
 )
 from secateur.errors import ShrinkError
-from secateur.layers import evaluating, input_of
+from secateur.guarding import copied, outputs
+from secateur.inputs import Inputs
+from secateur.layers import input_of
 
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4}
 
@@ -78,8 +78,7 @@ def _probe(example: Tensor) -> Tensor:
 
 
 def _outputs(network: nn.Module, probe: Tensor) -> list[Tensor]:
-    with evaluating(network), torch.no_grad():
-        return [leaf for leaf in _pytree.tree_leaves(network(probe)) if isinstance(leaf, Tensor)]
+    return outputs(network, Inputs((probe,)))
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
@@ -92,7 +91,7 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 @torch.no_grad()
 def _without_dead_channels(network: nn.Module, sets: Sequence[ChannelSet], probe: Tensor) -> nn.Module:
-    small = copy.deepcopy(network)
+    small = copied(network)
     for parameter in small.parameters():
         parameter.data = parameter.data.contiguous()
     while sum(_silence(small, each) for each in sets) or _fold_constants(small, sets, probe):

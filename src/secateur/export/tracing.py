@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import ExportError
+from secateur.guarding import untouched
 from secateur.layers import evaluating
 
 
@@ -27,7 +28,13 @@ def trace(network: nn.Module, examples: Sequence[Tensor]) -> Any:
     pairs = tuple(each[:1].detach().to(like).expand(2, *each.shape[1:]).contiguous() for each in examples)
     batch = torch.export.Dim("batch", min=1)
     free = tuple({0: batch} for _ in pairs)
-    with evaluating(network), torch.no_grad(), warnings.catch_warnings(), _quiet_torch():
+    with (
+        untouched(network, copy_on_write=False),  # the tracer works on stand-ins for the tensors
+        evaluating(network),
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        _quiet_torch(),
+    ):
         warnings.simplefilter("ignore")  # of what torch deprecates inside itself, and of attributes set in forward
         try:
             return torch.export.export(network, pairs, dynamic_shapes=free).run_decompositions({})

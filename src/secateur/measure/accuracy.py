@@ -25,7 +25,7 @@ def accuracy(
     """
     right = among_five = 0
     many = dataset.classes > 10
-    with torch.inference_mode():
+    with torch.no_grad():
         for start in range(0, len(split), batch_size):
             part = slice(start, start + batch_size)
             images = normalise(split.images[part].to(device), dataset.mean, dataset.std)

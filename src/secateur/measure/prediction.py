@@ -50,5 +50,5 @@ def _seconds(predict: Predict, images: Tensor) -> float:
         predict(images)
         return time.perf_counter() - started
 
-    with torch.inference_mode():
+    with torch.no_grad():
         return min(once(), once())

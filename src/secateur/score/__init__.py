@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from secateur.errors import PruneError, UsageError
+from secateur.guarding import untouched
 from secateur.layers import evaluating
 from secateur.references import import_callable, source_digest
 from secateur.score.context import NEEDS_CALIBRATION, Batch, Context, Loss, gone_through
@@ -85,7 +86,7 @@ def score(name: str, context: Context) -> Scores:
     method = find_method(name)
     if name in METHODS and method.needs_calibration and context.calibration is None:
         raise UsageError(f"method {name!r}: {NEEDS_CALIBRATION}")
-    with evaluating(context.network), _differentiable(context.parameters()):
+    with untouched(context.network), evaluating(context.network), _differentiable(context.parameters()):
         made = method.score(context)
     if not isinstance(made, Mapping):
         raise PruneError(

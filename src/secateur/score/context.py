@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.errors import UsageError
+from secateur.guarding import run
+from secateur.inputs import Example, Inputs, as_inputs, copied_to
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Example, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -19,9 +23,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Context:
     """weights: layer name → the weight to score, outside of autograd; the network holds the same memory.
 
-    calibration: batches of images (N, C, H, W) and labels (N,), which can be gone through several times. loss:
-    (logits, labels) → the mean over a batch. seed: of whatever a method draws. The network is in evaluation
-    mode while a method runs, and a method leaves it as it was.
+    calibration: batches of images (N, C, H, W) and labels (N,), which can be gone through several times; in place of
+    images whatever inputs.as_inputs takes. loss: (logits, labels) → the mean over a batch. seed: of whatever a method
+    draws. The network is in evaluation mode while a method runs, and is as it was afterwards, whatever the method or a
+    forward keeps in it.
     """
 
     network: nn.Module
@@ -35,11 +40,11 @@ class Context:
         return next(iter(self.weights.values())).device
 
     def batches(self) -> Iterator[Batch]:
-        """The calibration batches on the network's device. Raises UsageError as gone_through does."""
+        """Copies of the calibration batches on the network's device. Raises UsageError as gone_through does."""
         for images, labels in gone_through(self.calibration):
             if not isinstance(labels, Tensor):
                 raise UsageError(f"calibration labels: expected a tensor (N,), got {type(labels).__name__}")
-            yield images.to(self.device), labels.to(self.device)
+            yield copied_to(images, self.device), labels.to(self.device)
 
     def parameters(self) -> dict[str, Tensor]:
         """Layer name → the parameter itself, as autograd takes it, of the weights to score."""
@@ -49,7 +54,11 @@ class Context:
         """(mean loss, number of images) of each batch, with the graph that autograd needs."""
         with torch.enable_grad():
             for images, labels in self.batches():
-                yield self.loss(self.network(images), labels), len(labels)
+                yield self.loss(self.run(images), labels), len(labels)
+
+    def run(self, images: Example) -> Any:
+        """What the network gives for the images of a batch, or parts of them."""
+        return run(self.network, as_inputs(images, self.network, "calibration batch"))
 
 
 def gone_through(calibration: Iterable[Batch] | None) -> Iterator[Batch]:
@@ -64,11 +73,15 @@ def gone_through(calibration: Iterable[Batch] | None) -> Iterator[Batch]:
         raise UsageError(f"calibration {type(calibration).__name__}: {_EXPECTED_BATCHES}")
     number = 0
     for number, batch in enumerate(calibration or (), 1):
-        if not isinstance(batch, tuple | list) or len(batch) != 2 or not isinstance(batch[0], Tensor):
+        if not isinstance(batch, tuple | list) or len(batch) != 2 or not _are_inputs(batch[0]):
             raise UsageError(f"calibration batch {number} is a {type(batch).__name__}: {_EXPECTED_BATCHES}")
         yield batch[0], batch[1]
     if not number:
         raise UsageError(NEEDS_CALIBRATION)
+
+
+def _are_inputs(held: object) -> bool:
+    return isinstance(held, (Tensor, np.ndarray, tuple, list, Mapping, Inputs))
 
 
 _EXPECTED_BATCHES = "expected some batches of images and labels, as in calibration=[(images, labels), …]"

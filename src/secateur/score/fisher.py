@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from secateur.inputs import as_inputs
 from secateur.score.context import Context
 from secateur.score.gradient import gradients
 from secateur.score.scores import Scores
@@ -16,8 +17,9 @@ def fisher(context: Context) -> Scores:
     seen = 0
     with torch.enable_grad():
         for images, labels in context.batches():
-            for image, label in zip(torch.split(images, 1), torch.split(labels, 1), strict=True):
-                loss = context.loss(context.network(image), label)
+            inputs = as_inputs(images, context.network, "calibration batch")
+            for image, label in zip(inputs.singly(), torch.split(labels, 1), strict=True):
+                loss = context.loss(context.run(image), label)
                 for total, g in zip(sums.values(), gradients(loss, parameters), strict=True):
                     total.addcmul_(g, g)
             seen += len(labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.func import functional_call
 
+from secateur.inputs import as_inputs
 from secateur.score.context import Context
 from secateur.score.gradient import gradients
 from secateur.score.scores import Scores
@@ -21,7 +22,9 @@ def snip(context: Context) -> Scores:
     with torch.enable_grad():
         for images, labels in context.batches():
             gated = {f"{name}.weight": context.weights[name] * gate for name, gate in gates.items()}
-            loss = context.loss(functional_call(context.network, gated, (images,)), labels)
+            inputs = as_inputs(images, context.network, "calibration batch")
+            told = functional_call(context.network, gated, inputs.arguments, dict(inputs.named or {}))
+            loss = context.loss(told, labels)
             for total, g in zip(sums.values(), gradients(loss, gates), strict=True):
                 total.add_(g, alpha=len(labels))
     whole = sum(float(total.abs_().sum(dtype=torch.float64)) for total in sums.values())

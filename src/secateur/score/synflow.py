@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from secateur.inputs import as_inputs
 from secateur.score.context import Context
 from secateur.score.gradient import gradients
 from secateur.score.scores import Scores
@@ -21,11 +22,11 @@ def synflow(context: Context) -> Scores:
     Meant to be scored anew on an exponential schedule of 100 steps, so that no layer is cut off.
     """
     images, _ = next(context.batches())
-    ones = torch.ones_like(images[:1], dtype=torch.float64)
+    inputs = as_inputs(images, context.network, "calibration batch").first(1).ones()
     linear = _linearised(context.network)
     chosen = {name: linear[f"{name}.weight"].requires_grad_() for name in context.weights}
     with torch.enable_grad():
-        flow = functional_call(context.network, linear, (ones,))
+        flow = functional_call(context.network, linear, inputs.arguments, dict(inputs.named or {}))
         found = gradients(flow.sum(), chosen)
     return Scores({name: g.mul_(chosen[name].detach()) for name, g in zip(chosen, found, strict=True)})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from secateur.cache import NetworkCache, uses_channels_last
 from secateur.graph import Graph
+from secateur.guarding import copied
 from secateur.measure import compare_latency
 from secateur.models import find_architecture
 from secateur.pipeline import STAGES, make_network, run_cell
@@ -113,7 +113,7 @@ def _latencies(
 def _in_pytorch(dense: nn.Module, search: Search) -> Engine:
     channels_last = uses_channels_last(find_architecture(search.template.model))
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = copy.deepcopy(dense).eval().to(memory_format=layout)  # type: ignore[call-overload]
+    network = copied(dense).eval().to(memory_format=layout)  # type: ignore[call-overload]
     return lambda images: network(images.contiguous(memory_format=layout))
 
 

@@ -18,6 +18,8 @@ from secateur.cache import NetworkCache
 from secateur.data import Calibration, Split, normalise
 from secateur.errors import PruneError, SearchError
 from secateur.graph import Graph
+from secateur.guarding import run, watched
+from secateur.inputs import Inputs
 from secateur.layers import output_layer, weight_of
 from secateur.measure import layer_table
 from secateur.packfile import packed_sizes
@@ -149,9 +151,12 @@ class Laboratory:
         graph = self._cache.graph(network, cell)
         data, images = self._cache.dataset(cell), self._subset.images
         session = Session(graph, threads=torch.get_num_threads()) if graph else None
-        with torch.inference_mode():
+        with watched(network):
             batches = (normalise(part, data.mean, data.std) for part in torch.split(images, 250))
-            told = [torch.from_numpy(session(each.numpy())) if session else network(each) for each in batches]
+            told = [
+                torch.from_numpy(session(each.numpy())) if session else run(network, Inputs((each,)))
+                for each in batches
+            ]
         return torch.cat(told).double()
 
     @functools.cached_property

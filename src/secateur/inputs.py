@@ -1,0 +1,155 @@
+"""What a network is called with: one tensor, several, or tensors by name; as tensors, handed over as copies."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from secateur.errors import UsageError
+
+Example = Any
+"""What verbs take as one batch of inputs: a tensor (N, …) or a NumPy array, a tuple or list of them for a forward with
+several arguments, or a mapping of forward's keywords."""
+
+_EXPECTED = "expected a tensor (N, …), a NumPy array, a tuple or list of them, or a mapping of forward's keywords"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """One batch of what forward takes: arguments in order, and by name. Every tensor has the batch in front.
+
+    Nested lists, tuples and mappings are handed over as they are, their tensors treated like all others.
+    """
+
+    arguments: tuple[Any, ...] = ()
+    named: Mapping[str, Any] | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Every tensor, in order."""
+        leaves = _pytree.tree_leaves((self.arguments, dict(self.named or {})))
+        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+    def __len__(self) -> int:
+        """The batch: how long the first tensor is."""
+        return len(self.tensors[0])
+
+    def first(self, count: int) -> Inputs:
+        """The first images (sentences, rows …) of the batch, of every tensor that is as long as the batch."""
+        whole = len(self)
+        return self._each(lambda each: each[:count] if each.dim() and len(each) == whole else each)
+
+    def to(self, where: torch.device | str) -> Inputs:
+        return self._each(lambda each: each.to(where))
+
+    def copied(self) -> Inputs:
+        """With copies of all tensors, so that what changes its input in place changes nobody's."""
+        return self._each(Tensor.clone)
+
+    def joined(self, other: Inputs) -> Inputs:
+        """This batch and another behind it; what is not as long as the batch is this one's."""
+        whole, behind = len(self), iter(other.tensors)
+
+        def join(each: Tensor) -> Tensor:
+            more = next(behind)
+            return torch.cat([each, more]) if each.dim() and len(each) == whole else each
+
+        return self._each(join)
+
+    def doubled(self) -> Inputs:
+        """The batch twice over."""
+        return self.joined(self)
+
+    def ones(self) -> Inputs:
+        """Ones of double precision in place of all numbers that are not whole."""
+        return self._each(lambda each: torch.ones_like(each, dtype=torch.float64) if each.is_floating_point() else each)
+
+    def singly(self) -> Iterator[Inputs]:
+        """Each image of the batch as a batch of one."""
+        whole = len(self)
+        for place in range(whole):
+            part = slice(place, place + 1)
+            yield self._each(lambda each, part=part: each[part] if each.dim() and len(each) == whole else each)  # type: ignore[misc]
+
+    def describe(self) -> str:
+        """The tensors' shapes, as in "(2, 3, 8, 8), (2, 4)"."""
+        return ", ".join(str(tuple(each.shape)) for each in self.tensors)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        arguments = _pytree.tree_map_only(Tensor, change, self.arguments)
+        named = None if self.named is None else _pytree.tree_map_only(Tensor, change, dict(self.named))
+        return Inputs(arguments, named)
+
+    def call(self, network: Callable[..., Any]) -> Any:
+        return network(*self.arguments, **(self.named or {}))
+
+
+def as_inputs(example: Example, network: nn.Module, what: str = "example") -> Inputs:
+    """An example as Inputs of a network; `what` names it in messages. The tensors are the caller's own.
+
+    A mapping whose keys are forward's keywords is spread over them, another one is the only argument. Raises
+    UsageError where there is no tensor in it, an empty batch, or tensors that are sparse or have no values.
+    """
+    if isinstance(example, Inputs):
+        return example
+    held = _pytree.tree_map_only(np.ndarray, lambda each: _from_numpy(each, what), _plain(example))
+    if isinstance(held, Mapping) and _are_keywords(held, network):
+        inputs = Inputs((), dict(held))
+    elif isinstance(held, (tuple, list)) and not hasattr(held, "_fields"):
+        inputs = Inputs(tuple(held))
+    else:
+        inputs = Inputs((held,))
+    _check(inputs, example, what)
+    return inputs
+
+
+def copied_to(example: Example, device: torch.device) -> Example:
+    """An example with copies of its tensors on a device, in the containers that it came in."""
+    held = _pytree.tree_map_only(np.ndarray, lambda each: _from_numpy(each, "example"), _plain(example))
+    return _pytree.tree_map_only(Tensor, lambda each: each.to(device, copy=True), held)
+
+
+def _plain(example: Example) -> Any:
+    """Mappings of any kind (as tokenizers give them) as dictionaries."""
+    return dict(example) if isinstance(example, Mapping) else example
+
+
+def _from_numpy(array: np.ndarray[Any, Any], what: str) -> Tensor:
+    try:
+        return torch.from_numpy(np.ascontiguousarray(array).copy() if not array.flags.writeable else array)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{what}: an array of {array.dtype} is no tensor: expected numbers") from error
+
+
+def _are_keywords(held: Mapping[Any, Any], network: nn.Module) -> bool:
+    try:
+        parameters = inspect.signature(network.forward).parameters
+    except (TypeError, ValueError):
+        return False
+    free = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    return all(isinstance(name, str) and (free or name in parameters) for name in held)
+
+
+def _check(inputs: Inputs, example: Example, what: str) -> None:
+    if not inputs.tensors:
+        raise UsageError(f"{what} of type {type(example).__name__}: {_EXPECTED}")
+    for each in inputs.tensors:
+        if each.layout is not torch.strided:
+            raise UsageError(f"{what} is sparse ({each.layout}): expected a dense tensor; call to_dense() first")
+        if each.is_meta:
+            raise UsageError(f"{what} is on the meta device and has no values: expected a batch to run")
+    first = inputs.tensors[0]
+    if first.dim() == 0 or len(first) == 0:
+        raise UsageError(f"{what} of shape {tuple(first.shape)}: expected a batch (N, …) with one input at least")
+
+
+def sequence_of(example: Example) -> Sequence[Any]:
+    """A tensor or array alone, or several in order."""
+    return example if isinstance(example, (tuple, list)) else (example,)
