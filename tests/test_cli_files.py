@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -259,7 +260,44 @@ def test_bench_compares_engines_and_names_the_missing(
     assert found["missing"] == {"openvino": "openvino is not installed: pip install 'secateur[bench]'"}
     assert all(row["low_ms"] <= row["median_ms"] <= row["high_ms"] and row["n"] >= 7 for row in found["rows"])
     code, out, _ = verb(*words)
-    assert (code, "missing: openvino" in out, "best rival" in out) == (0, True, True)
+    assert (code, "missing: openvino" in out, "best rival" in out) == (0, True, False)
+
+
+@pytest.mark.parametrize(
+    ("present", "asked", "told"),
+    [
+        (
+            ("torch",),
+            "torch,onnxruntime,openvino",
+            "torch, the best of those installed; onnxruntime and openvino would",
+        ),
+        (
+            ("torch", "onnxruntime"),
+            "torch,onnxruntime,openvino",
+            "the best of those installed; openvino would be added",
+        ),
+        (("torch", "onnxruntime", "openvino"), "torch", "the best of those timed; not timed: onnxruntime and openvino"),
+        (("torch", "onnxruntime", "openvino"), "torch,onnxruntime,openvino", "times as fast as the best rival ("),
+    ],
+)
+def test_only_who_beats_the_rivals_that_people_use_beats_the_best_rival(
+    verb: Verb, packed: Path, monkeypatch: pytest.MonkeyPatch, present: str, asked: str, told: str
+) -> None:
+    def absent(graph: Graph, threads: int) -> Callable[[object], object]:
+        raise MissingExtraError("it is not installed: pip install 'secateur[bench]'")
+
+    for name in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(PEERS, name, PEERS["torch"] if name in present else absent)
+    specs = {name: object() if name in present else None for name in PEERS}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: specs.get(name, object()))
+    words = ("bench", str(packed), "--batch", "1", "--peers", asked, "--seconds", "0.01")
+    code, out, err = verb(*words)
+    assert code == 0, err
+    assert told in out
+    whole = "best rival" in told
+    assert ("pip install 'secateur[bench]'" in out) == ("installed" in told)
+    (ratio,) = json.loads(verb(*words, "--format", "json")[1])["ratios"]
+    assert ratio["best_rival"] == (ratio["fastest_other"] if whole else None)
 
 
 def test_engines_that_compute_something_else_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import csv
 import dataclasses
 import io
 import json
 from collections.abc import Sequence
+from typing import Any
 
+import pytest
 from rich.console import Console
 
 from samples import make_row, on_host
 from secateur.report import COLUMNS, curve_lines, record, render, rich_table
 from secateur.report.grid import sparkline
 from secateur.results import Row
+from secateur.spec import Cell, Retraining, WeightsFile
 
 
 def printed(*ratios: float, **options: object) -> str:
@@ -79,6 +83,54 @@ def test_a_record_holds_the_numbers_of_the_row() -> None:
     }  # fmt: skip
     assert record(make_row(0.0))["pytorch_bytes"] is None
     assert set(fields) == {*COLUMNS, "layers", "latencies"}
+
+
+def other(value: object) -> object:
+    """Another value of an option, of the same kind."""
+    others: dict[type, object] = {
+        bool: not value, str: f"{value}x", int: 8, float: 0.625, type(None): 5, tuple: ("a",)
+    }  # fmt: skip
+    return others[type(value)]
+
+
+CELL = make_row(0.5).cell
+ITERATIVE = Retraining("iterative")
+RETRAINED = dataclasses.replace(CELL, retraining=ITERATIVE)
+WEIGHTS = dataclasses.replace(CELL, weights=WeightsFile("a.pt", "1"))
+NESTED = {"recipe", "retraining", "weights", "layer_ratios"}
+WORDS = {"augment": "none", "precision": "bf16", "schedule": "gradual", "rounds": 5}
+"""Options of which not every value will do."""
+
+
+def changed(options: Any) -> list[Any]:
+    """The options with another value of each, one at a time."""
+    names = [field.name for field in dataclasses.fields(options) if field.name not in NESTED]
+    return [dataclasses.replace(options, **{name: WORDS.get(name) or other(getattr(options, name))}) for name in names]
+
+
+CHANGED = [
+    *((CELL, cell) for cell in changed(CELL)),
+    *((CELL, dataclasses.replace(CELL, recipe=recipe)) for recipe in changed(CELL.recipe)),
+    *((RETRAINED, dataclasses.replace(CELL, retraining=retraining)) for retraining in changed(ITERATIVE)),
+    *((WEIGHTS, dataclasses.replace(CELL, weights=weights)) for weights in changed(WEIGHTS.weights)),
+    *((CELL, cell) for cell in (WEIGHTS, RETRAINED, dataclasses.replace(CELL, layer_ratios=(("fc1", 0.25),)))),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), CHANGED)
+def test_every_option_of_a_cell_can_be_told_from_csv(before: Cell, after: Cell) -> None:
+    rows = [dataclasses.replace(make_row(0.5), cell=cell) for cell in (before, after)]
+    one, two = csv.DictReader(io.StringIO(render(rows, "csv")))
+    apart = {name for name in one if one[name] != two[name]} - {"cell"}
+    assert apart, "the same but for the id"
+
+
+def test_layers_ratios_and_exclusions_are_readable_in_csv() -> None:
+    cell = dataclasses.replace(CELL, layer_ratios=(("fc1", 0.25),), exclude=("a,b", "c"))
+    (line,) = csv.DictReader(io.StringIO(render([dataclasses.replace(make_row(0.5), cell=cell)], "csv")))
+    assert json.loads(line["layer_ratios"]) == {"fc1": 0.25}
+    assert json.loads(line["exclude"]) == ["a,b", "c"]
+    assert (line["recipe_momentum"], line["retraining_schedule"], line["weights"]) == ("0.9", "", "")
 
 
 def test_text_formats_escape_what_would_break_them() -> None:

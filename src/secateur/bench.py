@@ -26,6 +26,12 @@ Predict = Callable[[Array], Array]
 T = TypeVar("T")
 
 OURS = "secateur"
+USUAL = ("onnxruntime", "openvino")
+"""What people run networks in on a CPU: without both, the fastest of the others is nobody's best rival."""
+
+INSTALL = "pip install 'secateur[bench]'"
+"""What adds them."""
+
 TOLERANCE = 1e-3
 """How far an engine's outputs may be from ours, as a share of the largest; float32 rounding stays below 1e-4."""
 
@@ -48,29 +54,52 @@ class BenchRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """The fastest of the others at a batch size, and its median over ours: above 1, ours is faster.
+
+    untimed: those of USUAL that were not timed there; it is the best rival only where there are none.
+    """
+
+    batch: int
+    threads: int
+    fastest_other: str
+    times_faster: float
+    untimed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
-    """rows by batch, threads and engine, ours first; missing: engine → why it could not run here, or not always."""
+    """rows by batch, threads and engine, ours first; missing: engine → why it could not run here, or not always.
+
+    uninstalled: those of USUAL that are not installed here, asked for or not.
+    """
 
     rows: tuple[BenchRow, ...]
     missing: Mapping[str, str]
+    uninstalled: tuple[str, ...] = ()
 
-    def ratios(self) -> dict[tuple[int, int], tuple[str, float]]:
-        """(batch, threads) → the best rival and its median over ours: above 1, ours is faster."""
-        found = {}
-        for place in dict.fromkeys((row.batch, row.threads) for row in self.rows):
-            here = {row.engine: row.median_ms for row in self.rows if (row.batch, row.threads) == place}
+    def verdicts(self) -> list[Verdict]:
+        """One for each batch size and number of threads at which anything else was timed."""
+        found = []
+        for batch, threads in dict.fromkeys((row.batch, row.threads) for row in self.rows):
+            here = {row.engine: row.median_ms for row in self.rows if (row.batch, row.threads) == (batch, threads)}
             ours = here.pop(OURS)
             if here:
                 best = min(here, key=lambda name: here[name])
-                found[place] = (best, here[best] / ours)
+                untimed = tuple(name for name in USUAL if name not in here)
+                found.append(Verdict(batch, threads, best, here[best] / ours, untimed))
         return found
 
     def to_json(self) -> dict[str, Any]:
         ratios = [
-            {"batch": batch, "threads": threads, "best_rival": rival, "times_faster": ratio}
-            for (batch, threads), (rival, ratio) in self.ratios().items()
+            asdict(each) | {"best_rival": None if each.untimed else each.fastest_other} for each in self.verdicts()
         ]
-        return {"rows": [asdict(row) for row in self.rows], "ratios": ratios, "missing": dict(self.missing)}
+        return {
+            "rows": [asdict(row) for row in self.rows],
+            "ratios": ratios,
+            "missing": dict(self.missing),
+            "uninstalled": list(self.uninstalled),
+        }
 
 
 def bench(
@@ -106,7 +135,7 @@ def bench(
             for batch in batches:
                 x = _random_input(graph, batch, seed)
                 rows += _compare(ours, rivals, x, count, seconds, missing)
-    return Bench(tuple(rows), missing)
+    return Bench(tuple(rows), missing, tuple(name for name in USUAL if importlib.util.find_spec(name) is None))
 
 
 def _check_counts(name: str, counts: Sequence[int], most: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -314,12 +314,24 @@ def bench(
         )
     console = stdout_console()
     console.print(table)
-    for (size, count), (rival, ratio) in found.ratios().items():
-        console.print(
-            f"batch {size}, {count} threads: {ratio:.2f} times as fast as the best rival ({rival})", markup=False
-        )
+    for verdict in found.verdicts():
+        console.print(_told(verdict, found.uninstalled), markup=False, highlight=False, soft_wrap=True)
     for name, reason in found.missing.items():
         console.print(f"missing: {name}: {reason}", markup=False, soft_wrap=True)
+
+
+def _told(verdict: Any, uninstalled: Sequence[str]) -> str:
+    """How much faster ours is, than what, and what it was not timed against."""
+    from secateur.bench import INSTALL
+
+    name = verdict.fastest_other
+    faster = f"batch {verdict.batch}, {verdict.threads} threads: {verdict.times_faster:.2f} times as fast as"
+    if not verdict.untimed:
+        return f"{faster} the best rival ({name})"
+    absent = [each for each in verdict.untimed if each in uninstalled]
+    if absent:
+        return f"{faster} {name}, the best of those installed; {' and '.join(absent)} would be added by: {INSTALL}"
+    return f"{faster} {name}, the best of those timed; not timed: {' and '.join(verdict.untimed)}"
 
 
 def _printable(name: str) -> str:

@@ -6,8 +6,12 @@ import dataclasses
 from typing import Any
 
 from secateur.results import Footprint, Row
+from secateur.spec import Cell, Recipe, Retraining
 
-COLUMNS = (
+_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+_RETRAINING = tuple(field.name for field in dataclasses.fields(Retraining) if field.name != "epochs")
+
+_MEASURED = (
     "model", "data", "method", "scope", "norms", "pattern", "repair", "retraining", "retraining_epochs",
     "retraining_seconds", "calibration_images", "calibration_seed", "ratio", "seed", "accuracy", "dense_accuracy",
     "validation_accuracy", "dense_validation_accuracy", "top5", "test_images", "sparsity", "parameters", "macs",
@@ -16,9 +20,14 @@ COLUMNS = (
     "unpacked_latency_ms", "dense_latency_ms", "pytorch_latency_ms", "latency_ms_batch_64",
     "unpacked_latency_ms_batch_64", "dense_latency_ms_batch_64", "pytorch_latency_ms_batch_64", "latency_n",
     "training_seconds", "epochs", "weight_decay", "device", "precision", "data_source", "host", "cpu", "latency_host",
-    "versions", "measured_at", "cell",
 )  # fmt: skip
-"""The columns of CSV, in order; JSON adds `layers` and `latencies`, which are lists."""
+_OPTIONS = (
+    "exclude", "allow_empty", "weights", "weights_sha256", "layer_ratios", "method_source", "model_source",
+    *(f"recipe_{name}" for name in _RECIPE), *(f"retraining_{name}" for name in _RETRAINING),
+)  # fmt: skip
+COLUMNS = (*_MEASURED, *_OPTIONS, "versions", "measured_at", "cell")
+"""The columns of CSV, in order, every option of a cell among them; JSON adds `layers` and `latencies`, which are
+lists."""
 
 
 def record(row: Row) -> dict[str, Any]:
@@ -27,7 +36,8 @@ def record(row: Row) -> dict[str, Any]:
     accuracy is top-1 on test data; bytes the pruned network as a .secateur file (packed_bytes), or as safetensors
     where it cannot be packed; pytorch_* what torch.nn.utils.prune makes of the same cut. latency_ms is the pruned
     network in Secateur's runtime, batch 1; unpacked_* the same in PyTorch, dense_* the dense network there, all timed
-    in turns. Fractions are in [0, 1], memory is in bytes, missing values are None.
+    in turns. recipe_* and retraining_* are what was asked for, None where nothing was trained here or retrained.
+    Fractions are in [0, 1], memory is in bytes, missing values are None.
     """
     pytorch = row.pytorch or Footprint(0, None, None)
     one = row.our_latency(1)
@@ -85,9 +95,26 @@ def record(row: Row) -> dict[str, Any]:
         "host": row.environment.host,
         "cpu": row.environment.cpu,
         "latency_host": row.timing.host if row.timing else None,
+        **_options(row.cell),
         "versions": dict(row.environment.versions),
         "measured_at": row.measured_at,
         "cell": row.cell.id,
+    }
+
+
+def _options(cell: Cell) -> dict[str, Any]:
+    """What the columns above leave out of how the cell was made."""
+    recipe, weights = None if cell.weights else cell.recipe, cell.weights
+    return {
+        "exclude": list(cell.exclude),
+        "allow_empty": cell.allow_empty,
+        "weights": weights.path if weights else None,
+        "weights_sha256": weights.sha256 if weights else None,
+        "layer_ratios": dict(cell.layer_ratios),
+        "method_source": cell.method_source,
+        "model_source": cell.model_source,
+        **{f"recipe_{name}": getattr(recipe, name, None) for name in _RECIPE},
+        **{f"retraining_{name}": getattr(cell.retraining, name, None) for name in _RETRAINING},
     }
 
 

@@ -125,8 +125,13 @@ def _as_csv(rows: Sequence[Row], runs: Sequence[str]) -> str:
     writer.writeheader()
     for flat in _records(rows, runs):
         flat["versions"] = " ".join(f"{name}={version}" for name, version in flat["versions"].items())
-        writer.writerow(flat)
+        writer.writerow({name: _in_a_field(value) for name, value in flat.items()})
     return out.getvalue()
+
+
+def _in_a_field(value: Any) -> Any:
+    """Lists and mappings as JSON, nothing where they are empty."""
+    return (json.dumps(value) if value else "") if isinstance(value, (list, dict)) else value
 
 
 def _records(rows: Sequence[Row], runs: Sequence[str]) -> list[dict[str, Any]]:
