@@ -135,3 +135,27 @@ def test_the_faster_engine_predicts_and_pytorch_decides_ties() -> None:
     assert rounded(logits)[1].argmax() == 0
     assert found[2].isnan().any()
     assert faster_predictor(rounded, slow, torch.eye(3)) is rounded
+
+
+def test_an_engine_that_changes_its_input_spoils_no_other() -> None:
+    def shifting(x: Tensor) -> Tensor:
+        return x.sub_(1).sum(1)
+
+    def plain(x: Tensor) -> Tensor:
+        return (x - 1).sum(1)
+
+    example = torch.ones(2, 3)
+    compare_latency({"a": shifting, "b": plain, "c": shifting}, example, same_output=("a", "b", "c"))
+    assert torch.equal(example, torch.ones(2, 3))
+
+
+def test_what_a_network_keeps_from_being_timed_can_be_trained_with() -> None:
+    kept: list[Tensor] = []
+
+    def engine(x: Tensor) -> Tensor:
+        if not kept:
+            kept.append(torch.linspace(0, 1, 3))
+        return x * kept[0]
+
+    compare_latency({"a": engine}, torch.ones(2, 3))
+    assert not kept[0].is_inference()

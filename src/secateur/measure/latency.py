@@ -26,17 +26,34 @@ def compare_latency(
     Another process that does the same on this machine is waited for.
 
     The engines named in same_output have to agree with each other first (within 1e-4 of the largest logit).
-    Medians come with a 95 % interval from order statistics and their n; see timing.interleave.
-    Raises SecateurError where outputs differ.
+    Medians come with a 95 % interval from order statistics and their n; see timing.interleave. Where an engine changes
+    its input in place, all are given copies, which are timed with them. Raises SecateurError where outputs differ.
     """
-    with alone(), _pinned(threads), torch.inference_mode():
-        _check_agreement({name: engines[name] for name in same_output}, example)
-        times = interleave({name: functools.partial(run, example) for name, run in engines.items()})
+    with alone(), _pinned(threads):
+        with torch.no_grad():  # tables that a forward builds at its first call can be trained with
+            outputs, changed = _first_runs(engines, example)
+        _check_agreement({name: outputs[name] for name in same_output})
+        timed = _on_copies if changed else functools.partial
+        with torch.inference_mode():
+            times = interleave({name: timed(run, example) for name, run in engines.items()})
     return [_summary(name, len(example), threads, each) for name, each in times.items()]
 
 
-def _check_agreement(engines: Mapping[str, Callable[[Tensor], Tensor]], example: Tensor) -> None:
-    outputs = {name: run(example) for name, run in engines.items()}
+def _on_copies(run: Callable[[Tensor], Tensor], example: Tensor) -> Callable[[], Tensor]:
+    return lambda: run(example.clone())
+
+
+def _first_runs(engines: Mapping[str, Callable[[Tensor], Tensor]], example: Tensor) -> tuple[dict[str, Tensor], bool]:
+    """What each engine gives for a copy of the example, and whether any of them changes its input."""
+    outputs, changed = {}, False
+    for name, run in engines.items():
+        given = example.clone()
+        outputs[name] = run(given)
+        changed |= not torch.equal(given, example)
+    return outputs, changed
+
+
+def _check_agreement(outputs: Mapping[str, Tensor]) -> None:
     reference_name, *others = outputs or [""]
     for name in others:
         reference = outputs[reference_name]
