@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -29,13 +30,14 @@ from secateur.errors import SearchError, SecateurError, UsageError
 from secateur.measure import latency
 from secateur.pipeline import make_network
 from secateur.progress import SilentReporter
-from secateur.report import front_grid, search_grid, search_record
-from secateur.searching import SearchResult, comparing, laboratory, plan_search
+from secateur.report import caution, front_grid, search_grid, search_record, verdict
+from secateur.results import Latency
+from secateur.searching import Search, SearchResult, comparing, finding, laboratory, plan_search
 from secateur.searching.comparing import front_shown
 from secateur.searching.finding import last_holding
 from secateur.searching.knapsack import Combination, best_combinations, rungs
 from secateur.searching.laboratory import Laboratory
-from secateur.spec import TARGETS, canonical_json
+from secateur.spec import TARGETS, Cell, canonical_json
 from secateur.store import FILE_NAME, Store
 from secateur.timing import interleave
 
@@ -114,6 +116,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(laboratory, "_SECONDS_A_TURN", 0.001)
     monkeypatch.setattr(laboratory, "TURNS", 2)
     monkeypatch.setattr(comparing, "SHOWN", 2)
+    monkeypatch.setattr(finding, "FINALISTS", 2)
 
 
 OPTIONS: dict[str, Any] = {"epochs": 4, "max_drop": 4.0, "images": 100, "calibration_images": 128, "repair": "none"}
@@ -137,13 +140,17 @@ def test_a_search_obeys_its_budget_and_keeps_what_it_found(tmp_path: Path, targe
         assert searched.cost(target) <= 1.1 * uniform.cost(target)
     saved = load_file(result.best.path)
     kept = sum(int(torch.count_nonzero(weight)) for name, weight in saved.items() if name.endswith("weight"))
-    assert kept == searched.kept
+    chosen = outcome.contender(outcome.chosen)
+    if target != "latency":
+        assert chosen.cost(target) == min(each.cost(target) for each in outcome.contenders)
+    assert kept == chosen.kept
     assert result.best.packed is not None
-    assert result.best.packed.stat().st_size == searched.bytes
+    assert result.best.packed.stat().st_size == chosen.bytes
     card = json.loads(result.best.path.with_suffix(".json").read_text())
-    assert card["accuracy"] == searched.test.top1
+    assert card["accuracy"] == chosen.test.top1
     assert "within 4 points of the dense network on validation data, by search" in card["selected_by"]
-    assert sum(round((1 - ratio) * 2048) for _, ratio in result.ratios) + 320 == kept
+    if chosen is searched:
+        assert sum(round((1 - ratio) * 2048) for _, ratio in result.ratios) + 320 == kept
     with Store.open(tmp_path / "run") as store:
         rows = {row.cell.id: row for row in store.rows()}
     for each in outcome.contenders:
@@ -156,10 +163,101 @@ def test_a_search_obeys_its_budget_and_keeps_what_it_found(tmp_path: Path, targe
     assert grid.lines[3][8] == f"{dense.cost(target) / searched.cost(target):.2f} ×"
     assert len(front_grid(result.record).lines) == len(outcome.front)
     told = search_record(result.record)
-    assert (told["max_drop"], told["minimize"], told["chosen"]) == (4.0, target, "search")
+    assert (told["max_drop"], told["minimize"], told["chosen"]) == (4.0, target, chosen.name)
     accuracies = [each.validation.top1 for each in outcome.front]
     assert accuracies == sorted(accuracies)
     assert [each.cost for each in outcome.front] == sorted(each.cost for each in outcome.front)
+
+
+def timed_as(monkeypatch: pytest.MonkeyPatch, milliseconds: dict[str, float], noise: float = 0.0) -> None:
+    """Latencies of our choosing, in the order in which networks are compared: by kind, 1 ms where none is given."""
+
+    def compare(engines: dict[str, Any], example: Tensor, **_: Any) -> list[Latency]:
+        return [made(name, milliseconds.get(kinds.get(name, ""), 1.0)) for name in engines]
+
+    def made(name: str, middle: float) -> Latency:
+        return Latency(name, 1, 1, middle, middle - noise, middle + noise, 9)
+
+    kinds: dict[str, str] = {}
+
+    def latencies(search: Search, names: dict[Cell, str], cache: NetworkCache) -> Any:
+        kinds.update({cell.id: name for cell, name in names.items()})
+        return measured(search, names, cache)
+
+    measured = comparing._latencies
+    monkeypatch.setattr(comparing, "_latencies", latencies)
+    monkeypatch.setattr(comparing, "compare_latency", compare)
+
+
+def test_a_baseline_that_is_faster_than_what_was_searched_is_chosen_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed_as(monkeypatch, {"uniform": 0.5, "global": 0.6, "search": 0.7})
+    result = small_search(tmp_path / "run", rounds=0)
+    outcome = result.record.outcome
+    assert outcome is not None
+    assert outcome.chosen == "uniform"
+    uniform = outcome.contender("uniform")
+    assert result.best.row.cell.id == uniform.cell
+    assert result.best.row.cell.scope == "layer"
+    card = json.loads(result.best.path.with_suffix(".json").read_text())
+    assert "by search. The search found nothing better than uniform, which is kept" in card["selected_by"]
+    assert any("The search found nothing better than uniform" in note for note in search_grid(result.record).notes)
+    assert search_record(result.record)["verdict"] == ("The search found nothing better than uniform, which is kept.",)
+    assert outcome.front[0].name == "uniform"
+    assert front_grid(result.record).lines[0][0] == "uniform"
+    costs = {each.name: each.cost for each in outcome.front}
+    assert costs["uniform"] == 0.5
+
+
+def test_where_nothing_is_faster_than_dense_the_dense_network_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed_as(monkeypatch, {"uniform": 1.5, "global": 1.6, "search": 1.7})
+    result = small_search(tmp_path / "run", rounds=0)
+    assert result.best.row.cell.ratio == 0
+    assert "Nothing faster than the dense network was found within the budget" in search_grid(result.record).notes[0]
+
+
+def test_of_networks_within_noise_the_one_that_loses_less_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed_as(monkeypatch, {"dense": 2.0, "uniform": 0.5, "global": 0.52, "search": 0.51}, noise=0.05)
+    outcome = small_search(tmp_path / "run", rounds=0).record.outcome
+    assert outcome is not None
+    accuracies = {each.name: each.validation.top1 for each in outcome.contenders if each.name != "dense"}
+    assert accuracies[outcome.chosen] == max(accuracies.values())
+    said = verdict(outcome, "latency", 4.0)[-1]
+    assert said.startswith("Within noise of it: ")
+    assert all((name in said) == (name != outcome.chosen) for name in accuracies)
+
+
+def test_searches_of_versions_that_chose_among_their_own_say_what_was_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed_as(monkeypatch, {"uniform": 0.5, "global": 0.6, "search": 0.7})
+    outcome = small_search(tmp_path / "run", rounds=0).record.outcome
+    assert outcome is not None
+    before = dataclasses.replace(outcome, chosen="search")
+    assert verdict(before, "latency", 4.0)[0].startswith("uniform is faster than search within the same budget")
+
+
+def test_a_split_too_small_for_its_budget_is_warned_of(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listening(SilentReporter):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    result = small_search(tmp_path / "run", minimize="weights", rounds=0, max_drop=1.0, reporter=Listening())
+    assert any(
+        "caution: 240 validation images are too few for a budget of 1 point: no loss below 2.5 points" in line
+        for line in said
+    )
+    notes = " ".join(search_grid(result.record).notes)
+    assert "Caution: 240 validation images are too few" in notes
+    assert "Intervals of accuracies are Wilson's" in notes
+    assert caution(240, 2.5) == caution(5000, 0.2) == ""
 
 
 def test_the_same_search_again_measures_nothing_and_another_question_little(tmp_path: Path) -> None:

@@ -207,17 +207,23 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class FrontPoint:
-    """A network that a search tried and that no other one beats: its cost by the layers' tables, and its accuracy."""
+    """A network that no other one of a search beats in cost and accuracy.
+
+    name: of its kind, as a contender's, and its cost as it was measured; "" for outcomes of versions before, whose
+    fronts hold what was searched alone, at the costs of the layers' tables.
+    """
 
     cell: str
     cost: float
     validation: Accuracy
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a search found. pytorch: the dense network's latency there, in turns with the contenders'; None where none
-    was measured. dense_cost: of the dense network, by the same tables as the costs of the front."""
+    """What a search found. chosen: the name of the contender that is kept. pytorch: the dense network's latency there,
+    in turns with the contenders'; None where none was measured. dense_cost: of the dense network, measured as the costs
+    of the front are."""
 
     chosen: str
     contenders: tuple[Contender, ...]

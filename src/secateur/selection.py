@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secateur.errors import UsageError
-from secateur.results import Row
+from secateur.results import Contender, Latency, Outcome, Row
 
 RULES = ("validation", "paper")
 
@@ -55,3 +55,40 @@ def _best_of(rows: Sequence[Row], selection: Selection) -> Row | None:
 def lost_points(row: Row) -> float:
     """Points of validation accuracy lost against the dense network; negative where the pruned one is better."""
     return 100 * (row.trained.validation.top1 - row.validation.top1)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """best: of those tied the one that loses least on validation data. tied: all whose cost cannot be told from the
+    least, best among them."""
+
+    best: Contender
+    tied: tuple[Contender, ...]
+
+
+def choose(contenders: Sequence[Contender], target: str) -> Choice:
+    """Of networks that are all within the budget the one that costs least by one of spec.TARGETS.
+
+    Latencies whose 95 % intervals overlap are tied, other costs are exact.
+    """
+    least = min(contenders, key=lambda each: each.cost(target))
+    tied = tuple(each for each in contenders if _costs_as_little(each, least, target))
+    return Choice(max(tied, key=lambda each: (each.validation.top1, -each.cost(target))), tied)
+
+
+def _costs_as_little(each: Contender, least: Contender, target: str) -> bool:
+    if target == "latency" and each.latency and least.latency:
+        return each.latency.low_ms <= least.latency.high_ms
+    return each.cost(target) == least.cost(target)
+
+
+def within(outcome: Outcome, max_drop: float) -> list[Contender]:
+    """The contenders that lose no more than they may, each network once."""
+    dense = outcome.contender("dense").validation.top1
+    holding = [each for each in outcome.contenders if 100 * (dense - each.validation.top1) <= max_drop + 1e-9]
+    return list({each.cell: each for each in reversed(holding)}.values())[::-1]
+
+
+def faster(latency: Latency, other: Latency) -> bool:
+    """Whether a latency is lower than another, timed like it, beyond noise: their 95 % intervals do not overlap."""
+    return latency.high_ms < other.low_ms

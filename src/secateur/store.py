@@ -462,7 +462,7 @@ def _outcome(text: str) -> Outcome:
         }))
         for each in fields["contenders"]
     )  # fmt: skip
-    front = tuple(FrontPoint(each["cell"], each["cost"], Accuracy(**each["validation"])) for each in fields["front"])
+    front = tuple(FrontPoint(**(each | {"validation": Accuracy(**each["validation"])})) for each in fields["front"])
     pytorch = Latency(**fields["pytorch"]) if fields["pytorch"] else None
     return Outcome(fields["chosen"], contenders, pytorch, front, fields["dense_cost"])
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from secateur.report.grid import Grid
+from secateur.report.remarks import INTERVALS, accuracy_text, caution, intervals, points_text, verdict
 from secateur.report.tables import count_text, milliseconds_text, size_text
 from secateur.results import Accuracy, Contender, Outcome
 from secateur.spec import percent
@@ -27,10 +28,10 @@ def search_grid(record: SearchRecord) -> Grid:
     lines = tuple(_line(each, dense, targets) for each in outcome.contenders)
     template = asked["template"]
     title = (
-        f"{template['model']} on {template['data']}: least {_TITLES[target]} within {asked['max_drop']:g} points of "
-        f"validation accuracy, {template['method']}, seed {template['seed']}"
+        f"{template['model']} on {template['data']}: least {_TITLES[target]} within {points_text(asked['max_drop'])} "
+        f"of validation accuracy, {template['method']}, seed {template['seed']}"
     )
-    return Grid(title, tuple(columns), lines, 1, notes=(*_notes(outcome, batch),))
+    return Grid(title, tuple(columns), lines, 1, notes=(*_notes(outcome, target, asked["max_drop"], batch),))
 
 
 def _finished(record: SearchRecord) -> Outcome:
@@ -59,11 +60,16 @@ def _times(each: Contender, dense: Contender, target: str) -> str:
     return f"{dense.cost(target) / max(each.cost(target), 1e-12):.2f} ×"
 
 
-def _notes(outcome: Outcome, batch: int) -> list[str]:
-    chosen = outcome.contender(outcome.chosen)
+def _notes(outcome: Outcome, target: str, max_drop: float, batch: int) -> list[str]:
+    chosen, dense = outcome.contender(outcome.chosen), outcome.contender("dense")
+    warning = caution(chosen.validation.n, max_drop)
     notes = [
-        f"Chosen: {outcome.chosen}. Every network tried was judged on {chosen.validation.n} validation images; the "
-        f"{chosen.test.n} test images were looked at afterwards. lost: points against dense; ÷: times less than dense."
+        f"Chosen: {outcome.chosen}. {' '.join(verdict(outcome, target, max_drop))}".rstrip(),
+        f"Its accuracy: {accuracy_text('validation', chosen.validation, dense.validation)}; "
+        f"{accuracy_text('test', chosen.test, dense.test)}. {INTERVALS}",
+        *([f"Caution: {warning}."] if warning else []),
+        f"Every network tried was judged on {chosen.validation.n:,} validation images; the {chosen.test.n:,} test "
+        "images were looked at afterwards. lost: points against dense; ÷: times less than dense.",
     ]
     if chosen.latency and outcome.pytorch:
         intervals = ", ".join(
@@ -80,22 +86,34 @@ def _notes(outcome: Outcome, batch: int) -> list[str]:
 
 
 def front_grid(record: SearchRecord) -> Grid:
-    """The undominated networks that a search tried: share of the dense network's cost by the tables, and accuracy."""
+    """The undominated networks of a search: kind, share of the dense network's cost, and accuracy."""
     asked, outcome = json.loads(record.spec), _finished(record)
     dense = outcome.contender("dense").validation
+    named = any(each.name for each in outcome.front)
     lines = tuple(
-        (f"{each.cost / outcome.dense_cost:.2%}", f"{each.validation.top1:.2%}", lost_text(each.validation, dense))
+        (
+            *([each.name] if named else []),
+            f"{each.cost / outcome.dense_cost:.2%}",
+            f"{each.validation.top1:.2%}",
+            lost_text(each.validation, dense),
+        )
         for each in outcome.front
     )
-    title = (
-        f"Pareto front of the networks tried: {_TITLES[asked['minimize']]} as a share of dense, by the layers' tables"
-    )
-    return Grid(title, ("cost", "validation", "lost"), lines, 0)
+    how = "measured in one run" if named else "by the layers' tables"
+    title = f"Pareto front of the networks tried: {_TITLES[asked['minimize']]} as a share of dense, {how}"
+    return Grid(title, (*(["network"] if named else []), "cost", "validation", "lost"), lines, int(named))
 
 
 def search_record(record: SearchRecord) -> dict[str, Any]:
     """Everything about a finished search, for programs."""
-    return json.loads(record.spec) | {"command": record.command} | dataclasses.asdict(_finished(record))
+    asked, outcome = json.loads(record.spec), _finished(record)
+    chosen, dense = outcome.contender(outcome.chosen), outcome.contender("dense")
+    said = {
+        "verdict": verdict(outcome, asked["minimize"], asked["max_drop"]),
+        "caution": caution(chosen.validation.n, asked["max_drop"]),
+        "intervals": {name: intervals(getattr(chosen, name), getattr(dense, name)) for name in ("validation", "test")},
+    }
+    return asked | {"command": record.command} | dataclasses.asdict(outcome) | said
 
 
 def search_grids(records: Sequence[SearchRecord]) -> list[Grid]:

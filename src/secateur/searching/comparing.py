@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,12 @@ from secateur.pipeline import STAGES, make_network, run_cell
 from secateur.progress import Reporter
 from secateur.results import Contender, FrontPoint, Latency, Outcome, Row
 from secateur.runtime import Session
-from secateur.searching.finding import Found, Trials
+from secateur.searching.finding import DENSE, SEARCHED, Found, Trials, undominated
 from secateur.searching.plan import Search
+from secateur.selection import choose, within
 from secateur.spec import Cell
 from secateur.store import Store
 
-DENSE, UNIFORM, GLOBAL, SEARCHED = "dense", "uniform", "global", "search"
-RETRAINED = ", retrained"
 PYTORCH = "dense in PyTorch"
 SHOWN = 5
 """Points of the front that are measured whole."""
@@ -32,24 +31,35 @@ Engine = Callable[[Tensor], Tensor]
 
 
 def compare(
-    search: Search,
-    found: Mapping[str, Found],
-    trials: Trials,
-    dense_cost: float,
-    cache: NetworkCache,
-    store: Store,
-    reporter: Reporter,
+    search: Search, found: Mapping[str, Found], trials: Trials, cache: NetworkCache, store: Store, reporter: Reporter
 ) -> Outcome:
-    """Measure every network that was found whole; the chosen one costs least of those searched."""
-    cells = {each.cell.id: each.cell for each in found.values()}
-    rows = measured_rows(list(cells.values()), cache, store, reporter)
-    pytorch, latencies = _latencies(search, found, cache)
+    """Measure whole what may be chosen and what shows the front, latencies of all in one run, in turns.
+
+    Of each kind the best that holds is a contender, and of these the best is chosen, whatever kind it is of.
+    """
+    by_id = {cell.id: cell for cell in trials.judged}
+    names = {search.dense: DENSE} | {by_id[point.cell]: SEARCHED for point in front_shown(trials.front())}
+    names |= {cell: name for name, each in found.items() for cell in each.cells}
+    names[search.dense] = DENSE
+    rows = measured_rows(list(names), cache, store, reporter)
+    pytorch, latencies = _latencies(search, names, cache)
+    networks = {cell: _contender(name, rows[cell.id], latencies.get(cell.id)) for cell, name in names.items()}
     contenders = tuple(
-        _contender(name, rows[each.cell.id], latencies.get(name), each.tried) for name, each in found.items()
+        dataclasses.replace(
+            choose([networks[cell] for cell in each.cells], search.minimize).best, name=name, tried=each.tried
+        )
+        for name, each in found.items()
     )
-    searched = [each for each in contenders if each.name.startswith(SEARCHED)]
-    chosen = min(searched, key=lambda each: each.cost(search.minimize))
-    return Outcome(chosen.name, contenders, pytorch, trials.front(), dense_cost)
+    front = measured_front(networks.values(), search.minimize)
+    outcome = Outcome("", contenders, pytorch, front, networks[search.dense].cost(search.minimize))
+    chosen = choose(within(outcome, search.max_drop), search.minimize).best
+    return dataclasses.replace(outcome, chosen=chosen.name)
+
+
+def measured_front(networks: Iterable[Contender], target: str) -> tuple[FrontPoint, ...]:
+    """Those that no other one beats in cost and validation accuracy, cheapest first."""
+    points = [FrontPoint(each.cell, each.cost(target), each.validation, each.name) for each in networks]
+    return undominated(points)
 
 
 def front_shown(front: Sequence[FrontPoint]) -> list[FrontPoint]:
@@ -74,7 +84,7 @@ def measured_rows(cells: Sequence[Cell], cache: NetworkCache, store: Store, repo
     return {row.cell.id: row for row in store.rows() if row.cell.id in wanted}
 
 
-def _contender(name: str, row: Row, latency: Latency | None, tried: int) -> Contender:
+def _contender(name: str, row: Row, latency: Latency | None) -> Contender:
     return Contender(
         name=name,
         cell=row.cell.id,
@@ -85,28 +95,26 @@ def _contender(name: str, row: Row, latency: Latency | None, tried: int) -> Cont
         macs=row.nonzero_macs,
         bytes=row.bytes,
         latency=latency,
-        tried=tried,
+        tried=0,
     )
 
 
-def _latencies(
-    search: Search, found: Mapping[str, Found], cache: NetworkCache
-) -> tuple[Latency | None, dict[str, Latency]]:
-    """Of every contender in Secateur's runtime and of the dense network in PyTorch, in one run, in turns, one thread.
+def _latencies(search: Search, cells: Iterable[Cell], cache: NetworkCache) -> tuple[Latency | None, dict[str, Latency]]:
+    """By cell, in Secateur's runtime, and of the dense network in PyTorch, in one run, in turns, on one thread.
 
     None and nothing where the runtime cannot run the network.
     """
     dense, _ = cache.trained(search.dense)
     engines: dict[str, Engine] = {PYTORCH: _in_pytorch(dense, search)}
-    for name, each in found.items():
-        graph = cache.graph(make_network(each.cell, cache, weigh=False)[0], each.cell)
+    for cell in cells:
+        graph = cache.graph(make_network(cell, cache, weigh=False)[0], cell)
         if graph is None:
             return None, {}
-        engines[name] = _in_runtime(graph)
+        engines[cell.id] = _in_runtime(graph)
     example = cache.dataset(search.dense).example(search.batch)
-    measured = {each.engine: each for each in compare_latency(engines, example, same_output=(PYTORCH, DENSE))}
+    measured = {each.engine: each for each in compare_latency(engines, example, same_output=(PYTORCH, search.dense.id))}
     return measured.pop(PYTORCH), {
-        name: dataclasses.replace(each, engine="secateur") for name, each in measured.items()
+        cell: dataclasses.replace(each, engine="secateur") for cell, each in measured.items()
     }
 
 

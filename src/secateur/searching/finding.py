@@ -24,17 +24,23 @@ RUNGS = 255
 REACH = 2
 """Levels up and down that are looked at around the best."""
 
+FINALISTS = 3
+"""Networks of a kind, of those that hold, that are measured whole."""
+
 _EVEN_STEPS = 450
 _LEAST_DENSITY = 1e-3
+
+DENSE, UNIFORM, GLOBAL, SEARCHED = "dense", "uniform", "global", "search"
+RETRAINED = ", retrained"
 
 Each = TypeVar("Each")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best of one kind, and how many networks were tried to find it."""
+    """The networks of one kind that hold, those expected to cost least first, and how many were tried to find them."""
 
-    cell: Cell
+    cells: tuple[Cell, ...]
     tried: int
 
 
@@ -42,21 +48,21 @@ class Found:
 class Trials:
     """Judges cells by their accuracy on validation data, each once.
 
-    judged: what was found, by cell; None where a layer would go. priced: what cells cost, by the layers' tables.
+    judged: what was found; None where a layer would go. priced: what cells cost, by the layers' tables.
     """
 
     search: Search
     laboratory: Laboratory
     reporter: Reporter
-    judged: dict[str, Accuracy | None] = field(default_factory=dict)
-    priced: dict[str, float] = field(default_factory=dict)
+    judged: dict[Cell, Accuracy | None] = field(default_factory=dict)
+    priced: dict[Cell, float] = field(default_factory=dict)
 
     def holds(self, cell: Cell) -> bool:
         """Does the cell's network lose no more than it may?"""
-        if cell.id not in self.judged:
-            self.judged[cell.id] = found = self.laboratory.validation(cell)
+        if cell not in self.judged:
+            self.judged[cell] = found = self.laboratory.validation(cell)
             self.reporter.say(f"{_named(cell)}: {self._told(found)}")
-        accuracy = self.judged[cell.id]
+        accuracy = self.judged[cell]
         return accuracy is not None and self._lost(accuracy) <= self.search.max_drop + 1e-9
 
     def _lost(self, accuracy: Accuracy) -> float:
@@ -65,18 +71,32 @@ class Trials:
     def _told(self, accuracy: Accuracy | None) -> str:
         return "a layer would go" if accuracy is None else f"{self._lost(accuracy):+.2f} points lost on validation data"
 
+    def finalists(self, name: str) -> tuple[Cell, ...]:
+        """Of the kind's cells that hold, the few that should cost least: by the tables, else by what they lose."""
+        holding = [cell for cell in self.judged if kind_of(cell) == name and self.holds(cell)]
+        return tuple(sorted(holding, key=lambda each: (self.priced.get(each, math.inf), -each.ratio))[:FINALISTS])
+
     def front(self) -> tuple[FrontPoint, ...]:
         """Of the judged cells that have a price, those that none beats in price and accuracy, cheapest first."""
-        points = [
-            FrontPoint(cell, cost, accuracy)
-            for cell, cost in self.priced.items()
-            if (accuracy := self.judged.get(cell)) is not None
-        ]
-        best: list[FrontPoint] = []
-        for point in sorted(points, key=lambda each: (each.cost, -each.validation.top1)):
-            if not best or point.validation.top1 > best[-1].validation.top1:
-                best.append(point)
-        return tuple(best)
+        judged = ((cell, cost, self.judged.get(cell)) for cell, cost in self.priced.items())
+        return undominated([FrontPoint(cell.id, cost, accuracy) for cell, cost, accuracy in judged if accuracy])
+
+
+def undominated(points: Iterable[FrontPoint]) -> tuple[FrontPoint, ...]:
+    """Those that none beats in cost and accuracy, cheapest first."""
+    best: list[FrontPoint] = []
+    for point in sorted(points, key=lambda each: (each.cost, -each.validation.top1)):
+        if not best or point.validation.top1 > best[-1].validation.top1:
+            best.append(point)
+    return tuple(best)
+
+
+def kind_of(cell: Cell) -> str:
+    """The name under which a cell's network is compared."""
+    if not (cell.ratio or cell.layer_ratios):
+        return DENSE
+    kind = SEARCHED if cell.layer_ratios else {"layer": UNIFORM}.get(cell.scope, GLOBAL)
+    return kind + (RETRAINED if cell.retraining else "")
 
 
 def _named(cell: Cell) -> str:
@@ -141,7 +161,7 @@ class Finder:
         """The cheapest of a front that holds, among so many."""
         ladder = [self._made(each) for each in rungs(front, count)]
         for each in ladder:
-            self._trials.priced[each.cell.id] = each.cost
+            self._trials.priced[each.cell] = each.cost
         found = last_holding(ladder, lambda each: self._trials.holds(each.cell))
         return None if found is None else ladder[found]
 
@@ -233,8 +253,8 @@ def find_retrained(ladder: Sequence[Cell], trials: Trials) -> Cell | None:
     return None if found is None else cells[found]
 
 
-def found_by(trials: Trials, work: Callable[[], Cell | None]) -> Found:
-    """What a piece of work found, else the dense network, with the number of networks that it tried."""
+def found_by(name: str, trials: Trials, work: Callable[[], object]) -> Found:
+    """The networks of a kind that a piece of work found to hold, else the dense one, and how many it tried."""
     before = len(trials.judged)
-    cell = work() or trials.search.dense
-    return Found(cell, len(trials.judged) - before)
+    work()
+    return Found(trials.finalists(name) or (trials.search.dense,), len(trials.judged) - before)

@@ -14,18 +14,23 @@ from typing import Any
 from secateur.cache import NetworkCache
 from secateur.errors import SearchError
 from secateur.progress import Reporter, SilentReporter
+from secateur.report import caution, points_text, verdict
 from secateur.results import Outcome
-from secateur.searching.comparing import (
+from secateur.searching.comparing import compare, front_shown, measured_rows
+from secateur.searching.finding import (
     DENSE,
     GLOBAL,
     RETRAINED,
     SEARCHED,
     UNIFORM,
-    compare,
-    front_shown,
-    measured_rows,
+    Finder,
+    Found,
+    Trials,
+    even_ladder,
+    find_even,
+    find_retrained,
+    found_by,
 )
-from secateur.searching.finding import Finder, Found, Trials, even_ladder, find_even, find_retrained, found_by
 from secateur.searching.laboratory import NETWORK, Laboratory, check_search
 from secateur.searching.plan import Search, plan_search
 from secateur.spec import canonical_json
@@ -106,6 +111,8 @@ def run_search(
         record = _record(plan, store, out, command)
         laboratory = Laboratory(plan, cache, store)
         laboratory.check_same_network()
+        if warning := caution(laboratory.trained.validation.n, plan.max_drop):
+            reporter.say(f"caution: {warning}")
         outcome = record.outcome or _search(plan, laboratory, cache, store, reporter)
         if record.outcome is None:
             store.add_outcome(record.number, outcome)
@@ -113,14 +120,17 @@ def run_search(
         chosen = outcome.contender(outcome.chosen)
         row = next(row for row in store.rows() if row.cell.id == chosen.cell)
     record = dataclasses.replace(record, outcome=outcome)
-    return SearchResult(out, record, keep_best(row, out, rule(plan), cache), row.cell.layer_ratios)
+    return SearchResult(out, record, keep_best(row, out, rule(plan, outcome), cache), row.cell.layer_ratios)
 
 
-def rule(plan: Search) -> str:
+def rule(plan: Search, outcome: Outcome) -> str:
     """How the kept network was chosen, in words."""
     what = {"latency": f"fastest for batches of {plan.batch}", "bytes": "smallest file", "macs": "fewest multiply-adds",
             "weights": "fewest weights"}  # fmt: skip
-    return f"{what[plan.minimize]} within {plan.max_drop:g} points of the dense network on validation data, by search"
+    asked = (
+        f"{what[plan.minimize]} within {points_text(plan.max_drop)} of the dense network on validation data, by search"
+    )
+    return ". ".join([asked, *(each.rstrip(".") for each in verdict(outcome, plan.minimize, plan.max_drop))])
 
 
 def _record(plan: Search, store: Store, out: Path, command: str) -> SearchRecord:
@@ -161,21 +171,21 @@ def _search(plan: Search, laboratory: Laboratory, cache: NetworkCache, store: St
     finder = Finder(plan, laboratory, trials, reporter)
     best = finder.find()
     found = {
-        DENSE: Found(plan.dense, 0),
-        UNIFORM: found_by(trials, lambda: find_even("layer", trials, laboratory.repair)),
-        GLOBAL: found_by(trials, lambda: find_even("global", trials, laboratory.repair)),
-        SEARCHED: Found(best.cell, finder.tried),
+        DENSE: Found((plan.dense,), 0),
+        UNIFORM: found_by(UNIFORM, trials, lambda: find_even("layer", trials, laboratory.repair)),
+        GLOBAL: found_by(GLOBAL, trials, lambda: find_even("global", trials, laboratory.repair)),
+        SEARCHED: Found(trials.finalists(SEARCHED) or (plan.dense,), finder.tried),
     }
     if plan.retraining:
         ladders = {
-            UNIFORM: even_ladder("layer", found[UNIFORM].cell, plan),
-            GLOBAL: even_ladder("global", found[GLOBAL].cell, plan),
+            UNIFORM: even_ladder("layer", found[UNIFORM].cells[0], plan),
+            GLOBAL: even_ladder("global", found[GLOBAL].cells[0], plan),
             SEARCHED: finder.ladder_beyond(best),
         }
         for name, ladder in ladders.items():
-            after = found_by(trials, functools.partial(find_retrained, ladder, trials))
-            if after.cell.retraining:
+            after = found_by(name + RETRAINED, trials, functools.partial(find_retrained, ladder, trials))
+            if plan.dense not in after.cells:
                 found[name + RETRAINED] = after
             else:
                 reporter.say(f"{name}: none of {after.tried} retrained networks lost little enough")
-    return compare(plan, found, trials, finder.dense_cost, cache, store, reporter)
+    return compare(plan, found, trials, cache, store, reporter)

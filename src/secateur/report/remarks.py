@@ -1,0 +1,83 @@
+"""What must be said of a network that was chosen: how sure it is, what was asked and what came. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from secateur.intervals import TELLING, lost_interval, smallest_loss, wilson
+from secateur.results import Accuracy, Outcome, Row
+from secateur.selection import choose, within
+from secateur.spec import percent
+
+_LESS = {"latency": "faster", "bytes": "smaller", "macs": "of fewer multiply-adds", "weights": "of fewer weights"}
+
+
+def verdict(outcome: Outcome, target: str, max_drop: float) -> tuple[str, ...]:
+    """What a reader must hear of a search's choice: that it found nothing better, what is as good, what is better."""
+    choice, chosen = choose(within(outcome, max_drop), target), outcome.contender(outcome.chosen)
+    if chosen.cell not in {each.cell for each in choice.tied}:
+        return (
+            f"{choice.best.name} is {_LESS[target]} than {chosen.name} within the same budget: this search chose among "
+            "its own networks only, as versions before did.",
+        )
+    told = []
+    if chosen.name == "dense":
+        told.append(f"Nothing {_LESS[target]} than the dense network was found within the budget: that is kept.")
+    elif not chosen.name.startswith("search"):
+        told.append(f"The search found nothing better than {chosen.name}, which is kept.")
+    others = [each.name for each in choice.tied if each.cell != chosen.cell]
+    if others:
+        told.append(f"Within noise of it: {', '.join(others)}; of these the one that loses least was taken.")
+    return tuple(told)
+
+
+def points_text(points: float) -> str:
+    return f"{points:g} point" if points == 1 else f"{points:g} points"
+
+
+def accuracy_text(name: str, own: Accuracy, dense: Accuracy) -> str:
+    """An accuracy and the points lost against dense, each with its interval."""
+    low, high = wilson(own)
+    least, most = lost_interval(own, dense)
+    lost = 100 * (dense.top1 - own.top1) + 0.0
+    return (
+        f"{own.top1:.2%} on {own.n:,} {name} images (95 %: {100 * low:.2f} to {100 * high:.2f}), "
+        f"{lost:+.2f} points lost ({least:+.2f} to {most:+.2f})"
+    )
+
+
+def intervals(own: Accuracy, dense: Accuracy) -> dict[str, tuple[float, float]]:
+    """The same for programs: of the accuracy, a share, and of what was lost, points."""
+    return {"accuracy": wilson(own), "lost": lost_interval(own, dense)}
+
+
+INTERVALS = (
+    "Intervals of accuracies are Wilson's; those of what is lost Newcombe's, from these, as if dense had seen other "
+    "images: rather too wide than too narrow."
+)
+
+
+def caution(images: int, points: float) -> str:
+    """What must be said where a validation split is too small for the points that may be lost on it, else nothing."""
+    least = smallest_loss(images)
+    if points >= least:
+        return ""
+    return (
+        f"{images:,} validation images are too few for a budget of {points_text(points)}: no loss below {least:.2g} "
+        f"points ({TELLING} of them, sign test at 95 %) can be told from none; expect to lose more on other data, "
+        "allow more, or hold out more images"
+    )
+
+
+def shortfall(row: Row) -> str:
+    """Where a network came out less sparse than was asked for: what was asked, what came, and why; else nothing."""
+    asked = row.cell.ratio
+    if row.sparsity > asked - 0.02:
+        return ""
+    whole = [layer for layer in row.layers if layer.kept == layer.total]
+    total = sum(layer.total for layer in row.layers)
+    told = f"asked for {percent(asked)} zeros, came to {row.sparsity:.1%}"
+    if not whole:
+        return told
+    most = max(whole, key=lambda layer: layer.total)
+    share = sum(layer.total for layer in whole) / total
+    names = most.name if len(whole) == 1 else f"{most.name} and {len(whole) - 1} more"
+    return f"{told}: {names}, left whole, {'holds' if len(whole) == 1 else 'hold'} {share:.1%} of the weights"
