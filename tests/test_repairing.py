@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samples import build
+from samples import Keeping, Plain, build
 from secateur.data import Calibration, load_data
 from secateur.errors import DataError, ModelError, PruneError, UsageError
 from secateur.layers import norms_behind, weight_of, weighted_layers
@@ -399,3 +399,18 @@ def test_calibration_images_are_training_images_drawn_by_seed() -> None:
     assert len({bytes(image.flatten().tolist()) for image in pixels}) > 95
     with pytest.raises(DataError, match="calibration with 1198 images: expected 1 to 1197, as many as the training"):
         next(iter(Calibration(data, 1198, 0)))
+
+
+@pytest.mark.parametrize("how", ["reconstruct", "joint", "moments"])
+def test_a_network_that_changes_its_input_is_repaired_as_one_that_does_not(how: str) -> None:
+    torch.manual_seed(0)
+    dense, images = Plain(), torch.rand(64, 1, 8, 8)
+    shifting = Keeping()
+    shifting.load_state_dict(dense.state_dict())
+    repaired = []
+    for network in (dense, shifting):
+        pruned = copy.deepcopy(network)
+        prune(pruned, 0.6)
+        repair(pruned, how, [(images, torch.zeros(64))], dense=network)
+        repaired.append(pruned.state_dict())
+    torch.testing.assert_close(*repaired, rtol=0, atol=0)

@@ -74,6 +74,23 @@ def test_a_sweep_measures_every_cell_and_keeps_the_best(tmp_path: Path) -> None:
     assert "within 100 points" in card["selected_by"]
 
 
+def test_a_network_that_keeps_results_and_changes_its_input_is_measured_as_one_that_does_not(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "ratios": (0.0, 0.5, 0.8),
+        "epochs": 3,
+        "methods": ("grasp", "wanda"),
+        "latency_on": "cell",
+    }
+    settings |= {"repairs": ("reconstruct",), "calibration_images": 64}
+    plain, keeping = (
+        secateur.sweep(f"samples:{name}", "digits", out=tmp_path / name, **settings) for name in ("Plain", "Keeping")
+    )
+    assert keeping.failures == ()
+    assert len(plain.rows) == 6
+    for one, other in zip(plain.rows, keeping.rows, strict=True):
+        assert (one.validation, one.test) == (other.validation, other.test)
+
+
 def test_the_same_sweep_again_does_only_what_is_missing(tmp_path: Path) -> None:
     first = small_sweep(tmp_path / "run")
     again = small_sweep(tmp_path / "run", ratios=(*RATIOS, 0.95))
