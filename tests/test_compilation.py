@@ -217,6 +217,119 @@ def test_weights_that_change_in_place_are_noticed(sessions: list[Any]) -> None:
     assert not torch.allclose(before, run(x))
 
 
+def _stepped(optimizer: Callable[[Any], torch.optim.Optimizer]) -> Callable[[nn.Module, Tensor], None]:
+    """One step of training between two calls."""
+
+    def step(network: nn.Module, x: Tensor) -> None:
+        made = optimizer(network.parameters())
+        with torch.enable_grad():
+            network(x).square().sum().backward()
+        made.step()
+
+    return step
+
+
+def _renormalised(network: nn.Module, x: Tensor) -> None:
+    """Statistics of this batch, as BatchNorm's repair sets them."""
+    network.train()(x)
+    network.eval()
+
+
+def _through_numpy(network: nn.Module, _: Tensor) -> None:
+    for each in network.parameters():
+        each.detach().numpy()[...] *= 0.9
+
+
+def _through_data(network: nn.Module, _: Tensor) -> None:
+    for each in [*network.parameters(), *network.buffers()]:
+        each.data.mul_(2)
+
+
+def _replaced(network: nn.Module, _: Tensor) -> None:
+    network.get_submodule("0").weight = nn.Parameter(network.get_parameter("0.weight") * 0.5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _stepped(lambda given: torch.optim.SGD(given, 0.01, fused=True)),
+        _stepped(lambda given: torch.optim.AdamW(given, 0.01, fused=True)),
+        _stepped(lambda given: torch.optim.Adam(given, 0.01, foreach=True)),
+        _renormalised,
+        _through_numpy,
+        _through_data,
+        _replaced,
+    ],
+)
+def test_changes_that_move_no_version_are_noticed_too(
+    change: Callable[[nn.Module, Tensor], None], sessions: list[Any]
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)).eval()
+    run, x = compiled(network), torch.randn(3, 2, 8, 8)
+    with torch.no_grad():
+        before = run(x)
+        assert len(sessions) == 1
+        change(network, x)
+        agree(run(x), network(x))
+        assert not torch.allclose(before, run(x), atol=1e-3)
+
+
+def test_networks_that_share_weights_and_batch_sizes_all_notice_a_change(sessions: list[Any]) -> None:
+    body = nn.Linear(300, 300)
+    runs = [compiled(nn.Sequential(body, head).eval()) for head in (nn.ReLU(), nn.Sigmoid())]
+    with torch.no_grad():
+        for factor in (1, 2, 3):
+            body.weight.data.mul_(factor)
+            for run in runs:
+                for batch in (2, 5):
+                    x = torch.randn(batch, 300)
+                    agree(run(x), run._orig_mod(x))
+
+
+def test_weights_made_in_inference_mode_are_watched(sessions: list[Any]) -> None:
+    with torch.inference_mode():
+        network, x = nn.Linear(20, 3), torch.randn(2, 20)
+        run = compiled(network)
+        for _ in range(2):
+            agree(run(x), network(x))
+            network.weight.mul_(2)
+    assert len(sessions) == 2
+
+
+def test_a_buffer_that_forward_counts_in_is_no_constant(sessions: list[Any]) -> None:
+    class Counting(nn.Module):
+        calls: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return self.fc(x) * self.calls
+
+    network, twin, x = Counting().eval(), Counting().eval(), torch.randn(2, 4)
+    twin.load_state_dict(network.state_dict())
+    run = compiled(network)
+    with torch.no_grad():
+        for _ in range(4):
+            agree(run(x), twin(x))
+    assert float(network.calls) == 4
+    assert len(sessions) == 1
+
+
+def test_a_weight_whose_changes_cannot_be_noticed_is_refused_by_name(
+    sessions: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    module = torch.fx.symbolic_trace(lambda table, x: torch.mm(table, x))
+    table, x = nn.Parameter(torch.eye(4).to_sparse(), requires_grad=False), torch.randn(4, 4)
+    agree(secateur.compile_backend(module, [table, x])(table, x), x)
+    assert sessions == []
+    assert "'table' is torch.sparse_coo: changes of it could not be noticed" in caplog.text
+
+
 def test_a_mask_of_pytorchs_pruning_is_multiplied_in(sessions: list[Any]) -> None:
     network = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4)).eval()
     torch_prune.l1_unstructured(network[0], "weight", 0.8)  # type: ignore[no-untyped-call]

@@ -10,6 +10,7 @@
 
 #include "secateur/cpu.hpp"
 #include "secateur/session.hpp"
+#include "secateur/watch.hpp"
 
 namespace nb = nanobind;
 
@@ -123,6 +124,14 @@ class Session {
     secateur::Session session_;
 };
 
+using Places = std::vector<std::tuple<std::uintptr_t, std::size_t>>;  // addresses and bytes
+
+std::vector<secateur::Stretch> stretches_of(const Places& given) {
+    std::vector<secateur::Stretch> stretches;
+    for (const auto& [address, bytes] : given) stretches.push_back({reinterpret_cast<const std::byte*>(address), bytes});
+    return stretches;
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -150,5 +159,17 @@ NB_MODULE(_native, module) {
         .def("divide", &Session::divide)
         .def("steps", &Session::steps)
         .def("arena_bytes", &Session::arena_bytes);
+    nb::class_<secateur::Watch>(module, "Watch")
+        .def(
+            "__init__",
+            [](secateur::Watch* self, const Places& places, const Places& unmarked) {
+                auto stretches = stretches_of(places);
+                const auto others = stretches_of(unmarked);
+                const nb::gil_scoped_release release;
+                new (self) secateur::Watch(std::move(stretches), others);
+            },
+            nb::arg("places"), nb::arg("unmarked"))
+        .def("changed", &secateur::Watch::changed, nb::call_guard<nb::gil_scoped_release>())
+        .def_prop_ro("marked", &secateur::Watch::marked);
     bind_codec(module);
 }

@@ -36,6 +36,20 @@ class Session:
     def steps(self, block: int, cut: int, rounds: int) -> list[dict[str, Any]]: ...
     def arena_bytes(self, block: int, cut: int) -> int: ...
 
+class Watch:
+    """What memory holds when this is made: places, pairs of an address and a number of bytes.
+
+    unmarked: places that devices may write to without the processor knowing.
+    """
+
+    def __init__(self, places: Sequence[tuple[int, int]], unmarked: Sequence[tuple[int, int]]) -> None: ...
+    def changed(self) -> bool:
+        """Whether any byte differs from what it was, or ever did when this was asked. By any number of threads."""
+
+    @property
+    def marked(self) -> int:
+        """Bytes in pages that the system marks when they are written to; all others are read each time."""
+
 def encode_floats(
     words: NDArray[np.unsignedinteger], rows: int, cols: int, exponent: int, mantissa: int, lag: int, /
 ) -> bytes:

@@ -8,7 +8,10 @@ all of it.
 from __future__ import annotations
 
 import logging
+import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from operator import getitem
 from typing import Any
@@ -18,11 +21,14 @@ from torch import Tensor, fx, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.backends.registry import list_backends, register_backend
 from torch._functorch._aot_autograd.utils import make_boxed_func
+from torch._guards import TracingContext
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from secateur.errors import UsageError
-from secateur.export import Region, Survey, find_regions
+from secateur.export import Region, Survey, find_regions, is_impure, why_not_in_parts
 from secateur.runtime import Session
 from secateur.simplification import simplify
+from secateur.snapshots import Snapshot, unwatchable
 
 NAME = "secateur"
 OPTIONS = ("threads", "kernel")
@@ -36,26 +42,41 @@ def compile_backend(
     """What torch.compile calls for backend="secateur"; `backend=secateur.compile_backend` is the same.
 
     options: threads (PyTorch's own number by default) and kernel, as Session takes them. What PyTorch runs instead,
-    all of it or some operations, is said in one warning of the logger "secateur". Weights are watched: after an
-    in-place change (prune, load_state_dict) the next call uses the new ones. Changes through `.data` or NumPy are not
-    seen; torch.compiler.reset() makes all anew.
+    all of it or some operations, is said in one warning of the logger "secateur". Weights are looked at before each
+    call, every byte of them (see Snapshot): after any change, by whatever way, the call uses the new ones.
     Raises UsageError for an option that is none.
     """
     chosen = dict(options or {})
     if not chosen.keys() <= set(OPTIONS):
         raise UsageError(f"torch.compile options {sorted(chosen)}: backend {NAME!r} takes {', '.join(OPTIONS)}")
     weights = [index for index, each in enumerate(examples) if _is_weight(each)]
-    reason = _why_not_here(examples, weights)
+    reason = _why_not_here(module, examples, weights)
     if reason:
-        _log.warning("torch.compile: PyTorch runs all %d operations: %s", len(_operations(module)), reason)
-        return module.forward
+        return _left_to_pytorch(module, reason)
 
     def compiler(traced: fx.GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
-        own = len(traced.graph.find_nodes(op="placeholder")) - len(examples)  # what the module itself holds comes first
-        places = [*range(own), *(own + index for index in weights)]
-        return make_boxed_func(_Compiled(traced, places, chosen))
+        own = len([*module.parameters(), *module.buffers()])  # what the module itself holds comes first
+        if len(traced.graph.find_nodes(op="placeholder")) != own + len(examples):
+            return make_boxed_func(_left_to_pytorch(traced, "it changes arguments that share memory"))
+        reason = why_not_in_parts(traced)
+        if reason:
+            return make_boxed_func(_left_to_pytorch(traced, reason))
+        places = {*range(own), *(own + index for index in weights)} - _changed_arguments()
+        return make_boxed_func(_Compiled(traced, sorted(places), chosen))
 
     return aot_autograd(fw_compiler=compiler, inference_compiler=compiler)(module, examples)
+
+
+def _left_to_pytorch(module: fx.GraphModule, reason: str) -> Callable[..., Any]:
+    _log.warning("torch.compile: PyTorch runs all %d operations: %s", len(_operations(module)), reason)
+    return module.forward
+
+
+def _changed_arguments() -> set[int]:
+    """Those that the graph at hand writes to, as a buffer that counts calls."""
+    context = TracingContext.try_get()
+    known = context.fw_metadata if context else None
+    return {index for index, each in enumerate(known.input_info) if each.mutates_data} if known else set()
 
 
 def _is_weight(example: Any) -> bool:
@@ -63,16 +84,26 @@ def _is_weight(example: Any) -> bool:
     return isinstance(example, nn.Parameter) or hasattr(example, "_dynamo_static_input_type")
 
 
-def _why_not_here(examples: Sequence[Any], weights: Sequence[int]) -> str:
+def _why_not_here(module: fx.GraphModule, examples: Sequence[Any], weights: Sequence[int]) -> str:
     tensors = [each for each in examples if isinstance(each, Tensor)]
     if torch.is_grad_enabled() and any(each.requires_grad for each in tensors):
         return "gradients are required; call it under torch.no_grad() or torch.inference_mode()"
     elsewhere = {str(each.device) for each in tensors} - {"cpu"}
     if elsewhere:
         return f"its tensors are on {', '.join(sorted(elsewhere))}"
-    if any(examples[index].is_inference() for index in weights):
-        return "its weights were made in inference mode, so that changes of them cannot be noticed"
+    for index, each in enumerate(examples):
+        reason = unwatchable(each) if isinstance(each, Tensor) else ""
+        if reason and (index in weights or is_traceable_wrapper_subclass(each)):
+            return f"{_name_of_argument(module, index)} {reason}: changes of it could not be noticed"
     return ""
+
+
+def _name_of_argument(module: fx.GraphModule, index: int) -> str:
+    """As the network calls it: 'features.0.weight'."""
+    node = module.graph.find_nodes(op="placeholder")[index]
+    given = node.meta.get("grapharg")
+    steps = re.findall(r"_(?:modules|parameters|buffers)\['([^']+)'\]", given.source.name) if given else []
+    return repr(".".join(steps) or node.name)
 
 
 def _operations(module: fx.GraphModule) -> list[fx.Node]:
@@ -80,54 +111,58 @@ def _operations(module: fx.GraphModule) -> list[fx.Node]:
     return [node for node in module.graph.nodes if node.op.startswith("call") and node.target is not getitem]
 
 
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What runs a graph as long as its weights, arguments at these places, hold what they do."""
+
+    run: Callable[..., Any]
+    places: tuple[int, ...]
+    weights: Snapshot
+
+    def fits(self, arguments: Sequence[Any]) -> bool:
+        return self.weights.holds([arguments[place] for place in self.places])
+
+
 class _Compiled:
     """A traced graph as a function of its arguments, the weights among them; made anew when those change.
 
-    places: of the weights among the arguments.
+    places: of the weights among the arguments. May be called by several threads at once.
     """
 
     def __init__(self, module: fx.GraphModule, places: Sequence[int], options: Mapping[str, Any]) -> None:
-        self._module, self._places, self._options = module, places, options
-        self._watched: list[tuple[int, Tensor, int, int]] | None = None
-        self._run: Callable[..., Any] = module.forward
-        self._impure = _first_impure(module)
+        self._module, self._options = module, options
+        placeholders = module.graph.find_nodes(op="placeholder")
+        self._places = {placeholders[place]: place for place in places}
+        self._program: _Program | None = None
+        self._told = False
+        self._making = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
-        if not self._impure and self._changed(arguments):
-            self._make(arguments)
-        return self._run(*arguments)
+        program = self._program
+        if program is None or not program.fits(arguments):
+            program = self._renewed(arguments)
+        return program.run(*arguments)
 
-    def _changed(self, arguments: Sequence[Any]) -> bool:
-        if self._watched is None:
-            return True
-        return any(
-            arguments[place]._version != version or arguments[place].data_ptr() != address
-            for place, _, address, version in self._watched
-        )
+    def _renewed(self, arguments: Sequence[Any]) -> _Program:
+        with self._making:
+            if self._program is not None and self._program.fits(arguments):
+                return self._program  # another thread was here first
+            everything = [arguments[place] for place in self._places.values()]
+            before = Snapshot(everything)
+            made = self._made(arguments)
+            self._program = made if before.holds(everything) else None  # written to meanwhile: for this call only
+            return made
 
-    def _make(self, arguments: Sequence[Any]) -> None:
-        first = self._watched is None
-        placeholders = self._module.graph.find_nodes(op="placeholder")
-        found, survey = find_regions(self._module, {placeholders[place]: arguments[place] for place in self._places})
+    def _made(self, arguments: Sequence[Any]) -> _Program:
+        found, survey = find_regions(self._module, {node: arguments[at] for node, at in self._places.items()})
         regions = [region for region in found if _layout_is_known(region)]
-        if first:
+        if not self._told:
             _tell(self._module, regions, survey)
-        self._run = _assembled(self._module, regions, self._options) if regions else self._module.forward
-        held = [(place, arguments[place].detach()) for place in self._places]  # so that no address is used again
-        self._watched = [(place, each, each.data_ptr(), each._version) for place, each in held]
-
-
-def _first_impure(module: fx.GraphModule) -> str:
-    """An operation that changes an argument (a training BatchNorm's statistics) or draws numbers, if there is one."""
-    for node in _operations(module):
-        schema, tags = getattr(node.target, "_schema", None), getattr(node.target, "tags", ())
-        if (schema is not None and schema.is_mutable) or torch.Tag.nondeterministic_seeded in tags:
-            _log.warning(
-                "torch.compile: PyTorch runs all %d operations: %s has side effects (is the network in eval mode?)",
-                len(_operations(module)), node.target,
-            )  # fmt: skip
-            return str(node.target)
-    return ""
+            self._told = True
+        run = _assembled(self._module, regions, self._options) if regions else self._module.forward
+        used = {node for region in regions for node in region.weights}
+        places = tuple(place for node, place in self._places.items() if node in used)
+        return _Program(run, places, Snapshot([arguments[place] for place in places]))
 
 
 def _tell(module: fx.GraphModule, regions: Sequence[Region], survey: Survey) -> None:
@@ -231,11 +266,15 @@ def _assembled(module: fx.GraphModule, regions: Sequence[Region], options: Mappi
 
 
 def _in_order(module: fx.GraphModule, regions: Sequence[Region], owner: Mapping[fx.Node, int]) -> list[fx.Node | int]:
-    """Nodes outside of regions, and regions by number, each behind all that it reads."""
+    """Nodes outside of regions, and regions by number, each behind all that it reads; what is impure stays in order."""
     reads: dict[fx.Node | int, list[fx.Node | int]] = {}
+    earlier: list[fx.Node | int] = []
     for node in module.graph.nodes:
         if node not in owner:
             reads[node] = [owner.get(each, each) for each in node.all_input_nodes]
+            if is_impure(node):
+                reads[node] += earlier
+                earlier = [node]
     for number, region in enumerate(regions):
         reads[number] = [owner.get(each, each) for each in region.inputs]
     (output,) = module.graph.find_nodes(op="output")

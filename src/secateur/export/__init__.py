@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from secateur.export.conversions import CONVERSIONS
 from secateur.export.exported import exported_program
-from secateur.export.regions import Region, Survey, find_regions
+from secateur.export.regions import Region, Survey, find_regions, is_impure, why_not_in_parts
 from secateur.export.tracing import trace
 from secateur.export.translation import Translation, to_weight
 from secateur.graph import Graph
 
-__all__ = ["Region", "Survey", "find_regions", "refill", "to_graph"]
+__all__ = ["Region", "Survey", "find_regions", "is_impure", "refill", "to_graph", "why_not_in_parts"]
 
 
 def to_graph(network: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -13,20 +14,25 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 
 from secateur.errors import ExportError, GraphError
 from secateur.export.conversions import CONVERSIONS
-from secateur.export.translation import BATCH, Batch, Constant, Foreign, Program, Translation
+from secateur.export.translation import BATCH, Batch, Constant, Foreign, Program, Translation, arguments_of, describe
 from secateur.graph import Graph
 
 _WEIGHTED = {"conv2d", "linear"}
+_NORMALISING_BATCHES = {"aten::_native_batch_norm_legit_functional", "aten::_batch_norm_with_update_functional"}
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Operations of a program that one Graph computes, and the nodes that its inputs and outputs are."""
+    """Operations of a program that one Graph computes, and the nodes that its inputs and outputs are.
+
+    weights: the nodes that its constants were made from.
+    """
 
     graph: Graph
     operations: tuple[fx.Node, ...]
     inputs: tuple[fx.Node, ...]
     outputs: tuple[fx.Node, ...]
+    weights: frozenset[fx.Node]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +47,63 @@ class Survey:
 def find_regions(module: fx.GraphModule, constants: Mapping[fx.Node, Tensor]) -> tuple[list[Region], Survey]:
     """The regions with a convolution or linear layer in them: for less, leaving PyTorch does not pay.
 
-    module: functional ATen operations, as AOTAutograd traces them. constants: placeholders that are weights.
+    module: functional ATen operations, as AOTAutograd traces them, for which why_not_in_parts gives no reason.
+    constants: placeholders that are weights. Impure operations are in no region, and regions do not stand in the way
+    of their order: each can run between two of them.
     """
     surveyed = survey(module, constants)
     partitioner = CapabilityBasedPartitioner(module, _Supported(surveyed.supported), allows_single_node_partition=True)
     order = {node: place for place, node in enumerate(module.graph.nodes)}
-    parts = [sorted(each.nodes, key=order.__getitem__) for each in partitioner.propose_partitions()]
+    whole = [sorted(each.nodes, key=order.__getitem__) for each in partitioner.propose_partitions()]
+    behind = _impure_before(module)
+    parts = [list(part) for each in whole for _, part in groupby(sorted(each, key=behind.__getitem__), behind.get)]
     found = [_region(module, surveyed, part) for part in sorted(parts, key=lambda part: order[part[0]])]
     return [region for region in found if region is not None], surveyed
+
+
+def why_not_in_parts(module: fx.GraphModule) -> str:
+    """Why other hands must not run parts of a graph, nothing where they may: it writes to what other parts read."""
+    for node in module.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if node.op != "call_function" or schema is None:
+            continue
+        if schema.name in _NORMALISING_BATCHES:
+            return f"{describe(module, node)} changes its statistics (is the network in eval mode?)"
+        if schema.is_mutable:
+            return f"{describe(module, node)} changes its arguments in place"
+    return ""
+
+
+def is_impure(node: fx.Node) -> bool:
+    """Whether it does something besides giving a result, in this very call: draw random numbers, check, print."""
+    return node.op == "call_function" and (_draws(node) or node.is_impure(impure_random=False))
+
+
+def _draws(node: fx.Node) -> bool:
+    """Whether it takes numbers from a generator. A dropout of nothing, and one out of training, takes none."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    given = arguments_of(node)
+    idle = any(given.get(name, 1) == 0 for name in ("dropout_p", "dropout"))
+    return not idle and not any(given.get(name) is False for name in ("train", "training"))
+
+
+def _why_impure(module: fx.GraphModule, node: fx.Node) -> str:
+    if not _draws(node):
+        return f"{describe(module, node)} has side effects"
+    trains = arguments_of(node).keys() & {"train", "training", "dropout_p"}
+    return f"{describe(module, node)} draws random numbers{' (is the network in eval mode?)' * bool(trains)}"
+
+
+def _impure_before(module: fx.GraphModule) -> dict[fx.Node, int]:
+    """How many impure operations have to run before each node, as it reads them, however indirectly."""
+    count, before = 0, dict[fx.Node, int]()
+    for node in module.graph.nodes:
+        before[node] = max((before[each] for each in node.all_input_nodes), default=0)
+        if is_impure(node):
+            count += 1
+            before[node] = count
+    return before
 
 
 class _Supported(OperatorSupportBase):
@@ -72,7 +127,7 @@ def survey(module: fx.GraphModule, constants: Mapping[fx.Node, Tensor]) -> Surve
     problems: dict[fx.Node, str] = {}
     for node in module.graph.nodes:
         if node.op == "call_function":
-            problem = _try(translation, node)
+            problem = _why_impure(module, node) if is_impure(node) else _try(translation, node)
             if problem:
                 problems[node] = problem
                 translation.values[node] = _given(translation, node)
@@ -90,7 +145,7 @@ def _given(translation: Translation, node: fx.Node) -> Any:
         return BATCH
     if not isinstance(value, Tensor):
         return value if isinstance(value, (int, float)) else _foreign(value)
-    batched = value.dtype is torch.float32 and value.ndim > 0 and _fixed(value)
+    batched = value.dtype is torch.float32 and value.layout is torch.strided and value.ndim > 0 and _fixed(value)
     if not batched or translation.batch not in ("", str(value.shape[0])):
         return _foreign(value)
     translation.take_input(node)
@@ -163,4 +218,16 @@ def _region(module: fx.GraphModule, surveyed: Survey, operations: Sequence[fx.No
         return None
     if not any(node.op in _WEIGHTED for node in graph.nodes):
         return None
-    return Region(graph, tuple(operations), tuple(inputs), tuple(outputs))
+    return Region(graph, tuple(operations), tuple(inputs), tuple(outputs), _sources(known))
+
+
+def _sources(nodes: Iterable[fx.Node]) -> frozenset[fx.Node]:
+    """The placeholders and attributes that nodes are made from."""
+    found: set[fx.Node] = set()
+    waiting = [*nodes]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return frozenset(node for node in found if node.op in ("placeholder", "get_attr"))

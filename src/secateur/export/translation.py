@@ -183,17 +183,12 @@ class Call:
         self.translation, self.node = translation, node
         schema = getattr(node.target, "_schema", None)
         self.schema = schema.arguments if schema else []
-        self.name = schema.name.split("::")[-1] if schema else str(node.target)
+        self.name = _name_of(node)
         self.path, self.module = _module_of(node, translation.network)
-        self.arguments = self._arguments()
-
-    def _arguments(self) -> dict[str, Any]:
-        given = dict(zip((each.name for each in self.schema), self.node.args, strict=False)) | dict(self.node.kwargs)
-        return {each.name: given.get(each.name, each.default_value) for each in self.schema}
+        self.arguments = arguments_of(node)
 
     def error(self, problem: str) -> ExportError:
-        where = f"module {self.path!r} ({self.module})" if self.path else f"{self.module}'s forward"
-        return ExportError(f"{where}: {self.name} {problem}")
+        return ExportError(f"{describe(self.translation.network, self.node)} {problem}")
 
     def __getitem__(self, name: str) -> Any:
         return fx.node.map_arg(self.arguments[name], lambda node: self.translation.values[node])
@@ -319,6 +314,26 @@ class Call:
             return not any(True for _ in self.translation.network.get_submodule(self.path).children())
         except AttributeError:
             return False
+
+
+def arguments_of(node: fx.Node) -> dict[str, Any]:
+    """What an operation is called with, nodes or plain values, by the names of its schema, defaults included."""
+    schema = getattr(node.target, "_schema", None)
+    expected = schema.arguments if schema else []
+    given = dict(zip((each.name for each in expected), node.args, strict=False)) | dict(node.kwargs)
+    return {each.name: given.get(each.name, each.default_value) for each in expected}
+
+
+def describe(network: nn.Module, node: fx.Node) -> str:
+    """An operation and the module that it is of, for messages."""
+    path, module = _module_of(node, network)
+    where = f"module {path!r} ({module})" if path else f"{module}'s forward"
+    return f"{where}: {_name_of(node)}"
+
+
+def _name_of(node: fx.Node) -> str:
+    schema = getattr(node.target, "_schema", None)
+    return schema.name.split("::")[-1] if schema else str(node.target)
 
 
 def _module_of(node: fx.Node, network: nn.Module) -> tuple[str, str]:
