@@ -158,3 +158,32 @@ def test_a_network_that_holds_results_can_be_copied() -> None:
     network.table = (x for x in "abc")  # type: ignore[assignment]
     with pytest.raises(ModelError, match="Keeper cannot be copied: cannot pickle 'generator' object"):
         copied(network)
+
+
+def test_parameters_spread_over_processes_are_refused() -> None:
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    try:
+        network = nn.Sequential(nn.Linear(4, 2))
+        fully_shard(network, mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(
+            ModelError, match=r"'0.weight' is spread over processes .*: take a network that holds it whole"
+        ):
+            check_values(network)
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("make", [torch.jit.script, nn.DataParallel, torch.optim.swa_utils.AveragedModel])
+def test_wrapped_networks_are_run_and_left_as_they_were(make: Callable[[nn.Module], nn.Module]) -> None:
+    plain = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4))
+    network, x = make(plain), torch.randn(4, 6)
+    before = {name: each.clone() for name, each in network.state_dict().items()}
+    (found,) = outputs(network, as_inputs(x, network))
+    plain.eval()
+    torch.testing.assert_close(found, plain(x))
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)

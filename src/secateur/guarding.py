@@ -108,8 +108,14 @@ def untouched(network: nn.Module, *, copy_on_write: bool = True) -> Iterator[Non
 
 
 def check_values(network: nn.Module) -> None:
-    """Raises ModelError where a parameter has no values: a lazy one that was never run, or one on the meta device."""
+    """Raises ModelError where a parameter has no values of its own here: a lazy one that was never run, one on the meta
+    device, or one that is spread over processes."""
     for name, parameter in network.named_parameters():
+        if hasattr(parameter, "full_tensor"):  # a DTensor, whose module need not be imported
+            raise ModelError(
+                f"parameter {name!r} is spread over processes (FSDP2, tensor parallelism): take a network that holds "
+                "it whole, as by load_state_dict of a full state dict"
+            )
         if isinstance(parameter, UninitializedTensorMixin):
             raise ModelError(f"parameter {name!r} is lazy and has no values yet: run the network once first")
         if parameter.is_meta:
