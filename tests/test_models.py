@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import save_file, save_model
 
-from samples import Tied, build
+from samples import build
 from secateur.errors import CallableError, ModelError, UsageError
 from secateur.models import (
     ARCHITECTURES,
     build_network,
     find_architecture,
-    load_weights,
-    read_weights_file,
 )
 
 PARAMETERS = {
@@ -85,57 +80,3 @@ def test_unknown_networks_are_refused_with_the_choices() -> None:
         find_architecture("samples:absent")
     with pytest.raises(ModelError, match=r"expected an nn\.Module from it, got Dataset"):
         build_network(find_architecture("samples:stripes"), 10, 1, 0)
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_checkpoints_load_from_both_formats(tmp_path: Path, suffix: str) -> None:
-    source, target = (build("lenet-5", seed=seed) for seed in (1, 2))
-    path = tmp_path / f"net{suffix}"
-    if suffix == ".pt":
-        torch.save({"state_dict": source.state_dict()}, path)
-    else:
-        save_file(source.state_dict(), path)
-    load_weights(target, read_weights_file(path))
-    assert all(
-        torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True)
-    )
-
-
-def test_tied_weights_survive_a_safetensors_checkpoint(tmp_path: Path) -> None:
-    source, target = Tied(), Tied()
-    save_model(source, str(tmp_path / "tied.safetensors"))
-    load_weights(target, read_weights_file(tmp_path / "tied.safetensors"))
-    assert torch.equal(source.second.weight, target.second.weight)
-
-
-def test_checkpoints_that_do_not_fit_name_the_place(tmp_path: Path) -> None:
-    network = build("lenet-5", seed=1)
-    state = network.state_dict()
-    save_file({**state, "fc3.bias": torch.zeros(12)}, tmp_path / "shape.safetensors")
-    with pytest.raises(ModelError, match=r"'fc3\.bias' has shape \(12,\) but the network expects \(10,\)"):
-        load_weights(network, read_weights_file(tmp_path / "shape.safetensors"))
-    save_file({"conv1.weight": state["conv1.weight"], "odd": torch.zeros(1)}, tmp_path / "few.safetensors")
-    with pytest.raises(ModelError, match=r"'conv1\.bias' \(and 8 more\) is missing; 'odd' is not in the network"):
-        load_weights(network, read_weights_file(tmp_path / "few.safetensors"))
-
-
-def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    torch.save(build("lenet-5", seed=1), tmp_path / "whole.pt")
-    with pytest.raises(ModelError, match="not a checkpoint that can be opened safely"):
-        load_weights(Tied(), read_weights_file(tmp_path / "whole.pt"))
-
-
-def test_missing_and_foreign_checkpoint_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be read: No such file"):
-        read_weights_file(tmp_path / "absent.pt")
-    with pytest.raises(ModelError, match=r"expected a \.pt, \.pth or \.safetensors file"):
-        read_weights_file(tmp_path / "net.onnx")
-
-
-def test_a_checkpoint_that_changed_since_it_was_named_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "net.pt"
-    torch.save(Tied().state_dict(), path)
-    named = read_weights_file(path)
-    torch.save({**Tied().state_dict(), "more": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match="changed while it was in use"):
-        load_weights(Tied(), named)

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from secateur.catalogue import user_cache
+from secateur.checkpoints import load_weights
 from secateur.data import Dataset, Split, fit, load_data
 from secateur.errors import DataError, ExportError, GraphError, MissingExtraError, ModelError
 from secateur.export import refill, to_graph
 from secateur.graph import Graph
 from secateur.guarding import copied, first_line, watched
 from secateur.measure import accuracy, faster_predictor, file_bytes
-from secateur.models import Architecture, build_network, find_architecture, load_weights
+from secateur.models import Architecture, build_network, find_architecture
 from secateur.progress import Reporter, SilentReporter
 from secateur.replacing import replacing
 from secateur.results import Accuracy, Retrained, Trained

@@ -10,20 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.checkpoints import classes_of, entries_of, load_weights, read_weights_file
 from secateur.data import Dataset
 from secateur.errors import ModelError, UsageError
-from secateur.models import Architecture, build_network, find_architecture, load_weights, read_state_dict
-from secateur.models import read_weights_file as weights_file
+from secateur.models import Architecture, build_network, find_architecture
 from secateur.packfile import Metadata
 
 
 @dataclass(frozen=True, slots=True)
 class Deliverable:
-    """A network in eval mode with its weights, one image (1, …) that it takes, and what else the file should say."""
+    """A network in eval mode with its weights, one image (1, …) that it takes, and what else the file should say.
+
+    notes: what had to be done to load the weights, in words.
+    """
 
     network: nn.Module
     example: Tensor
     metadata: Metadata
+    notes: tuple[str, ...] = ()
 
 
 def from_run(run: str | Path, model: str | None = None) -> Deliverable:
@@ -56,16 +60,17 @@ def from_checkpoint(
 ) -> Deliverable:
     """A network of models.py or a user's own ("package.module:callable") with the weights of a checkpoint.
 
-    shape: of one image (C, H, W), where the network does not fix it. classes: by default as many as the checkpoint's
-    last tensor has entries. Raises UsageError where the shape is needed, ModelError where the checkpoint does not fit.
+    shape: of one image (C, H, W), where the network does not fix it. classes: by default those that make the
+    network's shapes the checkpoint's. Raises UsageError where the shape is needed, ModelError where the checkpoint does
+    not fit.
     """
     architecture = find_architecture(model)
     shape = shape or _own_shape(architecture)
     if shape is None:
         raise UsageError(f"model {model!r} takes images of any size: say which with --input, as in --input 3x32x32")
     if classes is None:
-        last = list(read_state_dict(Path(weights_file(weights).path)).values())[-1]
-        classes = len(last) if last.dim() else 1
+        read_weights_file(weights)
+        classes = _classes(architecture, shape[0], weights)
     return _load(model, Path(weights), classes, shape, Metadata())
 
 
@@ -75,11 +80,24 @@ def _own_shape(architecture: Architecture) -> tuple[int, ...] | None:
     return architecture.channels, architecture.size, architecture.size
 
 
+def _classes(architecture: Architecture, channels: int, weights: str | Path) -> int:
+    """Those that a checkpoint was made for, found by what changes in the network's shapes from 2 to 3 of them."""
+    few, more = (_shapes(build_network(architecture, classes, channels, seed=0), weights) for classes in (2, 3))
+    return classes_of(few, more, (2, 3), weights) or _CLASSES
+
+
+_CLASSES = 10
+
+
+def _shapes(network: nn.Module, weights: str | Path) -> dict[str, tuple[int | None, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in entries_of(network, str(weights)).items()}
+
+
 def _load(model: str, weights: Path, classes: int, shape: tuple[int, ...], metadata: Metadata) -> Deliverable:
     network = build_network(find_architecture(model), classes, shape[0], seed=0)
-    load_weights(network, weights_file(weights))
+    notes = load_weights(network, weights)
     generator = torch.Generator().manual_seed(0)
-    return Deliverable(network.eval(), torch.randn(1, *shape, generator=generator), metadata)
+    return Deliverable(network.eval(), torch.randn(1, *shape, generator=generator), metadata, notes)
 
 
 def card_fields(data: Dataset) -> dict[str, Any]:

@@ -5,19 +5,16 @@ The ResNets use torchvision's state-dict names, so checkpoints trained there loa
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from secateur.errors import ModelError, UsageError
-from secateur.references import import_callable, source_digest
-from secateur.spec import WeightsFile
+from secateur.references import import_callable, own_code, source_digest
 
 
 class LeNet300100(nn.Module):
@@ -243,7 +240,7 @@ def _own_architecture(model: str) -> Architecture:
             raise ModelError(f"model {model!r}: expected an nn.Module from it, got {type(network).__name__}")
         return network
 
-    channels, size = _declared_input(factory)
+    channels, size = _declared_input(factory, model)
     return Architecture(model, build, channels, size, source=source_digest(factory))
 
 
@@ -260,14 +257,17 @@ def _keywords(factory: Callable[..., Any]) -> set[str]:
     return {parameter.name for parameter in parameters}
 
 
-def _declared_input(factory: Callable[..., Any]) -> tuple[int | None, int | None]:
+def _declared_input(factory: Callable[..., Any], model: str) -> tuple[int | None, int | None]:
     declared = getattr(factory, "input_shape", None)
     if declared is None:
         return None, None
-    channels, height, width = declared
+    shape = tuple(declared) if isinstance(declared, list | tuple) else ()
+    if len(shape) != 3 or not all(isinstance(each, int) and each > 0 for each in shape):
+        raise ModelError(f"model {model!r}: its input_shape {declared!r}: expected (channels, height, width)")
+    channels, height, width = shape
     if height != width:
-        raise ModelError(f"input_shape {tuple(declared)}: expected height and width to be equal")
-    return int(channels), int(height)
+        raise ModelError(f"input_shape {shape}: expected height and width to be equal")
+    return channels, height
 
 
 def build_network(architecture: Architecture, classes: int, channels: int, seed: int) -> nn.Module:
@@ -277,87 +277,5 @@ def build_network(architecture: Architecture, classes: int, channels: int, seed:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
+        with own_code(ModelError, f"model {architecture.name!r}: building it failed"):
             return architecture.build(classes, channels)
-        except ModelError:
-            raise
-        except Exception as error:
-            raise ModelError(f"model {architecture.name!r}: building it failed: {error!r}") from error
-
-
-def read_weights_file(path: str | Path) -> WeightsFile:
-    """Name a checkpoint by its path and digest. Raises ModelError where it cannot be read."""
-    if Path(path).suffix not in (".pt", ".pth", ".safetensors"):
-        raise ModelError(f"weights {path}: expected a .pt, .pth or .safetensors file")
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise ModelError(f"weights {path}: cannot be read: {error.strerror or error}") from error
-    return WeightsFile(str(Path(path).absolute()), digest.hexdigest())
-
-
-def load_weights(network: nn.Module, weights: WeightsFile) -> None:
-    """Copy a checkpoint into a network: every name and shape has to match.
-
-    A .pt file may hold a state dict, or one under "state_dict" or "model"; nothing in it is executed.
-    Raises ModelError where the file changed, cannot be read, or does not fit.
-    """
-    if read_weights_file(weights.path) != weights:
-        raise ModelError(f"weights {weights.path}: the file changed while it was in use; start the sweep again")
-    state = read_state_dict(Path(weights.path))
-    _check_fit(network, state, weights.path)
-    network.load_state_dict(state, strict=False)
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"weights {path}: not a checkpoint that can be opened safely: {reason}") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ModelError(f"weights {path}: expected a state dict (names to tensors), got {type(loaded).__name__}")
-    return loaded
-
-
-def _check_fit(network: nn.Module, state: dict[str, Tensor], path: str) -> None:
-    own = network.state_dict()
-    tied = _tied_names(own)
-    missing = [name for name in own if name not in state and not tied[name] & state.keys()]
-    unknown = [name for name in state if name not in own]
-    if missing or unknown:
-        raise ModelError(
-            f"weights {path}: {_first(missing, 'is missing')}{_first(unknown, 'is not in the network')}"
-            "name the network that it was saved from with --model"
-        )
-    for name, tensor in state.items():
-        if tensor.shape != own[name].shape:
-            raise ModelError(
-                f"weights {path}: {name!r} has shape {tuple(tensor.shape)} but the network expects "
-                f"{tuple(own[name].shape)}: is it the same network with the same number of classes?"
-            )
-
-
-def _tied_names(state: dict[str, Tensor]) -> dict[str, set[str]]:
-    """For each name, all names that share its memory: a safetensors file holds one of them."""
-    by_memory: dict[tuple[int, tuple[int, ...]], set[str]] = {}
-    for name, tensor in state.items():
-        by_memory.setdefault((tensor.data_ptr(), tuple(tensor.shape)), set()).add(name)
-    return {name: by_memory[tensor.data_ptr(), tuple(tensor.shape)] for name, tensor in state.items()}
-
-
-def _first(names: list[str], problem: str) -> str:
-    if not names:
-        return ""
-    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-    return f"{names[0]!r}{more} {problem}; "

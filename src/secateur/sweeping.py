@@ -19,13 +19,14 @@ from torch import nn
 
 from secateur.cache import NetworkCache
 from secateur.catalogue import check_data_name
+from secateur.checkpoints import read_weights_file
 from secateur.delivery import card_fields
 from secateur.errors import MissingExtraError, SweepError, UsageError
 from secateur.executors import Executor, attempt
 from secateur.executors.local import LocalExecutor
 from secateur.jobs import CellJob
 from secateur.layer_ratios import split_scopes
-from secateur.models import find_architecture, read_weights_file
+from secateur.models import find_architecture
 from secateur.packfile import Metadata
 from secateur.packing import pack
 from secateur.patterns import UNSTRUCTURED, WholeSets, parse_pattern

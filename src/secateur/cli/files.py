@@ -55,6 +55,8 @@ def pack(
         if model is None:
             raise UsageError(f"{checkpoint}: a checkpoint does not say which network it is of: name it with --model")
         made = from_checkpoint(checkpoint, model, shape=shape, classes=classes)
+        if made.notes:
+            print(f"weights {checkpoint}: {'; '.join(made.notes)}")
     apart = write(
         made.network,
         output,

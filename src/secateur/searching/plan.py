@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from secateur.catalogue import check_data_name
+from secateur.checkpoints import read_weights_file
 from secateur.errors import UsageError
-from secateur.models import find_architecture, read_weights_file
+from secateur.models import find_architecture
 from secateur.score import find_method
 from secateur.spec import TARGETS, Cell, Recipe, Retraining, check_repair, check_value, recipe_for, retraining_for
 
