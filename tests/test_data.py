@@ -171,3 +171,44 @@ def test_example_images_depend_on_the_seed_only() -> None:
     assert torch.equal(data.example(5, seed=1), data.example(5, seed=1))
     assert not torch.equal(data.example(5, seed=1), data.example(5, seed=2))
     assert data.example(150).shape == (150, 1, 10, 10)
+
+
+def test_a_normalisation_of_ones_own_makes_another_data_set_of_the_same_bytes() -> None:
+    plain, other = load_data("digits"), load_data("digits", mean=0.5, std=[0.25])
+    assert (other.name, other.mean, other.std) == ("digits (mean 0.5, std 0.25)", (0.5,), (0.25,))
+    assert other.digest == plain.digest
+    assert load_data(other.name).name == other.name
+    assert load_data(other.name, mean=0, std=1).name == "digits (mean 0, std 1)"
+    torch.testing.assert_close(other.example(3), (plain.validation.images[:3] / 255 - 0.5) / 0.25)
+    assert load_data("samples:colour", mean=0, std=(1, 2, 3)).mean == (0.0, 0.0, 0.0)
+    assert fit(other, "lenet-5", 1, 28).mean == (0.5,)
+
+
+def test_normalisations_that_are_none_are_refused() -> None:
+    for mean, std in ((0, None), (None, 1), (0, 0), (0, -1), (float("nan"), 1), (0, float("inf")), ((), ()), ("a", 1)):
+        with pytest.raises(UsageError, match=r"(mean|std|normalisation).*: expected"):
+            load_data("digits", mean=mean, std=std)
+    with pytest.raises(
+        DataError, match=r"data 'digits': mean \(0.1, 0.2\): expected one number, or one for each of its 1"
+    ):
+        load_data("digits", mean=(0.1, 0.2), std=1)
+    images, labels = np.zeros((4, 3, 2, 2), np.uint8), np.arange(4)
+    with pytest.raises(DataError, match=r"std \(1, 0, 1\): expected one number above 0, or one for each of its 3"):
+        from_arrays("x", (images, labels), (images, labels), std=(1, 0, 1))
+    assert from_arrays("x", (images, labels), (images, labels), mean=0, std=1).std == (1.0, 1.0, 1.0)
+
+
+def test_arrays_may_be_read_only_backwards_or_lists() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 2, 2), np.uint8)
+    images.setflags(write=False)
+    backwards = from_arrays("x", (images[::-1], [0, 1, 2, 0, 1, 2]), (images, np.arange(6)), (images, np.arange(6)))
+    assert torch.equal(backwards.train.images, torch.from_numpy(images[::-1].copy()))
+
+
+@pytest.mark.parametrize(
+    "labels", [np.ones(4, bool), np.ones(4, complex), np.array(list("abcd")), np.ones((4, 1), int)]
+)
+def test_labels_that_are_no_whole_numbers_are_refused(labels: np.ndarray) -> None:
+    images = np.zeros((4, 1, 2, 2), np.uint8)
+    with pytest.raises(DataError, match="test split: expected"):
+        from_arrays("x", (images, np.arange(4)), (images, labels))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from samples import Backwards, stripes
-from secateur.data import from_arrays
+from secateur.data import from_arrays, load_data, normalise
 from secateur.errors import SecateurError
-from secateur.measure import accuracy, compare_latency, faster_predictor, file_bytes, layer_table, memory_of
+from secateur.measure import accuracy, compare_latency, doubts, faster_predictor, file_bytes, layer_table, memory_of
 from secateur.models import ARCHITECTURES, build_network
 from secateur.timing import median_interval
 
@@ -159,3 +159,32 @@ def test_what_a_network_keeps_from_being_timed_can_be_trained_with() -> None:
 
     compare_latency({"a": engine}, torch.ones(2, 3))
     assert not kept[0].is_inference()
+
+
+def test_a_network_that_no_normalisation_helps_is_said_to_be_near_chance() -> None:
+    data = load_data("digits")
+    (line,) = doubts(lambda images: torch.eye(10)[torch.zeros(len(images), dtype=torch.long)], data)
+    assert "of 240 validation images is near chance for its 10 classes" in line
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "options"),
+    [
+        (0, 1, "--mean 0 --std 1"),
+        (0.5, 0.5, "--mean 0.5 --std 0.5"),
+        (0, 1 / 255, "--mean 0 --std 0.00392156862745098"),
+    ],
+)
+def test_the_normalisation_that_a_network_learnt_with_is_found(mean: float, std: float, options: str) -> None:
+    data, own = load_data("digits"), load_data("digits", mean=mean, std=std)
+    known = normalise(data.validation.images, own.mean, own.std).flatten(1)
+
+    def nearest(images: torch.Tensor) -> torch.Tensor:
+        """Knows the validation images by heart, at their own scale."""
+        apart, index = torch.cdist(images.flatten(1), known).min(1)
+        return torch.eye(10)[data.validation.labels[index]] * (apart < 0.01)[:, None]
+
+    (line,) = doubts(nearest, data)
+    assert "it has 100.00% of 240 validation images" in line
+    assert line.endswith(f"give {options}")
+    assert doubts(nearest, own) == ()

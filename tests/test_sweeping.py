@@ -17,7 +17,7 @@ from torch.nn.utils import prune as torch_prune
 
 import secateur
 from killing import kill_when, stored
-from samples import Interrupting, build, stripes
+from samples import Interrupting, build, stripes, tiny
 from secateur import cache as cache_module
 from secateur.cache import NetworkCache
 from secateur.data import load_data, normalise
@@ -176,7 +176,7 @@ def test_rows_of_a_method_that_was_edited_do_not_mix_in_one_run(
 
 def test_rows_of_a_model_that_was_edited_do_not_mix_in_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "drafts.py"
-    path.write_text("def net():\n    return None\n")
+    path.write_text("from torch import nn\n\n\ndef net():\n    return nn.Linear(3, 10)\n")
     monkeypatch.syspath_prepend(tmp_path)
     chosen: dict[str, Any] = {"ratios": (0.5,), "epochs": 0, "out": tmp_path / "run", "latency_on": "none"}
     failed = secateur.sweep("drafts:net", "digits", **chosen)
@@ -377,3 +377,50 @@ def test_a_killed_sweep_resumes_without_repeating_a_cell_or_an_epoch(tmp_path: P
     network.with_suffix(".json").unlink()
     unbroken, _ = NetworkCache(device="cpu").trained(rows[0].cell)
     assert all(torch.equal(killed_weights[name], value) for name, value in unbroken.state_dict().items())
+
+
+def as_is_checkpoint(path: Path) -> tuple[Path, float, float]:
+    """A network trained on x/255, and its accuracy on test data in a plain loop, so and as the data set advises."""
+    data = load_data("digits")
+    torch.manual_seed(0)
+    network = tiny()
+    assert isinstance(network, torch.nn.Sequential)
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    labels = data.train.labels
+    for _ in range(30):
+        loss = torch.nn.functional.cross_entropy(network(data.train.images / 255), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        plain = float((network(data.test.images / 255).argmax(1) == data.test.labels).float().mean())
+        other = normalise(data.test.images, data.mean, data.std)
+        wrong = float((network(other).argmax(1) == data.test.labels).float().mean())
+    torch.save({"model": network.state_dict()}, path)
+    return path, plain, wrong
+
+
+def test_a_checkpoint_of_another_normalisation_is_measured_under_that_or_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, plain, wrong = as_is_checkpoint(tmp_path / "net.pt")
+    assert plain > wrong + 0.05
+    chosen: dict[str, Any] = {"ratios": (0.0, 0.5), "latency_on": "none", "weights": path, "out": tmp_path / "run"}
+    warned = secateur.sweep("samples:tiny", "digits", **chosen)
+    assert [row.trained.test.top1 for row in warned.rows] == pytest.approx([wrong, wrong])
+    first, loaded, doubt = warned.notes
+    assert f"{wrong:.2%} of 360 test images, given as (x/255 - 0.30" in first
+    assert loaded == "weights net.pt: found under 'model.'"
+    assert doubt.startswith("warning: under x/255 as is it has ")
+    assert doubt.endswith(": give --mean 0 --std 1")
+    said = [each.message for each in caplog.records if each.name == "secateur"]
+    assert said == [doubt.removeprefix("warning: ")]
+
+    right = secateur.sweep("samples:tiny", "digits", **chosen, mean=0, std=1)
+    assert [row.trained.test.top1 for row in right.rows] == pytest.approx([plain, plain])
+    assert right.notes[0].startswith("dense samples:tiny on digits (mean 0, std 1): ")
+    assert right.notes[0].endswith("given as x/255 as is")
+    assert len(right.notes) == 2
+    with Store.open(tmp_path / "run") as store:
+        assert {row.cell.data for row in store.rows()} == {"digits", "digits (mean 0, std 1)"}
+        assert len({row.trained.key for row in store.rows()}) == 2

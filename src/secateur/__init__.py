@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from secateur.checkpoints import load_weights
     from secateur.compilation import compile_backend
     from secateur.freezing import frozen_zeros
     from secateur.packfile import Metadata, unpack
@@ -46,6 +47,7 @@ _HOMES = {
     "frozen_zeros": "freezing",
     "layer_sparsity": "pruning",
     "load": "runtime",
+    "load_weights": "checkpoints",
     "pack": "packing",
     "prune": "pruning",
     "repair": "repairing",
@@ -74,6 +76,7 @@ __all__ = [
     "frozen_zeros",
     "layer_sparsity",
     "load",
+    "load_weights",
     "pack",
     "prune",
     "repair",

@@ -23,7 +23,7 @@ from secateur.errors import DataError, ExportError, GraphError, MissingExtraErro
 from secateur.export import refill, to_graph
 from secateur.graph import Graph
 from secateur.guarding import copied, first_line, watched
-from secateur.measure import accuracy, faster_predictor, file_bytes
+from secateur.measure import accuracy, doubts, faster_predictor, file_bytes
 from secateur.models import Architecture, build_network, find_architecture
 from secateur.progress import Reporter, SilentReporter
 from secateur.replacing import replacing
@@ -37,6 +37,7 @@ from secateur.train import TrainingLog, recipe_course, resolve_device, resolve_p
 TRIAL = 16
 """Images on which the faster way to predict is found: few beside a test set, a block for the runtime."""
 _OTHER_SEED = 1_000_000_007
+_DOUBT = "warning: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ class NetworkCache:
         self._folder = (folder or user_cache()) / "networks"
         self._datasets: dict[str, Dataset] = {}
         self._latest: tuple[str, nn.Module, Trained] | None = None
+        self._introductions: dict[tuple[str, ...], None] = {}
         self._adopted: dict[str, TrainKey] = {}
         self._structures: dict[str, Graph] = {}
         self._unpackable: set[str] = set()
@@ -138,6 +140,14 @@ class NetworkCache:
             self._datasets = {cell.data: load_data(cell.data, self._data_dir)}
         architecture = find_architecture(cell.model)
         return fit(self._datasets[cell.data], cell.model, architecture.channels, architecture.size)
+
+    def check(self, cell: Cell) -> None:
+        """Raises where the cell's data or network cannot be had, or its checkpoint does not fit: before anything is
+        written."""
+        self.dataset(cell)
+        network = self.untrained(cell)
+        if cell.weights:
+            load_weights(network, cell.weights)
 
     def key(self, cell: Cell) -> TrainKey:
         own = self._own_key(cell)
@@ -203,7 +213,36 @@ class NetworkCache:
             with self._locked(key.id, key.model):
                 network, trained = self._load(cell, key) or self._make(cell, key)
             self._latest = (key.id, network.eval(), trained)
+            self._introduce(cell, key, trained)
         return self._latest[1], self._latest[2]
+
+    def _introduce(self, cell: Cell, key: TrainKey, trained: Trained) -> None:
+        """Say, once, how good the dense network is on which images, before anything is measured on it."""
+        validation, test = (f"{each.top1:.2%} of {each.n:,}" for each in (trained.validation, trained.test))
+        lines = (
+            f"dense {cell.model} on {cell.data}: {validation} validation and {test} test images, given as "
+            f"{self.dataset(cell).normalisation.describe()}",
+            *self._loading_notes(key),
+        )
+        if lines in self._introductions:
+            return
+        self._introductions[lines] = None
+        self.reporter.say(lines[0], loud=True)
+        for line in lines[1:]:
+            if line.startswith(_DOUBT):
+                self.reporter.warn(line.removeprefix(_DOUBT))
+            else:
+                self.reporter.say(line)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was said of the dense networks that cells started from: their accuracy, how their checkpoint was loaded,
+        and warnings, where they seem to have learnt on images that are normalised otherwise."""
+        return tuple(line for lines in self._introductions for line in lines)
+
+    def _loading_notes(self, key: TrainKey) -> tuple[str, ...]:
+        _, facts, _ = self._paths(key)
+        return tuple(json.loads(facts.read_text()).get("notes", ()))
 
     def retrained(self, cell: Cell, cut: Cut) -> tuple[nn.Module, Retrained]:
         """The cell's network, pruned by `cut` and retrained, on the CPU in evaluation mode, and how long that took.
@@ -307,13 +346,24 @@ class NetworkCache:
         weights, facts, checkpoint = self._paths(key)
         network = self.untrained(cell)
         _check_logits(network, self.dataset(cell), cell.model)
-        log = self._train(cell, key, network, checkpoint)
+        loaded = load_weights(network, cell.weights) if cell.weights else ()
+        log = TrainingLog(0.0, ()) if cell.weights else self._train(cell, key, network, checkpoint)
         trained = self._describe(cell, key, network.eval(), log)
         _write(weights, lambda path: torch.save(network.state_dict(), path))
-        content = {"key": dataclasses.asdict(key), "trained": dataclasses.asdict(trained)}
+        notes = self._notes(cell, network, loaded)
+        content = {"key": dataclasses.asdict(key), "trained": dataclasses.asdict(trained), "notes": notes}
         _write(facts, lambda path: path.write_text(json.dumps(content, indent=1)))
         checkpoint.unlink(missing_ok=True)
         return network, trained
+
+    def _notes(self, cell: Cell, network: nn.Module, loaded: Sequence[str]) -> list[str]:
+        """Of a network that was loaded: how, and whether it seems to have learnt on other images than these."""
+        if not cell.weights:
+            return []
+        with _on(network, self.device, None), watched(network):
+            doubted = doubts(network, self.dataset(cell), self.device)
+        name = Path(cell.weights.path).name
+        return [*([f"weights {name}: {'; '.join(loaded)}"] if loaded else []), *(f"{_DOUBT}{each}" for each in doubted)]
 
     def untrained(self, cell: Cell) -> nn.Module:
         """The cell's network as its training finds it, in training mode."""
@@ -323,9 +373,6 @@ class NetworkCache:
     def _train(
         self, cell: Cell, key: TrainKey, network: nn.Module, checkpoint: Path, stop: int | None = None
     ) -> TrainingLog:
-        if cell.weights:
-            load_weights(network, cell.weights)
-            return TrainingLog(0.0, ())
         architecture = find_architecture(cell.model)
         return train(
             network,

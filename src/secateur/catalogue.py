@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
+import re
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,8 +119,79 @@ def find_source(name: str) -> Source:
 
 def check_data_name(name: str) -> None:
     """Raises UsageError for a name that is neither in the catalogue nor of the form package.module:callable."""
-    if ":" not in name:
-        find_source(name)
+    plain, _ = split_normalisation(name)
+    if ":" not in plain:
+        find_source(plain)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """(x / 255 - mean) / std; mean and std one number for all channels, or one for each."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not values or not all(math.isfinite(value) for value in values):
+                raise UsageError(f"{name} {_listed(values)}: expected numbers, one or one for each channel")
+        if min(self.std) <= 0:
+            raise UsageError(f"std {_listed(self.std)}: expected numbers above 0")
+
+    def describe(self) -> str:
+        if (set(self.mean), set(self.std)) == ({0.0}, {1.0}):
+            return "x/255 as is"
+        return f"(x/255 - {_listed(self.mean)}) / {_listed(self.std)}"
+
+    @property
+    def options(self) -> str:
+        """As the command line takes it."""
+        return f"--mean {','.join(map(_plain, self.mean))} --std {','.join(map(_plain, self.std))}"
+
+
+Numbers = float | Sequence[float]
+_NAMED = re.compile(r"(.+) \(mean ([^()]*), std ([^()]*)\)", re.DOTALL)
+
+
+def normalised_name(name: str, mean: Numbers | None, std: Numbers | None) -> str:
+    """The name of a data set whose images are normalised otherwise than it advises: another data set, as what is
+    measured on it has nothing to do with what is measured on the first.
+
+    Raises UsageError where only one of the two is given, or they are no numbers.
+    """
+    if mean is None and std is None:
+        return name
+    if mean is None or std is None:
+        raise UsageError("normalisation: expected mean and std together; x/255 as is has mean 0 and std 1")
+    chosen = Normalisation(_floats("mean", mean), _floats("std", std))
+    plain, _ = split_normalisation(name)
+    return f"{plain} (mean {' '.join(map(_plain, chosen.mean))}, std {' '.join(map(_plain, chosen.std))})"
+
+
+def split_normalisation(name: str) -> tuple[str, Normalisation | None]:
+    """The inverse of normalised_name: the data set's own name, and the normalisation if it is not the data set's."""
+    found = _NAMED.fullmatch(name)
+    if not found:
+        return name, None
+    mean, std = (_floats(what, text.split()) for what, text in (("mean", found[2]), ("std", found[3])))
+    return found[1], Normalisation(mean, std)
+
+
+def _floats(what: str, values: Any) -> tuple[float, ...]:
+    listed = [values] if isinstance(values, int | float) else values
+    try:
+        return tuple(float(value) for value in listed)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{what} {values!r}: expected numbers, one or one for each channel") from error
+
+
+def _plain(value: float) -> str:
+    return repr(float(value)).removesuffix(".0")
+
+
+def _listed(values: Sequence[float]) -> str:
+    texts = [_plain(value) for value in values]
+    return texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
 
 
 def user_cache() -> Path:

@@ -6,9 +6,10 @@ import dataclasses
 import functools
 import gzip
 import hashlib
+import math
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from secateur.catalogue import Source, find_source, member_path, provenance, require
+from secateur.catalogue import (
+    Normalisation,
+    Numbers,
+    Source,
+    find_source,
+    member_path,
+    normalised_name,
+    provenance,
+    require,
+    split_normalisation,
+)
 from secateur.errors import DataError, MissingExtraError
-from secateur.references import import_callable
+from secateur.references import import_callable, own_code
 
 SPLIT_SEED = 20150608  # any constant: the split has to be the same everywhere, for ever
 
@@ -61,6 +72,10 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return Normalisation(self.mean, self.std)
 
     def example(self, count: int = 1, *, seed: int | None = None) -> Tensor:
         """(count, C, H, W) float: normalised validation images, the first ones or drawn by seed."""
@@ -125,19 +140,46 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
     return scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
 
 
-def load_data(name: str, data_dir: str | Path | None = None) -> Dataset:
+def load_data(
+    name: str, data_dir: str | Path | None = None, *, mean: Numbers | None = None, std: Numbers | None = None
+) -> Dataset:
     """A data set by name, or a user's own as "package.module:callable" (see from_arrays for what it returns).
 
+    mean and std: of pixels scaled to [0, 1], one number or one for each channel, instead of the data set's own.
     Raises DataError where files are missing (saying where it looked and which command gets them) or damaged,
     UsageError for an unknown name.
     """
-    if ":" in name:
-        return _own(name)
+    name = normalised_name(name, mean, std)
+    plain, other = split_normalisation(name)
+    found = _own(plain) if ":" in plain else _built_in(plain, data_dir)
+    return found if other is None else normalised(found, name, other)
+
+
+def _built_in(name: str, data_dir: str | Path | None) -> Dataset:
     source = find_source(name)
     if name == "digits":
         return _digits()
     folder = require(source, data_dir)
     return _LOADERS[name](source, folder)
+
+
+def normalised(dataset: Dataset, name: str, normalisation: Normalisation) -> Dataset:
+    """The data set under another name and normalisation. Raises DataError for another number of channels."""
+    channels = dataset.shape[0]
+    mean = _per_channel(dataset.name, "mean", normalisation.mean, channels)
+    std = _per_channel(dataset.name, "std", normalisation.std, channels)
+    return dataclasses.replace(dataset, name=name, mean=mean, std=std)
+
+
+def _per_channel(name: str, what: str, values: Any, channels: int) -> tuple[float, ...]:
+    listed = tuple(values) if isinstance(values, Iterable) else (values,)
+    numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in listed)
+    if not numbers or len(listed) not in (1, channels) or (what == "std" and min(listed) <= 0):
+        raise DataError(
+            f"data {name!r}: {what} {values!r}: expected one number{' above 0' if what == 'std' else ''}, or one for "
+            f"each of its {channels} channels"
+        )
+    return tuple(float(value) for value in (listed * channels if len(listed) == 1 else listed))
 
 
 def from_arrays(
@@ -146,8 +188,8 @@ def from_arrays(
     test: tuple[Any, Any],
     validation: tuple[Any, Any] | None = None,
     *,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
     augment: str = "none",
     source: str = "",
 ) -> Dataset:
@@ -166,10 +208,13 @@ def from_arrays(
     if len(shapes) > 1:
         raise DataError(f"data {name!r}: expected images of one shape in all splits, got {sorted(shapes)}")
     classes = 1 + max(int(split.labels.max()) for split in (training, held_out, testing))
-    measured_mean, measured_std = _moments(training.images)
+    measured_mean, measured_std = moments(training.images)
+    channels = training.images.shape[1]
     return Dataset(
-        name, training, held_out, testing, mean or measured_mean, std or measured_std, classes, augment, source,
-        _digest_of(training, held_out, testing),
+        name, training, held_out, testing,
+        measured_mean if mean is None else _per_channel(name, "mean", mean, channels),
+        measured_std if std is None else _per_channel(name, "std", std, channels),
+        classes, augment, source, _digest_of(training, held_out, testing),
     )  # fmt: skip
 
 
@@ -231,7 +276,7 @@ def _digits() -> Dataset:
     everything = Split(images, torch.from_numpy(bunch.target.astype(np.int64)))
     rest, test = _hold_out(everything, 360)
     train, validation = _hold_out(rest, 240)
-    return _assemble("digits", train, validation, test, *_moments(train.images), "none", "embedded in scikit-learn")
+    return _assemble("digits", train, validation, test, *moments(train.images), "none", "embedded in scikit-learn")
 
 
 def _load_idx_set(mean: float, std: float) -> Callable[[Source, Path], Dataset]:
@@ -304,7 +349,9 @@ def _read_cifar_batch(path: Path) -> Split:
 
 
 def _own(name: str) -> Dataset:
-    made = import_callable(name, "data")()
+    make = import_callable(name, "data")
+    with own_code(DataError, f"data {name!r}: calling it failed"):
+        made = make()
     if isinstance(made, Dataset):
         return made
     if isinstance(made, tuple) and len(made) in (2, 3):
@@ -319,16 +366,31 @@ def _own(name: str) -> Dataset:
 def _checked(name: str, which: str, pair: tuple[Any, Any]) -> Split:
     where = f"data {name!r}, {which} split"
     try:
-        images, labels = (torch.as_tensor(each) for each in pair)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: expected a pair of images and labels: {error}") from error
-    if images.dtype != torch.uint8 or images.dim() != 4:
-        raise DataError(f"{where}: expected uint8 images (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
-    if labels.dim() != 1 or labels.is_floating_point() or len(labels) != len(images):
+        images, labels = (_as_tensor(each) for each in pair)
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{where}: expected a pair of images and labels, tensors or arrays: {reason}") from error
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.numel() == 0:
+        raise DataError(
+            f"{where}: expected uint8 images (N, C, H, W), got {images.dtype} {tuple(images.shape)}: give pixels of "
+            "0 to 255 and at least one image; mean and std normalise them"
+        )
+    if labels.dim() != 1 or labels.dtype not in _WHOLE or len(labels) != len(images):
         raise DataError(f"{where}: expected {len(images)} integer labels, got {labels.dtype} {tuple(labels.shape)}")
-    if len(labels) == 0 or int(labels.min()) < 0:
-        raise DataError(f"{where}: expected at least one image and labels from 0 on")
+    if int(labels.min()) < 0:
+        raise DataError(f"{where}: expected labels from 0 on")
     return Split(images.contiguous(), labels.long())
+
+
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def _as_tensor(values: Any) -> Tensor:
+    """On the CPU and dense; a copy where the array is read-only or runs backwards."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().to_dense()
+    array = np.asarray(values)
+    return torch.from_numpy(array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy())
 
 
 def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
@@ -337,7 +399,7 @@ def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
     return split.take(order[count:].sort().values), split.take(order[:count].sort().values)
 
 
-def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of pixels scaled to [0, 1]; a constant channel gets 1."""
     flat = images.transpose(0, 1).flatten(1).double() / 255
     mean = tuple(round(value, 4) for value in flat.mean(1).tolist())

@@ -43,11 +43,12 @@ def run(network: nn.Module, inputs: Inputs) -> Any:
     """
     try:
         return inputs.copied().call(network)
-    except (SecateurError, Enough):
+    except (SecateurError, Enough, KeyboardInterrupt, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # a forward may want to end the process, too
         raise ModelError(
-            f"{type(network).__name__} fails on inputs of shape {inputs.describe()}: {first_line(error)}"
+            f"{type(network).__name__} fails on inputs of shape {inputs.describe()}: "
+            f"{first_line(error) if isinstance(error, Exception) else repr(error)}"
         ) from error
 
 

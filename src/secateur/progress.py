@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +30,11 @@ class Reporter(Protocol):
         brief: there are many such pieces, so where there is no terminal only one that takes long is spoken of.
         """
 
-    def say(self, line: str) -> None:
-        """Print a line above the bars."""
+    def say(self, line: str, *, loud: bool = False) -> None:
+        """Print a line above the bars; loud: so that nobody misses it."""
+
+    def warn(self, line: str) -> None:
+        """Likewise, of what makes numbers other than they seem."""
 
 
 class _SilentTask:
@@ -42,14 +46,17 @@ SILENT = _SilentTask()
 
 
 class SilentReporter:
-    """For library use: says nothing."""
+    """For library use: says nothing, but for warnings, which go to the logger "secateur"."""
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0, *, brief: bool = False) -> Iterator[Task]:
         yield SILENT
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, *, loud: bool = False) -> None:
         return None
+
+    def warn(self, line: str) -> None:
+        logging.getLogger("secateur").warning(line)
 
 
 class ConsoleReporter:
@@ -59,8 +66,11 @@ class ConsoleReporter:
         self.console = console or Console(stderr=True)
         self._bars: Progress | None = None
 
-    def say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+    def say(self, line: str, *, loud: bool = False) -> None:
+        self.console.print(line, style="bold" if loud else None, highlight=False, markup=False, soft_wrap=True)
+
+    def warn(self, line: str) -> None:
+        self.console.print(f"warning: {line}", style="bold yellow", highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0, *, brief: bool = False) -> Iterator[Task]:

@@ -18,7 +18,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from secateur.cache import NetworkCache
-from secateur.catalogue import check_data_name
+from secateur.catalogue import Numbers, check_data_name, normalised_name
 from secateur.checkpoints import read_weights_file
 from secateur.delivery import card_fields
 from secateur.errors import MissingExtraError, SweepError, UsageError
@@ -56,13 +56,17 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """Everything stored for the cells of a sweep; computed counts the cells that this run had to do."""
+    """Everything stored for the cells of a sweep; computed counts the cells that this run had to do.
+
+    notes: what there is to know of the dense networks that those started from, as NetworkCache.notes has it.
+    """
 
     run: Path
     rows: tuple[Row, ...]
     failures: tuple[Failure, ...]
     best: tuple[Best, ...]
     computed: int
+    notes: tuple[str, ...] = ()
 
 
 def sweep(
@@ -83,6 +87,8 @@ def sweep(
     allow_empty: bool = False,
     norms: bool = False,
     weights: str | Path | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
     select: str = "validation",
@@ -99,7 +105,9 @@ def sweep(
     "file:PATH" for a JSON object of layers and ratios, "copy:RUN" or "copy:RUN@METHOD/SCOPE" for the layers'
     ratios of another run. patterns and repairs: as in prune and repair. calibration_images of the training split
     are what methods and repairs look at, drawn by calibration_seed, or by each network's own seed. retrainings: how
-    the pruned networks learn again, None for not at all; cells of ratio 0 never do.
+    the pruned networks learn again, None for not at all; cells of ratio 0 never do. weights: a checkpoint that is
+    loaded instead of training (checkpoints.load_weights). mean and std: how images are normalised, instead of as the
+    data set advises: of pixels scaled to [0, 1], one number or one for each channel.
 
     What `out` holds already is not done again. select: "validation" keeps, per model and data set, the
     sparsest network whose validation accuracy is within `tolerance` points of the dense one's; "paper" keeps
@@ -124,6 +132,8 @@ def sweep(
         allow_empty=allow_empty,
         norms=norms,
         weights=weights,
+        mean=mean,
+        std=std,
         recipe=recipe,
     )
     selection = Selection(select, tolerance)
@@ -156,6 +166,8 @@ def plan_sweep(
     allow_empty: bool,
     norms: bool = False,
     weights: str | Path | None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
     recipe: Mapping[str, Any],
 ) -> Sweep:
     """A Sweep whose names and numbers make sense; raises as sweep does."""
@@ -164,6 +176,7 @@ def plan_sweep(
         raise UsageError(f"recipe: {', '.join(sorted(unknown))} is none of its fields")
     if weights and recipe:
         raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
+    data = [normalised_name(name, mean, std) for name in data]
     named, given = split_scopes(scopes, models, data, seeds, ratios)
     every = list(methods) == ["all"]
     plan = Sweep(
@@ -226,7 +239,7 @@ def run_sweeps(
     cache = NetworkCache(data_dir, "auto" if executor.elsewhere else device, reporter)
     if not (out / FILE_NAME).exists():
         for cell in {(cell.model, cell.data): cell for cell in cells}.values():
-            cache.dataset(cell)  # what is missing or does not fit should not leave an empty run behind
+            cache.check(cell)  # what is missing or does not fit should not leave an empty run behind
     with only_writer(out), Store.create(out) as store:
         for plan in plans:
             store.add_sweep(plan, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
@@ -242,7 +255,7 @@ def run_sweeps(
         rows = tuple(row for row in store.rows() if row.cell.id in wanted)
         failures = tuple(failure for failure in store.failures() if failure.cell.id in wanted)
     best = tuple(keep_best(row, out, selection.describe(), cache) for row in select_best(rows, selection))
-    return SweepResult(out, rows, failures, best, len(pending))
+    return SweepResult(out, rows, failures, best, len(pending), cache.notes)
 
 
 def _check_same_data(pending: Sequence[Cell], cache: NetworkCache, store: Store) -> None:

@@ -32,12 +32,17 @@ from secateur.cli.options import (
     Epochs,
     LabelSmoothing,
     LearningRate,
+    Mean,
     Precision,
+    Std,
     WeightDecay,
     WeightsPath,
+    channels,
     check_none_failed,
     command_line,
+    folder_of,
     numbers,
+    print_notes,
     require_torch,
     stdout_console,
     texts,
@@ -117,6 +122,8 @@ def sweep(
         Optional[Path], typer.Option(help="Run folder.", show_default="runs/MODEL-DATA")  # noqa: UP045
     ] = None,
     weights: WeightsPath = None,
+    mean: Mean = None,
+    std: Std = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     lr: LearningRate = None,
@@ -166,9 +173,11 @@ def sweep(
         allow_empty=allow_empty,
         norms=prune_norms,
         weights=weights,
+        mean=channels("mean", mean),
+        std=channels("std", std),
         recipe=training_changes(epochs, batch_size, lr, weight_decay, label_smoothing, augment, precision),
     )
-    folder = out or Path("runs") / "-".join([*plan.models, *plan.data]).replace(":", "-").replace("/", "-")
+    folder = out or Path("runs") / folder_of(*plan.models, *plan.data)
     reporter = ConsoleReporter()
     cluster = {"address": address, "cpus": cpus_per_cell, "gpus": gpus_per_cell, "memory": memory_per_cell}
     with chosen_executor(executor, cluster, latency_on, reporter) as (where, timing):
@@ -191,6 +200,7 @@ def _print_sweep(result: Any) -> None:
     from secateur.report import rich_table
 
     console = stdout_console()
+    print_notes(console, result)
     if result.rows:
         console.print(rich_table(result.rows, [best.row for best in result.best], console.width))
         print_curves(result.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from importlib.util import find_spec
@@ -24,6 +25,14 @@ WeightsPath = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="Load this checkpoint (.pt, .safetensors); do not train."),
 ]
+Mean = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Of pixels in [0, 1], one number or one per channel; 0 with --std 1 leaves them as they are.",
+        show_default="the data set's own",
+    ),
+]
+Std = Annotated[Optional[str], typer.Option(help="Likewise.")]  # noqa: UP045
 Epochs = Annotated[Optional[int], typer.Option(help="Instead of the network's own recipe.")]  # noqa: UP045
 BatchSize = Annotated[Optional[int], typer.Option(help="Likewise.")]  # noqa: UP045
 LearningRate = Annotated[Optional[float], typer.Option(help="Likewise: peak learning rate.")]  # noqa: UP045
@@ -68,6 +77,16 @@ def numbers(name: str, value: str, kind: Any, example: str) -> list[Any]:
         raise UsageError(f"--{name} {value!r}: expected {what} separated by commas, as in {example}") from error
 
 
+def channels(name: str, value: str | None) -> list[float] | None:
+    """What --mean or --std says."""
+    return None if value is None else numbers(name, value, float, "0.4914,0.4822,0.4465")
+
+
+def folder_of(*names: str) -> str:
+    """Names as a run folder's, where nobody chose one."""
+    return re.sub(r"[ (),]+", "-", "-".join(names).replace(":", "-").replace("/", "-")).strip("-")
+
+
 def require_torch(verb: str) -> None:
     if find_spec("torch") is None:
         raise MissingExtraError(f"`secateur {verb}` needs PyTorch: pip install 'secateur[torch]'")
@@ -90,3 +109,9 @@ def check_none_failed(result: Any, folder: Path) -> None:
             f"{len(result.failures)} of {len(result.rows) + len(result.failures)} cells failed; "
             f"see them with: secateur show {shlex.quote(str(folder))} --failures; run the same command to try again"
         )
+
+
+def print_notes(console: Console, result: Any) -> None:
+    """What there is to know of the dense networks before anything else."""
+    for note in result.notes:
+        console.print(note, style="bold", markup=False, highlight=False, soft_wrap=True)

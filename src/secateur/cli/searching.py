@@ -19,10 +19,15 @@ from secateur.cli.options import (
     Epochs,
     LabelSmoothing,
     LearningRate,
+    Mean,
     Precision,
+    Std,
     WeightDecay,
     WeightsPath,
+    channels,
     command_line,
+    folder_of,
+    print_notes,
     require_torch,
     stdout_console,
     texts,
@@ -60,6 +65,8 @@ def search(
     images: Annotated[int, typer.Option(help="Validation images on which the harm of each layer is measured.")] = 1000,
     rounds: Annotated[int, typer.Option(help="How often harm is measured again around the best.")] = 2,
     weights: WeightsPath = None,
+    mean: Mean = None,
+    std: Std = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     lr: LearningRate = None,
@@ -95,9 +102,11 @@ def search(
         retrain=retrain,
         trials=retrain_trials,
         weights=weights,
+        mean=channels("mean", mean),
+        std=channels("std", std),
         recipe=training_changes(epochs, batch_size, lr, weight_decay, label_smoothing, augment, precision),
     )
-    folder = out or Path("runs") / f"search-{model}-{data}".replace(":", "-").replace("/", "-")
+    folder = out or Path("runs") / folder_of("search", model, plan.template.data)
     result = run_search(
         plan, folder, data_dir=data_dir, device=device, reporter=ConsoleReporter(), command=command_line()
     )
@@ -108,6 +117,7 @@ def _print_tables(result: Any) -> None:
     from secateur.report import as_rich, front_grid, search_grid
 
     console = stdout_console()
+    print_notes(console, result)
     marked = [each.name for each in result.record.outcome.contenders].index(result.record.outcome.chosen)
     console.print(as_rich(search_grid(result.record), [marked], "← chosen", console.width))
     console.print(as_rich(front_grid(result.record), width=console.width))

@@ -57,10 +57,12 @@ class Executor(Protocol):
 
 
 def attempt(work: Callable[[], T], cell: Cell) -> T | Failure:
-    """What the work for a cell gives, or the Failure that its exception makes."""
+    """What the work for a cell gives, or the Failure that its exception makes; also where its code wants to exit."""
     try:
         return work()
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
         return failure(cell, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 

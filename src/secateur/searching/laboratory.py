@@ -57,6 +57,7 @@ class Costs:
 
 def check_search(search: Search, cache: NetworkCache) -> None:
     """Raises, before anything is trained or written, where a search does not go with its network or its data."""
+    cache.check(search.dense)
     cell, data = search.dense, cache.dataset(search.dense)
     network = cache.untrained(cell).eval()
     prunable_layers(network, cell.exclude, output_layer(network, data.example()))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secateur.catalogue import check_data_name
+from secateur.catalogue import Numbers, check_data_name, normalised_name
 from secateur.checkpoints import read_weights_file
 from secateur.errors import UsageError
 from secateur.models import find_architecture
@@ -97,6 +97,8 @@ def plan_search(
     retrain: int = 0,
     trials: int = 4,
     weights: str | Path | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> Search:
     """A Search whose names and numbers make sense. Raises UsageError where they do not; see search for the values."""
@@ -111,6 +113,7 @@ def plan_search(
     check_value("calibration images", calibration_images, calibration_images >= 1, "1 or more")
     check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
     architecture = find_architecture(model)
+    data = normalised_name(data, mean, std)
     check_data_name(data)
     source = find_method(method).source
     check_repair(repair)

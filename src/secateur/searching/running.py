@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.cache import NetworkCache
+from secateur.catalogue import Numbers
 from secateur.errors import SearchError
 from secateur.progress import Reporter, SilentReporter
 from secateur.report import caution, points_text, verdict
@@ -41,12 +42,16 @@ from secateur.sweeping import keep_best, only_writer
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A search and what it found, the files that the chosen network is in, its ratio of each layer that lost any."""
+    """A search and what it found, the files that the chosen network is in, its ratio of each layer that lost any.
+
+    notes: what there is to know of the dense network, as NetworkCache.notes has it.
+    """
 
     run: Path
     record: SearchRecord
     best: Kept
     ratios: tuple[tuple[str, float], ...]
+    notes: tuple[str, ...] = ()
 
 
 def search(
@@ -68,6 +73,8 @@ def search(
     retrain: int = 0,
     trials: int = 4,
     weights: str | Path | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
@@ -79,7 +86,8 @@ def search(
     or "weights". Accuracy is top-1 on validation data, against the dense network. repair: as in repair.
     images of the validation split show each layer's harm;
     `rounds` times it is measured again around the best. retrain: epochs for which up to `trials` networks of each kind
-    learn again. Beside the network that was searched, those with one ratio for every layer, and with one threshold
+    learn again. weights, mean and std: as in sweep. Beside the network that was searched, those with one ratio for
+    every layer, and with one threshold
     for all weights, are found by the same rule and measured like it.
 
     What `out` holds already is not done again; another search of the same network may go into the same folder. recipe:
@@ -89,7 +97,7 @@ def search(
     plan = plan_search(
         model, data, max_drop=max_drop, minimize=minimize, batch=batch, method=method, repair=repair, seed=seed,
         exclude=exclude, calibration_images=calibration_images, calibration_seed=calibration_seed, images=images,
-        rounds=rounds, retrain=retrain, trials=trials, weights=weights, recipe=recipe,
+        rounds=rounds, retrain=retrain, trials=trials, weights=weights, mean=mean, std=std, recipe=recipe,
     )  # fmt: skip
     return run_search(plan, Path(out), data_dir=data_dir, device=device, reporter=reporter)
 
@@ -120,7 +128,8 @@ def run_search(
         chosen = outcome.contender(outcome.chosen)
         row = next(row for row in store.rows() if row.cell.id == chosen.cell)
     record = dataclasses.replace(record, outcome=outcome)
-    return SearchResult(out, record, keep_best(row, out, rule(plan, outcome), cache), row.cell.layer_ratios)
+    kept = keep_best(row, out, rule(plan, outcome), cache)
+    return SearchResult(out, record, kept, row.cell.layer_ratios, cache.notes)
 
 
 def rule(plan: Search, outcome: Outcome) -> str:
