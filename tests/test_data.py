@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,7 +186,17 @@ def test_a_normalisation_of_ones_own_makes_another_data_set_of_the_same_bytes() 
 
 
 def test_normalisations_that_are_none_are_refused() -> None:
-    for mean, std in ((0, None), (None, 1), (0, 0), (0, -1), (float("nan"), 1), (0, float("inf")), ((), ()), ("a", 1)):
+    pairs: tuple[tuple[Any, Any], ...] = (
+        (0, None),
+        (None, 1),
+        (0, 0),
+        (0, -1),
+        (float("nan"), 1),
+        (0, float("inf")),
+        ((), ()),
+        ("a", 1),
+    )
+    for mean, std in pairs:
         with pytest.raises(UsageError, match=r"(mean|std|normalisation).*: expected"):
             load_data("digits", mean=mean, std=std)
     with pytest.raises(

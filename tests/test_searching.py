@@ -246,7 +246,7 @@ def test_a_split_too_small_for_its_budget_is_warned_of(tmp_path: Path) -> None:
     said: list[str] = []
 
     class Listening(SilentReporter):
-        def say(self, line: str) -> None:
+        def say(self, line: str, *, loud: bool = False) -> None:
             said.append(line)
 
     result = small_search(tmp_path / "run", minimize="weights", rounds=0, max_drop=1.0, reporter=Listening())

@@ -390,7 +390,7 @@ def as_is_checkpoint(path: Path) -> tuple[Path, float, float]:
     for _ in range(30):
         loss = torch.nn.functional.cross_entropy(network(data.train.images / 255), labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
         plain = float((network(data.test.images / 255).argmax(1) == data.test.labels).float().mean())
