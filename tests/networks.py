@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.export import to_graph
-from secateur.graph import Graph, Weight
+from secateur.export import Structure, structure_of, to_graph
+from secateur.graph import Graph
 from secateur.models import ARCHITECTURES, build_network
 from secateur.pruning import prune
 
@@ -359,17 +359,14 @@ def make_example(name: str, batch: int = 2, seed: int = 0) -> Tensor:
 
 
 @functools.cache
-def _structure(name: str) -> Graph:
-    return to_graph(make_network(name), make_example(name))
+def _structure(name: str) -> Structure:
+    return structure_of(make_network(name), make_example(name))
 
 
 def make_graph(name: str, ratio: float = 0.0, seed: int = 0) -> Graph:
     """What to_graph gives for make_network(name, ratio, seed): traced once, its weights filled in each time."""
     network, structure = make_network(name, ratio, seed), _structure(name)
-    state = network.state_dict()
-    if not structure.weights.keys() <= state.keys():
-        return to_graph(network, make_example(name))
-    return replace(structure, weights={name: Weight.of(state[name].numpy().copy()) for name in structure.weights})
+    return structure.graph(network) if structure.fits(network) else to_graph(network, make_example(name))
 
 
 def run_network(network: nn.Module, x: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
+import derived
 from networks import FAMILIES, make_example, make_graph, make_network, run_network
-from secateur.errors import ExportError
-from secateur.export import to_graph
+from secateur.errors import ExportError, SecateurError
+from secateur.export import structure_of, to_graph
 from secateur.graph import Graph
 from secateur.runtime import reference
 
@@ -323,5 +324,42 @@ def test_what_a_graph_cannot_hold_is_refused_in_one_line(case: str) -> None:
 
 @pytest.mark.parametrize("example", [torch.zeros(0, 4), torch.zeros(()), torch.zeros(2, 4, dtype=torch.int64)])
 def test_an_example_has_to_be_a_batch_of_numbers(example: Tensor) -> None:
-    with pytest.raises(ExportError, match="expected floating-point inputs with a batch dimension"):
+    with pytest.raises(SecateurError, match=r"^example of shape .*: expected (a batch|floating-point inputs)"):
         to_graph(nn.Linear(4, 2), example)
+
+
+@pytest.mark.parametrize("name", derived.MAKERS)
+def test_a_trace_serves_every_network_of_its_kind(name: str) -> None:
+    """Only what is an entry of the state dict, bit for bit, has its name."""
+    first = derived.MAKERS[name]()
+    structure = structure_of(first, torch.randn(1, 1, 8, 8))
+    for seed in (1, 2):
+        other = derived.varied(first, seed)
+        assert structure.fits(other)
+        graph, state = agrees(other, 1, 8, 8, graph=structure.graph(other)), other.state_dict()
+        for weight in graph.weights.keys() & state.keys():
+            assert np.array_equal(graph.weights[weight].bits, state[weight].numpy().view(np.uint32))
+
+
+def test_an_entry_keeps_its_name_through_what_changes_nothing() -> None:
+    assert "b.weight" in to_graph(derived.MAKERS["a copy"](), torch.randn(1, 1, 8, 8)).weights
+
+
+class SignedToo(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + F.linear(x, self.weight.sign())
+
+
+def test_a_weight_is_stored_raw_and_derived_where_both_are_used() -> None:
+    graph = agrees(nn.Sequential(SignedToo(3, 2)), 3)
+    assert graph.weights.keys() == {"0.weight", "0.bias", "0.weight.derived"}
+
+
+class Noisy(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight + torch.rand_like(self.weight), self.bias)
+
+
+def test_weights_with_random_numbers_are_refused() -> None:
+    with pytest.raises(ExportError, match=r"module '0' \(Noisy\): rand_like draws random numbers"):
+        to_graph(nn.Sequential(Noisy(3, 2)), torch.randn(1, 3))

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.utils import prune as torch_prune
 
+import derived
 import secateur
 from killing import kill_when, stored
 from samples import Interrupting, build, stripes, tiny
@@ -25,7 +26,9 @@ from secateur.errors import DataError, ModelError, SweepError, UsageError
 from secateur.layers import weight_of
 from secateur.models import find_architecture
 from secateur.pipeline import make_network, prune_as_pytorch, prune_cell, run_cell
+from secateur.progress import SilentReporter
 from secateur.pruning import prune, sparsity
+from secateur.runtime import reference
 from secateur.spec import Cell, Recipe, Retraining, retraining_for
 from secateur.store import FILE_NAME, Store
 from secateur.sweeping import SweepResult
@@ -424,3 +427,51 @@ def test_a_checkpoint_of_another_normalisation_is_measured_under_that_or_warned_
     with Store.open(tmp_path / "run") as store:
         assert {row.cell.data for row in store.rows()} == {"digits", "digits (mean 0, std 1)"}
         assert len({row.trained.key for row in store.rows()}) == 2
+
+
+@pytest.mark.parametrize("latency_on", ["none", "cell"])
+@pytest.mark.parametrize("model", ["derived:prelu", "derived:standardised"])
+def test_every_cells_accuracy_is_pytorchs(model: str, latency_on: str, tmp_path: Path) -> None:
+    ratios = (0.0, 0.3, 0.5, 0.7)
+    result = secateur.sweep(model, "digits", ratios=ratios, epochs=2, out=tmp_path, latency_on=latency_on)
+    cache = NetworkCache()
+    assert len(result.rows) == len(ratios)
+    for row in result.rows:
+        network, *_ = make_network(row.cell, cache, weigh=False)
+        assert (row.validation, row.test) == cache.accuracies(network, row.cell)
+        assert row.packed_bytes is not None
+
+
+def test_attributes_that_a_network_draws_are_its_own(tmp_path: Path) -> None:
+    result = secateur.sweep(
+        "derived:drawn", "digits", ratios=(0.0,), seeds=(0, 1), epochs=1, out=tmp_path, latency_on="none"
+    )
+    cache = NetworkCache()
+    for row in result.rows:
+        assert row.test == cache.accuracies(cache.trained(row.cell)[0], row.cell)[1]
+
+
+class Telling(SilentReporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+def test_a_trace_that_no_longer_tells_what_forward_does_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    reporter = Telling()
+    cache = NetworkCache(reporter=reporter)
+    cell = Cell("derived:with_a_global", "digits", "magnitude", "layer", 0.0, 0, Recipe(epochs=1))
+    network, _ = cache.trained(cell)
+    images = cache.dataset(cell).example(8)
+    for slope in (0.1, 0.9):
+        monkeypatch.setattr(derived, "SLOPE", slope)
+        graph = cache.graph(network, cell)
+        assert graph is not None
+        with torch.no_grad():
+            assert np.allclose(reference.run(graph, images.numpy()), network(images), rtol=1e-4, atol=1e-4)
+    assert [each for each in reporter.said if "traced anew" in each] == reporter.said[-1:]
+    monkeypatch.setattr(cache_module, "largest_difference", lambda found, expected: 0.5)
+    assert cache.graph(network, cell) is None
+    assert "measured in PyTorch only: its graph is off by 0.5" in reporter.said[-1]

@@ -20,10 +20,11 @@ from secateur.catalogue import user_cache
 from secateur.checkpoints import load_weights
 from secateur.data import Dataset, Split, fit, load_data
 from secateur.errors import DataError, ExportError, GraphError, MissingExtraError, ModelError
-from secateur.export import refill, to_graph
+from secateur.export import Structure, structure_of
 from secateur.graph import Graph
-from secateur.guarding import copied, first_line, watched
-from secateur.measure import accuracy, doubts, faster_predictor, file_bytes
+from secateur.guarding import copied, first_line, outputs, watched
+from secateur.inputs import Inputs
+from secateur.measure import accuracy, doubts, faster_predictor, file_bytes, largest_difference
 from secateur.models import Architecture, build_network, find_architecture
 from secateur.progress import Reporter, SilentReporter
 from secateur.replacing import replacing
@@ -36,6 +37,8 @@ from secateur.train import TrainingLog, recipe_course, resolve_device, resolve_p
 
 TRIAL = 16
 """Images on which the faster way to predict is found: few beside a test set, a block for the runtime."""
+DIFFERENCE = 1e-3
+"""Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
 _OTHER_SEED = 1_000_000_007
 _DOUBT = "warning: "
 
@@ -131,7 +134,7 @@ class NetworkCache:
         self._latest: tuple[str, nn.Module, Trained] | None = None
         self._introductions: dict[tuple[str, ...], None] = {}
         self._adopted: dict[str, TrainKey] = {}
-        self._structures: dict[str, Graph] = {}
+        self._structures: dict[tuple[str, str], Structure] = {}
         self._unpackable: set[str] = set()
 
     def dataset(self, cell: Cell) -> Dataset:
@@ -409,19 +412,43 @@ class NetworkCache:
     def graph(self, network: nn.Module, cell: Cell, simplified: bool = True) -> Graph | None:
         """The Graph of a cell's network, simplified if asked, None where it cannot be one.
 
-        Networks of one cell's kind are traced once: the graph of the next is the same with other weights.
+        Networks of one kind are traced once. Every graph is compared with PyTorch on validation images: where one made
+        from another network's trace differs, the network is traced itself, and where that differs there is none.
         """
-        key = f"{cell.model} {cell.data}"
         try:
-            graph = refill(self._structures[key], network) if key in self._structures else None
-            if graph is None:
-                graph = self._structures[key] = to_graph(network, self.dataset(cell).example())
-            return simplify(graph) if simplified else graph
+            return self._reused(network, cell, simplified) or self._traced(network, cell, simplified)
         except (ExportError, GraphError) as error:
+            key = f"{cell.model} {cell.data}"
             if key not in self._unpackable:
                 self._unpackable.add(key)
                 self.reporter.say(f"{cell.model} is measured in PyTorch only: {error}")
             return None
+
+    def _reused(self, network: nn.Module, cell: Cell, simplified: bool) -> Graph | None:
+        structure = self._structures.get((cell.model, cell.data))
+        if structure is None or not structure.fits(network):
+            return None
+        try:
+            return self._checked(structure, network, cell, simplified)
+        except (ExportError, GraphError) as error:
+            self.reporter.say(f"{cell.model} is traced anew: {error}")
+            return None
+
+    def _traced(self, network: nn.Module, cell: Cell, simplified: bool) -> Graph:
+        structure = self._structures[cell.model, cell.data] = structure_of(network, self.dataset(cell).example())
+        return self._checked(structure, network, cell, simplified)
+
+    def _checked(self, structure: Structure, network: nn.Module, cell: Cell, simplified: bool) -> Graph:
+        """Raises ExportError where PyTorch gives something else on a few validation images."""
+        graph = structure.graph(network)
+        graph = simplify(graph) if simplified else graph
+        images = self.dataset(cell).example(TRIAL)
+        session = Session(graph, threads=1, calibrate=False)
+        found, (expected, *_) = np.asarray(session(images.numpy())), outputs(network, Inputs((images,)))
+        apart = largest_difference([found], [expected.numpy()])
+        if apart > DIFFERENCE:
+            raise ExportError(f"its graph is off by {apart:.2g} of the largest output from PyTorch")
+        return graph
 
     def accuracies(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> tuple[Accuracy, Accuracy]:
         """(validation, test) of a network, measured on this cache's device; the network ends on the CPU.

@@ -67,6 +67,10 @@ class Inputs:
         """The batch twice over."""
         return self.joined(self)
 
+    def pairs(self, like: Tensor) -> Inputs:
+        """The first image of every tensor twice, in the type and on the device of another tensor."""
+        return self._each(lambda each: each[:1].detach().to(like).expand(2, *each.shape[1:]).contiguous())
+
     def ones(self) -> Inputs:
         """Ones of double precision in place of all numbers that are not whole."""
         return self._each(lambda each: torch.ones_like(each, dtype=torch.float64) if each.is_floating_point() else each)
@@ -101,7 +105,7 @@ def as_inputs(example: Example, network: nn.Module, what: str = "example") -> In
         return example
     held = _pytree.tree_map_only(np.ndarray, lambda each: _from_numpy(each, what), _plain(example))
     if isinstance(held, Mapping) and _are_keywords(held, network):
-        inputs = Inputs((), dict(held))
+        inputs = Inputs((), _in_order(held, network))
     elif isinstance(held, (tuple, list)) and not hasattr(held, "_fields"):
         inputs = Inputs(tuple(held))
     else:
@@ -135,6 +139,12 @@ def _are_keywords(held: Mapping[Any, Any], network: nn.Module) -> bool:
         return False
     free = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     return all(isinstance(name, str) and (free or name in parameters) for name in held)
+
+
+def _in_order(held: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
+    """As forward has its arguments."""
+    first = [name for name in inspect.signature(network.forward).parameters if name in held]
+    return {name: held[name] for name in (*first, *(name for name in held if name not in first))}
 
 
 def _check(inputs: Inputs, example: Example, what: str) -> None:

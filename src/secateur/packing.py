@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
 from secateur import packfile
 from secateur.errors import PackError
 from secateur.export import to_graph
 from secateur.graph import Graph
 from secateur.guarding import outputs
-from secateur.inputs import Inputs
+from secateur.inputs import Example, Inputs, as_inputs
+from secateur.measure import largest_difference
 from secateur.runtime import reference
 from secateur.simplification import simplify
 
@@ -25,7 +27,7 @@ def pack(
     network: nn.Module,
     path: str | Path,
     *,
-    example: Tensor | Sequence[Tensor],
+    example: Example,
     bits: int | None = None,
     codebook: str = "uniform",
     simplified: bool = True,
@@ -34,25 +36,26 @@ def pack(
 ) -> float:
     """Write a network to a .secateur file that needs neither PyTorch nor the network's class to be run.
 
-    example: one input (N, …), or a sequence of them; its first image is run through PyTorch and through the network as
-    it is read back, before the file gets its name. bits: None keeps every bit; 8, 6, 5 or 4 rounds weights, and then
-    the two must also agree before rounding. simplified: batch norm folded into layers, dead units gone and the like, as
-    simplification.simplify does it; without, the file holds weight by weight what the state dict does. See
-    packfile.write for the rest.
+    example: one batch of inputs, as inputs.as_inputs takes it; its first image is run through PyTorch and through the
+    network as it is read back, before the file gets its name. bits: None keeps every bit; 8, 6, 5 or 4 rounds weights,
+    and then the two must also agree before rounding. simplified: batch norm folded into layers, dead units gone and
+    the like, as simplification.simplify does it; without, the file holds weight by weight what the state dict does.
+    See packfile.write for the rest.
     Returns the largest difference of the file's outputs from PyTorch's on that image, as a share of the largest output:
     without bits that is rounding in float32, with bits it tells what they cost.
     Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree.
     """
-    examples = [each[:1] for each in ([example] if isinstance(example, Tensor) else example)]
-    graph = graph_of(network, example, simplified=simplified)
-    expected = outputs(network, Inputs(tuple(examples)))
+    inputs = as_inputs(example, network)
+    graph = graph_of(network, inputs, simplified=simplified)
+    image = inputs.first(1)
+    expected = [each.float().cpu().numpy() for each in outputs(network, image)]
     if bits is not None:
-        _check(graph, _apart(graph, examples, expected))
+        _check(graph, _apart(graph, image, expected))
     apart = 0.0
 
     def verify(found: Graph) -> None:
         nonlocal apart
-        apart = _apart(found, examples, expected)
+        apart = _apart(found, image, expected)
         if bits is None:
             _check(found, apart)
 
@@ -60,21 +63,17 @@ def pack(
     return apart
 
 
-def graph_of(network: nn.Module, example: Tensor | Sequence[Tensor], *, simplified: bool = True) -> Graph:
+def graph_of(network: nn.Module, example: Example, *, simplified: bool = True) -> Graph:
     """What pack writes for a network. Raises ExportError for what cannot be exported."""
     graph = to_graph(network, example)
     return simplify(graph) if simplified else graph
 
 
-def _apart(graph: Graph, examples: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """The largest difference from the expected outputs as a share of the largest of them; NaN where one has a NaN."""
-    inputs = {name: each.detach().float().numpy() for name, each in zip(graph.inputs, examples, strict=True)}
-    shares = [0.0]
-    for found, wanted in zip(reference.run_all(graph, inputs), expected, strict=True):
-        right = wanted.detach().double().numpy()
-        if not np.array_equal(found, right, equal_nan=True):
-            shares.append(float(np.abs(found - right).max() / np.abs(right).max(initial=np.finfo(float).tiny)))
-    return float(np.max(shares))
+def _apart(graph: Graph, image: Inputs, expected: Sequence[NDArray[np.floating]]) -> float:
+    """How far the graph's outputs for one image are from those expected, as a share of the largest of them."""
+    given = [each.detach().float().cpu().numpy() for each in image.tensors]
+    found = reference.run_all(graph, dict(zip(graph.inputs, given, strict=True)))
+    return largest_difference(found, expected)
 
 
 def _check(graph: Graph, apart: float) -> None:

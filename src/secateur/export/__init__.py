@@ -6,35 +6,73 @@ their names of the state dict, and their bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.export.conversions import CONVERSIONS
-from secateur.export.exported import exported_program
+from secateur.export.exported import Trace, traced
+from secateur.export.kinds import Kind, kind_of
 from secateur.export.regions import Region, Survey, find_regions, is_impure, why_not_in_parts
 from secateur.export.tracing import trace
-from secateur.export.translation import Translation, to_weight
+from secateur.export.translation import DERIVED, Translation
 from secateur.graph import Graph
+from secateur.inputs import Example, as_inputs
 
-__all__ = ["Region", "Survey", "find_regions", "is_impure", "refill", "to_graph", "why_not_in_parts"]
+__all__ = [
+    "DERIVED",
+    "Region",
+    "Structure",
+    "Survey",
+    "find_regions",
+    "is_impure",
+    "structure_of",
+    "to_graph",
+    "why_not_in_parts",
+]
 
 
-def to_graph(network: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
+def to_graph(network: nn.Module, example: Example) -> Graph:
     """The Graph that computes what the network computes in eval mode, with its batch dimension free.
 
-    example: one input (N, …), or a sequence of them for a network that takes several; N is not kept. The network is
-    left in the mode that it was in. Weights are copies, named as in the state dict; what is stored under two names
-    (tied weights) stands once, under the first. An input is named after forward's argument. Where forward asks whether
-    there is more than one image, the graph does what it does for several.
+    example: one batch of inputs (N, …), as inputs.as_inputs takes it; N is not kept. The network is left as it was.
+    Weights are copies. One has a name of the state dict where it is that entry, bit for bit; what is stored under two
+    names (tied weights) stands once, under the first; what forward computes from entries has another name. An input is
+    named after forward's argument. Where forward asks whether there is more than one image, the graph does what it does
+    for several.
     Raises ExportError for control flow that depends on values, an operation that Graph lacks (the text names the
     module), a batch dimension that is mixed with others, weights that are not float32, float16 or bfloat16.
     """
     network = _unwrapped(network)
-    examples = (example,) if isinstance(example, Tensor) else tuple(example)
-    program = exported_program(network, trace(network, examples))
-    return Translation(program, CONVERSIONS).graph()
+    return _graph(traced(trace(network, as_inputs(example, network))), network)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Structure:
+    """A network as it was traced once, without its weights: what makes the Graph of every network of its kind."""
+
+    trace: Trace
+    kind: Kind | None
+
+    def fits(self, network: nn.Module) -> bool:
+        """Whether the network is of this kind: the same but for the values in its state dict."""
+        return self.kind is not None and kind_of(_unwrapped(network)) == self.kind
+
+    def graph(self, network: nn.Module) -> Graph:
+        """to_graph of a network that fits: whatever is computed from its weights is computed anew."""
+        return _graph(self.trace, _unwrapped(network))
+
+
+def structure_of(network: nn.Module, example: Example) -> Structure:
+    """Raises ExportError as to_graph does, for what cannot be traced."""
+    network = _unwrapped(network)
+    kind, found = kind_of(network), traced(trace(network, as_inputs(example, network)))
+    constants = {name: each.detach().clone() for name, each in found.constants.items()}
+    return Structure(replace(found, constants=constants), kind)
+
+
+def _graph(found: Trace, network: nn.Module) -> Graph:
+    return Translation(found.program(network), CONVERSIONS).graph()
 
 
 def _unwrapped(network: nn.Module) -> nn.Module:
@@ -47,14 +85,3 @@ def _unwrapped(network: nn.Module) -> nn.Module:
 def _parallel(network: nn.Module) -> nn.Module | None:
     kinds = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     return network.module if isinstance(network, kinds) else None
-
-
-def refill(structure: Graph, network: nn.Module) -> Graph | None:
-    """to_graph of a network whose structure is known: another network's graph with this one's weights.
-
-    None where a weight of the graph is none of the state dict, so that only to_graph can make it.
-    """
-    state = network.state_dict()
-    if not structure.weights.keys() <= state.keys():
-        return None
-    return replace(structure, weights={name: to_weight(state[name], name) for name in structure.weights})

@@ -1,39 +1,71 @@
-"""What torch.export traced, as a Program: which nodes are inputs, which are weights, and by which name."""
+"""What torch.export traced, without the weights: with any network of the same kind it is a Program."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import Tensor, fx, nn
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 
 from secateur.errors import ExportError
 from secateur.export.translation import Constant, Program
 
-
-def exported_program(network: nn.Module, program: Any) -> Program:
-    """program: an ExportedProgram of the network. Raises ExportError where it has state or gives more than tensors."""
-    graph, specs = program.graph, {spec.arg.name: spec for spec in program.graph_signature.input_specs}
-    inputs, known = [], {}
-    first_names = _first_names(network)
-    constants: dict[str, Constant] = {}
-    for node in graph.find_nodes(op="placeholder"):
-        spec = specs[node.name]
-        if spec.kind is InputKind.USER_INPUT:
-            inputs.append(node)
-            continue
-        held = program.state_dict.get(spec.target)
-        tensor = (program.constants[spec.target] if held is None else held).detach()
-        name = first_names.get(_memory(tensor), spec.target)
-        known[node] = constants.setdefault(name, Constant(tensor, name))
-    operations = [node for node in graph.nodes if node.op == "call_function"]
-    return Program(network, operations, inputs, _outputs(network, program), known)
+_ENTRIES = (InputKind.PARAMETER, InputKind.BUFFER)
 
 
-def _outputs(network: nn.Module, program: Any) -> list[fx.Node]:
-    (output,) = program.graph.find_nodes(op="output")
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """Traced operations. constants: tensors that forward reads and the state dict lacks, by their place in it."""
+
+    graph: fx.Graph
+    signature: ExportGraphSignature
+    constants: Mapping[str, Tensor]
+
+    def program(self, network: nn.Module) -> Program:
+        """The operations over this network's weights. Raises ExportError for state and outputs that are no tensors."""
+        specs = {spec.arg.name: spec for spec in self.signature.input_specs}
+        state = network.state_dict(keep_vars=True)
+        names, constants = _first_names(state), dict[str, Constant]()
+        inputs: list[fx.Node] = []
+        known: dict[fx.Node, Any] = {}
+        for node in self.graph.find_nodes(op="placeholder"):
+            spec: Any = specs[node.name]
+            if spec.kind is not InputKind.USER_INPUT:
+                tensor = self._tensor(network, spec)
+                own = spec.target if spec.target not in state or spec.kind in _ENTRIES else ""
+                name = names.get(_memory(tensor), own)
+                known[node] = constants.setdefault(name or node.name, Constant(tensor, name))
+            elif isinstance(node.meta.get("val"), Tensor):
+                inputs.append(node)
+            else:
+                known[node] = spec.arg.value
+        operations = [node for node in self.graph.nodes if node.op == "call_function"]
+        outputs = _outputs(network, self.graph, self.signature)
+        return Program(network, operations, inputs, outputs, known, frozenset(state))
+
+    def _tensor(self, network: nn.Module, spec: Any) -> Tensor:
+        if spec.target in self.constants:
+            return self.constants[spec.target].detach()
+        if spec.kind not in _ENTRIES:
+            raise ExportError(f"{type(network).__name__}'s forward uses {spec.target!r}, which is no tensor")
+        held: Any = network
+        for name in spec.target.split("."):
+            held = getattr(held, name)
+        return cast("Tensor", held).detach()
+
+
+def traced(program: Any) -> Trace:
+    """program: a torch.export.ExportedProgram. The constants are its own, not copies."""
+    constants = {name: each for name, each in program.constants.items() if isinstance(each, Tensor)}
+    return Trace(program.graph, program.graph_signature, constants)
+
+
+def _outputs(network: nn.Module, graph: fx.Graph, signature: ExportGraphSignature) -> list[fx.Node]:
+    (output,) = graph.find_nodes(op="output")
     found, name = [], type(network).__name__
-    for spec, each in zip(program.graph_signature.output_specs, output.args[0], strict=True):
+    for spec, each in zip(signature.output_specs, output.args[0], strict=True):
         if spec.kind is OutputKind.USER_OUTPUT:
             if not isinstance(each, fx.Node) or not isinstance(each.meta.get("val"), Tensor):
                 raise ExportError(f"{name}'s forward: output is {each}: expected tensors only")
@@ -43,10 +75,10 @@ def _outputs(network: nn.Module, program: Any) -> list[fx.Node]:
     return found
 
 
-def _first_names(network: nn.Module) -> dict[tuple[Any, ...], str]:
+def _first_names(state: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
     """Memory → the first name in the state dict that stands for it."""
     names: dict[tuple[Any, ...], str] = {}
-    for name, tensor in network.state_dict(keep_vars=True).items():
+    for name, tensor in state.items():
         if isinstance(tensor, Tensor) and tensor.numel() > 0:
             names.setdefault(_memory(tensor), name)
     return names

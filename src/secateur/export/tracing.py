@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.errors import ExportError
 from secateur.guarding import untouched
+from secateur.inputs import Inputs
 from secateur.layers import evaluating
 
 
-def trace(network: nn.Module, examples: Sequence[Tensor]) -> Any:
+def trace(network: nn.Module, inputs: Inputs) -> Any:
     """A functional torch.export.ExportedProgram, its batch dimension a symbol."""
-    for each in examples:
+    for each in inputs.tensors:
         if each.ndim == 0 or len(each) == 0 or not each.is_floating_point():
             raise ExportError(
                 f"example of shape {tuple(each.shape)}, {each.dtype}: expected floating-point inputs with a batch "
                 "dimension that is not empty"
             )
     like = next((each for each in network.parameters() if each.is_floating_point()), torch.empty(0))
-    pairs = tuple(each[:1].detach().to(like).expand(2, *each.shape[1:]).contiguous() for each in examples)
+    pairs = inputs.pairs(like)
     batch = torch.export.Dim("batch", min=1)
-    free = tuple({0: batch} for _ in pairs)
+    free = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for each in pairs.tensors:
+        free[each] = {0: batch}
     with (
         untouched(network, copy_on_write=False),  # the tracer works on stand-ins for the tensors
         evaluating(network),
@@ -37,7 +40,12 @@ def trace(network: nn.Module, examples: Sequence[Tensor]) -> Any:
     ):
         warnings.simplefilter("ignore")  # of what torch deprecates inside itself, and of attributes set in forward
         try:
-            return torch.export.export(network, pairs, dynamic_shapes=free).run_decompositions({})
+            return torch.export.export(
+                network,
+                pairs.arguments,
+                dict(pairs.named or {}),
+                dynamic_shapes=free,  # type: ignore[arg-type]
+            ).run_decompositions({})
         except Exception as error:  # whatever the network's own code raises, and many kinds of torch.export's own
             raise ExportError(_why_untraceable(network, error)) from error
 

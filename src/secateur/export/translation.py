@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,11 +19,15 @@ from secateur.simplification import unused_name, without_dead_nodes
 _KNOWN = "convolutions, linear layers, normalisation, pooling, activations, sums, products and changes of shape"
 _ALIKE = {"expand", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full", "repeat"}
 """Operations that make every image's part of a constant alike."""
+_SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
+"""Operations after which a constant of the same type is what it was."""
+DERIVED = ".derived"
+"""Ends the names of weights that were computed from the state dict's and would have a name of it otherwise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Constant:
-    """A tensor that no input changes, and its name in the state dict where it has one."""
+    """A tensor that no input changes, and its name in the state dict where it is an entry of it, bit for bit."""
 
     tensor: Tensor
     name: str = ""
@@ -58,7 +62,7 @@ Conversion = Callable[["Call"], Any]
 class Program:
     """Traced ATen operations, in order. known: what the nodes stand for that neither is an operation here nor an input.
 
-    network: what was traced, for names and messages.
+    network: what was traced, for names and messages. entries: names of its state dict.
     """
 
     network: nn.Module
@@ -66,6 +70,7 @@ class Program:
     inputs: Sequence[fx.Node]
     outputs: Sequence[fx.Node]
     known: Mapping[fx.Node, Any]
+    entries: Collection[str] = ()
 
 
 class Translation:
@@ -79,6 +84,7 @@ class Translation:
         self.shapes: dict[str, Shape] = {}
         self.weights: dict[str, Weight] = {}
         self.values: dict[fx.Node, Any] = dict(program.known)
+        self._entries = {*program.entries, *(each.name for each in program.known.values() if _is_named(each))}
         self._weight_names: dict[Constant, str] = {}
         self._constant_nodes: dict[tuple[Constant, Shape], str] = {}
         self._scalars: dict[float, Constant] = {}
@@ -134,12 +140,19 @@ class Translation:
         return made
 
     def weight_name(self, constant: Constant, wanted: str) -> str:
-        """The name under which a constant is stored; it is stored when first asked for."""
+        """The name under which a constant is stored; it is stored when first asked for.
+
+        A name of the state dict is only for what is that entry of it.
+        """
         if constant not in self._weight_names:
-            name = unused_name(constant.name or wanted, self.weights)
+            name = constant.name or self._derived_name(wanted)
             self.weights[name] = to_weight(constant.tensor, name)
             self._weight_names[constant] = name
         return self._weight_names[constant]
+
+    def _derived_name(self, wanted: str) -> str:
+        taken = self._entries | self.weights.keys()
+        return unused_name(f"{wanted}{DERIVED}" if wanted in self._entries else wanted, taken)
 
     def scalar(self, value: float) -> Constant:
         return self._scalars.setdefault(value, Constant(torch.tensor(value, dtype=torch.float32)))
@@ -151,10 +164,10 @@ class Translation:
             name = unused_name(constant.name or f"{label}.constant", self.shapes)
             stored = constant
             if not constant.tensor.is_floating_point() or constant.tensor.dtype is torch.float64:
-                stored = Constant(constant.tensor.to(torch.float32).reshape(shape), constant.name)
+                stored = Constant(constant.tensor.to(torch.float32).reshape(shape))
             elif shape != tuple(constant.tensor.shape):
-                stored = replace(constant, tensor=constant.tensor.reshape(shape))
-            weight = self.weight_name(stored, name)
+                stored = Constant(constant.tensor.reshape(shape))
+            weight = self.weight_name(stored, constant.name or name)
             self._constant_nodes[key] = self.add(Node(name, "constant", (), {"value": weight}, source=source))
         return self._constant_nodes[key]
 
@@ -216,11 +229,18 @@ class Call:
         alike = self.name in _ALIKE and _leads_with_batch(self.node, self.translation.batch)
         if not alike and any(_mentions_batch(value) for value in arguments.values()):
             raise self.error("depends on the number of images, which is free")
+        if self._is_random():
+            raise self.error("draws random numbers in eval mode too, which a graph cannot")
         plain = {name: _plain(value) for name, value in arguments.items()}
         positional = [plain[each.name] for each in self.schema if not each.kwarg_only]
         keywords = {each.name: plain[each.name] for each in self.schema if each.kwarg_only}
         with torch.no_grad():
-            return _as_constants(self.node.target(*positional, **keywords))  # type: ignore[operator]
+            made = _as_constants(self.node.target(*positional, **keywords))  # type: ignore[operator]
+        return self.first if self.name in _SAME and _are_same(made, self.first) else made
+
+    def _is_random(self) -> bool:
+        tags = getattr(self.node.target, "tags", ())
+        return torch.Tag.nondeterministic_seeded in tags and "dropout" not in self.name
 
     @property
     def rank(self) -> int:
@@ -343,6 +363,19 @@ def _module_of(node: fx.Node, network: nn.Module) -> tuple[str, str]:
     path, kind = stack[-1] if stack else ("", traced)
     name = kind if isinstance(kind, str) else kind.__name__
     return re.sub(r"^L\['\w+'\]\.?|@\d+", "", str(path)), name.split(".")[-1]
+
+
+def _is_named(held: Any) -> bool:
+    return isinstance(held, Constant) and held.name != ""
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Whether two constants have the same type and shape."""
+    return (
+        isinstance(one, Constant)
+        and isinstance(other, Constant)
+        and (one.tensor.dtype, one.tensor.shape) == (other.tensor.dtype, other.tensor.shape)
+    )
 
 
 def _mentions_batch(value: Any) -> bool:

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from secateur.cache import NetworkCache
 from secateur.data import Calibration, Split, normalise
 from secateur.errors import PruneError, SearchError
+from secateur.export import DERIVED
 from secateur.graph import Graph
 from secateur.guarding import run, watched
 from secateur.inputs import Inputs
@@ -224,7 +225,10 @@ class Laboratory:
 
     def _bytes(self, cell: Cell) -> dict[str, int]:
         """Bytes of each weight as the file's coder makes them, by layer; other weights under their own names."""
-        return {weight.removesuffix(".weight"): size for weight, size in packed_sizes(self._graph(cell)).items()}
+        found: dict[str, int] = {}
+        for weight, size in packed_sizes(self._graph(cell)).items():
+            found[_layer(weight)] = found.get(_layer(weight), 0) + size
+        return found
 
     def _seconds(self, cell: Cell) -> dict[str, float]:
         """Seconds of each layer in the runtime, on one thread, by the whole network's plan: the fastest of many."""
@@ -235,7 +239,7 @@ class Laboratory:
             spent = sum(step.seconds or 0.0 for step in once) * max(1, batch // once[0].images)
             rounds = max(3, min(60, round(_SECONDS_A_TURN / max(spent, 1e-6))))
             steps = session.plan(batch, rounds=rounds).steps
-        layers = {node.name: node.weights["weight"].removesuffix(".weight")
+        layers = {node.name: _layer(node.weights["weight"])
                   for node in graph.nodes if "weight" in node.weights}  # fmt: skip
         found: dict[str, float] = {}
         for step in steps:
@@ -246,3 +250,8 @@ class Laboratory:
     def _graph(self, cell: Cell) -> Graph:
         network: nn.Module = make_network(cell, self._cache, weigh=False)[0]
         return _graph(network, cell, self._search, self._cache)
+
+
+def _layer(weight: str) -> str:
+    """The layer whose weight has this name in a graph, or a weight that is computed from it."""
+    return weight.removesuffix(DERIVED).removesuffix(".weight")

@@ -1,0 +1,27 @@
+"""How far two engines' outputs are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Outputs = Sequence[NDArray[np.floating]]
+
+
+def largest_difference(found: Outputs, expected: Outputs) -> float:
+    """Of the finite numbers of all outputs, as a share of each output's largest; infinite where one side alone is NaN
+    or infinite, and where shapes differ."""
+    return max(
+        (_apart(np.asarray(one), np.asarray(other)) for one, other in zip(found, expected, strict=True)), default=0.0
+    )
+
+
+def _apart(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
+    known = np.isfinite(expected)
+    if found.shape != expected.shape or not np.array_equal(known, np.isfinite(found)):
+        return float("inf")
+    right = expected[known].astype(np.float64)
+    difference = np.abs(found[known] - right).max(initial=0.0)
+    return float(difference / np.abs(right).max(initial=np.finfo(float).tiny)) if difference else 0.0
