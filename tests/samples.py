@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -18,9 +19,10 @@ from secateur.environment import environment
 from secateur.models import ARCHITECTURES, build_network
 from secateur.paper import published
 from secateur.progress import SilentReporter
-from secateur.results import Accuracy, Footprint, Latency, Layer, Row, Trained
+from secateur.results import Accuracy, Contender, Footprint, FrontPoint, Latency, Layer, Outcome, Row, Trained
 from secateur.score import Context
 from secateur.spec import Cell, Recipe, recipe_for
+from secateur.store import SearchRecord
 
 
 def build(name: str, seed: int = 0, channels: int = 3) -> Any:
@@ -217,6 +219,22 @@ def make_row(ratio: float = 0.9, seed: int = 0, model: str = "net", accuracy: fl
         seconds=0.1,
         measured_at="2026-01-01T00:00:00+00:00",
     )
+
+
+def contender(name: str, milliseconds: float, validation: float = 0.97, test: float = 0.96) -> Contender:
+    """A network of a search's comparison, its latency known to 1 %."""
+    latency = Latency("secateur", 1, 1, milliseconds, 0.99 * milliseconds, 1.01 * milliseconds, 99)
+    accuracies = Accuracy(validation, 240), Accuracy(test, 360)
+    return Contender(name, f"id-{name}", 0.5, *accuracies, kept=50, macs=400, bytes=900, latency=latency, tried=8)
+
+
+def search_record(chosen: str, *contenders: Contender, minimize: str = "latency") -> SearchRecord:
+    """A finished search for a point, of contenders of our choosing."""
+    template = {"model": "net", "data": "data", "method": "magnitude", "seed": 0}
+    asked = {"template": template, "minimize": minimize, "max_drop": 1.0, "batch": 1}
+    front = tuple(FrontPoint(each.cell, each.cost(minimize), each.validation, each.name) for each in contenders[::-1])
+    outcome = Outcome(chosen, contenders, None, front, contenders[0].cost(minimize))
+    return SearchRecord(1, json.dumps(asked), "secateur search", outcome)
 
 
 def on_host(row: Row, host: str) -> Row:

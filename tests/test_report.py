@@ -8,12 +8,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
-from samples import make_row, on_host
-from secateur.report import COLUMNS, curve_lines, record, render, rich_table
+from samples import contender, make_row, on_host, search_record
+from secateur.report import (
+    COLUMNS,
+    Grid,
+    Printed,
+    as_rich,
+    curve_lines,
+    record,
+    remarks,
+    render,
+    rich_table,
+    rows_grid,
+    search_grid,
+)
 from secateur.report.grid import sparkline
-from secateur.results import Row
+from secateur.results import Latency, Layer, Row
 from secateur.spec import Cell, Retraining, WeightsFile
 
 
@@ -57,6 +69,66 @@ def test_a_narrow_terminal_gets_whole_columns_and_hears_what_is_left_out() -> No
     assert "│  90 % │  90.00 % │" in text
     assert "No room for: PyTorch's file" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_latency_is_shown_at_every_width_and_what_is_left_out_has_a_place(width: int) -> None:
+    rows = [dataclasses.replace(make_row(ratio), packed_bytes=900) for ratio in (0.5, 0.9)]
+    told = text_of(rich_table(rows, [rows[1]], width), width)
+    assert "latency" in told
+    assert "0.25 ms" in told
+    assert ("No room for" in told) == ("secateur show RUN --format csv)" in " ".join(told.split()))
+    searched = search_record("search", contender("dense", 2.0), contender("uniform", 1.5), contender("search", 1.0))
+    shown = text_of(as_rich(search_grid(searched), width), width)
+    for text in ("latency", "1 ms", "2.00 ×", "← chosen", "+0.00", "96.00%"):
+        assert text in shown
+    assert "--format csv" not in shown
+    assert max(len(line) for line in (told + shown).splitlines()) <= width
+
+
+def text_of(shown: RenderableType, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(shown)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_results_print_as_tables_on_terminals_and_in_notebooks() -> None:
+    class Shown(Printed):
+        notes = ("dense 12 %",)
+
+        def grids(self) -> list[Grid]:
+            rows = [make_row(ratio, model="<net>") for ratio in (0.5, 0.9)]
+            return [rows_grid(rows, rows[1:])]
+
+        def summary(self) -> list[str]:
+            return ["run folder: [bold] & <b>"]
+
+    for text in (str(Shown()), repr(Shown()), text_of(Shown(), 100)):
+        assert text.startswith("dense 12 %\n")
+        assert "│  90 % │  90.00 % │" in text
+        assert text.rstrip().endswith("run folder: [bold] & <b>")
+    page = Shown()._repr_html_()
+    assert '<td style="text-align:right">90.00 %</td>' in page
+    assert page.count("font-weight:bold") == 1
+    assert "run folder: [bold] &amp; &lt;b&gt;" in page
+    assert "&lt;net&gt;" in page
+    assert "<net>" not in page
+
+
+def test_what_was_asked_and_what_came_is_said_of_the_best() -> None:
+    head = (Layer("fc1", 20, 100, 100, 20), Layer("head", 400, 400, 400, 400))
+    row = dataclasses.replace(make_row(0.8), layers=head)
+    assert "asked for 80 % zeros, came to 16.0%: head, left whole, holds 80.0% of the weights" in remarks(row, [row])
+    whole = dataclasses.replace(row, layers=head[:1])
+    assert not any("asked" in line for line in remarks(whole, []))
+    times = (Latency("dense", 1, 1, 0.5, 0.4, 0.6, 9), Latency("pruned", 1, 1, 0.5, 0.45, 0.55, 9))
+    slow = dataclasses.replace(row, latencies=times)
+    assert "no faster than dense in PyTorch: 0.5 ms for one image, dense 0.5 ms" in remarks(slow, [slow])
+    assert not any("faster" in line for line in remarks(row, [row]))
+    dense = dataclasses.replace(make_row(0.0), latencies=(Latency("secateur", 1, 1, 0.2, 0.19, 0.21, 9),))
+    ours = dataclasses.replace(row, latencies=(*row.latencies, Latency("secateur", 1, 1, 0.2, 0.19, 0.21, 9)))
+    assert any(line.startswith("no faster than dense in the same runtime") for line in remarks(ours, [dense, ours]))
+    assert "caution: 100 validation images are too few for a budget of 1 point" in remarks(row, [row], 1.0)[-1]
 
 
 def test_curves_are_drawn_in_blocks() -> None:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from samples import make_row
+from samples import contender, make_row, search_record
 from secateur.errors import UsageError
-from secateur.selection import Selection, lost_points, select_best
+from secateur.report import verdict
+from secateur.results import Contender
+from secateur.selection import Selection, choose, lost_points, select_best, within
 
 ROWS = [
     make_row(0.0, accuracy=0.95),
@@ -37,3 +41,48 @@ def test_each_network_has_its_own_best_and_the_dense_one_is_none() -> None:
 def test_rules_that_make_no_sense_are_refused(rule: str, tolerance: float) -> None:
     with pytest.raises(UsageError, match="expected"):
         Selection(rule, tolerance)
+
+
+DENSE, UNIFORM, GLOBAL = (
+    contender("dense", 2.0, 0.975),
+    contender("uniform", 1.0, 0.97),
+    contender("global", 1.01, 0.974),
+)
+SEARCHED, TOO_LOSSY = contender("search", 1.5, 0.972), contender("search, retrained", 0.5, 0.96)
+
+
+def chosen_of(*contenders: Contender, chosen: str = "search") -> tuple[str, tuple[str, ...]]:
+    outcome = search_record(chosen, *contenders).outcome
+    assert outcome is not None
+    best = choose(within(outcome, 1.0), "latency").best.name
+    return best, verdict(dataclasses.replace(outcome, chosen=best), "latency", 1.0)
+
+
+def test_the_cheapest_within_the_budget_is_chosen_whatever_kind_it_is_of() -> None:
+    assert chosen_of(DENSE, UNIFORM, SEARCHED, TOO_LOSSY) == (
+        "uniform", ("The search found nothing better than uniform, which is kept.",)
+    )  # fmt: skip
+    assert chosen_of(DENSE, SEARCHED) == ("search", ())
+    name, said = chosen_of(DENSE, contender("uniform", 3.0, 0.97), contender("search", 2.5, 0.97))
+    assert (name, said[0]) == (
+        "dense",
+        "Nothing faster than the dense network was found within the budget: that is kept.",
+    )
+
+
+def test_of_networks_within_noise_the_one_that_loses_least_is_chosen() -> None:
+    name, said = chosen_of(DENSE, UNIFORM, GLOBAL, SEARCHED)
+    assert name == "global"
+    assert said[-1] == "Within noise of it: uniform; of these the one that loses least was taken."
+
+
+def test_a_search_that_chose_among_its_own_networks_only_says_what_was_better() -> None:
+    outcome = search_record("search", DENSE, UNIFORM, SEARCHED).outcome
+    assert outcome is not None
+    assert verdict(outcome, "latency", 1.0)[0].startswith("uniform is faster than search within the same budget")
+
+
+def test_costs_that_are_counted_tie_only_where_they_are_equal() -> None:
+    fewer = dataclasses.replace(UNIFORM, kept=49)
+    assert choose([GLOBAL, fewer], "weights").tied == (fewer,)
+    assert choose([GLOBAL, UNIFORM], "weights").best is GLOBAL

@@ -8,8 +8,9 @@ import functools
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from secateur.patterns import UNSTRUCTURED, WholeSets, parse_pattern
 from secateur.pipeline import make_network
 from secateur.progress import Reporter, SilentReporter
 from secateur.replacing import replacing
+from secateur.report import Grid, Printed, curve_lines, intervals, remarks, rows_grid
 from secateur.results import Failure, Row
 from secateur.score import METHODS, find_method
 from secateur.selection import Selection, select_best
@@ -54,9 +56,10 @@ class Best:
     packed: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class SweepResult:
-    """Everything stored for the cells of a sweep; computed counts the cells that this run had to do.
+@dataclass(frozen=True, slots=True, repr=False)
+class SweepResult(Printed):
+    """Everything stored for the cells of a sweep; computed counts the cells that this run had to do. It prints as a
+    table.
 
     notes: what there is to know of the dense networks that those started from, as NetworkCache.notes has it.
     """
@@ -67,6 +70,30 @@ class SweepResult:
     best: tuple[Best, ...]
     computed: int
     notes: tuple[str, ...] = ()
+    selection: Selection = field(default_factory=Selection)
+
+    def grids(self) -> list[Grid]:
+        return [rows_grid(self.rows, [best.row for best in self.best])] if self.rows else []
+
+    def summary(self) -> list[str]:
+        known = len(self.rows) + len(self.failures) - self.computed
+        return [
+            *curve_lines(self.rows),
+            *(f"data {source}" for source in sorted({f"{r.cell.data}: {r.trained.data_source}" for r in self.rows})),
+            *(line for best in self.best for line in self._told(best)),
+            *([] if self.best else ["best: no pruned network qualifies; allow more with --tolerance"]),
+            f"run folder: {self.run} ({self.computed} cells computed, {known} known before)",
+            f"open it with: secateur show {shlex.quote(str(self.run))}",
+        ]
+
+    def _told(self, best: Best) -> list[str]:
+        row = best.row
+        tolerance = self.selection.tolerance if self.selection.rule == "validation" else None
+        return [
+            f"best of {row.cell.model} on {row.cell.data}: {row.sparsity:.1%} zeros, {row.test.top1:.2%} on test data "
+            f"(dense {row.trained.test.top1:.2%}) in {best.packed or best.path}",
+            *(f"  {remark}" for remark in remarks(row, self.rows, tolerance)),
+        ]
 
 
 def sweep(
@@ -255,7 +282,7 @@ def run_sweeps(
         rows = tuple(row for row in store.rows() if row.cell.id in wanted)
         failures = tuple(failure for failure in store.failures() if failure.cell.id in wanted)
     best = tuple(keep_best(row, out, selection.describe(), cache) for row in select_best(rows, selection))
-    return SweepResult(out, rows, failures, best, len(pending), cache.notes)
+    return SweepResult(out, rows, failures, best, len(pending), cache.notes, selection)
 
 
 def _check_same_data(pending: Sequence[Cell], cache: NetworkCache, store: Store) -> None:
@@ -381,6 +408,13 @@ def _card(row: Row, selected_by: str) -> dict[str, Any]:
         "validation_accuracy": row.validation.top1,
         "dense_accuracy": row.trained.test.top1,
         "dense_validation_accuracy": row.trained.validation.top1,
+        "intervals": {
+            name: {what: list(ends) for what, ends in intervals(own, dense).items()}
+            for name, own, dense in (
+                ("validation", row.validation, row.trained.validation),
+                ("test", row.test, row.trained.test),
+            )
+        },
         "sparsity": row.sparsity,
         "macs": row.macs,
         "nonzero_macs": row.nonzero_macs,

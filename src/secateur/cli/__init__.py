@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, NoReturn, Optional
 
 import typer
 
@@ -42,7 +41,7 @@ from secateur.cli.options import (
     command_line,
     folder_of,
     numbers,
-    print_notes,
+    print_result,
     require_torch,
     stdout_console,
     texts,
@@ -50,7 +49,7 @@ from secateur.cli.options import (
 )
 from secateur.cli.searching import search
 from secateur.cli.study import paper
-from secateur.cli.viewing import print_curves, report, show
+from secateur.cli.viewing import report, show
 from secateur.errors import SecateurError, UsageError
 from secateur.patterns import UNSTRUCTURED
 from secateur.progress import ConsoleReporter
@@ -192,37 +191,8 @@ def sweep(
             latency_on=timing,
             command=command_line(),
         )
-    _print_sweep(result)
+    print_result(result)
     check_none_failed(result, folder)
-
-
-def _print_sweep(result: Any) -> None:
-    from secateur.report import rich_table
-
-    console = stdout_console()
-    print_notes(console, result)
-    if result.rows:
-        console.print(rich_table(result.rows, [best.row for best in result.best], console.width))
-        print_curves(result.rows)
-    for source in sorted({f"{row.cell.data}: {row.trained.data_source}" for row in result.rows}):
-        console.print(f"data {source}", markup=False)
-    for best in result.best:
-        row = best.row
-        console.print(
-            f"best of {row.cell.model} on {row.cell.data}: {row.sparsity:.1%} zeros, {row.test.top1:.2%} on test data "
-            f"(dense {row.trained.test.top1:.2%}) in {best.packed or best.path}",
-            markup=False,
-            soft_wrap=True,
-        )
-    if not result.best:
-        console.print("best: no pruned network qualifies; allow more with --tolerance")
-    known = len(result.rows) + len(result.failures) - result.computed
-    console.print(
-        f"run folder: {result.run} ({result.computed} cells computed, {known} known before)",
-        markup=False,
-        soft_wrap=True,
-    )
-    console.print(f"open it with: secateur show {shlex.quote(str(result.run))}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -97,6 +97,19 @@ def stdout_console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "200")))
 
 
+def print_result(result: Any) -> None:
+    """A result that prints as tables; its lines are not broken, so that they can be copied."""
+    from secateur.report import as_rich
+
+    console = stdout_console()
+    for note in result.notes:
+        console.print(note, style="bold", markup=False, highlight=False, soft_wrap=True)
+    for grid in result.grids():
+        console.print(as_rich(grid, console.width))
+    for line in result.summary():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def command_line() -> str:
     """What was typed, so that it can be typed again."""
     return shlex.join(["secateur", *sys.argv[1:]])
@@ -109,9 +122,3 @@ def check_none_failed(result: Any, folder: Path) -> None:
             f"{len(result.failures)} of {len(result.rows) + len(result.failures)} cells failed; "
             f"see them with: secateur show {shlex.quote(str(folder))} --failures; run the same command to try again"
         )
-
-
-def print_notes(console: Console, result: Any) -> None:
-    """What there is to know of the dense networks before anything else."""
-    for note in result.notes:
-        console.print(note, style="bold", markup=False, highlight=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -27,9 +26,8 @@ from secateur.cli.options import (
     channels,
     command_line,
     folder_of,
-    print_notes,
+    print_result,
     require_torch,
-    stdout_console,
     texts,
     training_changes,
 )
@@ -113,23 +111,6 @@ def search(
     _FORMATS[format](result)
 
 
-def _print_tables(result: Any) -> None:
-    from secateur.report import as_rich, front_grid, search_grid
-
-    console = stdout_console()
-    print_notes(console, result)
-    marked = [each.name for each in result.record.outcome.contenders].index(result.record.outcome.chosen)
-    console.print(as_rich(search_grid(result.record), [marked], "← chosen", console.width))
-    console.print(as_rich(front_grid(result.record), width=console.width))
-    ratios = ", ".join(f"{layer} {ratio:.4g}" for layer, ratio in result.ratios) or "none: the dense network"
-    for line in (
-        f"ratios: {ratios}",
-        f"kept in {result.best.packed or result.best.path}",
-        f"run folder: {result.run}; open it with: secateur show {shlex.quote(str(result.run))}",
-    ):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def _print_json(result: Any) -> None:
     from secateur.report import search_record
 
@@ -144,4 +125,4 @@ def _print_markdown(result: Any) -> None:
     sys.stdout.write("\n".join(as_markdown(make(result.record)) for make in (search_grid, front_grid)))
 
 
-_FORMATS = {"table": _print_tables, "json": _print_json, "markdown": _print_markdown}
+_FORMATS = {"table": print_result, "json": _print_json, "markdown": _print_markdown}

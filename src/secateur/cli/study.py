@@ -91,7 +91,7 @@ def _print_study(rows: Sequence[Any]) -> None:
 
     console = stdout_console()
     for grid in study_grids(rows):
-        console.print(as_rich(grid, width=console.width))
+        console.print(as_rich(grid, console.width))
 
 
 def _write_study(rows: Sequence[Any], out: Path) -> list[Path]:

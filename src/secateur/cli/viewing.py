@@ -43,10 +43,10 @@ def _show_tables(runs: Sequence[Any]) -> None:
 
     console = stdout_console()
     for grid in (each for run in runs for each in search_grids(run.searches)):
-        console.print(as_rich(grid, width=console.width))
+        console.print(as_rich(grid, console.width))
     if len(runs) > 1:
         for grid in side_by_side(runs):
-            console.print(as_rich(grid, width=console.width))
+            console.print(as_rich(grid, console.width))
         for caution in cautions(runs):
             console.print(f"note: {caution}", markup=False, highlight=False)
     elif runs[0].rows:
@@ -77,7 +77,7 @@ def _show_paper(runs: Sequence[Any], form: str) -> None:
             continue
         console = stdout_console()
         for grid in grids:
-            console.print(as_rich(grid, width=console.width))
+            console.print(as_rich(grid, console.width))
 
 
 def print_curves(rows: Sequence[Any]) -> None:

@@ -1,11 +1,13 @@
-"""A table of texts, and how it looks on a terminal, in Markdown and in LaTeX."""
+"""A table of texts, and how it looks on a terminal, in HTML, in Markdown and in LaTeX."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +19,9 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 class Grid:
     """Lines of texts under headings. The first `texts` columns are words and stand left, numbers stand right.
 
-    curves: a last line for the terminal only, which draws each column; notes stand below.
+    curves: a last line for the terminal only, which draws each column; notes stand below. ranks: the columns in the
+    order in which a narrow terminal keeps them, by default as they stand. elsewhere: where those are that it has no
+    room for, as in "--format csv". marked: lines that stand out, and end with the mark.
     """
 
     title: str
@@ -26,35 +30,48 @@ class Grid:
     texts: int
     notes: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    elsewhere: str = ""
+    marked: tuple[int, ...] = ()
+    mark: str = ""
 
 
 def narrowed(grid: Grid, width: int) -> Grid:
-    """The grid without its last columns, as many as a terminal of this width has no room for; a note names them."""
-    kept = len(grid.columns)
-    while kept > grid.texts + 2 and _width(grid, kept) > width:
-        kept -= 1
-    if kept == len(grid.columns):
+    """The grid without as many columns, the last in rank first, as a terminal of this width has no room for; a note
+    names them."""
+    ranked, dropped = list(grid.ranks or range(len(grid.columns))), []
+    while len(ranked) > grid.texts + 2 and _width(grid, ranked) > width:
+        dropped.append(grid.columns[ranked.pop()])
+    if not dropped:
         return grid
-    left_out = f"No room for: {', '.join(grid.columns[kept:])} (widen the terminal, or --format csv)."
+    kept = sorted(ranked)
+    named = [name for name in dict.fromkeys(dropped) if name != "÷"]
+    ways = ", or ".join(["widen the terminal", *([grid.elsewhere] if grid.elsewhere else [])])
     return dataclasses.replace(
         grid,
-        columns=grid.columns[:kept],
-        lines=tuple(line[:kept] for line in grid.lines),
-        curves=grid.curves[:kept],
-        notes=(left_out, *grid.notes),
+        columns=_of(grid.columns, kept),
+        lines=tuple(_of(line, kept) for line in grid.lines),
+        curves=_of(grid.curves, kept) if grid.curves else (),
+        ranks=(),
+        notes=(f"No room for: {', '.join(named)} ({ways}).", *grid.notes),
     )
 
 
-def _width(grid: Grid, kept: int) -> int:
-    """Characters that the first columns take between their rules."""
+def _of(texts: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:
+    return tuple(texts[position] for position in kept)
+
+
+def _width(grid: Grid, kept: Sequence[int]) -> int:
+    """Characters that the columns take between their rules."""
     lines = [grid.columns, *grid.lines, *([grid.curves] if grid.curves else [])]
-    return 1 + sum(3 + max(len(line[position]) for line in lines) for position in range(kept))
+    return 1 + sum(3 + max(cell_len(line[position]) for line in lines) for position in kept)
 
 
-def as_rich(grid: Grid, marked: Sequence[int] = (), mark: str = "", width: int | None = None) -> Group:
-    """For a terminal, of a width if one is given; the marked lines stand out and end with the mark."""
+def as_rich(grid: Grid, width: int | None = None) -> Group:
+    """For a terminal, of a width if one is given."""
+    marked = grid.marked
     if width:
-        grid = narrowed(grid, width - (len(mark) + 3 if marked else 0))
+        grid = narrowed(grid, width - (len(grid.mark) + 3 if marked else 0))
     table = Table(show_footer=bool(grid.curves))
     for position, column in enumerate(grid.columns):
         curve = grid.curves[position] if grid.curves else ""
@@ -63,10 +80,27 @@ def as_rich(grid: Grid, marked: Sequence[int] = (), mark: str = "", width: int |
         table.add_column("")
     for number, line in enumerate(grid.lines):
         chosen = number in marked
-        cells = [*line, *([mark if chosen else ""] if marked else [])]
+        cells = [*line, *([grid.mark if chosen else ""] if marked else [])]
         table.add_row(*cells, style="bold green" if chosen else None)
     title = [Text(grid.title, style="bold")] if grid.title else []
     return Group(*title, table, *(Text(note, style="dim") for note in grid.notes))
+
+
+def as_html(grid: Grid) -> str:
+    """For a notebook; the marked lines are bold."""
+
+    def row(texts: Sequence[str], tag: str, bold: bool = False) -> str:
+        style = ' style="font-weight:bold"' if bold else ""
+        sides = ("left" if position < grid.texts else "right" for position in range(len(texts)))
+        cells = "".join(
+            f'<{tag} style="text-align:{side}">{escape(text)}</{tag}>' for side, text in zip(sides, texts, strict=True)
+        )
+        return f"<tr{style}>{cells}</tr>"
+
+    body = "".join(row(line, "td", number in grid.marked) for number, line in enumerate(grid.lines))
+    notes = "".join(f"<p>{escape(note)}</p>" for note in grid.notes)
+    title = f"<p><b>{escape(grid.title)}</b></p>" if grid.title else ""
+    return f"{title}<table><thead>{row(grid.columns, 'th')}</thead><tbody>{body}</tbody></table>{notes}"
 
 
 def as_markdown(grid: Grid) -> str:

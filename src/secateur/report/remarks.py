@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from secateur.intervals import TELLING, lost_interval, smallest_loss, wilson
 from secateur.results import Accuracy, Outcome, Row
-from secateur.selection import choose, within
+from secateur.selection import choose, faster, within
 from secateur.spec import percent
 
 _LESS = {"latency": "faster", "bytes": "smaller", "macs": "of fewer multiply-adds", "weights": "of fewer weights"}
@@ -65,6 +67,34 @@ def caution(images: int, points: float) -> str:
         f"points ({TELLING} of them, sign test at 95 %) can be told from none; expect to lose more on other data, "
         "allow more, or hold out more images"
     )
+
+
+def no_faster(row: Row, rows: Sequence[Row]) -> str:
+    """Where a pruned network is no faster than the dense one, in Secateur's runtime if the rows have its time there,
+    else in PyTorch: that, else nothing."""
+    ours = row.our_latency()
+    beside = [each for each in rows if each.cell.ratio == 0 and each.trained.key == row.trained.key]
+    alike = [each.latency("secateur") for each in beside if each.timing == row.timing]
+    there = next((each for each in alike if each and ours and each.engine == ours.engine), None)
+    dense = there or row.latency("dense")
+    if row.cell.ratio == 0 or not ours or not dense or faster(ours, dense):
+        return ""
+    where = "in the same runtime" if there else "in PyTorch"
+    return f"no faster than dense {where}: {ours.median_ms:.3g} ms for one image, dense {dense.median_ms:.3g} ms"
+
+
+def remarks(row: Row, rows: Sequence[Row], tolerance: float | None = None) -> list[str]:
+    """Of a network that was chosen among rows: its intervals, and what came otherwise than it was asked or hoped for.
+
+    tolerance: the points of validation accuracy that it was allowed to lose, None where it was chosen otherwise.
+    """
+    validation = accuracy_text("validation", row.validation, row.trained.validation)
+    warning = caution(row.validation.n, tolerance) if tolerance is not None else ""
+    return [
+        f"accuracy: {validation}; {accuracy_text('test', row.test, row.trained.test)}",
+        *(each for each in (shortfall(row), no_faster(row, rows)) if each),
+        *([f"caution: {warning}"] if warning else []),
+    ]
 
 
 def shortfall(row: Row) -> str:

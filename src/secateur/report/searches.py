@@ -14,6 +14,9 @@ from secateur.results import Accuracy, Contender, Outcome
 from secateur.spec import percent
 from secateur.store import SearchRecord
 
+_RANKS = (0, 7, 8, 3, 4, 5, 6, 2, 1, 9, 10, 11, 12, 13, 14)
+"""What is minimised and what it lost come first."""
+
 _TITLES = {"latency": "latency", "bytes": "file", "macs": "non-zero MACs", "weights": "weights"}
 
 
@@ -31,7 +34,17 @@ def search_grid(record: SearchRecord) -> Grid:
         f"{template['model']} on {template['data']}: least {_TITLES[target]} within {points_text(asked['max_drop'])} "
         f"of validation accuracy, {template['method']}, seed {template['seed']}"
     )
-    return Grid(title, tuple(columns), lines, 1, notes=(*_notes(outcome, target, asked["max_drop"], batch),))
+    return Grid(
+        title=title,
+        columns=tuple(columns),
+        lines=lines,
+        texts=1,
+        notes=tuple(_notes(outcome, target, asked["max_drop"], batch)),
+        ranks=_RANKS,
+        elsewhere="the search's --format json",
+        marked=tuple(number for number, each in enumerate(outcome.contenders) if each.name == outcome.chosen),
+        mark="← chosen",
+    )
 
 
 def _finished(record: SearchRecord) -> Outcome:
@@ -101,7 +114,15 @@ def front_grid(record: SearchRecord) -> Grid:
     )
     how = "measured in one run" if named else "by the layers' tables"
     title = f"Pareto front of the networks tried: {_TITLES[asked['minimize']]} as a share of dense, {how}"
-    return Grid(title, (*(["network"] if named else []), "cost", "validation", "lost"), lines, int(named))
+    kept = outcome.contender(outcome.chosen).cell
+    return Grid(
+        title=title,
+        columns=(*(["network"] if named else []), "cost", "validation", "lost"),
+        lines=lines,
+        texts=int(named),
+        marked=tuple(number for number, each in enumerate(outcome.front) if each.cell == kept),
+        mark="← chosen",
+    )
 
 
 def search_record(record: SearchRecord) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def _grid(title: str, among: Sequence[Curve], cell: Callable[[Point], str]) -> G
     ]
     drawn = [sparkline([points[r].accuracy.mean if r in points else None for r in ratios]) for points in by_ratio]
     return Grid(
+        elsewhere="secateur show RUN --format csv",
         title=title,
         columns=("ratio", *(curve_name(curve, among) for curve in among)),
         lines=tuple(lines),

@@ -45,6 +45,7 @@ def comparison_grid(readings: Sequence[Comparison]) -> Grid:
     if compounds:
         columns.insert(1, "compounded is")
     return Grid(
+        elsewhere="secateur show RUN --paper --format csv",
         title=title_of(first),
         columns=tuple(columns),
         lines=tuple(_line(readings, compounds, number) for number in range(len(first.lines))),
@@ -144,6 +145,7 @@ def claims_grid(found: Sequence[Claim]) -> Grid:
         for side, way in SIDES
     ]
     return Grid(
+        elsewhere="secateur show RUN --paper --format csv",
         title="The discussion's claims: what pruning does to saved size, memory and inference time",
         columns=("network", "pruned by", *MEASURES),
         lines=tuple(lines),

@@ -43,6 +43,13 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("PyTorch's way", lambda row: milliseconds_text(row.latency("masked"))),
 )
 TEXT_COLUMNS = 9
+RANKS = (
+    "ratio", "accuracy", "± dense", "latency", "file", "sparsity", "dense", "non-zero MACs", "PyTorch's way",
+    "PyTorch's", "memory", "PyTorch's file",
+)  # fmt: skip
+"""Columns in the order in which a narrow terminal keeps them, after those that name a cell."""
+
+CSV = "secateur show RUN --format csv"
 LEGEND = (
     "accuracy: top-1 on test data; file: .secateur; memory: what pruning took at most beside the network; latency: "
     "batch 1, one thread, medians of runs in turns, the pruned network in Secateur's runtime, dense in PyTorch. "
@@ -55,21 +62,32 @@ def render(rows: Sequence[Row], form: str, runs: Sequence[str] = ()) -> str:
     return FORMATS[form](rows, runs)
 
 
-def rich_table(rows: Sequence[Row], best: Sequence[Row] = (), width: int | None = None) -> Group:
-    """Rows for a terminal, of a width if one is given; `best` rows are marked.
-
-    Columns that say the same in every row become the title.
-    """
+def rows_grid(rows: Sequence[Row], best: Sequence[Row] = (), elsewhere: str = CSV) -> Grid:
+    """Rows for people; `best` ones are marked. Columns that say the same in every row become the title."""
     constant, varying = split_columns(rows)
     chosen = {row.cell.id for row in best}
-    grid = Grid(
+    names = [name for name, _ in varying]
+    ranked = sorted(range(len(names)), key=lambda position: _rank(names[position]))
+    return Grid(
         title=said_once(constant),
-        columns=tuple(name for name, _ in varying),
+        columns=tuple(names),
         lines=tuple(tuple(show(row) for _, show in varying) for row in rows),
-        texts=sum(name in dict(SHOWN[:TEXT_COLUMNS]) for name, _ in varying),
+        texts=sum(name in dict(SHOWN[:TEXT_COLUMNS]) for name in names),
         notes=(LEGEND, *machine_notes(rows)),
+        ranks=tuple(ranked),
+        elsewhere=elsewhere,
+        marked=tuple(number for number, row in enumerate(rows) if row.cell.id in chosen),
+        mark="← best",
     )
-    return as_rich(grid, [number for number, row in enumerate(rows) if row.cell.id in chosen], "← best", width)
+
+
+def _rank(name: str) -> int:
+    return RANKS.index(name) if name in RANKS else -1
+
+
+def rich_table(rows: Sequence[Row], best: Sequence[Row] = (), width: int | None = None) -> Group:
+    """rows_grid for a terminal, of a width if one is given."""
+    return as_rich(rows_grid(rows, best), width)
 
 
 def said_once(constant: Sequence[tuple[str, str]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -15,7 +16,7 @@ from secateur.cache import NetworkCache
 from secateur.catalogue import Numbers
 from secateur.errors import SearchError
 from secateur.progress import Reporter, SilentReporter
-from secateur.report import caution, points_text, verdict
+from secateur.report import Grid, Printed, caution, points_text, search_grids, verdict
 from secateur.results import Outcome
 from secateur.searching.comparing import compare, front_shown, measured_rows
 from secateur.searching.finding import (
@@ -34,15 +35,16 @@ from secateur.searching.finding import (
 )
 from secateur.searching.laboratory import NETWORK, Laboratory, check_search
 from secateur.searching.plan import Search, plan_search
-from secateur.spec import canonical_json
+from secateur.spec import canonical_json, percent
 from secateur.store import SearchRecord, Store
 from secateur.sweeping import Best as Kept
 from secateur.sweeping import keep_best, only_writer
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """A search and what it found, the files that the chosen network is in, its ratio of each layer that lost any.
+@dataclass(frozen=True, slots=True, repr=False)
+class SearchResult(Printed):
+    """A search and what it found, the files that the chosen network is in, its ratio of each layer that lost any. It
+    prints as tables.
 
     notes: what there is to know of the dense network, as NetworkCache.notes has it.
     """
@@ -52,6 +54,19 @@ class SearchResult:
     best: Kept
     ratios: tuple[tuple[str, float], ...]
     notes: tuple[str, ...] = ()
+
+    def grids(self) -> list[Grid]:
+        return search_grids([self.record])
+
+    def summary(self) -> list[str]:
+        cell = self.best.row.cell
+        whole = f"{percent(cell.ratio)} by {cell.way}" if cell.ratio else "none: the dense network"
+        ratios = ", ".join(f"{layer} {ratio:.4g}" for layer, ratio in self.ratios) or whole
+        return [
+            f"ratios: {ratios}",
+            f"kept in {self.best.packed or self.best.path}",
+            f"run folder: {self.run}; open it with: secateur show {shlex.quote(str(self.run))}",
+        ]
 
 
 def search(
