@@ -455,7 +455,7 @@ class Telling(SilentReporter):
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, *, loud: bool = False) -> None:
         self.said.append(line)
 
 

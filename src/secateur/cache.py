@@ -431,7 +431,7 @@ class NetworkCache:
         try:
             return self._checked(structure, network, cell, simplified)
         except (ExportError, GraphError) as error:
-            self.reporter.say(f"{cell.model} is traced anew: {error}")
+            self.reporter.say(f"{cell.model} is traced anew: {error}", loud=True)
             return None
 
     def _traced(self, network: nn.Module, cell: Cell, simplified: bool) -> Graph:
