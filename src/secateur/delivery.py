@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from secateur.data import Dataset
 from secateur.errors import ModelError, UsageError
 from secateur.models import Architecture, build_network, find_architecture
 from secateur.packfile import Metadata
+from secateur.replacing import replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +34,99 @@ class Deliverable:
     notes: tuple[str, ...] = ()
 
 
-def from_run(run: str | Path, model: str | None = None) -> Deliverable:
-    """The best network of a run folder; `model` says which where the run kept several.
+WEIGHTS, PACKED = ".safetensors", ".secateur"
 
-    Raises ModelError where the run kept none, or none of that name.
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The files of a network in best/: its weights, the same packed, and a card, JSON, of what it is."""
+
+    card_path: Path
+
+    @property
+    def path(self) -> Path:
+        return self.card_path.with_suffix(WEIGHTS)
+
+    @property
+    def packed(self) -> Path:
+        return self.card_path.with_suffix(PACKED)
+
+    def write_card(self, card: dict[str, Any]) -> None:
+        """Last of the three, with the digests of the others."""
+        files = {path.suffix: _digest(path) for path in (self.path, self.packed)}
+        with replacing(self.card_path) as temporary:
+            temporary.write_text(json.dumps(card | {"files": files}, indent=2) + "\n")
+
+    def holds(self, card: dict[str, Any]) -> bool:
+        """Whether all is there as it was written, for this very card."""
+        before = _cards(self.card_path.parent).get(self.card_path)
+        if before is None or "files" not in before:
+            return False
+        files = before.pop("files")
+        return before == card and all(_digest(self.path.with_suffix(suffix)) == files[suffix] for suffix in files)
+
+
+def place_of(folder: Path, model: str, data: str) -> Kept:
+    """Where best/ has or gets the network of a model on a data set; names that look alike in ASCII get a digest."""
+    cards = _cards(folder)
+    own = [path for path, card in cards.items() if (card.get("model"), card.get("data")) == (model, data)]
+    if own:
+        return Kept(own[0])
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{model}-{data}").strip("-")[:_LONGEST] or "network"
+    if name.casefold() in {path.stem.casefold() for path in cards}:
+        name += f"-{hashlib.sha256(f'{model} {data}'.encode()).hexdigest()[:8]}"
+    return Kept(folder / f"{name}.json")
+
+
+_LONGEST = 150
+
+
+def _cards(folder: Path) -> dict[Path, dict[str, Any]]:
+    """The cards that can be read."""
+    cards = {}
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            card = json.loads(path.read_text())
+            if isinstance(card, dict):
+                cards[path] = card
+    return cards
+
+
+def _digest(path: Path) -> str | None:
+    """None where there is no file."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def from_run(run: str | Path, model: str | None = None) -> Deliverable:
+    """The best network of a run folder; `model` says which where the run kept several, as its card's model or by the
+    name of its files.
+
+    Raises ModelError where the run kept none, or none of that name, or its files are damaged.
     """
-    folder = Path(run) / "best"
-    cards = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    wanted = {path: card for path, card in cards.items() if model in (None, card["model"])}
+    cards = _cards(Path(run) / "best")
+    wanted = {path: card for path, card in cards.items() if model in (None, card.get("model"), path.stem)}
     if not wanted:
-        kept = ", ".join(sorted({card["model"] for card in cards.values()})) or "none"
+        kept = ", ".join(sorted({str(card.get("model")) for card in cards.values()})) or "none"
         asked = f" of model {model!r}" if model else ""
         raise ModelError(f"{run}: kept no best network{asked}, but: {kept}; sweep again, with a larger --tolerance")
     if len(wanted) > 1:
-        raise ModelError(
-            f"{run}: kept {len(wanted)} networks ({', '.join(card['model'] for card in wanted.values())}): "
-            "say which with --model"
-        )
+        models = [str(card.get("model")) for card in wanted.values()]
+        names = models if len(set(models)) == len(models) else [path.stem for path in wanted]
+        raise ModelError(f"{run}: kept {len(wanted)} networks ({', '.join(names)}): say which with --model")
     ((path, card),) = wanted.items()
-    if "input" not in card:
-        raise ModelError(f"{path}: written by an older version, without the input's shape; run the sweep again")
+    if missing := {"model", "input", "classes", "mean", "std"} - card.keys():
+        raise ModelError(
+            f"{path}: written by an older version, or damaged: it does not say {', '.join(sorted(missing))}; run the "
+            "sweep again"
+        )
+    weights = Kept(path).path
+    if "files" in card and _digest(weights) != card["files"].get(WEIGHTS):
+        raise ModelError(f"{weights}: is missing or damaged: {path.name} has another digest; run the sweep again")
     metadata = Metadata(mean=tuple(card["mean"]), std=tuple(card["std"]))
-    shape = tuple(card["input"])
-    return _load(card["model"], path.with_suffix(".safetensors"), card["classes"], shape, metadata)
+    return _load(card["model"], weights, card["classes"], tuple(card["input"]), metadata)
 
 
 def from_checkpoint(

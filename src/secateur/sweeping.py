@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import json
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +19,7 @@ from torch import nn
 from secateur.cache import NetworkCache
 from secateur.catalogue import Numbers, check_data_name, normalised_name
 from secateur.checkpoints import read_weights_file
-from secateur.delivery import card_fields
+from secateur.delivery import card_fields, place_of
 from secateur.errors import MissingExtraError, SweepError, UsageError
 from secateur.executors import Executor, attempt
 from secateur.executors.local import LocalExecutor
@@ -361,22 +359,17 @@ def only_writer(out: Path) -> Iterator[None]:
 
 def keep_best(row: Row, out: Path, selected_by: str, cache: NetworkCache) -> Best:
     """Save the network of a row as safetensors and .secateur, and a JSON of what it is and by which rule it was chosen;
-    nothing where it is there."""
-    folder = out / "best"
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{row.cell.model}-{row.cell.data}")
-    path, card_path = folder / f"{stem}.safetensors", folder / f"{stem}.json"
-    packed = path.with_suffix(".secateur")
+    nothing where all of it is there as it was written."""
+    place = place_of(out / "best", row.cell.model, row.cell.data)
     card = _card(row, selected_by) | card_fields(cache.dataset(row.cell))
-    if path.exists() and card_path.exists() and json.loads(card_path.read_text()) == card:
-        return Best(row, path, packed if packed.exists() else None)
-    network, *_ = make_network(row.cell, cache, weigh=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        save_model(network, str(temporary))
-    _pack(network, packed, row.cell, cache)
-    with replacing(card_path) as temporary:
-        temporary.write_text(json.dumps(card, indent=2) + "\n")
-    return Best(row, path, packed if packed.exists() else None)
+    if not place.holds(card):
+        network, *_ = make_network(row.cell, cache, weigh=False)
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(place.path) as temporary:
+            save_model(network, str(temporary))
+        _pack(network, place.packed, row.cell, cache)
+        place.write_card(card)
+    return Best(row, place.path, place.packed if place.packed.exists() else None)
 
 
 def _pack(network: nn.Module, path: Path, cell: Cell, cache: NetworkCache) -> None:
