@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt Makefile $(NATIVE)
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "making $(VENV) failed: install Python's venv module (on Debian: apt-get install python3-venv)"; exit 1; }
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,report,structured,dev,native]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,report,dev,native]'
 	@touch $@
 
 demo: $(READY)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +11,8 @@ from torch import Tensor, nn
 import secateur
 from samples import build
 from secateur.dependencies import channel_sets
-from secateur.errors import MissingExtraError, ShrinkError
+from secateur.errors import ShrinkError
 from secateur.layers import weight_of, weighted_layers
-
-pytest.importorskip("torch_pruning")
 
 
 def lively(network: nn.Module) -> Any:
@@ -366,11 +363,5 @@ def test_the_output_layer_is_never_cut() -> None:
 
 
 def test_what_cannot_run_is_one_line() -> None:
-    with pytest.raises(ShrinkError, match=r"Residual: its channels cannot be traced on an input of shape \(2, 1, 8, 8"):
+    with pytest.raises(ShrinkError, match=r"Residual: its channels cannot be traced on an input of shape \(4, 1, 8, 8"):
         shrunk(lively(Residual()), IMAGES[:, :1])
-
-
-def test_without_torch_pruning_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch_pruning", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'secateur\[structured\]'"):
-        shrunk(lively(Residual()), IMAGES)

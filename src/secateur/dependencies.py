@@ -1,26 +1,21 @@
-"""Which rows and columns of which layers make one channel: through residual additions, concatenations and groups.
-
-The dependencies come from Torch-Pruning's graph (Fang et al. 2023, "DepGraph"); this is the only file that names it.
-"""
+"""Which rows and columns of which layers make one channel: through residual additions, concatenations and groups."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.utils import _pytree
 
-from secateur.errors import MissingExtraError, ShrinkError
-from secateur.guarding import first_line, run, watched
-from secateur.inputs import Inputs
+from secateur.errors import SecateurError, ShrinkError
+from secateur.guarding import check_values, first_line, watched
+from secateur.inputs import Example, Inputs, as_inputs
 from secateur.layers import WEIGHTED, weight_of
-
-PER_CHANNEL = (_BatchNorm, _InstanceNorm, nn.PReLU)
+from secateur.tracing import Place, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +23,31 @@ class Slot:
     """Where the channels of a set lie in the module of this name.
 
     side "out": filters or units of a convolution or linear layer; "in": what it reads; "both": of a depthwise
-    convolution or of a module with one value a channel. places: channel → the module's own indices (several after
-    flattening).
+    convolution or of a module with one value a channel; "bare": along an axis of the parameter or buffer of this name.
+    places: channel → the module's own indices (several after flattening).
     """
 
     name: str
     side: str
     places: Mapping[int, tuple[int, ...]]
+    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelSet:
     """Channels that exist together: removing channel c means removing slot.places[c] of every slot.
 
-    removable is False where that would change what the network takes or gives, or where an operation in between
-    mixes channels or counts on their number.
+    They cannot go, and `stays` says why, where that would change what the network takes or gives, or where an operation
+    in between mixes channels or counts on their number.
     """
 
     channels: tuple[int, ...]
     slots: tuple[Slot, ...]
-    removable: bool
+    stays: str = ""
+
+    @property
+    def removable(self) -> bool:
+        return not self.stays
 
     @property
     def writers(self) -> list[Slot]:
@@ -65,189 +65,168 @@ class ChannelSet:
         return [slot for slot in self.slots if slot.side == "both"]
 
 
-def channel_sets(network: nn.Module, example: Tensor) -> list[ChannelSet]:
-    """Every set of coupled channels of a network that runs on `example` (N, …), found by running it once.
+def channel_sets(network: nn.Module, example: Example) -> list[ChannelSet]:
+    """Every set of coupled channels of a network, those of the layers that run last first.
 
-    Raises MissingExtraError without Torch-Pruning, ShrinkError where the network cannot be traced.
+    example: a batch, as as_inputs takes it. The network is run on it, in evaluation mode and, where it can, in training
+    mode, and on noise. What a layer that never ran may read stays. Raises ShrinkError where the network cannot be run,
+    ModelError for parameters without values.
     """
-    if len(example) == 1:  # of which Torch-Pruning takes a linear layer's output for a vector without channels
-        example = torch.cat([example, example])
-    graph = _graph(network, example)
-    names = {module: name for name, module in network.named_modules()}
-    fixed = _fixed_modules(network, example)
-    covered: dict[str, set[int]] = {}
-    sets = []
-    for module in [module for module in graph.module2node if module in names and isinstance(module, WEIGHTED)]:
-        count = _out_channels(module)
-        left = [row for row in range(count) if row not in covered.get(names[module], set())]
-        if not left:
-            continue
-        group = graph.get_pruning_group(module, graph.get_pruner_of_module(module).prune_out_channels, left)
-        found = _channel_set(graph, group, names, fixed)
-        for slot in found.slots:
-            if slot.side != "in":
-                covered.setdefault(slot.name, set()).update(i for places in slot.places.values() for i in places)
-        sets.append(found)
-    return sets
+    inputs = as_inputs(example, network)
+    check_values(network)
+    _check_form(network)
+    trace = Trace(network)
+    with _slow_attention():
+        _follow_runs(trace, network, inputs)
+    return _sets(network, trace, inputs)
 
 
-def _graph(network: nn.Module, example: Tensor) -> Any:
-    try:
-        import torch_pruning
-    except ImportError as error:
-        raise MissingExtraError(f"channels need Torch-Pruning ({error}): pip install 'secateur[structured]'") from error
-    with watched(network), torch.enable_grad():
-        network.requires_grad_(True)  # tracing follows gradients
-        try:
-            graph = torch_pruning.DependencyGraph().build_dependency(network, example.clone(), verbose=False)
-        except Exception as error:
+def _check_form(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
             raise ShrinkError(
-                f"{type(network).__name__}: its channels cannot be traced on an input of shape {tuple(example.shape)}: "
-                f"{first_line(error)}"
-            ) from error
-    _map_concatenations(graph)
-    return graph
-
-
-@dataclass(frozen=True, slots=True)
-class _Shift:
-    """Indices into one part of a concatenation, which holds [start, stop) of the whole, from or to the whole's."""
-
-    start: int
-    stop: int
-    to_whole: bool
-
-    def __call__(self, indices: list[Any]) -> list[Any]:
-        if self.to_whole:
-            return [each._replace(idx=each.idx + self.start) for each in indices]
-        return [each._replace(idx=each.idx - self.start) for each in indices if self.start <= each.idx < self.stop]
-
-
-def _map_concatenations(graph: Any) -> None:
-    """Say where the parts of each concatenation begin, by the shapes that autograd recorded.
-
-    Torch-Pruning infers them from the layers around, which misleads it where a flattening follows or the
-    network's input is a part.
-    """
-    for node in graph.module2node.values():
-        if node.type != graph.ops.OPTYPE.CONCAT:
-            continue
-        node.enable_index_mapping = False
-        parts = [(function, place) for function, place in node.grad_fn.next_functions if function is not None]
-        shapes = [function._input_metadata[place].shape for function, place in parts]
-        node.module.mapped = len(parts) == len(node.grad_fn.next_functions) == len(node.inputs)
-        if not node.module.mapped or _dimension(node.grad_fn._saved_dim, len(shapes[0])) != 1:
-            continue
-        left = list(node.dependencies)
-        start = 0
-        for source, shape in zip(node.inputs, shapes, strict=True):
-            stop = start + shape[1]
-            back = next(edge for edge in left if edge.target is source)
-            left.remove(back)
-            back.index_mapping[1] = _Shift(start, stop, to_whole=False)
-            forth = next(
-                e for e in source.dependencies if e.target is node and not isinstance(e.index_mapping[1], _Shift)
+                f"{name or type(network).__name__} is a ScriptModule, whose modules cannot be changed: expected the "
+                "nn.Module that it was made of"
             )
-            forth.index_mapping[1] = _Shift(start, stop, to_whole=True)
-            start = stop
+    for name, held in (*network.named_parameters(), *network.named_buffers()):
+        if type(held) not in (nn.Parameter, nn.Buffer, Tensor):
+            raise ShrinkError(
+                f"{name!r} is a {type(held).__name__}: channels can leave plain tensors only; gather what is sharded, "
+                "or shrink before it is quantized or distributed"
+            )
 
 
-def _dimension(saved: int, dimensions: int) -> int:
-    """A dimension as autograd keeps it, negative ones as unsigned 64-bit numbers."""
-    return (saved - 2**64 if saved >= 2**63 else saved) % dimensions
+@contextlib.contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Attention as the operations that it is made of, not as one."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _fixed_modules(network: nn.Module, example: Tensor) -> set[nn.Module]:
-    """Modules that must keep their channels: used twice, not at all, or with a weight that others share or compute."""
-    runs: dict[nn.Module, int] = {}
-
-    def count(module: nn.Module, *_: object) -> None:
-        runs[module] = runs.get(module, 0) + 1
-
-    with watched(network):
-        for module in network.modules():
-            module.register_forward_hook(count)
-        run(network, Inputs((example,)))
-    owners: dict[int, list[nn.Module]] = {}
-    for module in network.modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                owners.setdefault(id(parameter), []).append(module)
-    shared = {module for modules in owners.values() if len(modules) > 1 for module in modules}
-    computed = {module for module in network.modules() if isinstance(module, WEIGHTED) and not _plain(module)}
-    return shared | computed | {module for module in network.modules() if runs.get(module, 0) != 1}
+def _follow_runs(trace: Trace, network: nn.Module, inputs: Inputs) -> None:
+    try:
+        with watched(network):
+            trace.follow(inputs)
+    except SecateurError as error:
+        raise ShrinkError(
+            f"{type(network).__name__}: its channels cannot be traced on an input of shape {inputs.describe()}: "
+            f"{first_line(error.__cause__ or error)}"
+        ) from error
+    noise, opposite, _ = probes(inputs)
+    for other, training in ((inputs, True), (noise, False), (opposite, False)):
+        with contextlib.suppress(SecateurError), watched(network):
+            network.train(training)
+            trace.follow(other)
 
 
-def _plain(module: nn.Module) -> bool:
-    return module._parameters.get("weight") is not None
+def probes(inputs: Inputs) -> list[Inputs]:
+    """Other inputs of the same shapes, which take other branches and tell a constant from what only looks like one:
+    noise of the inputs' scale, its opposite and nothing; whole numbers are drawn from those that are there."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(each: Tensor) -> Tensor:
+        if not each.is_floating_point():
+            return each.flatten()[torch.randperm(each.numel(), generator=generator).to(each.device)].view(each.shape)
+        drawn = torch.randn(each.shape, generator=generator).to(each)
+        return drawn * each.std() * 2 if each.numel() > 1 and bool(each.std() > 0) else drawn
+
+    drawn = _changed(inputs, noise)
+    return [
+        drawn,
+        _changed(drawn, lambda each: -each if each.is_floating_point() else each),
+        _changed(inputs, _nothing),
+    ]
 
 
-def _channel_set(graph: Any, group: Any, names: Mapping[nn.Module, str], fixed: set[nn.Module]) -> ChannelSet:
-    removable = True
-    slots = []
-    for item in group:
-        node, module = item.dep.target, item.dep.target.module
-        if node.type in _passing(graph):
-            removable &= bool(node.outputs) and _is_followed(graph, node)
-            continue
-        side = _side(graph, item.dep.handler, module)
-        removable &= side != "" and module not in fixed and (side == "in" or bool(node.outputs))
-        if side:
-            slots.append(Slot(names[module], side, _places(item.root_idxs, item.idxs)))
-    channels = sorted({channel for slot in slots for channel in slot.places})
-    return ChannelSet(tuple(channels), tuple(slots), removable)
+def _nothing(each: Tensor) -> Tensor:
+    return torch.zeros_like(each) if each.is_floating_point() else each
 
 
-def _passing(graph: Any) -> tuple[Any, ...]:
-    """Operations that hand channels on as they are, whatever their number."""
-    kinds = graph.ops.OPTYPE
-    return (kinds.ELEMENTWISE, kinds.CONCAT, kinds.RESHAPE)
+def _changed(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    arguments, named = _pytree.tree_map_only(Tensor, change, (inputs.arguments, inputs.named))
+    return Inputs(arguments, named)
 
 
-def _is_followed(graph: Any, node: Any) -> bool:
-    """Whether indices are traced through a concatenation or a change of shape: flattening, and what keeps channels."""
-    if node.type == graph.ops.OPTYPE.CONCAT:
-        return bool(node.module.mapped)
-    if node.type != graph.ops.OPTYPE.RESHAPE:
-        return True
-    ((function, place), *_) = node.grad_fn.next_functions
-    given, made = function._input_metadata[place].shape, node.grad_fn._input_metadata[0].shape
-    flattened = len(made) == 2 and len(given) == 4 and made[0] == given[0]
-    return flattened or (len(given) > 1 and len(made) > 1 and given[:2] == made[:2])
+def _sets(network: nn.Module, trace: Trace, inputs: Inputs) -> list[ChannelSet]:
+    """Channels of one build, those that lie in the same places, are a set."""
+    components = trace.coupling.components()
+    reasons = trace.coupling.reasons(components)
+    order = {tensor: -number for number, tensor in enumerate(trace.ran)}
+    places = sorted(trace.places, key=lambda place: order.get(place.tensor, 1))
+    held: dict[int, dict[int, list[int]]] = {}
+    for number, place in enumerate(places):
+        for index, component in enumerate(components[place.labels].tolist()):
+            held.setdefault(component, {}).setdefault(number, []).append(index)
+    builds: dict[tuple[tuple[int, ...], bool], list[int]] = {}
+    for component, where in held.items():
+        builds.setdefault((tuple(where), component in reasons), []).append(component)
+    unread = _Unseen(network, trace, inputs)
+    return [
+        _channel_set([(places[number], [held[each][number] for each in of]) for number in numbers], of, reasons, unread)
+        for (numbers, _), of in builds.items()
+        if any(places[number].side == "out" for number in numbers)
+    ]
 
 
-def _side(graph: Any, handler: Any, module: nn.Module) -> str:
-    """Which side of a module a dependency touches, "" for modules whose channels cannot go."""
-    if isinstance(module, PER_CHANNEL) or is_depthwise(module):
-        return "both"
-    if not isinstance(module, WEIGHTED):
-        return ""
-    odd = (
-        isinstance(module, _ConvNd)
-        and module.groups > 1
-        and (module.transposed or module.groups == module.out_channels)
+def _channel_set(
+    where: Sequence[tuple[Place, list[list[int]]]],
+    components: Sequence[int],
+    reasons: Mapping[int, str],
+    unseen: _Unseen,
+) -> ChannelSet:
+    """where: for each place the indices of each component there."""
+    rows = next(indices for place, indices in where if place.side == "out")
+    channels = [each[0] for each in rows]
+    slots = tuple(
+        Slot(place.name, place.side, dict(zip(channels, map(tuple, indices), strict=True)), place.axis)
+        for place, indices in where
     )
-    if odd:
+    stays = reasons.get(components[0], "") or unseen.reading([place for place, _ in where])
+    if not any(slot.side == "in" for slot in slots):
+        stays = stays or "no layer reads it"
+    return ChannelSet(tuple(sorted(channels)), slots, stays)
+
+
+class _Unseen:
+    """Modules that no run came through, and so could read any channels of their width."""
+
+    def __init__(self, network: nn.Module, trace: Trace, inputs: Inputs) -> None:
+        unseen = {
+            name: module
+            for name, module in network.named_modules()
+            if (own := [each for each in module._parameters.values() if each is not None])
+            and not any(id(each) in trace.ran for each in own)
+        }
+        self._widths = {name: _read_widths(module) for name, module in unseen.items()}
+        self._linear = {name for name, module in unseen.items() if isinstance(module, nn.Linear)}
+        widths = {len(place.labels) for place in trace.places if place.side != "in"}
+        self._known = widths | {size for each in inputs.tensors for size in each.shape[1:]}
+        self._sums = self._known | {one + other for one in self._known for other in self._known}
+
+    def reading(self, places: Sequence[Place]) -> str:
+        """Why channels at these places stay, "" where no such module could read them."""
+        own = {len(place.labels) for place in places}
+        for name, widths in self._widths.items():
+            if any(self._reads(name, width, own) or not self._reads(name, width, self._known) for width in widths):
+                return f"{name!r} does not run on the example and could read it"
         return ""
-    return "out" if graph.is_out_channel_pruning_fn(handler) else "in"
+
+    def _reads(self, name: str, width: int, some: set[int]) -> bool:
+        """Whether a module that reads so many channels could read one of some widths: alone, flattened, or with up to
+        two others."""
+        flat = name in self._linear
+        return any(width == each or (flat and width % each == 0) or width - each in self._sums for each in some)
 
 
-def is_depthwise(module: nn.Module) -> bool:
-    return isinstance(module, _ConvNd) and module.groups == module.out_channels == module.in_channels > 1
-
-
-def _places(channels: list[int], indices: list[int]) -> dict[int, tuple[int, ...]]:
-    places: dict[int, tuple[int, ...]] = {}
-    for channel, index in zip(channels, indices, strict=True):
-        places[channel] = (*places.get(channel, ()), index)
-    return places
-
-
-def _out_channels(module: nn.Module) -> int:
-    if isinstance(module, nn.Linear):
-        return module.out_features
-    assert isinstance(module, _ConvNd)
-    return module.out_channels
+def _read_widths(module: nn.Module) -> set[int]:
+    """How many channels a module reads; of one that says nothing of it, how long its parameters are."""
+    if isinstance(module, WEIGHTED):
+        return {module.in_features if isinstance(module, nn.Linear) else module.in_channels}
+    return {size for each in module._parameters.values() if each is not None for size in each.shape if size > 1}
 
 
 def filters(module: nn.Module, values: Tensor | None = None) -> Tensor:

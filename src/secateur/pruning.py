@@ -88,8 +88,7 @@ def prune(
     for weights that are not finite or not plain parameters, and where a layer would lose every weight, unless
     allow_empty (a network with shortcuts may live on without a layer; where fewer whole sets can go than should, all
     that can).
-    Nothing is changed then. For channels MissingExtraError without Torch-Pruning, ShrinkError where the network
-    cannot be traced.
+    Nothing is changed then. For channels ShrinkError where the network cannot be run, PruneError where none can go.
     Han et al. 2015, §3.
     """
     _check_request(ratio, method, scope, pattern)
@@ -130,7 +129,7 @@ def _families(context: Context, shape: Pattern | None, example: Tensor | None, o
             "or calibration batches, got none"
         )
     images = example if example is not None else next(iter(context.batches()))[0]
-    return channel_families(context.network, images[:2], context.weights, output)
+    return channel_families(context.network, images, context.weights, output)
 
 
 def _cut_weights(

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from secateur.allocation import erk_ratios, lamp
 from secateur.blocks import LOWEST
-from secateur.dependencies import Slot, channel_classes, channel_sets, columns, filters, rows_of, set_columns
+from secateur.dependencies import ChannelSet, Slot, channel_classes, columns, filters, rows_of, set_columns
 from secateur.errors import PruneError
+from secateur.inputs import Example
 from secateur.layers import WEIGHTED
 from secateur.patterns import WholeSets
+from secateur.removal import removable_sets
 from secateur.score import Scores
 
 Ratio = float | Mapping[str, float]
@@ -58,27 +60,32 @@ def filter_families(network: nn.Module, weights: Mapping[str, Tensor]) -> list[F
 
 
 def channel_families(
-    network: nn.Module, example: Tensor, weights: Mapping[str, Tensor], output: str | None
+    network: nn.Module, example: Example, weights: Mapping[str, Tensor], output: str | None
 ) -> list[Family]:
-    """The channels of a network that can leave it, found by running it on `example` (N, …).
+    """The channels of a network that can leave it, found by running it on `example` and trying.
 
     Layers that are not in `weights` keep their own weights; but of the output layer, what it reads of a channel goes
-    with the channel. Raises MissingExtraError without Torch-Pruning, ShrinkError where the network cannot be traced,
-    PruneError where no channel can go.
+    with the channel. Raises ShrinkError where the network cannot be run, PruneError where no channel can go.
     """
+    sets = removable_sets(network, example)
     found = []
-    for each in channel_sets(network, example):
+    for each in sets:
         classes = channel_classes(network, each)
-        touched = {slot.name for slot in each.slots if isinstance(network.get_submodule(slot.name), WEIGHTED)}
         even = len({len(members) for members in classes}) == 1
-        if each.removable and even and touched <= {*weights, output} and each.writers:
+        if each.removable and even and _layers_of(network, each) <= {*weights, output}:
             found.append(Family(each.writers[0].name, each.slots, tuple(map(tuple, classes)), whole=True))
     if not found:
+        reasons = [f"{each.writers[0].name!r} ({each.stays})" for each in reversed(sets) if each.stays]
         raise PruneError(
             f"{type(network).__name__} has no channel that can go: expected layers between its input and its output "
-            "whose channels nothing counts or mixes, beside the excluded ones"
+            f"whose channels nothing counts or mixes, beside the excluded ones; those of {', '.join(reasons[:3])} stay"
         )
     return found
+
+
+def _layers_of(network: nn.Module, each: ChannelSet) -> set[str]:
+    held = (slot.name for slot in each.slots if slot.side != "bare")
+    return {name for name in held if isinstance(network.get_submodule(name), WEIGHTED)}
 
 
 def cut_sets(
@@ -249,6 +256,8 @@ def _lower(module: nn.Module, slot: Slot, when: Tensor, at: Tensor) -> None:
 @torch.no_grad()
 def _zero(network: nn.Module, family: Family, channels: Sequence[int]) -> None:
     for slot in family.slots:
+        if slot.side == "bare":  # what is added or divided by need not be zero for a channel that nobody reads
+            continue
         module = network.get_submodule(slot.name)
         indices = [index for channel in channels for index in slot.places.get(channel, ())]
         if slot.side == "in":
