@@ -181,7 +181,6 @@ def test_a_shrunk_network_gives_the_same_and_learns() -> None:
     @given(network=networks(), ratio=RATIOS)
     @examples(15)
     def check(network: Grown, ratio: float) -> None:
-        pytest.importorskip("torch_pruning")
         x = images(2)
         tally.attempt(lambda: secateur.prune(network, ratio, pattern="channel-l2", example=x))
         before, expected = picture(network), plain_outputs(network, images(3, 5))
