@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +18,7 @@ import pytest
 from secateur import packfile
 from secateur.errors import RunError
 from secateur.graph import Attribute, Graph, Node, Weight
-from secateur.runtime import Session, available_kernels, load, reference
+from secateur.runtime import Normalisation, Session, available_kernels, load, reference
 
 
 def small_network(seed: int = 0) -> Graph:
@@ -307,3 +311,71 @@ for more in range(20, 400, 20):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say what a process takes")
 def test_threads_that_find_no_memory_are_an_error_not_an_abort() -> None:
     subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], check=True, timeout=60)
+
+
+BUSY = """
+import os, signal, sys, threading, time
+import numpy as np
+from secateur.graph import Graph, Node, Weight
+from secateur.runtime import Session
+weight = Weight.of(np.ones((64, 64, 3, 3), np.float32))
+settings = {"stride": (1, 1), "padding": (1,) * 4, "dilation": (1, 1), "groups": 1}
+node = Node("n", "conv2d", ("x",), {"weight": "w"}, settings, (64, 64, 64))
+graph = Graph({"x": (64, 64, 64)}, ("n",), (node,), {"w": weight})
+session, x = Session(graph, int(sys.argv[1]), calibrate=False), np.zeros((4, 64, 64, 64), np.float32)
+session(x)
+"""
+
+ENDING = (
+    BUSY
+    + """
+def work():
+    while True:
+        session(x)
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.2)
+"""
+)
+
+INTERRUPTED = (
+    BUSY
+    + """
+long = np.zeros((2000, 64, 64, 64), np.float32)
+out = np.empty((2000, 64, 64, 64), np.float32)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    session(long, out=out)
+except KeyboardInterrupt:
+    print("interrupted", session(x).shape)
+"""
+)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_signal_ends_a_long_run(threads: int) -> None:
+    """Of 2,000 images, which take some twenty seconds, most are never begun: their outputs are never touched."""
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED, str(threads)], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("interrupted (4, 64, 64, 64)\n", "")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_python_ends_in_peace_while_daemon_threads_are_in_a_session(threads: int) -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDING, str(threads)], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda session: pickle.loads(pickle.dumps(session))])
+def test_copies_and_pickles_of_a_session_compute_the_same(copied: Callable[[Session], Session]) -> None:
+    normalisation = Normalisation((0.5,), (0.25,))
+    session = Session(small_network(), 2, "scalar", normalisation, calibrate=False)
+    other = copied(session)
+    assert (other.threads, other.kernel) == (2, "scalar")
+    x = images(3)
+    assert np.array_equal(other(x), session(x))
+
+
+def test_processes_are_given_a_session() -> None:
+    session = Session(small_network())
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert np.array_equal(pool.apply(session, (images(3),)), session(images(3)))

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "gil.hpp"
 
 namespace nb = nanobind;
 
@@ -44,7 +45,7 @@ void bind_words(nb::module_& module) {
             check({rows, cols}, words.size());
             std::vector<std::uint8_t> bytes;
             {
-                nb::gil_scoped_release released;
+                secateur::WithoutGil released;
                 bytes = encode_floats<Word>(view(words), {rows, cols}, {exponent, mantissa}, lag);
             }
             return as_bytes(bytes);
@@ -55,7 +56,7 @@ void bind_words(nb::module_& module) {
            int mantissa) {
             refuse(decode_floats<Word>(view(bytes), {rows, cols}, {exponent, mantissa}, view(words)));
         },
-        nb::call_guard<nb::gil_scoped_release>());
+        nb::call_guard<secateur::WithoutGil>());
     module.def(
         "decode_levels",
         [](const Bytes& bytes, const Array<Word>& words, std::size_t rows, std::size_t cols,
@@ -63,7 +64,7 @@ void bind_words(nb::module_& module) {
             const Codebook<Word> book{view(codebook), positive, negative};
             refuse(decode_levels<Word>(view(bytes), {rows, cols}, book, view(words)));
         },
-        nb::call_guard<nb::gil_scoped_release>());
+        nb::call_guard<secateur::WithoutGil>());
 }
 
 }  // namespace
@@ -76,7 +77,7 @@ void bind_codec(nb::module_& module) {
         check({rows, cols}, levels.size());
         std::vector<std::uint8_t> bytes;
         {
-            nb::gil_scoped_release released;
+            secateur::WithoutGil released;
             bytes = encode_levels(view(levels), {rows, cols}, lag);
         }
         return as_bytes(bytes);

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "gil.hpp"
 #include "secateur/cpu.hpp"
 #include "secateur/session.hpp"
 #include "secateur/watch.hpp"
@@ -70,8 +71,7 @@ class Session {
         const std::int64_t images = static_cast<std::int64_t>(input.shape(0));
         const float* from = input.data();
         float* to = output.data();
-        const nb::gil_scoped_release release;
-        session_.run(&from, &to, images);
+        secateur::without_gil([&] { session_.run(&from, &to, images); });
     }
 
     void run_many(const std::vector<Input>& inputs, const std::vector<Output>& outputs) {
@@ -80,23 +80,19 @@ class Session {
         for (const Input& each : inputs) from.push_back(each.data());
         for (const Output& each : outputs) to.push_back(each.data());
         const std::int64_t images = static_cast<std::int64_t>(inputs[0].shape(0));
-        const nb::gil_scoped_release release;
-        session_.run(from.data(), to.data(), images);
+        secateur::without_gil([&] { session_.run(from.data(), to.data(), images); });
     }
 
     std::vector<std::tuple<int, int, std::int64_t>> divide(std::int64_t images) {
         std::vector<std::tuple<int, int, std::int64_t>> parts;
-        const nb::gil_scoped_release release;
+        const secateur::WithoutGil release;
         for (const auto& part : session_.divide(images)) parts.emplace_back(part.block, part.cut, part.count);
         return parts;
     }
 
     nb::list steps(int block, int cut, int rounds) {
         std::vector<secateur::TimedStep> steps;
-        {
-            const nb::gil_scoped_release release;
-            steps = session_.steps({block, cut, 1}, rounds);
-        }
+        secateur::without_gil([&] { steps = session_.steps({block, cut, 1}, rounds); });
         nb::list found;
         for (const auto& [step, images, seconds] : steps) {
             nb::dict line;
@@ -111,7 +107,10 @@ class Session {
         return found;
     }
 
-    std::size_t arena_bytes(int block, int cut) { return session_.arena_bytes({block, cut, 1}); }
+    std::size_t arena_bytes(int block, int cut) {
+        const secateur::WithoutGil release;
+        return session_.arena_bytes({block, cut, 1});
+    }
 
    private:
     static secateur::Network make_network(const std::vector<secateur::Shape>& inputs, nb::list nodes, const std::vector<int>& outputs) {
@@ -135,6 +134,7 @@ std::vector<secateur::Stretch> stretches_of(const Places& given) {
 }  // namespace
 
 NB_MODULE(_native, module) {
+    nb::set_leak_warnings(false);  // a daemon thread may hold a Session while Python ends
     module.def("kernels", [] {
         std::vector<std::string> names;
         for (const auto* each : secateur::runnable_kernels()) names.emplace_back(each->name);
@@ -142,13 +142,13 @@ NB_MODULE(_native, module) {
     });
     module.def("peak_rate", [](const std::string& kernel) {
         const auto& kernels = kernels_named(kernel);
-        const nb::gil_scoped_release release;
+        const secateur::WithoutGil release;
         return secateur::peak_rate(kernels);
     });
     module.def("cost_count", [] { return secateur::Costs{}.values().size(); });
     module.def("measure_costs", [](const std::string& kernel) {
         const auto& kernels = kernels_named(kernel);
-        const nb::gil_scoped_release release;
+        const secateur::WithoutGil release;
         return secateur::measure_costs(kernels).values();
     });
     nb::class_<Session>(module, "Session")

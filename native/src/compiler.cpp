@@ -83,10 +83,10 @@ void Compiler::add_input(int index) {
     const int images = images_;
     Step& step = push("input", "input", storage.dims, images == 1 ? "copy" : "interleave");
     if (images == 1) {
-        auto segments = segments_of(dense_offsets(count), offsets_of(storage.dims, storage.strides), 1);
+        Copy copy(storage.dims, dense_strides(storage.dims, 1), storage.strides, 1);
         step.run = [=, size = storage.size, gaps = !dense(storage, 1)](const Frame& frame, std::int64_t, std::int64_t, float*) {
             if (gaps) std::fill_n(frame.arena.get() + at, size, 0.0f);
-            copy_segments(segments, frame.inputs[index], frame.arena.get() + at);
+            copy.run(frame.inputs[index], frame.arena.get() + at);
         };
         return;
     }
@@ -114,9 +114,9 @@ void Compiler::add_output(int index) {
     const int images = images_;
     Step& step = push("output", "output", storage.dims, images == 1 ? "copy" : "separate");
     if (images == 1) {
-        auto segments = segments_of(offsets_of(storage.dims, storage.strides), dense_offsets(count), 1);
+        Copy copy(storage.dims, storage.strides, dense_strides(storage.dims, 1), 1);
         step.run = [=](const Frame& frame, std::int64_t, std::int64_t, float*) {
-            copy_segments(segments, frame.arena.get() + at, frame.outputs[index]);
+            copy.run(frame.arena.get() + at, frame.outputs[index]);
         };
         return;
     }
@@ -141,7 +141,7 @@ void Compiler::add(const Operation& operation) {
         case Kind::kMean: return add_mean(operation);
         case Kind::kSoftmax: return add_softmax(operation);
         case Kind::kLayerNorm: return add_layer_norm(operation);
-        case Kind::kReshape: return aliases(operation) ? void() : add_copy(operation, operation.inputs[0], 0, "copy");
+        case Kind::kReshape: return add_reshape(operation);
         case Kind::kPermute: return add_permute(operation);
         case Kind::kConcat: return add_concat(operation);
         case Kind::kSlice: return add_slice(operation);

@@ -12,6 +12,7 @@
 #include "secateur/convolution.hpp"
 #include "secateur/program.hpp"
 #include "secateur/shelf.hpp"
+#include "secateur/vector_product.hpp"
 #include "site.hpp"
 #include "storage.hpp"
 
@@ -46,13 +47,14 @@ class Compiler {
     void report_weights(StepReport& report, const Operation& operation, std::int64_t places, std::int64_t nonzeros, std::size_t bytes);
     void add_convolution(const Operation& operation);
     void add_tiles(const Operation& operation, const Site& site);
+    void add_plain(const Operation& operation, const Site& site);
     // make(parts): a Convolution or Winograd whose outputs are divided into so many parts.
     template <typename Make>
     void add_layer(const Operation& operation, const Site& site, const Make& make);
     // Few output pixels: a matrix of a row per output and pixel, times a vector of all the inputs that they see.
     void add_few_pixels(const Operation& operation);
     void add_vector(const Operation& operation, std::int64_t rows, std::int64_t columns, const std::function<float(std::int64_t, std::int64_t)>& weight,
-                    std::vector<std::int32_t> gather, std::vector<float> bias, const Offsets& sources, const Offsets& targets);
+                    const std::function<VectorProduct::Reach(std::int64_t)>& reach, std::vector<std::int32_t> gather, std::vector<float> bias, const Offsets& sources, const Offsets& targets);
     void add_linear(const Operation& operation);
     void add_affine(const Operation& operation);
     void add_unary(const Operation& operation);
@@ -62,8 +64,8 @@ class Compiler {
     void add_mean(const Operation& operation);
     void add_softmax(const Operation& operation);
     void add_layer_norm(const Operation& operation);
-    void add_segments(const Operation& operation, std::vector<std::pair<std::int64_t, std::vector<Segment>>> parts);
-    void add_copy(const Operation& operation, int value, std::int64_t, const char*);
+    void add_copies(const Operation& operation, std::vector<std::pair<std::int64_t, Copy>> parts);
+    void add_reshape(const Operation& operation);
     void add_permute(const Operation& operation);
     void add_slice(const Operation& operation);
     void add_concat(const Operation& operation);

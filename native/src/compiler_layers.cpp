@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "plain_convolution.hpp"
-#include "secateur/vector_product.hpp"
 #include "secateur/winograd.hpp"
 
 namespace secateur {
@@ -43,8 +42,10 @@ void Compiler::report_weights(StepReport& report, const Operation& operation, st
 
 void Compiler::add_convolution(const Operation& operation) {
     const Storage &in = storages_[operation.inputs[0]], &out = storages_[operation.output];
-    if (images_ == 1 && tiny(out.dims, kernels_.lanes)) return add_few_pixels(operation);
-    add_tiles(operation, convolution_site(operation, in, out, images_));
+    if (images_ == 1 && few_pixels(in.dims, out.dims, kernels_.lanes)) return add_few_pixels(operation);
+    const Site site = convolution_site(operation, in, out, images_);
+    if (images_ == 1 && tiny(out.dims, kernels_.lanes)) return add_plain(operation, site);
+    add_tiles(operation, site);
 }
 
 void Compiler::add_tiles(const Operation& operation, const Site& site) {
@@ -58,14 +59,15 @@ void Compiler::add_tiles(const Operation& operation, const Site& site) {
             return winograd;
         });
     }
-    if (tiles.empty()) {
-        add_layer(operation, site, [&](int) { return std::make_shared<PlainConvolution>(operation, site.shape, site.input, site.output); });
-        if (folded_.filled[operation.output]) add_border(operation.output);
-        return;
-    }
+    if (tiles.empty()) return add_plain(operation, site);
     add_layer(operation, site, [&](int parts) {
         return std::make_shared<Convolution>(operation, site.shape, site.input, site.output, kernels_, costs_, tiles.front(), parts, border);
     });
+}
+
+void Compiler::add_plain(const Operation& operation, const Site& site) {
+    add_layer(operation, site, [&](int) { return std::make_shared<PlainConvolution>(operation, site.shape, site.input, site.output); });
+    if (folded_.filled[operation.output]) add_border(operation.output);
 }
 
 template <typename Make>
@@ -127,15 +129,19 @@ void Compiler::add_few_pixels(const Operation& operation) {
     };
     std::vector<float> bias;
     for (float each : operation.bias) bias.insert(bias.end(), static_cast<std::size_t>(pixels), each);
-    const std::int64_t columns = static_cast<std::int64_t>(gather.size());
-    add_vector(operation, s.outputs * pixels, columns, weight, contiguous ? std::vector<std::int32_t>{} : gather, std::move(bias), {0}, {0});
+    const std::int64_t columns = static_cast<std::int64_t>(gather.size()), per_channel = columns / std::max<std::int64_t>(1, s.channels);
+    const auto reach = [&](std::int64_t row) {
+        const std::int64_t first = row / pixels / outputs_per_group * per_group * per_channel;
+        return VectorProduct::Reach{first, first + per_group * per_channel};
+    };
+    add_vector(operation, s.outputs * pixels, columns, weight, reach, contiguous ? std::vector<std::int32_t>{} : gather, std::move(bias), {0}, {0});
 }
 
 void Compiler::add_vector(const Operation& operation, std::int64_t rows, std::int64_t columns,
-                const std::function<float(std::int64_t, std::int64_t)>& weight, std::vector<std::int32_t> gather,
+                const std::function<float(std::int64_t, std::int64_t)>& weight, const std::function<VectorProduct::Reach(std::int64_t)>& reach, std::vector<std::int32_t> gather,
                 std::vector<float> bias, const Offsets& sources, const Offsets& targets) {
     const std::int64_t repeats = static_cast<std::int64_t>(sources.size());
-    const auto product = std::make_shared<VectorProduct>(rows, columns, weight, std::move(gather), bias, operation.clamp, kernels_,
+    const auto product = std::make_shared<VectorProduct>(rows, columns, weight, reach, std::move(gather), bias, operation.clamp, kernels_,
                                                          repeats < threads_ ? threads_ : 1);
     product->shelve(shelf_);
     need_scratch(product->scratch_floats());
@@ -169,7 +175,8 @@ void Compiler::add_linear(const Operation& operation) {
             const Storage& storage = storages_[value];
             return offsets_of(Shape(storage.dims.begin(), storage.dims.end() - 1), storage.strides);
         };
-        return add_vector(operation, outputs, inputs, weight, {}, operation.bias, starts(operation.inputs[0]), starts(operation.output));
+        const auto all = [&](std::int64_t) { return VectorProduct::Reach{0, inputs}; };
+        return add_vector(operation, outputs, inputs, weight, all, {}, operation.bias, starts(operation.inputs[0]), starts(operation.output));
     }
     add_tiles(operation, linear_site(operation, storages_[operation.inputs[0]], storages_[operation.output], images_));
 }

@@ -52,11 +52,9 @@ void Compiler::add_binary(const Operation& operation) {
         };
         return;
     }
-    auto lefts = offsets_of(target.dims, broadcast(left, target.dims)), rights = offsets_of(target.dims, broadcast(right, target.dims));
-    auto targets = offsets_of(target.dims, target.strides);
-    step.run = [=, images = images_](const Frame& frame, std::int64_t, std::int64_t, float*) {
-        float* arena = frame.arena.get();
-        combine(kind, clamp, arena + a, lefts, arena + b, rights, arena + to, targets, images);
+    const Operand one{a, broadcast(left, target.dims)}, other{b, broadcast(right, target.dims)}, made{to, target.strides};
+    step.run = [=, dims = target.dims, images = images_](const Frame& frame, std::int64_t, std::int64_t, float*) {
+        combine(kind, clamp, dims, one, other, made, frame.arena.get(), images);
     };
 }
 
@@ -71,6 +69,8 @@ void Compiler::add_pool(const Operation& operation) {
                 narrow(operation.dilation[0]), narrow(operation.dilation[1]), operation.average, operation.count_padding, images_};
     Step& step = push(operation, "loop");
     step.items = in.channels;
+    step.work = static_cast<double>(elements(network_.shapes[operation.output])) *
+                static_cast<double>(std::min(operation.kernel[0], in.height)) * static_cast<double>(std::min(operation.kernel[1], in.width));
     step.run = [=, pool = kernels_.pool](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
         PoolRun part = run;
         part.source = frame.arena.get() + from + begin * run.source_channel;
@@ -80,15 +80,21 @@ void Compiler::add_pool(const Operation& operation) {
     };
 }
 
-// A mean over windows: those of an adaptive pooling, or whole axes.
 void Compiler::add_mean(const Operation& operation) {
     const Storage &source = storages_[operation.inputs[0]], &target = storages_[operation.output];
-    const std::int64_t from = place(operation.inputs[0]), to = place(operation.output);
-    auto windows = operation.axes.empty() ? adaptive_windows(source, target) : axis_windows(source, target, operation.axes);
+    const std::int64_t from = place(operation.inputs[0]), to = place(operation.output), count = elements(target.dims);
     Step& step = push(operation, "loop");
-    step.items = std::clamp<std::int64_t>(static_cast<std::int64_t>(windows.windows.size()) / 16, 1, 64);
-    step.run = [=, images = images_, all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
-        const std::int64_t count = static_cast<std::int64_t>(windows.windows.size());
+    step.items = std::clamp<std::int64_t>(count / 16, 1, 64);
+    step.work = static_cast<double>(std::max(count, elements(source.dims)));
+    if (operation.axes.empty()) {
+        step.run = [=, windows = AdaptiveWindows(source, target), images = images_, all = step.items](
+                       const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+            average_adaptive(windows, count * begin / all, count * end / all, frame.arena.get() + from, frame.arena.get() + to, images);
+        };
+        return;
+    }
+    step.run = [=, windows = axis_windows(source, target, operation.axes), images = images_, all = step.items](
+                   const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
         average_windows(windows, count * begin / all, count * end / all, frame.arena.get() + from, frame.arena.get() + to, images);
     };
 }
@@ -117,44 +123,49 @@ void Compiler::add_layer_norm(const Operation& operation) {
     };
 }
 
-void Compiler::add_segments(const Operation& operation, std::vector<std::pair<std::int64_t, std::vector<Segment>>> parts) {
+void Compiler::add_copies(const Operation& operation, std::vector<std::pair<std::int64_t, Copy>> parts) {
     const std::int64_t to = place(operation.output);
     Step& step = push(operation, "copy");
-    step.run = [=](const Frame& frame, std::int64_t, std::int64_t, float*) {
-        for (const auto& [from, segments] : parts) copy_segments(segments, frame.arena.get() + from, frame.arena.get() + to);
+    step.run = [to, parts = std::move(parts)](const Frame& frame, std::int64_t, std::int64_t, float*) {
+        for (const auto& [from, copy] : parts) copy.run(frame.arena.get() + from, frame.arena.get() + to);
     };
 }
 
-void Compiler::add_copy(const Operation& operation, int value, std::int64_t, const char*) {
-    const Storage &source = storages_[value], &target = storages_[operation.output];
-    add_segments(operation, {{place(value), segments_of(offsets_of(source.dims, source.strides), offsets_of(target.dims, target.strides), images_)}});
+void Compiler::add_reshape(const Operation& operation) {
+    if (aliases(operation)) return;
+    const std::int64_t from = place(operation.inputs[0]), to = place(operation.output);
+    Step& step = push(operation, "copy");
+    step.run = [from, to, segments = segments_between(storages_[operation.inputs[0]], storages_[operation.output], images_)](
+                   const Frame& frame, std::int64_t, std::int64_t, float*) {
+        copy_segments(segments, frame.arena.get() + from, frame.arena.get() + to);
+    };
 }
 
 void Compiler::add_permute(const Operation& operation) {
     const Storage &source = storages_[operation.inputs[0]], &target = storages_[operation.output];
     std::vector<std::int64_t> strides;
     for (std::int64_t axis : operation.axes) strides.push_back(source.strides[axis]);
-    add_segments(operation, {{place(operation.inputs[0]), segments_of(offsets_of(target.dims, strides), offsets_of(target.dims, target.strides), images_)}});
+    add_copies(operation, {{place(operation.inputs[0]), Copy(target.dims, strides, target.strides, images_)}});
 }
 
 void Compiler::add_slice(const Operation& operation) {
     const Storage &source = storages_[operation.inputs[0]], &target = storages_[operation.output];
     const std::int64_t skipped = operation.start * source.strides[operation.axes[0]];
-    add_segments(operation, {{place(operation.inputs[0]) + skipped, segments_of(offsets_of(target.dims, source.strides), offsets_of(target.dims, target.strides), images_)}});
+    add_copies(operation, {{place(operation.inputs[0]) + skipped, Copy(target.dims, source.strides, target.strides, images_)}});
 }
 
 void Compiler::add_concat(const Operation& operation) {
     const Storage& target = storages_[operation.output];
-    std::vector<std::pair<std::int64_t, std::vector<Segment>>> parts;
+    const std::int64_t axis = operation.axes[0];
+    std::vector<std::pair<std::int64_t, Copy>> parts;
     std::int64_t start = 0;
     for (int value : operation.inputs) {
         const Storage& source = storages_[value];
-        auto targets = offsets_of(source.dims, target.strides);
-        for (auto& offset : targets) offset += start * target.strides[operation.axes[0]];
-        parts.emplace_back(place(value), segments_of(offsets_of(source.dims, source.strides), targets, images_));
-        start += source.dims[operation.axes[0]];
+        if (elements(source.dims) > 0)
+            parts.emplace_back(place(value), Copy(source.dims, source.strides, target.strides, images_, start * target.strides[axis]));
+        start += source.dims[axis];
     }
-    add_segments(operation, std::move(parts));
+    add_copies(operation, std::move(parts));
 }
 
 void Compiler::add_conversion(const Operation& operation) {

@@ -31,6 +31,7 @@ struct Convolution::Geometry {
     std::vector<std::int32_t> shifts;
     std::int64_t copy_stride = 0;
     int piece_width = 16;
+    std::int64_t pieces = 0;  // per tile
 };
 
 class Convolution::Builder {
@@ -87,7 +88,13 @@ class Convolution::Builder {
     Geometry interleaved_layout(const Choice& choice) const;
     // Whether tap k sees anything but padding from one of the outputs [first, first + count).
     static bool sees(const Axis& axis, std::int64_t dilation, std::size_t k, std::int64_t first, std::int64_t count);
-    std::vector<bool> taps_of_tile(const Choice& choice, std::int64_t oy, std::int64_t ox) const;
+    struct Sights {
+        std::vector<std::vector<bool>> taps;  // distinct
+        std::vector<std::int64_t> tiles;      // that have them
+        std::vector<std::int64_t> of_tile;
+    };
+    static Sights sights(const Axis& axis, std::int64_t dilation, std::int64_t step);
+    static std::vector<bool> taps_of(const std::vector<bool>& rows, const std::vector<bool>& columns);
     void find_classes(Geometry& g, const Choice& choice) const;
     Geometry planar_layout(const Choice& choice) const;
     void make_tiles_in_place(Convolution& target, const Choice& choice) const;

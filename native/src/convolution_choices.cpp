@@ -7,6 +7,7 @@ namespace secateur {
 
 namespace {
 
+constexpr std::int64_t kMostPieces = 1 << 24;  // of all tiles: more would be a plan larger than what it is for
 constexpr std::int64_t kOffsetLimit = 2 * 65536;  // floats that 16 bits in units of two reach
 
 }  // namespace
@@ -82,7 +83,7 @@ void Convolution::Builder::add_blocks(Choice choice, std::vector<Choice>& found)
     const std::int64_t channels = problem_.shape.channels / problem_.shape.groups;
     const std::int64_t taps = std::max<std::int64_t>(1, geometry.used_taps);
     const std::int64_t most = std::min(kOffsetLimit / geometry.channel_floats, 65535 / taps);
-    if (most < 1) return;
+    if (most < 1 || geometry.pieces > kMostPieces / std::max<std::int64_t>(1, geometry.tiles)) return;
     std::int64_t last = 0;
     for (double bytes : {12e3, 16e3, 20e3, 24e3, 28e3, 40e3, 60e3, 90e3, 130e3, 200e3, 300e3, 520e3}) {
         std::int64_t block = static_cast<std::int64_t>(bytes / 4 / geometry.floats);

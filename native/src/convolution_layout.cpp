@@ -61,21 +61,37 @@ bool Convolution::Builder::sees(const Axis& axis, std::int64_t dilation, std::si
     return false;
 }
 
-std::vector<bool> Convolution::Builder::taps_of_tile(const Choice& choice, std::int64_t oy, std::int64_t ox) const {
-    const Axis &y = problem_.y, &x = problem_.x;
+// For every tile along an axis, which of the taps see anything but padding; tiles that see alike have one number.
+Convolution::Builder::Sights Convolution::Builder::sights(const Axis& axis, std::int64_t dilation, std::int64_t step) {
+    Sights found;
+    std::map<std::vector<bool>, std::int64_t> known;
+    for (std::int64_t first = 0; first < axis.out; first += step) {
+        std::vector<bool> taps;
+        for (std::size_t k = 0; k < axis.used.size(); ++k) taps.push_back(sees(axis, dilation, k, first, step));
+        const auto [at, fresh] = known.emplace(std::move(taps), static_cast<std::int64_t>(found.taps.size()));
+        if (fresh) found.taps.push_back(at->first), found.tiles.push_back(0);
+        ++found.tiles[static_cast<std::size_t>(at->second)];
+        found.of_tile.push_back(at->second);
+    }
+    return found;
+}
+
+std::vector<bool> Convolution::Builder::taps_of(const std::vector<bool>& rows, const std::vector<bool>& columns) {
     std::vector<bool> taps;
-    for (std::size_t ky = 0; ky < y.used.size(); ++ky)
-        for (std::size_t kx = 0; kx < x.used.size(); ++kx)
-            taps.push_back(sees(y, problem_.shape.dilation_y, ky, oy, choice.rows) && sees(x, problem_.shape.dilation_x, kx, ox, choice.columns));
+    for (const bool row : rows)
+        for (const bool column : columns) taps.push_back(row && column);
     return taps;
 }
 
 void Convolution::Builder::find_classes(Geometry& g, const Choice& choice) const {
-    constexpr std::size_t kMost = 9;
+    constexpr std::size_t kMost = 9, kManySights = 64;  // whose products are more than so many
+    const Sights rows = sights(problem_.y, problem_.shape.dilation_y, choice.rows);
+    const Sights columns = sights(problem_.x, problem_.shape.dilation_x, choice.columns);
+    const bool many = rows.taps.size() * columns.taps.size() > kManySights;
     std::map<std::vector<bool>, std::int64_t> tiles;
-    for (std::int64_t oy = 0; oy < problem_.output.height; oy += choice.rows)
-        for (std::int64_t ox = 0; ox < problem_.output.width; ox += choice.columns) ++tiles[taps_of_tile(choice, oy, ox)];
-    if (tiles.size() > kMost || g.used_taps <= 1) {
+    for (std::size_t y = 0; !many && y < rows.taps.size(); ++y)
+        for (std::size_t x = 0; x < columns.taps.size(); ++x) tiles[taps_of(rows.taps[y], columns.taps[x])] += rows.tiles[y] * columns.tiles[x];
+    if (many || tiles.size() > kMost || g.used_taps <= 1) {
         std::vector<bool> all;
         for (std::int64_t tap : g.taps) all.push_back(tap >= 0);
         g.classes.push_back(all);
@@ -145,6 +161,7 @@ Convolution::Geometry Convolution::Builder::planar_layout(const Choice& choice) 
     const double copies = static_cast<double>(g.shifts.size());
     const double piece = lanes() >= 16 ? (problem_.shape.stride_x == 1 ? 3 + 2.2 * copies : 3 + 5 * copies) : 3 + (problem_.shape.stride_x == 1 ? 5 : 20) * copies;
     g.pack_cycles = static_cast<double>(pieces) * piece * costs_.rows;
+    g.pieces = pieces;
     return g;
 }
 

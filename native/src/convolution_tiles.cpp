@@ -56,14 +56,20 @@ void Convolution::Builder::make_interleaved_tiles(Convolution& target, const Geo
     target.pixel_step_ = in.column * x.stride;
     make_places(target, choice);
     std::map<std::vector<std::int32_t>, std::pair<std::int32_t, std::int32_t>> known;
+    const Sights row_sights = sights(y, problem_.shape.dilation_y, choice.rows), column_sights = sights(x, problem_.shape.dilation_x, choice.columns);
+    std::map<std::pair<std::int64_t, std::int64_t>, std::pair<std::int32_t, std::vector<bool>>> classes;  // with the rows that they need
     // Down each strip of columns: the rows that two tiles share are then still in L2.
     for (std::int64_t ox = 0; ox < out.width; ox += choice.columns)
         for (std::int64_t oy = 0; oy < out.height; oy += choice.rows) {
             const std::int64_t base = (oy * y.stride - y.before) * in.row + (ox * x.stride - x.before) * in.column;
-            const std::vector<bool> taps = taps_of_tile(choice, oy, ox);
-            const auto of_class = std::find(g.classes.begin(), g.classes.end(), taps);
-            const std::int32_t cls = of_class == g.classes.end() ? 0 : static_cast<std::int32_t>(of_class - g.classes.begin());
-            const std::vector<bool> rows = needed_rows(g, choice, g.classes[cls]);
+            const std::int64_t row_sight = row_sights.of_tile[oy / choice.rows], column_sight = column_sights.of_tile[ox / choice.columns];
+            const auto [found, unknown] = classes.try_emplace({row_sight, column_sight});
+            auto& [cls, rows] = found->second;
+            if (unknown) {
+                const auto of_class = g.classes.size() == 1 ? g.classes.end() : std::find(g.classes.begin(), g.classes.end(), taps_of(row_sights.taps[row_sight], column_sights.taps[column_sight]));
+                cls = of_class == g.classes.end() ? 0 : static_cast<std::int32_t>(of_class - g.classes.begin());
+                rows = needed_rows(g, choice, g.classes[cls]);
+            }
             std::vector<std::int32_t> flat;
             const auto add = [&](std::int64_t source, std::int64_t to, std::int64_t pixels) {
                 if (pixels <= 0) return;

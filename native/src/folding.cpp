@@ -15,6 +15,8 @@ using Size = std::pair<std::int64_t, std::int64_t>;  // height, width
 
 constexpr double kPerElement = 1.5, kPerBorderVector = 4.0;  // cycles of a conversion, of filling a border
 
+constexpr std::size_t kManySizes = 64;  // of planes: all are folded then, or none
+
 class Folding {
    public:
     Folding(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) : network_(network), kernels_(kernels) {
@@ -92,26 +94,24 @@ class Folding {
 
     // Values that a kernel larger than a pixel reads are kept with a border, and those that must lie alike.
     void find_borders() {
-        bordered_.assign(network_.shapes.size(), false);
-        std::vector<std::vector<int>> alike;
+        std::vector<int> same(network_.shapes.size());  // each value's way to the one that stands for all that lie alike
+        std::iota(same.begin(), same.end(), 0);
+        const auto root = [&](int value) {
+            while (same[value] != value) value = same[value] = same[same[value]];
+            return value;
+        };
         for (std::size_t i = 0; i < can_.size(); ++i) {
             const Operation& operation = network_.operations[i];
             if (!can_[i]) continue;
-            if (reads_border(operation)) bordered_[operation.inputs[0]] = true;
-            if (operation.kind != Kind::kConvolution) alike.push_back(operation.inputs);
-            else if (operation.residual) alike.push_back({operation.inputs.back()});
-            else continue;
-            alike.back().push_back(operation.output);
+            if (operation.kind != Kind::kConvolution)
+                for (int value : operation.inputs) same[root(value)] = root(operation.output);
+            else if (operation.residual) same[root(operation.inputs.back())] = root(operation.output);
         }
-        for (bool changed = true; changed;) {
-            changed = false;
-            for (const std::vector<int>& values : alike) {
-                const auto some = [&](bool wanted) { return std::any_of(values.begin(), values.end(), [&](int value) { return bordered_[value] == wanted; }); };
-                if (!some(true) || !some(false)) continue;
-                for (int value : values) bordered_[value] = true;
-                changed = true;
-            }
-        }
+        std::vector<bool> read(network_.shapes.size(), false);
+        for (std::size_t i = 0; i < can_.size(); ++i)
+            if (can_[i] && reads_border(network_.operations[i])) read[root(network_.operations[i].inputs[0])] = true;
+        bordered_.assign(network_.shapes.size(), false);
+        for (std::size_t value = 0; value < bordered_.size(); ++value) bordered_[value] = read[root(static_cast<int>(value))];
     }
 
     void choose() {
@@ -120,6 +120,7 @@ class Folding {
             if (can_[i]) every.insert(size_of(i));
         std::set<Size> best = every;
         for (const Size& size : every) {
+            if (every.size() > kManySizes) break;
             std::set<Size> fewer = best;
             fewer.erase(size);
             if (total(fewer) < total(best)) best = fewer;

@@ -1,6 +1,7 @@
 #include "operations.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace secateur {
@@ -17,10 +18,10 @@ Offsets offsets_of(const Shape& dims, const std::vector<std::int64_t>& strides) 
     return offsets;
 }
 
-Offsets dense_offsets(std::int64_t count) {
-    Offsets offsets(static_cast<std::size_t>(count));
-    for (std::int64_t i = 0; i < count; ++i) offsets[i] = i;
-    return offsets;
+std::vector<std::int64_t> dense_strides(const Shape& dims, int images) {
+    std::vector<std::int64_t> strides(dims.size(), images);
+    for (std::size_t i = dims.size(); i-- > 1;) strides[i - 1] = strides[i] * dims[i];
+    return strides;
 }
 
 std::vector<std::int64_t> broadcast(const Storage& source, const Shape& dims) {
@@ -31,17 +32,80 @@ std::vector<std::int64_t> broadcast(const Storage& source, const Shape& dims) {
     return strides;
 }
 
-std::vector<Segment> segments_of(const Offsets& sources, const Offsets& targets, int images) {
-    std::vector<Segment> segments;
-    for (std::size_t i = 0; i < sources.size(); ++i) {
-        if (!segments.empty()) {
-            Segment& last = segments.back();
-            if (last.source + last.length == sources[i] && last.target + last.length == targets[i]) {
-                last.length += images;
-                continue;
-            }
+namespace {
+
+// Calls visit(offsets) for every position in the first axes of dims; strides: for each of several values.
+template <std::size_t Count, typename Visit>
+void walk(const Shape& dims, std::size_t axes, const std::array<const std::vector<std::int64_t>*, Count>& strides, const Visit& visit) {
+    std::array<std::int64_t, Count> offsets{};
+    std::vector<std::int64_t> at(axes, 0);
+    for (std::int64_t left = elements(Shape(dims.begin(), dims.begin() + static_cast<std::ptrdiff_t>(axes))); left > 0; --left) {
+        visit(offsets);
+        for (std::size_t axis = axes; axis-- > 0;) {
+            const bool on = ++at[axis] < dims[axis];
+            const std::int64_t steps = on ? 1 : 1 - dims[axis];
+            for (std::size_t i = 0; i < Count; ++i) offsets[i] += steps * (*strides[i])[axis];
+            if (on) break;
+            at[axis] = 0;
         }
-        segments.push_back({sources[i], targets[i], images});
+    }
+}
+
+// The stretches of a value, its gaps left out, and where they lie in one without gaps.
+std::vector<Segment> stretches(const Storage& storage, int images) {
+    const Copy copy(storage.dims, storage.strides, dense_strides(storage.dims, images), images);
+    std::vector<Segment> found;
+    walk<2>(copy.dims, copy.dims.size(), {&copy.source_strides, &copy.target_strides}, [&](const auto& at) { found.push_back({at[0], at[1], copy.length}); });
+    return found;
+}
+
+}  // namespace
+
+Copy::Copy(const Shape& dims_, const std::vector<std::int64_t>& sources, const std::vector<std::int64_t>& targets, int images,
+           std::int64_t target_)
+    : length(images), target(target_) {
+    std::size_t axes = dims_.size();
+    for (; axes > 0 && sources[axes - 1] == length && targets[axes - 1] == length; --axes) length *= dims_[axes - 1];
+    for (std::size_t axis = 0; axis < axes; ++axis) {
+        // Two axes that are walked as one in both values.
+        if (!dims.empty() && source_strides.back() == sources[axis] * dims_[axis] && target_strides.back() == targets[axis] * dims_[axis]) {
+            dims.back() *= dims_[axis], source_strides.back() = sources[axis], target_strides.back() = targets[axis];
+            continue;
+        }
+        dims.push_back(dims_[axis]), source_strides.push_back(sources[axis]), target_strides.push_back(targets[axis]);
+    }
+}
+
+void Copy::run(const float* from, float* to) const {
+    to += target;
+    if (dims.empty()) {
+        std::copy_n(from, length, to);
+        return;
+    }
+    const std::int64_t count = dims.back(), source = source_strides.back(), step = target_strides.back();
+    walk<2>(dims, dims.size() - 1, {&source_strides, &target_strides}, [&](const auto& at) {
+        const float* read = from + at[0];
+        float* written = to + at[1];
+        if (length == 1)
+            for (std::int64_t i = 0; i < count; ++i) written[i * step] = read[i * source];
+        else
+            for (std::int64_t i = 0; i < count; ++i) std::copy_n(read + i * source, length, written + i * step);
+    });
+}
+
+std::vector<Segment> segments_between(const Storage& source, const Storage& target, int images) {
+    const auto read = stretches(source, images);
+    auto written = stretches(target, images);
+    for (Segment& each : written) std::swap(each.source, each.target);
+    std::vector<Segment> segments;
+    for (std::size_t i = 0, j = 0; i < read.size() && j < written.size();) {
+        // Both are stretches of the dense value: what they share is copied.
+        const std::int64_t first = std::max(read[i].target, written[j].source);
+        const std::int64_t end_read = read[i].target + read[i].length, end_written = written[j].source + written[j].length;
+        segments.push_back({read[i].source + first - read[i].target, written[j].target + first - written[j].source,
+                            std::min(end_read, end_written) - first});
+        if (end_read <= end_written) ++i;
+        if (end_written <= end_read) ++j;
     }
     return segments;
 }
@@ -50,35 +114,22 @@ void copy_segments(const std::vector<Segment>& segments, const float* source, fl
     for (const Segment& each : segments) std::copy_n(source + each.source, each.length, target + each.target);
 }
 
-void combine(Binary kind, Clamp clamp, const float* left, const Offsets& lefts, const float* right, const Offsets& rights,
-             float* target, const Offsets& targets, int images) {
-    for (std::size_t i = 0; i < targets.size(); ++i)
-        for (int image = 0; image < images; ++image) {
-            const float a = left[lefts[i] + image], b = right[rights[i] + image];
-            float value = kind == Binary::kAdd ? a + b : a * b;
-            value = clamp.low > value ? clamp.low : value;
-            target[targets[i] + image] = clamp.high < value ? clamp.high : value;
-        }
-}
-
-Windows adaptive_windows(const Storage& source, const Storage& target) {
-    Windows result;
-    const auto low = [](std::int64_t i, std::int64_t from, std::int64_t to) { return i * from / to; };
-    const auto high = [](std::int64_t i, std::int64_t from, std::int64_t to) { return ((i + 1) * from + to - 1) / to; };
-    for (std::int64_t y = 0; y < target.dims[1]; ++y)
-        for (std::int64_t x = 0; x < target.dims[2]; ++x) {
-            Offsets form;
-            for (std::int64_t i = low(y, source.dims[1], target.dims[1]); i < high(y, source.dims[1], target.dims[1]); ++i)
-                for (std::int64_t j = low(x, source.dims[2], target.dims[2]); j < high(x, source.dims[2], target.dims[2]); ++j)
-                    form.push_back(i * source.strides[1] + j * source.strides[2]);
-            result.forms.push_back(std::move(form));
-        }
-    for (std::int64_t c = 0; c < target.dims[0]; ++c)
-        for (std::int64_t y = 0; y < target.dims[1]; ++y)
-            for (std::int64_t x = 0; x < target.dims[2]; ++x)
-                result.windows.push_back({c * target.strides[0] + y * target.strides[1] + x * target.strides[2], c * source.strides[0],
-                                          static_cast<std::size_t>(y * target.dims[2] + x)});
-    return result;
+void combine(Binary kind, Clamp clamp, const Shape& dims, const Operand& left, const Operand& right, const Operand& target,
+             float* arena, int images) {
+    const std::size_t outer = dims.empty() ? 0 : dims.size() - 1;
+    const auto last = [&](const Operand& operand) { return dims.empty() ? 0 : operand.strides.back(); };
+    const std::int64_t count = dims.empty() ? 1 : dims.back(), lefts = last(left), rights = last(right), targets = last(target);
+    walk<3>(dims, outer, {&left.strides, &right.strides, &target.strides}, [&](const auto& at) {
+        const float *a = arena + left.place + at[0], *b = arena + right.place + at[1];
+        float* to = arena + target.place + at[2];
+        for (std::int64_t i = 0; i < count; ++i)
+            for (int image = 0; image < images; ++image) {
+                const float one = a[i * lefts + image], other = b[i * rights + image];
+                float value = kind == Binary::kAdd ? one + other : one * other;
+                value = clamp.low > value ? clamp.low : value;
+                to[i * targets + image] = clamp.high < value ? clamp.high : value;
+            }
+    });
 }
 
 Windows axis_windows(const Storage& source, const Storage& target, const std::vector<std::int64_t>& axes) {
@@ -95,28 +146,60 @@ Windows axis_windows(const Storage& source, const Storage& target, const std::ve
     return result;
 }
 
+namespace {
+
+void average_form(const Offsets& form, const float* from, float* to, int images) {
+    constexpr std::size_t kSums = 4;  // that do not wait for each other
+    const float count = static_cast<float>(form.size());
+    if (images == 1) {
+        float sums[kSums] = {};
+        std::size_t k = 0;
+        for (; k + kSums <= form.size(); k += kSums)
+            for (std::size_t j = 0; j < kSums; ++j) sums[j] += from[form[k + j]];
+        for (; k < form.size(); ++k) sums[0] += from[form[k]];
+        *to = ((sums[0] + sums[1]) + (sums[2] + sums[3])) / count;
+        return;
+    }
+    std::fill_n(to, images, 0.0f);
+    for (std::int64_t offset : form)
+        for (int image = 0; image < images; ++image) to[image] += from[offset + image];
+    for (int image = 0; image < images; ++image) to[image] /= count;
+}
+
+}  // namespace
+
 void average_windows(const Windows& windows, std::int64_t begin, std::int64_t end, const float* source, float* target,
                      int images) {
-    constexpr std::size_t kSums = 4;  // that do not wait for each other
     for (std::int64_t i = begin; i < end; ++i) {
         const Windows::Window& window = windows.windows[i];
-        const Offsets& form = windows.forms[window.form];
-        const float* from = source + window.source;
-        float* to = target + window.target;
-        const float count = static_cast<float>(form.size());
-        if (images == 1) {
-            float sums[kSums] = {};
-            std::size_t k = 0;
-            for (; k + kSums <= form.size(); k += kSums)
-                for (std::size_t j = 0; j < kSums; ++j) sums[j] += from[form[k + j]];
-            for (; k < form.size(); ++k) sums[0] += from[form[k]];
-            *to = ((sums[0] + sums[1]) + (sums[2] + sums[3])) / count;
-            continue;
+        average_form(windows.forms[window.form], source + window.source, target + window.target, images);
+    }
+}
+
+AdaptiveWindows::AdaptiveWindows(const Storage& source_, const Storage& target_) : source(source_), target(target_) {
+    for (std::size_t axis : {0, 1}) {
+        const std::int64_t from = source.dims[axis + 1], to = target.dims[axis + 1];
+        for (std::int64_t i = 0; i < to; ++i) bounds[axis].emplace_back(i * from / to, ((i + 1) * from + to - 1) / to);
+    }
+}
+
+void average_adaptive(const AdaptiveWindows& windows, std::int64_t begin, std::int64_t end, const float* from, float* to, int images) {
+    const Storage &source = windows.source, &target = windows.target;
+    const std::int64_t channels = target.dims[0], width = target.dims[2];
+    std::int64_t c = begin % channels, x = begin / channels % width, y = begin / channels / width;
+    Offsets form;
+    for (std::int64_t item = begin; item < end; ++item) {
+        if (item == begin || c == 0) {
+            form.clear();
+            const auto [top, bottom] = windows.bounds[0][static_cast<std::size_t>(y)];
+            const auto [left, right] = windows.bounds[1][static_cast<std::size_t>(x)];
+            for (std::int64_t i = top; i < bottom; ++i)
+                for (std::int64_t j = left; j < right; ++j) form.push_back(i * source.strides[1] + j * source.strides[2]);
         }
-        std::fill_n(to, images, 0.0f);
-        for (std::int64_t offset : form)
-            for (int image = 0; image < images; ++image) to[image] += from[offset + image];
-        for (int image = 0; image < images; ++image) to[image] /= count;
+        average_form(form, from + c * source.strides[0], to + c * target.strides[0] + y * target.strides[1] + x * target.strides[2], images);
+        if (++c < channels) continue;
+        c = 0;
+        if (++x == width) x = 0, ++y;
     }
 }
 

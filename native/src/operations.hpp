@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "secateur/graph.hpp"
@@ -14,19 +15,37 @@ namespace secateur {
 using Offsets = std::vector<std::int64_t>;
 
 Offsets offsets_of(const Shape& dims, const std::vector<std::int64_t>& strides);  // row-major
-Offsets dense_offsets(std::int64_t count);
+std::vector<std::int64_t> dense_strides(const Shape& dims, int images);
 // Strides of `source` seen as `dims`, by NumPy's rules of broadcasting.
 std::vector<std::int64_t> broadcast(const Storage& source, const Shape& dims);
+
+// What is copied from where to where: `length` floats for each position in dims, axes that lie side by side joined.
+struct Copy {
+    Shape dims;
+    std::vector<std::int64_t> source_strides, target_strides;
+    std::int64_t length, target;  // target: where the first position goes
+
+    Copy(const Shape& dims, const std::vector<std::int64_t>& source_strides, const std::vector<std::int64_t>& target_strides,
+         int images, std::int64_t target = 0);
+    void run(const float* from, float* to) const;
+};
 
 struct Segment {
     std::int64_t source, target, length;
 };
 
-std::vector<Segment> segments_of(const Offsets& sources, const Offsets& targets, int images);
+// Between two values whose positions are as many in other dims.
+std::vector<Segment> segments_between(const Storage& source, const Storage& target, int images);
 void copy_segments(const std::vector<Segment>& segments, const float* source, float* target);
 
-void combine(Binary kind, Clamp clamp, const float* left, const Offsets& lefts, const float* right, const Offsets& rights,
-             float* target, const Offsets& targets, int images);
+// An operand: where it lies in the arena, and its strides as the target's dims.
+struct Operand {
+    std::int64_t place;
+    std::vector<std::int64_t> strides;
+};
+
+void combine(Binary kind, Clamp clamp, const Shape& dims, const Operand& left, const Operand& right, const Operand& target,
+             float* arena, int images);
 
 // What is averaged into each target: the elements of a form, counted from a source.
 struct Windows {
@@ -38,10 +57,20 @@ struct Windows {
     std::vector<Offsets> forms;
 };
 
-Windows adaptive_windows(const Storage& source, const Storage& target);
 Windows axis_windows(const Storage& source, const Storage& target, const std::vector<std::int64_t>& axes);
 void average_windows(const Windows& windows, std::int64_t begin, std::int64_t end, const float* source, float* target,
                      int images);
+
+// Those of an adaptive pooling, by their first and last rows and columns: there may be many more outputs than inputs.
+struct AdaptiveWindows {
+    Storage source, target;
+    std::vector<std::pair<std::int64_t, std::int64_t>> bounds[2];  // of the window of every row, of every column
+
+    AdaptiveWindows(const Storage& source, const Storage& target);
+};
+
+// Outputs [begin, end), counted pixel by pixel, the channels of each.
+void average_adaptive(const AdaptiveWindows& windows, std::int64_t begin, std::int64_t end, const float* from, float* to, int images);
 
 // The axes [first, last) of a value, for every position in its other axes.
 struct Lines {

@@ -39,12 +39,14 @@ double predict_operation(const FusedNetwork& network, const Operation& operation
     if (elements(shape) == 0) return 0;
     const std::int64_t rows = elements(shape) / operation.weight.shape[0];
     if (images == 1 && linear) return predict_vector(operation, rows, 1, kernels) + traffic(bytes);
-    if (images == 1 && tiny(shape, kernels.lanes)) return predict_vector(operation, 1, rows, kernels) + traffic(bytes);
+    if (images == 1 && few_pixels(network.shapes[operation.inputs[0]], shape, kernels.lanes)) return predict_vector(operation, 1, rows, kernels) + traffic(bytes);
     const Site site = convolution ? convolution_site(operation, storage(operation.inputs[0]), storage(operation.output), images)
                                   : linear_site(operation, storage(operation.inputs[0]), storage(operation.output), images);
+    const auto plain = [&] { return PlainConvolution(operation, site.shape, site.input, site.output).cycles(); };
+    if (images == 1 && tiny(shape, kernels.lanes)) return plain() + traffic(bytes);
     const auto choices = Convolution::choices(operation, site.shape, site.input, site.output, kernels, costs);
     const auto winograd = Winograd::choices(site.shape, site.input, site.output, kernels, costs);
-    const double tiles = choices.empty() ? PlainConvolution(operation, site.shape, site.input, site.output).cycles() : choices.front().cycles;
+    const double tiles = choices.empty() ? plain() : choices.front().cycles;
     return (winograd.empty() ? tiles : std::min(tiles, winograd.front().cycles)) + traffic(bytes);
 }
 

@@ -6,18 +6,27 @@
 
 #include "compiler.hpp"
 #include "folding.hpp"
+#include "secateur/interruption.hpp"
 #include "secateur/threads.hpp"
 
 namespace secateur {
 namespace {
 
+constexpr double kLong = 1e9;  // elements that are looked at without asking whether to go on
 constexpr int kPieces = 4;  // of a step for every thread: who comes late or is slow takes fewer
+
+// Into how many pieces one thread does a step.
+std::int64_t pieces_of(const Step& step, int images) {
+    const double work = static_cast<double>(images) * std::max(step.work, static_cast<double>(step.report.multiply_adds));
+    return std::max<std::int64_t>(1, std::min(step.items, static_cast<std::int64_t>(work / kLong)));
+}
 
 }  // namespace
 
 Program::Program(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs, int threads) : images_(images) {
     const FoldedNetwork folded = images == 1 ? fold(network, kernels, costs) : unfolded(network);
     Compiler(folded, images, kernels, costs, threads, *this).compile();
+    for (Step& step : steps_) step.pieces = pieces_of(step, images);
 }
 
 Frame Program::make_frame(int threads) const {
@@ -29,23 +38,43 @@ Frame Program::make_frame(int threads) const {
 }
 
 void Program::run(const Frame& frame) const {
-    for (const Step& step : steps_) step.run(frame, 0, step.items, frame.scratch[0].get());
+    for (const Step& step : steps_)
+        for (std::int64_t i = 0; i < step.pieces; ++i) {
+            check_interruption();
+            step.run(frame, step.items * i / step.pieces, step.items * (i + 1) / step.pieces, frame.scratch[0].get());
+        }
 }
 
+// Who fails stops the others, who would wait for it.
 void Program::run_shared(const Frame& frame, int threads) const {
     struct alignas(64) Progress {
         std::atomic<std::int64_t> taken{0}, done{0};
     };
     std::vector<Progress> progress(steps_.size());
-    run_together(threads, [&](int thread) {
+    std::atomic<bool> stopped{false};
+    const auto share = [&](int thread) {
         for (std::size_t i = 0; i < steps_.size(); ++i) {
-            const std::int64_t items = steps_[i].items, piece = std::max<std::int64_t>(1, items / (kPieces * threads));
+            const std::int64_t items = steps_[i].items, all = std::max<std::int64_t>(kPieces * threads, steps_[i].pieces);
+            const std::int64_t piece = std::max<std::int64_t>(1, items / all);
             for (std::int64_t begin; (begin = progress[i].taken.fetch_add(piece, std::memory_order_relaxed)) < items;) {
+                check_interruption();
                 const std::int64_t end = std::min(items, begin + piece);
                 steps_[i].run(frame, begin, end, frame.scratch[thread].get());
                 progress[i].done.fetch_add(end - begin, std::memory_order_release);
             }
-            wait_until(progress[i].done, items);
+            for (int spins = 0; progress[i].done.load(std::memory_order_acquire) != items; ++spins) {
+                if (stopped.load(std::memory_order_relaxed)) return;
+                check_interruption();
+                relax(spins);
+            }
+        }
+    };
+    run_together(threads, [&](int thread) {
+        try {
+            share(thread);
+        } catch (...) {
+            stopped = true;
+            throw;
         }
     });
 }
@@ -54,6 +83,7 @@ std::vector<double> Program::time_steps(Frame& frame, int rounds) const {
     std::vector<double> best(steps_.size(), 1e30);
     for (int round = 0; round < rounds; ++round)
         for (std::size_t i = 0; i < steps_.size(); ++i) {
+            check_interruption();
             const auto start = std::chrono::steady_clock::now();
             steps_[i].run(frame, 0, steps_[i].items, frame.scratch[0].get());
             const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;

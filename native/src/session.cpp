@@ -11,41 +11,62 @@
 namespace secateur {
 namespace {
 
+// Whoever fails takes what is left of `count` pieces, so that nobody else begins any.
+template <typename Work>
+auto or_stop(std::atomic<std::int64_t>& taken, std::int64_t count, const Work& work) {
+    return [&taken, count, work](int) {
+        try {
+            work();
+        } catch (...) {
+            taken = count;
+            throw;
+        }
+    };
+}
+
 constexpr std::size_t kIdleFrames = 4;
 constexpr int kBlocks[] = {16, 32, 64, 128};
 constexpr std::int64_t kBlocksToShare = 2;
 constexpr double kMuch = 4e6;  // cycles
 constexpr double kHandOver = 1.2;  // cycles per float and image between the two layouts
 
+// For every cut, the only value that operations before it make and others read, −1 where there are several or none.
+std::vector<int> find_handed_over(const FusedNetwork& network) {
+    const std::size_t all = network.operations.size();
+    std::vector<std::size_t> made(network.shapes.size(), 0), read(network.shapes.size(), 0);  // a cut before, from which on; 0: never
+    for (std::size_t i = 0; i < all; ++i) {
+        made[network.operations[i].output] = i + 1;
+        for (int value : network.operations[i].inputs) read[value] = i;
+    }
+    std::size_t first = 0, last = all;  // cuts behind all readers of the inputs, before all outputs
+    for (int value : network.inputs) first = std::max(first, read[value] + 1);
+    for (int value : network.outputs) last = made[value] == 0 ? 0 : std::min(last, made[value] - 1);
+    std::vector<std::int64_t> count(all + 2, 0), sum(all + 2, 0);  // of the values that cross a cut, as differences
+    for (std::size_t value = 0; value < made.size(); ++value) {
+        if (made[value] == 0 || read[value] < made[value]) continue;
+        ++count[made[value]], --count[read[value] + 1];
+        sum[made[value]] += static_cast<std::int64_t>(value), sum[read[value] + 1] -= static_cast<std::int64_t>(value);
+    }
+    std::vector<int> found(all + 1, -1);
+    std::int64_t crossing = 0, total = 0;
+    for (std::size_t cut = 0; cut <= all; ++cut) {
+        crossing += count[cut], total += sum[cut];
+        if (crossing == 1 && cut >= first && cut <= last) found[cut] = static_cast<int>(total);
+    }
+    return found;
+}
+
 }  // namespace
 
 Session::Session(const Network& network, const Kernels& kernels, const Costs& costs, int threads)
-    : network_(fuse(network)), kernels_(kernels), costs_(costs), threads_(threads) {
+    : network_(fuse(network)), handed_over_(find_handed_over(network_)), kernels_(kernels), costs_(costs), threads_(threads) {
     for (int value : network_.inputs) input_sizes_.push_back(elements(network_.shapes[value]));
     for (int value : network_.outputs) output_sizes_.push_back(elements(network_.shapes[value]));
 }
 
 // ---- Dividing a batch -------------------------------------------------------------------------------------------
 
-// The only value that operations before the cut make and others read, −1 where there are several or none.
-int Session::handed_over(int cut) const {
-    std::vector<int> made(network_.shapes.size(), 0);
-    for (int i = 0; i < cut; ++i) made[network_.operations[i].output] = 1;
-    int found = -1;
-    for (std::size_t i = static_cast<std::size_t>(cut); i < network_.operations.size(); ++i)
-        for (int value : network_.operations[i].inputs) {
-            if (!made[value]) {
-                const bool given = std::find(network_.inputs.begin(), network_.inputs.end(), value) != network_.inputs.end();
-                if (given) return -1;
-                continue;
-            }
-            if (found >= 0 && found != value) return -1;
-            found = value;
-        }
-    for (int value : network_.outputs)
-        if (made[value] || std::find(network_.inputs.begin(), network_.inputs.end(), value) != network_.inputs.end()) return -1;
-    return found;
-}
+int Session::handed_over(int cut) const { return handed_over_[static_cast<std::size_t>(cut)]; }
 
 bool Session::clean(int cut) const {
     const int all = static_cast<int>(network_.operations.size());
@@ -75,9 +96,9 @@ Part Session::best_part(std::int64_t images) {
         const std::int64_t real = std::min<std::int64_t>(images, count * block);
         const auto& together = cycles(block);
         const double share = static_cast<double>(count) / static_cast<double>(real);
-        for (int cut = 0; cut < all; ++cut) {
-            double cost = std::accumulate(singly.begin(), singly.begin() + cut, 0.0) +
-                          std::accumulate(together.begin() + cut, together.end(), 0.0) * share;
+        double before = 0, behind = std::accumulate(together.begin(), together.end(), 0.0);
+        for (int cut = 0; cut < all; before += singly[cut], behind -= together[cut], ++cut) {
+            double cost = before + behind * share;
             if (cost >= least || !clean(cut)) continue;
             if (cut > 0) cost += kHandOver * static_cast<double>(elements(network_.shapes[handed_over(cut)]));
             if (cost < least) least = cost, best = {block, cut, count};
@@ -165,7 +186,7 @@ void Session::run_images(Compiled& compiled, const float* const* inputs, const s
                          float* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
                          std::int64_t images, int threads) {
     std::atomic<std::int64_t> taken{0};
-    const auto some = [&](int) {
+    const auto some = [&] {
         std::int64_t image = taken.fetch_add(1);
         if (image >= images) return;
         Frame frame = borrow(compiled);
@@ -179,7 +200,7 @@ void Session::run_images(Compiled& compiled, const float* const* inputs, const s
         }
         give_back(compiled, std::move(frame));
     };
-    run_together(static_cast<int>(std::min<std::int64_t>(threads, images)), some);
+    run_together(static_cast<int>(std::min<std::int64_t>(threads, images)), or_stop(taken, images, some));
 }
 
 void Session::run_block(const Halves& halves, const Part& part, const float* const* inputs, float* const* outputs,
@@ -209,10 +230,10 @@ void Session::run(const float* const* inputs, float* const* outputs, std::int64_
         } else if (side_by_side > 0) {
             const Halves programs = halves(part, 1);
             std::atomic<std::int64_t> taken{0};
-            run_together(threads_, [&](int) {
+            run_together(threads_, or_stop(taken, side_by_side, [&] {
                 for (std::int64_t i; (i = taken.fetch_add(1)) < side_by_side;)
                     run_block(programs, part, inputs, outputs, first + i * part.block, valid(i), 1);
-            });
+            }));
         }
         for (std::int64_t i = side_by_side; i < part.count; ++i)
             run_block(halves(part, threads_), part, inputs, outputs, first + i * part.block, valid(i), threads_);

@@ -48,6 +48,11 @@ Storage make_storage(const Shape& dims, int images, int lanes) {
 
 bool tiny(const Shape& dims, int lanes) { return dims.size() == 3 && dims[1] * dims[2] * 4 <= std::max(4, lanes); }
 
+bool few_pixels(const Shape& input, const Shape& output, int lanes) {
+    constexpr double kMost = 4e9;  // elements of the matrix, though most of it may be zero
+    return tiny(output, lanes) && static_cast<double>(elements(input)) * static_cast<double>(elements(output)) <= kMost;
+}
+
 bool foldable(const Shape& dims, int lanes) {
     if (dims.size() != 3 || dims[0] == 0 || tiny(dims, lanes)) return false;
     std::int64_t parts_y, parts_x;

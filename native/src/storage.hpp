@@ -33,6 +33,8 @@ Storage make_folded(const Shape& dims, int lanes, bool bordered);
 bool foldable(const Shape& dims, int lanes);
 // Images of so few pixels that vectors are filled across channels: kept without gaps.
 bool tiny(const Shape& dims, int lanes);
+// Whether a convolution that makes such an image is a product of a matrix and a vector, not too large a one.
+bool few_pixels(const Shape& input, const Shape& output, int lanes);
 // Without gaps.
 bool dense(const Storage& storage, int images);
 // Of the pixels of channel 0, row by row.

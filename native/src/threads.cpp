@@ -20,6 +20,8 @@ namespace {
 
 constexpr int kSpins = 2000;
 
+}  // namespace
+
 void relax(int spins) {
     if (spins > kSpins) {
         std::this_thread::yield();
@@ -30,12 +32,6 @@ void relax(int spins) {
 #elif defined(__aarch64__)
     asm volatile("yield");
 #endif
-}
-
-}  // namespace
-
-void wait_until(const std::atomic<std::int64_t>& value, std::int64_t wanted) {
-    for (int spins = 0; value.load(std::memory_order_acquire) != wanted; ++spins) relax(spins);
 }
 
 namespace {
@@ -68,7 +64,7 @@ class Crew {
             const std::lock_guard lock(mutex_);
             work_ = nullptr;
         }
-        wait_until(at_work_, 0);
+        for (int spins = 0; at_work_.load(std::memory_order_acquire) != 0; ++spins) relax(spins);
         if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
         return true;
     }

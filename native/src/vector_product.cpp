@@ -15,17 +15,19 @@ struct Slices {
 };
 
 Slices slice(std::int64_t rows, std::int64_t columns, const std::function<float(std::int64_t, std::int64_t)>& weight,
-             int lanes) {
+             const std::function<VectorProduct::Reach(std::int64_t)>& reach, int lanes) {
     Slices slices;
     std::vector<std::vector<std::pair<std::uint8_t, float>>> taken(static_cast<std::size_t>(lanes));
+    std::vector<VectorProduct::Reach> reached(taken.size());
     for (std::int64_t first = 0; first < rows; first += lanes) {
+        for (int lane = 0; lane < lanes; ++lane) reached[lane] = first + lane < rows ? reach(first + lane) : VectorProduct::Reach{0, 0};
         slices.begin.push_back(slices.weights.size() / lanes);
         for (std::int64_t block = 0; block < columns; block += kTable) {
             std::size_t steps = 0;
             for (int lane = 0; lane < lanes; ++lane) {
                 taken[lane].clear();
-                if (first + lane >= rows) continue;
-                for (std::int64_t c = block; c < std::min(columns, block + kTable); ++c) {
+                const auto [low, high] = reached[lane];
+                for (std::int64_t c = std::max(block, low); c < std::min(high, block + kTable); ++c) {
                     const float value = weight(first + lane, c);
                     if (value != 0.0f) taken[lane].emplace_back(static_cast<std::uint8_t>(c - block), value);
                 }
@@ -49,12 +51,12 @@ Slices slice(std::int64_t rows, std::int64_t columns, const std::function<float(
 
 VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
                              const std::function<float(std::int64_t, std::int64_t)>& weight,
-                             std::vector<std::int32_t> gather, const std::vector<float>& bias, Clamp clamp,
+                             const std::function<Reach(std::int64_t)>& reach, std::vector<std::int32_t> gather, const std::vector<float>& bias, Clamp clamp,
                              const Kernels& kernels, int parts)
     : kernels_(kernels), rows_(rows), columns_(columns), gather_(std::move(gather)), clamp_(clamp) {
     const int lanes = kernels.lanes;
     const std::int64_t slices = (rows + lanes - 1) / lanes, blocks = (columns + kTable - 1) / kTable;
-    Slices sliced = slice(rows, columns, weight, lanes);
+    Slices sliced = slice(rows, columns, weight, reach, lanes);
     nonzeros_ = sliced.nonzeros;
     const double per_step = lanes == 16 ? 2.2 : lanes == 8 ? 9.0 : 6.0;
     const double sparse = static_cast<double>(sliced.begin.back()) * per_step + static_cast<double>(slices * blocks) * 4;
@@ -71,7 +73,7 @@ VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
         std::vector<float>& weights = weights_.made();
         weights.resize(steps_ * lanes);
         for (std::int64_t r = 0; r < rows; ++r)
-            for (std::int64_t c = 0; c < columns; ++c)
+            for (auto [c, end] = reach(r); c < end; ++c)
                 weights[((r / lanes) * columns + c) * lanes + r % lanes] = weight(r, c);
     }
     indices_.made().resize(indices_.size() + 64);

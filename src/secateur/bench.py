@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from secateur.errors import BenchError, MissingExtraError, RunError, SecateurError, UsageError
 from secateur.graph import Graph
+from secateur.limits import NO_LIMITS
 from secateur.runtime import MOST_IMAGES, MOST_THREADS, Session
 from secateur.timing import interleave, median_interval, on_cores
 
@@ -211,7 +212,7 @@ def _largest_difference(output: Array, ours: Array) -> float:
 
 
 def _ours(graph: Graph, threads: int, kernel: str | None) -> Predict:
-    session = Session(graph, threads=threads, kernel=kernel)
+    session = Session(graph, threads=threads, kernel=kernel, limits=NO_LIMITS)
     return lambda x: session(x)  # type: ignore[return-value]
 
 

@@ -24,6 +24,7 @@ from secateur.export import Structure, structure_of
 from secateur.graph import Graph
 from secateur.guarding import copied, first_line, outputs, watched
 from secateur.inputs import Inputs
+from secateur.limits import NO_LIMITS
 from secateur.measure import accuracy, doubts, faster_predictor, file_bytes, largest_difference
 from secateur.models import Architecture, build_network, find_architecture
 from secateur.progress import Reporter, SilentReporter
@@ -477,7 +478,8 @@ class NetworkCache:
     def _predictor(self, network: nn.Module, data: Dataset, graph: Graph | None) -> Callable[[Tensor], Tensor]:
         if graph is None or self.device.type != "cpu":
             return network
-        session = Session(graph, threads=torch.get_num_threads(), calibrate=False)  # as another machine would
+        # With built-in costs, as another machine would.
+        session = Session(graph, threads=torch.get_num_threads(), calibrate=False, limits=NO_LIMITS)
         return faster_predictor(network, lambda images: torch.from_numpy(session(images.numpy())), data.example(TRIAL))
 
     @contextlib.contextmanager

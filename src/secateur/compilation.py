@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from secateur.errors import UsageError
 from secateur.export import Region, Survey, find_regions, is_impure, why_not_in_parts
+from secateur.limits import NO_LIMITS
 from secateur.runtime import Session
 from secateur.simplification import simplify
 from secateur.snapshots import Snapshot, unwatchable
@@ -183,7 +184,7 @@ class _InRuntime(nn.Module):
     def __init__(self, region: Region, options: Mapping[str, Any]) -> None:
         super().__init__()
         threads = options.get("threads", torch.get_num_threads())
-        self.session = Session(simplify(region.graph), threads, options.get("kernel"))
+        self.session = Session(simplify(region.graph), threads, options.get("kernel"), None, True, NO_LIMITS)
         self.inputs = [_extents(node) for node in region.inputs]
         self.strides = [_strides(node) for node in region.outputs]
         self.fixed = not _symbols(region)

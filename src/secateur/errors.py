@@ -5,9 +5,14 @@ A message is one line: the place, what was expected, what came, the next step.
 
 from __future__ import annotations
 
+from secateur.escaping import one_line
+
 
 class SecateurError(Exception):
-    """Something that the caller can mend; its text says how."""
+    """Something that the caller can mend; its text says how. Names in it may be a stranger's: it is printed escaped."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UsageError(SecateurError):

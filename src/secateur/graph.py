@@ -114,6 +114,11 @@ class Graph:
             return self.inputs[value]
         return next(node.shape for node in self.nodes if node.name == value)
 
+    @property
+    def output_shapes(self) -> tuple[Shape, ...]:
+        shapes = {**self.inputs, **{node.name: node.shape for node in self.nodes}}
+        return tuple(shapes[name] for name in self.outputs)
+
     def consumers(self) -> dict[str, list[Node]]:
         """Value → the nodes that read it."""
         found: dict[str, list[Node]] = {name: [] for name in (*self.inputs, *(node.name for node in self.nodes))}
@@ -377,21 +382,28 @@ def infer_shape(node: Node, inputs: Sequence[Shape], weights: Mapping[str, Shape
 
 def check(graph: Graph) -> None:
     """Raises GraphError where the graph could not be run; its time is linear in the number of nodes."""
-    shapes: dict[str, Shape] = dict(graph.inputs)
+    check_shapes(graph.inputs, graph.outputs, graph.nodes, {name: each.shape for name, each in graph.weights.items()})
+
+
+def check_shapes(
+    inputs: Mapping[str, Shape], outputs: Sequence[str], nodes: Sequence[Node], weights: Mapping[str, Shape]
+) -> None:
+    """As check, of a graph whose weights are not there yet: their shapes by name."""
+    shapes: dict[str, Shape] = dict(inputs)
     used: set[str] = set()
-    for node in graph.nodes:
+    for node in nodes:
         if node.name in shapes:
             raise GraphError(f"node {node.name!r}: the name stands twice")
         missing = [name for name in node.inputs if name not in shapes]
-        missing += [name for name in node.weights.values() if name not in graph.weights]
+        missing += [name for name in node.weights.values() if name not in weights]
         if missing:
             raise GraphError(f"node {node.name!r} ({node.op}): {missing[0]!r} is no value before it and no weight")
         used.update(node.weights.values())
-        held = {role: graph.weights[name].shape for role, name in node.weights.items()}
+        held = {role: weights[name] for role, name in node.weights.items()}
         found = infer_shape(node, [shapes[name] for name in node.inputs], held)
         if found != node.shape:
             raise GraphError(f"node {node.name!r} ({node.op}): its shape is given as {node.shape} but is {found}")
         shapes[node.name] = found
-    lost = [name for name in graph.outputs if name not in shapes] or sorted(graph.weights.keys() - used)
-    if lost or not graph.inputs or not graph.outputs:
+    lost = [name for name in outputs if name not in shapes] or sorted(weights.keys() - used)
+    if lost or not inputs or not outputs:
         raise GraphError(f"a graph needs inputs, outputs that are values and no unused weights; wrong: {lost}")

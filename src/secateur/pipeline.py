@@ -18,6 +18,7 @@ from secateur.data import Calibration, Dataset
 from secateur.environment import environment
 from secateur.guarding import copied
 from secateur.layers import output_layer, weight_of
+from secateur.limits import NO_LIMITS
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
 from secateur.packfile import Metadata, packed_size
@@ -53,7 +54,7 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
     validation, test = cache.accuracies(pruned, cell, graph)
     task.advance(1, lambda: STAGES[2])
     layers = layer_table(pruned, data.example(), cell.norms)
-    session = Session(graph, threads=1) if graph and timed else None
+    session = Session(graph, threads=1, limits=NO_LIMITS) if graph and timed else None
     latencies = _latencies(cell, data, dense, pruned, masked, session) if timed else ()
     task.advance(1, lambda: STAGES[3])
     return Row(
@@ -80,7 +81,7 @@ def measure_latency(row: Row, cache: NetworkCache) -> Row:
     pruned, *_ = make_network(cell, cache)
     masked, _ = prune_as_pytorch(dense, pruned, cell.norms)
     graph = cache.graph(pruned, cell)
-    session = Session(graph, threads=1) if graph else None
+    session = Session(graph, threads=1, limits=NO_LIMITS) if graph else None
     latencies = _latencies(cell, cache.dataset(cell), dense, pruned, masked, session)
     return replace(row, latencies=latencies, layers=_with_times(row.layers, session), timed_on=environment())
 

@@ -1,12 +1,30 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and nothing but files."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+_ENDING = ".writing"
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A file to read. Raises OSError for a pipe, which would be waited for, and a device, which may never end."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, expected a file", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(
+            errno.EINVAL, "it is a pipe or a device, expected a regular file: save it as one first", str(path)
+        )
+    return open(path, "rb")
 
 
 @contextlib.contextmanager
@@ -14,13 +32,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Another name beside `path` to write to: the file gets its own name when the block ends well.
 
     Otherwise what was there stays, and nothing else. The file is as readable as any new file is, whatever the writer
-    chose. Raises OSError where the place cannot be written, or holds what is no regular file (a folder, a device).
+    chose. What writers left beside it that were killed is taken away first. Raises OSError where the place cannot be
+    written, or holds what is no regular file (a folder, a device).
     """
     if os.path.lexists(path) and not path.is_file():
         raise FileExistsError(errno.EEXIST, "something is there that is no regular file", str(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    _remove_leftovers(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_ENDING}")
+    held = _locked(temporary)
     try:
-        temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)
@@ -28,3 +48,42 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        os.close(held)
+
+
+def _locked(path: Path) -> int:
+    """A new file that is locked as long as what is returned stays open: while its writer lives."""
+    while True:
+        held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with contextlib.suppress(OSError):  # some file systems have no locks, and then nobody takes leftovers away
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if _is_at(held, path):
+            return held
+        os.close(held)  # taken for a leftover before it was locked
+
+
+def _is_at(held: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(held), path.stat())
+    except OSError:
+        return False
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Files that were being written when their writers were killed: those that nobody holds a lock on."""
+    try:
+        names = [each for each in os.listdir(folder) if each.startswith(".") and each.endswith(_ENDING)]
+    except OSError:
+        return
+    for name in names:
+        with contextlib.suppress(OSError):
+            _remove_unlocked(folder / name)
+
+
+def _remove_unlocked(path: Path) -> None:
+    held = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(held)

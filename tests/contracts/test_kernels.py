@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from graph_strategies import Builder, Draw, graphs, inputs, layers
 from secateur.graph import OPERATIONS, Attribute, Graph, Node, Shape, Weight, infer_shape
@@ -146,3 +148,43 @@ def test_convolutions_that_no_tile_can_hold_are_the_references(case: str, kernel
         x, other = (random.normal(size=(batch, *size)).astype(np.float32) for size in (shape, out))
         (right,) = reference.run_all(graph, {"x": x, "other": other})
         np.testing.assert_allclose(session(x, other), right, rtol=2e-5, atol=1e-5, err_msg=f"batch {batch}")
+
+
+def pooled(op: str, shape: Shape, attributes: dict[str, Attribute], to: Shape) -> Graph:
+    return Graph({"x": shape}, ("n",), (Node("n", op, ("x",), {}, attributes, to),), {})
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("batch", [1, 3, 17, 40])
+@pytest.mark.parametrize("shape", [(3, 9, 9), (2, 16, 16), (1, 4, 70), (5, 2, 2)])
+def test_nan_goes_through_pooling_and_activations_as_in_pytorch(shape: Shape, batch: int, kernel: str) -> None:
+    """Planar, folded and interleaved; in the first image everything is NaN, in the second all is -inf."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(batch, *shape)).astype(np.float32)
+    x[random.random(x.shape) < 0.1] = np.nan
+    x[0], x[1:2] = np.nan, -np.inf
+    tensor = torch.from_numpy(x)
+    for size, stride, padding in ((2, 2, 0), (3, 2, 1), (3, 1, 1), (2, 1, 1)):
+        if min(shape[1:]) + 2 * padding < size:
+            continue
+        window: dict[str, Attribute] = {
+            "kernel": (size, size),
+            "stride": (stride, stride),
+            "padding": (padding,) * 4,
+        }
+        largest = functional.max_pool2d(tensor, size, stride, padding)
+        mean = functional.avg_pool2d(tensor, size, stride, padding)
+        agree("max_pool2d", x, {**window, "dilation": (1, 1)}, largest, kernel)
+        agree("avg_pool2d", x, {**window, "count_include_pad": True}, mean, kernel)
+    agree("adaptive_avg_pool2d", x, {"size": (2, 3)}, functional.adaptive_avg_pool2d(tensor, (2, 3)), kernel)
+    agree("relu", x, {}, functional.relu(tensor), kernel)
+    agree("relu6", x, {}, functional.relu6(tensor), kernel)
+    agree("leaky_relu", x, {"negative_slope": 0.1}, functional.leaky_relu(tensor, 0.1), kernel)
+    agree("hardswish", x, {}, functional.hardswish(tensor), kernel)
+    agree("softmax", x, {"axis": 1}, tensor.softmax(1), kernel)
+
+
+def agree(op: str, x: np.ndarray, attributes: dict[str, Attribute], expected: torch.Tensor, kernel: str) -> None:
+    graph = pooled(op, x.shape[1:], attributes, tuple(expected.shape[1:]))
+    for found in (Session(graph, kernel=kernel)(x), reference.run(graph, x)):
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5, err_msg=op)

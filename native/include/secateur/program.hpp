@@ -36,6 +36,8 @@ struct Frame {
 struct Step {
     StepReport report;
     std::int64_t items = 1;
+    std::int64_t pieces = 1;  // in which one thread does them
+    double work = 0;          // elements that are looked at for one image, where that is no multiply-add
     std::function<void(const Frame&, std::int64_t begin, std::int64_t end, float* scratch)> run;
 };
 

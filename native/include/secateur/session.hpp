@@ -76,6 +76,7 @@ class Session {
                     std::int64_t images, int threads);
 
     FusedNetwork network_;
+    std::vector<int> handed_over_;  // by cut
     const Kernels& kernels_;
     const Costs costs_;
     const int threads_;

@@ -28,7 +28,7 @@ class ForkSafeMutex {
 // one of them threw.
 void run_together(int threads, const std::function<void(int thread)>& work);
 
-// Waits, on the processor, for others who are at work now.
-void wait_until(const std::atomic<std::int64_t>& value, std::int64_t wanted);
+// Lets time pass, on the processor, for who has looked so many times whether others are done.
+void relax(int spins);
 
 }  // namespace secateur

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "secateur/graph.hpp"
@@ -15,9 +16,10 @@ namespace secateur {
 
 class VectorProduct {
    public:
-    // weight(row, column): of a rows × columns matrix. gather: where each column's input lies; empty: side by side.
+    // weight(row, column): of a rows × columns matrix, zero outside the columns [first, second) of reach(row). gather: where each column's input lies; empty: side by side.
+    using Reach = std::pair<std::int64_t, std::int64_t>;
     VectorProduct(std::int64_t rows, std::int64_t columns, const std::function<float(std::int64_t, std::int64_t)>& weight,
-                  std::vector<std::int32_t> gather, const std::vector<float>& bias, Clamp clamp, const Kernels& kernels,
+                  const std::function<Reach(std::int64_t)>& reach, std::vector<std::int32_t> gather, const std::vector<float>& bias, Clamp clamp, const Kernels& kernels,
                   int parts);
 
     int items() const { return static_cast<int>(parts_.size()); }

@@ -25,6 +25,9 @@ struct Vec {
 [[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec largest(Vec a, Vec b) {
+    return {_mm256_blendv_ps(_mm256_max_ps(a.v, b.v), a.v, _mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q))};
+}
 
 // Four floats in both halves of a vector, and one of them everywhere.
 [[gnu::always_inline]] inline Vec load_four(const float* from) {

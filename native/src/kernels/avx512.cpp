@@ -28,6 +28,9 @@ struct Vec {
 [[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec largest(Vec a, Vec b) {
+    return {_mm512_mask_max_ps(a.v, _mm512_cmp_ps_mask(a.v, a.v, _CMP_ORD_Q), a.v, b.v)};
+}
 
 // Four floats in every quarter of a vector, and one of them everywhere.
 [[gnu::always_inline]] inline Vec load_four(const float* from) {

@@ -2,7 +2,7 @@
 // same unnamed namespace:
 //
 //   kLanes, Vec, load, store, store_some (the first lanes, at any address), splat, fused (a·b + c), plus, minus,
-//   times, larger (NaN of the second wins), smaller,
+//   times, larger (NaN of the second wins), smaller, largest (NaN of either wins),
 //   Pattern, make_pattern, pick (lanes of a vector, or zeros), Table, make_table, look_up, transpose_square (kSquare × kSquare).
 //
 // No function of the standard library that could be inlined elsewhere may be used here: the linker keeps one copy of

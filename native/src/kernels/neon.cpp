@@ -25,6 +25,7 @@ struct Vec {
 [[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec largest(Vec a, Vec b) { return larger(a, b); }
 
 inline void transpose_square(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row) {
     for (int i = 0; i < kSquare; ++i)

@@ -12,14 +12,14 @@ template <bool Average>
     for (; i + kLanes <= run.images; i += kLanes) {
         Vec value = splat(Average ? 0.0f : -INFINITY);
         window([&](const float* from) __attribute__((always_inline)) {
-            value = Average ? plus(value, load(from)) : larger(value, load(from));
+            value = Average ? plus(value, load(from)) : largest(value, load(from));
         });
         store(target + i, Average ? times(value, splat(scale)) : value);
     }
     for (; i < run.images; ++i) {
         float value = Average ? 0.0f : -INFINITY;
         window([&](const float* from) __attribute__((always_inline)) {
-            value = Average ? value + *from : (value > *from ? value : *from);
+            value = Average ? value + *from : (value > *from || value != value ? value : *from);
         });
         target[i] = Average ? value * scale : value;
     }
@@ -71,7 +71,7 @@ template <bool Average>
 void pool_rows(const PoolRun& run, const float* source, float* target, float* buffer) {
     const int pitch = pool_pitch(run), band = kPoolBuffer / pitch;
     const Vec empty = splat(Average ? 0.0f : -INFINITY), scale = splat(1.0f / static_cast<float>(run.kernel_y * run.kernel_x));
-    const auto joined = [](Vec a, Vec b) __attribute__((always_inline)) { return Average ? plus(a, b) : larger(a, b); };
+    const auto joined = [](Vec a, Vec b) __attribute__((always_inline)) { return Average ? plus(a, b) : largest(a, b); };
     for (int first = 0; first < run.out_height; first += band) {
         const int last = first + band < run.out_height ? first + band : run.out_height;
         for (int y = first; y < last; ++y) {

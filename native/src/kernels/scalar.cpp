@@ -49,6 +49,9 @@ template <typename Function>
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) {
     return lanewise([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
 }
+[[gnu::always_inline]] inline Vec largest(Vec a, Vec b) {
+    return lanewise([&](int i) { return a.v[i] > b.v[i] || a.v[i] != a.v[i] ? a.v[i] : b.v[i]; });
+}
 
 inline void transpose_square(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row) {
     for (int i = 0; i < kSquare; ++i)

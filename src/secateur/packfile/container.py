@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from secateur.errors import FormatError
 from secateur.packfile import strict
+from secateur.replacing import open_regular
 
 MAJOR, MINOR = 1, 0
 MOST_HEADER = 16 << 20
@@ -73,7 +74,7 @@ def opened(path: str | Path) -> Iterator[Container]:
     """Open a file and check its header. Every FormatError in the body gets the path put before it."""
     path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             yield _checked(path, file)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from error.__cause__

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secateur.graph import DTYPES, Shape, Weight
+from secateur.limits import Limits
 from secateur.packfile import container
 from secateur.packfile.codecs import NAMES
 from secateur.packfile.document import Metadata, Stored
@@ -59,9 +60,9 @@ class Description:
         return max((each.error for each in self.weights), default=0.0)
 
 
-def describe(path: str | Path, *, limit: int | None = LIMIT) -> Description:
+def describe(path: str | Path, *, limit: int | None = LIMIT, limits: Limits | None = None) -> Description:
     """Read a file whole to say what is in it. Raises FormatError as read does."""
-    packed = read_packed(path, limit=limit)
+    packed = read_packed(path, limit=limit, limits=limits)
     weights = tuple(_described(each, packed.graph.weights[each.name]) for each in packed.stored)
     version = f"{container.MAJOR}.{container.MINOR}"
     return Description(version, packed.metadata, len(packed.graph.nodes), weights, packed.size)

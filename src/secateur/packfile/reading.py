@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import FormatError, GraphError
-from secateur.graph import Graph, Weight
+from secateur.graph import Graph, Weight, check_shapes
+from secateur.limits import Limits, check_costs, check_parts
 from secateur.packfile import container
 from secateur.packfile.codecs import decode
 from secateur.packfile.container import Container, Section
-from secateur.packfile.document import Metadata, Stored, from_bytes
+from secateur.packfile.document import Document, Metadata, Stored, from_bytes
 
 GRAPH, POOL = "secateur.graph", "secateur.pool"
-LIMIT = 4 << 30
+LIMIT = Limits().weight_bytes
 """Bytes of decoded weights that a file may ask for, unless its reader allows more."""
 _FREE, _RATIO = 16 << 20, 4096
 """Besides, this much and so many times the file: decoding takes time, and hardly any file says more with less."""
@@ -41,27 +42,39 @@ class Packed:
         return max((each.error for each in self.stored), default=0.0)
 
 
-def read(path: str | Path, *, limit: int | None = LIMIT) -> Graph:
+def read(path: str | Path, *, limit: int | None = LIMIT, limits: Limits | None = None) -> Graph:
     """The network of a .secateur file, every bit checked.
 
     limit: the most bytes that its decoded weights may take. Opening takes no more memory than those and the largest
-    tensor once more. Raises FormatError for a file that is damaged, of another version, or asks for too much.
+    tensor once more. limits: what else it may ask for (limits.Limits), its weight_bytes in place of limit.
+    Raises FormatError for a file that is damaged, of another version, or asks for too much.
     """
-    return read_packed(path, limit=limit).graph
+    return read_packed(path, limit=limit, limits=limits).graph
 
 
-def read_packed(path: str | Path, *, limit: int | None = LIMIT) -> Packed:
+def read_packed(path: str | Path, *, limit: int | None = LIMIT, limits: Limits | None = None) -> Packed:
     """As read does, with the facts about the network that the file records."""
+    limits = limits or replace(Limits(), weight_bytes=limit)
     with container.opened(path) as held:
         document = from_bytes(held.read(held.sections[GRAPH])) if GRAPH in held.sections else _no_graph()
-        check_sizes(document.weights, held.size, limit)
+        check_sizes(document.weights, held.size, limits.weight_bytes)
         places = list(_places(held, document.weights))
+        _check_graph(document, limits)
         weights = {each.name: _weight(held, each, place) for each, place in places}
-        try:
-            graph = Graph(document.inputs, document.outputs, document.nodes, weights)
-        except GraphError as error:
-            raise FormatError(f"its graph makes no sense: {error}") from error
+        graph = Graph(document.inputs, document.outputs, document.nodes, weights)
         return Packed(graph, document.metadata, document.weights, held.size)
+
+
+def _check_graph(document: Document, limits: Limits) -> None:
+    """That the graph makes sense and what it asks for, before any weight is decoded."""
+    inputs, outputs, nodes = document.inputs, document.outputs, document.nodes
+    shapes = {each.name: each.shape for each in document.weights}
+    try:
+        check_parts(inputs, outputs, nodes, shapes, limits)
+        check_shapes(inputs, outputs, nodes, shapes)
+        check_costs(inputs, outputs, nodes, shapes, limits)
+    except GraphError as error:
+        raise FormatError(f"its graph cannot be used: {error}") from error
 
 
 def _no_graph() -> NoReturn:
@@ -75,17 +88,27 @@ def _weight(held: Container, stored: Stored, place: Section) -> Weight:
         raise FormatError(f"weight {stored.name!r}: {error}") from error
 
 
-def unpack(path: str | Path, *, limit: int | None = LIMIT) -> dict[str, NDArray[np.generic]]:
+def unpack(
+    path: str | Path, *, limit: int | None = LIMIT, limits: Limits | None = None
+) -> dict[str, NDArray[np.generic]]:
     """The weights of a .secateur file as ordinary arrays, dense, by name.
 
     float32 and float16 weights come in their own dtype. NumPy has no bfloat16: such weights come as float32, which
     holds each of their values exactly. Raises FormatError as read does.
     """
-    return {name: _array(weight) for name, weight in read(path, limit=limit).weights.items()}
+    return {name: _array(weight) for name, weight in read(path, limit=limit, limits=limits).weights.items()}
 
 
 def to_safetensors(graph: Graph) -> bytes:
-    """The weights as a dense safetensors file, each in its own format, bit for bit."""
+    """The weights as a dense safetensors file, each in its own format, bit for bit.
+
+    Raises FormatError for a weight of the one name that such a file keeps for itself.
+    """
+    if "__metadata__" in graph.weights:
+        raise FormatError(
+            "a weight is named '__metadata__', which safetensors keeps for itself: "
+            "take the weights with secateur.unpack in Python"
+        )
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, weight in graph.weights.items():
@@ -108,7 +131,10 @@ def check_sizes(weights: Sequence[Stored], file_size: int, limit: int | None) ->
     """Refuse weights that decode to more than the limit, or to more than a file of this size could mean."""
     wanted = sum(each.decoded_bytes for each in weights)
     if limit is not None and wanted > limit:
-        raise FormatError(f"{wanted} bytes of weights: more than the limit of {limit}; raise it if you trust the file")
+        raise FormatError(
+            f"{wanted} bytes of weights: more than the limit of {limit}; raise it if you trust the file "
+            "(limit=…, or --limits weight-bytes=…)"
+        )
     if wanted > _FREE + _RATIO * file_size:
         raise FormatError(f"{wanted} bytes of weights in a file of {file_size}: too good to be true")
 

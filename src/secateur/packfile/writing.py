@@ -13,6 +13,7 @@ import numpy as np
 import secateur
 from secateur.errors import FormatError, PackError
 from secateur.graph import Graph, Weight
+from secateur.limits import NO_LIMITS
 from secateur.packfile import container
 from secateur.packfile.codecs import Encoded, decode, encode, encode_lossy
 from secateur.packfile.document import Metadata, Stored, document_of, to_bytes
@@ -135,7 +136,7 @@ def _write_pieces(path: Path, pieces: Mapping[str, Sequence[bytes]]) -> None:
 
 
 def _check(path: Path, graph: Graph, changed: Mapping[str, Weight], verify: Callable[[Graph], None] | None) -> None:
-    found = read(path, limit=None)
+    found = read(path, limits=NO_LIMITS)
     same = (found.inputs, found.outputs, found.nodes) == (graph.inputs, graph.outputs, graph.nodes)
     if not same or found.weights.keys() != graph.weights.keys():
         raise PackError("the graph did not read back as it was written: report this as a bug; nothing was kept")

@@ -5,19 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from secateur import packfile
+from secateur.limits import Limits
 from secateur.runtime.normalisation import Normalisation
 from secateur.runtime.session import Session
 
 
-def load(path: str | Path, threads: int = 1, kernel: str | None = None, calibrate: bool = True) -> Session:
+def load(
+    path: str | Path,
+    threads: int = 1,
+    kernel: str | None = None,
+    calibrate: bool = True,
+    limits: Limits | None = None,
+) -> Session:
     """The network of a .secateur file as a function: float32 array (N, …) in, float32 array out.
 
     uint8 images are taken too where the file says how the network's were normalised (as those of a run's best do).
-    threads, kernel, calibrate: see Session. Raises FormatError for a file that is damaged, of another version or no
-    such file, RunError for threads or a kernel that make no sense.
+    threads, kernel, calibrate, limits: see Session. Raises FormatError for a file that is damaged, of another version
+    or no such file, or that asks for more than the limits, RunError for threads or a kernel that make no sense.
     """
-    packed = packfile.read_packed(path)
-    return Session(packed.graph, threads, kernel, normalisation_of(packed.metadata), calibrate)
+    packed = packfile.read_packed(path, limits=limits)
+    return Session(packed.graph, threads, kernel, normalisation_of(packed.metadata), calibrate, limits)
 
 
 def normalisation_of(metadata: packfile.Metadata) -> Normalisation | None:

@@ -37,16 +37,17 @@ def run_all(graph: Graph, inputs: Mapping[str, NDArray[np.floating]]) -> list[Re
     if len(batches) != 1:
         raise RunError(f"inputs of {sorted(batches)} images: expected one number for all")
     (batch,) = batches
+    kept = set(graph.outputs)
     last_use = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     with np.errstate(all="ignore"):  # infinities and NaN are results like others
         for index, node in enumerate(graph.nodes):
             values[node.name] = run_node(node, [values[name] for name in node.inputs], _weights(graph, node))
             for name in set(node.inputs):
-                if last_use[name] == index and name not in graph.outputs:
+                if last_use[name] == index and name not in kept:
                     del values[name]
         return [
-            np.array(np.broadcast_to(values[name], (batch, *graph.shape_of(name))), np.float32)
-            for name in graph.outputs
+            np.array(np.broadcast_to(values[name], (batch, *shape)), np.float32)
+            for name, shape in zip(graph.outputs, graph.output_shapes, strict=True)
         ]
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur import _native
-from secateur.errors import RunError
+from secateur.errors import GraphError, RunError
 from secateur.graph import Graph, Node, Shape
+from secateur.limits import Limits, check_costs, check_parts
 from secateur.runtime.calibration import Costs, costs_for
 from secateur.runtime.normalisation import Normalisation
 
@@ -103,7 +104,8 @@ class Session:
     available_kernels(), None for the fastest (or what SECATEUR_KERNEL names). normalisation: with it, uint8 images
     (N, C, H, W) may be given too. calibrate: whether how each layer of a large network is run is decided by constants
     timed on this machine (once: they are cached) rather than by those built in; SECATEUR_CALIBRATE=0 says no for all.
-    Layers run otherwise may round otherwise.
+    Layers run otherwise may round otherwise. limits: what the graph may ask for at most, None for limits.Limits().
+    Pickles and copies are made from its graph and these arguments.
     out: the array to write to, for graphs with one input and one output: the input itself, or apart from it.
     Raises RunError.
     """
@@ -115,19 +117,27 @@ class Session:
         kernel: str | None = None,
         normalisation: Normalisation | None = None,
         calibrate: bool = True,
+        limits: Limits | None = None,
     ) -> None:
         threads = _whole("threads", threads, 1, MOST_THREADS)
+        limits = limits or Limits()
         _check_sizes(graph)
+        _check_limits(graph, limits)
         self._graph = graph
+        self._made_with = (threads, kernel, normalisation, calibrate, limits)
         self._kernel = _chosen_kernel(kernel)
         self._threads = threads
         self._inputs = tuple(graph.inputs.items())
         self._shapes = tuple(tuple(shape) for _, shape in self._inputs)
-        self._output_shapes = tuple(tuple(graph.shape_of(name)) for name in graph.outputs)
+        self._output_shapes = tuple(map(tuple, graph.output_shapes))
         self._costs = costs_for(graph, self._kernel, calibrate)
         self._native = _compile(graph, self._kernel, threads, self._costs)
         self._normalisation = normalisation
         self._single = len(self._shapes) == len(self._output_shapes) == 1
+
+    def __reduce__(self) -> tuple[type[Session], tuple[object, ...]]:
+        """Pickled and copied as its graph and what it was made with: a copy plans for the processor it is on."""
+        return Session, (self._graph, *self._made_with)
 
     @property
     def kernel(self) -> str:
@@ -226,6 +236,15 @@ def _check_sizes(graph: Graph) -> None:
     for name, shape in (*graph.inputs.items(), *((node.name, node.shape) for node in graph.nodes)):
         if math.prod(size for size in shape if size) > MOST_NUMBERS:
             raise RunError(f"value {name!r}: expected at most {MOST_NUMBERS} numbers an image, got shape {shape}")
+
+
+def _check_limits(graph: Graph, limits: Limits) -> None:
+    shapes = {name: weight.shape for name, weight in graph.weights.items()}
+    try:
+        check_parts(graph.inputs, graph.outputs, graph.nodes, shapes, limits)
+        check_costs(graph.inputs, graph.outputs, graph.nodes, shapes, limits)
+    except GraphError as error:
+        raise RunError(str(error)) from error
 
 
 def _chosen_kernel(kernel: str | None) -> str:

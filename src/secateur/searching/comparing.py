@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from secateur.cache import NetworkCache, uses_channels_last
 from secateur.graph import Graph
 from secateur.guarding import copied
+from secateur.limits import NO_LIMITS
 from secateur.measure import compare_latency
 from secateur.models import find_architecture
 from secateur.pipeline import STAGES, make_network, run_cell
@@ -126,5 +127,5 @@ def _in_pytorch(dense: nn.Module, search: Search) -> Engine:
 
 
 def _in_runtime(graph: Graph) -> Engine:
-    session = Session(graph)
+    session = Session(graph, limits=NO_LIMITS)
     return lambda images: torch.from_numpy(session(images.numpy()))

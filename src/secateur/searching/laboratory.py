@@ -22,6 +22,7 @@ from secateur.graph import Graph
 from secateur.guarding import run, watched
 from secateur.inputs import Inputs
 from secateur.layers import output_layer, weight_of
+from secateur.limits import NO_LIMITS
 from secateur.measure import layer_table
 from secateur.packfile import packed_sizes
 from secateur.pipeline import make_network
@@ -152,7 +153,7 @@ class Laboratory:
         network, *_ = make_network(cell, self._cache, weigh=False)
         graph = self._cache.graph(network, cell)
         data, images = self._cache.dataset(cell), self._subset.images
-        session = Session(graph, threads=torch.get_num_threads()) if graph else None
+        session = Session(graph, threads=torch.get_num_threads(), limits=NO_LIMITS) if graph else None
         with watched(network):
             batches = (normalise(part, data.mean, data.std) for part in torch.split(images, 250))
             told = [
@@ -234,7 +235,7 @@ class Laboratory:
         """Seconds of each layer in the runtime, on one thread, by the whole network's plan: the fastest of many."""
         graph, batch = self._graph(cell), self._search.batch
         with on_cores(1):
-            session = Session(graph)
+            session = Session(graph, limits=NO_LIMITS)
             once = session.plan(batch, rounds=2).steps
             spent = sum(step.seconds or 0.0 for step in once) * max(1, batch // once[0].images)
             rounds = max(3, min(60, round(_SECONDS_A_TURN / max(spent, 1e-6))))
