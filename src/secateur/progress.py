@@ -7,15 +7,28 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
+from rich.text import Text
+
+from secateur.escaping import printable
 
 REFRESH_SECONDS = 0.2
 LINE_SECONDS = 15.0
 _NOTHING: Callable[[], str] = lambda: ""  # noqa: E731
+
+
+class PlainConsole(Console):
+    """Prints texts as they are, escaped: no markup, no emoji for names with colons in them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text, keep="\n"), **options)
 
 
 class Task(Protocol):
@@ -63,14 +76,18 @@ class ConsoleReporter:
     """Bars with time left on a terminal (standard error); elsewhere a line per task and one every 15 s."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or PlainConsole(stderr=True)
         self._bars: Progress | None = None
 
     def say(self, line: str, *, loud: bool = False) -> None:
-        self.console.print(line, style="bold" if loud else None, highlight=False, markup=False, soft_wrap=True)
+        self._print(line, "bold" if loud else None)
 
     def warn(self, line: str) -> None:
-        self.console.print(f"warning: {line}", style="bold yellow", highlight=False, markup=False, soft_wrap=True)
+        self._print(f"warning: {line}", "bold yellow")
+
+    def _print(self, line: str, style: str | None) -> None:
+        text = printable(line, keep="\n")
+        self.console.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0, *, brief: bool = False) -> Iterator[Task]:
@@ -85,7 +102,7 @@ class ConsoleReporter:
             self._bars = _bars(self.console)
             self._bars.start()
         bars = self._bars
-        handle = bars.add_task(label, total=total, completed=done, note="")
+        handle = bars.add_task(printable(label), total=total, completed=done, note="")
         try:
             yield _BarTask(bars, handle)
         finally:
@@ -97,12 +114,14 @@ class ConsoleReporter:
 
 def _bars(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}", table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=None, table_column=Column(ratio=2, min_width=8)),
         TextColumn("{task.completed}/{task.total}", table_column=Column(no_wrap=True)),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("left", table_column=Column(no_wrap=True)),
-        TextColumn("{task.fields[note]}", table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis")),
+        TextColumn(
+            "{task.fields[note]}", markup=False, table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis")
+        ),
         console=console,
         expand=True,
         transient=True,
@@ -117,7 +136,7 @@ class _BarTask:
         self._steps += steps
         now = time.monotonic()
         if now - self._shown >= REFRESH_SECONDS:
-            self._bars.update(self._handle, advance=self._steps, note=note())
+            self._bars.update(self._handle, advance=self._steps, note=printable(note()))
             self._steps, self._shown = 0, now
 
 

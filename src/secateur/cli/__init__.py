@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,14 +42,15 @@ from secateur.cli.options import (
     numbers,
     print_result,
     require_torch,
-    stdout_console,
     texts,
     training_changes,
 )
+from secateur.cli.printing import nobody_reads, outlets, say, stdout_console
 from secateur.cli.searching import search
 from secateur.cli.study import paper
 from secateur.cli.viewing import report, show
 from secateur.errors import SecateurError, UsageError
+from secateur.escaping import one_line
 from secateur.patterns import UNSTRUCTURED
 from secateur.progress import ConsoleReporter
 from secateur.spec import PAPER_RATIOS, REPAIRS, SCHEDULES, SCOPES, retraining_for
@@ -198,7 +198,6 @@ def sweep(
 @app.command()
 def methods(debug: Debug = False) -> None:
     """Name the methods that score weights, what each needs, its equation and its paper."""
-    from rich.markup import escape
     from rich.table import Table
 
     require_torch("methods")
@@ -208,7 +207,7 @@ def methods(debug: Debug = False) -> None:
     for heading in ("name", "needs", "score of a weight", "paper"):
         table.add_column(heading, overflow="fold")
     for name, method in METHODS.items():
-        table.add_row(*map(escape, (name, method.needs, method.equation, method.paper)))
+        table.add_row(name, method.needs, method.equation, method.paper)
     stdout_console().print(table)
 
 
@@ -254,7 +253,7 @@ def data_fetch(
             task.advance(0, lambda: f"{file} {have / 1e6:.1f} of {total / 1e6:.1f} MB")
 
         folder = fetch(source, data_dir, advance)
-    print(f"{name} is in {folder}")
+    say(f"{name} is in {folder}")
 
 
 @app.command()
@@ -284,7 +283,7 @@ def doctor(data_dir: DataDir = None, debug: Debug = False) -> None:
     ]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        print(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
 
 
 _NEEDED = ("torch", "scikit-learn", "pooch", "numpy", "safetensors", "zstandard")
@@ -301,7 +300,7 @@ def _torch_facts() -> list[tuple[str, str]]:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"secateur {secateur.__version__}")
+        say(f"secateur {secateur.__version__}")
         raise typer.Exit
 
 
@@ -312,25 +311,39 @@ def _options(
     return None
 
 
+_PRINTING = frozenset({"show", "inspect", "bench", "methods", "doctor", "data"})
+"""Verbs that have failed where what they print is lost; others have left their work in files."""
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words in ([], ["data"]):
         words.append("--help")
+    with outlets() as (out, _):
+        code = _run(words)
+        out.flush()
+        if out.lost is not None and not nobody_reads(out.lost):
+            say(f"secateur: standard output cannot be written: {out.lost.strerror}; the rest was dropped", sys.stderr)
+            code = code or (FAILED if _PRINTING.intersection(words[:1]) else DONE)
+    sys.exit(code)
+
+
+def _run(words: Sequence[str]) -> int:
+    """What main exits with; whatever went wrong is told on standard error."""
     try:
         code = app(args=words, prog_name="secateur", standalone_mode=False) or DONE
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
         if "--debug" in words:
             raise
-        _fail(*_explain(error))
+        message, code = _explain(error)
+        say(f"secateur: {one_line(message)}", sys.stderr)
+        return code
     if code == INTERRUPTED:  # which typer returns or raises for Ctrl-C, depending on its version
-        _fail("interrupted; run the same command to go on where it stopped", code)
-    sys.exit(code)
+        say("secateur: interrupted; run the same command to go on where it stopped", sys.stderr)
+    return int(code)
 
 
 def _explain(error: Exception) -> tuple[str, int]:
@@ -340,8 +353,3 @@ def _explain(error: Exception) -> tuple[str, int]:
     if hasattr(error, "format_message"):  # what typer raises for words that it cannot parse
         return f"{error.format_message()} See: secateur --help", USAGE
     return f"unexpected {type(error).__name__}: {error}; --debug shows the traceback, please report it", FAILED
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    print(f"secateur: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)

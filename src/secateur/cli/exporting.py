@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from secateur.cli.options import Debug
+from secateur.cli.options import Debug, LimitsText, limits
+from secateur.cli.printing import say
 from secateur.errors import UsageError
 
 
@@ -21,6 +22,7 @@ def export(
         bool, typer.Option("--as-is", help="Keep batch norm, dead units and the names of all weights.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
     """Write a packed network as ONNX: dense, for any engine that reads it."""
@@ -31,9 +33,9 @@ def export(
     path = output or packed.with_suffix(".onnx")
     if path.suffix != ".onnx":
         raise UsageError(f"--output {path}: expected a name that ends in .onnx")
-    graph = read(packed)
+    graph = read(packed, limits=limits(allowed))
     apart = write_onnx(graph if as_is else simplify(graph), path, force=force)
     checked = (
         "not checked: onnxruntime is not installed" if apart is None else f"ONNX Runtime agrees within {apart:.1e}"
     )
-    print(f"{path} ({path.stat().st_size:,} bytes; {checked})")
+    say(f"{path} ({path.stat().st_size:,} bytes; {checked})")

@@ -9,8 +9,11 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from secateur.cli.options import Debug, numbers, require_torch, stdout_console, texts
+from secateur.cli.options import Debug, LimitsText, limits, numbers, require_torch, texts
+from secateur.cli.printing import say, say_lines, stdout_console
 from secateur.errors import RunError, SecateurError, UsageError
+from secateur.escaping import one_line
+from secateur.limits import Limits
 
 File = Annotated[Path, typer.Argument(help="A .secateur file.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
@@ -56,7 +59,7 @@ def pack(
             raise UsageError(f"{checkpoint}: a checkpoint does not say which network it is of: name it with --model")
         made = from_checkpoint(checkpoint, model, shape=shape, classes=classes)
         if made.notes:
-            print(f"weights {checkpoint}: {'; '.join(made.notes)}")
+            say(f"weights {checkpoint}: {'; '.join(made.notes)}")
     apart = write(
         made.network,
         output,
@@ -69,10 +72,10 @@ def pack(
     )
     dense = sum(each.numel() * each.element_size() for each in made.network.state_dict().values())
     size = output.stat().st_size
-    print(f"packed: {output}, {_bytes(size)}, {dense / size:.1f} times smaller than its state dict ({_bytes(dense)})")
+    say(f"packed: {output}, {_bytes(size)}, {dense / size:.1f} times smaller than its state dict ({_bytes(dense)})")
     if bits is not None:
-        print(f"rounding to {bits} bits moved the outputs for the example by at most {apart:.2%} of the largest")
-    print(f"look into it with: secateur inspect {output}")
+        say(f"rounding to {bits} bits moved the outputs for the example by at most {apart:.2%} of the largest")
+    say(f"look into it with: secateur inspect {output}")
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -92,21 +95,21 @@ def inspect(
     threads: Annotated[int, typer.Option(help="With --plan: 1 to 1,024.")] = 1,
     kernel: Annotated[Optional[str], typer.Option(help="With --plan: force one.")] = None,  # noqa: UP045
     format: Annotated[str, typer.Option(help="table or json.")] = "table",
+    allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
     """Say what a file holds, weight by weight, every checksum verified."""
     _check_format(format)
     if plan:
-        _print_plan(file, batch, threads, kernel, format)
+        _print_plan(file, batch, threads, kernel, format, limits(allowed))
         return
     from secateur.packfile import describe
 
-    found = describe(file)
+    found = describe(file, limits=limits(allowed))
     if format == "json":
-        print(json.dumps(_described(file, found), indent=2))
+        say_lines(json.dumps(_described(file, found), indent=2))
         return
     from rich.table import Table
-    from rich.text import Text
 
     table = Table()
     table.add_column("weight", overflow="fold")
@@ -114,7 +117,7 @@ def inspect(
         table.add_column(heading, justify="right")
     for each in found.weights:
         table.add_row(
-            Text(_printable(each.name)),
+            each.name,
             "×".join(map(str, each.shape)) or "scalar",
             each.dtype,
             f"{each.density:.1%}",
@@ -166,19 +169,18 @@ def _described(file: Path, found: Any) -> dict[str, Any]:
     }
 
 
-def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format: str) -> None:
+def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format: str, allowed: Limits) -> None:
     from dataclasses import asdict
 
     from secateur.runtime import load
 
     if batch < 1:
         raise UsageError(f"--batch {batch}: expected a whole number from 1 on")
-    plan = load(file, threads, kernel).plan(batch, rounds=5)
+    plan = load(file, threads, kernel, True, allowed).plan(batch, rounds=5)
     if format == "json":
-        print(json.dumps(asdict(plan), indent=2))
+        say_lines(json.dumps(asdict(plan), indent=2))
         return
     from rich.table import Table
-    from rich.text import Text
 
     table = Table()
     table.add_column("step", overflow="fold")
@@ -188,7 +190,7 @@ def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format
         table.add_column(heading, justify="right")
     for step in plan.steps:
         table.add_row(
-            Text(_printable(step.name)),
+            step.name,
             step.operations,
             step.kernel,
             "×".join(map(str, step.shape)),
@@ -220,14 +222,15 @@ def unpack(
         "net.safetensors"
     ),
     force: Force = False,
+    allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
     """Write the weights as dense safetensors, for any other tool."""
     from secateur.packfile import read, to_safetensors
 
-    graph = read(file)
+    graph = read(file, limits=limits(allowed))
     _write(output, force, lambda: to_safetensors(graph))
-    print(f"unpacked: {output}, {len(graph.weights)} weights, {_bytes(output.stat().st_size)}")
+    say(f"unpacked: {output}, {len(graph.weights)} weights, {_bytes(output.stat().st_size)}")
 
 
 def run(
@@ -239,6 +242,7 @@ def run(
     threads: Annotated[int, typer.Option(help="Threads, 1 to 1,024.")] = 1,
     kernel: Annotated[Optional[str], typer.Option(help="Force one.")] = None,  # noqa: UP045
     force: Force = False,
+    allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
     """Run a network on images. uint8 images are normalised as the file says."""
@@ -246,14 +250,19 @@ def run(
 
     import numpy as np
 
+    from secateur.replacing import open_regular
     from secateur.runtime import load
 
-    network = load(file, threads, kernel)
+    network = load(file, threads, kernel, True, limits(allowed))
     try:
-        images = np.load(input, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise RunError(f"{input}: expected a .npy file of images: {error}") from error
-    if not isinstance(images, np.ndarray):
+        with open_regular(input) as stream:
+            images = np.load(stream, allow_pickle=False)
+            several = not isinstance(images, np.ndarray)
+    except OSError as error:
+        raise RunError(f"{input}: expected a .npy file of images: {error.strerror or error}") from error
+    except (ValueError, EOFError, MemoryError, SyntaxError) as error:
+        raise RunError(f"{input}: expected a .npy file of images: {one_line(str(error))}") from error
+    if several:
         raise RunError(f"{input}: expected a .npy file with one array, got several (.npz)")
     try:
         found = network(np.ascontiguousarray(images))
@@ -264,7 +273,7 @@ def run(
     buffer = io.BytesIO()
     np.save(buffer, found)
     _write(output, force, buffer.getvalue)
-    print(f"ran: {len(images)} images, outputs {found.shape} in {output}")
+    say(f"ran: {len(images)} images, outputs {found.shape} in {output}")
 
 
 def bench(
@@ -277,6 +286,7 @@ def bench(
     seconds: Annotated[float, typer.Option(help="Of timing for the slowest engine at each batch size.")] = 1.0,
     kernel: Annotated[Optional[str], typer.Option(help="Force one of ours.")] = None,  # noqa: UP045
     format: Annotated[str, typer.Option(help="table or json.")] = "table",
+    allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
     """Time a network in Secateur's runtime and in other engines, in turns in one run; outputs are compared first."""
@@ -286,7 +296,7 @@ def bench(
 
     batches, counts = _counts("batch", batch, "1,64"), _counts("threads", threads, "1,2")
     found = measure(
-        read(file),
+        read(file, limits=limits(allowed)),
         batches=batches,
         threads=counts,
         peers=texts(peers),
@@ -294,7 +304,7 @@ def bench(
         kernel=kernel,
     )
     if format == "json":
-        print(json.dumps(found.to_json(), indent=2))
+        say_lines(json.dumps(found.to_json(), indent=2))
         return
     from rich.table import Table
 
@@ -334,11 +344,6 @@ def _told(verdict: Any, uninstalled: Sequence[str]) -> str:
     if absent:
         return f"{faster} {name}, the best of those installed; {' and '.join(absent)} would be added by: {INSTALL}"
     return f"{faster} {name}, the best of those timed; not timed: {' and '.join(verdict.untimed)}"
-
-
-def _printable(name: str) -> str:
-    """A stranger's name, without what a terminal would obey."""
-    return name if name.isprintable() else repr(name)
 
 
 def _counts(name: str, value: str, example: str) -> list[int]:

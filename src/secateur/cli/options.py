@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
-from rich.console import Console
 
+from secateur.cli.printing import stdout_console
 from secateur.errors import MissingExtraError, SecateurError, UsageError
+from secateur.limits import NO_LIMITS, Limits
 
 DataDir = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
     typer.Option("--data-dir", help="Folder that holds data sets.", envvar="SECATEUR_DATA", show_envvar=True),
+]
+LimitsText = Annotated[
+    str,
+    typer.Option(
+        "--limits",
+        help="What the file may ask for, where not the defaults: multiply-adds=1e15,memory=8e9; none for all.",
+    ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -87,14 +95,25 @@ def folder_of(*names: str) -> str:
     return re.sub(r"[ (),]+", "-", "-".join(names).replace(":", "-").replace("/", "-")).strip("-")
 
 
+def limits(value: str) -> Limits:
+    """The limits that --limits asks for. Raises UsageError for a name that is none, or no number."""
+    if value.strip() == "none":
+        return NO_LIMITS
+    known = [each.name.replace("_", "-") for each in fields(Limits)]
+    asked: dict[str, int | None] = {}
+    for name, _, most in (part.partition("=") for part in texts(value)):
+        try:
+            asked[name.strip().replace("-", "_")] = None if most.strip() == "none" else int(float(most))
+        except (ValueError, OverflowError):
+            name = ""
+        if name.strip() not in known:
+            raise UsageError(f"--limits {value!r}: expected NAME=NUMBER, the names: {', '.join(known)}")
+    return replace(Limits(), **asked)
+
+
 def require_torch(verb: str) -> None:
     if find_spec("torch") is None:
         raise MissingExtraError(f"`secateur {verb}` needs PyTorch: pip install 'secateur[torch]'")
-
-
-def stdout_console() -> Console:
-    """Standard output: as wide as its terminal, and wide enough for a whole table where it is piped."""
-    return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "200")))
 
 
 def print_result(result: Any) -> None:

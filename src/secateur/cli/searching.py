@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -31,6 +30,7 @@ from secateur.cli.options import (
     texts,
     training_changes,
 )
+from secateur.cli.printing import say_lines
 from secateur.errors import UsageError
 from secateur.progress import ConsoleReporter
 from secateur.spec import REPAIRS, TARGETS
@@ -116,13 +116,13 @@ def _print_json(result: Any) -> None:
 
     files = {"safetensors": str(result.best.path), "packed": str(result.best.packed) if result.best.packed else None}
     record = search_record(result.record) | {"ratios": dict(result.ratios), "best": files}
-    sys.stdout.write(json.dumps(record, indent=2) + "\n")
+    say_lines(json.dumps(record, indent=2))
 
 
 def _print_markdown(result: Any) -> None:
     from secateur.report import as_markdown, front_grid, search_grid
 
-    sys.stdout.write("\n".join(as_markdown(make(result.record)) for make in (search_grid, front_grid)))
+    say_lines("\n".join(as_markdown(make(result.record)) for make in (search_grid, front_grid)), end="")
 
 
 _FORMATS = {"table": print_result, "json": _print_json, "markdown": _print_markdown}

@@ -15,9 +15,9 @@ from secateur.cli.options import (
     command_line,
     numbers,
     require_torch,
-    stdout_console,
     texts,
 )
+from secateur.cli.printing import say, stdout_console
 from secateur.errors import UsageError
 from secateur.progress import ConsoleReporter
 
@@ -66,8 +66,8 @@ def paper(
     )
     _print_study(result.rows)
     for path in _write_study(result.rows, out):
-        print(f"wrote {path}")
-    print(f"run folder: {out} ({result.computed} cells computed); a page to look at: secateur report {out}")
+        say(f"wrote {path}")
+    say(f"run folder: {out} ({result.computed} cells computed); a page to look at: secateur report {out}")
     check_none_failed(result, out)
 
 

@@ -9,8 +9,10 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from secateur.cli.options import Debug, stdout_console
+from secateur.cli.options import Debug
+from secateur.cli.printing import say, say_lines, stdout_console
 from secateur.errors import MissingExtraError, ReportError, UsageError
+from secateur.escaping import one_line
 
 
 def show(
@@ -59,7 +61,7 @@ def _show_text(runs: Sequence[Any], form: str) -> None:
 
     rows = [row for run in runs for row in run.rows]
     names = [run.name for run in runs for _ in run.rows] if len(runs) > 1 else []
-    sys.stdout.write(render(rows, form, names))
+    say_lines(render(rows, form, names), end="")
 
 
 def _show_paper(runs: Sequence[Any], form: str) -> None:
@@ -73,7 +75,7 @@ def _show_paper(runs: Sequence[Any], form: str) -> None:
                 "measure them with: secateur paper"
             )
         if form != "table":
-            sys.stdout.write(STUDY_FORMATS[form](run.rows))
+            say_lines(STUDY_FORMATS[form](run.rows), end="")
             continue
         console = stdout_console()
         for grid in grids:
@@ -92,17 +94,18 @@ def _print_failed(runs: Sequence[Any], stream: Any) -> None:
     """Every failed cell in one line, and how to see more."""
     for run in runs:
         for failure in run.failures:
-            print(f"failed: {failure.cell.describe()}: {' '.join(failure.error.split())}", file=stream)
+            say(f"failed: {failure.cell.describe()}: {one_line(failure.error)}", stream)
         if run.failures:
             count = f"{len(run.failures)} failed cell{'s' if len(run.failures) > 1 else ''}"
-            print(f"{count}; tracebacks: secateur show {run.folder} --failures", file=stream)
+            say(f"{count}; tracebacks: secateur show {run.folder} --failures", stream)
 
 
 def _print_tracebacks(runs: Sequence[Any]) -> None:
     failed = [failure for run in runs for failure in run.failures]
     for failure in failed:
-        print(f"{failure.cell.describe()} (at {failure.failed_at})\n{failure.traceback}")
-    print(f"{len(failed)} failed cells")
+        say(f"{failure.cell.describe()} (at {failure.failed_at})")
+        say_lines(failure.traceback)
+    say(f"{len(failed)} failed cells")
 
 
 def report(
@@ -132,7 +135,7 @@ def report(
         raise MissingExtraError(f"reports need {error.name}: pip install 'secateur[report]'") from error
     path = output or runs[0] / "report.html"
     write_page(loaded, path, selection)
-    print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
+    say(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
     if figures:
         written = write_plates(loaded, figures, selection)
-        print(f"figures: {len(written)} files in {figures}")
+        say(f"figures: {len(written)} files in {figures}")

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from html import escape
 
 from rich.cells import cell_len
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
+
+from secateur.escaping import printable
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -70,18 +72,20 @@ def _width(grid: Grid, kept: Sequence[int]) -> int:
 def as_rich(grid: Grid, width: int | None = None) -> Group:
     """For a terminal, of a width if one is given."""
     marked = grid.marked
+    grid = _printable(grid)
     if width:
         grid = narrowed(grid, width - (len(grid.mark) + 3 if marked else 0))
     table = Table(show_footer=bool(grid.curves))
     for position, column in enumerate(grid.columns):
-        curve = grid.curves[position] if grid.curves else ""
-        table.add_column(column, justify="left" if position < grid.texts else "right", overflow="fold", footer=curve)
+        curve = Text(grid.curves[position] if grid.curves else "")
+        side: JustifyMethod = "left" if position < grid.texts else "right"
+        table.add_column(Text(column), justify=side, overflow="fold", footer=curve)
     if marked:
         table.add_column("")
     for number, line in enumerate(grid.lines):
         chosen = number in marked
         cells = [*line, *([grid.mark if chosen else ""] if marked else [])]
-        table.add_row(*cells, style="bold green" if chosen else None)
+        table.add_row(*map(Text, cells), style="bold green" if chosen else None)
     title = [Text(grid.title, style="bold")] if grid.title else []
     return Group(*title, table, *(Text(note, style="dim") for note in grid.notes))
 
@@ -103,7 +107,19 @@ def as_html(grid: Grid) -> str:
     return f"{title}<table><thead>{row(grid.columns, 'th')}</thead><tbody>{body}</tbody></table>{notes}"
 
 
+def _printable(grid: Grid) -> Grid:
+    """Names in a grid come from files."""
+    return dataclasses.replace(
+        grid,
+        title=printable(grid.title),
+        columns=tuple(map(printable, grid.columns)),
+        lines=tuple(tuple(map(printable, line)) for line in grid.lines),
+        notes=tuple(map(printable, grid.notes)),
+    )
+
+
 def as_markdown(grid: Grid) -> str:
+    grid = _printable(grid)
     rule = ["---" if position < grid.texts else "---:" for position in range(len(grid.columns))]
     body = [[text.replace("|", "\\|") for text in line] for line in grid.lines]
     title = [f"**{grid.title}**\n\n"] if grid.title else []
@@ -113,6 +129,7 @@ def as_markdown(grid: Grid) -> str:
 
 def as_latex(grid: Grid) -> str:
     """A booktabs table: needs \\usepackage{booktabs}. Title and notes are comments."""
+    grid = _printable(grid)
     alignment = "l" * grid.texts + "r" * (len(grid.columns) - grid.texts)
     lines = [
         *(f"% {text}" for text in (grid.title, *grid.notes) if text),
