@@ -118,15 +118,19 @@ def report(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Write every figure into this folder too, as SVG and PDF."),
     ] = None,
-    select: Annotated[str, typer.Option(help="What counts as the best: see sweep.")] = "validation",
-    tolerance: Annotated[float, typer.Option(help="See sweep.")] = 1.0,
+    select: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What counts as the best: see sweep.", show_default="what the run kept"),
+    ] = None,
+    tolerance: Annotated[Optional[float], typer.Option(help="See sweep.", show_default="likewise")] = None,  # noqa: UP045
     debug: Debug = False,
 ) -> None:
     """Write one self-contained HTML file with charts, tables and how it was run."""
     from secateur.report import load_runs
     from secateur.selection import Selection
 
-    selection = Selection(select, tolerance)
+    asked = select is not None or tolerance is not None
+    selection = Selection(select or "validation", 1.0 if tolerance is None else tolerance) if asked else None
     loaded = load_runs(runs)
     try:
         from secateur.report.page import write_page

@@ -30,14 +30,24 @@ from secateur.report.figures import (
     time_chart,
 )
 from secateur.report.grid import Grid
+from secateur.report.remarks import dense_in_runtime, remarks
 from secateur.report.searches import search_grids
 from secateur.report.side_by_side import cautions, side_by_side
 from secateur.report.study import collapse_text, networks_compared, recipe_text, study_grids
-from secateur.report.summary import Run, curves, representative, same_curve, timed_together
+from secateur.report.summary import (
+    Chosen,
+    Run,
+    chosen_cell,
+    chosen_rows,
+    curves,
+    representative,
+    same_curve,
+    timed_together,
+)
 from secateur.report.tables import FORMATS, LEGEND, SHOWN, TEXT_COLUMNS, render, said_once, size_text, split_columns
 from secateur.report.writing import write_text
-from secateur.results import Row
-from secateur.selection import Selection, select_best
+from secateur.results import Latency, Row
+from secateur.selection import Selection, faster
 from secateur.spec import percent
 
 
@@ -59,6 +69,7 @@ class Section:
     cards: tuple[Card, ...]
     charts: tuple[Chart, ...]
     grids: tuple[Grid, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +81,19 @@ class Download:
     text: str
 
 
-def write_page(runs: Sequence[Run], path: Path, selection: Selection) -> None:
+def write_page(runs: Sequence[Run], path: Path, selection: Selection | None = None) -> None:
     """Write the report of at least one row to `path`; a failure leaves what was there.
+
+    Without a selection the networks that the runs kept are their best.
 
     Raises ReportError where the place cannot be written.
     """
     write_text(path, render_page(runs, selection))
 
 
-def render_page(runs: Sequence[Run], selection: Selection) -> str:
+def render_page(runs: Sequence[Run], selection: Selection | None = None) -> str:
+    chosen = chosen_rows(runs, selection)
+    rules = dict.fromkeys(each.rule for each in chosen) or {(selection or Selection()).describe(): None}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("secateur.report", "."), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -89,14 +104,19 @@ def render_page(runs: Sequence[Run], selection: Selection) -> str:
         overview=_overview(runs, rows),
         runs=runs,
         cautions=cautions(runs),
-        sections=[*_paper_sections(runs), *_search_sections(runs), *_sections(runs, selection), *_side_by_side(runs)],
-        table=_table(runs, selection),
+        sections=[
+            *_paper_sections(runs),
+            *_search_sections(runs, chosen),
+            *_sections(runs, chosen),
+            *_side_by_side(runs),
+        ],
+        table=_table(runs, chosen),
         legend=LEGEND,
         downloads=_downloads(runs, rows),
         sources=sorted({f"{row.cell.data}: {row.trained.data_source}" for row in rows}),
         machines=_machines(rows),
         repetitions=_repetitions(rows),
-        selection=selection.describe(),
+        selection="; ".join(rules),
         plotly=packed(get_plotlyjs()),
         packed=packed,
     )
@@ -118,10 +138,10 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _table(runs: Sequence[Run], selection: Selection) -> dict[str, object]:
+def _table(runs: Sequence[Run], chosen: Sequence[Chosen]) -> dict[str, object]:
     """Every row as texts, without the columns that say the same in all of them: those are said once."""
     rows = [row for run in runs for row in run.rows]
-    best = {row.cell.id for row in select_best(rows, selection)}
+    best = {id(each.row) for each in chosen}
     constant, varying = split_columns(rows)
     several = len(runs) > 1
     names = [name for name, _ in varying]
@@ -131,7 +151,7 @@ def _table(runs: Sequence[Run], selection: Selection) -> dict[str, object]:
         "texts": sum(name in _TEXTS for name in names) + several,
         "rows": [
             {
-                "best": row.cell.id in best,
+                "best": id(row) in best,
                 "cells": [*([run.name] if several else []), *(show(row) for _, show in varying)],
             }
             for run in runs
@@ -183,15 +203,24 @@ def _paper_sections(runs: Sequence[Run]) -> list[Section]:
     return sections
 
 
-def _search_sections(runs: Sequence[Run]) -> list[Section]:
-    """What the searches of each run found, beside uniform, global and dense networks."""
+def _search_sections(runs: Sequence[Run], chosen: Sequence[Chosen]) -> list[Section]:
+    """What the searches of each run found, beside uniform, global and dense networks; first what was chosen."""
     sections = []
     for run in runs:
         if grids := search_grids(run.searches):
             title = f"Search ({run.name})" if len(runs) > 1 else "Search"
             about = "The ratio of every layer that costs least and loses no more than it may, and its rivals."
-            sections.append(Section(title, about, (), (), tuple(grids)))
+            best = next((each for each in chosen if each.row in run.rows), None)
+            cards = _cards(best, runs) if best else ()
+            sections.append(Section(title, about, cards, (), tuple(grids), _remarks(best, runs)))
     return sections
+
+
+def _remarks(best: Chosen | None, runs: Sequence[Run]) -> tuple[str, ...]:
+    """What has to be said of a network that was chosen, by which rule first."""
+    if best is None:
+        return ()
+    return (best.rule, *remarks(best.row, _run_of(best.row, runs).rows, best.tolerance))
 
 
 def _closest_card(readings: Sequence[Comparison]) -> Card:
@@ -213,21 +242,19 @@ def _side_by_side(runs: Sequence[Run]) -> list[Section]:
     return [Section("Side by side", about, (), (), tuple(grids))] if grids else []
 
 
-def _sections(runs: Sequence[Run], selection: Selection) -> list[Section]:
+def _sections(runs: Sequence[Run], chosen: Sequence[Chosen]) -> list[Section]:
     def network(row: Row) -> tuple[str, str]:
         return row.cell.model, row.cell.data
 
     rows = sorted((row for run in runs for row in run.rows), key=network)
-    return [
-        _section(model, data, list(members), runs, selection) for (model, data), members in groupby(rows, key=network)
-    ]
+    return [_section(model, data, list(members), runs, chosen) for (model, data), members in groupby(rows, key=network)]
 
 
-def _section(model: str, data: str, rows: list[Row], runs: Sequence[Run], selection: Selection) -> Section:
+def _section(model: str, data: str, rows: list[Row], runs: Sequence[Run], chosen: Sequence[Chosen]) -> Section:
     key = re.sub(r"[^a-z0-9]+", "-", f"{model}-{data}".lower())
     own = [curve for curve in curves(runs) if (curve.model, curve.data) == (model, data)]
-    best = next(iter(select_best(rows, selection)), None)
-    shown = representative(rows, selection)
+    own_chosen = [each for each in chosen if (each.row.cell.model, each.row.cell.data) == (model, data)]
+    best, shown = next(iter(own_chosen), None), representative(rows, own_chosen)
     charts = [accuracy_chart(f"{key}-accuracy", "Accuracy over ratio", own)]
     ways = compared(own)
     if ways:
@@ -249,7 +276,9 @@ def _section(model: str, data: str, rows: list[Row], runs: Sequence[Run], select
             *([pytorch_chart(f"{key}-pytorch", "PyTorch's way against ours", shown)] if shown.pytorch else []),
         ]
     grids = (accuracy_grid(ways),) if ways else ()
-    return Section(f"{model} on {data}", _dense_text(rows), _cards(best, runs), tuple(charts), grids)
+    said = best is not None and bool(search_grids(_run_of(best.row, runs).searches))  # above, by the search's section
+    cards, told = ((), ()) if said else (_cards(best, runs), _remarks(best, runs))
+    return Section(f"{model} on {data}", _dense_text(rows), cards, tuple(charts), grids, told)
 
 
 def _dense_text(rows: Sequence[Row]) -> str:
@@ -265,9 +294,10 @@ def _dense_text(rows: Sequence[Row]) -> str:
     )
 
 
-def _cards(best: Row | None, runs: Sequence[Run]) -> tuple[Card, ...]:
-    if best is None:
+def _cards(chosen: Chosen | None, runs: Sequence[Run]) -> tuple[Card, ...]:
+    if chosen is None:
         return (Card("none", "no pruned network qualifies", "allow a larger loss with --tolerance"),)
+    best = chosen.row
     gained = round(100 * (best.test.top1 - best.trained.test.top1), 2) + 0.0  # which turns -0.0 into 0.0
     cards = [
         Card(f"{best.sparsity:.1%}", "of the weights are zero", _best_text(best, runs)),
@@ -278,13 +308,30 @@ def _cards(best: Row | None, runs: Sequence[Run]) -> tuple[Card, ...]:
         share = best.pytorch.file_bytes / best.bytes
         about = f"{size_text(best.bytes)} instead of {size_text(best.pytorch.file_bytes)}"
         cards.append(Card(f"{share:.1f} ×", "smaller file than PyTorch's pruning", about))
-    ours, dense = best.latency("secateur"), best.latency("dense")
-    if ours and dense:
-        about = f"{ours.median_ms:.3g} ms instead of {dense.median_ms:.3g} ms for one image on one thread"
-        cards.append(
-            Card(f"{dense.median_ms / ours.median_ms:.1f} ×", "faster than the dense network in PyTorch", about)
-        )
+    ours, *dense = _times(best, _run_of(best, runs))
+    for each, where in zip(dense, ("in PyTorch", "in the same runtime"), strict=True):
+        if ours and each:
+            cards.append(_speed_card(ours, each, where))
     return tuple(cards)
+
+
+def _times(best: Row, run: Run) -> tuple[Latency | None, Latency | None, Latency | None]:
+    """Its latency, the dense network's in PyTorch and in Secateur's runtime: those of the search that chose it, as they
+    were taken in turns, else those of the rows."""
+    outcomes = [each.outcome for each in run.searches if each.outcome and chosen_cell(each.outcome) == best.cell.id]
+    if outcomes:
+        outcome = outcomes[-1]
+        dense = outcome.contender("dense")
+        there = dense.latency if dense.cell != best.cell.id else None
+        return outcome.contender(outcome.chosen).latency, outcome.pytorch, there
+    return best.latency("secateur"), best.latency("dense"), dense_in_runtime(best, run.rows)
+
+
+def _speed_card(ours: Latency, dense: Latency, where: str) -> Card:
+    what = "faster than" if faster(ours, dense) else "the speed of, so no faster than,"
+    images = "one image" if ours.batch == 1 else f"{ours.batch} images"
+    about = f"{ours.median_ms:.3g} ms instead of {dense.median_ms:.3g} ms for {images} on one thread"
+    return Card(f"{dense.median_ms / ours.median_ms:.1f} ×", f"{what} the dense network {where}", about)
 
 
 def _best_text(best: Row, runs: Sequence[Run]) -> str:

@@ -26,9 +26,11 @@ from secateur.report.summary import (
     ENGINES,
     PALETTE,
     PAPER,
+    Chosen,
     Curve,
     Run,
     against_pytorch,
+    chosen_rows,
     curve_name,
     curves,
     fronts,
@@ -65,14 +67,14 @@ _LINES = dict(zip(DASHES, ("-", "--", ":", "-."), strict=True))
 _NO_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def write_plates(runs: Sequence[Run], folder: Path, selection: Selection) -> list[Path]:
+def write_plates(runs: Sequence[Run], folder: Path, selection: Selection | None = None) -> list[Path]:
     """Every figure of the report as SVG and PDF in a folder; the same rows give the same bytes.
 
     Raises ReportError where the folder cannot be written.
     """
     written = []
     with matplotlib.rc_context(_STYLE):
-        for name, figure in _plates(runs, selection).items():
+        for name, figure in _plates(runs, chosen_rows(runs, selection)).items():
             for form in FORMATS:
                 path = folder / f"{name}.{form}"
                 write_whole(path, _saver(figure, form))
@@ -84,7 +86,7 @@ def _saver(figure: Figure, form: str) -> Callable[[Path], object]:
     return lambda path: figure.savefig(path, format=form, metadata=_NO_DATE[form])
 
 
-def _plates(runs: Sequence[Run], selection: Selection) -> dict[str, Figure]:
+def _plates(runs: Sequence[Run], chosen: Sequence[Chosen]) -> dict[str, Figure]:
     plates: dict[str, Figure] = {}
     for run in runs:
         compared = networks_compared(run.rows)
@@ -95,7 +97,7 @@ def _plates(runs: Sequence[Run], selection: Selection) -> dict[str, Figure]:
         for model, readings in groupby(flat, key=lambda each: each.published.model):
             plates[f"paper-readings-{model}{suffix}"] = _readings_plate(list(readings))
     for (model, data), own in groupby(curves(runs), key=lambda curve: (curve.model, curve.data)):
-        plates |= _network_plates(_file_name(f"{model}-{data}"), list(own), selection)
+        plates |= _network_plates(_file_name(f"{model}-{data}"), list(own), chosen)
     return plates
 
 
@@ -103,9 +105,9 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def _network_plates(key: str, own: Sequence[Curve], selection: Selection) -> dict[str, Figure]:
+def _network_plates(key: str, own: Sequence[Curve], chosen: Sequence[Chosen]) -> dict[str, Figure]:
     rows = [row for curve in own for point in curve.points for row in point.rows]
-    shown = representative(rows, selection)
+    shown = representative(rows, chosen)
     plates = {f"{key}-accuracy": _accuracy_plate(own)}
     if shown.cell.ratio == 0:
         return plates

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from secateur.intervals import TELLING, lost_interval, smallest_loss, wilson
-from secateur.results import Accuracy, Outcome, Row
+from secateur.results import Accuracy, Latency, Outcome, Row
 from secateur.selection import choose, faster, within
 from secateur.spec import percent
 
@@ -72,15 +72,19 @@ def caution(images: int, points: float) -> str:
 def no_faster(row: Row, rows: Sequence[Row]) -> str:
     """Where a pruned network is no faster than the dense one, in Secateur's runtime if the rows have its time there,
     else in PyTorch: that, else nothing."""
-    ours = row.our_latency()
-    beside = [each for each in rows if each.cell.ratio == 0 and each.trained.key == row.trained.key]
-    alike = [each.latency("secateur") for each in beside if each.timing == row.timing]
-    there = next((each for each in alike if each and ours and each.engine == ours.engine), None)
+    ours, there = row.our_latency(), dense_in_runtime(row, rows)
     dense = there or row.latency("dense")
     if row.cell.ratio == 0 or not ours or not dense or faster(ours, dense):
         return ""
     where = "in the same runtime" if there else "in PyTorch"
     return f"no faster than dense {where}: {ours.median_ms:.3g} ms for one image, dense {dense.median_ms:.3g} ms"
+
+
+def dense_in_runtime(row: Row, rows: Sequence[Row]) -> Latency | None:
+    """Of the network that a row started from, in Secateur's runtime on the same machine, where the rows have both."""
+    beside = [each for each in rows if each.cell.ratio == 0 != row.cell.ratio and each.trained.key == row.trained.key]
+    alike = [each.latency("secateur") for each in beside if each.timing == row.timing and row.latency("secateur")]
+    return next((each for each in alike if each), None)
 
 
 def remarks(row: Row, rows: Sequence[Row], tolerance: float | None = None) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from secateur.errors import ReportError
@@ -37,7 +39,15 @@ def _load(folder: Path, name: str, failed_ones: bool) -> Run:
         what = f"all {len(failures)} of its cells failed (see secateur show {folder} --failures)"
         reason = what if failures else "it holds no results yet"
         raise ReportError(f"{folder}: {reason}; run its sweep (again) to fill it")
-    return Run(name, tuple(rows), tuple(failures), tuple(commands), folder, searches)
+    return Run(name, tuple(rows), tuple(failures), tuple(commands), folder, searches, tuple(_kept(folder)))
+
+
+def _kept(folder: Path) -> Iterator[tuple[str, str]]:
+    """The cell of each network that the run kept, and by which rule; a card that says neither counts for nothing."""
+    for path in sorted((folder / "best").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            card = json.loads(path.read_text(encoding="utf-8"))
+            yield str(card["cell"]), str(card["selected_by"])
 
 
 def _check_comparable(runs: Sequence[Run]) -> None:

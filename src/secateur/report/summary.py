@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from secateur.intervals import Spread, spread
-from secateur.results import Failure, Row
+from secateur.results import Failure, Outcome, Row
 from secateur.selection import Selection, select_best
 from secateur.spec import Cell
 from secateur.store import SearchRecord
@@ -69,7 +70,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run folder as the report needs it."""
+    """A run folder as the report needs it. kept: the cells of the networks in it, and the rule that chose each."""
 
     name: str
     rows: tuple[Row, ...]
@@ -77,6 +78,7 @@ class Run:
     commands: tuple[str, ...]
     folder: Path = Path()
     searches: tuple[SearchRecord, ...] = ()
+    kept: tuple[tuple[str, str], ...] = ()
 
 
 def curves(runs: Iterable[Run]) -> list[Curve]:
@@ -244,10 +246,51 @@ def machine_notes(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def representative(rows: Sequence[Row], selection: Selection) -> Row:
-    """The row that stands for a network where one is drawn: the best, else the most accurate pruned one."""
-    best = next(iter(select_best(rows, selection)), None)
-    return best or max(rows, key=lambda row: (row.cell.ratio > 0, row.test.top1))
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A row that was chosen, and by which rule. tolerance: the points that it might lose, None where nobody knows."""
+
+    row: Row
+    rule: str
+    tolerance: float | None
+
+
+def chosen_rows(runs: Sequence[Run], selection: Selection | None) -> list[Chosen]:
+    """The best of each network by a selection; without one, what each run kept itself, or would by its default."""
+    if selection is not None:
+        return _selected([row for run in runs for row in run.rows], selection)
+    return [each for run in runs for each in _kept_by(run)]
+
+
+def _kept_by(run: Run) -> list[Chosen]:
+    rules, rows = dict(run.kept), {row.cell.id: row for row in run.rows}
+    known = [Chosen(rows[cell], rule, _tolerance(run, cell, rule)) for cell, rule in rules.items() if cell in rows]
+    named = {(each.row.cell.model, each.row.cell.data) for each in known}
+    others = _selected(run.rows, Selection())
+    return known + [each for each in others if (each.row.cell.model, each.row.cell.data) not in named]
+
+
+def _selected(rows: Sequence[Row], selection: Selection) -> list[Chosen]:
+    tolerance = selection.tolerance if selection.rule == "validation" else None
+    return [Chosen(row, selection.describe(), tolerance) for row in select_best(rows, selection)]
+
+
+def _tolerance(run: Run, cell: str, rule: str) -> float | None:
+    searches = [each for each in run.searches if each.outcome and chosen_cell(each.outcome) == cell]
+    if searches:
+        return float(json.loads(searches[-1].spec)["max_drop"])
+    return Selection().tolerance if rule == Selection().describe() else None
+
+
+def chosen_cell(outcome: Outcome) -> str:
+    return outcome.contender(outcome.chosen).cell
+
+
+def representative(rows: Sequence[Row], chosen: Sequence[Chosen]) -> Row:
+    """The row that stands for a network where one is drawn: what was chosen, else the most accurate pruned one."""
+    among = {row.cell.id for row in rows}
+    best = (each.row for each in chosen if each.row.cell.id in among and each.row.cell.ratio > 0)
+    return next(best, None) or max(rows, key=lambda row: (row.cell.ratio > 0, row.test.top1))
 
 
 def same_curve(row: Row, other: Row) -> bool:
