@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from secateur import packfile
+from secateur.data import fit, from_arrays
 from secateur.errors import RunError
 from secateur.graph import Attribute, Graph, Node, Weight
 from secateur.runtime import Normalisation, Session, available_kernels, load, reference
@@ -284,6 +286,7 @@ def test_a_forked_child_runs_a_session_that_was_in_use() -> None:
 SHORT_OF_MEMORY = """
 import resource
 import numpy as np
+from secateur.data import fit, from_arrays
 from secateur.errors import RunError
 from secateur.graph import Graph, Node, Weight
 from secateur.runtime import Session
@@ -379,3 +382,21 @@ def test_processes_are_given_a_session() -> None:
     session = Session(small_network())
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert np.array_equal(pool.apply(session, (images(3),)), session(images(3)))
+
+
+def test_images_of_another_size_are_refused_with_what_to_do() -> None:
+    conv: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
+    node = Node("y", "conv2d", ("x",), {"weight": "w"}, conv, (2, 27, 27))
+    graph = Graph({"x": (1, 28, 28)}, ("y",), (node,), {"w": Weight.of(np.ones((2, 1, 2, 2), np.float32))})
+    session = Session(graph, normalisation=Normalisation([0.5], [0.25]))
+    for images in (np.zeros((3, 1, 8, 8), np.uint8), np.zeros((3, 1, 8, 8), np.float32)):
+        with pytest.raises(RunError, match=r"resize the images first.*interpolate\(images.float\(\), \(28, 28\)"):
+            session(images)
+    with pytest.raises(RunError) as other:
+        session(np.zeros((3, 2, 8, 8), np.uint8))
+    assert "resize" not in str(other.value)
+    small = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), np.uint8)
+    grown = torch.nn.functional.interpolate(torch.from_numpy(small).float(), (28, 28), mode="bilinear").round()
+    upscaled = fit(from_arrays("small", *[(small, np.arange(3))] * 3), "net", 1, 28)
+    assert np.array_equal(grown.to(torch.uint8).numpy(), upscaled.test.images.numpy())
+    assert session(grown.to(torch.uint8).numpy()).shape == (3, 2, 27, 27)

@@ -196,7 +196,9 @@ class Session:
         kinds = "float32 or uint8" if fits else "float32"
         uint8 = isinstance(x, np.ndarray) and x.dtype == np.uint8 and not fits
         hint = "; how uint8 would be normalised is not known" if uint8 else ""
-        return RunError(f"input {name!r}: expected {kinds} {_described(shape)}, got {_came(x)}{hint}")
+        return RunError(
+            f"input {name!r}: expected {kinds} {_described(shape)}, got {_came(x)}{hint}{_resizing(shape, x)}"
+        )
 
     def plan(self, batch: int = 1, rounds: int = 0) -> Plan:
         """How a batch of that size is run. rounds: how often every step is timed, 0 not to. Raises RunError."""
@@ -285,6 +287,19 @@ def _check_output(out: Floats, shape: Shape, taken: Floats) -> None:
 
 def _described(shape: Shape) -> str:
     return "(" + ", ".join(["N", *map(str, shape)]) + ("" if shape else ",") + ")"
+
+
+def _resizing(shape: Shape, x: object) -> str:
+    """What to do with images that only have another size than the network takes, else nothing."""
+    if not (isinstance(x, np.ndarray) and x.ndim == 4 and len(shape) == 3 and x.shape[1] == shape[0]):
+        return ""
+    if x.shape[2:] == shape[1:]:
+        return ""
+    size = f"({shape[1]}, {shape[2]})"
+    return (
+        f"; resize the images first, as those of smaller data sets are for training: "
+        f"torch.nn.functional.interpolate(images.float(), {size}, mode='bilinear').round(), as uint8"
+    )
 
 
 def _came(x: object) -> str:
