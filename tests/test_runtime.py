@@ -399,4 +399,4 @@ def test_images_of_another_size_are_refused_with_what_to_do() -> None:
     grown = torch.nn.functional.interpolate(torch.from_numpy(small).float(), (28, 28), mode="bilinear").round()
     upscaled = fit(from_arrays("small", *[(small, np.arange(3))] * 3), "net", 1, 28)
     assert np.array_equal(grown.to(torch.uint8).numpy(), upscaled.test.images.numpy())
-    assert session(grown.to(torch.uint8).numpy()).shape == (3, 2, 27, 27)
+    assert np.shape(session(grown.to(torch.uint8).numpy())) == (3, 2, 27, 27)

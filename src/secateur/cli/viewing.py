@@ -41,7 +41,7 @@ def show(
 
 
 def _show_tables(runs: Sequence[Any]) -> None:
-    from secateur.report import as_rich, cautions, rich_table, search_grids, side_by_side
+    from secateur.report import as_rich, cautions, chosen_rows, rich_table, search_grids, side_by_side
 
     console = stdout_console()
     for grid in (each for run in runs for each in search_grids(run.searches)):
@@ -52,7 +52,8 @@ def _show_tables(runs: Sequence[Any]) -> None:
         for caution in cautions(runs):
             console.print(f"note: {caution}", markup=False, highlight=False)
     elif runs[0].rows:
-        console.print(rich_table(runs[0].rows, width=console.width))
+        best = [each.row for each in chosen_rows(runs, None)]
+        console.print(rich_table(runs[0].rows, best, console.width))
         print_curves(runs[0].rows)
 
 

@@ -8,6 +8,7 @@ from secateur.report.runs import load_runs
 from secateur.report.searches import front_grid, search_grid, search_grids, search_record
 from secateur.report.side_by_side import cautions, side_by_side
 from secateur.report.study import STUDY_FORMATS, study_grids
+from secateur.report.summary import chosen_rows
 from secateur.report.tables import FORMATS, curve_lines, render, rich_table, rows_grid
 from secateur.report.writing import write_text
 
@@ -22,6 +23,7 @@ __all__ = [
     "as_rich",
     "caution",
     "cautions",
+    "chosen_rows",
     "curve_lines",
     "front_grid",
     "intervals",

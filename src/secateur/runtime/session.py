@@ -196,9 +196,8 @@ class Session:
         kinds = "float32 or uint8" if fits else "float32"
         uint8 = isinstance(x, np.ndarray) and x.dtype == np.uint8 and not fits
         hint = "; how uint8 would be normalised is not known" if uint8 else ""
-        return RunError(
-            f"input {name!r}: expected {kinds} {_described(shape)}, got {_came(x)}{hint}{_resizing(shape, x)}"
-        )
+        hint += _resizing(shape, x)
+        return RunError(f"input {name!r}: expected {kinds} {_described(shape)}, got {_came(x)}{hint}")
 
     def plan(self, batch: int = 1, rounds: int = 0) -> Plan:
         """How a batch of that size is run. rounds: how often every step is timed, 0 not to. Raises RunError."""
