@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import prune as torch_prune
 
 import secateur
@@ -49,6 +50,11 @@ def compiled(network: nn.Module) -> Any:
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "secateur"]
+
+
+def layers_of(sessions: list[Any]) -> set[str]:
+    """Paths of the modules whose weights are in them."""
+    return {node.source for each in sessions for node in each._graph.nodes if node.weights}
 
 
 def agree(found: Tensor, expected: Tensor) -> None:
@@ -366,6 +372,165 @@ def test_a_network_in_training_mode_is_pytorchs(sessions: list[Any], caplog: pyt
     assert "is the network in eval mode?" in caplog.text
 
 
+class Attention(nn.Module):
+    """Convolutions, and an attention over the places of their planes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.planes = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3))
+        self.qkv, self.proj, self.fc = nn.Linear(16, 48), nn.Linear(16, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.planes(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(x).reshape(len(x), -1, 3, 4, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        x = x + self.proj(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape))
+        return self.fc(x.mean(1))
+
+
+def test_an_attention_is_pytorchs_alone(sessions: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    network = Attention().eval()
+    run = compiled(network)
+    for batch in (2, 3, 6, 1):
+        x = torch.randn(batch, 3, 12, 12)
+        with torch.no_grad():
+            agree(run(x), network(x))
+    assert layers_of(sessions) == {"planes.0", "planes.3", "qkv", "proj", "fc"}
+    assert "eval mode" not in caplog.text
+
+
+def test_a_dropout_in_training_is_pytorchs_and_all_draw_in_their_order(
+    sessions: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Drops(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.last = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 4)
+            self.drop = nn.Dropout(0.3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            first = self.drop(self.right(x))
+            noise = torch.rand_like(x)
+            second = self.drop(self.left(x + noise))
+            return self.last(self.drop(first + second)), torch.randn(3), self.left(x)
+
+    network, x = Drops().train(), torch.randn(5, 6)
+    run = compiled(network)
+    with torch.no_grad():
+        torch.manual_seed(3)
+        found = [*run(x), torch.rand(2)]
+        torch.manual_seed(3)
+        for one, other in zip(found, [*network(x), torch.rand(2)], strict=True):
+            agree(one, other)
+    assert layers_of(sessions) == {"left", "right", "last"}
+    assert "module 'drop' (Dropout): native_dropout draws random numbers (is the network in eval mode?)" in caplog.text
+
+
+def test_what_has_to_run_between_two_draws_is_not_joined_with_what_runs_before_both(sessions: list[Any]) -> None:
+    class Between(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            noise = torch.rand_like(torch.relu(self.fc(x)))
+            early = torch.relu(self.fc(x * 2))
+            return self.fc(early + noise) + torch.bernoulli(torch.sigmoid(early))
+
+    network, x = Between().eval(), torch.randn(3, 4)
+    run = compiled(network)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        found = run(x)
+        torch.manual_seed(1)
+        agree(found, network(x))
+    assert sessions
+
+
+def test_training_and_evaluation_in_turns_give_what_pytorch_gives(sessions: list[Any]) -> None:
+    network, twin = Attention(), Attention()
+    twin.load_state_dict(network.state_dict())
+    run = compiled(network)
+    for turn in range(2):
+        for mode in (True, False):
+            x = torch.randn(4 + turn, 3, 12, 12)
+            with torch.no_grad():
+                agree(run.train(mode)(x), twin.train(mode)(x))
+
+
+class Rowwise(nn.Module):
+    """Linear layers on rows of all images at once, as some write them out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.norm, self.down = nn.Linear(6, 12), nn.LayerNorm(12), nn.Linear(12, 3, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.norm(torch.relu(self.up(x.reshape(-1, 6)))) * 2
+        return self.down(rows).view(len(x), 7, 3).softmax(-1), torch.cumsum(rows, 1)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 5, bias=False)), (7, 6)),
+        (nn.Linear(6, 3), (2, 3, 4, 6)),
+        (nn.Linear(6, 3), (1, 6)),
+        (Rowwise(), (7, 6)),
+    ],
+)
+def test_linear_layers_on_more_dimensions_run_in_the_runtime(
+    network: nn.Module, shape: tuple[int, ...], sessions: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    network.eval()
+    run = compiled(network)
+    for batch in (2, 3, 1, 5, 0):
+        x = torch.randn(batch, *shape)
+        with torch.no_grad():
+            for found, expected in zip(_all(run(x)), _all(network(x)), strict=True):
+                agree(found, expected)
+                assert found.stride() == expected.stride()
+        if batch:
+            held = [node.op for node in sessions[-1]._graph.nodes]
+            assert held.count("linear") == len([each for each in network.modules() if isinstance(each, nn.Linear)])
+    foreign = {line for line in warnings_of(caplog) if "cumsum" not in line}
+    assert len(foreign) <= 1  # of no image at all, PyTorch runs what it will
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_the_projections_of_an_attention_of_pytorchs_run_in_the_runtime(batch_first: bool, sessions: list[Any]) -> None:
+    class Projected(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.own = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.own(x, x, x, need_weights=False)[0]
+            return found
+
+    network = Projected().eval()
+    run = compiled(network)
+    for batch in (2, 3, 4, 1):
+        x = torch.randn(batch, 5, 8)
+        with torch.no_grad():
+            agree(run(x), network(x))
+    assert len([node for each in sessions for node in each._graph.nodes if node.op == "linear"]) >= 4
+
+
+def test_a_norm_over_all_images_is_not_mistaken_for_one_over_rows(sessions: list[Any]) -> None:
+    class Across(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = self.fc(x.reshape(-1, 4))
+            return functional.layer_norm(rows, rows.shape).softmax(0) + rows.sum(0)
+
+    network, x = Across().eval(), torch.randn(2, 3, 4)
+    with torch.no_grad():
+        agree(compiled(network)(x), network(x))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_number_formats_are_pytorchs(
     dtype: torch.dtype, sessions: list[Any], caplog: pytest.LogCaptureFixture
@@ -398,6 +563,51 @@ def test_an_input_that_forward_changes_is_changed(sessions: list[Any]) -> None:
     with torch.no_grad():
         agree(compiled(network)(given), network(expected))
     agree(given, expected)
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.before, self.own, self.after = nn.Linear(6, 8), kind(8, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.after(self.own(self.before(x))[0])
+        return found
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_dynamo_hands_over_nothing_of_is_named(kind: Any, alone: bool, caplog: pytest.LogCaptureFixture) -> None:
+    network = kind(6, 4) if alone else Recurrent(kind)
+    x = torch.randn(3, 2, 6)
+    with torch.no_grad():
+        agree(_all(compiled(network.eval())(x))[0], _all(network(x))[0])
+    (warning,) = warnings_of(caplog)
+    name = type(network).__name__
+    assert f"Dynamo hands over nothing of {name}, PyTorch runs it: Attempted to wrap RNN, GRU, or LSTM" in warning
+    assert ("until torch.compiler.reset()" in warning) == alone
+
+
+def test_a_graph_break_is_told_and_the_parts_run_in_the_runtime(
+    sessions: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.after = nn.Linear(6, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.before(x)
+            torch._dynamo.graph_break()
+            return self.after(x)
+
+    network, x = Broken().eval(), torch.randn(3, 6)
+    with torch.no_grad():
+        agree(compiled(network)(x), network(x))
+        torch.compile(network, backend="eager")(x)
+    assert len(sessions) == 2
+    (warning,) = warnings_of(caplog)
+    assert "Dynamo hands over some of Broken, PyTorch runs the rest: " in warning
 
 
 def test_options_reach_the_session(sessions: list[Any]) -> None:

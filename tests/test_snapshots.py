@@ -41,7 +41,7 @@ WRITES: dict[str, Callable[[nn.Parameter], Any]] = {
     "reversed": lambda w: w.data.copy_(w.data.flip(0)),
     "inference mode": lambda w: torch.inference_mode()(w.detach().add_)(1),
     "foreach": lambda w: torch._foreach_add_([w.data], 1.0),
-    "set": lambda w: w.set_((w.data * 2).untyped_storage(), 0, w.shape),
+    "set": lambda w: w.set_((w.data * 2).untyped_storage(), 0, w.shape, w.stride()),
     "replaced data": lambda w: setattr(w, "data", w.data * 2),
     "read from a file": lambda w: _read_into(w.detach().numpy()),
 }

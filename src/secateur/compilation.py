@@ -16,7 +16,9 @@ from graphlib import TopologicalSorter
 from operator import getitem
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.backends.registry import list_backends, register_backend
@@ -26,6 +28,8 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from secateur.errors import UsageError
 from secateur.export import Region, Survey, find_regions, is_impure, why_not_in_parts
+from secateur.graph import Shape
+from secateur.handover import Witness
 from secateur.limits import NO_LIMITS
 from secateur.runtime import Session
 from secateur.simplification import simplify
@@ -43,10 +47,12 @@ def compile_backend(
     """What torch.compile calls for backend="secateur"; `backend=secateur.compile_backend` is the same.
 
     options: threads (PyTorch's own number by default) and kernel, as Session takes them. What PyTorch runs instead,
-    all of it or some operations, is said in one warning of the logger "secateur". Weights are looked at before each
-    call, every byte of them (see Snapshot): after any change, by whatever way, the call uses the new ones.
+    all of it or some operations, is said in one warning of the logger "secateur", and in another what Dynamo does not
+    hand over, such as an LSTM. Weights are looked at before each call, every byte of them (see Snapshot): after any
+    change, by whatever way, the call uses the new ones.
     Raises UsageError for an option that is none.
     """
+    _witness.handed_over()
     chosen = dict(options or {})
     if not chosen.keys() <= set(OPTIONS):
         raise UsageError(f"torch.compile options {sorted(chosen)}: backend {NAME!r} takes {', '.join(OPTIONS)}")
@@ -185,16 +191,19 @@ class _InRuntime(nn.Module):
         super().__init__()
         threads = options.get("threads", torch.get_num_threads())
         self.session = Session(simplify(region.graph), threads, options.get("kernel"), None, True, NO_LIMITS)
+        self.shapes = [region.graph.inputs[node.name] for node in region.inputs]
         self.inputs = [_extents(node) for node in region.inputs]
+        self.ranks = [node.meta["val"].ndim for node in region.outputs]
         self.strides = [_strides(node) for node in region.outputs]
         self.fixed = not _symbols(region)
 
     def forward(self, *values: Tensor) -> Any:
-        made = self.session(*[each.detach().contiguous().numpy() for each in values])
+        made = self.session(*[_as_images(each, shape) for each, shape in zip(values, self.shapes, strict=True)])
         strides = self.strides if self.fixed else self._strides_of(values)
         if not isinstance(made, tuple):
-            return _laid_out(torch.from_numpy(made), strides[0])
-        return tuple(_laid_out(torch.from_numpy(each), own) for each, own in zip(made, strides, strict=True))
+            return _laid_out(_as_traced(made, self.ranks[0]), strides[0])
+        parts = zip(made, self.ranks, strides, strict=True)
+        return tuple(_laid_out(_as_traced(each, rank), own) for each, rank, own in parts)
 
     def _strides_of(self, values: Sequence[Tensor]) -> list[tuple[int, ...]]:
         """Those of the outputs, sizes that were symbols when traced read off the inputs."""
@@ -204,6 +213,17 @@ class _InRuntime(nn.Module):
         return [
             tuple(each if isinstance(each, int) else int(each.xreplace(known)) for each in own) for own in self.strides
         ]
+
+
+def _as_images(tensor: Tensor, shape: Shape) -> NDArray[np.float32]:
+    """(N, *shape), from that or from the rows of all images, (N·m, …)."""
+    array = tensor.detach().contiguous().numpy()
+    return array.reshape(len(array) // shape[0], *shape) if array.ndim == len(shape) else array
+
+
+def _as_traced(array: NDArray[np.float32], rank: int) -> Tensor:
+    """(N, …), or the rows of all images where that has one dimension too many."""
+    return torch.from_numpy(array if array.ndim == rank else array.reshape(-1 if array.size else 0, *array.shape[2:]))
 
 
 def _expression(size: Any) -> Any:
@@ -291,5 +311,6 @@ def _call_region(graph: fx.Graph, region: Region, number: int, made: dict[fx.Nod
         made[node] = graph.call_function(getitem, (call, index))
 
 
+_witness = Witness(compile_backend, lambda line: _log.warning("torch.compile: %s", line))
 if NAME not in list_backends(exclude_tags=()):  # there already where this package is installed, by its entry point
     register_backend(compile_backend, name=NAME)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from secateur.export.translation import Call, Constant, Conversion, Padded
+from secateur.export.translation import Call, Constant, Conversion, Padded, Rows
 from secateur.graph import Shape
 
 
@@ -90,7 +90,7 @@ def _batch_norm(call: Call) -> Any:
 
 def _layer_norm(call: Call) -> Any:
     value, over = call.value("input"), call["normalized_shape"]
-    if len(over) > len(call.size(value)):
+    if tuple(over) != call.size(value)[-len(over) :]:
         raise call.error("works across the batch; a graph treats each image on its own")
     weights = {**call.weight("weight", "weight"), **call.weight("bias", "bias")}
     made = call.emit("layer_norm", value, weights=weights, axes=len(over), eps=float(call["eps"]))
@@ -254,9 +254,27 @@ def _sum(call: Call) -> str:
     return call.emit("mul", mean, call.value_of(count))
 
 
-def _reshape(call: Call) -> str:
-    value, shape = call.value("self"), call.shape()
-    return value if call.size(value) == shape else call.emit("reshape", value, shape=shape)
+def _reshape(call: Call) -> str | Rows:
+    held = call.first
+    value = held.base if isinstance(held, Rows) else call.value("self")
+    count, shape = call.rows()
+    shape = shape if count == 1 else (count, *shape)
+    made = value if call.size(value) == shape else call.emit("reshape", value, shape=shape)
+    return made if count == 1 else Rows(made)
+
+
+def _each_row(conversion: Conversion) -> Conversion:
+    """The conversion of an operation that does the same to each row, to rows of all images too."""
+
+    def convert(call: Call) -> Any:
+        inner = call.by_rows()
+        made = conversion(inner)
+        if inner is call:
+            return made
+        parts = [Rows(part) if isinstance(part, str) else part for part in (made if isinstance(made, list) else [made])]
+        return parts if isinstance(made, list) else parts[0]
+
+    return convert
 
 
 def _permute(call: Call) -> str:
@@ -484,3 +502,13 @@ CONVERSIONS: dict[str, Conversion] = {
     "_to_copy": _to,
     "type_as": _to,
 }
+
+
+def _by_rows(names: str) -> dict[str, Conversion]:
+    """Of what does the same to each row, along the last axes."""
+    return {name: _each_row(CONVERSIONS[name]) for name in names.split()}
+
+
+CONVERSIONS |= _by_rows("linear mm addmm layer_norm native_layer_norm softmax _softmax")
+CONVERSIONS |= _by_rows("relu relu6 leaky_relu hardtanh clamp clamp_min hardswish hardsigmoid silu sigmoid tanh gelu")
+CONVERSIONS |= _by_rows("add sub rsub mul div neg pow")

@@ -37,11 +37,15 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """values: what each node is, as in a Translation. problems: why an operation is none of the Graph's, by node."""
+    """values: what each node is, as in a Translation. problems: why an operation is none of the Graph's, by node.
+
+    batch: its size in traced shapes.
+    """
 
     values: Mapping[fx.Node, Any]
     supported: frozenset[fx.Node]
     problems: Mapping[fx.Node, str]
+    batch: Any
 
 
 def find_regions(module: fx.GraphModule, constants: Mapping[fx.Node, Tensor]) -> tuple[list[Region], Survey]:
@@ -133,7 +137,7 @@ def survey(module: fx.GraphModule, constants: Mapping[fx.Node, Tensor]) -> Surve
                 translation.values[node] = _given(translation, node)
     values = translation.values
     whole = {node for node in values if node.op == "call_function" and node not in problems and _is_value(values[node])}
-    return Survey(values, frozenset(whole - _with_lost_results(values, whole)), problems)
+    return Survey(values, frozenset(whole - _with_lost_results(values, whole)), problems, translation.images)
 
 
 def _given(translation: Translation, node: fx.Node) -> Any:
@@ -146,7 +150,7 @@ def _given(translation: Translation, node: fx.Node) -> Any:
     if not isinstance(value, Tensor):
         return value if isinstance(value, (int, float)) else _foreign(value)
     batched = value.dtype is torch.float32 and value.layout is torch.strided and value.ndim > 0 and _fixed(value)
-    if not batched or translation.batch not in ("", str(value.shape[0])):
+    if not batched or not (translation.images is None or translation.rows_an_image(value.shape[0])):
         return _foreign(value)
     translation.take_input(node)
     return translation.values[node]
@@ -213,7 +217,9 @@ def _region(module: fx.GraphModule, surveyed: Survey, operations: Sequence[fx.No
     known |= {node: surveyed.values[node] for node in around if node not in known and node not in inputs}
     outputs = [node for node in operations if any(user not in inside for user in node.users)]
     try:
-        graph = Translation(Program(module, operations, inputs, outputs, known), CONVERSIONS).graph()
+        graph = Translation(
+            Program(module, operations, inputs, outputs, known, batch=surveyed.batch), CONVERSIONS
+        ).graph()
     except (ExportError, GraphError):
         return None
     if not any(node.op in _WEIGHTED for node in graph.nodes):

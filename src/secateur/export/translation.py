@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import sympy
 import torch
 from torch import Tensor, fx, nn
 
@@ -42,6 +43,13 @@ class Padded:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Stands for (N·m, …): the rows of all images, one under the other, of a value (m, …)."""
+
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
 class Foreign:
     """Stands for a value that no Graph holds, and says what it is."""
 
@@ -55,14 +63,15 @@ class Batch:
 BATCH = Batch()
 
 Conversion = Callable[["Call"], Any]
-"""Gives what a call's result became: the name of a value, a Padded, a Constant, or a list of them."""
+"""Gives what a call's result became: the name of a value, a Padded, Rows, a Constant, or a list of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """Traced ATen operations, in order. known: what the nodes stand for that neither is an operation here nor an input.
 
-    network: what was traced, for names and messages. entries: names of its state dict.
+    network: what was traced, for names and messages. entries: names of its state dict. batch: its size in traced
+    shapes, where this is a part of a larger program, with which Rows may be exchanged too; else the first input says.
     """
 
     network: nn.Module
@@ -71,6 +80,7 @@ class Program:
     outputs: Sequence[fx.Node]
     known: Mapping[fx.Node, Any]
     entries: Collection[str] = ()
+    batch: Any = None
 
 
 class Translation:
@@ -78,7 +88,7 @@ class Translation:
 
     def __init__(self, program: Program, conversions: Mapping[str, Conversion]) -> None:
         self.network, self.program, self.conversions = program.network, program, conversions
-        self.batch = ""
+        self.images = program.batch
         self.inputs: dict[str, Shape] = {}
         self.nodes: list[Node] = []
         self.shapes: dict[str, Shape] = {}
@@ -103,13 +113,31 @@ class Translation:
 
     def take_input(self, node: fx.Node) -> None:
         """The node's result, whatever made it, is an input of the graph; the first says what the batch is."""
-        value = node.meta["val"]
-        self.batch = self.batch or str(value.shape[0])
-        self.inputs[node.name] = self.shapes[node.name] = tuple(int(size) for size in value.shape[1:])
-        self.values[node] = node.name
+        size, *rest = node.meta["val"].shape
+        self.images = size if self.images is None else self.images
+        count = self.rows_an_image(size)
+        shape = (*(() if count == 1 else (count,)), *map(int, rest))
+        self.inputs[node.name] = self.shapes[node.name] = shape
+        self.values[node] = node.name if count == 1 else Rows(node.name)
+
+    @property
+    def batch(self) -> str:
+        """The batch's size as traced shapes say it, empty where nothing is known yet."""
+        return "" if self.images is None else str(self.images)
+
+    def rows_an_image(self, size: Any) -> int:
+        """How many times the batch a dimension is; 0 where it is no multiple."""
+        if str(size) == self.batch:
+            return 1
+        if isinstance(size, int) and isinstance(self.images, int):
+            return 0 if self.images == 0 or size % self.images else size // self.images
+        count = _formula(size) / _formula(self.images)
+        return int(count) if count.is_Integer else 0
 
     def _output(self, node: fx.Node) -> str:
-        return Call(self, node).value_of(self.values[node])
+        held = self.values[node]
+        part = self.program.batch is not None
+        return held.base if part and isinstance(held, Rows) else Call(self, node).value_of(held)
 
     def translate(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
@@ -135,9 +163,16 @@ class Translation:
             made = self.conversions[call.name](call)
         except GraphError as error:
             raise call.error(f"does not fit a graph: {error}") from error
-        if isinstance(made, str) and self.shapes[made] != call.shape():
-            raise call.error(f"would give {self.shapes[made]} where the network has {call.shape()}")
+        if isinstance(made, Rows):
+            count, shape = call.rows()
+            self._check(call, made.base, (count, *shape))
+        elif isinstance(made, str):
+            self._check(call, made, call.shape())
         return made
+
+    def _check(self, call: Call, made: str, expected: Shape) -> None:
+        if self.shapes[made] != expected:
+            raise call.error(f"would give {self.shapes[made]} where the network has {expected}")
 
     def weight_name(self, constant: Constant, wanted: str) -> str:
         """The name under which a constant is stored; it is stored when first asked for.
@@ -252,11 +287,22 @@ class Call:
 
         Raises ExportError where the batch is not the first dimension, alone.
         """
+        count, shape = self.rows(value)
+        if count != 1:
+            raise self._mixed(value)
+        return shape
+
+    def rows(self, value: Any = None) -> tuple[int, Shape]:
+        """As shape, where the first dimension may be a multiple of the batch: how many times, and what follows."""
         shape = (self.node.meta["val"] if value is None else value).shape
-        free = len(shape) > 0 and str(shape[0]) == self.translation.batch
-        if not free or not all(isinstance(size, int) for size in shape[1:]):
-            raise self.error(f"mixes the batch with other dimensions: its result is {tuple(map(str, shape))}")
-        return tuple(shape[1:])
+        count = self.translation.rows_an_image(shape[0]) if len(shape) else 0
+        if not count or not all(isinstance(size, int) for size in shape[1:]):
+            raise self._mixed(value)
+        return count, tuple(shape[1:])
+
+    def _mixed(self, value: Any) -> ExportError:
+        shape = (self.node.meta["val"] if value is None else value).shape
+        return self.error(f"mixes the batch with other dimensions: its result is {tuple(map(str, shape))}")
 
     def size(self, value: str) -> Shape:
         return self.translation.shapes[value]
@@ -278,6 +324,10 @@ class Call:
             return held
         if isinstance(held, Padded):
             return self._with_zeros_around(held)
+        if isinstance(held, Rows):
+            raise self.error(
+                "mixes the batch with other dimensions: it is about rows of all images, one under the other"
+            )
         if isinstance(held, (int, float)):
             held, rank = self.translation.scalar(float(held)), rank or 1
         if isinstance(held, Foreign):
@@ -329,11 +379,35 @@ class Call:
             Node(unused_name(wanted, taken), op, inputs, weights or {}, attributes, (), self.path)
         )
 
+    def by_rows(self) -> Call:
+        """The same call where it takes Rows: on the values of which they are the rows, the result included."""
+        held = [self.translation.values[node] for node in self.node.all_input_nodes]
+        return _RowsCall(self.translation, self.node) if any(isinstance(each, Rows) for each in held) else self
+
     def _is_layer(self) -> bool:
         try:
             return not any(True for _ in self.translation.network.get_submodule(self.path).children())
         except AttributeError:
             return False
+
+
+class _RowsCall(Call):
+    """A call on Rows as one on their values, for operations that do the same to each row: an axis is added in front."""
+
+    def __getitem__(self, name: str) -> Any:
+        held = super().__getitem__(name)
+        return held.base if isinstance(held, Rows) else held
+
+    @property
+    def rank(self) -> int:
+        return 1 + super().rank
+
+    def axis(self, dim: Any, value: str) -> int:
+        return 1 + super().axis(int(dim) % len(self.size(value)), value)
+
+
+def _formula(size: Any) -> Any:
+    return size.node.expr if isinstance(size, torch.SymInt) else sympy.Integer(size)
 
 
 def arguments_of(node: fx.Node) -> dict[str, Any]:
