@@ -116,6 +116,19 @@ def test_callables_that_are_no_models_end_with_one_line_and_no_run(
     assert not (folder / "run").exists()
 
 
+def test_a_method_that_ends_the_process_fails_in_one_short_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("sweep", "search"):
+        option = "--methods" if verb == "sweep" else "--method"
+        with pytest.raises(SystemExit) as ended:
+            main([verb, option, "builtins:exit", "--model", "samples:tiny", "--epochs", "0", "--out", verb])
+        assert ended.value.code == 1
+        told = [line for line in capsys.readouterr().err.splitlines() if "method 'builtins:exit': calling" in line]
+        assert told
+        assert all("SystemExit: Context(network=Sequential(" in line and len(line) < 450 for line in told)
+
+
 def test_a_forward_that_ends_the_process_fails_its_cells_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "raising.py").write_text(
         "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"

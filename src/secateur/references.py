@@ -52,12 +52,14 @@ def own_code(error: type[SecateurError], place: str) -> Iterator[None]:
 def described(raised: BaseException) -> str:
     """What was raised, in one line, with the file and line of the user's that it came from."""
     text = next((line.strip() for line in str(raised).splitlines() if line.strip()), "")
-    told = f"{type(raised).__name__}: {text}" if text else type(raised).__name__
+    told = f"{type(raised).__name__}: {text[:_LONGEST]}" if text else type(raised).__name__
     frames = [frame for frame in traceback.extract_tb(raised.__traceback__) if _is_users(frame.filename)]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return told + place
 
 
+_LONGEST = 200
+"""Characters of what was raised: an error may print a whole network."""
 _LIBRARIES = (str(Path(__file__).parent), str(Path(os.__file__).parent), "<")
 
 

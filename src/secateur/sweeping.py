@@ -331,7 +331,7 @@ def _run_pending(
                 result = attempt(functools.partial(job.time, result), result.cell)
             store.add(result)
             if isinstance(result, Failure):
-                reporter.say(f"failed: {result.cell.describe()}: {result.error}")
+                reporter.say(f"failed: {result.cell.describe()}: {' '.join(result.error.split())}")
             task.advance(1, functools.partial(_note, result))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from secateur.errors import PruneError, UsageError
 from secateur.guarding import untouched
 from secateur.layers import evaluating
-from secateur.references import import_callable, source_digest
+from secateur.references import import_callable, own_code, source_digest
 from secateur.score.context import NEEDS_CALIBRATION, Batch, Context, Loss, gone_through
 from secateur.score.fisher import fisher
 from secateur.score.gradient import gradient, taylor, taylor_squared
@@ -87,7 +87,7 @@ def score(name: str, context: Context) -> Scores:
     if name in METHODS and method.needs_calibration and context.calibration is None:
         raise UsageError(f"method {name!r}: {NEEDS_CALIBRATION}")
     with untouched(context.network), evaluating(context.network), _differentiable(context.parameters()):
-        made = method.score(context)
+        made = method.score(context) if name in METHODS else _own_scores(name, method, context)
     if not isinstance(made, Mapping):
         raise PruneError(
             f"method {name!r}: expected Scores, or a tensor of scores by layer name, got {type(made).__name__}; "
@@ -97,6 +97,11 @@ def score(name: str, context: Context) -> Scores:
     for layer, weight in context.weights.items():
         check_scores(scores, layer, weight, name)
     return scores
+
+
+def _own_scores(name: str, method: Method, context: Context) -> object:
+    with own_code(PruneError, f"method {name!r}: calling it failed"):
+        return method.score(context)
 
 
 def check_scores(scores: Scores, layer: str, weight: Tensor, method: str) -> None:
