@@ -375,6 +375,18 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     assert not target.exists()
 
 
+def test_names_in_a_file_reach_nobodys_terminal_as_they_are(tmp_path: Path) -> None:
+    state = trained().state_dict()
+    del state["fc.bias"]
+    loud = type("\x1b[31mred", (Small,), {"__module__": __name__})
+    globals()[loud.__name__] = loud
+    for held in ({**state, "\x1b]0;title\x07": torch.ones(1)}, {"\x1b[2J\nmodel": state}, loud()):
+        with pytest.raises(ModelError) as caught:
+            load_weights(Small(), saved(held, tmp_path))
+        assert str(caught.value).isprintable()
+        assert r"\x1b" in str(caught.value)
+
+
 def test_files_that_are_none_are_refused_before_they_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pt")
     (tmp_path / "zero.pt").symlink_to("/dev/zero")

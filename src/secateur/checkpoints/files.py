@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from secateur.errors import ModelError
+from secateur.escaping import printable
 from secateur.spec import WeightsFile
 
 PICKLED = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".th", ".pkl")
@@ -132,9 +133,9 @@ def _reason(error: Exception) -> str:
     """One line of what PyTorch says in many."""
     text = str(error)
     if named := re.search(r"GLOBAL (\S+)", text):
-        return f"it holds a {named[1]}, and opening that would run code; {_SAVE}"
+        return f"it holds a {_shown(named[1])}, and opening that would run code; {_SAVE}"
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Weights only load failed")]
-    return lines[0][:200] if lines else type(error).__name__
+    return _shown(lines[0]) if lines else type(error).__name__
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -211,6 +212,11 @@ def _dictionary(name: str) -> Any:
     return type(f"unopened {name}", (), {"__new__": lambda *_, **__: OrderedDict()})
 
 
+def _shown(text: str) -> str:
+    """What a file says, as far as a message needs it."""
+    return printable(text[:200])
+
+
 class _Walk:
     """Through dictionaries and lists, each once, however often it is referred to."""
 
@@ -237,8 +243,12 @@ class _Walk:
 
 def _without_tensors(loaded: object, modules: list[str]) -> str:
     if modules:
-        return f"{_UNSAFE}: it is a pickled {modules[0]}, and opening it would run code; {_SAVE}"
+        return f"{_UNSAFE}: it is a pickled {_shown(modules[0])}, and opening it would run code; {_SAVE}"
     if isinstance(loaded, dict | list | tuple) and not loaded:
         return "is empty: expected a state dict (names to tensors)"
-    kind = f"a pickled {loaded.name}" if isinstance(loaded, _Unopened) else f"{type(loaded).__name__} without tensors"
+    kind = (
+        f"a pickled {_shown(loaded.name)}"
+        if isinstance(loaded, _Unopened)
+        else f"{type(loaded).__name__} without tensors"
+    )
     return f"expected a state dict (names to tensors), got {kind}; {_SAVE}"
