@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 import secateur
 from networks import FAMILIES, make_example, make_graph, make_network, run_network
 from secateur import packfile
-from secateur.errors import PackError
+from secateur.errors import ExportError, PackError, SecateurError
+from secateur.export import to_graph
+from secateur.guarding import outputs
+from secateur.inputs import as_inputs
+from secateur.packing import pack
 from secateur.runtime import reference
 
 WITHOUT_TORCH = """
@@ -140,3 +148,164 @@ def test_an_existing_file_and_the_networks_mode_stay(tmp_path: Path) -> None:
     with pytest.raises(PackError, match="exists"):
         secateur.pack(network, tmp_path / "net", example=torch.randn(2, 4))
     secateur.pack(network, tmp_path / "net", example=torch.randn(2, 4), force=True)
+
+
+class OfModule(nn.Module):
+    """What `function` makes of a module and the inputs."""
+
+    def __init__(self, module: nn.Module, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.r, self.head, self.function = module, nn.Linear(4, 2), function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.head(self.function(self.r, *inputs))
+
+
+def first(module: nn.Module, x: Tensor) -> Tensor:
+    made = module(x)
+    return made[0] if isinstance(made, tuple) else made
+
+
+WHOLE: dict[str, tuple[nn.Module, Callable[..., Tensor], Tensor]] = {
+    **{
+        each.__name__: (each(3, 4, batch_first=True), first, torch.randn(2, 5, 3)) for each in (nn.LSTM, nn.GRU, nn.RNN)
+    },
+    **{each.__name__: (each(3, 4), first, torch.randn(2, 3)) for each in (nn.LSTMCell, nn.GRUCell, nn.RNNCell)},
+    "MultiheadAttention": (
+        nn.MultiheadAttention(4, 2, batch_first=True),
+        lambda module, x: module(x, x, x)[0],
+        torch.randn(2, 5, 4),
+    ),
+    "TransformerEncoderLayer": (nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), first, torch.randn(2, 5, 4)),
+    "TransformerDecoderLayer": (
+        nn.TransformerDecoderLayer(4, 2, 8, batch_first=True),
+        lambda module, x: module(x, x),
+        torch.randn(2, 5, 4),
+    ),
+    "Embedding": (nn.Embedding(9, 4), first, torch.zeros(2, 5, dtype=torch.int64)),
+    "EmbeddingBag": (nn.EmbeddingBag(9, 4), first, torch.zeros(2, 5, dtype=torch.int64)),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_module_that_no_graph_can_hold_is_named_as_such(kind: str, tmp_path: Path) -> None:
+    module, function, x = WHOLE[kind]
+    with pytest.raises(ExportError, match=rf"^module 'r': {kind} is not supported; a graph holds [a-z ,]*$"):
+        pack(OfModule(module, function), tmp_path / "net.secateur", example=x)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        os.write(2, b"from C\n")
+        if x.sum() > 0:
+            return x
+        return -x
+
+
+def test_a_refusal_leaves_stderr_alone_and_keeps_what_pytorch_printed_as_a_note(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = r"module 'r' \(Branching\): its control flow depends on values, .*: if x.sum\(\) > 0:$"
+    with pytest.raises(ExportError, match=line) as caught:
+        to_graph(OfModule(Branching(), first), torch.randn(2, 4))
+    assert capfd.readouterr() == ("", "")
+    assert isinstance(caught.value.__cause__, Exception)
+    assert "from C" in "".join(caught.value.__cause__.__notes__)
+
+
+def test_what_a_network_that_is_traced_prints_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    def speak(module: nn.Module, x: Tensor) -> Tensor:
+        print("here", file=sys.stderr)
+        return module(x)
+
+    to_graph(OfModule(nn.ReLU(), speak), torch.randn(2, 4))
+    assert capfd.readouterr().err == "here\n"
+
+
+A, B = torch.randn(2, 4), torch.randn(2, 4)
+
+
+class Keywords(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.head(x - 2 * y)
+
+
+def without_weights(inputs: int, outputs: int) -> nn.Module:
+    with pytest.warns(UserWarning, match="zero-element"):
+        return nn.Linear(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("network", "example"),
+    [
+        (Keywords(), (A, B)),
+        (Keywords(), [A.numpy(), B.double().numpy()]),
+        (Keywords(), {"y": B, "x": A}),
+        (OfModule(nn.Identity(), lambda _, x, y: x - 2 * y), (A, B)),
+        (nn.Linear(4, 2), A.double().numpy()),
+        (nn.Linear(4, 2), A.half()),
+        (without_weights(4, 0), A),
+        (nn.Sequential(without_weights(4, 0), without_weights(0, 3)), A),
+        (nn.DataParallel(nn.Linear(4, 2)), A),
+    ],
+)
+def test_inputs_of_every_form_and_the_smallest_networks_are_packed(
+    network: nn.Module, example: Any, tmp_path: Path
+) -> None:
+    pack(network, path := tmp_path / "net.secateur", example=example)
+    given = [each.float().numpy() for each in as_inputs(example, network).tensors]
+    expected = outputs(network, as_inputs(example, network).like(torch.empty(0)))
+    found = secateur.load(path)(*given)
+    assert isinstance(found, np.ndarray)
+    assert np.allclose(found, expected[0], atol=1e-5)
+
+
+def test_an_averaged_model_is_packed_under_the_names_of_what_it_averages(tmp_path: Path) -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(nn.Sequential(nn.Linear(4, 2)))
+    pack(averaged, path := tmp_path / "net.secateur", example=A)
+    assert packfile.read(path).weights.keys() == {"0.weight", "0.bias"}
+
+
+def scripted() -> nn.Module:
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        made: nn.Module = torch.jit.script(nn.Linear(4, 2))
+    return made
+
+
+def exported() -> nn.Module:
+    made: nn.Module = torch.export.export(nn.Linear(4, 2), (A,)).module()
+    return made
+
+
+def of_two_tensors() -> nn.Module:
+    network = nn.Linear(4, 2)
+    both = TwoTensor(torch.randn(2, 4), torch.randn(2, 4))  # type: ignore[no-untyped-call]
+    network.weight = nn.Parameter(both)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "example", "text"),
+    [
+        (scripted(), A, "the network is a ScriptModule"),
+        (nn.Sequential(scripted()), A, "module '0' is a ScriptModule"),
+        (exported(), A, "has no evaluation mode: expected it as before export"),
+        (of_two_tensors(), A, "weight 'weight' is a TwoTensor: expected plain tensors"),
+        (nn.Linear(4, 2), A[:0], r"example of shape \(0, 4\): expected a batch"),
+        (nn.Linear(4, 2), A.long(), r"Linear fails on inputs of shape \(1, 4\): "),
+        (nn.Linear(4, 2), A[:, :3], r"Linear fails on inputs of shape \(1, 3\): "),
+        (nn.LazyLinear(2), A, "is lazy and has no values yet"),
+        (nn.Linear(4, 2, device="meta"), A, "is on the meta device and has no values"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_in_one_line(
+    network: nn.Module, example: Tensor, text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SecateurError, match=text) as caught:
+        pack(network, tmp_path / "net.secateur", example=example)
+    assert "\n" not in str(caught.value)

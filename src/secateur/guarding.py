@@ -83,7 +83,12 @@ def first_line(error: BaseException) -> str:
 def watched(network: nn.Module) -> Iterator[None]:
     """Evaluation mode and no gradients inside the block; whatever happens there, the network is as it was after it."""
     with untouched(network), torch.inference_mode(False), torch.no_grad():
-        network.eval()
+        try:
+            network.eval()
+        except NotImplementedError as error:  # of what torch.export.ExportedProgram.module() gives
+            raise ModelError(
+                f"{type(network).__name__} has no evaluation mode: expected it as before export"
+            ) from error
         yield
 
 

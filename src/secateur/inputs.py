@@ -67,6 +67,10 @@ class Inputs:
         """The batch twice over."""
         return self.joined(self)
 
+    def like(self, other: Tensor) -> Inputs:
+        """On the device of another tensor, and floating-point numbers of its type."""
+        return self._each(lambda each: each.to(other) if each.is_floating_point() else each.to(other.device))
+
     def pairs(self, like: Tensor) -> Inputs:
         """The first image of every tensor twice, in the type and on the device of another tensor."""
         return self._each(lambda each: each[:1].detach().to(like).expand(2, *each.shape[1:]).contiguous())

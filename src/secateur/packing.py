@@ -11,7 +11,7 @@ from torch import nn
 
 from secateur import packfile
 from secateur.errors import PackError
-from secateur.export import to_graph
+from secateur.export import check_traceable, like_weights, to_graph
 from secateur.graph import Graph
 from secateur.guarding import outputs
 from secateur.inputs import Example, Inputs, as_inputs
@@ -45,10 +45,11 @@ def pack(
     without bits that is rounding in float32, with bits it tells what they cost.
     Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree.
     """
+    check_traceable(network)
     inputs = as_inputs(example, network)
-    graph = graph_of(network, inputs, simplified=simplified)
-    image = inputs.first(1)
+    image = inputs.first(1).like(like_weights(network))
     expected = [each.float().cpu().numpy() for each in outputs(network, image)]
+    graph = graph_of(network, inputs, simplified=simplified)
     if bits is not None:
         _check(graph, _apart(graph, image, expected))
     apart = 0.0

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from secateur.export.conversions import CONVERSIONS
 from secateur.export.exported import Trace, traced
 from secateur.export.kinds import Kind, kind_of
 from secateur.export.regions import Region, Survey, find_regions, is_impure, why_not_in_parts
-from secateur.export.tracing import trace
+from secateur.export.tracing import check_traceable, like_weights, trace
 from secateur.export.translation import DERIVED, Translation
 from secateur.graph import Graph
 from secateur.inputs import Example, as_inputs
@@ -24,8 +25,10 @@ __all__ = [
     "Region",
     "Structure",
     "Survey",
+    "check_traceable",
     "find_regions",
     "is_impure",
+    "like_weights",
     "structure_of",
     "to_graph",
     "why_not_in_parts",
@@ -76,12 +79,12 @@ def _graph(found: Trace, network: nn.Module) -> Graph:
 
 
 def _unwrapped(network: nn.Module) -> nn.Module:
-    """The network inside torch.compile's or (Distributed)DataParallel's wrapper."""
-    while isinstance(inner := getattr(network, "_orig_mod", None) or _parallel(network), nn.Module):
+    """The network inside torch.compile's, (Distributed)DataParallel's or AveragedModel's wrapper."""
+    while isinstance(inner := getattr(network, "_orig_mod", None) or _wrapped(network), nn.Module):
         network = inner
     return network
 
 
-def _parallel(network: nn.Module) -> nn.Module | None:
-    kinds = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+def _wrapped(network: nn.Module) -> nn.Module | None:
+    kinds = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
     return network.module if isinstance(network, kinds) else None

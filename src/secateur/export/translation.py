@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from secateur.errors import ExportError, GraphError
+from secateur.export.wholes import HELD, first_unheld
 from secateur.graph import DTYPES, Attribute, Graph, Node, Shape, Weight, infer_shape
 from secateur.simplification import unused_name, without_dead_nodes
 
-_KNOWN = "convolutions, linear layers, normalisation, pooling, activations, sums, products and changes of shape"
 _ALIKE = {"expand", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full", "repeat"}
 """Operations that make every image's part of a constant alike."""
 _SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
@@ -156,7 +156,7 @@ class Translation:
         elif call.name in self.conversions:
             self.values[node] = self._converted(call)
         else:
-            raise call.error(f"is not supported; a graph holds {_KNOWN}")
+            raise call.error(f"is not supported; {HELD}")
 
     def _converted(self, call: Call) -> Any:
         try:
@@ -236,6 +236,9 @@ class Call:
         self.arguments = arguments_of(node)
 
     def error(self, problem: str) -> ExportError:
+        """In whose text the outermost module stands that no graph can hold, where the operation is part of one."""
+        if whole := first_unheld(self.translation.network, _paths(self.node, self.translation.network)):
+            return ExportError(whole)
         return ExportError(f"{describe(self.translation.network, self.node)} {problem}")
 
     def __getitem__(self, name: str) -> Any:
@@ -431,12 +434,24 @@ def _name_of(node: fx.Node) -> str:
 
 
 def _module_of(node: fx.Node, network: nn.Module) -> tuple[str, str]:
-    """The path of the innermost module that ran the node, and its type. Dynamo says L['self'] for the network."""
-    stack = [each for each in (node.meta.get("nn_module_stack") or {}).values() if isinstance(each, tuple)]
+    """The path of the innermost module that ran the node, and its type."""
+    stack = _stack(node)
     traced = "the network" if isinstance(network, fx.GraphModule) else type(network)
     path, kind = stack[-1] if stack else ("", traced)
     name = kind if isinstance(kind, str) else kind.__name__
-    return re.sub(r"^L\['\w+'\]\.?|@\d+", "", str(path)), name.split(".")[-1]
+    return path, name.split(".")[-1]
+
+
+def _stack(node: fx.Node) -> list[tuple[str, Any]]:
+    """(path, type) of the modules that ran a node, outermost first. Dynamo says L['self'] for the network."""
+    held = [each for each in (node.meta.get("nn_module_stack") or {}).values() if isinstance(each, tuple)]
+    return [(re.sub(r"^L\['\w+'\]\.?|@\d+", "", str(path)), kind) for path, kind in held]
+
+
+def _paths(node: fx.Node, network: nn.Module) -> list[str]:
+    """Of the modules that ran a node and are parts of the network, outermost first."""
+    known = {path for path, _ in network.named_modules()}
+    return [path for path, _ in _stack(node) if path in known]
 
 
 def _is_named(held: Any) -> bool:

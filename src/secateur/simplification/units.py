@@ -12,6 +12,7 @@ steps, repeated until nothing is left to remove:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -86,7 +87,7 @@ class _Study(Known):
         name = node.weights["weight"]
         if name not in self.nonzero:
             values = self.graph.weights[name].values()
-            self.nonzero[name] = (values != 0).reshape(*values.shape[:2], -1).any(axis=2)
+            self.nonzero[name] = (values != 0).reshape(*values.shape[:2], math.prod(values.shape[2:])).any(axis=2)
         return self.nonzero[name]
 
     def offset(self, node: Node, foldable: Mask) -> Numbers:
