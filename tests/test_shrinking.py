@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 import secateur
 from samples import build
 from secateur.dependencies import channel_sets
-from secateur.errors import ShrinkError
+from secateur.errors import ModelError, ShrinkError, UsageError
 from secateur.layers import weight_of, weighted_layers
 
 
@@ -365,3 +366,117 @@ def test_the_output_layer_is_never_cut() -> None:
 def test_what_cannot_run_is_one_line() -> None:
     with pytest.raises(ShrinkError, match=r"Residual: its channels cannot be traced on an input of shape \(4, 1, 8, 8"):
         shrunk(lively(Residual()), IMAGES[:, :1])
+
+
+class Supervised(nn.Module):
+    """A head that runs in training mode only, and one that large images alone reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 12, 3, padding=1)
+        self.aux, self.large, self.out = nn.Conv2d(16, 4, 1), nn.Conv2d(12, 4, 1), nn.Conv2d(12, 4, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        hidden = self.stem(x).relu()
+        last = self.body(hidden).relu()
+        if x.shape[-1] > 8:
+            return self.large(last)
+        return (self.out(last), self.aux(hidden)) if self.training else self.out(last)
+
+
+def test_a_head_that_only_trains_loses_what_the_others_lose() -> None:
+    network = Supervised().double()
+    kill_columns(network.body, [0, 1, 2])
+    kill_columns(network.aux, [1, 2, 3])
+    network.large = nn.Identity()  # type: ignore[assignment]
+    small = shrunk(network, IMAGES)
+    assert (small.stem.out_channels, small.body.in_channels, small.aux.in_channels) == (14, 14, 14)
+    for one, other in zip(small.train()(IMAGES), network.train()(IMAGES), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_channels_that_a_layer_which_did_not_run_could_read_stay(caplog: pytest.LogCaptureFixture) -> None:
+    network = Supervised().double().eval()
+    kill_columns(network.out, [0, 1])
+    small = shrunk(network, IMAGES)
+    assert small.body.out_channels == 12
+    assert "'large' does not run on the example and could read it" in caplog.text
+    large = torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    torch.testing.assert_close(small(large), network(large), rtol=1e-10, atol=1e-10)
+
+
+class Gate(nn.Module):
+    """A map of one channel over all, slopes by channel, bare parameters and a GRU cell that reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate, self.slopes = nn.Conv2d(3, 10, 3, padding=1), nn.Conv2d(3, 1, 3, padding=1), nn.PReLU(10)
+        self.scale, self.shift = nn.Parameter(torch.rand(10, 1, 1) + 1), nn.Parameter(torch.randn(10))
+        self.narrow, self.cell, self.head = nn.Linear(10, 6), nn.GRUCell(6, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.slopes(self.conv(x)) / self.scale * torch.sigmoid(self.gate(x))
+        return self.head(self.cell(self.narrow(hidden.mean((2, 3)) + self.shift)))
+
+
+def test_gates_slopes_and_bare_parameters_go_with_their_channels() -> None:
+    network = Gate().double()
+    kill_columns(network.narrow, [0, 3, 9])
+    small = shrunk(network, IMAGES)
+    assert small.conv.out_channels == small.slopes.num_parameters == small.narrow.in_features == 7
+    assert (small.scale.shape, small.shift.shape, small.gate.out_channels) == ((7, 1, 1), (7,), 1)
+    assert torch.equal(small.shift, network.shift[[1, 2, 4, 5, 6, 7, 8]])
+    assert small.cell.input_size == 6
+    check_same(network, small, IMAGES)
+
+
+@pytest.mark.parametrize("form", ["tuple", "mapping", "NumPy", "integers"])
+def test_inputs_of_every_form(form: str) -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other, self.head = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:
+            return {"sum": self.head((self.one(x) + self.other(z)).relu())}
+
+    x = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    network: Any = Sum() if form in ("tuple", "mapping") else nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    example: Any = {"tuple": (x, -x), "mapping": {"x": x, "z": -x}, "NumPy": x.numpy()}.get(form)
+    if form == "integers":
+        network, example = nn.Sequential(nn.Embedding(9, 6), *network), torch.tensor([[1, 8, 0], [3, 3, 7]])
+    secateur.prune(network, 0.5, pattern="channel-l2", example=example)
+    small = shrunk(network, example)
+    assert weight_of(list(weighted_layers(small).values())[-1]).shape[1] < 8
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning", "ignore:Initializing zero-element:UserWarning")
+def test_what_cannot_be_shrunk_is_one_line() -> None:
+    plain: Any = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    x = torch.randn(2, 6)
+    with pytest.raises(ShrinkError, match="RecursiveScriptModule is a ScriptModule, whose modules cannot be changed"):
+        shrunk(torch.jit.script(plain), x)
+    with pytest.raises(ModelError, match=r"parameter '0.weight' is on the meta device"):
+        shrunk(copy.deepcopy(plain).to("meta"), x)
+    with pytest.raises(ModelError, match=r"parameter '0.weight' is lazy"):
+        shrunk(nn.Sequential(nn.LazyLinear(3)), x)
+    with pytest.raises(UsageError, match=r"example of shape \(0, 6\): expected a batch"):
+        shrunk(plain, x[:0])
+    plain[0].weight.data[0, 0] = torch.nan
+    with pytest.raises(ShrinkError, match=r"parameter '0.weight' is not finite"):
+        shrunk(plain, x)
+    for lone in (nn.Linear(6, 2), nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 0))):
+        assert size(shrunk(lone, x)) == size(lone)
+
+
+def test_outputs_into_which_nobody_can_look_are_refused() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            return types.SimpleNamespace(logits=self.layer(x))
+
+    with pytest.raises(ShrinkError, match="Wrapped gives a SimpleNamespace: expected tensors"):
+        shrunk(Wrapped(), torch.randn(2, 6))

@@ -44,6 +44,8 @@ class ChannelSet:
     channels: tuple[int, ...]
     slots: tuple[Slot, ...]
     stays: str = ""
+    unseen: bool = False
+    """Whether that is only because a module that did not run could read them."""
 
     @property
     def removable(self) -> bool:
@@ -185,10 +187,11 @@ def _channel_set(
         Slot(place.name, place.side, dict(zip(channels, map(tuple, indices), strict=True)), place.axis)
         for place, indices in where
     )
-    stays = reasons.get(components[0], "") or unseen.reading([place for place, _ in where])
+    stays = reasons.get(components[0], "")
     if not any(slot.side == "in" for slot in slots):
         stays = stays or "no layer reads it"
-    return ChannelSet(tuple(sorted(channels)), slots, stays)
+    could = "" if stays else unseen.reading([place for place, _ in where])
+    return ChannelSet(tuple(sorted(channels)), slots, stays or could, unseen=bool(could))
 
 
 class _Unseen:

@@ -115,10 +115,10 @@ def executed_layers(network: nn.Module, example: Example) -> list[Execution]:
 def _uses(module: nn.Module, given: Tensor, output: Tensor) -> int:
     """How often a whole weight tensor is applied: output positions, or rows for a linear layer."""
     if isinstance(module, nn.Linear):
-        return output.numel() // output.shape[-1]
+        return output.numel() // max(1, output.shape[-1])
     channels = module.in_channels if isinstance(module, TRANSPOSED) else module.out_channels
     assert isinstance(channels, int)
-    return (given if isinstance(module, TRANSPOSED) else output).numel() // channels
+    return (given if isinstance(module, TRANSPOSED) else output).numel() // max(1, channels)
 
 
 def norms_behind(network: nn.Module, example: Example) -> dict[str, _BatchNorm]:

@@ -269,7 +269,9 @@ def _normalise(self: Tensors, given: dict[str, Any], made: list[Tensor]) -> None
     x = given["input"]
     entries = [given.get(name) for name in ("weight", "bias", "running_mean", "running_var")]
     channels = self.together([x.axes[1], *(each.axes[0] for each in entries if each is not None)])
-    self.put(made[0], [channels if axis == 1 else labels for axis, labels in enumerate(x.axes)])
+    for labels in (*x.axes[:1], *x.axes[2:]):
+        self.stay(labels)
+    self.put(made[0], [channels if axis == 1 else None for axis in range(len(x.axes))])
 
 
 def _normalise_layer(self: Tensors, given: dict[str, Any], made: list[Tensor]) -> None:

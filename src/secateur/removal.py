@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from secateur.errors import SecateurError, ShrinkError
 from secateur.guarding import copied, outputs, run, untouched
 from secateur.inputs import Example, Inputs, as_inputs
 
+_log = logging.getLogger("secateur")
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4}
 
 
@@ -31,7 +33,8 @@ def removable_sets(network: nn.Module, example: Example) -> list[ChannelSet]:
     inputs = sample(network, as_inputs(example, network))
     found = channel_sets(network, inputs)
     _check_finite(network)
-    runs = [inputs, probes(inputs)[0]]
+    _tell(network, found)
+    runs = runnable(network, [inputs, probes(inputs)[0]])
     able = {id(each) for each in _confirmed(network, [each for each in found if each.removable], runs)}
     return [
         each
@@ -50,14 +53,30 @@ def _check_finite(network: nn.Module) -> None:
             )
 
 
+def _tell(network: nn.Module, sets: Sequence[ChannelSet]) -> None:
+    unseen = [each.stays for each in sets if each.unseen]
+    if unseen:
+        _log.warning("%s: %d sets of channels stay: %s", type(network).__name__, len(unseen), unseen[0])
+
+
+def runnable(network: nn.Module, runs: Sequence[Inputs]) -> list[Inputs]:
+    """Those of some inputs with which the network runs."""
+    return [inputs for inputs in runs if _runs(network, inputs)]
+
+
+def _runs(network: nn.Module, inputs: Inputs) -> bool:
+    try:
+        outputs(network, inputs)
+    except SecateurError:
+        return False
+    return True
+
+
 def sample(network: nn.Module, inputs: Inputs, count: int = 2) -> Inputs:
     """Some of the inputs, two at least, with which the network runs; all where it takes no other number."""
     for some in (inputs.first(count) if len(inputs) > 1 else inputs.doubled(), inputs.first(count)):
-        try:
-            outputs(network, some)
-        except SecateurError:
-            continue
-        return some
+        if _runs(network, some):
+            return some
     return inputs
 
 

@@ -14,7 +14,7 @@ from secateur.errors import ShrinkError
 from secateur.guarding import copied, outputs
 from secateur.inputs import Example, Inputs, as_inputs
 from secateur.layers import input_of
-from secateur.removal import balanced, removable_sets, same_behaviour, sample, take_out, trained
+from secateur.removal import balanced, removable_sets, runnable, same_behaviour, sample, take_out, trained
 
 
 def shrink(network: nn.Module, example: Example) -> nn.Module:
@@ -35,7 +35,7 @@ def shrink(network: nn.Module, example: Example) -> nn.Module:
     inputs = as_inputs(example, network)
     sets = [each for each in removable_sets(network, inputs) if each.removable]
     some = sample(network, inputs, 4)
-    runs = [some, *probes(some)]
+    runs = runnable(network, [some, *probes(some)])
     small = _tried(network, sets, runs)
     if small is None:
         sets = [each for each in sets if _tried(network, [each], runs)]

@@ -21,6 +21,7 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.axes import Coupling, Labels
+from secateur.errors import ModelError
 from secateur.guarding import run
 from secateur.inputs import Inputs
 from secateur.layers import WEIGHTED, input_of
@@ -70,6 +71,7 @@ class Trace:
                 module.register_forward_pre_hook(following.counts(labels), with_kwargs=True)
             given = run(self._network, inputs)
             for leaf in _pytree.tree_leaves(given):
+                _check_output(self._network, leaf)
                 if isinstance(leaf, Tensor):
                     following.tensors.fix(following.tensors.of(leaf), "the network gives it")
 
@@ -129,6 +131,15 @@ class Trace:
         labels = self.coupling.fresh(count)
         self.places.append(Place(name, side, axis, labels, id(held)))
         return labels
+
+
+def _check_output(network: nn.Module, leaf: object) -> None:
+    """Raises ModelError for an output into which nobody can look."""
+    if not isinstance(leaf, (Tensor, int, float, complex, str, type(None), torch.Size, torch.dtype, torch.device)):
+        raise ModelError(
+            f"{type(network).__name__} gives a {type(leaf).__name__}: expected tensors, or tuples, lists or "
+            "dictionaries of them"
+        )
 
 
 def is_depthwise(module: nn.Module) -> bool:
