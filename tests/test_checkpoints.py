@@ -257,6 +257,13 @@ def test_counters_may_be_absent(tmp_path: Path) -> None:
     assert torch.equal(outputs(source), outputs(target))
 
 
+def test_a_counter_of_another_shape_is_left_as_built(tmp_path: Path) -> None:
+    source, target = trained(), Small()
+    state = source.state_dict() | {"norm.num_batches_tracked": torch.tensor([3])}
+    assert load_weights(target, saved(state, tmp_path)) == ("'norm.num_batches_tracked' left as built",)
+    assert torch.equal(outputs(source), outputs(target))
+
+
 def test_a_checkpoint_of_another_device_is_loaded_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = trained(), Small()
     with monkeypatch.context() as patch:
@@ -292,6 +299,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a module within": (lambda: {"model": trained(), "ema": None}, r"pickled \S*test_checkpoints\.Small"),
     "sparse": (lambda: with_entry("fc.weight", Tensor.to_sparse), r"'fc\.weight' is a sparse tensor .*to_dense"),
     "sparse rows": (lambda: with_entry("fc.weight", Tensor.to_sparse_csr), r"'fc\.weight' is a sparse tensor"),
+    "nested": (
+        lambda: with_entry("fc.weight", lambda _: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])),
+        r"'fc\.weight' has no one shape, as it is nested, but the network expects \(5, 64\)",
+    ),
     "meta": (lambda: with_entry("fc.weight", lambda weight: weight.to("meta")), "saved without its numbers"),
     "whole numbers": (lambda: with_entry("fc.weight", Tensor.long), r"'fc\.weight' holds torch\.int64 where .*float32"),
     "truths": (lambda: with_entry("fc.weight", Tensor.bool), r"holds torch\.bool where the network has"),
@@ -326,7 +337,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Sparse CSR tensor support:UserWarning", "ignore:The PyTorch API of nested:UserWarning"
+)
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_no_state_dict_of_the_network_is_refused_in_one_line(tmp_path: Path, case: str) -> None:
     make, told = REFUSED[case]

@@ -167,7 +167,8 @@ def _match(
     homes = {contents.groups[full] for full in taken or contents.groups}
     beside = [name for name, full in theirs.items() if contents.groups[full] in homes and full not in taken]
     others = [name for name in beside if name.rsplit(".", 1)[-1] not in _COUNTERS]
-    tensors = {name: contents.tensors[full] for name, full in named.items()}
+    tensors = {name: contents.tensors[full] for name, full in named.items()
+               if not _is_counter(name) or expected[name].takes(contents.tensors[full])}  # fmt: skip
     notes = [f"found under {prefix!r}"] if prefix else []
     return Match(
         tensors,

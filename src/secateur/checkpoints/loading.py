@@ -114,15 +114,18 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 def _differences(match: Match, own: Mapping[str, Tensor]) -> str:
     """The first of each kind, with how many there are."""
     shapes = [
-        f"{name!r} has shape {tuple(match.tensors[name].shape)} but the network expects {tuple(own[name].shape)}"
+        f"{name!r} has {_shape(match.tensors[name])} but the network expects {tuple(own[name].shape)}"
         for name in match.misshapen
-        if not match.tensors[name].is_nested
     ]
     where = f"under {match.prefix!r}, " if match.prefix else ""
     parts = [_first([repr(name) for name in match.missing], " is missing"),
              _first([repr(name) for name in match.unknown], " is not in the network"),
              _first(shapes, "")]  # fmt: skip
     return f"{where}{'; '.join(part for part in parts if part)}; {_advice(match)}"
+
+
+def _shape(tensor: Tensor) -> str:
+    return "no one shape, as it is nested," if tensor.is_nested else f"shape {tuple(tensor.shape)}"
 
 
 def _first(found: Sequence[str], problem: str) -> str:
