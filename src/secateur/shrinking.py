@@ -51,7 +51,7 @@ def _tried(network: nn.Module, sets: Sequence[ChannelSet], runs: Sequence[Inputs
     """The network without the dead channels of some sets, or None where it is not the same without them."""
     with contextlib.suppress(ShrinkError):
         small = _without_dead_channels(network, sets, runs)
-        return small if same_behaviour(small, network, runs, trained_alike=False) else None
+        return small if same_behaviour(small, network, runs, by_value=False) else None
     return None
 
 
