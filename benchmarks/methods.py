@@ -26,11 +26,13 @@ import torch
 from torch import nn
 
 from secateur.cache import NetworkCache
+from secateur.candidates import prunable_layers
 from secateur.data import Calibration, from_arrays
-from secateur.layers import output_layer, weight_of
+from secateur.heads import output_layers
+from secateur.layers import weight_of
 from secateur.measure import memory_of
 from secateur.models import build_network, find_architecture
-from secateur.pruning import PruneLog, prunable_layers, prune
+from secateur.pruning import PruneLog, prune
 from secateur.repairing import repair
 from secateur.score import METHODS, Context, Scores, score
 from secateur.spec import REPAIRS, Cell, recipe_for
@@ -119,7 +121,7 @@ class Bench:
                 ratio,
                 method=scored,
                 scope=scope,
-                keep_output=output_layer(network) or False,
+                keep_output=output_layers(network),
                 allow_empty=True,
                 calibration=calibration,
                 seed=seed,
@@ -143,7 +145,7 @@ class Bench:
         key = (model, seed, method)
         if key not in self._scores:
             self._scores = {known: scores for known, scores in self._scores.items() if known[0] == model}
-            layers = prunable_layers(dense, (), output_layer(dense))
+            layers = prunable_layers(dense, (), output_layers(dense))
             weights = {name: weight_of(layer) for name, layer in layers.items()}
             self._scores[key] = score(method, Context(dense, weights, calibration, seed=seed))
         return self._scores[key]

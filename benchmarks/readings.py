@@ -18,7 +18,8 @@ from torch import nn
 
 from secateur.cache import NetworkCache
 from secateur.data import Dataset, Split
-from secateur.layers import norm_layers, output_layer, weighted_layers
+from secateur.heads import output_layers
+from secateur.layers import norm_layers, weighted_layers
 from secateur.measure import accuracy
 from secateur.paper import PRUNED_RATIOS, READINGS, Reading, published
 from secateur.pruning import prune
@@ -29,12 +30,12 @@ SCALES_ONLY = Reading("scales-only", "BatchNorm's scales alone", compounds=False
 
 def accuracies(dense: nn.Module, data: Dataset, test: Split, reading: Reading) -> Iterator[float]:
     """Test accuracy at each of the paper's ratios, until two in a row are those of a network that has one answer."""
-    output = output_layer(dense, data.example())
+    outputs = output_layers(dense, data.example())
     whole = list(weighted_layers(dense)) if reading is SCALES_ONLY else []
     gone, before = float(test.labels.bincount().max()) / len(test) + 0.005, 1.0
     for ratio in reading.ratios().values():
         network = copy.deepcopy(dense)
-        prune(network, ratio, norms=reading.norms, keep_output=output or False, exclude=whole, allow_empty=True)
+        prune(network, ratio, norms=reading.norms, keep_output=outputs, exclude=whole, allow_empty=True)
         now = accuracy(network.to(memory_format=torch.channels_last), data, test).top1  # type: ignore[call-overload]
         yield now
         if max(before, now) <= gone:

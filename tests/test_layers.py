@@ -1,23 +1,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from samples import Backwards, Tied
-from secateur.layers import evaluating, executed_layers, output_layer, weighted_layers
-
-
-class Untraceable(nn.Module):
-    """Its control flow depends on values, and its output layer is registered first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(4, 2)
-        self.body = nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.body(x)
-        return self.head(x if x.sum() > 0 else -x)
+from secateur.layers import evaluating, executed_layers, weighted_layers
 
 
 def test_layers_come_in_the_order_in_which_they_ran() -> None:
@@ -38,13 +25,6 @@ def test_uses_of_transposed_and_grouped_convolutions_and_token_wise_layers() -> 
     executed = executed_layers(network, torch.zeros(2, 2, 3, 3))
     # 9 input positions, 36 output positions, 8 × 6 rows
     assert [each.uses for each in executed] == [9, 36, 48]
-
-
-def test_an_example_finds_the_output_layer_where_tracing_cannot() -> None:
-    assert output_layer(Untraceable(), torch.ones(1, 4)) == "head"
-    assert output_layer(Untraceable()) == "body"
-    assert output_layer(Backwards()) == "head"
-    assert output_layer(nn.ReLU()) is None
 
 
 def test_evaluating_gives_every_module_its_mode_back() -> None:

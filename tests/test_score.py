@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -337,3 +338,89 @@ def test_scores_made_before_prune_as_their_method_does(network: Tiny) -> None:
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
     with pytest.raises(PruneError, match=r"layer 'hidden': expected a given score for each weight"):
         prune(again, 0.6, method=Scores({"conv": made["conv"]}), keep_output="out")
+
+
+REGRESSION = [(torch.randn(8, 6, generator=torch.Generator().manual_seed(seed)), torch.randn(8, 1)) for seed in (1, 2)]
+
+
+def regressor(outputs: int = 1) -> Any:
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, outputs))
+
+
+@pytest.mark.parametrize("method", ["taylor", "taylor-squared", "gradient", "fisher", "snip", "grasp"])
+def test_targets_that_do_not_fit_cross_entropy_are_refused_until_a_loss_is_given(method: str) -> None:
+    for network, targets in (
+        (regressor(), torch.randn(8, 1)), (regressor(3), torch.randn(8, 3)), (regressor(3), torch.full((8,), 3)),
+        (regressor(), torch.zeros(8).long()), (regressor(3), torch.zeros(4).long()), (regressor(3), torch.ones(8)),
+    ):  # fmt: skip
+        with pytest.raises(
+            UsageError,
+            match=r"targets( do not fit cross-entropy: outputs .*; give the loss .* loss=|: expected one for each)",
+        ):
+            prune(network, 0.5, method=method, calibration=[(REGRESSION[0][0], targets)])
+        assert sum(zero_counts(network).values()) == 0
+    network = regressor()
+    prune(network, 0.5, method=method, calibration=REGRESSION, loss=F.mse_loss)
+    rows = (weight_of(network[0]) == 0).sum(1)
+    assert zero_counts(network)["0"] == 48
+    assert len(set(rows.tolist())) > 2, "the first weights went"
+
+
+def test_the_loss_given_is_the_one_whose_gradients_score() -> None:
+    network = regressor()
+    scores = score("taylor", Context(network, weights_of(network), REGRESSION, F.mse_loss))
+    total = torch.cat([network(x) - y for x, y in REGRESSION]).square().mean()
+    for name, layer in weighted_layers(network).items():
+        (gradient,) = torch.autograd.grad(total, layer.weight, retain_graph=True)  # type: ignore[arg-type]
+        torch.testing.assert_close(scores[name], (gradient * weight_of(layer)).abs())
+
+
+def test_soft_labels_small_integers_and_several_outputs_are_taken() -> None:
+    x = torch.randn(8, 6)
+    soft = torch.rand(8, 3).softmax(1)
+    for targets in (soft, (torch.arange(8) % 3).to(torch.uint8), torch.tensor([0, 1, 2, -100] * 2), np.arange(8) % 3):
+        assert prune(regressor(3), 0.5, method="taylor", calibration=[(x, targets)]).sparsity == 0.5
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 1)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            x = self.body(x).relu()
+            return {"class": self.one(x), "size": self.two(x)}
+
+    def loss(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
+        return F.cross_entropy(found["class"], wanted["class"]) + F.mse_loss(found["size"], wanted["size"])
+
+    wanted = {"class": torch.arange(8) % 3, "size": torch.randn(8, 1)}
+    for method in ("taylor", "fisher", "grasp", "synflow"):
+        assert prune(Both(), 0.5, method=method, calibration=[(x, wanted)], loss=loss).kept == {"body": 24}
+    with pytest.raises(UsageError, match="the network gives a dict, no tensor of logits; give the loss"):
+        prune(Both(), 0.5, method="taylor", calibration=[(x, wanted["class"])])
+
+
+def test_a_loss_that_fails_or_says_nothing_is_refused_in_one_line() -> None:
+    cases: list[tuple[Any, type[Exception], str]] = [
+        (
+            lambda found, _: found,
+            UsageError,
+            r"loss: expected the mean over a batch, a tensor of one number, got shape",
+        ),
+        (
+            lambda found, _: found.no_such,
+            UsageError,
+            r"loss fails on the calibration batch: .*no_such.*; give the loss",
+        ),
+        (lambda found, _: found.detach().sum(), UsageError, r"loss: does not depend on the network's weights"),
+        (
+            lambda found, _: found.sum() * 0,
+            PruneError,
+            r"in every layer all weights have one and the same score.*loss=",
+        ),
+    ]
+    for loss, kind, message in cases:
+        network = regressor()
+        with pytest.raises(kind, match=message):
+            prune(network, 0.5, method="taylor", calibration=REGRESSION, loss=loss)
+        assert sum(zero_counts(network).values()) == 0

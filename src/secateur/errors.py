@@ -5,6 +5,8 @@ A message is one line: the place, what was expected, what came, the next step.
 
 from __future__ import annotations
 
+import warnings
+
 from secateur.escaping import one_line
 
 
@@ -41,6 +43,16 @@ class TrainingError(SecateurError):
 
 class PruneError(SecateurError):
     """Weights cannot be pruned as asked; the network is as it was."""
+
+
+class PruneWarning(UserWarning):
+    """Weights that one might take for pruned are not: they stayed dense, or their zeros do not survive a forward.
+
+    Shown where all warnings were switched off before, too; warnings.simplefilter("ignore", PruneWarning) silences it.
+    """
+
+
+warnings.simplefilter("default", PruneWarning)
 
 
 class ShrinkError(SecateurError):

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from secateur.candidates import check_network
 from secateur.errors import UsageError
-from secateur.layers import NORMS, weighted_layers
+from secateur.layers import NORMS, weight_of, weighted_layers
+from secateur.weight_norms import normed
 
 
 class frozen_zeros:  # noqa: N801 - reads as a statement
@@ -26,10 +28,12 @@ class frozen_zeros:  # noqa: N801 - reads as a statement
     of the layers that have zeros.
 
     Without `with`, it holds from the call until detach(). Raises UsageError where the optimizer updates none of
-    the network's weights that have zeros (as after the network was copied).
+    the network's weights that have zeros (as after the network was copied), PruneError for weights without values. Of a
+    layer under weight normalisation the zeros of v and g are held.
     """
 
     def __init__(self, network: nn.Module, optimizer: Optimizer) -> None:
+        check_network(network)
         self._network, self._optimizer = network, optimizer
         self._held: list[tuple[nn.Parameter, Tensor]] = []
         self.refresh()
@@ -85,13 +89,14 @@ def _zeros(network: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
 
 
 def _zeros_of_layer(layer: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
-    weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
-    if weight is None:  # computed from other tensors, which are no zeros of ours
+    weight, bias, found = layer._parameters.get("weight"), layer._parameters.get("bias"), normed(layer)
+    if weight is None and found is None:  # computed from other tensors, which are no zeros of ours
         return
-    zeros = weight == 0
+    zeros = weight_of(layer) == 0
     if not zeros.any():
         return
-    yield weight, zeros
+    for parameter in [weight] if weight is not None else [found.direction, found.scale] if found else []:
+        yield parameter, parameter == 0
     transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
     if bias is not None and not transposed:
         dead = zeros.flatten(1).all(1) & (bias == 0)

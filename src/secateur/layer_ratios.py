@@ -9,10 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from secateur.candidates import prunable_layers
 from secateur.errors import UsageError
-from secateur.layers import output_layer, weight_of
+from secateur.heads import output_layers
+from secateur.layers import weight_of, weighted_layers
 from secateur.models import build_network, find_architecture
-from secateur.pruning import prunable_layers
 from secateur.results import Row
 from secateur.spec import LayerRatios
 from secateur.store import Store
@@ -69,8 +72,16 @@ def _prunable_sizes(model: str, norms: bool = False) -> dict[str, int]:
     """The weights of each layer that may be pruned."""
     architecture = find_architecture(model)
     network = build_network(architecture, 10, architecture.channels or 3, 0)
-    layers = prunable_layers(network, (), output_layer(network), norms)
+    layers = prunable_layers(network, (), _outputs(network), norms)
     return {name: weight_of(layer).numel() for name, layer in layers.items()}
+
+
+def _outputs(network: nn.Module) -> tuple[str, ...]:
+    """The layers that give the outputs, the one registered last where tracing leaves that open."""
+    try:
+        return output_layers(network)
+    except UsageError:
+        return tuple(weighted_layers(network))[-1:]
 
 
 def copy_ratios(

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from secateur.guarding import run, untouched, watched
+from secateur.guarding import run, watched
 from secateur.inputs import Example, as_inputs
+from secateur.weight_norms import normed
 
 WEIGHTED = (
     nn.Linear,
@@ -60,10 +61,37 @@ def weighted_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def weight_of(layer: nn.Module) -> Tensor:
-    """A weighted layer's weight, outside of autograd; writing to it writes to the layer."""
-    weight = layer.weight
+    """A weighted layer's weight, outside of autograd; writing to it writes to the layer, unless it is computed."""
+    found = normed(layer)
+    weight = found.weight if found else layer.weight
     assert isinstance(weight, Tensor)
     return weight.detach()
+
+
+def is_computed(layer: nn.Module) -> bool:
+    """Whether its weight is no parameter of its own but made of others: a mask, a normalisation, a parametrization."""
+    return layer._parameters.get("weight") is None
+
+
+def learning_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """The weighted layers whose weight learns; all of them where none does, as when a network is only evaluated."""
+    layers = weighted_layers(network)
+    return {name: layer for name, layer in layers.items() if _sources(layer, learning=True)} or layers
+
+
+def sources(network: nn.Module, layers: Mapping[str, nn.Module]) -> dict[Tensor, str]:
+    """The parameters that the weights of some layers are, or are computed from, and the layer of each."""
+    return {tensor: name for name, layer in layers.items() for tensor in _sources(layer)}
+
+
+def _sources(layer: nn.Module, learning: bool = False) -> list[nn.Parameter]:
+    weight = layer._parameters.get("weight")
+    own = (
+        [weight]
+        if weight is not None
+        else [each for each in layer.parameters() if each is not layer._parameters.get("bias")]
+    )
+    return [each for each in own if each.requires_grad or not learning]
 
 
 def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -142,34 +170,6 @@ def norms_behind(network: nn.Module, example: Example) -> dict[str, _BatchNorm]:
         for norm, x in read
         if x is output and layers[name] == 1 and norms[id(norm)] == 1
     }
-
-
-def output_layer(network: nn.Module, example: Example | None = None) -> str | None:
-    """The name of the last weighted layer executed, or None for a network that has none.
-
-    With an example the network is run. Without, its forward is traced symbolically; where that is impossible
-    (its control flow depends on values), the layer registered last is taken.
-    """
-    order = [each.name for each in executed_layers(network, example)] if example is not None else _traced(network)
-    return order[-1] if order else None
-
-
-def _traced(network: nn.Module) -> list[str]:
-    layers = weighted_layers(network)
-    try:
-        with untouched(network):
-            graph = fx.Tracer().trace(network)
-    except Exception:  # whatever a user's forward raises on a proxy: it is not traceable, which is no error
-        return list(layers)
-    first_name = {_weight_id(module): name for name, module in layers.items()}
-    order: dict[str, None] = {}
-    for node in graph.nodes:
-        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, WEIGHTED):
-            name = first_name[_weight_id(module)]
-            order.pop(name, None)
-            order[name] = None
-    return list(order) or list(layers)
 
 
 @contextmanager

@@ -14,17 +14,19 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from secateur.cache import NetworkCache, uses_channels_last
+from secateur.candidates import scored_layers
 from secateur.data import Calibration, Dataset
 from secateur.environment import environment
 from secateur.guarding import copied
-from secateur.layers import output_layer, weight_of
+from secateur.heads import output_layers
+from secateur.layers import weight_of
 from secateur.limits import NO_LIMITS
 from secateur.measure import compare_latency, file_bytes, layer_table, memory_of
 from secateur.models import find_architecture
 from secateur.packfile import Metadata, packed_size
 from secateur.patterns import UNSTRUCTURED
 from secateur.progress import SILENT, Reporter, Task
-from secateur.pruning import prune, scored_layers, zero_counts
+from secateur.pruning import cut, zero_counts
 from secateur.repairing import repair
 from secateur.results import Footprint, Latency, Layer, Retrained, Row
 from secateur.runtime import Session
@@ -110,9 +112,9 @@ def _cut(cell: Cell, data: Dataset) -> Callable[[nn.Module, float], None]:
     ratios, calibration = dict(cell.layer_ratios), _calibration(cell, data)
     example = data.example()
 
-    def cut(network: nn.Module, ratio: float) -> None:
+    def cut_to(network: nn.Module, ratio: float) -> None:
         device = next(network.parameters()).device
-        prune(
+        cut(
             network,
             {name: own * ratio / cell.ratio for name, own in ratios.items()} if ratios and cell.ratio else ratio,
             method=cell.method,
@@ -120,14 +122,14 @@ def _cut(cell: Cell, data: Dataset) -> Callable[[nn.Module, float], None]:
             pattern=cell.pattern,
             exclude=cell.exclude,
             example=example.to(device),
-            keep_output=output_layer(network, example.to(device)) or False,
+            outputs=output_layers(network, example.to(device)),
             allow_empty=cell.allow_empty,
             norms=cell.norms,
             calibration=calibration,
             seed=cell.draw,
         )
 
-    return cut
+    return cut_to
 
 
 def prune_cell(
@@ -146,13 +148,13 @@ def prune_cell(
     network = copied(dense)
     if cell.ratio == 0 and not cell.layer_ratios and cell.repair == "none":
         return network, 0, 0
-    last = output_layer(network, data.example())
+    outputs = output_layers(network, data.example())
     network.to(device)
     original = dense if device == CPU or cell.repair == "none" else copied(dense).to(device)
     calibration = _calibration(cell, data)
 
     def work() -> None:
-        prune(
+        cut(
             network,
             dict(cell.layer_ratios) or cell.ratio,
             method=cell.method,
@@ -160,7 +162,7 @@ def prune_cell(
             pattern=cell.pattern,
             exclude=cell.exclude,
             example=data.example().to(device),
-            keep_output=last or False,
+            outputs=outputs,
             allow_empty=cell.allow_empty,
             norms=cell.norms,
             calibration=calibration,

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import SupportsFloat
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 
 from secateur.allocation import cuts_by_layer, cuts_by_scope
 from secateur.blocks import LOWEST, patterned, spread_over
-from secateur.errors import PruneError, UsageError
-from secateur.guarding import copied
-from secateur.layers import TRANSPOSED, norm_layers, output_layer, weight_of, weighted_layers
+from secateur.candidates import (
+    check_names,
+    check_network,
+    few,
+    is_lazy,
+    layers_left,
+    matched,
+    matrices_left,
+    prunable_layers,
+    scored_layers,
+)
+from secateur.errors import PruneError, PruneWarning, UsageError
+from secateur.guarding import copied, run
+from secateur.heads import output_layers
+from secateur.inputs import Example, as_inputs
+from secateur.layers import TRANSPOSED, evaluating, weight_of, weighted_layers
 from secateur.patterns import (
     UNSTRUCTURED,
     Blocks,
@@ -28,18 +40,39 @@ from secateur.patterns import (
     check_pattern_in_scope,
     parse_pattern,
 )
+from secateur.quantities import as_float, is_share
 from secateur.ranking import Cut, marked
-from secateur.score import PART, Batch, Context, Scores, check_scores, find_method, score
+from secateur.score import (
+    PART,
+    Batch,
+    Context,
+    Loss,
+    Scores,
+    check_scores,
+    cross_entropy,
+    find_method,
+    gone_through,
+    score,
+)
 from secateur.spec import LIKE, check_scope
+from secateur.standardised import shares_used, zeros_undone
 from secateur.structures import Family, channel_families, cut_sets, filter_families
+from secateur.weight_norms import plain_weights
 
 
 @dataclass(frozen=True, slots=True)
 class PruneLog:
-    """What pruning left: weights kept and weights in all, of each layer that was pruned."""
+    """What pruning left: weights kept and weights in all, of each layer that was pruned.
+
+    left: what stayed dense because it is no layer that is pruned, by name, and why: the matrices of recurrent layers,
+    attention, embeddings and parameters of one's own, which are not counted either; layers that do not learn, or whose
+    weight is computed. undone: layers whose forward computes another weight, in which the zeros do not survive.
+    """
 
     kept: Mapping[str, int]
     total: Mapping[str, int]
+    left: Mapping[str, str] = field(default_factory=dict)
+    undone: tuple[str, ...] = ()
 
     @property
     def sparsity(self) -> float:
@@ -49,17 +82,18 @@ class PruneLog:
 
 def prune(
     network: nn.Module,
-    ratio: float | Mapping[str, float],
+    ratio: SupportsFloat | Mapping[str, SupportsFloat],
     *,
     method: str | Scores = "magnitude",
     scope: str = "layer",
     pattern: str = UNSTRUCTURED,
     exclude: Sequence[str] = (),
-    example: Tensor | None = None,
-    keep_output: bool | str = True,
+    example: Example | None = None,
+    keep_output: bool | str | Sequence[str] = True,
     allow_empty: bool = False,
     norms: bool = False,
     calibration: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
     seed: int = 0,
 ) -> PruneLog:
     """Zero the `ratio` least important weights of a network, in place, and say what is left.
@@ -68,10 +102,12 @@ def prune(
     afterwards; zeros already there count, so calling twice with 0.5 leaves half. Or a ratio for each layer by name,
     layers without one staying whole (1 empties one, if allow_empty); no scope is needed then. Magnitude's cut is that
     of torch.nn.utils.prune.l1_unstructured: the round(ratio × n) weights of smallest score; of equal scores the
-    first go first. The output layer, the last weighted one executed, stays whole unless keep_output is False;
-    `example`, a batch of inputs, makes sure of the order, or keep_output names the layer. exclude: names or
-    patterns ("layer1.*") of layers or of their weights. norms: prune the scales of normalisations too, as a
-    loop over every module that has a weight would; a channel whose scale is zero is gone.
+    first go first. The layers that give the outputs stay whole (heads.output_layers says which) unless keep_output is
+    False or names others; `example`, a batch of inputs as inputs.as_inputs takes it, makes sure of them and gives a
+    lazy network its weights. exclude: names or patterns ("layer1.*") of layers or of their weights. norms: prune the
+    scales of normalisations too, as a loop over every module that has a weight would; a channel whose scale is zero is
+    gone. Layers that do not learn stay as they are, unless none learns. What else stays dense is in the log, and said
+    in one PruneWarning.
 
     method: one of secateur.score.METHODS, "package.module:callable", or scores made before. scope: layer, global,
     erk, lamp, or "like:METHOD/SCOPE": each layer loses the share that it would lose to that method in that scope.
@@ -80,44 +116,136 @@ def prune(
     to the ratio: "filter-l1" (the weights of one output of one layer) or "channel-l2" (all that a channel has in the
     network, on every side of additions and concatenations, biases and normalisations too, so that shrink can take it
     out; `example` or calibration shows how it runs). One set of each kind stays.
-    calibration: batches of images and labels, for methods that need them; seed is for those that draw. Magnitude
-    without a pattern takes at most one layer's worth of memory beside the network, other methods some copies of all
-    weights.
+    calibration: batches of inputs and targets, for methods that need them; loss: (outputs, targets) → the mean over a
+    batch, by default the cross-entropy of classes; seed is for methods that draw. Magnitude without a pattern takes at
+    most one layer's worth of memory beside the network, other methods some copies of all weights.
 
-    Raises UsageError for a ratio outside [0, 1), a name that matches nothing or calibration of another form, PruneError
-    for weights that are not finite or not plain parameters, and where a layer would lose every weight, unless
-    allow_empty (a network with shortcuts may live on without a layer; where fewer whole sets can go than should, all
-    that can).
+    Raises UsageError for a ratio outside [0, 1), a name that matches nothing, calibration of another form, targets
+    that do not fit the loss, and where it is open which layer gives the output; PruneError for weights that are not
+    finite or cannot be written, and where a layer would lose every weight, unless allow_empty (a network with shortcuts
+    may live on without a layer; where fewer whole sets can go than should, all that can).
     Nothing is changed then. For channels ShrinkError where the network cannot be run, PruneError where none can go.
     Han et al. 2015, §3.
     """
-    _check_request(ratio, method, scope, pattern)
-    output = _output(network, keep_output, example)
-    layers = prunable_layers(network, exclude, output, norms)
-    weights = {name: weight_of(layer) for name, layer in layers.items()}
+    ratio = _asked(ratio, method, scope, pattern)
+    shown = _shown(example, calibration)
+    if is_lazy(network) and shown is not None:
+        _initialise(network, shown)
+    check_network(network)
+    outputs = _outputs(network, keep_output, example, shown)
+    log = cut(
+        network,
+        ratio,
+        method=method,
+        scope=scope,
+        pattern=pattern,
+        exclude=exclude,
+        example=example,
+        outputs=outputs,
+        allow_empty=allow_empty,
+        norms=norms,
+        calibration=calibration,
+        loss=loss,
+        seed=seed,
+    )
+    excused = {*matched(list(log.left), exclude), *outputs}
+    left = {name: reason for name, reason in log.left.items() if name not in excused}
+    undone = zeros_undone(network, log.kept, shown)
+    _warn(network, {"left dense": _named(left), "zeros that do not last, as forward computes another weight": undone})
+    return replace(log, left=left, undone=undone)
+
+
+def cut(
+    network: nn.Module,
+    ratio: SupportsFloat | Mapping[str, SupportsFloat],
+    *,
+    method: str | Scores = "magnitude",
+    scope: str = "layer",
+    pattern: str = UNSTRUCTURED,
+    exclude: Sequence[str] = (),
+    example: Example | None = None,
+    outputs: Collection[str] = (),
+    allow_empty: bool = False,
+    norms: bool = False,
+    calibration: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+) -> PruneLog:
+    """As prune, but `outputs` are what stays whole, nothing is warned of, and zeros are not looked at in a forward."""
+    ratio = _asked(ratio, method, scope, pattern)
+    layers = prunable_layers(network, exclude, outputs, norms)
     if isinstance(ratio, Mapping):
-        _check_layers(ratio, weights)
-    elif scope.startswith(LIKE):
-        ratio = _ratios_like(network, ratio, scope, pattern, exclude, output, norms, calibration, seed)
-    context = Context(network, weights, calibration, seed=seed)
-    shape = parse_pattern(pattern)
-    families = _families(context, shape, example, output)
-    transposed = {name: layer.groups for name, layer in layers.items() if isinstance(layer, TRANSPOSED)}
-    rounds = 1 if isinstance(method, Scores) else find_method(method).rounds
-    with _unchanged_on_error(network) if rounds > 1 else contextlib.nullcontext():
-        for part in range(1, rounds + 1):
-            scores, share = _scores(method, context), _partly(ratio, part / rounds)
-            if isinstance(shape, WholeSets):
-                cut_sets(network, families, scores, weights, shape, scope, share, allow_empty)
-            else:
-                _cut_weights(scores, weights, shape, scope, share, allow_empty, transposed)
+        _check_layers(ratio, layers)
+    with plain_weights(network):
+        weights = {name: weight_of(layer) for name, layer in layers.items()}
+        if not isinstance(ratio, Mapping) and scope.startswith(LIKE):
+            ratio = _ratios_like(network, ratio, scope, pattern, exclude, outputs, norms, calibration, loss, seed)
+        context = Context(network, weights, calibration, loss or cross_entropy, seed)
+        shape = parse_pattern(pattern)
+        families = _families(context, shape, example, outputs)
+        transposed = {name: layer.groups for name, layer in layers.items() if isinstance(layer, TRANSPOSED)}
+        rounds = 1 if isinstance(method, Scores) else find_method(method).rounds
+        with _unchanged_on_error(network) if rounds > 1 else contextlib.nullcontext():
+            for part in range(1, rounds + 1):
+                scores, share = _scores(method, context), _partly(ratio, part / rounds)
+                if isinstance(shape, WholeSets):
+                    cut_sets(network, families, scores, weights, shape, scope, share, allow_empty)
+                else:
+                    _cut_weights(scores, weights, shape, scope, share, allow_empty, transposed)
     return PruneLog(
         {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()},
         {name: weight.numel() for name, weight in weights.items()},
+        layers_left(network) | matrices_left(network),
     )
 
 
-def _families(context: Context, shape: Pattern | None, example: Tensor | None, output: str | None) -> list[Family]:
+def _shown(example: Example | None, calibration: Iterable[Batch] | None) -> Example | None:
+    """A batch of inputs, of those that were given, on which the network can be run."""
+    if example is not None or calibration is None:
+        return example
+    return next(gone_through(calibration))[0]
+
+
+def _initialise(network: nn.Module, example: Example) -> None:
+    """Run a lazy network, which gives it its weights."""
+    with evaluating(network), torch.no_grad():
+        run(network, as_inputs(example, network))
+
+
+def _outputs(
+    network: nn.Module, keep_output: bool | str | Sequence[str], example: Example | None, shown: Example | None
+) -> tuple[str, ...]:
+    """The names of the layers that stay whole."""
+    if isinstance(keep_output, bool):
+        return _found_outputs(network, example, shown) if keep_output else ()
+    names = (keep_output,) if isinstance(keep_output, str) else tuple(keep_output)
+    check_names(names, weighted_layers(network), "keep_output")
+    return names
+
+
+def _found_outputs(network: nn.Module, example: Example | None, shown: Example | None) -> tuple[str, ...]:
+    try:
+        return output_layers(network, example)
+    except UsageError:
+        if example is not None or shown is None:
+            raise
+        return output_layers(network, shown)
+
+
+def _warn(network: nn.Module, said: Mapping[str, Sequence[str]]) -> None:
+    """One PruneWarning of all that was said, for the caller's caller."""
+    told = [f"{what}: {few(names)}" for what, names in said.items() if names]
+    if told:
+        warnings.warn(f"{type(network).__name__}: {'; '.join(told)}", PruneWarning, stacklevel=3)
+
+
+def _named(reasons: Mapping[str, str]) -> list[str]:
+    return [f"{name} ({reason})" for name, reason in reasons.items()]
+
+
+def _families(
+    context: Context, shape: Pattern | None, example: Example | None, outputs: Collection[str]
+) -> list[Family]:
     """What is cut as a whole, for patterns of whole sets."""
     if not isinstance(shape, WholeSets):
         return []
@@ -129,7 +257,7 @@ def _families(context: Context, shape: Pattern | None, example: Tensor | None, o
             "or calibration batches, got none"
         )
     images = example if example is not None else next(iter(context.batches()))[0]
-    return channel_families(context.network, images, context.weights, output)
+    return channel_families(context.network, images, context.weights, outputs)
 
 
 def _cut_weights(
@@ -145,46 +273,41 @@ def _cut_weights(
     asked = f"ratio {ratio:g} (scope {scope})" if isinstance(ratio, float | int) else "the ratio of the layer"
     scores = patterned(scores, weights, shape, transposed)
     cuts = dict(_cuts(scores, weights, scope, ratio))
-    for name, cut in cuts.items():
+    for name, each in cuts.items():
         if not allow_empty:
-            _check_not_emptied(name, weights[name], cut, scores.values_by_layer[name].numel(), asked)
-    for name, cut in cuts.items():
-        _zero(weights[name], scores, name, cut, shape, transposed.get(name))
+            _check_not_emptied(name, weights[name], each, scores.values_by_layer[name].numel(), asked)
+    for name, each in cuts.items():
+        _zero(weights[name], scores, name, each, shape, transposed.get(name))
     if isinstance(shape, KeepNOfM):
         _hold_n_of_m(weights, scores, ratio)
 
 
-def _output(network: nn.Module, keep_output: bool | str, example: Tensor | None) -> str | None:
-    """The name of the layer that stays whole, None for none."""
-    if keep_output is True:
-        return output_layer(network, example)
-    if keep_output and keep_output not in (names := weighted_layers(network)):
-        raise UsageError(f"keep_output {keep_output!r} names no layer: expected one of {', '.join(names)}")
-    return keep_output or None
-
-
-def _check_request(ratio: float | Mapping[str, float], method: str | Scores, scope: str, pattern: str) -> None:
+def _asked(
+    ratio: SupportsFloat | Mapping[str, SupportsFloat], method: str | Scores, scope: str, pattern: str
+) -> float | dict[str, float]:
+    """The ratio in Python's own numbers. Raises UsageError where what is asked for makes no sense."""
     if not isinstance(method, str | Scores):
         raise UsageError(
             f"method {type(method).__name__}: expected a name, your own as 'package.module:callable', or Scores"
         )
     check_scope(scope)
     several = isinstance(ratio, Mapping)
-    for share in ratio.values() if isinstance(ratio, Mapping) else (ratio,):
-        number = isinstance(share, Real) and not isinstance(share, bool)
-        if not number or not (0 <= share < 1 or (several and share == 1)):
+    shares = {name: as_float(each) for name, each in (ratio.items() if isinstance(ratio, Mapping) else [("", ratio)])}
+    for share in shares.values():
+        if not is_share(share) and not (several and share == 1 and not isinstance(share, bool)):
             whole = ", or 1 for a layer that may be emptied" if several else ""
             raise UsageError(
                 f"ratio {share!r}: expected in [0, 1){whole}: the share of weights to zero, so 0.9 for 90 %"
             )
         check_pattern(pattern, share)
-    check_pattern_in_scope(pattern, "ratios by layer" if isinstance(ratio, Mapping) else scope)
+    check_pattern_in_scope(pattern, "ratios by layer" if several else scope)
+    return shares if several else shares[""]
 
 
-def _check_layers(ratios: Mapping[str, float], weights: Mapping[str, Tensor]) -> None:
+def _check_layers(ratios: Mapping[str, float], layers: Iterable[str]) -> None:
     for name in ratios:
-        if name not in weights:
-            raise UsageError(f"ratio of {name!r}: expected the name of a layer to prune, one of {', '.join(weights)}")
+        if name not in layers:
+            raise UsageError(f"ratio of {name!r}: expected the name of a layer to prune, one of {', '.join(layers)}")
 
 
 def _ratios_like(
@@ -193,24 +316,26 @@ def _ratios_like(
     scope: str,
     pattern: str,
     exclude: Sequence[str],
-    output: str | None,
+    outputs: Collection[str],
     norms: bool,
     calibration: Iterable[Batch] | None,
+    loss: Loss | None,
     seed: int,
 ) -> dict[str, float]:
     """The share that each layer would lose to another method and scope, found on a copy."""
     method, _, inner = scope.removeprefix(LIKE).rpartition("/")
-    log = prune(
+    log = cut(
         copied(network),
         ratio,
         method=method,
         scope=inner,
         pattern=pattern,
         exclude=exclude,
-        keep_output=output or False,
+        outputs=outputs,
         allow_empty=True,
         norms=norms,
         calibration=calibration,
+        loss=loss,
         seed=seed,
     )
     return {name: 1 - kept / max(1, log.total[name]) for name, kept in log.kept.items()}
@@ -260,15 +385,29 @@ def _unchanged_on_error(network: nn.Module) -> Iterator[None]:
 
 
 def sparsity(network: nn.Module) -> float:
-    """The share of weights that are zero, over all linear and convolution layers (the output layer too)."""
-    total = sum(weight_of(layer).numel() for layer in weighted_layers(network).values())
-    return sum(zero_counts(network).values()) / total if total else 0.0
+    """The share of weights that are zero, over all linear and convolution layers (the output layers too).
+
+    Of a layer whose forward computes another weight, in that one. Matrices that are neither pruned nor counted are said
+    in a PruneWarning, as by prune. Raises PruneError for weights without values.
+    """
+    shares = _shares(network)
+    _warn(network, {"neither pruned nor counted": _named(matrices_left(network))})
+    sizes = {name: weight_of(layer).numel() for name, layer in weighted_layers(network).items()}
+    return sum(share * sizes[name] for name, share in shares.items()) / max(1, sum(sizes.values()))
 
 
 def layer_sparsity(network: nn.Module) -> dict[str, float]:
-    """The share of weights that are zero, of each linear and convolution layer by name."""
+    """The share of weights that are zero, of each linear and convolution layer by name; otherwise as sparsity."""
+    shares = _shares(network)
+    _warn(network, {"neither pruned nor counted": _named(matrices_left(network))})
+    return shares
+
+
+def _shares(network: nn.Module) -> dict[str, float]:
+    check_network(network)
     layers = weighted_layers(network)
-    return {name: zeros / max(1, weight_of(layers[name]).numel()) for name, zeros in zero_counts(network).items()}
+    own = {name: zeros / max(1, weight_of(layers[name]).numel()) for name, zeros in zero_counts(network).items()}
+    return own | {name: min(own[name], share) for name, share in shares_used(network, layers).items()}
 
 
 def zero_counts(network: nn.Module, norms: bool = False) -> dict[str, int]:
@@ -277,50 +416,8 @@ def zero_counts(network: nn.Module, norms: bool = False) -> dict[str, int]:
     return {name: weight.numel() - int(torch.count_nonzero(weight)) for name, weight in weights.items()}
 
 
-def scored_layers(network: nn.Module, norms: bool = False) -> dict[str, nn.Module]:
-    """Linear and convolution layers by name, and after them, if asked, the normalisations that have a scale."""
-    return weighted_layers(network) | (norm_layers(network) if norms else {})
-
-
-def prunable_layers(
-    network: nn.Module, exclude: Sequence[str], output: str | None, norms: bool = False
-) -> dict[str, nn.Module]:
-    """The layers that may be pruned, by name. Raises as prune does."""
-    layers = scored_layers(network, norms)
-    excluded = {name for pattern in exclude for name in _matches(layers, pattern)}
-    chosen = {name: layer for name, layer in layers.items() if name != output and name not in excluded}
-    for name, layer in chosen.items():
-        _check_plain(name, layer)
-    if not chosen:
-        raise PruneError(
-            f"{type(network).__name__} has no layer to prune: expected linear or convolution layers beside the "
-            f"output layer ({output}) and the excluded ones ({', '.join(sorted(excluded)) or 'none'})"
-        )
-    return chosen
-
-
-def _matches(layers: Mapping[str, nn.Module], pattern: str) -> list[str]:
-    found = [
-        name for name in layers if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(f"{name}.weight", pattern)
-    ]
-    if not found:
-        raise UsageError(f"exclude {pattern!r} matches no layer: expected one of {', '.join(layers)}, or a pattern")
-    return found
-
-
-def _check_plain(name: str, layer: nn.Module) -> None:
-    weight = layer._parameters.get("weight")
-    if weight is None:
-        raise PruneError(
-            f"layer {name!r}: its weight is computed from other tensors (a mask of torch.nn.utils.prune, weight "
-            "norm or a parametrization), so zeros would not last; remove that first, as with prune.remove"
-        )
-    if isinstance(weight, UninitializedParameter) or weight.is_meta:
-        raise PruneError(f"layer {name!r}: its weight has no values yet; run or load the network first")
-
-
-def _check_not_emptied(name: str, weight: Tensor, cut: Cut, size: int, asked: str) -> None:
-    if cut.goes == size:
+def _check_not_emptied(name: str, weight: Tensor, gone: Cut, size: int, asked: str) -> None:
+    if gone.goes == size > 0:
         raise PruneError(
             f"layer {name!r} would lose all of its {weight.numel()} weights at {asked}, and the "
             f"network perhaps its use; lower the ratio, exclude the layer ({name!r}) or allow it (allow empty)"
@@ -331,15 +428,15 @@ def _zero(
     weight: Tensor,
     scores: Scores,
     name: str,
-    cut: Cut,
+    gone: Cut,
     pattern: Blocks | KeepNOfM | None,
     transposed: int | None,
 ) -> None:
     """Zero what is cut, part by part; blocks and weights in another memory layout take their marks all at once."""
     values = scores.values_by_layer[name]
     if not isinstance(pattern, Blocks) and weight.is_contiguous():
-        for start, marks in zip(itertools.count(0, PART), marked(scores, name, cut), strict=False):
+        for start, marks in zip(itertools.count(0, PART), marked(scores, name, gone), strict=False):
             weight.view(-1)[start : start + PART].masked_fill_(marks, 0)
     else:
-        marks = torch.cat(list(marked(scores, name, cut))).view(values.shape)
+        marks = torch.cat(list(marked(scores, name, gone))).view(values.shape)
         weight.masked_fill_(spread_over(marks, weight.shape, pattern, transposed), 0)

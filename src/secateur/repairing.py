@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from secateur.candidates import check_network
 from secateur.data import Calibration
 from secateur.errors import UsageError
 from secateur.guarding import run, watched
@@ -17,6 +18,7 @@ from secateur.progress import Reporter
 from secateur.reconstruction import reconstruct
 from secateur.score import Batch, gone_through
 from secateur.spec import check_repair
+from secateur.weight_norms import plain_weights
 
 
 def repair(
@@ -38,21 +40,31 @@ def repair(
     calibration: batches of images and labels (not looked at), which can be gone through several times. dense: the
     network before pruning, on the same device, for all steps but batchnorm. Raises UsageError for an unknown step,
     or without dense, its layers as they are here, or images where they are needed; PruneError where a layer cannot be
-    reconstructed.
+    reconstructed, or has no values.
     """
     check_repair(how)
-    inputs = Shown(network, calibration)
+    check_network(network)
     for step in how.split("+"):
-        if step == "batchnorm":
-            recalibrate(network, Shown(network, calibration, augmented=True))
-        elif step != "none":
+        if step not in ("batchnorm", "none"):
             if dense is None:
                 raise UsageError(f"repair {step!r} aims at the dense network: expected it as dense=…, got None")
+            check_network(dense)
             _check_same_layers(network, dense, step)
-            if step == "moments":
-                correct_moments(network, dense, inputs)
-            else:
-                reconstruct(network, dense, inputs, joint=step == "joint", reporter=reporter)
+    with plain_weights(network):
+        for step in how.split("+"):
+            _take(step, network, calibration, dense or network, reporter)
+
+
+def _take(
+    step: str, network: nn.Module, calibration: Iterable[Batch], dense: nn.Module, reporter: Reporter | None
+) -> None:
+    inputs = Shown(network, calibration)
+    if step == "batchnorm":
+        recalibrate(network, Shown(network, calibration, augmented=True))
+    elif step == "moments":
+        correct_moments(network, dense, inputs)
+    elif step != "none":
+        reconstruct(network, dense, inputs, joint=step == "joint", reporter=reporter)
 
 
 def _check_same_layers(network: nn.Module, dense: nn.Module, step: str) -> None:

@@ -17,10 +17,12 @@ from secateur.guarding import copied
 from secateur.layers import weight_of, weighted_layers
 from secateur.progress import Reporter, SilentReporter
 from secateur.pruning import prune
+from secateur.quantities import as_float, is_share
 from secateur.results import Retrained
 from secateur.schedules import cubic_ratio, one_cycle, round_ratio
 from secateur.spec import Recipe, Retraining
 from secateur.train import Course, resolve_device, train
+from secateur.weight_norms import plain_weights
 
 Cut = Callable[[nn.Module, float], object]
 
@@ -54,6 +56,9 @@ def retrain(
     raises; TrainingError where the loss stops being a number.
     Zeros are held as by frozen_zeros, and every round begins with an optimizer that remembers nothing.
     """
+    ratio = as_float(ratio)
+    if not is_share(ratio):
+        raise UsageError(f"ratio {ratio!r}: expected in [0, 1): the share of weights to zero, so 0.9 for 90 %")
     if retraining.starts_over and start is None:
         raise UsageError(f"schedule {retraining.schedule!r} needs `start`, the state dict that weights are set back to")
     target = resolve_device(device) if isinstance(device, str) else device
@@ -135,8 +140,9 @@ def set_back(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a state dict into a pruned network, whose zeros stay."""
     zeros = {name: weight_of(layer) == 0 for name, layer in weighted_layers(network).items()}
     network.load_state_dict(state)
-    for name, layer in weighted_layers(network).items():
-        weight_of(layer).masked_fill_(zeros[name], 0)
+    with plain_weights(network):
+        for name, layer in weighted_layers(network).items():
+            weight_of(layer).masked_fill_(zeros[name], 0)
 
 
 def _loss(

@@ -16,6 +16,7 @@ from typing import Any
 
 from secateur.errors import UsageError
 from secateur.patterns import UNSTRUCTURED, check_pattern, check_pattern_in_scope
+from secateur.quantities import as_floats, as_number, as_whole, is_share
 
 PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
 SCOPES = ("layer", "global", "erk", "lamp")
@@ -237,6 +238,12 @@ class Cell:
     method_source: str = ""
     model_source: str = ""
 
+    def __post_init__(self) -> None:
+        ratios = tuple((layer, as_number(ratio)) for layer, ratio in self.layer_ratios)
+        object.__setattr__(self, "ratio", as_number(self.ratio))
+        object.__setattr__(self, "layer_ratios", ratios)
+        object.__setattr__(self, "seed", as_whole(self.seed))
+
     @property
     def draw(self) -> int:
         """The seed of everything that is drawn while pruning: calibration images, random scores."""
@@ -314,11 +321,13 @@ class Sweep:
     sources: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ratios", as_floats(self.ratios))
+        object.__setattr__(self, "seeds", tuple(as_whole(seed) for seed in self.seeds))
         lists = ["models", "data", "methods", "ratios", "seeds", "patterns", "repairs", "retrainings"]
         for name in lists + (["scopes"] if self.scopes or not self.layer_ratios else []):
             _check_list(name, getattr(self, name))
         for ratio in self.ratios:
-            check_value("ratio", ratio, 0 <= ratio < 1, "in [0, 1): the share of weights to zero, so 0.9 for 90 %")
+            check_value("ratio", ratio, is_share(ratio), "in [0, 1): the share of weights to zero, so 0.9 for 90 %")
         for scope in (*self.scopes, *self.controls):
             check_scope(scope)
         for pattern, ratio in itertools.product(self.patterns, self.ratios):

@@ -6,7 +6,7 @@ its scores stand in the place of |w|. Sets of different sizes are compared by th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,19 +60,20 @@ def filter_families(network: nn.Module, weights: Mapping[str, Tensor]) -> list[F
 
 
 def channel_families(
-    network: nn.Module, example: Example, weights: Mapping[str, Tensor], output: str | None
+    network: nn.Module, example: Example, weights: Mapping[str, Tensor], outputs: Collection[str]
 ) -> list[Family]:
     """The channels of a network that can leave it, found by running it on `example` and trying.
 
-    Layers that are not in `weights` keep their own weights; but of the output layer, what it reads of a channel goes
-    with the channel. Raises ShrinkError where the network cannot be run, PruneError where no channel can go.
+    Layers that are not in `weights` keep their own weights; but of the output layers, what they read of a channel
+    goes with the channel. Raises ShrinkError where the network cannot be run, PruneError where no channel can go.
     """
     sets = removable_sets(network, example)
     found = []
     for each in sets:
         classes = channel_classes(network, each)
         even = len({len(members) for members in classes}) == 1
-        if each.removable and even and _layers_of(network, each) <= {*weights, output}:
+        kept = {slot.name for slot in each.writers} & set(outputs)
+        if each.removable and even and not kept and _layers_of(network, each) <= {*weights, *outputs}:
             found.append(Family(each.writers[0].name, each.slots, tuple(map(tuple, classes)), whole=True))
     if not found:
         reasons = [f"{each.writers[0].name!r} ({each.stays})" for each in reversed(sets) if each.stays]

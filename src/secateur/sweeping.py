@@ -31,6 +31,7 @@ from secateur.packing import pack
 from secateur.patterns import UNSTRUCTURED, WholeSets, parse_pattern
 from secateur.pipeline import make_network
 from secateur.progress import Reporter, SilentReporter
+from secateur.quantities import as_floats, as_whole
 from secateur.replacing import replacing
 from secateur.report import Grid, Printed, curve_lines, intervals, remarks, rows_grid
 from secateur.results import Failure, Row
@@ -202,6 +203,7 @@ def plan_sweep(
     if weights and recipe:
         raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
     data = [normalised_name(name, mean, std) for name in data]
+    ratios, seeds = as_floats(ratios), tuple(as_whole(seed) for seed in seeds)
     named, given = split_scopes(scopes, models, data, seeds, ratios)
     every = list(methods) == ["all"]
     plan = Sweep(
@@ -209,8 +211,8 @@ def plan_sweep(
         data=tuple(data),
         methods=tuple(METHODS) if every else tuple(methods),
         scopes=tuple(named),
-        ratios=tuple(float(ratio) for ratio in ratios),
-        seeds=tuple(seeds),
+        ratios=ratios,
+        seeds=seeds,
         overrides=tuple(sorted(recipe.items())),
         exclude=tuple(exclude),
         allow_empty=allow_empty,

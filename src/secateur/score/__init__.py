@@ -17,10 +17,11 @@ from secateur.errors import PruneError, UsageError
 from secateur.guarding import untouched
 from secateur.layers import evaluating
 from secateur.references import import_callable, own_code, source_digest
-from secateur.score.context import NEEDS_CALIBRATION, Batch, Context, Loss, gone_through
+from secateur.score.context import NEEDS_CALIBRATION, Batch, Context, gone_through
 from secateur.score.fisher import fisher
 from secateur.score.gradient import gradient, taylor, taylor_squared
 from secateur.score.grasp import grasp
+from secateur.score.losses import Loss, cross_entropy
 from secateur.score.magnitude import magnitude
 from secateur.score.method import GRADIENTS, INPUTS, NOTHING, SHAPE, Method
 from secateur.score.random import random
@@ -39,6 +40,7 @@ __all__ = [
     "Method",
     "Scores",
     "check_scores",
+    "cross_entropy",
     "find_method",
     "gone_through",
     "score",
@@ -96,12 +98,27 @@ def score(name: str, context: Context) -> Scores:
     scores = made if isinstance(made, Scores) else Scores(made)
     for layer, weight in context.weights.items():
         check_scores(scores, layer, weight, name)
+    if method.needs_calibration and _tie_everywhere(scores, context.weights):
+        raise PruneError(
+            f"method {name!r}: in every layer all weights have one and the same score, so nothing tells which go; "
+            "give a loss that depends on them (loss=…), other calibration batches, or another method"
+        )
     return scores
 
 
 def _own_scores(name: str, method: Method, context: Context) -> object:
     with own_code(PruneError, f"method {name!r}: calling it failed"):
         return method.score(context)
+
+
+def _tie_everywhere(scores: Scores, weights: Mapping[str, Tensor]) -> bool:
+    """Whether no layer tells any of its weights that are not zero from another."""
+    differing, several = False, False
+    for layer, weight in weights.items():
+        values = scores[layer][weight != 0]
+        several |= values.numel() > 1
+        differing = differing or (values.numel() > 1 and bool((values != values.flatten()[0]).any()))
+    return several and not differing
 
 
 def check_scores(scores: Scores, layer: str, weight: Tensor, method: str) -> None:

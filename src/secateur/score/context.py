@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from secateur.errors import UsageError
 from secateur.guarding import run
 from secateur.inputs import Example, Inputs, as_inputs, copied_to
+from secateur.score.losses import Loss, checked, cross_entropy
 
-Batch = tuple[Example, Tensor]
-Loss = Callable[[Tensor, Tensor], Tensor]
+Batch = tuple[Example, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Context:
     """weights: layer name → the weight to score, outside of autograd; the network holds the same memory.
 
     calibration: batches of images (N, C, H, W) and labels (N,), which can be gone through several times; in place of
-    images whatever inputs.as_inputs takes. loss: (logits, labels) → the mean over a batch. seed: of whatever a method
+    images whatever inputs.as_inputs takes. loss: (outputs, labels) → the mean over a batch. seed: of whatever a method
     draws. The network is in evaluation mode while a method runs, and is as it was afterwards, whatever the method or a
     forward keeps in it.
     """
@@ -32,7 +32,7 @@ class Context:
     network: nn.Module
     weights: Mapping[str, Tensor]
     calibration: Iterable[Batch] | None = None
-    loss: Loss = F.cross_entropy
+    loss: Loss = cross_entropy
     seed: int = 0
 
     @property
@@ -42,9 +42,9 @@ class Context:
     def batches(self) -> Iterator[Batch]:
         """Copies of the calibration batches on the network's device. Raises UsageError as gone_through does."""
         for images, labels in gone_through(self.calibration):
-            if not isinstance(labels, Tensor):
+            if not any(isinstance(each, (Tensor, np.ndarray)) for each in _pytree.tree_leaves(labels)):
                 raise UsageError(f"calibration labels: expected a tensor (N,), got {type(labels).__name__}")
-            yield copied_to(images, self.device), labels.to(self.device)
+            yield copied_to(images, self.device), copied_to(labels, self.device)
 
     def parameters(self) -> dict[str, Tensor]:
         """Layer name → the parameter itself, as autograd takes it, of the weights to score."""
@@ -54,7 +54,16 @@ class Context:
         """(mean loss, number of images) of each batch, with the graph that autograd needs."""
         with torch.enable_grad():
             for images, labels in self.batches():
-                yield self.loss(self.run(images), labels), len(labels)
+                yield self.loss_of(images, labels), len(as_inputs(images, self.network, "calibration batch"))
+
+    def loss_of(self, images: Example, labels: Any) -> Tensor:
+        """The loss of a batch. Raises UsageError where it fails, or does not depend on a weight."""
+        found = checked(self.loss)(self.run(images), labels)
+        if not found.requires_grad:
+            raise UsageError(
+                "loss: does not depend on the network's weights, as after detach(); its gradients are none"
+            )
+        return found
 
     def run(self, images: Example) -> Any:
         """What the network gives for the images of a batch, or parts of them."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from secateur.inputs import as_inputs
+from secateur.errors import UsageError
+from secateur.inputs import Inputs, as_inputs
 from secateur.score.context import Context
 from secateur.score.gradient import gradients
 from secateur.score.scores import Scores
@@ -18,11 +19,16 @@ def fisher(context: Context) -> Scores:
     with torch.enable_grad():
         for images, labels in context.batches():
             inputs = as_inputs(images, context.network, "calibration batch")
-            for image, label in zip(inputs.singly(), torch.split(labels, 1), strict=True):
-                loss = context.loss(context.run(image), label)
+            targets = Inputs((labels,))
+            if len(targets) != len(inputs):
+                raise UsageError(
+                    f"calibration targets: expected one for each of {len(inputs)} inputs, got {len(targets)}"
+                )
+            for image, label in zip(inputs.singly(), targets.singly(), strict=True):
+                loss = context.loss_of(image, *label.arguments)
                 for total, g in zip(sums.values(), gradients(loss, parameters), strict=True):
                     total.addcmul_(g, g)
-            seen += len(labels)
+            seen += len(inputs)
     for name, total in sums.items():
         total.mul_(context.weights[name]).mul_(context.weights[name]).div_(2 * max(1, seen))
     return Scores(sums)

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from secateur.score.context import Context
 from secateur.score.gradient import gradients, mean_gradients
+from secateur.score.losses import cross_entropy
 from secateur.score.scores import Scores
 
 TEMPERATURE = 200.0
+
+
+def _cooled(logits: Any, labels: Tensor) -> Tensor:
+    return cross_entropy(logits / TEMPERATURE if isinstance(logits, Tensor) else logits, labels)
 
 
 def grasp(context: Context) -> Scores:
     """w·(H g): minus the first-order change of ½‖g‖² when the weight becomes zero (equations 6 to 8).
 
     The weights that go are those without which the gradient's norm grows most, or falls least. Logits are divided by a
-    temperature of 200, as in the paper's code, which keeps the softmax of a confident network from vanishing.
+    temperature of 200, as in the paper's code, which keeps the softmax of a confident network from vanishing; the
+    outputs that another loss is taken of are not.
     Scores may be negative. The paper takes initial weights; here the network is scored as it is.
     """
-    cooled = Context(
-        context.network,
-        context.weights,
-        context.calibration,
-        lambda logits, labels: context.loss(logits / TEMPERATURE, labels),
-        context.seed,
-    )
+    cooled = dataclasses.replace(context, loss=_cooled) if context.loss is cross_entropy else context
     mean = mean_gradients(cooled)
     parameters = cooled.parameters()
     sums = {name: torch.zeros_like(weight) for name, weight in context.weights.items()}

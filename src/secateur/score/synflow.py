@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils import _pytree
 
-from secateur.inputs import as_inputs
+from secateur.errors import ModelError
+from secateur.guarding import first_line
+from secateur.inputs import Inputs, as_inputs
 from secateur.score.context import Context
 from secateur.score.gradient import gradients
 from secateur.score.scores import Scores
@@ -24,11 +27,22 @@ def synflow(context: Context) -> Scores:
     images, _ = next(context.batches())
     inputs = as_inputs(images, context.network, "calibration batch").first(1).ones()
     linear = _linearised(context.network)
-    chosen = {name: linear[f"{name}.weight"].requires_grad_() for name in context.weights}
+    chosen = {name: linear[f"{name}.weight".removeprefix(".")].requires_grad_() for name in context.weights}
     with torch.enable_grad():
-        flow = functional_call(context.network, linear, inputs.arguments, dict(inputs.named or {}))
-        found = gradients(flow.sum(), chosen)
+        found = gradients(_flow(context.network, linear, inputs), chosen)
     return Scores({name: g.mul_(chosen[name].detach()) for name, g in zip(chosen, found, strict=True)})
+
+
+def _flow(network: nn.Module, linear: dict[str, Tensor], inputs: Inputs) -> Tensor:
+    """The sum of all outputs."""
+    try:
+        given = functional_call(network, linear, inputs.arguments, dict(inputs.named or {}))
+    except Exception as error:
+        raise ModelError(f"{type(network).__name__} fails on ones of double precision: {first_line(error)}") from error
+    sums = [each.sum() for each in _pytree.tree_leaves(given) if isinstance(each, Tensor) and each.requires_grad]
+    if not sums:
+        raise ModelError(f"{type(network).__name__}: none of its outputs depends on its weights, as after detach()")
+    return torch.stack(sums).sum()
 
 
 def _linearised(network: nn.Module) -> dict[str, Tensor]:

@@ -15,19 +15,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.cache import NetworkCache
+from secateur.candidates import prunable_layers
 from secateur.data import Calibration, Split, normalise
 from secateur.errors import PruneError, SearchError
 from secateur.export import DERIVED
 from secateur.graph import Graph
 from secateur.guarding import run, watched
+from secateur.heads import output_layers
 from secateur.inputs import Inputs
-from secateur.layers import output_layer, weight_of
+from secateur.layers import weight_of
 from secateur.limits import NO_LIMITS
 from secateur.measure import layer_table
 from secateur.packfile import packed_sizes
 from secateur.pipeline import make_network
 from secateur.progress import Reporter
-from secateur.pruning import prunable_layers
 from secateur.results import Accuracy
 from secateur.runtime import Session
 from secateur.score import find_method
@@ -62,7 +63,7 @@ def check_search(search: Search, cache: NetworkCache) -> None:
     cache.check(search.dense)
     cell, data = search.dense, cache.dataset(search.dense)
     network = cache.untrained(cell).eval()
-    prunable_layers(network, cell.exclude, output_layer(network, data.example()))
+    prunable_layers(network, cell.exclude, output_layers(network, data.example()))
     if search.template.repair != "none" or find_method(cell.method).needs_calibration:
         Calibration(data, cell.calibration_images, cell.draw).check()
     if search.minimize in ("latency", "bytes"):
@@ -90,7 +91,7 @@ class Laboratory:
         self._search, self._cache, self._store = search, cache, store
         dense, self.trained = cache.trained(search.dense)
         example = cache.dataset(search.dense).example()
-        layers = prunable_layers(dense, search.template.exclude, output_layer(dense, example))
+        layers = prunable_layers(dense, search.template.exclude, output_layers(dense, example))
         self._table = {each.name: each for each in layer_table(dense, example)}
         self.sizes = {name: weight_of(layers[name]).numel() for name in self._table if name in layers}
         normed = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in dense.modules())

@@ -13,6 +13,7 @@ from secateur.catalogue import Numbers, check_data_name, normalised_name
 from secateur.checkpoints import read_weights_file
 from secateur.errors import UsageError
 from secateur.models import find_architecture
+from secateur.quantities import as_floats, as_number, is_share
 from secateur.score import find_method
 from secateur.spec import TARGETS, Cell, Recipe, Retraining, check_repair, check_value, recipe_for, retraining_for
 
@@ -43,6 +44,8 @@ class Search:
     trials: int = 4
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ratios", as_floats(self.ratios))
+        object.__setattr__(self, "max_drop", as_number(self.max_drop))
         check_value("max drop", self.max_drop, 0 <= self.max_drop < 100, "0 to 100 points of accuracy, as in 1.0")
         check_value("minimize", self.minimize, self.minimize in TARGETS, f"one of {', '.join(TARGETS)}")
         check_value("batch", self.batch, self.batch >= 1, "1 image or more")
@@ -51,7 +54,7 @@ class Search:
         check_value("retrain trials", self.trials, self.trials >= 1, "1 or more")
         check_value("ratios", self.ratios, len(self.ratios) > 1 and self.ratios[0] == 0, "0 and more")
         for ratio in self.ratios:
-            check_value("ratio", ratio, 0 <= ratio < 1, "in [0, 1)")
+            check_value("ratio", ratio, is_share(ratio), "in [0, 1)")
         check_value("ratios", self.ratios, list(self.ratios) == sorted(set(self.ratios)), "rising ones, each once")
 
     def cell(self, ratios: Mapping[str, float], sizes: Mapping[str, int], repair: str) -> Cell:
