@@ -304,7 +304,7 @@ def _asked(
     return shares if several else shares[""]
 
 
-def _check_layers(ratios: Mapping[str, float], layers: Iterable[str]) -> None:
+def _check_layers(ratios: Iterable[str], layers: Iterable[str]) -> None:
     for name in ratios:
         if name not in layers:
             raise UsageError(f"ratio of {name!r}: expected the name of a layer to prune, one of {', '.join(layers)}")
