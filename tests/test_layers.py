@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import copy
+
+import pytest
 import torch
 from torch import nn
 
+import secateur
 from samples import Backwards, Tied
 from secateur.layers import evaluating, executed_layers, weighted_layers
 
@@ -33,3 +37,16 @@ def test_evaluating_gives_every_module_its_mode_back() -> None:
     with evaluating(network):
         assert not any(module.training for module in network.modules())
     assert [module.training for module in network.modules()] == [True, False, True]
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element:UserWarning")
+@pytest.mark.parametrize("pattern", ["unstructured", "1x4", "2:4", "filter-l1"])
+def test_a_layer_of_no_outputs_is_nobodys_concern(pattern: str) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4), nn.Linear(4, 0))
+    x = torch.randn(2, 8)
+    assert [each.name for each in executed_layers(network, x)] == ["0", "2"]
+    log = secateur.prune(network, 0.5, pattern=pattern, example=x)
+    assert (dict(log.kept), dict(log.total)) == ({"0": 32}, {"0": 64})
+    secateur.repair(network, "reconstruct", [(x, torch.zeros(2, 0))], dense=copy.deepcopy(network))
+    assert secateur.sparsity(network) == pytest.approx(32 / 96)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from secateur.guarding import run, watched
 from secateur.inputs import Example, as_inputs
@@ -50,14 +51,20 @@ class Execution:
 
 
 def weighted_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Linear and convolution modules by name, in order of registration; tied ones by their first name only."""
+    """Linear and convolution modules by name, in order of registration; tied ones by their first name only, and those
+    that hold no weight at all (of no inputs or no outputs) not."""
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
     for name, module in network.named_modules():
-        if isinstance(module, WEIGHTED) and _weight_id(module) not in seen:
+        if isinstance(module, WEIGHTED) and not _is_empty(module) and _weight_id(module) not in seen:
             seen.add(_weight_id(module))
             found[name] = module
     return found
+
+
+def _is_empty(module: nn.Module) -> bool:
+    weight = module._parameters.get("weight")
+    return weight is not None and not is_lazy(weight) and weight.numel() == 0
 
 
 def weight_of(layer: nn.Module) -> Tensor:
@@ -134,7 +141,7 @@ def executed_layers(network: nn.Module, example: Example) -> list[Execution]:
 
     with watched(network):
         for module in network.modules():
-            if isinstance(module, WEIGHTED):
+            if isinstance(module, WEIGHTED) and not _is_empty(module):
                 module.register_forward_hook(record, with_kwargs=True)
         run(network, inputs)
     return [Execution(name, modules[name], count) for name, count in uses.items()]
@@ -143,10 +150,10 @@ def executed_layers(network: nn.Module, example: Example) -> list[Execution]:
 def _uses(module: nn.Module, given: Tensor, output: Tensor) -> int:
     """How often a whole weight tensor is applied: output positions, or rows for a linear layer."""
     if isinstance(module, nn.Linear):
-        return output.numel() // max(1, output.shape[-1])
+        return output.numel() // output.shape[-1]
     channels = module.in_channels if isinstance(module, TRANSPOSED) else module.out_channels
     assert isinstance(channels, int)
-    return (given if isinstance(module, TRANSPOSED) else output).numel() // max(1, channels)
+    return (given if isinstance(module, TRANSPOSED) else output).numel() // channels
 
 
 def norms_behind(network: nn.Module, example: Example) -> dict[str, _BatchNorm]:

@@ -114,7 +114,7 @@ class Trace:
         if held:
             labels = self._place(name, "both", len(held[0]), held[0])
             self._leaves |= {id(each): Followed(tuple(each.shape), (labels,)) for each in held}
-        elif isinstance(module, _InstanceNorm):
+        elif isinstance(module, (_BatchNorm, _InstanceNorm)):
             self._counted[module] = self.coupling.fresh(module.num_features)
             self.places.append(Place(name, "both", 0, self._counted[module], id(module)))
 
