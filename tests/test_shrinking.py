@@ -430,6 +430,7 @@ def test_gates_slopes_and_bare_parameters_go_with_their_channels() -> None:
     check_same(network, small, IMAGES)
 
 
+@pytest.mark.filterwarnings("ignore::secateur.errors.PruneWarning")
 @pytest.mark.parametrize("form", ["tuple", "mapping", "NumPy", "integers"])
 def test_inputs_of_every_form(form: str) -> None:
     class Sum(nn.Module):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -185,6 +186,7 @@ def refused_by_pytorch(network: nn.Module, x: Tensor) -> bool:
     return False
 
 
+@pytest.mark.filterwarnings("ignore::secateur.errors.PruneWarning")
 def test_whole_channels_leave_random_networks_as_promised() -> None:
     counts: Counter[bool] = Counter()
 
