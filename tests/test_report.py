@@ -154,7 +154,7 @@ def test_a_record_holds_the_numbers_of_the_row() -> None:
         "name": "fc1", "kept": 10, "total": 100, "macs": 400, "nonzero_macs": 40, "milliseconds": None, "sparsity": 0.9
     }  # fmt: skip
     assert record(make_row(0.0))["pytorch_bytes"] is None
-    assert set(fields) == {*COLUMNS, "layers", "latencies"}
+    assert set(fields) == {*COLUMNS, "layers", "latencies", "left"}
 
 
 def other(value: object) -> object:

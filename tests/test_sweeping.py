@@ -17,6 +17,7 @@ from torch.nn.utils import prune as torch_prune
 
 import derived
 import secateur
+from conftest import RunCli
 from killing import kill_when, stored
 from samples import Interrupting, build, stripes, tiny
 from secateur import cache as cache_module
@@ -475,3 +476,26 @@ def test_a_trace_that_no_longer_tells_what_forward_does_is_made_anew(monkeypatch
     monkeypatch.setattr(cache_module, "largest_difference", lambda found, expected: 0.5)
     assert cache.graph(network, cell) is None
     assert "measured in PyTorch only: its graph is off by 0.5" in reporter.said[-1]
+
+
+def test_a_sweep_prunes_through_weight_normalisation_and_says_what_stayed_dense(
+    tmp_path: Path, run_cli: RunCli
+) -> None:
+    anyones: Any = {"ratios": [np.float32(0.7)], "seeds": np.arange(1)}
+    result = secateur.sweep(
+        "samples:Spoken", "digits", out=tmp_path / "run", epochs=1, latency_on="none",
+        **anyones,
+    )  # fmt: skip
+    assert not result.failures
+    assert [row.cell.ratio for row in result.rows] == [0.7]
+    left = (("fixed", "does not learn"), ("rnn.weight_ih_l0", "GRU"), ("rnn.weight_hh_l0", "GRU"))
+    for row in result.rows:
+        kept = {layer.name: layer.kept for layer in row.layers}
+        expected = 384 - round(0.7 * 384) if row.cell.ratio else 384
+        assert (kept["rows"], kept["fixed"], row.left) == (expected, 64, left)
+        network, *_ = make_network(row.cell, NetworkCache())
+        assert int(weight_of(network.rows).count_nonzero()) == expected  # type: ignore[arg-type]
+    assert "left dense in samples:Spoken: fixed (does not learn), rnn.weight_ih_l0 (GRU)" in str(result)
+    with Store.open(tmp_path / "run") as store:
+        assert [row.left for row in store.rows()] == [left] * len(result.rows)
+    assert "note: left dense in samples:Spoken: fixed (does not learn)" in run_cli("show", "run").stdout

@@ -45,6 +45,13 @@ def prunable_layers(
     return chosen
 
 
+def dense_left(network: nn.Module, exclude: Sequence[str], outputs: Collection[str]) -> dict[str, str]:
+    """What stays dense beside the output layers and the excluded ones, by name, and why."""
+    left = layers_left(network) | matrices_left(network)
+    excused = {*matched(list(left), exclude), *outputs}
+    return {name: reason for name, reason in left.items() if name not in excused}
+
+
 def layers_left(network: nn.Module) -> dict[str, str]:
     """Linear and convolution layers that are not pruned, and why."""
     learning = learning_layers(network)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from secateur.cache import NetworkCache, uses_channels_last
-from secateur.candidates import scored_layers
+from secateur.candidates import dense_left, scored_layers
 from secateur.data import Calibration, Dataset
 from secateur.environment import environment
 from secateur.guarding import copied
@@ -31,7 +31,9 @@ from secateur.repairing import repair
 from secateur.results import Footprint, Latency, Layer, Retrained, Row
 from secateur.runtime import Session
 from secateur.spec import Cell
+from secateur.standardised import zeros_undone
 from secateur.timing import alone, on_cores
+from secateur.weight_norms import remove_weight_norms
 
 CPU = torch.device("cpu")
 BATCHES = (1, 64)
@@ -73,7 +75,16 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         packed_bytes=packed_size(graph, meta=Metadata(mean=data.mean, std=data.std)) if graph else None,
         retrained=retrained,
+        left=_left(pruned, cell, data),
     )
+
+
+def _left(network: nn.Module, cell: Cell, data: Dataset) -> tuple[tuple[str, str], ...]:
+    """What stayed dense, and what has zeros that do not last, with the reason."""
+    example = data.example()
+    left = dense_left(network, cell.exclude, output_layers(network, example))
+    undone = zeros_undone(network, scored_layers(network), example)
+    return (*left.items(), *((name, "its zeros do not last: forward computes another weight") for name in undone))
 
 
 def measure_latency(row: Row, cache: NetworkCache) -> Row:
@@ -182,9 +193,10 @@ def prune_as_pytorch(
 ) -> tuple[nn.Module | None, Footprint | None]:
     """The same zeros made by torch.nn.utils.prune: a mask and an original per pruned weight, masked at each run.
 
-    Per layer as many weights go as in `pruned`. None where nothing is pruned.
+    Per layer as many weights go as in `pruned`; weight normalisation is taken off first. None where nothing is pruned.
     """
     masked = copied(dense)
+    remove_weight_norms(masked)
     modules = scored_layers(masked, norms)
     zeros = zero_counts(pruned, norms)
     before = zero_counts(masked, norms)

@@ -17,10 +17,9 @@ from secateur.blocks import LOWEST, patterned, spread_over
 from secateur.candidates import (
     check_names,
     check_network,
+    dense_left,
     few,
     is_lazy,
-    layers_left,
-    matched,
     matrices_left,
     prunable_layers,
     scored_layers,
@@ -148,8 +147,7 @@ def prune(
         loss=loss,
         seed=seed,
     )
-    excused = {*matched(list(log.left), exclude), *outputs}
-    left = {name: reason for name, reason in log.left.items() if name not in excused}
+    left = dense_left(network, exclude, outputs)
     undone = zeros_undone(network, log.kept, shown)
     _warn(network, {"left dense": _named(left), "zeros that do not last, as forward computes another weight": undone})
     return replace(log, left=left, undone=undone)
@@ -171,7 +169,7 @@ def cut(
     loss: Loss | None = None,
     seed: int = 0,
 ) -> PruneLog:
-    """As prune, but `outputs` are what stays whole, nothing is warned of, and zeros are not looked at in a forward."""
+    """As prune, but `outputs` are what stays whole, and what stays dense is neither looked for nor said."""
     ratio = _asked(ratio, method, scope, pattern)
     layers = prunable_layers(network, exclude, outputs, norms)
     if isinstance(ratio, Mapping):
@@ -195,7 +193,6 @@ def cut(
     return PruneLog(
         {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()},
         {name: weight.numel() for name, weight in weights.items()},
-        layers_left(network) | matrices_left(network),
     )
 
 

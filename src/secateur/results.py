@@ -117,7 +117,9 @@ class Environment:
 class Row:
     """One finished cell. `ours` is Secateur's pruned network, `pytorch` what torch.nn.utils.prune makes of the
     same cut (mask and original kept per weight). packed_bytes: of its .secateur file, None where it cannot be one.
-    timed_on: where latencies were measured, if elsewhere than the rest."""
+    timed_on: where latencies were measured, if elsewhere than the rest. left: what stayed dense beside the output
+    layers and the excluded ones, or has zeros that do not last, and why, as PruneLog has it; empty in older rows.
+    """
 
     cell: Cell
     trained: Trained
@@ -133,6 +135,7 @@ class Row:
     packed_bytes: int | None = None
     retrained: Retrained | None = None
     timed_on: Environment | None = None
+    left: tuple[tuple[str, str], ...] = ()
 
     @property
     def timing(self) -> Environment | None:

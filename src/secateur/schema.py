@@ -128,6 +128,7 @@ MIGRATIONS = (
     """,
     "ALTER TABLE cells ADD COLUMN method_source TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE cells ADD COLUMN model_source TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE rows ADD COLUMN left_dense TEXT NOT NULL DEFAULT '[]'",
 )
 """Each brings the schema from one version to the next; docs/store.md says what the tables hold."""
 

@@ -262,6 +262,7 @@ class Store:
             packed_bytes=record["packed_bytes"],
             retrained=_retrained(record),
             timed_on=self._environment(timed_on) if (timed_on := record["timing_environment_id"]) else None,
+            left=tuple((name, why) for name, why in json.loads(record["left_dense"])),
         )
 
     def _parts(self, kind: Any, table: str, row_id: int, order: str) -> Any:
@@ -379,6 +380,7 @@ def _insert_row(db: sqlite3.Connection, row: Row) -> None:
         "seconds": row.seconds,
         "measured_at": row.measured_at,
         "packed_bytes": row.packed_bytes,
+        "left_dense": json.dumps(row.left),
     }
     if row.timed_on:
         fields["timing_environment_id"] = _environment_id(db, row.timed_on)

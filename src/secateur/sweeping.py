@@ -33,7 +33,7 @@ from secateur.pipeline import make_network
 from secateur.progress import Reporter, SilentReporter
 from secateur.quantities import as_floats, as_whole
 from secateur.replacing import replacing
-from secateur.report import Grid, Printed, curve_lines, intervals, remarks, rows_grid
+from secateur.report import Grid, Printed, curve_lines, intervals, left_dense, remarks, rows_grid
 from secateur.results import Failure, Row
 from secateur.score import METHODS, find_method
 from secateur.selection import Selection, select_best
@@ -78,6 +78,7 @@ class SweepResult(Printed):
         known = len(self.rows) + len(self.failures) - self.computed
         return [
             *curve_lines(self.rows),
+            *left_dense(self.rows),
             *(f"data {source}" for source in sorted({f"{r.cell.data}: {r.trained.data_source}" for r in self.rows})),
             *(line for best in self.best for line in self._told(best)),
             *([] if self.best else ["best: no pruned network qualifies; allow more with --tolerance"]),

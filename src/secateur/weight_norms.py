@@ -63,6 +63,13 @@ def plain_weights(network: nn.Module) -> Iterator[None]:
         yield
 
 
+def remove_weight_norms(network: nn.Module) -> None:
+    """Make the weight of every weight-normalised layer an ordinary parameter, for good."""
+    for layer in list(network.modules()):
+        if found := normed(layer):
+            _exchange(layer, nn.Parameter(found.weight.clone(), found.direction.requires_grad))
+
+
 @contextmanager
 def _plain(layer: nn.Module, found: Normed) -> Iterator[None]:
     before = found.weight

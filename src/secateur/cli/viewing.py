@@ -41,7 +41,7 @@ def show(
 
 
 def _show_tables(runs: Sequence[Any]) -> None:
-    from secateur.report import as_rich, cautions, chosen_rows, rich_table, search_grids, side_by_side
+    from secateur.report import as_rich, cautions, chosen_rows, left_dense, rich_table, search_grids, side_by_side
 
     console = stdout_console()
     for grid in (each for run in runs for each in search_grids(run.searches)):
@@ -55,6 +55,8 @@ def _show_tables(runs: Sequence[Any]) -> None:
         best = [each.row for each in chosen_rows(runs, None)]
         console.print(rich_table(runs[0].rows, best, console.width))
         print_curves(runs[0].rows)
+    for line in left_dense([row for run in runs for row in run.rows]):
+        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_text(runs: Sequence[Any], form: str) -> None:

@@ -3,7 +3,7 @@
 from secateur.report.grid import Grid, as_html, as_markdown, as_rich
 from secateur.report.printing import Printed
 from secateur.report.records import COLUMNS, record
-from secateur.report.remarks import caution, intervals, points_text, remarks, verdict
+from secateur.report.remarks import caution, intervals, left_dense, points_text, remarks, verdict
 from secateur.report.runs import load_runs
 from secateur.report.searches import front_grid, search_grid, search_grids, search_record
 from secateur.report.side_by_side import cautions, side_by_side
@@ -27,6 +27,7 @@ __all__ = [
     "curve_lines",
     "front_grid",
     "intervals",
+    "left_dense",
     "load_runs",
     "points_text",
     "record",

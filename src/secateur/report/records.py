@@ -27,7 +27,7 @@ _OPTIONS = (
 )  # fmt: skip
 COLUMNS = (*_MEASURED, *_OPTIONS, "versions", "measured_at", "cell")
 """The columns of CSV, in order, every option of a cell among them; JSON adds `layers` and `latencies`, which are
-lists."""
+lists, and `left`: what stayed dense, and why."""
 
 
 def record(row: Row) -> dict[str, Any]:
@@ -65,6 +65,7 @@ def record(row: Row) -> dict[str, Any]:
         "sparsity": row.sparsity,
         "parameters": row.trained.parameters,
         "layers": [dataclasses.asdict(layer) | {"sparsity": layer.sparsity} for layer in row.layers],
+        "left": dict(row.left),
         "macs": row.macs,
         "nonzero_macs": row.nonzero_macs,
         "bytes": row.bytes,

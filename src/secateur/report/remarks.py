@@ -101,6 +101,17 @@ def remarks(row: Row, rows: Sequence[Row], tolerance: float | None = None) -> li
     ]
 
 
+def left_dense(rows: Sequence[Row], most: int = 6) -> list[str]:
+    """Of each network of some rows what no cell prunes or counts, in a line."""
+    told = {}
+    for row in rows:
+        names = [f"{name} ({why})" for name, why in row.left]
+        rest = f" and {len(names) - most} more" if len(names) > most else ""
+        if names:
+            told[row.cell.model] = f"left dense in {row.cell.model}: {', '.join(names[:most])}{rest}"
+    return list(told.values())
+
+
 def shortfall(row: Row) -> str:
     """Where a network came out less sparse than was asked for: what was asked, what came, and why; else nothing."""
     asked = row.cell.ratio
