@@ -37,6 +37,14 @@ class DataError(SecateurError):
     """A data set is absent or damaged, or does not fit the network."""
 
 
+class SpaceError(SecateurError):
+    """The disk is full; what was being written was left as it was before."""
+
+
+class DamageError(SecateurError):
+    """A file that Secateur wrote is not what it wrote."""
+
+
 class TrainingError(SecateurError):
     """Training cannot go on: the loss is no longer a number."""
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import ModelError, UsageError
-from secateur.references import import_callable, own_code, source_digest
+from secateur.references import import_callable, own_code
+from secateur.sources import source_digest
 
 
 class LeNet300100(nn.Module):
@@ -241,7 +242,7 @@ def _own_architecture(model: str) -> Architecture:
         return network
 
     channels, size = _declared_input(factory, model)
-    return Architecture(model, build, channels, size, source=source_digest(factory))
+    return Architecture(model, build, channels, size, source=source_digest(model, factory))
 
 
 def _keywords(factory: Callable[..., Any]) -> set[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
-import inspect
 import os
 import sys
 import traceback
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.errors import CallableError, SecateurError, UsageError
+from secateur.sources import edited_files, former_digest, loaded_now, planned_digest
 
 
 def import_callable(reference: str, what: str) -> Callable[..., Any]:
@@ -26,13 +25,35 @@ def import_callable(reference: str, what: str) -> Callable[..., Any]:
         raise UsageError(f"{what} {reference!r}: expected package.module:callable, as in mymodule:MyClass")
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    before = set(sys.modules)
     with own_code(CallableError, f"{what} {reference!r}: cannot be imported from {os.getcwd()}"):
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
+    loaded_now(sys.modules.keys() - before)
     if not callable(found):
         raise CallableError(f"{what} {reference!r}: expected a callable, got {type(found).__name__}")
     return found
+
+
+def planned_source(reference: str, what: str) -> str:
+    """Sixteen hex digits of the code that "package.module:callable" names, by its files as they are now: to be told
+    from what Python has loaded (sources.source_digest). "" for a name that is no such reference."""
+    return planned_digest(reference, import_callable(reference, what)) if ":" in reference else ""
+
+
+def former_source(reference: str, what: str) -> str:
+    """What versions that looked at the callable's own file alone took for planned_source."""
+    return former_digest(import_callable(reference, what)) if ":" in reference else ""
+
+
+def check_unedited(reference: str, what: str) -> None:
+    """Raises CallableError where a file that the callable needs is not what Python has loaded of it."""
+    edited = edited_files(reference, import_callable(reference, what)) if ":" in reference else []
+    if edited:
+        raise CallableError(
+            f"{what} {reference!r}: {edited[0]} was edited after Python had loaded it: start Python again, or reload it"
+        )
 
 
 @contextlib.contextmanager
@@ -65,13 +86,3 @@ _LIBRARIES = (str(Path(__file__).parent), str(Path(os.__file__).parent), "<")
 
 def _is_users(filename: str) -> bool:
     return not filename.startswith(_LIBRARIES) and "site-packages" not in filename
-
-
-def source_digest(found: Callable[..., Any]) -> str:
-    """Of the file that defines a callable, so that what an edited one gives is not taken for the former's; "" where
-    there is none."""
-    try:
-        text = Path(inspect.getsourcefile(found) or "").read_bytes()
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(text).hexdigest()[:16]

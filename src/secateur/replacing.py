@@ -7,12 +7,17 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from secateur.errors import SpaceError
+
 _ENDING = ".writing"
+_NONE_LEFT = 1 << 16
+_FULL = "No space left on device"
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -39,16 +44,42 @@ def replacing(path: Path) -> Iterator[Path]:
         raise FileExistsError(errno.EEXIST, "something is there that is no regular file", str(path))
     _remove_leftovers(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_ENDING}")
-    held = _locked(temporary)
+    with room(path):
+        held = _locked(temporary)
     try:
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)
-        os.replace(temporary, path)
+        with room(path):
+            mode = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(mode)
+            os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
         os.close(held)
+
+
+@contextlib.contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Whatever the writer of `path` raises inside the block because the disk is full becomes a SpaceError."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error, path.parent):
+            raise
+        raise SpaceError(f"{path}: cannot be written: {_FULL}; make room and run the same command again") from error
+
+
+def _is_full(error: BaseException | None, folder: Path) -> bool:
+    """PyTorch and safetensors say it in texts of their own, or not at all."""
+    if error is None or isinstance(error, SpaceError):
+        return False
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _FULL in str(error):
+        return True
+    unsaid = isinstance(error, RuntimeError) and "write" in str(error)
+    with contextlib.suppress(OSError):
+        if unsaid and shutil.disk_usage(folder).free < _NONE_LEFT:
+            return True
+    return _is_full(error.__cause__ or error.__context__, folder)
 
 
 def _locked(path: Path) -> int:

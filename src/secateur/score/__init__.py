@@ -16,7 +16,7 @@ from torch import Tensor
 from secateur.errors import PruneError, UsageError
 from secateur.guarding import untouched
 from secateur.layers import evaluating
-from secateur.references import import_callable, own_code, source_digest
+from secateur.references import import_callable, own_code
 from secateur.score.context import NEEDS_CALIBRATION, Batch, Context, gone_through
 from secateur.score.fisher import fisher
 from secateur.score.gradient import gradient, taylor, taylor_squared
@@ -30,6 +30,7 @@ from secateur.score.second_order import second_order
 from secateur.score.snip import snip
 from secateur.score.synflow import ROUNDS, synflow
 from secateur.score.wanda import wanda
+from secateur.sources import source_digest
 
 __all__ = [
     "METHODS",
@@ -76,7 +77,7 @@ def find_method(name: str) -> Method:
         )
     found = import_callable(name, "method")
     method = found if isinstance(found, Method) else Method(found, GRADIENTS, "", name)
-    return dataclasses.replace(method, source=source_digest(method.score))
+    return dataclasses.replace(method, source=source_digest(name, method.score))
 
 
 def score(name: str, context: Context) -> Scores:

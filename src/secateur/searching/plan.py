@@ -14,6 +14,7 @@ from secateur.checkpoints import read_weights_file
 from secateur.errors import UsageError
 from secateur.models import find_architecture
 from secateur.quantities import as_floats, as_number, is_share
+from secateur.references import planned_source
 from secateur.score import find_method
 from secateur.spec import TARGETS, Cell, Recipe, Retraining, check_repair, check_value, recipe_for, retraining_for
 
@@ -115,10 +116,10 @@ def plan_search(
     check_value("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
     check_value("calibration images", calibration_images, calibration_images >= 1, "1 or more")
     check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
-    architecture = find_architecture(model)
+    find_architecture(model)
     data = normalised_name(data, mean, std)
     check_data_name(data)
-    source = find_method(method).source
+    find_method(method)
     check_repair(repair)
     template = Cell(
         model, data, method, SCOPE, 0.0, seed, recipe_for(model, **recipe),
@@ -127,8 +128,8 @@ def plan_search(
         repair=repair,
         calibration_images=calibration_images,
         calibration_seed=calibration_seed,
-        method_source=source,
-        model_source=architecture.source,
+        method_source=planned_source(method, "method"),
+        model_source=planned_source(model, "model"),
     )  # fmt: skip
     retraining = retraining_for("one-shot", epochs=retrain) if retrain else None
     return Search(
