@@ -191,3 +191,22 @@ def test_doctor_and_data_list_tell_what_is_here(run_cli: RunCli, tmp_path: Path)
 def test_version_and_help(run_cli: RunCli) -> None:
     assert run_cli("--version").stdout.startswith("secateur 0.")
     assert "sweep" in run_cli("--help").stdout
+
+
+def test_a_second_ctrl_c_ends_the_process_without_a_traceback(tmp_path: Path) -> None:
+    """The first one is held up in a finally of the work, as by a slow disk."""
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom torch import nn\ndef net():\n    print('begun', flush=True)\n    try:\n"
+        "        time.sleep(60)\n    finally:\n        print('unwinding', flush=True)\n        time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "secateur", "sweep", "--model", "slow:net", "--ratios", "0", "--epochs", "0"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for word in ("begun", "unwinding"):
+        assert process.stdout.readline().strip() == word
+        process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told

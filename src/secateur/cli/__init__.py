@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from secateur.cli.executing import (
 )
 from secateur.cli.exporting import export
 from secateur.cli.files import VERBS as FILE_VERBS
+from secateur.cli.interrupts import INTERRUPTED, Interrupts, interrupts
 from secateur.cli.options import (
     Augment,
     BatchSize,
@@ -55,7 +57,7 @@ from secateur.patterns import UNSTRUCTURED
 from secateur.progress import ConsoleReporter
 from secateur.spec import PAPER_RATIOS, REPAIRS, SCHEDULES, SCOPES, retraining_for
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USAGE = 0, 1, 2
 
 app = typer.Typer(
     help="Prune PyTorch networks and say honestly what that bought: accuracy, bytes, memory, milliseconds.",
@@ -320,16 +322,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words in ([], ["data"]):
         words.append("--help")
-    with outlets() as (out, _):
-        code = _run(words)
+    with outlets() as (out, _), interrupts() as interrupted:
+        code = _run(words, interrupted)
         out.flush()
         if out.lost is not None and not nobody_reads(out.lost):
             say(f"secateur: standard output cannot be written: {out.lost.strerror}; the rest was dropped", sys.stderr)
             code = code or (FAILED if _PRINTING.intersection(words[:1]) else DONE)
+        if arguments is None:
+            interrupted.until_the_end()
     sys.exit(code)
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(words: Sequence[str], interrupted: Interrupts) -> int:
     """What main exits with; whatever went wrong is told on standard error."""
     try:
         code = app(args=words, prog_name="secateur", standalone_mode=False) or DONE
@@ -339,8 +343,10 @@ def _run(words: Sequence[str]) -> int:
         if "--debug" in words:
             raise
         message, code = _explain(error)
-        say(f"secateur: {one_line(message)}", sys.stderr)
-        return code
+        if not interrupted.came:  # else the error is what a library made of it
+            say(f"secateur: {one_line(message)}", sys.stderr)
+            return code
+        code = INTERRUPTED
     if code == INTERRUPTED:  # which typer returns or raises for Ctrl-C, depending on its version
         say("secateur: interrupted; run the same command to go on where it stopped", sys.stderr)
     return int(code)
@@ -352,4 +358,6 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), USAGE if isinstance(error, UsageError) else FAILED
     if hasattr(error, "format_message"):  # what typer raises for words that it cannot parse
         return f"{error.format_message()} See: secateur --help", USAGE
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or 'writing'}: {error.strerror}; make room and run the same command again", FAILED
     return f"unexpected {type(error).__name__}: {error}; --debug shows the traceback, please report it", FAILED
