@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -159,7 +160,14 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
         store.add(row)
         store.add(failure(0.7))
     connection = sqlite3.connect(tmp_path / FILE_NAME)
-    for name in ("retrained_epochs", "retrained_seconds", "retrained_resumed_from", "timing_environment_id"):
+    for name in (
+        "retrained_epochs",
+        "retrained_seconds",
+        "retrained_resumed_from",
+        "timing_environment_id",
+        "checksum",
+        "left_dense",
+    ):
         connection.execute(f"ALTER TABLE rows DROP COLUMN {name}")
     for name in (
         "pattern",
@@ -175,6 +183,8 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
     connection.execute("UPDATE rows SET cell_id = 'old'")
     connection.execute("ALTER TABLE rows DROP COLUMN packed_bytes")
     connection.execute("ALTER TABLE layers DROP COLUMN milliseconds")
+    for name in ("mean", "std", "augment"):
+        connection.execute(f"ALTER TABLE networks DROP COLUMN {name}")
     connection.execute("DROP TABLE searches")
     connection.execute("DROP TABLE findings")
     connection.execute("PRAGMA user_version = 1")
@@ -205,8 +215,81 @@ def test_a_search_of_an_older_schema_asks_and_tells_by_the_ids_of_now(tmp_path: 
     connection.execute("UPDATE searches SET spec = ?", (json.dumps(asked | {"template": old}),))
     connection.execute("UPDATE searches SET outcome = replace(outcome, ?, '0123456789abcdef')", (cell.id,))
     connection.execute("ALTER TABLE cells DROP COLUMN model_source")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
+    for table, names in {"networks": ("mean", "std", "augment"), "rows": ("checksum", "left_dense"), "findings": ["checksum"],
+                         "searches": ["checksum"]}.items():  # fmt: skip
+        for name in names:
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+    connection.execute("PRAGMA user_version = 8")
     connection.commit()
     connection.close()
     with Store.open(tmp_path) as store:
         assert store.searches() == [expected]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "zeros", "text", "empty"])
+def test_a_damaged_database_is_one_line_of_ours(tmp_path: Path, damage: str) -> None:
+    with Store.create(tmp_path) as store:
+        store.add(make_row(0.5))
+    path = tmp_path / FILE_NAME
+    whole = path.read_bytes()
+    damaged = {"truncated": whole[: len(whole) // 2], "zeros": bytes(len(whole)), "text": b"not one", "empty": b""}
+    for way in (Store.create, Store.open):
+        path.write_bytes(damaged[damage])
+        if damage == "empty":
+            with way(tmp_path) as store:
+                assert store.rows() == []
+            continue
+        with pytest.raises(StoreError, match=r"^[^\n]*results\.sqlite: [^\n]*$"), way(tmp_path) as store:
+            store.rows()
+
+
+def test_flipped_bits_of_a_database_are_never_taken_for_what_was_measured(tmp_path: Path) -> None:
+    cell = make_row(0.5).cell
+    outcome = Outcome("search", (), None, (FrontPoint(cell.id, 2.0, Accuracy(0.9, 10)),), 3.0)
+    with Store.create(tmp_path) as store:
+        store.add(make_row(0.5))
+        store.add(make_row(0.9))
+        store.keep_finding(cell, "harm", 0.125)
+        store.add_outcome(store.add_search("{}", "", "now"), outcome)
+        expected = {row.cell: row for row in store.rows()}, store.finding(cell, "harm"), store.searches()[0].outcome
+    path = tmp_path / FILE_NAME
+    whole = path.read_bytes()
+    draw, told = random.Random(0), []
+    for _ in range(300):
+        content = bytearray(whole)
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(content)
+        for rest in ("-wal", "-shm"):
+            path.with_name(path.name + rest).unlink(missing_ok=True)
+        try:
+            with Store.open(tmp_path) as store:
+                found = (
+                    {row.cell: row for row in store.rows()},
+                    store.finding(cell, "harm"),
+                    store.searches()[0].outcome,
+                )
+        except StoreError as error:
+            told.append(str(error))
+        else:
+            assert found == expected
+    assert len(told) > 30
+    assert not [each for each in told if "\n" in each]
+
+
+def test_rows_of_another_network_under_the_same_key_are_refused(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        row = make_row(0.5)
+        store.add(row)
+        worse = dataclasses.replace(row.trained.test, top1=row.trained.test.top1 - 0.01)
+        other = dataclasses.replace(make_row(0.9), trained=dataclasses.replace(row.trained, test=worse))
+        with pytest.raises(StoreError, match="it was made anew and came out otherwise; name another --out"):
+            store.add(other)
+        assert store.rows() == [row]
+
+
+def test_a_database_that_was_removed_is_not_written_on(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add(make_row(0.5))
+        (tmp_path / FILE_NAME).unlink()
+        with pytest.raises(StoreError, match="was removed or replaced while it was in use"):
+            store.add(make_row(0.9))

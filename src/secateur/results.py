@@ -76,7 +76,8 @@ class Trained:
     """The dense network that a cell started from, and how it came to be.
 
     seconds is the training time summed over interruptions; resumed_from lists the epochs at which an
-    interrupted training took up again. data_digest and data_source say which bytes it saw.
+    interrupted training took up again. data_digest and data_source say which bytes it saw, mean and std how they were
+    normalised, augment what the data set advises; () and "" of networks that versions kept which did not say.
     """
 
     key: str
@@ -91,6 +92,9 @@ class Trained:
     file_bytes: int
     validation: Accuracy
     test: Accuracy
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    augment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,14 @@ MIGRATIONS = (
     "ALTER TABLE cells ADD COLUMN method_source TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE cells ADD COLUMN model_source TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE rows ADD COLUMN left_dense TEXT NOT NULL DEFAULT '[]'",
+    """
+    ALTER TABLE networks ADD COLUMN mean TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE networks ADD COLUMN std TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE networks ADD COLUMN augment TEXT NOT NULL DEFAULT '';
+    ALTER TABLE rows ADD COLUMN checksum TEXT;
+    ALTER TABLE findings ADD COLUMN checksum TEXT;
+    ALTER TABLE searches ADD COLUMN checksum TEXT;
+    """,
 )
 """Each brings the schema from one version to the next; docs/store.md says what the tables hold."""
 
