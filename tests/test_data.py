@@ -223,3 +223,33 @@ def test_labels_that_are_no_whole_numbers_are_refused(labels: np.ndarray) -> Non
     images = np.zeros((4, 1, 2, 2), np.uint8)
     with pytest.raises(DataError, match="test split: expected"):
         from_arrays("x", (images, np.arange(4)), (images, labels))
+
+
+def test_the_digest_is_of_the_images_that_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fewer.py").write_text(
+        "import dataclasses, torch\nfrom secateur.data import load_data\nwhole = load_data('digits')\n"
+        "def same(): return whole\n"
+        "def fewer(): return dataclasses.replace(whole, train=whole.train.take(torch.arange(64)))\n"
+        "def mixed(): return dataclasses.replace(whole, test=whole.validation)\n"
+        "def low(): return dataclasses.replace(whole, classes=9)\n"
+        "def uneven(): return dataclasses.replace(whole, mean=(0.1, 0.2))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = {name: load_data(f"fewer:{name}").digest for name in ("same", "fewer", "mixed")}
+    assert digests["same"] == load_data("digits").digest
+    assert len(set(digests.values())) == 3
+    for name, told in (
+        ("low", "expected labels below its 9 classes, got 9"),
+        ("uneven", "mean .* for each of its 1"),
+    ):
+        with pytest.raises(DataError, match=told):
+            load_data(f"fewer:{name}")
+
+
+def test_one_training_image_is_refused_unless_there_are_others_to_validate() -> None:
+    one = np.zeros((1, 1, 4, 4), np.uint8), np.zeros(1, np.int64)
+    with pytest.raises(DataError, match="holds 1 image: expected 2 or more, as one is held out to validate"):
+        from_arrays("lonely", one, one)
+    assert from_arrays("lonely", one, one, one).std == (1.0,)
+    pixel = np.zeros((1, 1, 1, 1), np.uint8), np.zeros(1, np.int64)
+    assert from_arrays("pixel", pixel, pixel, pixel).std == (1.0,)

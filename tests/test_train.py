@@ -66,6 +66,47 @@ def test_an_interrupted_training_resumes_at_its_last_epoch_with_the_same_bits(tm
     assert [path.name for path in tmp_path.iterdir()] == ["net.checkpoint"]
 
 
+class Telling(SilentReporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str, *, loud: bool = False) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "another network's"])
+def test_a_damaged_checkpoint_is_said_and_training_starts_anew_with_the_same_bits(tmp_path: Path, damage: str) -> None:
+    whole, checkpoint, telling = learner(), tmp_path / "net.checkpoint", Telling()
+    run(whole, checkpoint=checkpoint)
+    content = bytearray(checkpoint.read_bytes())
+    content[content.index(weights(whole).numpy().tobytes()[:16])] ^= 4  # not in what pads between tensors
+    if damage == "another network's":
+        torch.save({"network": nn.Linear(2, 2).state_dict()}, checkpoint)
+    else:
+        damaged = {"truncated": bytes(content[:900]), "flipped": bytes(content), "text": b"text"}
+        checkpoint.write_bytes(damaged[damage])
+    again = learner()
+    train(
+        again, stripes(), RECIPE, 0, device=CPU, precision="fp32", channels_last=False, reporter=telling, label="",
+        checkpoint=checkpoint,
+    )  # fmt: skip
+    (line,) = telling.lines
+    assert line.startswith(f"{checkpoint}: damaged (")
+    assert line.endswith("): training starts anew")
+    assert torch.equal(weights(again), weights(whole))
+
+
+def test_a_network_that_needs_more_than_one_image_says_so() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(100, 10), nn.BatchNorm1d(10))
+    with pytest.raises(
+        TrainingError, match="Sequential cannot be trained on batches of 1 images: Expected more than 1"
+    ):
+        train(
+            network, stripes(), Recipe(epochs=1, batch_size=1), 0, device=CPU, precision="fp32", channels_last=False,
+            reporter=SilentReporter(), label="",
+        )  # fmt: skip
+
+
 def test_label_smoothing_weight_decay_and_augmentation_change_the_result() -> None:
     plain = learner()
     run(plain)

@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 import json
 import platform
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +19,12 @@ from torch import Tensor, nn
 
 from secateur.catalogue import user_cache
 from secateur.checkpoints import load_weights
+from secateur.checksums import check_members, is_sealed, read_sealed, sealed
 from secateur.data import Dataset, Split, fit, load_data
-from secateur.errors import DataError, ExportError, GraphError, MissingExtraError, ModelError
+from secateur.errors import DamageError, DataError, ExportError, GraphError, MissingExtraError, ModelError
 from secateur.export import Structure, structure_of
 from secateur.graph import Graph
-from secateur.guarding import copied, first_line, outputs, watched
+from secateur.guarding import copied, first_line, outputs, run, watched
 from secateur.inputs import Inputs
 from secateur.limits import NO_LIMITS
 from secateur.measure import accuracy, doubts, faster_predictor, file_bytes, largest_difference
@@ -40,6 +42,11 @@ TRIAL = 16
 """Images on which the faster way to predict is found: few beside a test set, a block for the runtime."""
 DIFFERENCE = 1e-3
 """Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
+WITNESSES = 8
+"""Validation images whose outputs are kept with a network."""
+_FEW, _LITTLE = 2, 0.002
+"""Images, and share of them, that rounding may decide otherwise."""
+Facts = TypeVar("Facts")
 _OTHER_SEED = 1_000_000_007
 _DOUBT = "warning: "
 
@@ -159,6 +166,11 @@ class NetworkCache:
 
     def _own_key(self, cell: Cell) -> TrainKey:
         architecture, data = find_architecture(cell.model), self.dataset(cell)
+        if cell.model_source not in ("", architecture.source):
+            raise ModelError(
+                f"model {cell.model!r}: its files are not those that this was planned with, on {platform.node()} or "
+                "when Python loaded them: start again"
+            )
         return TrainKey(
             model=cell.model,
             source=architecture.source,
@@ -186,11 +198,20 @@ class NetworkCache:
     def keep(self, parcel: Parcel) -> None:
         """Write a parcel's network to disk where it is not there yet."""
         weights, facts, _ = self._paths(parcel.key)
-        if parcel.weights is None or parcel.facts is None or (weights.exists() and facts.exists()):
+        if parcel.weights is None or parcel.facts is None or self._holds(parcel.key):
             return
         with self._locked(parcel.key.id, "it"):
             _write(weights, parcel.weights.tofile)
             _write(facts, parcel.facts.tofile)
+
+    def _holds(self, key: TrainKey | RetrainKey) -> bool:
+        """Whether a network is on disk, undamaged."""
+        weights, facts, _ = self._paths(key)
+        try:
+            check_members(weights)
+            return bool(read_sealed(facts))
+        except DamageError:
+            return False
 
     def adopt(self, cell: Cell, parcel: Parcel) -> None:
         """Keep a parcel's network, and take it as the cell's even if this process would train it under another key:
@@ -206,6 +227,15 @@ class NetworkCache:
         self.keep(parcel)
         self._adopted[own.id] = parcel.key
 
+    def recall(self, cell: Cell, identifier: str) -> None:
+        """Take the network of an id as the cell's where it is on disk, whoever trained it, on whatever device."""
+        own = self._own_key(cell)
+        facts = (self._folder / identifier).with_suffix(".json")
+        if own.id == identifier or not facts.exists():
+            return
+        with contextlib.suppress(DamageError):
+            self._adopted[own.id] = _key_from(read_sealed(facts)["key"])
+
     def trained(self, cell: Cell) -> tuple[nn.Module, Trained]:
         """The cell's dense network, on the CPU in evaluation mode, and what is known of it.
 
@@ -215,7 +245,7 @@ class NetworkCache:
         key = self.key(cell)
         if self._latest is None or self._latest[0] != key.id:
             with self._locked(key.id, key.model):
-                network, trained = self._load(cell, key) or self._make(cell, key)
+                network, trained = self._kept(cell, key, _trained_from) or self._make(cell, key)
             self._latest = (key.id, network.eval(), trained)
             self._introduce(cell, key, trained)
         return self._latest[1], self._latest[2]
@@ -255,7 +285,7 @@ class NetworkCache:
         """
         key = self.retrain_key(cell)
         with self._locked(key.id, cell.nickname()):
-            return self._load_retrained(cell, key) or self._retrain(cell, key, cut)
+            return self._kept(cell, key, _retrained_from) or self._retrain(cell, key, cut)
 
     def retrain_key(self, cell: Cell) -> RetrainKey:
         assert cell.retraining is not None
@@ -268,18 +298,6 @@ class NetworkCache:
         precision = resolve_precision(cell.recipe.precision, find_architecture(cell.model).autocast, self.device)
         shared["method"] += f" {cell.method_source}" if cell.method_source else ""
         return RetrainKey(network=network.id, device=network.device, precision=precision, **shared)
-
-    def _load_retrained(self, cell: Cell, key: RetrainKey) -> tuple[nn.Module, Retrained] | None:
-        weights, facts, _ = self._paths(key)
-        if not (weights.exists() and facts.exists()):
-            return None
-        network = self.untrained(cell)
-        try:
-            network.load_state_dict(torch.load(weights, weights_only=True))
-            fields = json.loads(facts.read_text())["retrained"]
-            return network.eval(), Retrained(fields["epochs"], fields["seconds"], tuple(fields["resumed_from"]))
-        except Exception as error:
-            raise _unreadable(weights, error) from error
 
     def _retrain(self, cell: Cell, key: RetrainKey, cut: Cut) -> tuple[nn.Module, Retrained]:
         weights, facts, checkpoint = self._paths(key)
@@ -302,8 +320,8 @@ class NetworkCache:
             checkpoint=checkpoint,
         )
         _write(weights, lambda path: torch.save(network.state_dict(), path))
-        content = {"key": dataclasses.asdict(key), "retrained": dataclasses.asdict(log)}
-        _write(facts, lambda path: path.write_text(json.dumps(content, indent=1)))
+        told = {"retrained": dataclasses.asdict(log), "outputs": self._outputs_of(cell, network)}
+        self._seal(facts, {"key": dataclasses.asdict(key)} | told)
         checkpoint.unlink(missing_ok=True)
         return network, log
 
@@ -321,30 +339,64 @@ class NetworkCache:
         key = EarlyKey(dense.id, epochs)
         weights, _, checkpoint = self._paths(key)
         with self._locked(key.id, cell.nickname()):
-            if not weights.exists():
-                self._train(cell, dense, network, checkpoint, epochs)
-                _write(weights, lambda path: torch.save(network.state_dict(), path))
-                checkpoint.unlink(missing_ok=True)
-        try:
-            loaded: dict[str, torch.Tensor] = torch.load(weights, weights_only=True)
-        except Exception as error:
-            raise _unreadable(weights, error) from error
-        return loaded
+            if weights.exists():
+                try:
+                    return _read_state(weights)
+                except DamageError as error:
+                    self.reporter.warn(f"{error}; it is made anew")
+            self._train(cell, dense, network, checkpoint, epochs)
+            _write(weights, lambda path: torch.save(network.state_dict(), path))
+            checkpoint.unlink(missing_ok=True)
+        return network.state_dict()
 
     def _paths(self, key: TrainKey | EarlyKey | RetrainKey) -> tuple[Path, Path, Path]:
         stem = self._folder / key.id
         return stem.with_suffix(".pt"), stem.with_suffix(".json"), stem.with_suffix(".checkpoint")
 
-    def _load(self, cell: Cell, key: TrainKey) -> tuple[nn.Module, Trained] | None:
+    def _kept(
+        self, cell: Cell, key: TrainKey | RetrainKey, facts_from: Callable[[dict[str, Any]], Facts]
+    ) -> tuple[nn.Module, Facts] | None:
+        """A network from disk, in evaluation mode, and its facts.
+
+        None, and why is said, where a file is damaged or the network is no longer the one that was kept.
+        """
         weights, facts, _ = self._paths(key)
         if not (weights.exists() and facts.exists()):
             return None
-        network = self.untrained(cell)
+        network = self.untrained(cell).eval()
         try:
-            network.load_state_dict(torch.load(weights, weights_only=True))
-            return network, _trained_from(json.loads(facts.read_text())["trained"])
+            content = read_sealed(facts)
+            network.load_state_dict(_read_state(weights))
+            found = facts_from(content)
+            self._check_same(cell, network, content)
         except Exception as error:
-            raise _unreadable(weights, error) from error
+            place = "" if str(weights.parent) in str(error) else f"{weights}: "
+            self.reporter.warn(f"{place}{first_line(error)}; the network is made anew")
+            return None
+        if not is_sealed(content):
+            self._seal(facts, content | {"outputs": self._outputs_of(cell, network)})
+        return network, found
+
+    def _check_same(self, cell: Cell, network: nn.Module, content: dict[str, Any]) -> None:
+        """Raises DamageError where a network is not what it was when it was kept.
+
+        Then its outputs on a few validation images differ; of one that an earlier version kept, its accuracy.
+        """
+        if "outputs" in content:
+            _check_outputs(self._outputs_of(cell, network), content["outputs"])
+        elif "trained" in content:
+            then, now = Accuracy(**content["trained"]["validation"]), self.validation(network, cell)
+            if not agree(then, now):
+                raise DamageError(f"it scores {now.top1:.2%} on validation data where it had {then.top1:.2%}")
+
+    def _outputs_of(self, cell: Cell, network: nn.Module) -> list[list[float]] | None:
+        """Logits of a few validation images; None of a network that draws at random even in evaluation mode."""
+        images = self.dataset(cell).example(WITNESSES)
+        first, second = (_drawn(network, images, seed) for seed in (0, 1))
+        return first.tolist() if np.array_equal(first, second, equal_nan=True) else None
+
+    def _seal(self, facts: Path, content: dict[str, Any]) -> None:
+        _write(facts, lambda path: path.write_text(sealed(content)))
 
     def _make(self, cell: Cell, key: TrainKey) -> tuple[nn.Module, Trained]:
         weights, facts, checkpoint = self._paths(key)
@@ -354,9 +406,8 @@ class NetworkCache:
         log = TrainingLog(0.0, ()) if cell.weights else self._train(cell, key, network, checkpoint)
         trained = self._describe(cell, key, network.eval(), log)
         _write(weights, lambda path: torch.save(network.state_dict(), path))
-        notes = self._notes(cell, network, loaded)
-        content = {"key": dataclasses.asdict(key), "trained": dataclasses.asdict(trained), "notes": notes}
-        _write(facts, lambda path: path.write_text(json.dumps(content, indent=1)))
+        told = {"notes": self._notes(cell, network, loaded), "outputs": self._outputs_of(cell, network)}
+        self._seal(facts, {"key": dataclasses.asdict(key), "trained": dataclasses.asdict(trained)} | told)
         checkpoint.unlink(missing_ok=True)
         return network, trained
 
@@ -408,6 +459,9 @@ class NetworkCache:
             file_bytes=file_bytes(lambda path: torch.save(network.state_dict(), path)),
             validation=validation,
             test=test,
+            mean=data.mean,
+            std=data.std,
+            augment=data.augment,
         )
 
     def graph(self, network: nn.Module, cell: Cell, simplified: bool = True) -> Graph | None:
@@ -529,8 +583,42 @@ def _check_logits(network: nn.Module, data: Dataset, model: str) -> None:
         raise ModelError(f"model {model!r}: expected logits (N, {data.classes}) for data {data.name!r}, got {shape}")
 
 
-def _unreadable(weights: Path, error: Exception) -> ModelError:
-    return ModelError(f"the cached network {weights} cannot be read ({type(error).__name__}); delete it and run again")
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Raises DamageError where the file is not what was written."""
+    check_members(path)
+    try:
+        found: dict[str, Tensor] = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise DamageError(f"{path}: cannot be read: {type(error).__name__}") from error
+    return found
+
+
+def agree(then: Accuracy, now: Accuracy) -> bool:
+    """Whether two accuracies on the same images can be one network's: rounding may decide a few images otherwise."""
+    return abs(then.top1 - now.top1) <= max(_FEW / then.n, _LITTLE)
+
+
+def _key_from(fields: dict[str, Any]) -> TrainKey:
+    recipe = Recipe(**fields["recipe"]) if fields["recipe"] else None
+    return TrainKey(**(fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"]), "recipe": recipe}))
+
+
+def _check_outputs(now: list[list[float]] | None, then: list[list[float]] | None) -> None:
+    if now is None or then is None:
+        return
+    apart = largest_difference([np.asarray(now)], [np.asarray(then)])
+    if not apart <= DIFFERENCE:
+        raise DamageError(f"its outputs are off by {apart:.2g} of the largest from those it had")
+
+
+def _drawn(network: nn.Module, images: Tensor, seed: int) -> NDArray[np.float32]:
+    """The network's logits where whatever it draws begins at a seed."""
+    with watched(network):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        logits: Tensor = run(network, Inputs((images,)))
+        return logits.detach().float().numpy()
 
 
 def _write(path: Path, write: Any) -> None:
@@ -538,8 +626,13 @@ def _write(path: Path, write: Any) -> None:
         write(temporary)
 
 
-def _trained_from(fields: dict[str, Any]) -> Trained:
-    fields["resumed_from"] = tuple(fields["resumed_from"])
-    fields["validation"] = Accuracy(**fields["validation"])
-    fields["test"] = Accuracy(**fields["test"])
-    return Trained(**fields)
+def _trained_from(content: dict[str, Any]) -> Trained:
+    fields = dict(content["trained"])
+    listed = {name: tuple(fields[name]) for name in ("resumed_from", "mean", "std") if name in fields}
+    measured = {name: Accuracy(**fields[name]) for name in ("validation", "test")}
+    return Trained(**(fields | listed | measured))
+
+
+def _retrained_from(content: dict[str, Any]) -> Retrained:
+    fields = content["retrained"]
+    return Retrained(fields["epochs"], fields["seconds"], tuple(fields["resumed_from"]))

@@ -202,11 +202,14 @@ def from_arrays(
     testing = _checked(name, "test", test)
     if validation is not None:
         held_out = _checked(name, "validation", validation)
+    elif len(training) == 1:
+        raise DataError(
+            f"data {name!r}, train split: holds 1 image: expected 2 or more, as one is held out to validate; or give a "
+            "validation pair"
+        )
     else:
         training, held_out = _hold_out(training, min(5000, max(1, len(training) // 10)))
-    shapes = {tuple(split.images.shape[1:]) for split in (training, held_out, testing)}
-    if len(shapes) > 1:
-        raise DataError(f"data {name!r}: expected images of one shape in all splits, got {sorted(shapes)}")
+    _check_shapes(name, (training, held_out, testing))
     classes = 1 + max(int(split.labels.max()) for split in (training, held_out, testing))
     measured_mean, measured_std = moments(training.images)
     channels = training.images.shape[1]
@@ -353,7 +356,7 @@ def _own(name: str) -> Dataset:
     with own_code(DataError, f"data {name!r}: calling it failed"):
         made = make()
     if isinstance(made, Dataset):
-        return made
+        return _identified(name, made)
     if isinstance(made, tuple) and len(made) in (2, 3):
         train, *validation, test = made
         return from_arrays(name, train, test, validation[0] if validation else None, source=name)
@@ -361,6 +364,27 @@ def _own(name: str) -> Dataset:
         f"data {name!r}: expected a Dataset, or (train, test) or (train, validation, test) pairs of images and "
         f"labels, got {type(made).__name__}"
     )
+
+
+def _identified(name: str, made: Dataset) -> Dataset:
+    """A data set that somebody made, checked; its digest is that of the images and labels that it holds now."""
+    parts = {"train": made.train, "validation": made.validation, "test": made.test}
+    train, validation, test = (_checked(name, which, (part.images, part.labels)) for which, part in parts.items())
+    _check_shapes(name, (train, validation, test))
+    most = max(int(split.labels.max()) for split in (train, validation, test))
+    if made.classes <= most:
+        raise DataError(f"data {name!r}: expected labels below its {made.classes} classes, got {most}")
+    channels = train.images.shape[1]
+    mean = _per_channel(name, "mean", made.mean, channels)
+    std = _per_channel(name, "std", made.std, channels)
+    digest = _digest_of(train, validation, test)
+    return dataclasses.replace(made, train=train, validation=validation, test=test, mean=mean, std=std, digest=digest)
+
+
+def _check_shapes(name: str, splits: Iterable[Split]) -> None:
+    shapes = {tuple(split.images.shape[1:]) for split in splits}
+    if len(shapes) > 1:
+        raise DataError(f"data {name!r}: expected images of one shape in all splits, got {sorted(shapes)}")
 
 
 def _checked(name: str, which: str, pair: tuple[Any, Any]) -> Split:
@@ -403,7 +427,7 @@ def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of pixels scaled to [0, 1]; a constant channel gets 1."""
     flat = images.transpose(0, 1).flatten(1).double() / 255
     mean = tuple(round(value, 4) for value in flat.mean(1).tolist())
-    std = tuple(round(value, 4) or 1.0 for value in flat.std(1).tolist())
+    std = tuple(round(value, 4) or 1.0 for value in flat.std(1, correction=min(1, flat.shape[1] - 1)).tolist())
     return mean, std
 
 

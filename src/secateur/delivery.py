@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from secateur.checkpoints import classes_of, entries_of, load_weights, read_weights_file
+from secateur.checksums import file_digest, read_sealed, sealed, unsealed
 from secateur.data import Dataset
-from secateur.errors import ModelError, UsageError
+from secateur.errors import DamageError, ModelError, UsageError
 from secateur.models import Architecture, build_network, find_architecture
 from secateur.packfile import Metadata
 from secateur.replacing import replacing
@@ -52,10 +52,10 @@ class Kept:
         return self.card_path.with_suffix(PACKED)
 
     def write_card(self, card: dict[str, Any]) -> None:
-        """Last of the three, with the digests of the others."""
+        """Last of the three, with the digests of the others and its own."""
         files = {path.suffix: _digest(path) for path in (self.path, self.packed)}
         with replacing(self.card_path) as temporary:
-            temporary.write_text(json.dumps(card | {"files": files}, indent=2) + "\n")
+            temporary.write_text(sealed(card | {"files": files}))
 
     def holds(self, card: dict[str, Any]) -> bool:
         """Whether all is there as it was written, for this very card."""
@@ -63,7 +63,19 @@ class Kept:
         if before is None or "files" not in before:
             return False
         files = before.pop("files")
-        return before == card and all(_digest(self.path.with_suffix(suffix)) == files[suffix] for suffix in files)
+        return before == card and not self._differing(files)
+
+    def damage(self) -> Path | None:
+        """A file that is not what was written, or is gone."""
+        if not self.card_path.exists():
+            return None
+        before = _cards(self.card_path.parent).get(self.card_path)
+        differing = self._differing(before.get("files", {})) if before else [self.card_path]
+        return differing[0] if differing else None
+
+    def _differing(self, files: dict[str, str | None]) -> list[Path]:
+        paths = {suffix: self.path.with_suffix(suffix) for suffix in files}
+        return [path for suffix, path in paths.items() if _digest(path) != files[suffix]]
 
 
 def place_of(folder: Path, model: str, data: str) -> Kept:
@@ -85,17 +97,15 @@ def _cards(folder: Path) -> dict[Path, dict[str, Any]]:
     """The cards that can be read."""
     cards = {}
     for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            card = json.loads(path.read_text())
-            if isinstance(card, dict):
-                cards[path] = card
+        with contextlib.suppress(DamageError):
+            cards[path] = unsealed(read_sealed(path))
     return cards
 
 
 def _digest(path: Path) -> str | None:
     """None where there is no file."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_digest(path)
     except OSError:
         return None
 
@@ -107,6 +117,8 @@ def from_run(run: str | Path, model: str | None = None) -> Deliverable:
     Raises ModelError where the run kept none, or none of that name, or its files are damaged.
     """
     cards = _cards(Path(run) / "best")
+    if damaged := set((Path(run) / "best").glob("*.json")) - cards.keys():
+        raise ModelError(f"{min(damaged)}: is damaged; run the same sweep or search again, which makes it anew")
     wanted = {path: card for path, card in cards.items() if model in (None, card.get("model"), path.stem)}
     if not wanted:
         kept = ", ".join(sorted({str(card.get("model")) for card in cards.values()})) or "none"

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import Any
 from safetensors.torch import save_model
 from torch import nn
 
-from secateur.cache import NetworkCache
+from secateur.cache import NetworkCache, agree
 from secateur.catalogue import Numbers, check_data_name, normalised_name
 from secateur.checkpoints import read_weights_file
 from secateur.delivery import card_fields, place_of
 from secateur.errors import MissingExtraError, SweepError, UsageError
 from secateur.executors import Executor, attempt
 from secateur.executors.local import LocalExecutor
+from secateur.graph import Graph
 from secateur.jobs import CellJob
 from secateur.layer_ratios import split_scopes
 from secateur.models import find_architecture
@@ -32,6 +33,7 @@ from secateur.patterns import UNSTRUCTURED, WholeSets, parse_pattern
 from secateur.pipeline import make_network
 from secateur.progress import Reporter, SilentReporter
 from secateur.quantities import as_floats, as_whole
+from secateur.references import check_unedited, former_source, planned_source
 from secateur.replacing import replacing
 from secateur.report import Grid, Printed, curve_lines, intervals, left_dense, remarks, rows_grid
 from secateur.results import Failure, Row
@@ -227,11 +229,15 @@ def plan_sweep(
         layer_ratios=tuple(given),
         controls=_controls(named, patterns) if every else (),
     )
-    sources = {model: find_architecture(model).source for model in plan.models}
+    for model in plan.models:
+        find_architecture(model)
+    sources = {model: planned_source(model, "model") for model in plan.models}
     for name in plan.data:
         check_data_name(name)
     for method, scope in itertools.product(plan.methods, ("", *named)):
-        sources |= {name: find_method(name).source for name in methods_of(method, scope)}
+        for name in methods_of(method, scope):
+            find_method(name)
+            sources[name] = planned_source(name, "method")
     return dataclasses.replace(plan, sources=tuple((name, source) for name, source in sources.items() if source))
 
 
@@ -266,6 +272,7 @@ def run_sweeps(
     reporter = reporter or SilentReporter()
     cache = NetworkCache(data_dir, "auto" if executor.elsewhere else device, reporter)
     if not (out / FILE_NAME).exists():
+        check_loaded(cells)
         for cell in {(cell.model, cell.data): cell for cell in cells}.values():
             cache.check(cell)  # what is missing or does not fit should not leave an empty run behind
     with only_writer(out), Store.create(out) as store:
@@ -273,8 +280,9 @@ def run_sweeps(
             store.add_sweep(plan, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
         done = store.done()
         pending = [cell for cell in cells if cell.id not in done]
-        _check_same_data(pending, cache, store)
-        _check_same_sources(pending, store)
+        _check_same_data(cells, cache, store)
+        _check_same_sources(cells, store)
+        check_loaded(cells)
         store.forget_failures(pending)
         _load_given(pending, cache)
         job = CellJob(cache, data_dir, device, timed=latency_on == "cell")
@@ -282,29 +290,49 @@ def run_sweeps(
         wanted = {cell.id for cell in cells}
         rows = tuple(row for row in store.rows() if row.cell.id in wanted)
         failures = tuple(failure for failure in store.failures() if failure.cell.id in wanted)
-    best = tuple(keep_best(row, out, selection.describe(), cache) for row in select_best(rows, selection))
+        best = tuple(keep_best(row, out, selection.describe(), cache) for row in select_best(rows, selection))
+        store.check_there()
     return SweepResult(out, rows, failures, best, len(pending), cache.notes, selection)
 
 
-def _check_same_data(pending: Sequence[Cell], cache: NetworkCache, store: Store) -> None:
-    """Rows measured on exchanged files under one name must not stand in one table."""
-    for name, cell in {cell.data: cell for cell in pending}.items():
-        before, now = store.data_digests(name), cache.dataset(cell).digest
-        if before - {now}:
+def _check_same_data(cells: Sequence[Cell], cache: NetworkCache, store: Store) -> None:
+    """Rows measured on exchanged files, or on images given otherwise, under one name must not stand in one table."""
+    for name, cell in {cell.data: cell for cell in cells}.items():
+        before, data = store.data_digests(name), cache.dataset(cell)
+        if before - {data.digest}:
             raise SweepError(
                 f"{store.path}: its {name!r} rows were measured on other files (digest {', '.join(before)}) than "
-                f"those found now ({now}); name another --out, or the former files with --data-dir"
+                f"those found now ({data.digest}); name another --out, or the former files with --data-dir"
+            )
+        for mean, std, augment in store.normalisations(name) - {(data.mean, data.std, data.augment)}:
+            raise SweepError(
+                f"{store.path}: its {name!r} rows are of images given with mean {mean}, std {std}, augmentation "
+                f"{augment}, not {data.mean}, {data.std}, {data.augment}; name another --out"
             )
 
 
-def _check_same_sources(pending: Sequence[Cell], store: Store) -> None:
+def check_loaded(cells: Iterable[Cell]) -> None:
+    """Raises CallableError where a file of a model or a method was edited after Python had loaded it."""
+    for model in {cell.model for cell in cells}:
+        check_unedited(model, "model")
+    for method in {name for cell in cells for name in methods_of(cell.method, cell.scope)}:
+        check_unedited(method, "method")
+
+
+def _check_same_sources(cells: Sequence[Cell], store: Store) -> None:
     """Likewise rows of a method or a model that was edited since."""
-    for model, cell in {cell.model: cell for cell in pending}.items():
-        if store.model_sources(model) - {cell.model_source}:
+    for model, cell in {cell.model: cell for cell in cells}.items():
+        before = store.model_sources(model) - {cell.model_source}
+        if before and before == {former_source(model, "model")}:
+            raise SweepError(
+                f"{store.path}: its rows of {model!r} are of a version of Secateur that looked at one file of it and "
+                "not at those that it needs, which may have changed; name another --out"
+            )
+        if before:
             raise SweepError(
                 f"{store.path}: its rows of {model!r} were measured before that file was edited; name another --out"
             )
-    for way, cell in {(cell.method, cell.scope): cell for cell in pending}.items():
+    for way, cell in {(cell.method, cell.scope): cell for cell in cells}.items():
         if store.method_sources(*way) - {cell.method_source}:
             own = next((name for name in methods_of(*way) if ":" in name), cell.method)
             raise SweepError(
@@ -362,22 +390,41 @@ def only_writer(out: Path) -> Iterator[None]:
 
 def keep_best(row: Row, out: Path, selected_by: str, cache: NetworkCache) -> Best:
     """Save the network of a row as safetensors and .secateur, and a JSON of what it is and by which rule it was chosen;
-    nothing where all of it is there as it was written."""
+    nothing where all of it is there as it was written.
+
+    Raises SweepError where the network is no longer the one that the row was measured on.
+    """
     place = place_of(out / "best", row.cell.model, row.cell.data)
     card = _card(row, selected_by) | card_fields(cache.dataset(row.cell))
     if not place.holds(card):
-        network, *_ = make_network(row.cell, cache, weigh=False)
-        place.path.parent.mkdir(parents=True, exist_ok=True)
+        if damaged := place.damage():
+            cache.reporter.warn(f"{damaged} is missing or damaged: it is made anew")
+        network, graph = _measured_network(row, cache)
+        place.path.parent.mkdir(exist_ok=True)
         with replacing(place.path) as temporary:
             save_model(network, str(temporary))
-        _pack(network, place.packed, row.cell, cache)
+        _pack(network, place.packed, row.cell, cache, packable=graph is not None)
         place.write_card(card)
     return Best(row, place.path, place.packed if place.packed.exists() else None)
 
 
-def _pack(network: nn.Module, path: Path, cell: Cell, cache: NetworkCache) -> None:
+def _measured_network(row: Row, cache: NetworkCache) -> tuple[nn.Module, Graph | None]:
+    """The network that a row was measured on, made again, and its Graph."""
+    cache.recall(row.cell, row.trained.key)
+    network, *_ = make_network(row.cell, cache, weigh=False)
+    graph = cache.graph(network, row.cell)
+    now = cache.validation(network, row.cell, graph)
+    if not agree(row.validation, now):
+        raise SweepError(
+            f"{row.cell.describe()}: made again its network has {now.top1:.2%} on validation data where its row says "
+            f"{row.validation.top1:.2%}: the dense one, PyTorch or what it runs on changed; name another --out"
+        )
+    return network, graph
+
+
+def _pack(network: nn.Module, path: Path, cell: Cell, cache: NetworkCache, packable: bool) -> None:
     """Write the network as a .secateur file too, where it can be one."""
-    if cache.graph(network, cell) is None:
+    if not packable:
         path.unlink(missing_ok=True)
         return
     data = cache.dataset(cell)

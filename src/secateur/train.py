@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from secateur.checksums import check_members
 from secateur.data import Dataset, Split, augmentation, normalise
-from secateur.errors import TrainingError, UsageError
+from secateur.errors import SecateurError, TrainingError, UsageError
+from secateur.guarding import first_line
 from secateur.progress import Reporter, Task
 from secateur.replacing import replacing
 from secateur.schedules import one_cycle
@@ -102,7 +104,8 @@ def train(
 
     All randomness derives from (seed, epoch), so a training that was interrupted and resumed from
     `checkpoint` (written after each epoch, removed by the caller) ends with the same bits, and the same seed
-    gives the same network on a CPU with the same number of threads.
+    gives the same network on a CPU with the same number of threads. A checkpoint that is damaged is said, and training
+    starts anew.
     Raises TrainingError where the loss stops being a number, or there is nothing to train.
     """
     course = course or recipe_course(recipe)
@@ -113,7 +116,7 @@ def train(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network.to(device=device, memory_format=layout).train()  # type: ignore[call-overload]
     run = _Run(network, dataset, recipe, course, seed, device, precision, layout)
-    state = run.resume(checkpoint)
+    state = run.resume(checkpoint, reporter)
     with reporter.task(label, course.epochs * run.steps, state.epoch * run.steps) as task:
         while state.epoch < course.epochs:
             state = run.epoch(state, task)
@@ -149,13 +152,7 @@ class _Run:
         self.split = Split(dataset.train.images.to(device), dataset.train.labels.to(device))
         self.batch = min(recipe.batch_size, len(self.split))
         self.steps = len(self.split) // self.batch
-        self.optimizer = SGD(
-            network.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        self.optimizer = self._new_optimizer()
         self.augment = augmentation(dataset, recipe.augment)
 
     def epoch(self, state: _State, task: Task) -> _State:
@@ -187,14 +184,26 @@ class _Run:
 
     def _step(self, images: Tensor, labels: Tensor, meter: _Meter) -> None:
         images = images.contiguous(memory_format=self.layout)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self.network(images)
-        logits = logits.float()
-        loss = self._loss(images, logits, labels)
+        try:
+            logits, loss = self._forward(images, labels)
+        except SecateurError:
+            raise
+        except Exception as error:
+            raise TrainingError(
+                f"{type(self.network).__name__} cannot be trained on batches of {len(images)} images: "
+                f"{first_line(error)}"
+            ) from error
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()
         meter.add(loss.detach(), logits.detach(), labels)
+
+    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits = self.network(images)
+        logits = logits.float()
+        return logits, self._loss(images, logits, labels)
 
     def _loss(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         if self.course.loss:
@@ -212,13 +221,34 @@ class _Run:
         with replacing(checkpoint) as temporary:
             torch.save(content, temporary)
 
-    def resume(self, checkpoint: Path | None) -> _State:
+    def resume(self, checkpoint: Path | None, reporter: Reporter) -> _State:
+        """The state of the last epoch finished; of none where there is no checkpoint, or one that is damaged."""
         if checkpoint is None or not checkpoint.exists():
             return _State(0, 0.0, ())
+        initial = {name: value.clone() for name, value in self.network.state_dict().items()}
+        try:
+            return self._restored(checkpoint)
+        except Exception as error:
+            reporter.say(f"{checkpoint}: damaged ({first_line(error)}): training starts anew")
+        self.network.load_state_dict(initial)
+        self.optimizer = self._new_optimizer()
+        return _State(0, 0.0, ())
+
+    def _restored(self, checkpoint: Path) -> _State:
+        check_members(checkpoint)
         content: dict[str, Any] = torch.load(checkpoint, map_location=self.device, weights_only=True)
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
         return _State(content["epoch"], content["seconds"], (*content["resumed_from"], content["epoch"]))
+
+    def _new_optimizer(self) -> SGD:
+        return SGD(
+            self.network.parameters(),
+            lr=self.recipe.learning_rate,
+            momentum=self.recipe.momentum,
+            weight_decay=self.recipe.weight_decay,
+            fused=True,
+        )
 
 
 class _Meter:

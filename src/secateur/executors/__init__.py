@@ -9,10 +9,13 @@ from typing import Protocol, TypeVar
 
 from secateur.cache import Parcel
 from secateur.environment import environment
+from secateur.errors import SpaceError
 from secateur.results import Failure, Row
 from secateur.spec import Cell
 
 T = TypeVar("T")
+INTERRUPTS = (KeyboardInterrupt, GeneratorExit)
+ENDING = (*INTERRUPTS, SpaceError)
 
 
 class Job(Protocol):
@@ -56,11 +59,14 @@ class Executor(Protocol):
     def run(self, cells: Sequence[Cell], job: Job) -> Iterator[Row | Failure]: ...
 
 
-def attempt(work: Callable[[], T], cell: Cell) -> T | Failure:
-    """What the work for a cell gives, or the Failure that its exception makes; also where its code wants to exit."""
+def attempt(work: Callable[[], T], cell: Cell, passing: tuple[type[BaseException], ...] = ENDING) -> T | Failure:
+    """What the work for a cell gives, or the Failure that its exception makes; also where its code wants to exit.
+
+    passing: what ends the run instead, as every other cell would fail alike.
+    """
     try:
         return work()
-    except (KeyboardInterrupt, GeneratorExit):
+    except passing:
         raise
     except BaseException as error:
         return failure(cell, f"{type(error).__name__}: {error}", traceback.format_exc())

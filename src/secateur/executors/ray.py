@@ -20,7 +20,7 @@ import torch
 from secateur.cache import Parcel
 from secateur.environment import available_cores
 from secateur.errors import MissingExtraError, SweepError, UsageError
-from secateur.executors import Job, attempt, failure
+from secateur.executors import INTERRUPTS, Job, attempt, failure
 from secateur.progress import Reporter, SilentReporter, Task
 from secateur.results import Failure, Row
 from secateur.spec import Cell
@@ -210,7 +210,7 @@ def _unpickled(job: bytes) -> Job:
 
 def _train(job: bytes, threads: int, cell: Cell, known: frozenset[str]) -> Parcel | Failure:
     torch.set_num_threads(threads)
-    return attempt(lambda: _unpickled(job).train(cell, known), cell)
+    return attempt(lambda: _unpickled(job).train(cell, known), cell, INTERRUPTS)
 
 
 def _measure(job: bytes, threads: int, cell: Cell, network: Parcel | None, board: Any) -> _Outcome:
@@ -224,7 +224,7 @@ def _measure(job: bytes, threads: int, cell: Cell, network: Parcel | None, board
             here.receive(cell, network)
         return here(cell), here.made(cell)
 
-    done = attempt(work, cell)
+    done = attempt(work, cell, INTERRUPTS)
     board.ends.remote(cell.id)
     return _Outcome(done, node) if isinstance(done, Failure) else _Outcome(done[0], node, done[1])
 
@@ -243,7 +243,7 @@ def _time(job: bytes, threads: int, outcome: _Outcome, network: Parcel | None) -
             here.keep(parcel)
         return here.time(row)
 
-    return _Outcome(attempt(work, row.cell), outcome.node, outcome.made)
+    return _Outcome(attempt(work, row.cell, INTERRUPTS), outcome.node, outcome.made)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from secateur.replacing import room
+
 Result = TypeVar("Result")
 
 _STATUS = Path("/proc/self/status")
@@ -22,7 +24,8 @@ def file_bytes(write: Callable[[Path], object]) -> int:
     """The size of what `write` puts into the path that it is given; the file is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network"
-        write(path)
+        with room(path):
+            write(path)
         return os.path.getsize(path)
 
 

@@ -36,9 +36,9 @@ from secateur.searching.finding import (
 from secateur.searching.laboratory import NETWORK, Laboratory, check_search
 from secateur.searching.plan import Search, plan_search
 from secateur.spec import canonical_json, percent
-from secateur.store import SearchRecord, Store
+from secateur.store import FILE_NAME, SearchRecord, Store
 from secateur.sweeping import Best as Kept
-from secateur.sweeping import keep_best, only_writer
+from secateur.sweeping import check_loaded, keep_best, only_writer
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -130,8 +130,11 @@ def run_search(
     reporter = reporter or SilentReporter()
     cache = NetworkCache(data_dir, device, reporter)
     check_search(plan, cache)  # what is missing or does not fit should not leave an empty run behind
+    if not (out / FILE_NAME).exists():
+        check_loaded([plan.dense])
     with only_writer(out), Store.create(out) as store:
         record = _record(plan, store, out, command)
+        check_loaded([plan.dense])
         laboratory = Laboratory(plan, cache, store)
         laboratory.check_same_network()
         if warning := caution(laboratory.trained.validation.n, plan.max_drop):
@@ -142,8 +145,9 @@ def run_search(
         measured_rows([store.cell(each.cell) for each in front_shown(outcome.front)], cache, store, reporter)
         chosen = outcome.contender(outcome.chosen)
         row = next(row for row in store.rows() if row.cell.id == chosen.cell)
+        kept = keep_best(row, out, rule(plan, outcome), cache)
+        store.check_there()
     record = dataclasses.replace(record, outcome=outcome)
-    kept = keep_best(row, out, rule(plan, outcome), cache)
     return SearchResult(out, record, kept, row.cell.layer_ratios, cache.notes)
 
 
