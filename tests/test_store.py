@@ -215,8 +215,8 @@ def test_a_search_of_an_older_schema_asks_and_tells_by_the_ids_of_now(tmp_path: 
     connection.execute("UPDATE searches SET spec = ?", (json.dumps(asked | {"template": old}),))
     connection.execute("UPDATE searches SET outcome = replace(outcome, ?, '0123456789abcdef')", (cell.id,))
     connection.execute("ALTER TABLE cells DROP COLUMN model_source")
-    for table, names in {"networks": ("mean", "std", "augment"), "rows": ("checksum", "left_dense"), "findings": ["checksum"],
-                         "searches": ["checksum"]}.items():  # fmt: skip
+    for table, names in {"networks": ("mean", "std", "augment"), "rows": ("checksum", "left_dense"),
+                         "findings": ["checksum"], "searches": ["checksum"]}.items():  # fmt: skip
         for name in names:
             connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
     connection.execute("PRAGMA user_version = 8")
