@@ -134,8 +134,9 @@ def test_a_search_obeys_its_budget_and_keeps_what_it_found(tmp_path: Path, targe
     dense, uniform, _, searched = outcome.contenders
     for each in outcome.contenders:
         assert 100 * (dense.validation.top1 - each.validation.top1) <= 4.0 + 1e-9
-    assert searched.kept < dense.kept == 2368
+    assert searched.kept <= dense.kept == 2368
     if target != "latency":  # nobody can promise which of two small networks is timed as the faster one
+        assert searched.kept < dense.kept
         assert searched.cost(target) <= 1.1 * uniform.cost(target)
     saved = load_file(result.best.path)
     kept = sum(int(torch.count_nonzero(weight)) for name, weight in saved.items() if name.endswith("weight"))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import random
 import sys
+import threading
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,13 +24,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
 from secateur.errors import ModelError, SecateurError
 from secateur.inputs import Inputs
 
 _WALKED = 10_000
 """A container of more things than this comes back as it was, but not what is in them."""
+_CONTAINERS = (OrderedDict, dict, list, set, deque, bytearray)
+_NAMESPACES = (types.SimpleNamespace, threading.local)
+_DRAWING: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
+    torch.Generator: (torch.Generator.get_state, torch.Generator.set_state),
+    random.Random: (random.Random.getstate, random.Random.setstate),
+    np.random.RandomState: (np.random.RandomState.get_state, np.random.RandomState.set_state),
+    np.random.BitGenerator: (lambda bits: bits.state, lambda bits, held: setattr(bits, "state", held)),
+    np.random.Generator: (
+        lambda source: source.bit_generator.state,
+        lambda source, held: setattr(source.bit_generator, "state", held),
+    ),
+}
+"""What draws random numbers, how its state is read, and how it is written."""
 _LIBRARIES = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "builtins"}
 
 
@@ -161,40 +176,65 @@ class _Snapshot:
 
     def restore(self) -> None:
         with torch.inference_mode(False), torch.no_grad():
+            for key, copied in self._copied.items():
+                if self._storages[key].nbytes() != copied.nbytes():
+                    self._storages[key].resize_(copied.nbytes())
+                self._storages[key].copy_(copied)
             for undo in self._undo:
                 undo()
-            for key, copied in self._copied.items():
-                self._storages[key].copy_(copied)
 
     def _keep(self, each: object) -> None:
         if isinstance(each, Tensor):
             self._keep_tensor(each)
         elif isinstance(each, np.ndarray):
             self._keep_array(each)
-        elif isinstance(each, (list, dict, set, deque)):
-            self._keep_container(each)
-        elif isinstance(each, nn.Module):
-            self._undo.append(_resetting(each, "training"))
+        elif isinstance(each, tuple(_DRAWING)):
+            self._keep_draws(each)
+        else:
+            self._keep_members(each)
             self._keep_attributes(each)
-        elif not isinstance(each, (tuple, frozenset)):
-            self._keep_attributes(each)
+        if isinstance(each, nn.Module):  # one of TorchScript has it elsewhere
+            self._keep_set(each, "training")
 
-    def _keep_attributes(self, owner: object) -> None:
-        held, attributes = dict(vars(owner)), vars(owner)
+    def _keep_set(self, owner: Any, name: str) -> None:
+        """An attribute that is set only where it changed."""
+        value = getattr(owner, name)
 
         def undo() -> None:
-            if not _same_things(attributes, held):
-                attributes.clear()
-                attributes.update(held)
+            if getattr(owner, name) is not value:
+                setattr(owner, name, value)
 
         self._undo.append(undo)
 
-    def _keep_container(self, owner: Any) -> None:
-        held = owner.copy()
+    def _keep_draws(self, source: Any) -> None:
+        read, write = next(ways for kind, ways in _DRAWING.items() if isinstance(source, kind))
+        with contextlib.suppress(NotImplementedError):  # of the system's own random numbers
+            held = read(source)
+            self._undo.append(lambda: write(source, held))
+
+    def _keep_members(self, owner: Any) -> None:
+        kind = _container(owner)
+        if kind is None:
+            return
+        held = _listed(owner, kind)
 
         def undo() -> None:
-            owner.clear()
-            (owner.update if isinstance(owner, (dict, set)) else owner.extend)(held)
+            if not _same_things(_listed(owner, kind), held):
+                _fill(owner, kind, held)
+
+        self._undo.append(undo)
+
+    def _keep_attributes(self, owner: object) -> None:
+        attributes, slots = getattr(owner, "__dict__", {}), _slots(owner)
+        held, held_slots = dict(attributes), _filled(owner, slots)
+
+        def undo() -> None:
+            if not _same_things(_listed(attributes, dict), _listed(held, dict)):
+                _fill(attributes, dict, _listed(held, dict))
+            for slot in _filled(owner, slots).keys() - held_slots.keys():
+                slot.__delete__(owner)
+            for slot, value in held_slots.items():
+                slot.__set__(owner, value)
 
         self._undo.append(undo)
 
@@ -223,15 +263,19 @@ class _Snapshot:
         if grad is not None:
             tensor.grad = None
         self._undo.append(undo)
+        for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+            self._keep_set(tensor, name)
+            self._keep_members(getattr(tensor, name))
 
     def _keep_values(self, tensor: Tensor) -> None:
-        if tensor.is_meta:
+        memory = _memory(tensor)
+        if memory is None:
             return
-        held = tensor.detach().clone()
+        held = memory.clone()
 
         def undo() -> None:
-            if not torch.equal(tensor, held):
-                tensor.detach().copy_(held)
+            if not torch.equal(memory, held):
+                memory.copy_(held)
 
         self._undo.append(undo)
 
@@ -262,16 +306,6 @@ class _CopyOnWrite(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._copied[key] = self._watched[key].clone()  # type: ignore[no-untyped-call]
 
 
-def _resetting(owner: Any, name: str) -> Callable[[], None]:
-    value = getattr(owner, name)
-
-    def undo() -> None:
-        if getattr(owner, name) != value:
-            setattr(owner, name, value)
-
-    return undo
-
-
 def _held_by(network: nn.Module) -> Iterator[object]:
     """Everything that a network refers to and that could change, each once: modules, tensors, arrays, containers and
     plain objects."""
@@ -289,30 +323,75 @@ def _held_by(network: nn.Module) -> Iterator[object]:
 def _can_change(value: object) -> bool:
     if isinstance(value, (str, bytes, int, float, complex, type(None), type, types.ModuleType)):
         return False
-    known = (Tensor, np.ndarray, list, dict, set, deque, tuple, frozenset, nn.Module, types.SimpleNamespace)
+    known = (Tensor, np.ndarray, *_CONTAINERS, tuple, frozenset, *_DRAWING, nn.Module, *_NAMESPACES)
     return isinstance(value, known) or _is_plain(value)
 
 
 def _is_plain(value: object) -> bool:
     """An object of a class that is neither Python's nor a tensor library's: a cache or a configuration, say."""
-    return hasattr(value, "__dict__") and type(value).__module__.partition(".")[0] not in _LIBRARIES
+    foreign = type(value).__module__.partition(".")[0] not in _LIBRARIES
+    return foreign and (hasattr(value, "__dict__") or bool(_slots(value)))
 
 
 def _members(value: object) -> list[object]:
-    if isinstance(value, (Tensor, np.ndarray)):
+    if isinstance(value, (Tensor, np.ndarray, bytearray, *_DRAWING)):
         return []
-    if isinstance(value, (list, dict, set, deque, tuple, frozenset)):
-        members = list(value.values() if isinstance(value, dict) else value)
-        return members if len(members) <= _WALKED else []
-    return list(vars(value).values())
+    attributes = [*getattr(value, "__dict__", {}).values(), *_filled(value, _slots(value)).values()]
+    kind = _container(value) or next((each for each in (tuple, frozenset) if isinstance(value, each)), None)
+    held = [] if kind is None else _listed(value, kind)
+    return attributes + (held if len(held) <= _WALKED else [])
 
 
-def _same_things(one: dict[str, object], other: dict[str, object]) -> bool:
-    return list(one) == list(other) and all(one[name] is other[name] for name in other)
+def _container(value: object) -> type | None:
+    return next((kind for kind in _CONTAINERS if isinstance(value, kind)), None)
+
+
+def _listed(container: Any, kind: Any) -> list[Any]:
+    """What is in a container, keys of a mapping too, by the kind's own way: a subclass may have changed it."""
+    return list(itertools.chain(*kind.items(container)) if issubclass(kind, dict) else kind.__iter__(container))
+
+
+def _fill(container: Any, kind: Any, held: list[Any]) -> None:
+    """Nothing but this in it, as `_listed` gave it."""
+    kind.clear(container)
+    if issubclass(kind, dict):
+        for key, value in zip(held[::2], held[1::2], strict=True):
+            kind.__setitem__(container, key, value)
+    else:
+        (kind.update if kind is set else kind.extend)(container, held)
+
+
+def _slots(owner: object) -> list[types.MemberDescriptorType]:
+    """The attributes that an object has without a dictionary."""
+    named = [vars(kind) for kind in type(owner).__mro__ if "__slots__" in vars(kind)]
+    return [each for held in named for each in held.values() if isinstance(each, types.MemberDescriptorType)]
+
+
+def _filled(owner: object, slots: list[types.MemberDescriptorType]) -> dict[types.MemberDescriptorType, object]:
+    """The slots that have a value, and it."""
+    found = {}
+    for slot in slots:
+        with contextlib.suppress(AttributeError):
+            found[slot] = slot.__get__(owner)
+    return found
+
+
+def _same_things(one: list[object], other: list[object]) -> bool:
+    return len(one) == len(other) and all(mine is theirs for mine, theirs in zip(one, other, strict=True))
 
 
 def _has_storage(tensor: Tensor) -> bool:
-    return tensor.layout is torch.strided and torch._C._has_storage(tensor)
+    return tensor.layout is torch.strided and not tensor.is_nested and torch._C._has_storage(tensor)
+
+
+def _memory(tensor: Tensor) -> Tensor | None:
+    """The bytes (n,) from its first number to its last, whatever they mean; None where there are none."""
+    if tensor.is_meta or tensor.numel() == 0 or not _has_storage(tensor) or is_traceable_wrapper_subclass(tensor):
+        return None
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    start = tensor.storage_offset() * tensor.itemsize
+    empty = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    return empty.set_(tensor.untyped_storage(), start, (reach * tensor.itemsize,), (1,))
 
 
 def _place(tensor: Tensor) -> tuple[object, ...]:
