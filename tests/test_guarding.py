@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,6 +102,147 @@ def test_a_network_is_as_it_was_whatever_its_forward_keeps(guard: Callable[[nn.M
         fails(network, x)
     assert picture(network) == before
     assert torch.equal(x, given)
+
+
+class Given(nn.Module):
+    """Changes what it was given in its forward, by a function of anyone's."""
+
+    def __init__(self, held: object, change: Callable[[Any], object]) -> None:
+        super().__init__()
+        self.held, self.change, self.layer = held, change, nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.change(self.held)
+        return self.layer(x)
+
+
+@dataclass(slots=True)
+class Slots:
+    count: int = 0
+    last: object = None
+
+
+class Fields(OrderedDict[str, int]):
+    """Cannot be made without arguments, updated or copied, as the outputs of some libraries."""
+
+    def __init__(self, note: str) -> None:
+        super().__init__()
+        self.note = note
+
+    def update(self, *_: object) -> None:  # type: ignore[override]
+        raise RuntimeError("no updates")
+
+    def copy(self) -> Fields:
+        raise RuntimeError("no copies")
+
+
+def fill(fields: Fields) -> None:
+    fields["a"], fields.note = 1, "changed"
+
+
+def count_up(slots: Slots) -> None:
+    slots.count, slots.last = slots.count + 1, torch.ones(1)
+
+
+HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], object], Callable[[Any], object]]] = {
+    "a generator of PyTorch's": (
+        lambda: torch.Generator().manual_seed(3),
+        lambda held: torch.rand(1, generator=held),
+        lambda held: held.get_state().tolist(),
+    ),
+    "a generator of Python's": (lambda: random.Random(3), random.Random.random, random.Random.getstate),
+    "a generator of NumPy's": (
+        lambda: np.random.default_rng(3),
+        lambda held: held.random(),
+        lambda held: repr(held.bit_generator.state),
+    ),
+    "an old generator of NumPy's": (
+        lambda: np.random.RandomState(3),
+        lambda held: held.rand(),
+        lambda held: repr(held.get_state()),
+    ),
+    "an object with slots": (Slots, count_up, lambda held: (held.count, held.last)),
+    "a mapping of a class of its own": (
+        lambda: Fields("new"),
+        fill,
+        lambda held: (list(held.items()), held.note),
+    ),
+    "bytes": (lambda: bytearray(b"ab"), lambda held: held.append(1), bytes),
+    "an order": (
+        lambda: OrderedDict(a=1, b=2),
+        lambda held: held.move_to_end("a"),
+        list,
+    ),
+    "of a thread": (threading.local, lambda held: setattr(held, "x", 1), lambda held: dict(vars(held))),
+}
+
+
+@pytest.mark.parametrize("what", HELD)
+def test_whatever_a_network_holds_is_as_it_was(what: str) -> None:
+    make, change, look = HELD[what]
+    held = make()
+    network, before = Given(held, change), look(held)
+    with watched(network):
+        run(network, as_inputs(torch.ones(2, 3), network))
+        assert look(held) != before
+    assert look(held) == before
+    assert network.held is held
+
+
+def resized(network: nn.Module) -> None:
+    network.get_buffer("table").resize_(9).fill_(2)
+
+
+def hooked(network: nn.Module) -> None:
+    network.get_parameter("weight").register_hook(lambda gradient: gradient)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("change", [resized, hooked])
+def test_buffers_that_grow_and_hooks_on_parameters_are_taken_back(change: Callable[[nn.Module], None]) -> None:
+    network = nn.Linear(2, 2)
+    network.register_buffer("table", torch.zeros(0))
+    network.register_forward_pre_hook(lambda module, _: change(module))
+    with untouched(network):
+        run(network, as_inputs(torch.ones(2, 2), network))
+    assert network.get_buffer("table").shape == (0,)
+    assert not network.weight._backward_hooks
+
+
+ODD_BUFFERS: dict[str, Callable[[], Tensor]] = {
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "CSR": lambda: torch.eye(3).to_sparse_csr(),
+    "expanded, NaN": lambda: torch.full((1,), float("nan")).expand(3),
+    "float8": lambda: torch.zeros(3).to(torch.float8_e4m3fn),
+    "conjugate": lambda: torch.ones(3, dtype=torch.complex64).conj(),
+    "empty": lambda: torch.zeros(0, 3),
+    "meta": lambda: torch.zeros(3, device="meta"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("kind", ODD_BUFFERS)
+def test_buffers_of_every_kind_are_guarded(kind: str) -> None:
+    network = nn.Linear(2, 2)
+    network.register_buffer("held", ODD_BUFFERS[kind]())
+    before = repr(network.get_buffer("held"))
+    with watched(network):
+        run(network, as_inputs(torch.ones(2, 2), network))
+    assert repr(network.get_buffer("held")) == before
+
+
+def test_a_buffer_of_inference_mode_that_holds_nan_is_put_back() -> None:
+    network = nn.Linear(2, 2)
+    with torch.inference_mode():
+        network.register_buffer("held", torch.full((2,), float("nan")))
+
+    def write(*_: object) -> None:
+        with torch.inference_mode():
+            network.get_buffer("held").zero_()
+
+    network.register_forward_pre_hook(write)
+    with watched(network):
+        run(network, as_inputs(torch.ones(2, 2), network))
+    assert network.get_buffer("held").isnan().all()
 
 
 def test_what_ran_under_guard_can_be_trained() -> None:

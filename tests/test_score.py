@@ -149,6 +149,21 @@ def test_synflow_is_conserved_from_layer_to_layer_and_sums_paths() -> None:
     assert [float(values.sum()) for values in scores.values()] == pytest.approx([whole] * 3)
 
 
+def test_synflow_takes_tensors_that_are_no_buffers() -> None:
+    class Mixing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.mix = nn.Linear(3, 3, bias=False), torch.full((3, 3), 2.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) @ self.mix
+
+    network = Mixing()
+    scores = score("synflow", context_of(network, [(torch.randn(2, 3), torch.zeros(2))]))
+    assert_scores(scores, {"layer": 6 * network.layer.weight.detach().double().abs()})
+    assert network.mix.dtype == torch.float32
+
+
 def test_synflow_cuts_no_layer_off_where_one_round_would() -> None:
     network = nn.Sequential(nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10), nn.ReLU(), nn.Linear(10, 200))
     calibration = [(torch.zeros(1, 200), torch.zeros(1))]

@@ -481,3 +481,13 @@ def test_outputs_into_which_nobody_can_look_are_refused() -> None:
 
     with pytest.raises(ShrinkError, match="Wrapped gives a SimpleNamespace: expected tensors"):
         shrunk(Wrapped(), torch.randn(2, 6))
+
+
+def test_a_hook_of_a_copy_leaves_nothing_in_the_network() -> None:
+    """copy.deepcopy does not copy functions, so a copy's hook writes where the network's does."""
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    seen: dict[str, Tensor] = {}
+    network.seen = seen  # type: ignore[assignment]
+    network[0].register_forward_hook(lambda _, __, output: seen.update(first=output))
+    secateur.shrink(network, torch.randn(4, 3))
+    assert seen == {}

@@ -111,11 +111,11 @@ def watched(network: nn.Module) -> Iterator[None]:
 def untouched(network: nn.Module, *, copy_on_write: bool = True) -> Iterator[None]:
     """After the block the network, bit for bit, and the random state are as they were before it.
 
-    That is: each module's mode, attributes (lists, dictionaries, arrays and plain objects in them, too), submodules,
-    hooks, buffers, parameters with requires_grad and grad. Only buffers are copied beforehand; a parameter, or a tensor
-    in an attribute, is copied when an operation first writes into it (not where copy_on_write is False, for tracers
-    that work on stand-ins). Inside the block gradients start at None. What a forward keeps outside of its network, in
-    globals say, is not seen. Raises ModelError for parameters without values.
+    That is: each module's mode, attributes (containers, arrays, plain objects and random generators in them, too),
+    submodules, hooks, buffers, parameters with requires_grad, grad and hooks. Only buffers are copied beforehand; a
+    parameter, or a tensor in an attribute, is copied when an operation first writes into it (not where copy_on_write is
+    False, for tracers that work on stand-ins). Inside the block gradients start at None. What a forward keeps outside
+    of its network, in globals say, is not seen. Raises ModelError for parameters without values.
     """
     check_values(network)
     before = _Snapshot(network)

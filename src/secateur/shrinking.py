@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from secateur.dependencies import ChannelSet, Slot, columns, filters, probes, rows_of, set_columns
 from secateur.errors import ShrinkError
-from secateur.guarding import copied, outputs
+from secateur.guarding import copied, outputs, untouched
 from secateur.inputs import Example, Inputs, as_inputs
 from secateur.layers import input_of
 from secateur.removal import balanced, removable_sets, runnable, same_behaviour, sample, take_out, trained
@@ -32,7 +32,11 @@ def shrink(network: nn.Module, example: Example) -> nn.Module:
     The network itself is left as it was. Raises UsageError for an example that is no batch, ModelError for a network
     without values or that cannot be copied, ShrinkError where it cannot be run or its weights are not finite.
     """
-    inputs = as_inputs(example, network)
+    with untouched(network):  # a hook of a copy may still write into the network
+        return _shrunk(network, as_inputs(example, network))
+
+
+def _shrunk(network: nn.Module, inputs: Inputs) -> nn.Module:
     sets = [each for each in removable_sets(network, inputs) if each.removable]
     some = sample(network, inputs, 4)
     runs = runnable(network, [some, *probes(some)])

@@ -27,6 +27,7 @@ def synflow(context: Context) -> Scores:
     images, _ = next(context.batches())
     inputs = as_inputs(images, context.network, "calibration batch").first(1).ones()
     linear = _linearised(context.network)
+    _widen_attributes(context.network)
     chosen = {name: linear[f"{name}.weight".removeprefix(".")].requires_grad_() for name in context.weights}
     with torch.enable_grad():
         found = gradients(_flow(context.network, linear, inputs), chosen)
@@ -52,6 +53,13 @@ def _linearised(network: nn.Module) -> dict[str, Tensor]:
         shift = name.rpartition(".")[2] == "running_mean"
         values[name] = torch.zeros_like(buffer, dtype=torch.float64) if shift else _double(buffer)
     return values
+
+
+def _widen_attributes(network: nn.Module) -> None:
+    """Tensors that are no buffers in double precision, too; whoever scores puts them back."""
+    for module in network.modules():
+        held = vars(module)
+        held |= {name: _double(each) for name, each in held.items() if isinstance(each, Tensor)}
 
 
 def _double(buffer: Tensor) -> Tensor:
