@@ -19,7 +19,7 @@ from packed import graph_of, linear, pruned, same_weights, weights
 from secateur import packfile
 from secateur.errors import FormatError, PackError, UsageError
 from secateur.graph import DTYPES, Graph, Weight
-from secateur.packfile import codecs, writing
+from secateur.packfile import codecs, reading
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -265,11 +265,21 @@ def test_what_verify_raises_keeps_the_file_from_its_name(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_writing_takes_the_weights_memory_twice_at_most(tmp_path: Path) -> None:
+    graph = linear(np.random.default_rng(0).normal(size=(512, 2048)).astype(np.float32))
+    packfile.write(graph, tmp_path / "first.secateur")  # what is imported for it
+    tracemalloc.start()
+    packfile.write(graph, tmp_path / "net.secateur")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2 * 512 * 2048 * 4
+
+
 def test_a_coder_that_errs_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(codec: int, content: bytes, dtype: str, shape: tuple[int, ...]) -> Weight:
         return Weight(dtype, np.zeros(shape, DTYPES[dtype]))
 
-    monkeypatch.setattr(writing, "decode", wrong)
+    monkeypatch.setattr(reading, "decode", wrong)
     with pytest.raises(PackError, match=r"weight 'fc.weight' did not read back as it was written"):
         packfile.write(linear(pruned(4, 5)), tmp_path / "net.secateur")
     assert list(tmp_path.iterdir()) == []

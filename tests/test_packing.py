@@ -309,3 +309,13 @@ def test_what_cannot_be_traced_is_refused_in_one_line(
     with pytest.raises(SecateurError, match=text) as caught:
         pack(network, tmp_path / "net.secateur", example=example)
     assert "\n" not in str(caught.value)
+
+
+def test_too_little_memory_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(reference, "run_all", fail)
+    with pytest.raises(PackError, match=r"^packing 4 MiB of weights takes up to 12 MiB of memory beside them, .*$"):
+        pack(nn.Linear(1024, 1024), tmp_path / "net.secateur", example=torch.randn(1, 1024))
+    assert list(tmp_path.iterdir()) == []

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from graph_strategies import graphs, inputs, layers
 from secateur.errors import RunError
+from secateur.export import to_graph
 from secateur.graph import OPERATIONS, Graph, Node
 from secateur.rebuilding import GraphNetwork
 from secateur.runtime import reference
@@ -65,3 +69,28 @@ def test_one_input_and_one_output_are_asked_for_by_run() -> None:
         reference.run(two, np.zeros((1, 2), np.float32))
     with pytest.raises(RunError, match=r"inputs of \[1, 2\] images"):
         reference.run_all(two, {"x": np.zeros((1, 2)), "y": np.zeros((2, 2))})
+
+
+@pytest.mark.parametrize(
+    ("pool", "size"),
+    [
+        (nn.AvgPool2d(1280, ceil_mode=True), (2, 2)),
+        (nn.AvgPool2d((1280, 3), stride=2, padding=(640, 1), count_include_pad=False), (5, 7)),
+        (nn.AvgPool2d(1280, padding=640, stride=1280), (9, 3)),
+        (nn.MaxPool2d(1001, padding=500, stride=2), (6, 5)),
+        (nn.MaxPool2d(3, dilation=40, padding=1, stride=3), (81, 90)),
+        (nn.Conv2d(2, 2, 3, padding=500, dilation=500, groups=2, stride=700), (4, 3)),
+    ],
+)
+def test_windows_far_larger_than_the_plane_cost_no_more_than_what_they_see(
+    pool: nn.Module, size: tuple[int, int]
+) -> None:
+    x = torch.randn(2, 2, *size)
+    graph = to_graph(pool, x)
+    tracemalloc.start()
+    found = reference.run(graph, x.numpy())
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    with torch.no_grad():
+        assert np.allclose(found, pool(x), rtol=1e-5, atol=1e-6)
+    assert most < 3 * 8 * (x.numel() + found.size) + (1 << 19)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -407,3 +407,11 @@ def check_shapes(
     lost = [name for name in outputs if name not in shapes] or sorted(weights.keys() - used)
     if lost or not inputs or not outputs:
         raise GraphError(f"a graph needs inputs, outputs that are values and no unused weights; wrong: {lost}")
+
+
+def pieces(rows: int, columns: int, most: int = 1 << 22) -> Iterator[slice]:
+    """Consecutive slices of the rows of a matrix, of `most` numbers each or a row: widened one after another, they take
+    little memory."""
+    some = max(1, most // max(1, columns))
+    for at in range(0, rows, some):
+        yield slice(at, min(rows, at + some))

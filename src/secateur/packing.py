@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,12 @@ def pack(
     inputs = as_inputs(example, network)
     image = inputs.first(1).like(like_weights(network))
     expected = [each.float().cpu().numpy() for each in outputs(network, image)]
-    graph = graph_of(network, inputs, simplified=simplified)
-    if bits is not None:
-        _check(graph, _apart(graph, image, expected))
     apart = 0.0
+
+    def checked(graph: Graph) -> Graph:
+        if bits is not None:
+            _check(graph, _apart(graph, image, expected))
+        return graph
 
     def verify(found: Graph) -> None:
         nonlocal apart
@@ -60,13 +63,35 @@ def pack(
         if bits is None:
             _check(found, apart)
 
-    packfile.write(graph, path, bits=bits, codebook=codebook, force=force, meta=meta, verify=verify)
+    with _enough_memory(network):
+        packfile.write(  # which is the only one to hold the graph
+            checked(graph_of(network, inputs, simplified=simplified)),
+            path,
+            bits=bits,
+            codebook=codebook,
+            force=force,
+            meta=meta,
+            verify=verify,
+        )
     return apart
 
 
+@contextlib.contextmanager
+def _enough_memory(network: nn.Module) -> Iterator[None]:
+    """Raises PackError where memory does not suffice, with how much it takes."""
+    try:
+        yield
+    except MemoryError as error:
+        size = sum(each.numel() * each.element_size() for each in (*network.parameters(), *network.buffers())) >> 20
+        raise PackError(
+            f"packing {size} MiB of weights takes up to {3 * size} MiB of memory beside them, and there is less: "
+            "nothing was kept"
+        ) from error
+
+
 def graph_of(network: nn.Module, example: Example, *, simplified: bool = True) -> Graph:
-    """What pack writes for a network. Raises ExportError for what cannot be exported."""
-    graph = to_graph(network, example)
+    """What pack writes for a network; as long as nobody writes into that. Raises ExportError as to_graph does."""
+    graph = to_graph(network, example, copied=False)
     return simplify(graph) if simplified else graph
 
 

@@ -35,19 +35,19 @@ __all__ = [
 ]
 
 
-def to_graph(network: nn.Module, example: Example) -> Graph:
+def to_graph(network: nn.Module, example: Example, *, copied: bool = True) -> Graph:
     """The Graph that computes what the network computes in eval mode, with its batch dimension free.
 
     example: one batch of inputs (N, …), as inputs.as_inputs takes it; N is not kept. The network is left as it was.
-    Weights are copies. One has a name of the state dict where it is that entry, bit for bit; what is stored under two
-    names (tied weights) stands once, under the first; what forward computes from entries has another name. An input is
-    named after forward's argument. Where forward asks whether there is more than one image, the graph does what it does
-    for several.
+    Weights are copies; without `copied`, those that the network holds as they are share its memory. A weight has a name
+    of the state dict where it is that entry, bit for bit; what is stored under two names (tied weights) stands once,
+    under the first; what forward computes from entries has another name. An input is named after forward's argument.
+    Where forward asks whether there is more than one image, the graph does what it does for several.
     Raises ExportError for control flow that depends on values, an operation that Graph lacks (the text names the
     module), a batch dimension that is mixed with others, weights that are not float32, float16 or bfloat16.
     """
     network = _unwrapped(network)
-    return _graph(traced(trace(network, as_inputs(example, network))), network)
+    return _graph(traced(trace(network, as_inputs(example, network))), network, copied)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +74,8 @@ def structure_of(network: nn.Module, example: Example) -> Structure:
     return Structure(replace(found, constants=constants), kind)
 
 
-def _graph(found: Trace, network: nn.Module) -> Graph:
-    return Translation(found.program(network), CONVERSIONS).graph()
+def _graph(found: Trace, network: nn.Module, copied: bool = True) -> Graph:
+    return Translation(found.program(network), CONVERSIONS, copied).graph()
 
 
 def _unwrapped(network: nn.Module) -> nn.Module:

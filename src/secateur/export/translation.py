@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import sympy
 import torch
 from torch import Tensor, fx, nn
@@ -84,9 +83,10 @@ class Program:
 
 
 class Translation:
-    """One pass over a traced program. values: what each of its nodes became."""
+    """One pass over a traced program. values: what each of its nodes became. copied: no weight shares memory."""
 
-    def __init__(self, program: Program, conversions: Mapping[str, Conversion]) -> None:
+    def __init__(self, program: Program, conversions: Mapping[str, Conversion], copied: bool = True) -> None:
+        self.copied = copied
         self.network, self.program, self.conversions = program.network, program, conversions
         self.images = program.batch
         self.inputs: dict[str, Shape] = {}
@@ -181,7 +181,7 @@ class Translation:
         """
         if constant not in self._weight_names:
             name = constant.name or self._derived_name(wanted)
-            self.weights[name] = to_weight(constant.tensor, name)
+            self.weights[name] = _to_weight(constant.tensor, name, self.copied)
             self._weight_names[constant] = name
         return self._weight_names[constant]
 
@@ -215,13 +215,13 @@ class Translation:
         return node.name
 
 
-def to_weight(tensor: Tensor, name: str) -> Weight:
+def _to_weight(tensor: Tensor, name: str, copied: bool) -> Weight:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise ExportError(f"weight {name!r} is {dtype}: expected {', '.join(DTYPES)}; call network.float() first")
     carrier = torch.int32 if dtype == "float32" else torch.int16
     bits = tensor.detach().cpu().contiguous().view(carrier).numpy().view(DTYPES[dtype])
-    return Weight(dtype, np.array(bits, order="C", copy=True))
+    return Weight(dtype, bits.copy() if copied else bits)
 
 
 class Call:

@@ -30,16 +30,16 @@ class Encoded:
 
 def encode(weight: Weight) -> Encoded:
     """Losslessly, in the fewest bytes."""
-    raw = Encoded(RAW, weight.bits.tobytes())
     if weight.count == 0:
-        return raw
+        return Encoded(RAW, b"")
     rows, cols = matrix(weight.shape)
     coded = _native.encode_floats(weight.bits.reshape(-1), rows, cols, *_LAYOUTS[weight.dtype], _lag(weight.shape))
-    found = [raw, Encoded(FLOATS, coded)]
+    found = [Encoded(FLOATS, coded)]
     if (few := tabulate(weight)) is not None:
         levels, packed = few
         found.append(Encoded(LEVELS, packed + _native.encode_levels(levels, rows, cols, _lag(weight.shape))))
-    return min(found, key=lambda each: len(each.content))
+    best = min(found, key=lambda each: len(each.content))
+    return best if len(best.content) < weight.bits.nbytes else Encoded(RAW, weight.bits.tobytes())
 
 
 def encode_lossy(weight: Weight, bits: int, codebook: str) -> tuple[Encoded, Weight]:

@@ -24,6 +24,10 @@ _MAGIC = b'{"__metadata__":{"secateur":"'
 _NO_CHECKSUM = b"00000000"
 
 
+SEAL = 4
+"""Bytes of a checksum."""
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """Where a byte string lies in a file: it starts at `start`, and a checksum follows its `size` bytes."""
@@ -43,16 +47,20 @@ class Container:
 
     def read(self, section: Section) -> bytes:
         """A section's bytes, without their checksum. Raises FormatError where they are damaged."""
-        sealed = _read_exactly(self.file, section.start, section.size + 4)
-        content, checksum = sealed[:-4], sealed[-4:]
-        if zlib.crc32(content).to_bytes(4, "little") != checksum:
+        content = _read_exactly(self.file, section.start, section.size)
+        if checksum(content) != _read_exactly(self.file, section.start + section.size, SEAL):
             raise FormatError("a checksum does not match: the file is damaged, get it again")
         return content
 
 
+def checksum(content: bytes) -> bytes:
+    """CRC-32, as it follows the bytes of a section."""
+    return zlib.crc32(content).to_bytes(SEAL, "little")
+
+
 def seal(content: bytes) -> bytes:
-    """Bytes and their CRC-32."""
-    return content + zlib.crc32(content).to_bytes(4, "little")
+    """Bytes and their checksum."""
+    return content + checksum(content)
 
 
 def header(sizes: Mapping[str, int]) -> bytes:

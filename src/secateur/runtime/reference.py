@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import RunError
-from secateur.graph import Graph, Node, Shape
+from secateur.graph import Graph, Node, Shape, pieces
 
 Array = NDArray[np.float64]
 Result = NDArray[np.float32]
@@ -62,8 +64,11 @@ def _checked(graph: Graph, name: str, inputs: Mapping[str, NDArray[np.floating]]
     return value.astype(np.float64)
 
 
-def _weights(graph: Graph, node: Node) -> dict[str, Array]:
-    return {role: graph.weights[name].values().astype(np.float64) for role, name in node.weights.items()}
+def _weights(graph: Graph, node: Node) -> dict[str, Any]:
+    """In float64, but for matrices and kernels: those are widened where they are used, piece by piece."""
+    held = {role: graph.weights[name].values() for role, name in node.weights.items()}
+    whole = node.op in ("conv2d", "linear")
+    return {role: value if whole and role == "weight" else value.astype(np.float64) for role, value in held.items()}
 
 
 def run_node(node: Node, inputs: Sequence[Array], weights: Mapping[str, Array]) -> Array:
@@ -86,40 +91,80 @@ def _number(node: Node, name: str) -> float:
     return value
 
 
-def _padded(node: Node, x: Array, value: float) -> Array:
-    top, bottom, left, right = _numbers(node, "padding")
-    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Windows along one axis of a plane: where their taps meet it, the padding left out.
+
+    size: of the plane. count: of windows; window i's tap k is at i·stride + k·dilation − before.
+    """
+
+    size: int
+    count: int
+    stride: int
+    dilation: int
+    before: int
+
+    def taps(self, kernel: int) -> list[tuple[int, slice, slice]]:
+        """(k, windows, places in the plane that their tap k sees), for each tap that sees anything."""
+        found = []
+        for tap in range(kernel):
+            offset = tap * self.dilation - self.before
+            first = max(0, -(offset // self.stride))
+            last = min(self.count - 1, (self.size - 1 - offset) // self.stride)
+            if first <= last:
+                start = first * self.stride + offset
+                seen = slice(start, start + (last - first) * self.stride + 1, self.stride)
+                found.append((tap, slice(first, last + 1), seen))
+        return found
 
 
-def _taps(node: Node, x: Array, kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int, Array]]:
-    """(ky, kx, what the window's tap there sees at each output position: (N, C, H, W)) for each tap."""
-    _, height, width = node.shape
-    stride = _numbers(node, "stride")
-    found = []
-    for ky in range(kernel[0]):
-        for kx in range(kernel[1]):
-            top, left = ky * dilation[0], kx * dilation[1]
-            rows = slice(top, top + stride[0] * (height - 1) + 1, stride[0])
-            columns = slice(left, left + stride[1] * (width - 1) + 1, stride[1])
-            found.append((ky, kx, x[:, :, rows, columns]))
-    return found
+def _windows(node: Node, x: Array, dilation: Sequence[int]) -> tuple[_Window, _Window]:
+    """Of rows and of columns."""
+    (_, height, width), stride, padding = node.shape, _numbers(node, "stride"), _numbers(node, "padding")
+    return (
+        _Window(x.shape[2], height, stride[0], dilation[0], padding[0]),
+        _Window(x.shape[3], width, stride[1], dilation[1], padding[2]),
+    )
+
+
+def _pooled(node: Node, x: Array, dilation: Sequence[int], combine: np.ufunc, start: float) -> Array:
+    """Everything that a window sees of the plane combined with `start`, along rows and then along columns."""
+    for axis, (window, kernel) in enumerate(zip(_windows(node, x, dilation), _numbers(node, "kernel"), strict=True), 2):
+        made = np.full((*x.shape[:axis], window.count, *x.shape[axis + 1 :]), start)
+        for _, windows, seen in window.taps(kernel):
+            into = made[_along(axis, windows)]
+            combine(into, x[_along(axis, seen)], out=into)
+        x = made
+    return x
+
+
+def _along(axis: int, part: slice) -> tuple[slice, ...]:
+    return (*(slice(None),) * axis, part)
 
 
 def _conv2d(node: Node, inputs: Sequence[Array], weights: Mapping[str, Array]) -> Array:
     """Sum over taps of weight (G, O/G, I/G) times input (N, G, I/G, H·W)."""
-    weight, groups = weights["weight"], int(_number(node, "groups"))
+    x, weight, groups = inputs[0], weights["weight"], int(_number(node, "groups"))
     out, inner, *kernel = weight.shape
     by_group = weight.reshape(groups, out // groups, inner, *kernel)
-    batch, positions = len(inputs[0]), math.prod(node.shape[1:])
-    total = np.zeros((batch, groups, out // groups, positions))
-    for ky, kx, seen in _taps(node, _padded(node, inputs[0], 0), kernel, _numbers(node, "dilation")):
-        total += by_group[:, :, :, ky, kx] @ seen.reshape(batch, groups, inner, positions)
+    batch = len(x)
+    total = np.zeros((batch, groups, out // groups, *node.shape[1:]))
+    rows, columns = _windows(node, x, _numbers(node, "dilation"))
+    for ky, high, y in rows.taps(kernel[0]):
+        for kx, wide, across in columns.taps(kernel[1]):
+            seen = x[:, :, y, across]
+            flat = seen.reshape(batch, groups, inner, math.prod(seen.shape[2:]))
+            made = by_group[:, :, :, ky, kx].astype(np.float64) @ flat
+            total[..., high, wide] += made.reshape(*total.shape[:3], *seen.shape[2:])
     total = total.reshape(batch, *node.shape)
     return total + weights["bias"][:, None, None] if "bias" in weights else total
 
 
 def _linear(node: Node, inputs: Sequence[Array], weights: Mapping[str, Array]) -> Array:
-    product = inputs[0] @ weights["weight"].T
+    x, matrix = inputs[0], weights["weight"]
+    product = np.empty((*x.shape[:-1], len(matrix)))
+    for part in pieces(*matrix.shape):
+        product[..., part] = x @ matrix[part].T.astype(np.float64)
     return product + weights["bias"] if "bias" in weights else product
 
 
@@ -179,17 +224,14 @@ def _binary(function: Callable[[Array, Array], Array]) -> Operation:
 
 
 def _max_pool2d(node: Node, inputs: Sequence[Array], weights: Mapping[str, Array]) -> Array:
-    taps = _taps(node, _padded(node, inputs[0], -np.inf), _numbers(node, "kernel"), _numbers(node, "dilation"))
-    return np.maximum.reduce([seen for _, _, seen in taps])
+    return _pooled(node, inputs[0], _numbers(node, "dilation"), np.maximum, -np.inf)
 
 
 def _avg_pool2d(node: Node, inputs: Sequence[Array], weights: Mapping[str, Array]) -> Array:
-    kernel = _numbers(node, "kernel")
-    total = np.sum([seen for _, _, seen in _taps(node, _padded(node, inputs[0], 0), kernel, (1, 1))], axis=0)
+    total = _pooled(node, inputs[0], (1, 1), np.add, 0.0)
     if node.attributes["count_include_pad"]:
-        return total / math.prod(kernel)
-    there = _padded(node, np.ones_like(inputs[0]), 0)
-    return total / np.sum([seen for _, _, seen in _taps(node, there, kernel, (1, 1))], axis=0)
+        return total / math.prod(_numbers(node, "kernel"))
+    return total / _pooled(node, np.ones((1, 1, *inputs[0].shape[2:])), (1, 1), np.add, 0.0)
 
 
 def _adaptive_avg_pool2d(node: Node, inputs: Sequence[Array], weights: Mapping[str, Array]) -> Array:

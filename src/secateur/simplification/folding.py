@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.graph import Graph, Node, Weight
+from secateur.graph import Graph, Node, Weight, pieces
 from secateur.simplification.tidying import rebuilt, unused_name
 
 Array = NDArray[np.float64]
@@ -106,10 +107,9 @@ class _Folding:
 
     def _fold(self, layer: Node, scale: _Scale) -> Node:
         matrix = layer.weights["weight"]
-        values = self._values(matrix)
-        self.weights[matrix] = single(values * scale.factor.reshape(-1, *(1,) * (values.ndim - 1)))
+        self.weights[matrix] = _scaled(self.weights[matrix], scale.factor)
         held = layer.weights.get("bias")
-        bias = self._values(held) if held else np.zeros(len(values))
+        bias = self._values(held) if held else np.zeros(self.weights[matrix].shape[0])
         name = held if held and self.uses[held] == 1 else bias_name(layer, self.weights)
         self.weights[name] = single(bias * scale.factor + scale.offset)
         self.uses[name] = 1
@@ -127,6 +127,16 @@ def per_unit(constant: Array, rank: int, axis: int) -> Array | None:
     rows = np.moveaxis(aligned, axis - 1, 0).reshape(aligned.shape[axis - 1], -1)
     same = rows.shape[1] > 0 and bool((rows == rows[:, :1]).all())
     return rows[:, 0] if same else None
+
+
+def _scaled(matrix: Weight, factor: Array) -> Weight:
+    """Each row (of a matrix or of kernels) times its factor, some at a time: float64 takes twice the memory."""
+    rows = matrix.values().reshape(matrix.shape[0], math.prod(matrix.shape[1:]))
+    made = np.empty(rows.shape, np.float32)
+    factors = np.broadcast_to(factor.reshape(-1, 1), (len(rows), 1))
+    for part in pieces(len(rows), rows.shape[1]):
+        made[part] = rows[part].astype(np.float64) * factors[part] + 0.0
+    return Weight.of(made.reshape(matrix.shape))
 
 
 def single(values: Array) -> Weight:
