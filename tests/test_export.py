@@ -26,7 +26,9 @@ def distance(found: np.ndarray, expected: Tensor) -> float:
     """The largest difference over the largest value."""
     assert found.shape == tuple(expected.shape)
     assert found.dtype == np.float32
-    largest = max(float(expected.abs().max()), np.finfo(np.float32).tiny)  # where nothing is left, all is to be 0
+    largest = max(
+        float(expected.abs().max()), float(np.finfo(np.float32).tiny)
+    )  # where nothing is left, all is to be 0
     return float(np.abs(found - expected.numpy()).max()) / largest
 
 
