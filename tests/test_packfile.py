@@ -294,7 +294,7 @@ def test_choices_that_do_not_exist_are_named(bits: int, codebook: str, tmp_path:
 def test_files_that_are_none_say_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"gone\.secateur: cannot be read: No such file"):
         packfile.read(tmp_path / "gone.secateur")
-    with pytest.raises(FormatError, match="cannot be read: Is a directory"):
+    with pytest.raises(FormatError, match="cannot be read: it is a folder, expected a file"):
         packfile.read(tmp_path)
     (tmp_path / "text").write_text("no network at all, but more than eight bytes of text")
     with pytest.raises(FormatError, match="its first bytes are others"):

@@ -132,7 +132,8 @@ def test_a_method_that_ends_the_process_fails_in_one_short_line(
 def test_a_forward_that_ends_the_process_fails_its_cells_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "raising.py").write_text(
         "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
-        "        self.fc = nn.Linear(64, 10)\n    def forward(self, x):\n        raise SystemExit(0)\n"
+        "        self.body, self.fc = nn.Linear(64, 8), nn.Linear(8, 10)\n"
+        "    def forward(self, x):\n        raise SystemExit(0)\n"
     )
     for verb, told in (("sweep", "1 of 1 cells failed"), ("search", "SystemExit")):
         words = ["--ratios", "0.5"] if verb == "sweep" else ["--minimize", "macs"]
