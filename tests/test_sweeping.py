@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import derived
@@ -642,6 +643,16 @@ def test_a_trace_that_no_longer_tells_what_forward_does_is_made_anew(monkeypatch
     monkeypatch.setattr(cache_module, "largest_difference", lambda found, expected: 0.5)
     assert cache.graph(network, cell) is None
     assert "measured in PyTorch only: its graph is off by 0.5" in reporter.said[-1]
+
+
+def test_a_network_that_no_graph_holds_is_said_once_whatever_is_pruned() -> None:
+    reporter = Telling()
+    cache = NetworkCache(reporter=reporter)
+    cell = Cell("derived:with_a_global", "digits", "magnitude", "layer", 0.0, 0, Recipe(epochs=1))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.PReLU(10))  # a slope for each channel
+    assert [cache.graph(network, cell) for _ in range(3)] == [None] * 3
+    (said,) = reporter.said
+    assert "measured in PyTorch only" in said
 
 
 def test_a_sweep_prunes_through_weight_normalisation_and_says_what_stayed_dense(

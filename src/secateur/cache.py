@@ -490,8 +490,10 @@ class NetworkCache:
             return None
 
     def _traced(self, network: nn.Module, cell: Cell, simplified: bool) -> Graph:
-        structure = self._structures[cell.model, cell.data] = structure_of(network, self.dataset(cell).example())
-        return self._checked(structure, network, cell, simplified)
+        structure = structure_of(network, self.dataset(cell).example())
+        graph = self._checked(structure, network, cell, simplified)
+        self._structures[cell.model, cell.data] = structure
+        return graph
 
     def _checked(self, structure: Structure, network: nn.Module, cell: Cell, simplified: bool) -> Graph:
         """Raises ExportError where PyTorch gives something else on a few validation images."""
