@@ -380,17 +380,20 @@ def test_a_run_folder_that_is_removed_meanwhile_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("said", [True, False])
 def test_a_full_disk_ends_a_sweep_in_one_line_and_it_goes_on_later(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, said: bool
 ) -> None:
     chosen: dict[str, Any] = {"ratios": (0.5,), "epochs": 1, "latency_on": "none"}
     with monkeypatch.context() as full:
 
         def save(content: object, path: Path) -> None:
             Path(path).write_bytes(b"half")
-            raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed") from OSError(
-                errno.ENOSPC, "No space left on device"
-            )
+            cause = OSError(errno.ENOSPC, "No space left on device") if said else None
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 2048 vs 1942") from cause
+
+        if not said:
+            full.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 1000, 0))
 
         full.setattr(torch, "save", save)
         with pytest.raises(SpaceError, match="No space left on device; make room and run the same command again"):

@@ -75,9 +75,8 @@ def _is_full(error: BaseException | None, folder: Path) -> bool:
         return False
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _FULL in str(error):
         return True
-    unsaid = isinstance(error, RuntimeError) and "write" in str(error)
     with contextlib.suppress(OSError):
-        if unsaid and shutil.disk_usage(folder).free < _NONE_LEFT:
+        if isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < _NONE_LEFT:
             return True
     return _is_full(error.__cause__ or error.__context__, folder)
 

@@ -460,6 +460,8 @@ def _readable(path: Path) -> Iterator[None]:
     except (sqlite3.Error, *_BROKEN) as error:
         if isinstance(error, (StoreError, SpaceError)):
             raise
+        if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
+            raise _refused(path, error) from error
         raise StoreError(
             f"{path}: cannot be opened as a Secateur database: {error}; choose another run folder or move it away"
         ) from error
