@@ -414,3 +414,14 @@ def test_a_network_that_changes_its_input_is_repaired_as_one_that_does_not(how: 
         repair(pruned, how, [(images, torch.zeros(64))], dense=network)
         repaired.append(pruned.state_dict())
     torch.testing.assert_close(*repaired, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("how", ["reconstruct", "joint"])
+def test_a_layer_that_cannot_be_refitted_is_found_before_any_is(how: str) -> None:
+    dense = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 4, 2), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    network = copy.deepcopy(dense)
+    prune(network, 0.5)
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(PruneError, match=r"layer '2': .* to refit, got a pruned ConvTranspose2d; prune without it"):
+        repair(network, how, [(torch.randn(4, 1, 6, 6), torch.zeros(4))], dense=dense)
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samples import Tied, build
-from secateur.errors import CallableError, PruneError, UsageError
+from secateur.errors import CallableError, PruneError, PruneWarning, UsageError
 from secateur.layers import weight_of, weighted_layers
 from secateur.pruning import prune, zero_counts
 from secateur.score import METHODS, Context, Scores, find_method, score
@@ -439,3 +440,28 @@ def test_a_loss_that_fails_or_says_nothing_is_refused_in_one_line() -> None:
         with pytest.raises(kind, match=message):
             prune(network, 0.5, method="taylor", calibration=REGRESSION, loss=loss)
         assert sum(zero_counts(network).values()) == 0
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.attention, self.out = (
+            nn.Linear(4, 8),
+            nn.MultiheadAttention(8, 2, batch_first=True),
+            nn.Linear(8, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x)
+        return self.out(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+def test_second_derivatives_go_through_attention_and_are_refused_where_pytorch_has_none() -> None:
+    calibration = [(torch.randn(6, 5, 4), torch.arange(6) % 3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PruneWarning)
+        log = prune(Attending(), 0.5, method="grasp", calibration=calibration)
+    assert log.kept["enter"] == 16
+    hard = nn.Sequential(nn.Linear(4, 8), nn.Hardsigmoid(), nn.Linear(8, 3))
+    with pytest.raises(PruneError, match=r"cannot be worked out: derivative for .*hardsigmoid.*; take another method$"):
+        prune(hard, 0.5, method="grasp", calibration=[(torch.randn(6, 4), torch.arange(6) % 3)])

@@ -40,7 +40,7 @@ def prunable_layers(
         raise PruneError(
             f"{type(network).__name__} has no layer to prune: expected linear or convolution layers beside the output "
             f"layer ({few(outputs)}), the excluded ones ({few(sorted(excluded))}) and those left dense "
-            f"({few(f'{name}: {reason}' for name, reason in left.items())})"
+            f"({few(f'{name}: {reason}' for name, reason in left.items())}); keep_output=False prunes the output too"
         )
     return chosen
 

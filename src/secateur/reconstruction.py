@@ -20,6 +20,7 @@ from secateur.guarding import Enough, run, watched
 from secateur.inputs import Example, Inputs, as_inputs
 from secateur.layers import WEIGHTED, executed_layers, input_of, norms_behind
 from secateur.moments import (
+    MOST_COLUMNS,
     as_matrices,
     check_supported,
     columns_of,
@@ -59,7 +60,8 @@ def reconstruct(
 
     The zeros stay where they are, or (joint) as many in each layer are chosen anew among the dense weights, together
     with the values of the others. inputs: batches (N, C, H, W) on the networks' device, gone through once a layer.
-    Raises PruneError for a pruned layer whose inputs form no matrix, UsageError where there are no inputs.
+    Raises PruneError for a pruned layer whose inputs form no matrix, UsageError where there are no inputs; nothing is
+    changed then.
     Frantar & Alistarh 2022 and 2023, with outputs in place of the pruned network's own as the aim.
     """
     batch = next(iter(inputs), None)
@@ -68,9 +70,10 @@ def reconstruct(
     first = as_inputs(batch, network).first(2)
     order = [each.name for each in executed_layers(network, first)]
     uses, norms = _uses(network, order, first), norms_behind(dense, first) if joint else {}
+    refitted = {name for name in order if uses[name] and _can_be_refitted(name, network.get_submodule(name))}
     with (reporter or SilentReporter()).task("reconstructing layers", len(order), brief=True) as task:
         for name in order:
-            if uses[name] and _can_be_refitted(name, network.get_submodule(name)):
+            if name in refitted:
                 sums = gather(network, dense, name, inputs, uses[name])
                 layer, original = network.get_submodule(name), dense.get_submodule(name)
                 gains = _gains(original, norms.get(name)) if joint else None
@@ -82,9 +85,12 @@ def _can_be_refitted(name: str, layer: nn.Module) -> bool:
     """False for a whole layer of another kind. Raises PruneError for a pruned one."""
     try:
         check_supported(name, layer)
-    except PruneError:
+    except PruneError as error:
         if bool((_weight(layer) == 0).any()):
-            raise
+            raise PruneError(
+                f"layer {name!r}: expected a linear layer or a convolution of at most {MOST_COLUMNS} inputs an output to "
+                f"refit, got a pruned {type(layer).__name__}; prune without it (exclude), or repair by moments"
+            ) from error
         return False
     return True
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from secateur.errors import PruneError
+from secateur.guarding import first_line
 from secateur.score.context import Context
 from secateur.score.scores import Scores
 
@@ -25,12 +27,20 @@ def mean_gradients(context: Context) -> dict[str, Tensor]:
 
 
 def gradients(loss: Tensor, parameters: dict[str, Tensor], create_graph: bool = False) -> list[Tensor]:
-    """The gradient of a loss by each parameter; zero by those that the loss does not depend on."""
-    return list(
-        torch.autograd.grad(
-            loss, list(parameters.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
+    """The gradient of a loss by each parameter; zero by those that the loss does not depend on.
+
+    Raises PruneError where an operation of the network has no derivative (of the order that is asked for).
+    """
+    held = list(parameters.values())
+    try:
+        return list(
+            torch.autograd.grad(loss, held, create_graph=create_graph, allow_unused=True, materialize_grads=True)
         )
-    )
+    except RuntimeError as error:
+        raise PruneError(
+            f"the gradients by which weights are to be scored cannot be worked out: {first_line(error)}; "
+            "take another method"
+        ) from error
 
 
 def gradient(context: Context) -> Scores:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from secateur.score.context import Context
 from secateur.score.gradient import gradients, mean_gradients
@@ -33,12 +34,13 @@ def grasp(context: Context) -> Scores:
     parameters = cooled.parameters()
     sums = {name: torch.zeros_like(weight) for name, weight in context.weights.items()}
     seen = 0
-    for loss, count in cooled.losses():
-        flow = sum(
-            (g * mean[name]).sum() for name, g in zip(parameters, gradients(loss, parameters, True), strict=True)
-        )
-        assert isinstance(flow, torch.Tensor)
-        for total, product in zip(sums.values(), gradients(flow, parameters), strict=True):
-            total.add_(product, alpha=count)
-        seen += count
+    with sdpa_kernel(SDPBackend.MATH):  # the one whose second derivative PyTorch knows
+        for loss, count in cooled.losses():
+            flow = sum(
+                (g * mean[name]).sum() for name, g in zip(parameters, gradients(loss, parameters, True), strict=True)
+            )
+            assert isinstance(flow, torch.Tensor)
+            for total, product in zip(sums.values(), gradients(flow, parameters), strict=True):
+                total.add_(product, alpha=count)
+            seen += count
     return Scores({name: total.mul_(context.weights[name]).div_(max(1, seen)) for name, total in sums.items()})
