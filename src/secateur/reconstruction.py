@@ -88,8 +88,8 @@ def _can_be_refitted(name: str, layer: nn.Module) -> bool:
     except PruneError as error:
         if bool((_weight(layer) == 0).any()):
             raise PruneError(
-                f"layer {name!r}: expected a linear layer or a convolution of at most {MOST_COLUMNS} inputs an output to "
-                f"refit, got a pruned {type(layer).__name__}; prune without it (exclude), or repair by moments"
+                f"layer {name!r}: expected a linear layer or a convolution of at most {MOST_COLUMNS} inputs an output "
+                f"to refit, got a pruned {type(layer).__name__}; prune without it (exclude), or repair by moments"
             ) from error
         return False
     return True
