@@ -50,6 +50,17 @@ def test_what_is_not_as_long_as_the_batch_stays_whole() -> None:
     assert inputs.describe() == "(1, 3), (3,)"
 
 
+def test_arrays_of_any_order_and_byte_order_are_numbers() -> None:
+    for array in (X.numpy()[::-1], X.numpy().astype(">f4"), X.numpy().T.copy().T):
+        assert np.array_equal(as_inputs(array, nn.ReLU()).arguments[0].numpy(), array)
+
+
+def test_a_copy_is_no_part_of_the_callers_graph() -> None:
+    x = X.clone().requires_grad_()
+    as_inputs(x, nn.ReLU()).copied().arguments[0].requires_grad_().sum().backward()
+    assert x.grad is None
+
+
 def test_a_copy_shares_nothing() -> None:
     x = X.clone()
     as_inputs(x, nn.ReLU()).copied().arguments[0].zero_()

@@ -17,7 +17,7 @@ from safetensors import safe_open
 import graph_strategies
 from packed import graph_of, linear, pruned, same_weights, weights
 from secateur import packfile
-from secateur.errors import FormatError, PackError, UsageError
+from secateur.errors import FormatError, PackError, SpaceError, UsageError
 from secateur.graph import DTYPES, Graph, Weight
 from secateur.packfile import codecs, reading
 
@@ -251,7 +251,7 @@ def test_a_full_disk_leaves_what_was_there(existing: bool, tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(PackError, match=r"cannot be written: No space left on device; nothing was kept"):
+    with pytest.raises(SpaceError, match=r"cannot be written: No space left on device; make room and run the same"):
         packfile.write(linear(pruned(8, 5)), path, force=True)
     assert sorted((each.name, each.read_bytes()) for each in tmp_path.iterdir()) == before
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import RunCli
 from samples import make_row, paper_row, with_digest
 from secateur.environment import environment
-from secateur.errors import ReportError
+from secateur.errors import SpaceError
 from secateur.report.writing import write_whole
 from secateur.results import Failure
 from secateur.schema import SCHEMA_VERSION
@@ -334,7 +334,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_former_one(tmp_path: Path) ->
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(ReportError, match=r"table\.csv: cannot be written: No space left on device"):
+    with pytest.raises(SpaceError, match=r"table\.csv: cannot be written: No space left on device; make room"):
         write_whole(path, fail)
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["table.csv"]
     assert path.read_text() == "the former table"

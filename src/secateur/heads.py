@@ -118,7 +118,7 @@ class _Tracer(fx.Tracer):
         entered = dict(self.module_stack)
         try:
             return super().call_module(module, forward, args, kwargs)
-        except Exception:  # whatever a user's forward raises on a proxy
+        except (Exception, SystemExit):  # whatever a user's forward raises on a proxy
             self.module_stack.clear()
             self.module_stack.update(entered)
             return self.create_proxy("call_module", self.path_of_module(module), args, kwargs)

@@ -50,8 +50,9 @@ class Inputs:
         return self._each(lambda each: each.to(where))
 
     def copied(self) -> Inputs:
-        """With copies of all tensors, so that what changes its input in place changes nobody's."""
-        return self._each(Tensor.clone)
+        """With copies of all tensors, apart from any graph of autograd, so that what changes its input in place changes
+        nobody's."""
+        return self._each(lambda each: each.detach().clone())
 
     def joined(self, other: Inputs) -> Inputs:
         """This batch and another behind it; what is not as long as the batch is this one's."""
@@ -121,7 +122,7 @@ def as_inputs(example: Example, network: nn.Module, what: str = "example") -> In
 def copied_to(example: Example, device: torch.device) -> Example:
     """An example with copies of its tensors on a device, in the containers that it came in."""
     held = _pytree.tree_map_only(np.ndarray, lambda each: _from_numpy(each, "example"), _plain(example))
-    return _pytree.tree_map_only(Tensor, lambda each: each.to(device, copy=True), held)
+    return _pytree.tree_map_only(Tensor, lambda each: each.detach().to(device, copy=True), held)
 
 
 def _plain(example: Example) -> Any:
@@ -131,7 +132,9 @@ def _plain(example: Example) -> Any:
 
 def _from_numpy(array: np.ndarray[Any, Any], what: str) -> Tensor:
     try:
-        return torch.from_numpy(np.ascontiguousarray(array).copy() if not array.flags.writeable else array)
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        forward = all(stride >= 0 for stride in native.strides)
+        return torch.from_numpy(native if native.flags.writeable and forward else native.copy())
     except (TypeError, ValueError) as error:
         raise UsageError(f"{what}: an array of {array.dtype} is no tensor: expected numbers") from error
 

@@ -25,7 +25,13 @@ def say_lines(text: str, end: str = "\n") -> None:
 
 def stdout_console() -> PlainConsole:
     """Standard output: as wide as its terminal, and wide enough for a whole table where it is piped."""
-    return PlainConsole() if sys.stdout.isatty() else PlainConsole(width=int(os.environ.get("COLUMNS", "200")))
+    return PlainConsole() if sys.stdout.isatty() else PlainConsole(width=_columns())
+
+
+def _columns() -> int:
+    """What COLUMNS says, 200 where that is no number."""
+    told = os.environ.get("COLUMNS", "")
+    return int(told) if told.isdecimal() and int(told) else 200
 
 
 class Outlet:
