@@ -197,7 +197,8 @@ def test_a_second_ctrl_c_ends_the_process_without_a_traceback(tmp_path: Path) ->
     """The first one is held up in a finally of the work, as by a slow disk."""
     (tmp_path / "slow.py").write_text(
         "import time\nfrom torch import nn\ndef net():\n    try:\n"
-        "        print('begun', flush=True)\n        time.sleep(60)\n    finally:\n        print('unwinding', flush=True)\n        time.sleep(60)\n"
+        "        print('begun', flush=True)\n        time.sleep(60)\n    finally:\n"
+        "        print('unwinding', flush=True)\n        time.sleep(60)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "secateur", "sweep", "--model", "slow:net", "--ratios", "0", "--epochs", "0"],
