@@ -24,7 +24,7 @@ using Output = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 
 const secateur::Kernels& kernels_named(const std::string& name) {
     for (const auto* each : secateur::runnable_kernels())
-        if (name == each->name) return *each;
+        if (name == secateur::name_of(*each)) return *each;
     throw std::invalid_argument("no kernel named " + name);
 }
 
@@ -137,7 +137,7 @@ NB_MODULE(_native, module) {
     nb::set_leak_warnings(false);  // a daemon thread may hold a Session while Python ends
     module.def("kernels", [] {
         std::vector<std::string> names;
-        for (const auto* each : secateur::runnable_kernels()) names.emplace_back(each->name);
+        for (const auto* each : secateur::runnable_kernels()) names.emplace_back(secateur::name_of(*each));
         return names;
     });
     module.def("peak_rate", [](const std::string& kernel) {

@@ -44,13 +44,13 @@ void Compiler::place_values() {
     for (int value : network_.outputs) touch(value, step);
     // A constant is written once, when the arena is made.
     for (const Operation* constant : constants_) touch(constant->output, step);
-    program_.arena_floats_ = static_cast<std::size_t>(lay_out(buffers_)) + 64;
+    program_.arena_floats_ = static_cast<std::size_t>(lay_out(buffers_)) + kOverread;
     for (const Operation* constant : constants_) add_constant(*constant);
 }
 
 void Compiler::touch(int value, int step) {
     Buffer& buffer = buffers_[buffer_of_[value]];
-    buffer.size = std::max(buffer.size, round_up(storages_[value].size + (images_ == 1 ? 64 : 0), 16));
+    buffer.size = std::max(buffer.size, round_up(storages_[value].size + (images_ == 1 ? kOverread : 0), 16));
     buffer.first = buffer.first < 0 ? step : std::min(buffer.first, step);
     buffer.last = std::max(buffer.last, step);
 }

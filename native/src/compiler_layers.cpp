@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "plain_convolution.hpp"
-#include "secateur/winograd.hpp"
+#include "winograd.hpp"
 
 namespace secateur {
 namespace {

@@ -1,4 +1,4 @@
-#include "secateur/convolution.hpp"
+#include "convolution.hpp"
 
 #include <algorithm>
 #include <stdexcept>

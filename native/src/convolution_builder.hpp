@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "convolution_problem.hpp"
-#include "secateur/convolution.hpp"
-#include "secateur/memory.hpp"
+#include "convolution.hpp"
+#include "memory.hpp"
 
 namespace secateur {
 

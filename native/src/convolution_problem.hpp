@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "secateur/convolution.hpp"
+#include "convolution.hpp"
 
 namespace secateur {
 

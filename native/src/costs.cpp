@@ -6,7 +6,8 @@
 #include <functional>
 #include <stdexcept>
 
-#include "secateur/memory.hpp"
+#include "kernels.hpp"
+#include "memory.hpp"
 
 namespace secateur {
 namespace {
@@ -110,7 +111,7 @@ class Bench {
         std::vector<Entry> entries;
         for (int i = 0; i < count; ++i)
             entries.push_back({static_cast<std::uint32_t>(i * ((kOutputs - 16) / count)), static_cast<std::uint16_t>(flags), {static_cast<std::uint16_t>(nonzeros), 0, 0}});
-        const std::vector<float> weights(static_cast<std::size_t>(count * nonzeros * variant.outputs) + 64, 0.5f);
+        const std::vector<float> weights(static_cast<std::size_t>(count * nonzeros * variant.outputs) + kOverread, 0.5f);
         TileRun tile{};
         tile.inputs = inputs_.get(), tile.entries = entries.data(), tile.entry_count = entries.size();
         tile.weights = weights.data(), tile.offsets = offsets.data(), tile.sums = sums_.get(), tile.bias = bias_.data();

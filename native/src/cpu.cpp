@@ -1,5 +1,7 @@
 #include "secateur/cpu.hpp"
 
+#include "kernels.hpp"
+
 namespace secateur {
 
 std::vector<const Kernels*> runnable_kernels() {
@@ -18,5 +20,7 @@ std::vector<const Kernels*> runnable_kernels() {
     found.push_back(&kScalarKernels);
     return found;
 }
+
+std::string_view name_of(const Kernels& kernels) { return kernels.name; }
 
 }  // namespace secateur

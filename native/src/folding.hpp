@@ -3,10 +3,10 @@
 
 #include <vector>
 
-#include "secateur/convolution.hpp"
+#include "convolution.hpp"
+#include "fusion.hpp"
+#include "kernels.hpp"
 #include "secateur/costs.hpp"
-#include "secateur/graph.hpp"
-#include "secateur/kernels.hpp"
 #include "storage.hpp"
 
 namespace secateur {

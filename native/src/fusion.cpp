@@ -1,7 +1,7 @@
+#include "fusion.hpp"
+
 #include <cmath>
 #include <stdexcept>
-
-#include "secateur/graph.hpp"
 
 namespace secateur {
 

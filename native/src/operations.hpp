@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "secateur/graph.hpp"
-#include "secateur/program.hpp"
+#include "fusion.hpp"
+#include "program.hpp"
 #include "storage.hpp"
 
 namespace secateur {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "secateur/convolution.hpp"
-#include "secateur/shelf.hpp"
+#include "convolution.hpp"
+#include "shelf.hpp"
 
 namespace secateur {
 

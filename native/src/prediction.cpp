@@ -4,8 +4,8 @@
 
 #include "folding.hpp"
 #include "plain_convolution.hpp"
-#include "secateur/vector_product.hpp"
-#include "secateur/winograd.hpp"
+#include "vector_product.hpp"
+#include "winograd.hpp"
 #include "site.hpp"
 
 namespace secateur {

@@ -3,9 +3,9 @@
 
 #include <vector>
 
+#include "fusion.hpp"
+#include "kernels.hpp"
 #include "secateur/costs.hpp"
-#include "secateur/graph.hpp"
-#include "secateur/kernels.hpp"
 
 namespace secateur {
 

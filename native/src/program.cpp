@@ -1,4 +1,4 @@
-#include "secateur/program.hpp"
+#include "program.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -7,7 +7,7 @@
 #include "compiler.hpp"
 #include "folding.hpp"
 #include "secateur/interruption.hpp"
-#include "secateur/threads.hpp"
+#include "threads.hpp"
 
 namespace secateur {
 namespace {
@@ -32,7 +32,7 @@ Program::Program(const FusedNetwork& network, int images, const Kernels& kernels
 Frame Program::make_frame(int threads) const {
     Frame frame;
     frame.arena = make_floats(arena_floats_);
-    for (int thread = 0; thread < threads; ++thread) frame.scratch.push_back(make_floats(scratch_floats_ + 64));
+    for (int thread = 0; thread < threads; ++thread) frame.scratch.push_back(make_floats(scratch_floats_ + kOverread));
     for (const auto& [at, values] : constants_) std::copy(values.begin(), values.end(), frame.arena.get() + at);
     return frame;
 }

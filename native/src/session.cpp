@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <atomic>
-#include <limits>
+#include <map>
 #include <numeric>
+#include <tuple>
+#include <utility>
 
+#include "fusion.hpp"
 #include "prediction.hpp"
-#include "secateur/threads.hpp"
+#include "program.hpp"
+#include "threads.hpp"
 
 namespace secateur {
 namespace {
@@ -58,7 +62,62 @@ std::vector<int> find_handed_over(const FusedNetwork& network) {
 
 }  // namespace
 
-Session::Session(const Network& network, const Kernels& kernels, const Costs& costs, int threads)
+class Session::Runner {
+   public:
+    Runner(const Network& network, const Kernels& kernels, const Costs& costs, int threads);
+
+    void run(const float* const* inputs, float* const* outputs, std::int64_t images);
+    std::vector<Part> divide(std::int64_t images);
+    std::vector<TimedStep> steps(const Part& part, int rounds);
+    std::size_t arena_bytes(const Part& part);
+
+   private:
+    // Some of the operations, for one layout.
+    struct Compiled {
+        std::unique_ptr<Program> program;
+        int threads = 1;  // that may run it together
+        std::vector<Frame> idle;
+    };
+    // The two halves of a part: either may be null.
+    struct Halves {
+        Compiled* head;
+        Compiled* tail;
+        std::int64_t between;  // floats per image that the head hands to the tail
+    };
+
+    Part best_part(std::int64_t images);
+    const std::vector<double>& cycles(int images);
+    bool clean(int cut) const;
+    int handed_over(int cut) const;
+    FusedNetwork slice(int begin, int end) const;
+    // How many of its blocks threads run side by side, each a whole one, without waiting for one another; the rest they
+    // run together.
+    std::int64_t apart(const Part& part) const;
+    Halves halves(const Part& part, int threads);
+    Compiled& compiled(int images, int begin, int end, int threads);
+    Frame borrow(Compiled& compiled);
+    void give_back(Compiled& compiled, Frame frame);
+    void run_block(const Halves& halves, const Part& part, const float* const* inputs, float* const* outputs,
+                   std::int64_t first, std::int64_t valid, int threads);
+    void run_program(Compiled& compiled, const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
+                     std::int64_t valid, int threads);
+    void run_images(Compiled& compiled, const float* const* inputs, const std::vector<std::int64_t>& input_sizes,
+                    float* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
+                    std::int64_t images, int threads);
+
+    FusedNetwork network_;
+    std::vector<int> handed_over_;  // by cut
+    const Kernels& kernels_;
+    const Costs costs_;
+    const int threads_;
+    std::vector<std::int64_t> input_sizes_, output_sizes_;
+    ForkSafeMutex mutex_;
+    std::map<std::tuple<int, int, int, int>, Compiled> programs_;  // by images, operations [begin, end), threads
+    std::map<int, std::vector<double>> cycles_;
+    std::map<std::int64_t, std::vector<Part>> divisions_;
+};
+
+Session::Runner::Runner(const Network& network, const Kernels& kernels, const Costs& costs, int threads)
     : network_(fuse(network)), handed_over_(find_handed_over(network_)), kernels_(kernels), costs_(costs), threads_(threads) {
     for (int value : network_.inputs) input_sizes_.push_back(elements(network_.shapes[value]));
     for (int value : network_.outputs) output_sizes_.push_back(elements(network_.shapes[value]));
@@ -66,21 +125,21 @@ Session::Session(const Network& network, const Kernels& kernels, const Costs& co
 
 // ---- Dividing a batch -------------------------------------------------------------------------------------------
 
-int Session::handed_over(int cut) const { return handed_over_[static_cast<std::size_t>(cut)]; }
+int Session::Runner::handed_over(int cut) const { return handed_over_[static_cast<std::size_t>(cut)]; }
 
-bool Session::clean(int cut) const {
+bool Session::Runner::clean(int cut) const {
     const int all = static_cast<int>(network_.operations.size());
     return cut == 0 || cut == all || handed_over(cut) >= 0;
 }
 
-const std::vector<double>& Session::cycles(int images) {
+const std::vector<double>& Session::Runner::cycles(int images) {
     const std::lock_guard lock(mutex_);
     auto& found = cycles_[images];
     if (found.empty()) found = predict_cycles(network_, images, kernels_, costs_);
     return found;
 }
 
-Part Session::best_part(std::int64_t images) {
+Part Session::Runner::best_part(std::int64_t images) {
     const int all = static_cast<int>(network_.operations.size());
     Part best{1, all, images};
     const auto& singly = cycles(1);
@@ -107,7 +166,7 @@ Part Session::best_part(std::int64_t images) {
     return best;
 }
 
-std::vector<Part> Session::divide(std::int64_t images) {
+std::vector<Part> Session::Runner::divide(std::int64_t images) {
     {
         const std::lock_guard lock(mutex_);
         const auto found = divisions_.find(images);
@@ -125,7 +184,7 @@ std::vector<Part> Session::divide(std::int64_t images) {
 
 // ---- Programs and their memory ----------------------------------------------------------------------------------
 
-FusedNetwork Session::slice(int begin, int end) const {
+FusedNetwork Session::Runner::slice(int begin, int end) const {
     const int all = static_cast<int>(network_.operations.size());
     FusedNetwork part{network_.shapes, {network_.operations.begin() + begin, network_.operations.begin() + end},
                       network_.inputs, network_.outputs};
@@ -134,26 +193,26 @@ FusedNetwork Session::slice(int begin, int end) const {
     return part;
 }
 
-Session::Compiled& Session::compiled(int images, int begin, int end, int threads) {
+Session::Runner::Compiled& Session::Runner::compiled(int images, int begin, int end, int threads) {
     const std::lock_guard lock(mutex_);
     Compiled& found = programs_[{images, begin, end, threads}];
     if (!found.program) found.program = std::make_unique<Program>(slice(begin, end), images, kernels_, costs_, threads), found.threads = threads;
     return found;
 }
 
-std::int64_t Session::apart(const Part& part) const {
+std::int64_t Session::Runner::apart(const Part& part) const {
     if (part.block == 1) return part.count >= threads_ ? part.count : 0;
     return threads_ > 1 ? part.count / threads_ * threads_ : 0;
 }
 
-Session::Halves Session::halves(const Part& part, int threads) {
+Session::Runner::Halves Session::Runner::halves(const Part& part, int threads) {
     const int all = static_cast<int>(network_.operations.size());
     if (part.block == 1) return {&compiled(1, 0, all, threads), nullptr, 0};
     if (part.cut == 0) return {nullptr, &compiled(part.block, 0, all, threads), 0};
     return {&compiled(1, 0, part.cut, 1), &compiled(part.block, part.cut, all, threads), elements(network_.shapes[handed_over(part.cut)])};
 }
 
-Frame Session::borrow(Compiled& compiled) {
+Frame Session::Runner::borrow(Compiled& compiled) {
     {
         const std::lock_guard lock(mutex_);
         if (!compiled.idle.empty()) {
@@ -165,14 +224,14 @@ Frame Session::borrow(Compiled& compiled) {
     return compiled.program->make_frame(compiled.threads);
 }
 
-void Session::give_back(Compiled& compiled, Frame frame) {
+void Session::Runner::give_back(Compiled& compiled, Frame frame) {
     const std::lock_guard lock(mutex_);
     if (compiled.idle.size() < kIdleFrames + static_cast<std::size_t>(threads_)) compiled.idle.push_back(std::move(frame));
 }
 
 // ---- Running ----------------------------------------------------------------------------------------------------
 
-void Session::run_program(Compiled& compiled, const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
+void Session::Runner::run_program(Compiled& compiled, const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
                           std::int64_t valid, int threads) {
     Frame frame = borrow(compiled);
     frame.inputs = inputs.data(), frame.outputs = outputs.data(), frame.valid = static_cast<int>(valid);
@@ -182,7 +241,7 @@ void Session::run_program(Compiled& compiled, const std::vector<const float*>& i
 }
 
 // Images one after another, or several at once on as many threads.
-void Session::run_images(Compiled& compiled, const float* const* inputs, const std::vector<std::int64_t>& input_sizes,
+void Session::Runner::run_images(Compiled& compiled, const float* const* inputs, const std::vector<std::int64_t>& input_sizes,
                          float* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
                          std::int64_t images, int threads) {
     std::atomic<std::int64_t> taken{0};
@@ -203,7 +262,7 @@ void Session::run_images(Compiled& compiled, const float* const* inputs, const s
     run_together(static_cast<int>(std::min<std::int64_t>(threads, images)), or_stop(taken, images, some));
 }
 
-void Session::run_block(const Halves& halves, const Part& part, const float* const* inputs, float* const* outputs,
+void Session::Runner::run_block(const Halves& halves, const Part& part, const float* const* inputs, float* const* outputs,
                         std::int64_t first, std::int64_t valid, int threads) {
     std::vector<const float*> from;
     std::vector<float*> to;
@@ -217,7 +276,7 @@ void Session::run_block(const Halves& halves, const Part& part, const float* con
     run_program(*halves.tail, {handed}, to, valid, threads);
 }
 
-void Session::run(const float* const* inputs, float* const* outputs, std::int64_t images) {
+void Session::Runner::run(const float* const* inputs, float* const* outputs, std::int64_t images) {
     std::int64_t first = 0;
     for (const Part& part : divide(images)) {
         const std::int64_t covered = std::min(images - first, part.block * part.count);
@@ -243,7 +302,7 @@ void Session::run(const float* const* inputs, float* const* outputs, std::int64_
 
 // ---- Explaining -------------------------------------------------------------------------------------------------
 
-std::vector<TimedStep> Session::steps(const Part& part, int rounds) {
+std::vector<TimedStep> Session::Runner::steps(const Part& part, int rounds) {
     const Halves programs = halves(part, apart(part) > 0 ? 1 : threads_);
     std::vector<TimedStep> found;
     for (Compiled* half : {programs.head, programs.tail}) {
@@ -276,12 +335,27 @@ std::vector<TimedStep> Session::steps(const Part& part, int rounds) {
     return found;
 }
 
-std::size_t Session::arena_bytes(const Part& part) {
+std::size_t Session::Runner::arena_bytes(const Part& part) {
     const Halves programs = halves(part, apart(part) > 0 ? 1 : threads_);
     std::size_t bytes = static_cast<std::size_t>(programs.between) * part.block * sizeof(float);
     for (Compiled* half : {programs.head, programs.tail})
         if (half != nullptr) bytes += half->program->arena_bytes();
     return bytes;
 }
+
+// ---- What callers see -------------------------------------------------------------------------------------------
+
+Session::Session(const Network& network, const Kernels& kernels, const Costs& costs, int threads)
+    : runner_(std::make_unique<Runner>(network, kernels, costs, threads)) {}
+
+Session::~Session() = default;
+
+void Session::run(const float* const* inputs, float* const* outputs, std::int64_t images) { runner_->run(inputs, outputs, images); }
+
+std::vector<Part> Session::divide(std::int64_t images) { return runner_->divide(images); }
+
+std::vector<TimedStep> Session::steps(const Part& part, int rounds) { return runner_->steps(part, rounds); }
+
+std::size_t Session::arena_bytes(const Part& part) { return runner_->arena_bytes(part); }
 
 }  // namespace secateur

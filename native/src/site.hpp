@@ -1,7 +1,7 @@
 // A convolution or fully connected layer between two values as they lie in the arena.
 #pragma once
 
-#include "secateur/convolution.hpp"
+#include "convolution.hpp"
 #include "storage.hpp"
 
 namespace secateur {

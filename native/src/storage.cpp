@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "secateur/memory.hpp"
+#include "memory.hpp"
 
 namespace secateur {
 namespace {

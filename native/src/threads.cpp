@@ -1,4 +1,4 @@
-#include "secateur/threads.hpp"
+#include "threads.hpp"
 
 #include <condition_variable>
 #include <exception>

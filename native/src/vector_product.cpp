@@ -1,4 +1,4 @@
-#include "secateur/vector_product.hpp"
+#include "vector_product.hpp"
 
 #include <algorithm>
 
@@ -76,7 +76,7 @@ VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
             for (auto [c, end] = reach(r); c < end; ++c)
                 weights[((r / lanes) * columns + c) * lanes + r % lanes] = weight(r, c);
     }
-    indices_.made().resize(indices_.size() + 64);
+    indices_.made().resize(indices_.size() + kOverread);
     parts = static_cast<int>(std::clamp<std::int64_t>(parts, 1, std::max<std::int64_t>(1, slices)));
     for (int part = 0; part < parts; ++part) {
         const std::int64_t first = slices * part / parts, end = slices * (part + 1) / parts;

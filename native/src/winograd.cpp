@@ -1,4 +1,4 @@
-#include "secateur/winograd.hpp"
+#include "winograd.hpp"
 
 #include <algorithm>
 #include <array>

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "secateur/memory.hpp"
+#include "memory.hpp"
 #include "secateur/watch.hpp"
 
 namespace {

@@ -4,9 +4,9 @@
 #include <array>
 #include <vector>
 
-#include "secateur/kernels.hpp"
-
 namespace secateur {
+
+struct Kernels;
 
 // In units of a vector multiply-add from registers, where not said otherwise.
 struct Costs {

@@ -1,13 +1,15 @@
 // Which kernels this processor can run.
 #pragma once
 
+#include <string_view>
 #include <vector>
-
-#include "secateur/kernels.hpp"
 
 namespace secateur {
 
+struct Kernels;
+
 // Fastest first. "scalar" is always among them.
 std::vector<const Kernels*> runnable_kernels();
+std::string_view name_of(const Kernels& kernels);
 
 }  // namespace secateur

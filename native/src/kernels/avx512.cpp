@@ -2,7 +2,7 @@
 #include <immintrin.h>
 #include <math.h>
 
-#include "secateur/kernels.hpp"
+#include "kernels.hpp"
 
 namespace secateur {
 namespace {

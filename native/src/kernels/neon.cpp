@@ -2,7 +2,7 @@
 #include <arm_neon.h>
 #include <math.h>
 
-#include "secateur/kernels.hpp"
+#include "kernels.hpp"
 
 namespace secateur {
 namespace {

@@ -1,7 +1,7 @@
 // No instruction set in particular: four floats at a time, as the compiler likes to do them.
 #include <math.h>
 
-#include "secateur/kernels.hpp"
+#include "kernels.hpp"
 
 namespace secateur {
 namespace {

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "fusion.hpp"
+#include "kernels.hpp"
 #include "secateur/costs.hpp"
-#include "secateur/graph.hpp"
-#include "secateur/kernels.hpp"
-#include "secateur/shelf.hpp"
+#include "shelf.hpp"
 
 namespace secateur {
 

@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "secateur/convolution.hpp"
+#include "convolution.hpp"
+#include "fusion.hpp"
+#include "kernels.hpp"
 #include "secateur/costs.hpp"
-#include "secateur/graph.hpp"
-#include "secateur/kernels.hpp"
-#include "secateur/shelf.hpp"
+#include "shelf.hpp"
 
 namespace secateur {
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "secateur/memory.hpp"
+#include "memory.hpp"
 
 namespace secateur {
 

@@ -9,6 +9,9 @@
 
 namespace secateur {
 
+// How many floats behind the inputs, weights and scratch that they are given kernels may read, though not write.
+inline constexpr int kOverread = 64;
+
 // ---- Convolution: one tile of output pixels at a time -----------------------------------------------------------
 //
 // A tile is T = rows × columns vectors of accumulators. The inputs that it reads are first packed into a small
@@ -172,15 +175,6 @@ struct DenseVectorRun {
 
 enum class Unary : int { kRelu, kRelu6, kLeakyRelu, kHardswish, kHardsigmoid, kSilu, kSigmoid, kTanh, kGelu, kGeluTanh };
 enum class Binary : int { kAdd, kMul };
-
-inline constexpr int kRank = 8;
-
-// A strided view: dims and strides in floats; `images` floats lie innermost.
-struct View {
-    float* data;
-    int rank;
-    std::int64_t dims[kRank], strides[kRank];
-};
 
 struct PoolRun {
     const float* source;

@@ -7,22 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "fusion.hpp"
+#include "kernels.hpp"
+#include "memory.hpp"
 #include "secateur/costs.hpp"
-#include "secateur/graph.hpp"
-#include "secateur/kernels.hpp"
-#include "secateur/memory.hpp"
+#include "secateur/plan.hpp"
 
 namespace secateur {
-
-// What one step does, for plan().
-struct StepReport {
-    std::string name, operations, kernel;
-    std::string layer;  // of weights: "3×3 convolution", "fully connected"; else empty
-    Shape shape;
-    double density = 1, predicted_cycles = 0;
-    std::int64_t multiply_adds = 0, nonzero_multiply_adds = 0;  // per image
-    std::size_t bytes = 0;                                      // of prepared weights
-};
 
 // Memory for one run at a time.
 struct Frame {

@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include "secateur/graph.hpp"
-#include "secateur/kernels.hpp"
-#include "secateur/memory.hpp"
-#include "secateur/shelf.hpp"
+#include "fusion.hpp"
+#include "kernels.hpp"
+#include "memory.hpp"
+#include "shelf.hpp"
 
 namespace secateur {
 
@@ -23,9 +23,9 @@ class VectorProduct {
                   int parts);
 
     int items() const { return static_cast<int>(parts_.size()); }
-    std::size_t scratch_floats() const { return gather_.empty() ? 0 : gather_.size() + 64; }
+    std::size_t scratch_floats() const { return gather_.empty() ? 0 : gather_.size() + kOverread; }
     void shelve(Shelf& shelf) { shelf.add(weights_), shelf.add(indices_), shelf.add(counts_); }
-    // 64 floats behind the input must be readable.
+    // kOverread floats behind the input must be readable.
     void run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
              float* scratch) const;
 
