@@ -8,19 +8,21 @@
 // No function of the standard library that could be inlined elsewhere may be used here: the linker keeps one copy of
 // each, and it must not be one that was compiled for a processor with more instructions.
 
+#include "products.hpp"
+
 // ---- Convolution tiles ------------------------------------------------------------------------------------------
 
-template <int T>
-[[gnu::always_inline]] inline void start(const TileRun& run, bool first, std::size_t channel, Vec* sums) {
+template <typename Product, int T>
+[[gnu::always_inline]] inline void start(const TileRun& run, bool first, std::size_t channel, typename Product::Sum* sums) {
     if (first) {
-        const Vec bias = splat(run.bias[channel]);
+        const auto bias = Product::start(run.bias, channel);
         #pragma GCC unroll 32
         for (int t = 0; t < T; ++t) sums[t] = bias;
         return;
     }
     const float* kept = run.sums + channel * (T * kLanes);
     #pragma GCC unroll 32
-    for (int t = 0; t < T; ++t) sums[t] = load(kept + t * kLanes);
+    for (int t = 0; t < T; ++t) sums[t] = Product::resume(kept + t * kLanes);
 }
 
 // The border of one plane, or of one tile in it; moves of the same pattern lie together.
@@ -32,16 +34,16 @@ template <int T>
     }
 }
 
-template <int T>
-[[gnu::always_inline]] inline void finish(const TileRun& run, bool last, std::size_t channel, const Vec* sums) {
+template <typename Product, int T>
+[[gnu::always_inline]] inline void finish(const TileRun& run, bool last, std::size_t channel, const typename Product::Sum* sums) {
     if (!last) {
         float* kept = run.sums + channel * (T * kLanes);
         #pragma GCC unroll 32
-        for (int t = 0; t < T; ++t) store(kept + t * kLanes, sums[t]);
+        for (int t = 0; t < T; ++t) Product::keep(kept + t * kLanes, sums[t]);
         return;
     }
-    const std::ptrdiff_t base = static_cast<std::ptrdiff_t>(channel) * run.channel_stride;
-    const Vec low = splat(run.low), high = splat(run.high);
+    const std::ptrdiff_t base = Product::plane(channel) * run.channel_stride;
+    const typename Product::Finish end(run, channel);
     float* output = run.output + base;
     constexpr std::uint32_t all = T == 32 ? ~0u : (1u << T) - 1;
     if (run.residual != nullptr) {
@@ -49,14 +51,14 @@ template <int T>
         #pragma GCC unroll 32
         for (int t = 0; t < T; ++t)
             if (run.valid == all || (run.valid >> t & 1) != 0)
-                store(output + run.places[t], smaller(high, larger(low, plus(sums[t], load(residual + run.places[t])))));
+                end.put(output + run.places[t], sums[t], residual + run.places[t]);
     } else if (run.valid == all) {
         #pragma GCC unroll 32
-        for (int t = 0; t < T; ++t) store(output + run.places[t], smaller(high, larger(low, sums[t])));
+        for (int t = 0; t < T; ++t) end.put(output + run.places[t], sums[t]);
     } else {
         #pragma GCC unroll 32
         for (int t = 0; t < T; ++t)
-            if ((run.valid >> t & 1) != 0) store(output + run.places[t], smaller(high, larger(low, sums[t])));
+            if ((run.valid >> t & 1) != 0) end.put(output + run.places[t], sums[t]);
     }
     if (run.move_count > 0) fill(output, run.moves, run.moves + run.move_count, run.lanes);
 }
@@ -74,13 +76,13 @@ template <int T>
 }
 
 // Where a later entry will be stored, and its residual: often in L3 or further.
-template <int T>
+template <typename Product, int T>
 [[gnu::always_inline]] inline void fetch_places(const TileRun& run, const Entry* later, const Entry* end, int outputs) {
     if (later >= end || later->flags != kLast) return;
     constexpr int kStep = 16 / kLanes;  // vectors a line
     #pragma GCC unroll 32
     for (int m = 0; m < outputs; ++m) {
-        const std::ptrdiff_t base = static_cast<std::ptrdiff_t>(later->channel + m) * run.channel_stride;
+        const std::ptrdiff_t base = Product::plane(later->channel + m) * run.channel_stride;
         #pragma GCC unroll 32
         for (int t = 0; t < T; t += kStep) __builtin_prefetch(run.output + base + run.places[t], 1);
         if (run.residual != nullptr)
@@ -93,7 +95,7 @@ constexpr int kAhead = 256;  // non-zeros; small tiles read streams faster than 
 
 // One output channel at a time. Chains: independent accumulators per vector, so that few vectors still fill the
 // latency of a multiply-add.
-template <int Rows, int Columns, int Chains>
+template <typename Product, int Rows, int Columns, int Chains>
 void run_sparse(const TileRun& run) {
     constexpr int T = Rows * Columns;
     const float* weights = run.weights;
@@ -101,22 +103,22 @@ void run_sparse(const TileRun& run) {
     const Entry* end = run.entries + run.entry_count;
     for (const Entry* entry = run.entries; entry != end; ++entry) {
         fetch_next<T>(run, entry + 1, end, 1);
-        fetch_places<T>(run, entry + (T <= 2 ? 6 : 2), end, 1);
-        Vec sums[Chains][T];
-        start<T>(run, (entry->flags & kFirst) != 0, entry->channel, sums[0]);
+        fetch_places<Product, T>(run, entry + (T <= 2 ? 6 : 2), end, 1);
+        typename Product::Sum sums[Chains][T];
+        start<Product, T>(run, (entry->flags & kFirst) != 0, entry->channel, sums[0]);
         #pragma GCC unroll 32
         for (int chain = 1; chain < Chains; ++chain)
             #pragma GCC unroll 32
-            for (int t = 0; t < T; ++t) sums[chain][t] = splat(0.0f);
+            for (int t = 0; t < T; ++t) sums[chain][t] = Product::none();
         const float* stop = weights + entry->counts[0];
-        const auto add = [&](Vec* chain, Vec weight, std::size_t offset) __attribute__((always_inline)) {
+        const auto add = [&](typename Product::Sum* chain, Vec weight, std::size_t offset) __attribute__((always_inline)) {
             const float* inputs = run.inputs + 2 * offset;
             #pragma GCC unroll 32
             for (int r = 0; r < Rows; ++r)
                 #pragma GCC unroll 32
                 for (int c = 0; c < Columns; ++c) {
-                    Vec& sum = chain[r * Columns + c];
-                    sum = fused(weight, load(inputs + r * run.row_step + c * kLanes), sum);
+                    auto& sum = chain[r * Columns + c];
+                    sum = Product::add(weight, load(inputs + r * run.row_step + c * kLanes), sum);
                 }
         };
         // Four at a time: one load for four weights and one for four offsets leave the load ports to the inputs.
@@ -137,13 +139,13 @@ void run_sparse(const TileRun& run) {
         #pragma GCC unroll 32
         for (int chain = 1; chain < Chains; ++chain)
             #pragma GCC unroll 32
-            for (int t = 0; t < T; ++t) sums[0][t] = plus(sums[0][t], sums[chain][t]);
-        finish<T>(run, (entry->flags & kLast) != 0, entry->channel, sums[0]);
+            for (int t = 0; t < T; ++t) sums[0][t] = Product::joined(sums[0][t], sums[chain][t]);
+        finish<Product, T>(run, (entry->flags & kLast) != 0, entry->channel, sums[0]);
     }
 }
 
 // Two output channels that share the load of every input that both need: one loop per pattern of who needs it.
-template <int Rows, int Columns>
+template <typename Product, int Rows, int Columns>
 void run_paired(const TileRun& run) {
     constexpr int T = Rows * Columns;
     const float* weights = run.weights;
@@ -151,12 +153,12 @@ void run_paired(const TileRun& run) {
     const Entry* end = run.entries + run.entry_count;
     for (const Entry* entry = run.entries; entry != end; ++entry) {
         fetch_next<T>(run, entry + 1, end, 2);
-        fetch_places<T>(run, entry + 1, end, 2);
-        Vec one[T], two[T];
+        fetch_places<Product, T>(run, entry + 1, end, 2);
+        typename Product::Sum one[T], two[T];
         const bool first = (entry->flags & kFirst) != 0, last = (entry->flags & kLast) != 0;
-        start<T>(run, first, entry->channel, one);
-        start<T>(run, first, entry->channel + 1, two);
-        const auto alone = [&](Vec* sums, int count) __attribute__((always_inline)) {
+        start<Product, T>(run, first, entry->channel, one);
+        start<Product, T>(run, first, entry->channel + 1, two);
+        const auto alone = [&](typename Product::Sum* sums, int count) __attribute__((always_inline)) {
             for (; count > 0; --count, ++weights, ++offsets) {
                 const Vec weight = splat(*weights);
                 const float* inputs = at(run.inputs, *offsets);
@@ -164,8 +166,8 @@ void run_paired(const TileRun& run) {
                 for (int r = 0; r < Rows; ++r)
                     #pragma GCC unroll 32
                     for (int c = 0; c < Columns; ++c) {
-                        Vec& sum = sums[r * Columns + c];
-                        sum = fused(weight, load(inputs + r * run.row_step + c * kLanes), sum);
+                        auto& sum = sums[r * Columns + c];
+                        sum = Product::add(weight, load(inputs + r * run.row_step + c * kLanes), sum);
                     }
             }
         };
@@ -179,27 +181,27 @@ void run_paired(const TileRun& run) {
                 #pragma GCC unroll 32
                 for (int c = 0; c < Columns; ++c) {
                     const Vec input = load(inputs + r * run.row_step + c * kLanes);
-                    one[r * Columns + c] = fused(weight_one, input, one[r * Columns + c]);
-                    two[r * Columns + c] = fused(weight_two, input, two[r * Columns + c]);
+                    one[r * Columns + c] = Product::add(weight_one, input, one[r * Columns + c]);
+                    two[r * Columns + c] = Product::add(weight_two, input, two[r * Columns + c]);
                 }
         }
-        finish<T>(run, last, entry->channel, one);
-        finish<T>(run, last, entry->channel + 1, two);
+        finish<Product, T>(run, last, entry->channel, one);
+        finish<Product, T>(run, last, entry->channel + 1, two);
     }
 }
 
 // Outputs channels that use every offset of the block; the offsets are the same for every entry.
-template <int Outputs, int Rows, int Columns>
+template <typename Product, int Outputs, int Rows, int Columns>
 void run_dense(const TileRun& run) {
     constexpr int T = Rows * Columns;
     const float* weights = run.weights;
     const Entry* end = run.entries + run.entry_count;
     for (const Entry* entry = run.entries; entry != end; ++entry) {
         fetch_next<T>(run, entry + 1, end, Outputs);
-        fetch_places<T>(run, entry + 1, end, Outputs);
-        Vec sums[Outputs][T];
+        fetch_places<Product, T>(run, entry + 1, end, Outputs);
+        typename Product::Sum sums[Outputs][T];
         #pragma GCC unroll 32
-        for (int m = 0; m < Outputs; ++m) start<T>(run, (entry->flags & kFirst) != 0, entry->channel + m, sums[m]);
+        for (int m = 0; m < Outputs; ++m) start<Product, T>(run, (entry->flags & kFirst) != 0, entry->channel + m, sums[m]);
         const std::uint16_t* offsets = run.offsets;
         for (int count = entry->counts[0]; count > 0; --count, weights += Outputs, ++offsets) {
             const float* inputs = at(run.inputs, *offsets);
@@ -215,7 +217,7 @@ void run_dense(const TileRun& run) {
                         const Vec input = load(inputs + r * run.row_step + c * kLanes);
                         #pragma GCC unroll 32
                         for (int m = 0; m < Outputs; ++m)
-                            sums[m][r * Columns + c] = fused(weight[m], input, sums[m][r * Columns + c]);
+                            sums[m][r * Columns + c] = Product::add(weight[m], input, sums[m][r * Columns + c]);
                     }
             } else {
                 Vec input[T];
@@ -228,28 +230,28 @@ void run_dense(const TileRun& run) {
                 for (int m = 0; m < Outputs; ++m) {
                     const Vec weight = splat(weights[m]);
                     #pragma GCC unroll 32
-                    for (int t = 0; t < T; ++t) sums[m][t] = fused(weight, input[t], sums[m][t]);
+                    for (int t = 0; t < T; ++t) sums[m][t] = Product::add(weight, input[t], sums[m][t]);
                 }
             }
         }
         #pragma GCC unroll 32
-        for (int m = 0; m < Outputs; ++m) finish<T>(run, (entry->flags & kLast) != 0, entry->channel + m, sums[m]);
+        for (int m = 0; m < Outputs; ++m) finish<Product, T>(run, (entry->flags & kLast) != 0, entry->channel + m, sums[m]);
     }
 }
 
 template <int Rows, int Columns, int Chains = 1>
 constexpr TileVariant sparse() {
-    return {Rows, Columns, 1, false, false, run_sparse<Rows, Columns, Chains>};
+    return {Rows, Columns, 1, false, false, run_sparse<FloatProduct, Rows, Columns, Chains>};
 }
 
 template <int Rows, int Columns>
 constexpr TileVariant paired() {
-    return {Rows, Columns, 2, true, false, run_paired<Rows, Columns>};
+    return {Rows, Columns, 2, true, false, run_paired<FloatProduct, Rows, Columns>};
 }
 
 template <int Outputs, int Rows, int Columns>
 constexpr TileVariant dense() {
-    return {Rows, Columns, Outputs, false, true, run_dense<Outputs, Rows, Columns>};
+    return {Rows, Columns, Outputs, false, true, run_dense<FloatProduct, Outputs, Rows, Columns>};
 }
 
 // ---- Packing ----------------------------------------------------------------------------------------------------
@@ -296,57 +298,44 @@ void pack_rows(const RowPack& pack) {
 
 // ---- Matrix times vector ----------------------------------------------------------------------------------------
 
-[[gnu::always_inline]] inline void put_slice(Vec sum, int slice, const float* residual, float* output, int rows,
-                                             float low, float high) {
-    const int first = slice * kLanes, count = rows - first < kLanes ? rows - first : kLanes;
-    float values[kLanes];
-    store_any(values, sum);
-    for (int lane = 0; lane < count; ++lane) {
-        float value = values[lane];
-        if (residual != nullptr) value += residual[first + lane];
-        value = low > value ? low : value;
-        output[first + lane] = high < value ? high : value;
-    }
-}
-
+template <typename Product>
 void sparse_vector(const SliceRun& run) {
     const float* weights = run.weights;
     const std::uint8_t* indices = run.indices;
     const std::uint16_t* counts = run.counts;
     for (int slice = 0; slice < run.slices; ++slice) {
-        Vec even = load(run.bias + slice * kLanes), odd = splat(0.0f);
+        auto even = Product::start_lanes(run.bias + slice * kLanes), odd = Product::none();
         for (int block = 0; block < run.blocks; ++block) {
             int count = *counts++;
             const Table table = make_table(run.inputs + block * kTable);
             for (; count >= 2; count -= 2, weights += 2 * kLanes, indices += 2 * kLanes) {
-                even = fused(load(weights), look_up(table, indices), even);
-                odd = fused(load(weights + kLanes), look_up(table, indices + kLanes), odd);
+                even = Product::add(load(weights), look_up(table, indices), even);
+                odd = Product::add(load(weights + kLanes), look_up(table, indices + kLanes), odd);
             }
             if (count > 0) {
-                even = fused(load(weights), look_up(table, indices), even);
+                even = Product::add(load(weights), look_up(table, indices), even);
                 weights += kLanes, indices += kLanes;
             }
         }
-        put_slice(plus(even, odd), slice, run.residual, run.output, run.rows, run.low, run.high);
+        Product::finish_slice(run, slice, Product::joined(even, odd));
     }
 }
 
+template <typename Product>
 void dense_vector(const DenseVectorRun& run) {
     constexpr int kChains = 4;
     for (int slice = 0; slice < run.slices; ++slice) {
         const float* weights = run.weights + static_cast<std::size_t>(slice) * run.length * kLanes;
-        Vec sums[kChains];
-        sums[0] = load(run.bias + slice * kLanes);
-        for (int chain = 1; chain < kChains; ++chain) sums[chain] = splat(0.0f);
+        typename Product::Sum sums[kChains];
+        sums[0] = Product::start_lanes(run.bias + slice * kLanes);
+        for (int chain = 1; chain < kChains; ++chain) sums[chain] = Product::none();
         int i = 0;
         for (; i + kChains <= run.length; i += kChains)
             for (int chain = 0; chain < kChains; ++chain)
-                sums[chain] = fused(splat(run.inputs[i + chain]),
-                                    load(weights + static_cast<std::size_t>(i + chain) * kLanes), sums[chain]);
+                sums[chain] = Product::add(load(weights + static_cast<std::size_t>(i + chain) * kLanes), splat(run.inputs[i + chain]), sums[chain]);
         for (; i < run.length; ++i)
-            sums[0] = fused(splat(run.inputs[i]), load(weights + static_cast<std::size_t>(i) * kLanes), sums[0]);
-        put_slice(plus(plus(sums[0], sums[1]), plus(sums[2], sums[3])), slice, run.residual, run.output, run.rows,
-                  run.low, run.high);
+            sums[0] = Product::add(load(weights + static_cast<std::size_t>(i) * kLanes), splat(run.inputs[i]), sums[0]);
+        Product::finish_slice(run, slice, Product::joined(Product::joined(sums[0], sums[1]), Product::joined(sums[2], sums[3])));
     }
 }
 

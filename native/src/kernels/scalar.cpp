@@ -80,7 +80,7 @@ constexpr WinogradProduct kProducts[] = {
 extern const Kernels kScalarKernels = {
     "scalar", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
     kTransforms, sizeof kTransforms / sizeof *kTransforms, kProducts, sizeof kProducts / sizeof *kProducts,
-    pack_pixels, pack_rows, sparse_vector, dense_vector, transpose, unary, binary, pool, affine, fill_border,
+    pack_pixels, pack_rows, sparse_vector<FloatProduct>, dense_vector<FloatProduct>, transpose, unary, binary, pool, affine, fill_border,
 };
 
 }  // namespace secateur

@@ -1,0 +1,52 @@
+// What tiles and vector products compute: a parameter of their loops (loops.hpp), which move words and know nothing of
+// what is in them. A weight is one 32-bit word of a stream, an input is a vector of words. A product defines
+//
+//   Sum                        a vector's accumulators
+//   none()                     of nothing: where another chain begins
+//   start(bias, index), start_lanes(bias)  from the bias of one output, of as many outputs as there are lanes
+//   resume(kept), keep(kept, sum)          from and to memory, between blocks of inputs
+//   add(weight, input, sum)    one step, lane by lane
+//   joined(sum, other)         of two chains
+//   plane(channel)             of the tile's output: which plane of words the channel lies in
+//   Finish                     of one channel of a tile: adds the residual, clamps, stores
+//   finish_slice               the same of a slice of a vector product
+//
+// The only one yet multiplies floats. One of eight bits would define: sums of int32, a word as four of them (dot products of
+// four), a finish that scales, rounds and puts its byte into the words of plane(channel) = channel / 4.
+
+struct FloatProduct {
+    using Sum = Vec;
+
+    [[gnu::always_inline]] static Sum none() { return splat(0.0f); }
+    [[gnu::always_inline]] static Sum start(const float* bias, std::size_t index) { return splat(bias[index]); }
+    [[gnu::always_inline]] static Sum start_lanes(const float* bias) { return load(bias); }
+    [[gnu::always_inline]] static Sum resume(const float* kept) { return load(kept); }
+    [[gnu::always_inline]] static void keep(float* kept, Sum sum) { store(kept, sum); }
+    [[gnu::always_inline]] static Sum add(Vec weight, Vec input, Sum sum) { return fused(weight, input, sum); }
+    [[gnu::always_inline]] static Sum joined(Sum sum, Sum other) { return plus(sum, other); }
+    [[gnu::always_inline]] static std::ptrdiff_t plane(std::size_t channel) { return static_cast<std::ptrdiff_t>(channel); }
+
+    struct Finish {
+        Vec low, high;
+
+        [[gnu::always_inline]] Finish(const TileRun& run, std::size_t) : low(splat(run.low)), high(splat(run.high)) {}
+        [[gnu::always_inline]] void put(float* to, Sum sum) const { store(to, smaller(high, larger(low, sum))); }
+        [[gnu::always_inline]] void put(float* to, Sum sum, const float* residual) const { put(to, plus(sum, load(residual))); }
+    };
+
+    template <typename Run>
+    [[gnu::always_inline]] static void finish_slice(const Run& run, int slice, Sum sum) {
+        const int first = slice * kLanes, count = run.rows - first < kLanes ? run.rows - first : kLanes;
+        const float low = run.low, high = run.high;
+        const float* residual = run.residual;
+        float* output = run.output;
+        float values[kLanes];
+        store_any(values, sum);
+        for (int lane = 0; lane < count; ++lane) {
+            float value = values[lane];
+            if (residual != nullptr) value += residual[first + lane];
+            value = low > value ? low : value;
+            output[first + lane] = high < value ? high : value;
+        }
+    }
+};
