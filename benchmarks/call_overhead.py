@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from secateur.graph import Graph, Node
+from secateur.measure.timing import median_interval, on_cores
+from secateur.network.graph import Graph, Node
 from secateur.runtime import Session
-from secateur.timing import median_interval, on_cores
 
 CALLS, SAMPLES = 2000, 101
 

@@ -35,14 +35,14 @@ from samples import FunctionJob, make_row, row_of
 if "RAY_AUTH_TOKEN" not in os.environ:  # which Ray reads when it is imported
     os.environ |= environment_of(Path(tempfile.mkdtemp(prefix="cluster-")) / "driver")
 
-from secateur.executors import Executor, Job
-from secateur.executors.local import LocalExecutor
-from secateur.executors.ray import RayExecutor
-from secateur.progress import ConsoleReporter
-from secateur.results import Failure, Row
-from secateur.spec import Cell, Sweep
-from secateur.store import FILE_NAME, Store
-from secateur.sweeping import sweep
+from secateur.experiments.executors import Executor, Job
+from secateur.experiments.executors.local import LocalExecutor
+from secateur.experiments.executors.ray import RayExecutor
+from secateur.experiments.sweeping import sweep
+from secateur.records.results import Failure, Row
+from secateur.records.spec import Cell, Sweep
+from secateur.records.store import FILE_NAME, Store
+from secateur.support.progress import ConsoleReporter
 
 SEEDS, SCOPES = (0, 1, 2), ("layer", "global")
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import secateur
-from secateur.environment import environment
 from secateur.errors import ExportError
-from secateur.export import to_graph
-from secateur.models import build_network, find_architecture
+from secateur.importing.aten import to_graph
+from secateur.measure.timing import interleave, median_interval, on_cores
+from secateur.network.simplification import simplify
+from secateur.records.environment import environment
 from secateur.runtime import Session
-from secateur.simplification import simplify
-from secateur.timing import interleave, median_interval, on_cores
+from secateur.training.models import build_network, find_architecture
 
 BUILT_IN = {"lenet-5": (1, 28, 28), "resnet-18": (3, 32, 32)}
 

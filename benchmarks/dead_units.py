@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from secateur.cache import NetworkCache
-from secateur.data import normalise
-from secateur.export import to_graph
-from secateur.graph import Graph
-from secateur.pruning import prune
-from secateur.rebuilding import GraphNetwork
-from secateur.simplification import simplify
-from secateur.spec import Cell, recipe_for
+from secateur.experiments.cache import NetworkCache
+from secateur.exporting.rebuilding import GraphNetwork
+from secateur.importing.aten import to_graph
+from secateur.network.graph import Graph
+from secateur.network.simplification import simplify
+from secateur.pruning.pruning import prune
+from secateur.records.spec import Cell, recipe_for
+from secateur.training.data import normalise
 
 MODELS = ("lenet-300-100", "lenet-5")
 SCOPES = ("layer", "global")

@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["secateur.packfile", "secateur.graph"])
 import numpy as np
 
 from secateur.errors import FormatError, SecateurError
-from secateur.graph import DTYPES, Weight
+from secateur.network.graph import DTYPES, Weight
 
 LIMIT = 64 << 20
 GOLDEN = sorted((Path(__file__).parents[1] / "tests" / "golden").glob("*.secateur"))

@@ -45,7 +45,7 @@ def measure(program: str, path: Path) -> tuple[float, float]:
 
 MAKE_LENET = """
 import sys, torch, secateur
-from secateur.models import build_network, find_architecture
+from secateur.training.models import build_network, find_architecture
 network = build_network(find_architecture("lenet-5"), 10, 1, seed=0)
 secateur.prune(network, 0.9)
 secateur.pack(network, sys.argv[1], example=torch.zeros(1, 1, 28, 28))

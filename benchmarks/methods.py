@@ -25,17 +25,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.cache import NetworkCache
-from secateur.candidates import prunable_layers
-from secateur.data import Calibration, from_arrays
-from secateur.heads import output_layers
-from secateur.layers import weight_of
-from secateur.measure import memory_of
-from secateur.models import build_network, find_architecture
-from secateur.pruning import PruneLog, prune
-from secateur.repairing import repair
-from secateur.score import METHODS, Context, Scores, score
-from secateur.spec import REPAIRS, Cell, recipe_for
+from secateur.experiments.cache import NetworkCache
+from secateur.measure.footprint import memory_of
+from secateur.modules.candidates import prunable_layers
+from secateur.modules.heads import output_layers
+from secateur.modules.layers import weight_of
+from secateur.pruning.pruning import PruneLog, prune
+from secateur.pruning.repairing import repair
+from secateur.pruning.score import METHODS, Context, Scores, score
+from secateur.records.spec import REPAIRS, Cell, recipe_for
+from secateur.training.data import Calibration, from_arrays
+from secateur.training.models import build_network, find_architecture
 
 RATIOS, SEEDS = (0.8, 0.9, 0.95, 0.97), (0, 1, 2)
 IMAGES, MORE_IMAGES = 1024, 2048

@@ -31,16 +31,16 @@ from torch.nn.utils import prune as torch_prune
 
 import secateur
 from secateur import packfile
-from secateur.cache import NetworkCache
-from secateur.data import Dataset
-from secateur.environment import environment
-from secateur.export import to_graph
-from secateur.graph import Graph, Weight
-from secateur.measure import accuracy
-from secateur.models import build_network, find_architecture
-from secateur.rebuilding import GraphNetwork
-from secateur.spec import Cell, recipe_for
-from secateur.store import Store
+from secateur.experiments.cache import NetworkCache
+from secateur.exporting.rebuilding import GraphNetwork
+from secateur.importing.aten import to_graph
+from secateur.measure.accuracy import accuracy
+from secateur.network.graph import Graph, Weight
+from secateur.records.environment import environment
+from secateur.records.spec import Cell, recipe_for
+from secateur.records.store import Store
+from secateur.training.data import Dataset
+from secateur.training.models import build_network, find_architecture
 
 RATIOS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 BITS = (8, 5, 4)

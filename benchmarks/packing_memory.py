@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from secateur.packing import pack
+from secateur.exporting.packing import pack
 
 MIB = 1 << 20
 

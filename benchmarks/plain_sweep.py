@@ -19,10 +19,10 @@ from torch.nn.utils import prune as torch_prune
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
-from secateur.data import Dataset, load_data, normalise
-from secateur.models import build_network, find_architecture
-from secateur.spec import PAPER_RATIOS, recipe_for
-from secateur.sweeping import sweep
+from secateur.experiments.sweeping import sweep
+from secateur.records.spec import PAPER_RATIOS, recipe_for
+from secateur.training.data import Dataset, load_data, normalise
+from secateur.training.models import build_network, find_architecture
 
 
 def plain_training(model: str, data: Dataset) -> nn.Module:

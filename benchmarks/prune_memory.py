@@ -14,10 +14,10 @@ from collections.abc import Callable
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from secateur.layers import weighted_layers
-from secateur.measure import memory_of
-from secateur.models import build_network, find_architecture
-from secateur.pruning import prune
+from secateur.measure.footprint import memory_of
+from secateur.modules.layers import weighted_layers
+from secateur.pruning.pruning import prune
+from secateur.training.models import build_network, find_architecture
 
 RATIO, RUNS = 0.9, 5
 

@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from secateur.cache import NetworkCache
-from secateur.data import Dataset, Split
-from secateur.heads import output_layers
-from secateur.layers import norm_layers, weighted_layers
-from secateur.measure import accuracy
-from secateur.paper import PRUNED_RATIOS, READINGS, Reading, published
-from secateur.pruning import prune
-from secateur.spec import Cell, recipe_for
+from secateur.experiments.cache import NetworkCache
+from secateur.measure.accuracy import accuracy
+from secateur.modules.heads import output_layers
+from secateur.modules.layers import norm_layers, weighted_layers
+from secateur.pruning.pruning import prune
+from secateur.records.spec import Cell, recipe_for
+from secateur.report.paper import PRUNED_RATIOS, READINGS, Reading, published
+from secateur.training.data import Dataset, Split
 
 SCALES_ONLY = Reading("scales-only", "BatchNorm's scales alone", compounds=False, norms=True)
 

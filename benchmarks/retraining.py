@@ -17,15 +17,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from secateur.cache import NetworkCache, uses_channels_last
-from secateur.catalogue import user_cache
-from secateur.layers import weight_of, weighted_layers
-from secateur.measure import accuracy
-from secateur.models import find_architecture
-from secateur.progress import ConsoleReporter
-from secateur.pruning import prune
-from secateur.retraining import retrain
-from secateur.spec import Cell, Retraining, identity, recipe_for
+from secateur.experiments.cache import NetworkCache, uses_channels_last
+from secateur.measure.accuracy import accuracy
+from secateur.modules.layers import weight_of, weighted_layers
+from secateur.pruning.pruning import prune
+from secateur.pruning.retraining import retrain
+from secateur.records.spec import Cell, Retraining, identity, recipe_for
+from secateur.support.progress import ConsoleReporter
+from secateur.training.catalogue import user_cache
+from secateur.training.models import find_architecture
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,12 @@ import torch
 from torch import nn
 
 from secateur import _native
-from secateur.environment import environment
-from secateur.export import to_graph
-from secateur.models import ARCHITECTURES, build_network
-from secateur.pruning import prune
+from secateur.importing.aten import to_graph
+from secateur.measure.timing import interleave, median_interval, on_cores
+from secateur.pruning.pruning import prune
+from secateur.records.environment import environment
 from secateur.runtime import PlanStep, Session
-from secateur.timing import interleave, median_interval, on_cores
+from secateur.training.models import ARCHITECTURES, build_network
 
 NETWORKS = ("resnet-18-cifar", "resnet-50-cifar", "resnet-18", "lenet-5", "lenet-300-100")
 RATIOS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)

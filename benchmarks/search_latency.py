@@ -14,11 +14,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from secateur.cache import NetworkCache
-from secateur.pipeline import make_network
+from secateur.experiments.cache import NetworkCache
+from secateur.experiments.pipeline import make_network
+from secateur.measure.timing import alone, interleave, median_interval, on_cores
+from secateur.records.store import Store
 from secateur.runtime import Session
-from secateur.store import Store
-from secateur.timing import alone, interleave, median_interval, on_cores
 
 
 def measure(run: str, seconds: float) -> None:

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
-from secateur.data import Dataset, Split, crop_and_flip, fit, load_data, normalise
-from secateur.models import Architecture, build_network, find_architecture
-from secateur.progress import SilentReporter
-from secateur.spec import Recipe, recipe_for
-from secateur.train import resolve_precision, train
+from secateur.records.spec import Recipe, recipe_for
+from secateur.support.progress import SilentReporter
+from secateur.training.data import Dataset, Split, crop_and_flip, fit, load_data, normalise
+from secateur.training.models import Architecture, build_network, find_architecture
+from secateur.training.train import resolve_precision, train
 
 PAIRS = 5
 CPU = torch.device("cpu")

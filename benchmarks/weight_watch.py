@@ -16,10 +16,10 @@ from torch import nn
 
 import secateur
 from secateur import _native
-from secateur.environment import environment
-from secateur.models import build_network, find_architecture
-from secateur.snapshots import Snapshot, _place, _state
-from secateur.timing import interleave, median_interval, on_cores
+from secateur.measure.timing import interleave, median_interval, on_cores
+from secateur.records.environment import environment
+from secateur.runtime.snapshots import Snapshot, _place, _state
+from secateur.training.models import build_network, find_architecture
 
 NETWORKS = {"lenet-5": (1, 28, 28), "resnet-18": (3, 32, 32)}
 

@@ -13,11 +13,11 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from secateur.environment import environment
-from secateur.graph import Attribute, Graph, Node, Weight
+from secateur.measure.timing import on_cores
+from secateur.network.graph import Attribute, Graph, Node, Weight
+from secateur.records.environment import environment
 from secateur.runtime import PlanStep, Session
 from secateur.runtime.calibration import Costs
-from secateur.timing import on_cores
 
 LAYERS = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels, height and width
 BATCHES = (64, 1)

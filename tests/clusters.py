@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from secateur.executors import Executor
+from secateur.experiments.executors import Executor
 
 NO_RAY = "Ray is not installed, so nothing was tested on a cluster: pip install 'secateur[ray]'"
 SECONDS_TO_START = 60
@@ -28,7 +28,7 @@ TOKEN = secrets.token_hex(32)
 def local_ray(cache: Path) -> Iterator[Executor]:
     """The executor on a Ray of its own, whose workers have that cache."""
     with ray_environment(cache):
-        from secateur.executors.ray import RayExecutor
+        from secateur.experiments.executors.ray import RayExecutor
 
         with RayExecutor("local") as executor:
             yield executor

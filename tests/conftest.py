@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores; re
 
 import torch
 
-from secateur import timing
+from secateur.measure import timing
 
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from secateur.store import FILE_NAME
+from secateur.records.store import FILE_NAME
 
 
 def kill_when(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.export import Structure, structure_of, to_graph
-from secateur.graph import Graph
-from secateur.models import ARCHITECTURES, build_network
-from secateur.pruning import prune
+from secateur.importing.aten import Structure, structure_of, to_graph
+from secateur.network.graph import Graph
+from secateur.pruning.pruning import prune
+from secateur.training.models import ARCHITECTURES, build_network
 
 
 class VGG(nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from secateur.graph import DTYPES, Graph, Node, Weight
+from secateur.network.graph import DTYPES, Graph, Node, Weight
 from secateur.packfile import container, document
 
 SPECIAL = [0x00000000, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00001, 0xFFABCDEF, 0x00000001, 0x807FFFFF, 0x3F800000]

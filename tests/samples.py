@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.cache import EarlyKey, Parcel
-from secateur.data import Dataset, from_arrays
-from secateur.environment import environment
-from secateur.models import ARCHITECTURES, build_network
-from secateur.paper import published
-from secateur.progress import SilentReporter
-from secateur.results import Accuracy, Contender, Footprint, FrontPoint, Latency, Layer, Outcome, Row, Trained
-from secateur.score import Context
-from secateur.spec import Cell, Recipe, recipe_for
-from secateur.store import SearchRecord
+from secateur.experiments.cache import EarlyKey, Parcel
+from secateur.pruning.score import Context
+from secateur.records.environment import environment
+from secateur.records.results import Accuracy, Contender, Footprint, FrontPoint, Latency, Layer, Outcome, Row, Trained
+from secateur.records.spec import Cell, Recipe, recipe_for
+from secateur.records.store import SearchRecord
+from secateur.report.paper import published
+from secateur.support.progress import SilentReporter
+from secateur.training.data import Dataset, from_arrays
+from secateur.training.models import ARCHITECTURES, build_network
 
 
 def build(name: str, seed: int = 0, channels: int = 3) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import itertools
 import re
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import secateur
@@ -22,10 +24,19 @@ def floors() -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(line.split()) for line in itertools.takewhile(str.strip, lines))
 
 
-def torch_free_rooms() -> list[str]:
-    """What the design says never imports torch."""
-    sentence, _, _ = DESIGN.partition(" never import torch")
-    return re.findall(r"`(\w+)`", sentence[sentence.rindex("\n\n") :])
+def torch_free_modules() -> list[str]:
+    """What the design says never imports torch: rooms stand for all of their modules."""
+    _, _, after = DESIGN.partition("No module of ")
+    whole, _, single = after[: after.index(", so that")].partition(" imports torch, nor do ")
+    rooms, modules = (re.findall(r"`([\w.]+)`", text) for text in (whole, single))
+    for room in rooms:
+        modules += [_dotted(path) for path in (ROOT / room).rglob("*.py")]
+    return sorted(modules)
+
+
+def _dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
 
 
 def room_of(path: Path) -> str:
@@ -56,13 +67,18 @@ def test_imports_go_down_only() -> None:
     assert wrong == []
 
 
-def test_the_torch_free_rooms_import_where_torch_is_blocked() -> None:
-    rooms = torch_free_rooms()
-    assert {"graph", "runtime", "store", "report", "cli"} <= set(rooms)
-    names = ", ".join(f"secateur.{room}" for room in rooms)
+def test_the_torch_free_modules_import_where_torch_is_blocked() -> None:
+    modules = torch_free_modules()
+    assert {"network.graph", "runtime", "records.store", "report.page", "cli", "exporting.onnx"} <= set(modules)
+    names = ", ".join(f"secateur.{name}" for name in modules)
     code = f"import sys; sys.modules['torch'] = None; import secateur, {names}; print(secateur.Sweep.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("Sweep\n", "")
+
+
+def test_the_corridor_has_few_doors() -> None:
+    doors = {path.name for path in ROOT.iterdir() if path.name != "__pycache__" and path.suffix != ".so"}
+    assert len(doors) <= 20, sorted(doors)
 
 
 def test_names_that_need_torch_say_what_to_install() -> None:
@@ -81,3 +97,20 @@ except secateur.MissingExtraError as error:
 def test_every_public_name_exists() -> None:
     for name in secateur.__all__:
         assert getattr(secateur, name) is not None
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    modules = {_dotted(path): path for path in ROOT.rglob("*.py")}
+    graph = {name: _modules_imported(path, modules.keys()) - {name} for name, path in modules.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names them
+
+
+def _modules_imported(path: Path, modules: Collection[str]) -> set[str]:
+    """The modules of the package that a file imports where it is loaded."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("secateur."):
+            name = node.module.removeprefix("secateur.")
+            inside = {f"{name}.{each.name}" for each in node.names}
+            found |= {each if each in modules else name for each in inside}
+    return found & set(modules)

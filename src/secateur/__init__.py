@@ -13,49 +13,52 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from secateur.checkpoints import load_weights
-    from secateur.compilation import compile_backend
-    from secateur.freezing import frozen_zeros
+    from secateur.experiments.searching import SearchResult, search
+    from secateur.experiments.sweeping import SweepResult, sweep
+    from secateur.exporting.packing import pack
+    from secateur.importing.checkpoints import load_weights
     from secateur.packfile import Metadata, unpack
-    from secateur.packing import pack
-    from secateur.pruning import PruneLog, layer_sparsity, prune, sparsity
-    from secateur.repairing import repair
-    from secateur.retraining import retrain
+    from secateur.pruning.freezing import frozen_zeros
+    from secateur.pruning.pruning import PruneLog, layer_sparsity, prune, sparsity
+    from secateur.pruning.repairing import repair
+    from secateur.pruning.retraining import retrain
+    from secateur.pruning.shrinking import shrink
+    from secateur.records.spec import Cell, Recipe, Retraining, Sweep
+    from secateur.records.store import Store
     from secateur.runtime import Session, load
-    from secateur.searching import SearchResult, search
-    from secateur.shrinking import shrink
-    from secateur.spec import Cell, Recipe, Retraining, Sweep
-    from secateur.store import Store
-    from secateur.sweeping import SweepResult, sweep
+    from secateur.runtime.compilation import compile_backend
 
 from secateur.errors import MissingExtraError, SecateurError
+from secateur.support.former import know_former_names
 
 __version__ = "0.1.0"
 
+know_former_names()
+
 _HOMES = {
-    "Cell": "spec",
+    "Cell": "records.spec",
     "Metadata": "packfile",
-    "PruneLog": "pruning",
-    "Recipe": "spec",
-    "Retraining": "spec",
-    "SearchResult": "searching",
-    "Store": "store",
-    "Sweep": "spec",
-    "SweepResult": "sweeping",
+    "PruneLog": "pruning.pruning",
+    "Recipe": "records.spec",
+    "Retraining": "records.spec",
+    "SearchResult": "experiments.searching",
+    "Store": "records.store",
+    "Sweep": "records.spec",
+    "SweepResult": "experiments.sweeping",
     "Session": "runtime",
-    "compile_backend": "compilation",
-    "frozen_zeros": "freezing",
-    "layer_sparsity": "pruning",
+    "compile_backend": "runtime.compilation",
+    "frozen_zeros": "pruning.freezing",
+    "layer_sparsity": "pruning.pruning",
     "load": "runtime",
-    "load_weights": "checkpoints",
-    "pack": "packing",
-    "prune": "pruning",
-    "repair": "repairing",
-    "retrain": "retraining",
-    "search": "searching",
-    "shrink": "shrinking",
-    "sparsity": "pruning",
-    "sweep": "sweeping",
+    "load_weights": "importing.checkpoints",
+    "pack": "exporting.packing",
+    "prune": "pruning.pruning",
+    "repair": "pruning.repairing",
+    "retrain": "pruning.retraining",
+    "search": "experiments.searching",
+    "shrink": "pruning.shrinking",
+    "sparsity": "pruning.pruning",
+    "sweep": "experiments.sweeping",
     "unpack": "packfile",
 }
 

@@ -13,10 +13,10 @@ import pytest
 
 from clusters import local_ray
 from samples import FunctionJob, SharingJob, grateful_row, make_row, row_of, unlucky_row
-from secateur.executors import Executor
-from secateur.executors.local import LocalExecutor
-from secateur.results import Failure, Row
-from secateur.spec import Cell
+from secateur.experiments.executors import Executor
+from secateur.experiments.executors.local import LocalExecutor
+from secateur.records.results import Failure, Row
+from secateur.records.spec import Cell
 
 EXECUTORS = ("local", "ray")
 CELLS = [make_row(ratio).cell for ratio in (0.1, 0.2, 0.3)]

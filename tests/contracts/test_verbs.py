@@ -20,7 +20,7 @@ from torch.nn.utils import prune as torch_prune
 
 import secateur
 from grown import HEADS, Grown, Standardised, images, networks, picture, plain_outputs
-from secateur.score import METHODS
+from secateur.pruning.score import METHODS
 
 Result = TypeVar("Result")
 RATIOS = st.sampled_from([0.0, 0.3, 0.5, 0.8])

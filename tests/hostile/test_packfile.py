@@ -119,15 +119,30 @@ def listing(path: Path, make: Callable[[int, int], Any]) -> Path:
     [
         lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": entry(0, size)},  # overlapping
         lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": entry(graph - 1, size)},
-        lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": entry(graph + 1, size)},  # a gap
-        lambda graph, size: {"secateur.pool": entry(graph, size), "secateur.graph": entry(0, graph)},  # out of order
+        lambda graph, size: {
+            "secateur.graph": entry(0, graph),
+            "secateur.pool": entry(graph + 1, size),
+        },  # a gap
+        lambda graph, size: {
+            "secateur.pool": entry(graph, size),
+            "secateur.graph": entry(0, graph),
+        },  # out of order
         lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": entry(graph, size + 1)},
         lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": entry(graph, 2**63)},
         lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": entry(graph, 2**64 + size)},
-        lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": entry(graph, size, dtype="F32")},
-        lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": entry(graph, size, shape=[1, 9])},
+        lambda graph, size: {
+            "secateur.graph": entry(0, graph),
+            "secateur.pool": entry(graph, size, dtype="F32"),
+        },
+        lambda graph, size: {
+            "secateur.graph": entry(0, graph),
+            "secateur.pool": entry(graph, size, shape=[1, 9]),
+        },
         lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": entry(graph, size, extra=1)},
-        lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": entry(graph, size, shape=[True])},
+        lambda graph, size: {
+            "secateur.graph": entry(0, graph),
+            "secateur.pool": entry(graph, size, shape=[True]),
+        },
         lambda graph, size: {"secateur.graph": entry(0, graph), "secateur.pool": [graph, size]},
         lambda graph, size: {
             "secateur.graph": entry(0, graph),

@@ -19,9 +19,9 @@ from secateur import packfile
 from secateur.cli import main
 from secateur.errors import FormatError, RunError, SecateurError
 from secateur.escaping import one_line, printable
-from secateur.graph import Graph, Node, Weight
-from secateur.progress import ConsoleReporter, PlainConsole
+from secateur.network.graph import Graph, Node, Weight
 from secateur.report.grid import Grid, as_markdown, as_rich
+from secateur.support.progress import ConsoleReporter, PlainConsole
 
 EVIL = "\x1b]0;title\x07\x1b[31m:ok:[bold]\u202e\x9b2J"
 SHOWN = "\\x1b]0;title\\x07\\x1b[31m:ok:[bold]\\u202e\\x9b2J"

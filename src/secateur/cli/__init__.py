@@ -53,9 +53,9 @@ from secateur.cli.study import paper
 from secateur.cli.viewing import report, show
 from secateur.errors import SecateurError, UsageError
 from secateur.escaping import one_line
-from secateur.patterns import UNSTRUCTURED
-from secateur.progress import ConsoleReporter
-from secateur.spec import PAPER_RATIOS, REPAIRS, SCHEDULES, SCOPES, retraining_for
+from secateur.records.patterns import UNSTRUCTURED
+from secateur.records.spec import PAPER_RATIOS, REPAIRS, SCHEDULES, SCOPES, retraining_for
+from secateur.support.progress import ConsoleReporter
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -148,8 +148,8 @@ def sweep(
 ) -> None:
     """Train, prune at every ratio, measure, store, and keep the best. Run again to go on where it stopped."""
     require_torch("sweep")
-    from secateur.selection import Selection
-    from secateur.sweeping import plan_sweep, run_sweeps
+    from secateur.experiments.sweeping import plan_sweep, run_sweeps
+    from secateur.records.selection import Selection
 
     plan = plan_sweep(
         texts(model),
@@ -203,7 +203,7 @@ def methods(debug: Debug = False) -> None:
     from rich.table import Table
 
     require_torch("methods")
-    from secateur.score import METHODS
+    from secateur.pruning.score import METHODS
 
     table = Table(caption=_METHODS_LEGEND, caption_justify="left")
     for heading in ("name", "needs", "score of a weight", "paper"):
@@ -225,7 +225,7 @@ def data_list(data_dir: DataDir = None, debug: Debug = False) -> None:
     """Name the data sets and where each was found."""
     from rich.table import Table
 
-    from secateur.catalogue import SOURCES, locate
+    from secateur.training.catalogue import SOURCES, locate
 
     table = Table()
     for heading in ("name", "what it is", "found in"):
@@ -243,7 +243,7 @@ def data_fetch(
     debug: Debug = False,
 ) -> None:
     """Download a data set, checked by its published digests; goes on where it was interrupted."""
-    from secateur.catalogue import fetch, find_source
+    from secateur.training.catalogue import fetch, find_source
 
     reporter = ConsoleReporter()
     source = find_source(name)
@@ -261,8 +261,8 @@ def data_fetch(
 @app.command()
 def doctor(data_dir: DataDir = None, debug: Debug = False) -> None:
     """Say what Secateur finds here: versions, processor, threads, data sets."""
-    from secateur.catalogue import SOURCES, locate, search_path, user_cache
-    from secateur.environment import available_cores, cpu_features, environment, installed_version
+    from secateur.records.environment import available_cores, cpu_features, environment, installed_version
+    from secateur.training.catalogue import SOURCES, locate, search_path, user_cache
 
     here = environment()
     lines = [

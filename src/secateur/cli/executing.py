@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from secateur.errors import UsageError
-from secateur.progress import Reporter
+from secateur.support.progress import Reporter
 
 Executing = Annotated[
     str, typer.Option("--executor", help="Where cells run: local, or ray for a Ray cluster (docs/cluster.md).")
@@ -56,7 +56,7 @@ def chosen_executor(
             raise UsageError(f"{', '.join(given)}: for a cluster, so add --executor ray")
         yield None, latency_on
         return
-    from secateur.executors.ray import RayExecutor, Share
+    from secateur.experiments.executors.ray import RayExecutor, Share
 
     memory = cluster["memory"] and 1e9 * cluster["memory"]
     share = Share(1.0 if cluster["cpus"] is None else cluster["cpus"], cluster["gpus"] or 0.0, memory)

@@ -26,9 +26,9 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a packed network as ONNX: dense, for any engine that reads it."""
-    from secateur.onnx_export import write_onnx
+    from secateur.exporting.onnx import write_onnx
+    from secateur.network.simplification import simplify
     from secateur.packfile import read
-    from secateur.simplification import simplify
 
     path = output or packed.with_suffix(".onnx")
     if path.suffix != ".onnx":

@@ -13,7 +13,7 @@ from secateur.cli.options import Debug, LimitsText, limits, numbers, require_tor
 from secateur.cli.printing import say, say_lines, stdout_console
 from secateur.errors import RunError, SecateurError, UsageError
 from secateur.escaping import one_line
-from secateur.limits import Limits
+from secateur.network.limits import Limits
 
 File = Annotated[Path, typer.Argument(help="A .secateur file.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
@@ -47,8 +47,8 @@ def pack(
 ) -> None:
     """Write a pruned network to a file that is small, and needs neither PyTorch nor its class to be opened."""
     require_torch("pack")
-    from secateur.delivery import from_checkpoint, from_run
-    from secateur.packing import pack as write
+    from secateur.experiments.delivery import from_checkpoint, from_run
+    from secateur.exporting.packing import pack as write
 
     shape = _shape(input) if input else None
     if source.is_dir() and weights is None:
@@ -250,8 +250,8 @@ def run(
 
     import numpy as np
 
-    from secateur.replacing import open_regular
     from secateur.runtime import load
+    from secateur.support.replacing import open_regular
 
     network = load(file, threads, kernel, True, limits(allowed))
     try:
@@ -291,7 +291,7 @@ def bench(
 ) -> None:
     """Time a network in Secateur's runtime and in other engines, in turns in one run; outputs are compared first."""
     _check_format(format)
-    from secateur.bench import bench as measure
+    from secateur.measure.bench import bench as measure
     from secateur.packfile import read
 
     batches, counts = _counts("batch", batch, "1,64"), _counts("threads", threads, "1,2")
@@ -334,7 +334,7 @@ def bench(
 
 def _told(verdict: Any, uninstalled: Sequence[str]) -> str:
     """How much faster ours is, than what, and what it was not timed against."""
-    from secateur.bench import INSTALL
+    from secateur.measure.bench import INSTALL
 
     name = verdict.fastest_other
     faster = f"batch {verdict.batch}, {verdict.threads} threads: {verdict.times_faster:.2f} times as fast as"
@@ -360,7 +360,7 @@ def _check_format(format: str) -> None:
 
 def _write(path: Path, force: bool, content: Callable[[], bytes]) -> None:
     """Make the content, write it under a temporary name, then rename."""
-    from secateur.replacing import replacing
+    from secateur.support.replacing import replacing
 
     if path.exists() and not force:
         raise SecateurError(f"{path} exists: choose another name, or replace it with --force")

@@ -14,7 +14,7 @@ import typer
 
 from secateur.cli.printing import stdout_console
 from secateur.errors import MissingExtraError, SecateurError, UsageError
-from secateur.limits import NO_LIMITS, Limits
+from secateur.network.limits import NO_LIMITS, Limits
 
 DataDir = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads annotations at run time on Python 3.10

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from secateur.escaping import printable
-from secateur.progress import PlainConsole
+from secateur.support.progress import PlainConsole
 
 
 def say(line: object = "", stream: TextIO | None = None) -> None:

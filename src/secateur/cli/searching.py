@@ -32,8 +32,8 @@ from secateur.cli.options import (
 )
 from secateur.cli.printing import say_lines
 from secateur.errors import UsageError
-from secateur.progress import ConsoleReporter
-from secateur.spec import REPAIRS, TARGETS
+from secateur.records.spec import REPAIRS, TARGETS
+from secateur.support.progress import ConsoleReporter
 
 
 def search(
@@ -81,7 +81,7 @@ def search(
     if format not in _FORMATS:
         raise UsageError(f"--format {format!r}: expected one of {', '.join(_FORMATS)}")
     require_torch("search")
-    from secateur.searching import plan_search, run_search
+    from secateur.experiments.searching import plan_search, run_search
 
     plan = plan_search(
         model,

@@ -19,7 +19,7 @@ from secateur.cli.options import (
 )
 from secateur.cli.printing import say, stdout_console
 from secateur.errors import UsageError
-from secateur.progress import ConsoleReporter
+from secateur.support.progress import ConsoleReporter
 
 
 def paper(
@@ -41,7 +41,7 @@ def paper(
     debug: Debug = False,
 ) -> None:
     """Rerun the paper's study and put its printed numbers beside ours. Run again to go on where it stopped."""
-    from secateur.paper import plan_study
+    from secateur.report.paper import plan_study
 
     plans = plan_study(
         numbers("tables", tables, int, "1,2"),
@@ -52,8 +52,8 @@ def paper(
         weight_decays=numbers("weight-decay", weight_decay, float, "0.0005,0"),
     )
     require_torch("paper")
-    from secateur.selection import Selection
-    from secateur.sweeping import run_sweeps
+    from secateur.experiments.sweeping import run_sweeps
+    from secateur.records.selection import Selection
 
     result = run_sweeps(
         plans,

@@ -129,8 +129,8 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write one self-contained HTML file with charts, tables and how it was run."""
+    from secateur.records.selection import Selection
     from secateur.report import load_runs
-    from secateur.selection import Selection
 
     asked = select is not None or tolerance is not None
     selection = Selection(select or "validation", 1.0 if tolerance is None else tolerance) if asked else None

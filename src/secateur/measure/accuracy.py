@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from secateur.data import Dataset, Split, normalise
-from secateur.results import Accuracy
+from secateur.records.results import Accuracy
+from secateur.training.data import Dataset, Split, normalise
 
 
 def accuracy(

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from secateur.catalogue import Normalisation
-from secateur.data import Dataset, Split, moments, normalise
+from secateur.training.catalogue import Normalisation
+from secateur.training.data import Dataset, Split, moments, normalise
 
 IMAGES = 1000
 _SIGMAS = 3

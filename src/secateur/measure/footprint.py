@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from secateur.replacing import room
+from secateur.support.replacing import room
 
 Result = TypeVar("Result")
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from secateur.errors import SecateurError
-from secateur.results import Latency
-from secateur.timing import alone, interleave, median_interval, on_cores
+from secateur.measure.timing import alone, interleave, median_interval, on_cores
+from secateur.records.results import Latency
 
 
 def compare_latency(

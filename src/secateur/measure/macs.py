@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from secateur.layers import executed_layers, norm_layers
-from secateur.results import Layer
+from secateur.modules.layers import executed_layers, norm_layers
+from secateur.records.results import Layer
 
 
 def layer_table(network: nn.Module, example: Tensor, norms: bool = False) -> tuple[Layer, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from secateur import _native
 from secateur.errors import FormatError
-from secateur.graph import DTYPES, Bits, Shape, Weight
+from secateur.network.graph import DTYPES, Bits, Shape, Weight
 from secateur.packfile.quantisation import quantise, read_codebook, scale, tabulate
 
 RAW, FLOATS, LEVELS = range(3)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from secateur.errors import FormatError
 from secateur.packfile import strict
-from secateur.replacing import open_regular
+from secateur.support.replacing import open_regular
 
 MAJOR, MINOR = 1, 0
 MOST_HEADER = 16 << 20

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from secateur.graph import DTYPES, Shape, Weight
-from secateur.limits import Limits
+from secateur.network.graph import DTYPES, Shape, Weight
+from secateur.network.limits import Limits
 from secateur.packfile import container
 from secateur.packfile.codecs import NAMES
 from secateur.packfile.document import Metadata, Stored

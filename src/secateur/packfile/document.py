@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secateur.errors import FormatError
-from secateur.graph import DTYPES, Attribute, Graph, Node, Shape
+from secateur.network.graph import DTYPES, Attribute, Graph, Node, Shape
 from secateur.packfile import strict
 
 MOST_TEXT = 64 << 20

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import FormatError, UsageError
-from secateur.graph import DTYPES, Bits, Weight
+from secateur.network.graph import DTYPES, Bits, Weight
 
 CODEBOOKS = ("uniform", "channel", "k-means")
 BITS = (8, 6, 5, 4)

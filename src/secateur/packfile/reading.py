@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import FormatError, GraphError
-from secateur.graph import Graph, Weight, check_shapes
-from secateur.limits import Limits, check_costs, check_parts
+from secateur.network.graph import Graph, Weight, check_shapes
+from secateur.network.limits import Limits, check_costs, check_parts
 from secateur.packfile import container
 from secateur.packfile.codecs import decode
 from secateur.packfile.container import Container, Section

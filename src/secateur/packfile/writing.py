@@ -11,14 +11,14 @@ from pathlib import Path
 
 import secateur
 from secateur.errors import FormatError, PackError
-from secateur.graph import Graph, Node, Shape, Weight
-from secateur.limits import NO_LIMITS
+from secateur.network.graph import Graph, Node, Shape, Weight
+from secateur.network.limits import NO_LIMITS
 from secateur.packfile import container
 from secateur.packfile.codecs import Encoded, encode, encode_lossy
 from secateur.packfile.document import Metadata, Stored, document_of, to_bytes
 from secateur.packfile.quantisation import check_choice
 from secateur.packfile.reading import GRAPH, POOL, check_sizes, own_sections, read
-from secateur.replacing import replacing
+from secateur.support.replacing import replacing
 
 Outline = tuple[Mapping[str, Shape], tuple[str, ...], tuple[Node, ...]]
 """A graph without its weights: inputs, outputs, nodes."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from secateur.results import Row
-from secateur.spec import percent
+from secateur.records.results import Row
+from secateur.records.spec import percent
 
 NOISE = 1.05
 """Times faster than this is faster: layers take microseconds, and every median has an interval."""

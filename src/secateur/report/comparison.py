@@ -10,11 +10,11 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from secateur.intervals import Spread
+from secateur.measure.intervals import Spread
+from secateur.records.results import Row
+from secateur.records.spec import percent
 from secateur.report.grid import Grid
 from secateur.report.summary import Curve, curve_name
-from secateur.results import Row
-from secateur.spec import percent
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from secateur.paper import Comparison
+from secateur.records.results import Row
+from secateur.records.spec import percent
 from secateur.report.break_even import break_evens
 from secateur.report.comparison import MEASURES, line_of
+from secateur.report.paper import Comparison
 from secateur.report.study import recipe_text
 from secateur.report.summary import (
     ALL_BUT_GONE,
@@ -27,8 +29,6 @@ from secateur.report.summary import (
     curve_name,
     fronts,
 )
-from secateur.results import Row
-from secateur.spec import percent
 
 LABEL_HEIGHT = 0.05
 """Of the axis of accuracies: what the text of a label takes."""

@@ -14,7 +14,9 @@ from pathlib import Path
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from secateur.paper import Comparison, citation
+from secateur.records.results import Latency, Row
+from secateur.records.selection import Selection, faster
+from secateur.records.spec import percent
 from secateur.report.comparison import accuracy_grid, compared
 from secateur.report.figures import (
     Chart,
@@ -30,6 +32,7 @@ from secateur.report.figures import (
     time_chart,
 )
 from secateur.report.grid import Grid
+from secateur.report.paper import Comparison, citation
 from secateur.report.remarks import dense_in_runtime, remarks
 from secateur.report.searches import search_grids
 from secateur.report.side_by_side import cautions, side_by_side
@@ -46,9 +49,6 @@ from secateur.report.summary import (
 )
 from secateur.report.tables import FORMATS, LEGEND, SHOWN, TEXT_COLUMNS, render, said_once, size_text, split_columns
 from secateur.report.writing import write_text
-from secateur.results import Latency, Row
-from secateur.selection import Selection, faster
-from secateur.spec import percent
 
 
 @dataclass(frozen=True, slots=True)

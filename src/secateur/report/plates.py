@@ -15,9 +15,12 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
-from secateur.paper import Comparison
+from secateur.records.results import Row
+from secateur.records.selection import Selection
+from secateur.records.spec import percent
 from secateur.report.break_even import BreakEven, break_evens
 from secateur.report.comparison import MEASURES, compared, line_of
+from secateur.report.paper import Comparison
 from secateur.report.study import networks_compared, recipe_text
 from secateur.report.summary import (
     ALL_BUT_GONE,
@@ -39,9 +42,6 @@ from secateur.report.summary import (
     timed_together,
 )
 from secateur.report.writing import write_whole
-from secateur.results import Row
-from secateur.selection import Selection
-from secateur.spec import percent
 
 FORMATS = ("svg", "pdf")
 COLUMN, PAGE = 3.4, 6.9

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from secateur.results import Footprint, Row
-from secateur.spec import Cell, Recipe, Retraining
+from secateur.records.results import Footprint, Row
+from secateur.records.spec import Cell, Recipe, Retraining
 
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _RETRAINING = tuple(field.name for field in dataclasses.fields(Retraining) if field.name != "epochs")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from secateur.intervals import TELLING, lost_interval, smallest_loss, wilson
-from secateur.results import Accuracy, Latency, Outcome, Row
-from secateur.selection import choose, faster, within
-from secateur.spec import percent
+from secateur.measure.intervals import TELLING, lost_interval, smallest_loss, wilson
+from secateur.records.results import Accuracy, Latency, Outcome, Row
+from secateur.records.selection import choose, faster, within
+from secateur.records.spec import percent
 
 _LESS = {"latency": "faster", "bytes": "smaller", "macs": "of fewer multiply-adds", "weights": "of fewer weights"}
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from secateur.errors import ReportError
+from secateur.records.store import Store
 from secateur.report.summary import Run
-from secateur.store import Store
 
 
 def load_runs(folders: Sequence[Path], failed_ones: bool = False) -> list[Run]:

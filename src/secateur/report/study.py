@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
-from secateur.intervals import Spread
-from secateur.paper import MEASURES, Claim, Comparison, Factor, Line, citation, claims, compare
+from secateur.measure.intervals import Spread
+from secateur.records.results import Row
+from secateur.records.spec import percent, recipe_for
 from secateur.report.grid import Grid, as_latex, as_markdown, sparkline
-from secateur.results import Row
-from secateur.spec import percent, recipe_for
+from secateur.report.paper import MEASURES, Claim, Comparison, Factor, Line, citation, claims, compare
 
 SIDES = (("pytorch", "torch.nn.utils.prune"), ("ours", "Secateur"))
 _CLAIMS = (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from secateur.errors import ReportError
-from secateur.replacing import replacing
+from secateur.support.replacing import replacing
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import secateur
 from secateur import _native
-from secateur.graph import Graph
-from secateur.replacing import replacing
+from secateur.network.graph import Graph
+from secateur.support.replacing import replacing
 
 VARIABLE = "SECATEUR_CALIBRATE"
 ROWS = 4  # which of the values is for packing shifted rows
@@ -39,8 +39,8 @@ def costs_for(graph: Graph, kernel: str, calibrate: bool) -> Costs:
 
 def measured(kernel: str) -> Costs:
     """From the user's cache, else timed now and put there; a cache that cannot be read or written is done without."""
-    from secateur.catalogue import user_cache
-    from secateur.environment import cpu_name
+    from secateur.records.environment import cpu_name
+    from secateur.training.catalogue import user_cache
 
     key = {"cpu": cpu_name(), "kernel": kernel, "secateur": secateur.__version__}
     path = user_cache() / "costs" / f"{kernel}.json"

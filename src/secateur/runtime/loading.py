@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from secateur import packfile
-from secateur.limits import Limits
+from secateur.network.limits import Limits
 from secateur.runtime.normalisation import Normalisation
 from secateur.runtime.session import Session
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.graph import Shape
+from secateur.network.graph import Shape
 
 
 class Normalisation:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import RunError
-from secateur.graph import Graph, Node, Shape, pieces
+from secateur.network.graph import Graph, Node, Shape, pieces
 
 Array = NDArray[np.float64]
 Result = NDArray[np.float32]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from secateur import _native
 from secateur.errors import GraphError, RunError
-from secateur.graph import Graph, Node, Shape
-from secateur.limits import Limits, check_costs, check_parts
+from secateur.network.graph import Graph, Node, Shape
+from secateur.network.limits import Limits, check_costs, check_parts
 from secateur.runtime.calibration import Costs, costs_for
 from secateur.runtime.normalisation import Normalisation
 

@@ -1,0 +1,1 @@
+"""From a sweep or a search to stored rows and the winner's file."""

@@ -1,0 +1,644 @@
+"""Trained networks, made once and kept: each is trained the first time that a cell needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import platform
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from secateur.errors import DamageError, DataError, ExportError, GraphError, MissingExtraError, ModelError
+from secateur.importing.aten import Structure, structure_of
+from secateur.importing.checkpoints import load_weights
+from secateur.measure.accuracy import accuracy
+from secateur.measure.doubts import doubts
+from secateur.measure.footprint import file_bytes
+from secateur.measure.prediction import faster_predictor
+from secateur.modules.guarding import copied, first_line, outputs, run, watched
+from secateur.modules.inputs import Inputs
+from secateur.network.graph import Graph
+from secateur.network.limits import NO_LIMITS
+from secateur.network.simplification import simplify
+from secateur.pruning.retraining import Cut, retrain
+from secateur.records.results import Accuracy, Retrained, Trained
+from secateur.records.spec import Cell, Recipe, Retraining, identity
+from secateur.runtime import Session
+from secateur.runtime.agreement import largest_difference
+from secateur.support.checksums import check_members, is_sealed, read_sealed, sealed
+from secateur.support.progress import Reporter, SilentReporter
+from secateur.support.replacing import replacing
+from secateur.training.catalogue import user_cache
+from secateur.training.data import Dataset, Split, fit, load_data
+from secateur.training.models import Architecture, build_network, find_architecture
+from secateur.training.train import TrainingLog, recipe_course, resolve_device, resolve_precision, train
+
+TRIAL = 16
+"""Images on which the faster way to predict is found: few beside a test set, a block for the runtime."""
+DIFFERENCE = 1e-3
+"""Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
+WITNESSES = 8
+"""Validation images whose outputs are kept with a network."""
+_FEW, _LITTLE = 2, 0.002
+"""Images, and share of them, that rounding may decide otherwise."""
+Facts = TypeVar("Facts")
+_OTHER_SEED = 1_000_000_007
+_DOUBT = "warning: "
+
+
+@dataclass(frozen=True, slots=True)
+class TrainKey:
+    """Everything that determines a trained network. For a loaded checkpoint the recipe is None."""
+
+    model: str
+    source: str
+    data_digest: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: str
+    seed: int
+    recipe: Recipe | None
+    weights: str
+    device: str
+    precision: str
+    torch: str
+
+    @property
+    def id(self) -> str:
+        return identity(self)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyKey:
+    """A dense network as it was after some of its epochs."""
+
+    network: str
+    epochs: int
+
+    @property
+    def id(self) -> str:
+        return identity(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainKey:
+    """Everything that determines a retrained network beside the dense one: how it was cut, and how it learnt."""
+
+    network: str
+    method: str
+    scope: str
+    ratio: float
+    exclude: tuple[str, ...]
+    allow_empty: bool
+    norms: bool
+    pattern: str
+    calibration_images: int
+    draw: int
+    layer_ratios: tuple[tuple[str, float], ...]
+    recipe: Recipe
+    retraining: Retraining
+    device: str
+    precision: str
+
+    @property
+    def id(self) -> str:
+        return identity(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A network on its way to another cache: its key and its files' bytes, None where the other has them already."""
+
+    key: TrainKey | RetrainKey
+    weights: NDArray[np.uint8] | None = None
+    facts: NDArray[np.uint8] | None = None
+
+
+class NetworkCache:
+    """Trained networks and data sets, by cell.
+
+    On disk (folder, by default the user's cache) each network is a state dict and a JSON of what it is, the
+    latter written last; a training under way has a checkpoint of its last epoch beside them. The last
+    network and data set are also kept in memory, as cells that share them follow each other.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        device: str = "auto",
+        reporter: Reporter | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.device = resolve_device(device)
+        self._data_dir = data_dir
+        self.reporter = reporter or SilentReporter()
+        self._folder = (folder or user_cache()) / "networks"
+        self._datasets: dict[str, Dataset] = {}
+        self._latest: tuple[str, nn.Module, Trained] | None = None
+        self._introductions: dict[tuple[str, ...], None] = {}
+        self._adopted: dict[str, TrainKey] = {}
+        self._structures: dict[tuple[str, str], Structure] = {}
+        self._unpackable: set[str] = set()
+
+    def dataset(self, cell: Cell) -> Dataset:
+        """The cell's data, as its network takes it."""
+        if cell.data not in self._datasets:
+            self._datasets = {cell.data: load_data(cell.data, self._data_dir)}
+        architecture = find_architecture(cell.model)
+        return fit(self._datasets[cell.data], cell.model, architecture.channels, architecture.size)
+
+    def check(self, cell: Cell) -> None:
+        """Raises where the cell's data or network cannot be had, or its checkpoint does not fit: before anything is
+        written."""
+        self.dataset(cell)
+        network = self.untrained(cell)
+        if cell.weights:
+            load_weights(network, cell.weights)
+
+    def key(self, cell: Cell) -> TrainKey:
+        own = self._own_key(cell)
+        return self._adopted.get(own.id, own)
+
+    def _own_key(self, cell: Cell) -> TrainKey:
+        architecture, data = find_architecture(cell.model), self.dataset(cell)
+        if cell.model_source not in ("", architecture.source):
+            raise ModelError(
+                f"model {cell.model!r}: its files are not those that this was planned with, on {platform.node()} or "
+                "when Python loaded them: start again"
+            )
+        return TrainKey(
+            model=cell.model,
+            source=architecture.source,
+            data_digest=data.digest,
+            mean=data.mean,
+            std=data.std,
+            augment=data.augment,
+            seed=cell.seed,
+            recipe=None if cell.weights else cell.recipe,
+            weights=cell.weights.sha256 if cell.weights else "",
+            device=self.device.type,
+            precision=resolve_precision(cell.recipe.precision, architecture.autocast, self.device),
+            torch=torch.__version__,
+        )
+
+    def known(self) -> frozenset[str]:
+        """The ids of the networks on disk."""
+        return frozenset(facts.stem for facts in self._folder.glob("*.json") if facts.with_suffix(".pt").exists())
+
+    def send(self, key: TrainKey | RetrainKey) -> Parcel:
+        """A network that is on disk, for another cache."""
+        weights, facts, _ = self._paths(key)
+        return Parcel(key, np.fromfile(weights, np.uint8), np.fromfile(facts, np.uint8))
+
+    def keep(self, parcel: Parcel) -> None:
+        """Write a parcel's network to disk where it is not there yet."""
+        weights, facts, _ = self._paths(parcel.key)
+        if parcel.weights is None or parcel.facts is None or self._holds(parcel.key):
+            return
+        with self._locked(parcel.key.id, "it"):
+            _write(weights, parcel.weights.tofile)
+            _write(facts, parcel.facts.tofile)
+
+    def _holds(self, key: TrainKey | RetrainKey) -> bool:
+        """Whether a network is on disk, undamaged."""
+        weights, facts, _ = self._paths(key)
+        try:
+            check_members(weights)
+            return bool(read_sealed(facts))
+        except DamageError:
+            return False
+
+    def adopt(self, cell: Cell, parcel: Parcel) -> None:
+        """Keep a parcel's network, and take it as the cell's even if this process would train it under another key:
+        on another device, with another PyTorch. Raises DataError where it was trained on other files than those here.
+        """
+        assert isinstance(parcel.key, TrainKey)
+        own = self._own_key(cell)
+        if own.data_digest != parcel.key.data_digest:
+            raise DataError(
+                f"data {cell.data!r} on {platform.node()} (digest {own.data_digest}) is not what the network was "
+                f"trained on elsewhere ({parcel.key.data_digest}): give every machine the same files"
+            )
+        self.keep(parcel)
+        self._adopted[own.id] = parcel.key
+
+    def recall(self, cell: Cell, identifier: str) -> None:
+        """Take the network of an id as the cell's where it is on disk, whoever trained it, on whatever device."""
+        own = self._own_key(cell)
+        facts = (self._folder / identifier).with_suffix(".json")
+        if own.id == identifier or not facts.exists():
+            return
+        with contextlib.suppress(DamageError):
+            self._adopted[own.id] = _key_from(read_sealed(facts)["key"])
+
+    def trained(self, cell: Cell) -> tuple[nn.Module, Trained]:
+        """The cell's dense network, on the CPU in evaluation mode, and what is known of it.
+
+        The caller copies before changing it. Trains where nothing is cached; another process that trains the
+        same network is waited for.
+        """
+        key = self.key(cell)
+        if self._latest is None or self._latest[0] != key.id:
+            with self._locked(key.id, key.model):
+                network, trained = self._kept(cell, key, _trained_from) or self._make(cell, key)
+            self._latest = (key.id, network.eval(), trained)
+            self._introduce(cell, key, trained)
+        return self._latest[1], self._latest[2]
+
+    def _introduce(self, cell: Cell, key: TrainKey, trained: Trained) -> None:
+        """Say, once, how good the dense network is on which images, before anything is measured on it."""
+        validation, test = (f"{each.top1:.2%} of {each.n:,}" for each in (trained.validation, trained.test))
+        lines = (
+            f"dense {cell.model} on {cell.data}: {validation} validation and {test} test images, given as "
+            f"{self.dataset(cell).normalisation.describe()}",
+            *self._loading_notes(key),
+        )
+        if lines in self._introductions:
+            return
+        self._introductions[lines] = None
+        self.reporter.say(lines[0], loud=True)
+        for line in lines[1:]:
+            if line.startswith(_DOUBT):
+                self.reporter.warn(line.removeprefix(_DOUBT))
+            else:
+                self.reporter.say(line)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was said of the dense networks that cells started from: their accuracy, how their checkpoint was loaded,
+        and warnings, where they seem to have learnt on images that are normalised otherwise."""
+        return tuple(line for lines in self._introductions for line in lines)
+
+    def _loading_notes(self, key: TrainKey) -> tuple[str, ...]:
+        _, facts, _ = self._paths(key)
+        return tuple(json.loads(facts.read_text()).get("notes", ()))
+
+    def retrained(self, cell: Cell, cut: Cut) -> tuple[nn.Module, Retrained]:
+        """The cell's network, pruned by `cut` and retrained, on the CPU in evaluation mode, and how long that took.
+
+        Kept on disk under everything that determines it, with a checkpoint of its last epoch while it is under way.
+        """
+        key = self.retrain_key(cell)
+        with self._locked(key.id, cell.nickname()):
+            return self._kept(cell, key, _retrained_from) or self._retrain(cell, key, cut)
+
+    def retrain_key(self, cell: Cell) -> RetrainKey:
+        assert cell.retraining is not None
+        network = self.key(cell)
+        shared = {
+            field.name: getattr(cell, field.name)
+            for field in dataclasses.fields(RetrainKey)
+            if hasattr(cell, field.name)
+        }
+        precision = resolve_precision(cell.recipe.precision, find_architecture(cell.model).autocast, self.device)
+        shared["method"] += f" {cell.method_source}" if cell.method_source else ""
+        return RetrainKey(network=network.id, device=network.device, precision=precision, **shared)
+
+    def _retrain(self, cell: Cell, key: RetrainKey, cut: Cut) -> tuple[nn.Module, Retrained]:
+        weights, facts, checkpoint = self._paths(key)
+        dense, _ = self.trained(cell)
+        network = copied(dense)
+        log = retrain(
+            network,
+            self.dataset(cell),
+            cell.ratio,
+            key.retraining,
+            recipe=cell.recipe,
+            seed=cell.seed,
+            cut=cut,
+            start=self._start(cell, key),
+            device=self.device,
+            precision=key.precision,
+            channels_last=uses_channels_last(find_architecture(cell.model)),
+            reporter=self.reporter,
+            label=f"retraining {cell.nickname()}",
+            checkpoint=checkpoint,
+        )
+        _write(weights, lambda path: torch.save(network.state_dict(), path))
+        told = {"retrained": dataclasses.asdict(log), "outputs": self._outputs_of(cell, network)}
+        self._seal(facts, {"key": dataclasses.asdict(key)} | told)
+        checkpoint.unlink(missing_ok=True)
+        return network, log
+
+    def _start(self, cell: Cell, key: RetrainKey) -> dict[str, torch.Tensor] | None:
+        """The weights that the schedule sets those left back to: early ones, or fresh ones of another seed."""
+        if key.retraining.schedule == "scratch":
+            return self.untrained(dataclasses.replace(cell, seed=(cell.seed + _OTHER_SEED) % 2**63)).state_dict()
+        if key.retraining.schedule == "rewind-weights":
+            return self._early(cell, cell.recipe.epochs - key.retraining.epochs // key.retraining.rounds)
+        return None
+
+    def _early(self, cell: Cell, epochs: int) -> dict[str, torch.Tensor]:
+        """The weights that the cell's dense network had after some epochs, by training for so long again."""
+        network, dense = self.untrained(cell), self.key(cell)
+        key = EarlyKey(dense.id, epochs)
+        weights, _, checkpoint = self._paths(key)
+        with self._locked(key.id, cell.nickname()):
+            if weights.exists():
+                try:
+                    return _read_state(weights)
+                except DamageError as error:
+                    self.reporter.warn(f"{error}; it is made anew")
+            self._train(cell, dense, network, checkpoint, epochs)
+            _write(weights, lambda path: torch.save(network.state_dict(), path))
+            checkpoint.unlink(missing_ok=True)
+        return network.state_dict()
+
+    def _paths(self, key: TrainKey | EarlyKey | RetrainKey) -> tuple[Path, Path, Path]:
+        stem = self._folder / key.id
+        return stem.with_suffix(".pt"), stem.with_suffix(".json"), stem.with_suffix(".checkpoint")
+
+    def _kept(
+        self, cell: Cell, key: TrainKey | RetrainKey, facts_from: Callable[[dict[str, Any]], Facts]
+    ) -> tuple[nn.Module, Facts] | None:
+        """A network from disk, in evaluation mode, and its facts.
+
+        None, and why is said, where a file is damaged or the network is no longer the one that was kept.
+        """
+        weights, facts, _ = self._paths(key)
+        if not (weights.exists() and facts.exists()):
+            return None
+        network = self.untrained(cell).eval()
+        try:
+            content = read_sealed(facts)
+            network.load_state_dict(_read_state(weights))
+            found = facts_from(content)
+            self._check_same(cell, network, content)
+        except Exception as error:
+            place = "" if str(weights.parent) in str(error) else f"{weights}: "
+            self.reporter.warn(f"{place}{first_line(error)}; the network is made anew")
+            return None
+        if not is_sealed(content):
+            self._seal(facts, content | {"outputs": self._outputs_of(cell, network)})
+        return network, found
+
+    def _check_same(self, cell: Cell, network: nn.Module, content: dict[str, Any]) -> None:
+        """Raises DamageError where a network is not what it was when it was kept.
+
+        Then its outputs on a few validation images differ; of one that an earlier version kept, its accuracy.
+        """
+        if "outputs" in content:
+            _check_outputs(self._outputs_of(cell, network), content["outputs"])
+        elif "trained" in content:
+            then, now = Accuracy(**content["trained"]["validation"]), self.validation(network, cell)
+            if not agree(then, now):
+                raise DamageError(f"it scores {now.top1:.2%} on validation data where it had {then.top1:.2%}")
+
+    def _outputs_of(self, cell: Cell, network: nn.Module) -> list[list[float]] | None:
+        """Logits of a few validation images; None of a network that draws at random even in evaluation mode."""
+        images = self.dataset(cell).example(WITNESSES)
+        first, second = (_drawn(network, images, seed) for seed in (0, 1))
+        return first.tolist() if np.array_equal(first, second, equal_nan=True) else None
+
+    def _seal(self, facts: Path, content: dict[str, Any]) -> None:
+        _write(facts, lambda path: path.write_text(sealed(content)))
+
+    def _make(self, cell: Cell, key: TrainKey) -> tuple[nn.Module, Trained]:
+        weights, facts, checkpoint = self._paths(key)
+        network = self.untrained(cell)
+        _check_logits(network, self.dataset(cell), cell.model)
+        loaded = load_weights(network, cell.weights) if cell.weights else ()
+        log = TrainingLog(0.0, ()) if cell.weights else self._train(cell, key, network, checkpoint)
+        trained = self._describe(cell, key, network.eval(), log)
+        _write(weights, lambda path: torch.save(network.state_dict(), path))
+        told = {"notes": self._notes(cell, network, loaded), "outputs": self._outputs_of(cell, network)}
+        self._seal(facts, {"key": dataclasses.asdict(key), "trained": dataclasses.asdict(trained)} | told)
+        checkpoint.unlink(missing_ok=True)
+        return network, trained
+
+    def _notes(self, cell: Cell, network: nn.Module, loaded: Sequence[str]) -> list[str]:
+        """Of a network that was loaded: how, and whether it seems to have learnt on other images than these."""
+        if not cell.weights:
+            return []
+        with _on(network, self.device, None), watched(network):
+            doubted = doubts(network, self.dataset(cell), self.device)
+        name = Path(cell.weights.path).name
+        return [*([f"weights {name}: {'; '.join(loaded)}"] if loaded else []), *(f"{_DOUBT}{each}" for each in doubted)]
+
+    def untrained(self, cell: Cell) -> nn.Module:
+        """The cell's network as its training finds it, in training mode."""
+        data = self.dataset(cell)
+        return build_network(find_architecture(cell.model), data.classes, data.shape[0], cell.seed)
+
+    def _train(
+        self, cell: Cell, key: TrainKey, network: nn.Module, checkpoint: Path, stop: int | None = None
+    ) -> TrainingLog:
+        architecture = find_architecture(cell.model)
+        return train(
+            network,
+            self.dataset(cell),
+            cell.recipe,
+            cell.seed,
+            device=self.device,
+            precision=key.precision,
+            channels_last=uses_channels_last(architecture),
+            reporter=self.reporter,
+            label=f"training {cell.model} on {cell.data}, seed {cell.seed}",
+            checkpoint=checkpoint,
+            course=recipe_course(cell.recipe, stop),
+        )
+
+    def _describe(self, cell: Cell, key: TrainKey, network: nn.Module, log: TrainingLog) -> Trained:
+        data = self.dataset(cell)
+        validation, test = self.accuracies(network, cell)
+        return Trained(
+            key=key.id,
+            device=key.device if not cell.weights else "",
+            precision=key.precision if not cell.weights else "",
+            seconds=log.seconds,
+            epochs=0 if cell.weights else cell.recipe.epochs,
+            resumed_from=log.resumed_from,
+            data_digest=data.digest,
+            data_source=data.source,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            file_bytes=file_bytes(lambda path: torch.save(network.state_dict(), path)),
+            validation=validation,
+            test=test,
+            mean=data.mean,
+            std=data.std,
+            augment=data.augment,
+        )
+
+    def graph(self, network: nn.Module, cell: Cell, simplified: bool = True) -> Graph | None:
+        """The Graph of a cell's network, simplified if asked, None where it cannot be one.
+
+        Networks of one kind are traced once. Every graph is compared with PyTorch on validation images: where one made
+        from another network's trace differs, the network is traced itself, and where that differs there is none.
+        """
+        try:
+            return self._reused(network, cell, simplified) or self._traced(network, cell, simplified)
+        except (ExportError, GraphError) as error:
+            key = f"{cell.model} {cell.data}"
+            if key not in self._unpackable:
+                self._unpackable.add(key)
+                self.reporter.say(f"{cell.model} is measured in PyTorch only: {error}")
+            return None
+
+    def _reused(self, network: nn.Module, cell: Cell, simplified: bool) -> Graph | None:
+        structure = self._structures.get((cell.model, cell.data))
+        if structure is None or not structure.fits(network):
+            return None
+        try:
+            return self._checked(structure, network, cell, simplified)
+        except (ExportError, GraphError) as error:
+            self.reporter.say(f"{cell.model} is traced anew: {error}", loud=True)
+            return None
+
+    def _traced(self, network: nn.Module, cell: Cell, simplified: bool) -> Graph:
+        structure = structure_of(network, self.dataset(cell).example())
+        graph = self._checked(structure, network, cell, simplified)
+        self._structures[cell.model, cell.data] = structure
+        return graph
+
+    def _checked(self, structure: Structure, network: nn.Module, cell: Cell, simplified: bool) -> Graph:
+        """Raises ExportError where PyTorch gives something else on a few validation images."""
+        graph = structure.graph(network)
+        graph = simplify(graph) if simplified else graph
+        images = self.dataset(cell).example(TRIAL)
+        session = Session(graph, threads=1, calibrate=False)
+        found, (expected, *_) = np.asarray(session(images.numpy())), outputs(network, Inputs((images,)))
+        apart = largest_difference([found], [expected.numpy()])
+        if apart > DIFFERENCE:
+            raise ExportError(f"its graph is off by {apart:.2g} of the largest output from PyTorch")
+        return graph
+
+    def accuracies(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> tuple[Accuracy, Accuracy]:
+        """(validation, test) of a network, measured on this cache's device; the network ends on the CPU.
+
+        With its graph, on a CPU, Secateur's runtime predicts where that is faster: the same classes, as PyTorch is
+        asked again wherever rounding could decide.
+        """
+        data = self.dataset(cell)
+        validation, test = self._accuracies(network, cell, graph, (data.validation, data.test))
+        return validation, test
+
+    def validation(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> Accuracy:
+        """Likewise, of the validation split alone: what may be looked at while one chooses."""
+        (found,) = self._accuracies(network, cell, graph, (self.dataset(cell).validation,))
+        return found
+
+    def _accuracies(
+        self, network: nn.Module, cell: Cell, graph: Graph | None, splits: Sequence[Split]
+    ) -> list[Accuracy]:
+        data = self.dataset(cell)
+        layout = torch.channels_last if uses_channels_last(find_architecture(cell.model)) else None
+        with _on(network, self.device, layout), watched(network):
+            predict = self._predictor(network, data, graph)
+            return [accuracy(predict, data, split, device=self.device) for split in splits]
+
+    def _predictor(self, network: nn.Module, data: Dataset, graph: Graph | None) -> Callable[[Tensor], Tensor]:
+        if graph is None or self.device.type != "cpu":
+            return network
+        # With built-in costs, as another machine would.
+        session = Session(graph, threads=torch.get_num_threads(), calibrate=False, limits=NO_LIMITS)
+        return faster_predictor(network, lambda images: torch.from_numpy(session(images.numpy())), data.example(TRIAL))
+
+    @contextlib.contextmanager
+    def _locked(self, key: str, name: str) -> Iterator[None]:
+        try:
+            from filelock import FileLock, Timeout
+        except ImportError as error:
+            raise MissingExtraError("sweeps need filelock: pip install 'secateur[torch]'") from error
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._folder / f"{key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.reporter.say(f"waiting for another process that trains {name} ({key})")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def uses_channels_last(architecture: Architecture) -> bool:
+    return architecture.convolutional
+
+
+@contextlib.contextmanager
+def _on(network: nn.Module, device: torch.device, layout: torch.memory_format | None) -> Iterator[None]:
+    """The network on a device and in a layout for a while; then on the CPU and contiguous again."""
+    network.to(device)
+    if layout is not None:
+        network.to(memory_format=layout)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _check_logits(network: nn.Module, data: Dataset, model: str) -> None:
+    """Before an hour of training rather than after it: does the network map these images to logits?"""
+    try:
+        with watched(network):
+            logits = network(data.example(2))
+    except Exception as error:
+        raise ModelError(f"model {model!r} fails on images of shape {data.shape}: {first_line(error)}") from error
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] < data.classes:
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ModelError(f"model {model!r}: expected logits (N, {data.classes}) for data {data.name!r}, got {shape}")
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Raises DamageError where the file is not what was written."""
+    check_members(path)
+    try:
+        found: dict[str, Tensor] = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise DamageError(f"{path}: cannot be read: {type(error).__name__}") from error
+    return found
+
+
+def agree(then: Accuracy, now: Accuracy) -> bool:
+    """Whether two accuracies on the same images can be one network's: rounding may decide a few images otherwise."""
+    return abs(then.top1 - now.top1) <= max(_FEW / then.n, _LITTLE)
+
+
+def _key_from(fields: dict[str, Any]) -> TrainKey:
+    recipe = Recipe(**fields["recipe"]) if fields["recipe"] else None
+    return TrainKey(**(fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"]), "recipe": recipe}))
+
+
+def _check_outputs(now: list[list[float]] | None, then: list[list[float]] | None) -> None:
+    if now is None or then is None:
+        return
+    apart = largest_difference([np.asarray(now)], [np.asarray(then)])
+    if not apart <= DIFFERENCE:
+        raise DamageError(f"its outputs are off by {apart:.2g} of the largest from those it had")
+
+
+def _drawn(network: nn.Module, images: Tensor, seed: int) -> NDArray[np.float32]:
+    """The network's logits where whatever it draws begins at a seed."""
+    with watched(network):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        logits: Tensor = run(network, Inputs((images,)))
+        return logits.detach().float().numpy()
+
+
+def _write(path: Path, write: Any) -> None:
+    with replacing(path) as temporary:
+        write(temporary)
+
+
+def _trained_from(content: dict[str, Any]) -> Trained:
+    fields = dict(content["trained"])
+    listed = {name: tuple(fields[name]) for name in ("resumed_from", "mean", "std") if name in fields}
+    measured = {name: Accuracy(**fields[name]) for name in ("validation", "test")}
+    return Trained(**(fields | listed | measured))
+
+
+def _retrained_from(content: dict[str, Any]) -> Retrained:
+    fields = content["retrained"]
+    return Retrained(fields["epochs"], fields["seconds"], tuple(fields["resumed_from"]))

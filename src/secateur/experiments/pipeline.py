@@ -1,0 +1,278 @@
+"""One cell, from a trained network to a measured row. The file to read first."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import torch
+from safetensors.torch import save_model
+from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
+
+from secateur.experiments.cache import NetworkCache, uses_channels_last
+from secateur.measure.footprint import file_bytes, memory_of
+from secateur.measure.latency import compare_latency
+from secateur.measure.macs import layer_table
+from secateur.measure.timing import alone, on_cores
+from secateur.modules.candidates import dense_left, scored_layers
+from secateur.modules.guarding import copied
+from secateur.modules.heads import output_layers
+from secateur.modules.layers import weight_of
+from secateur.modules.standardised import zeros_undone
+from secateur.modules.weight_norms import remove_weight_norms
+from secateur.network.limits import NO_LIMITS
+from secateur.packfile import Metadata, packed_size
+from secateur.pruning.pruning import cut, zero_counts
+from secateur.pruning.repairing import repair
+from secateur.records.environment import environment
+from secateur.records.patterns import UNSTRUCTURED
+from secateur.records.results import Footprint, Latency, Layer, Retrained, Row
+from secateur.records.spec import Cell
+from secateur.runtime import Session
+from secateur.support.progress import SILENT, Reporter, Task
+from secateur.training.data import Calibration, Dataset
+from secateur.training.models import find_architecture
+
+CPU = torch.device("cpu")
+BATCHES = (1, 64)
+LAYER_ROUNDS = 15
+STAGES = ("trained", "pruned", "accuracy measured", "latency measured")
+"""What run_cell tells the task that it is given, in this order."""
+
+
+def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: bool = True) -> Row:
+    """Prune the cell's network and measure what that bought, beside what PyTorch's pruning makes of the same cut.
+
+    Without `timed` latencies are left out, for measure_latency.
+    """
+    started = time.perf_counter()
+    dense, trained = cache.trained(cell)
+    data = cache.dataset(cell)
+    task.advance(1, lambda: STAGES[0])
+    pruned, retrained, peak, held = make_network(cell, cache)
+    masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms)
+    task.advance(1, lambda: STAGES[1])
+    graph = cache.graph(pruned, cell)
+    validation, test = cache.accuracies(pruned, cell, graph)
+    task.advance(1, lambda: STAGES[2])
+    layers = layer_table(pruned, data.example(), cell.norms)
+    session = Session(graph, threads=1, limits=NO_LIMITS) if graph and timed else None
+    latencies = _latencies(cell, data, dense, pruned, masked, session) if timed else ()
+    task.advance(1, lambda: STAGES[3])
+    return Row(
+        cell=cell,
+        trained=trained,
+        validation=validation,
+        test=test,
+        layers=_with_times(layers, session),
+        ours=Footprint(file_bytes(lambda path: save_model(pruned, str(path))), peak, held),
+        pytorch=masked_footprint,
+        latencies=latencies,
+        environment=environment(),
+        seconds=time.perf_counter() - started,
+        measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        packed_bytes=packed_size(graph, meta=Metadata(mean=data.mean, std=data.std)) if graph else None,
+        retrained=retrained,
+        left=_left(pruned, cell, data),
+    )
+
+
+def _left(network: nn.Module, cell: Cell, data: Dataset) -> tuple[tuple[str, str], ...]:
+    """What stayed dense, and what has zeros that do not last, with the reason."""
+    example = data.example()
+    left = dense_left(network, cell.exclude, output_layers(network, example))
+    undone = zeros_undone(network, scored_layers(network), example)
+    return (*left.items(), *((name, "its zeros do not last: forward computes another weight") for name in undone))
+
+
+def measure_latency(row: Row, cache: NetworkCache) -> Row:
+    """The row of a cell that was run without, with its latencies: its network is pruned again."""
+    cell = row.cell
+    dense, _ = cache.trained(cell)
+    pruned, *_ = make_network(cell, cache)
+    masked, _ = prune_as_pytorch(dense, pruned, cell.norms)
+    graph = cache.graph(pruned, cell)
+    session = Session(graph, threads=1, limits=NO_LIMITS) if graph else None
+    latencies = _latencies(cell, cache.dataset(cell), dense, pruned, masked, session)
+    return replace(row, latencies=latencies, layers=_with_times(row.layers, session), timed_on=environment())
+
+
+def make_network(
+    cell: Cell, cache: NetworkCache, weigh: bool = True
+) -> tuple[nn.Module, Retrained | None, int | None, int | None]:
+    """The cell's network, its retraining if it had any, and the memory that pruning took at most and still holds.
+
+    weigh: as in prune_cell.
+    """
+    dense, _ = cache.trained(cell)
+    network, peak, held = prune_cell(cell, dense, cache.dataset(cell), cache.device, cache.reporter, weigh)
+    if not cell.retraining or not (cell.ratio or cell.layer_ratios):
+        return network, None, peak, held
+    network, retrained = cache.retrained(cell, _cut(cell, cache.dataset(cell)))
+    return network, retrained, peak, held
+
+
+def _calibration(cell: Cell, data: Dataset) -> Calibration:
+    return Calibration(data, cell.calibration_images, cell.draw, augment=cell.recipe.augment)
+
+
+def _cut(cell: Cell, data: Dataset) -> Callable[[nn.Module, float], None]:
+    """Prune as the cell says, but to another ratio; ratios given layer by layer are approached in step."""
+    ratios, calibration = dict(cell.layer_ratios), _calibration(cell, data)
+    example = data.example()
+
+    def cut_to(network: nn.Module, ratio: float) -> None:
+        device = next(network.parameters()).device
+        cut(
+            network,
+            {name: own * ratio / cell.ratio for name, own in ratios.items()} if ratios and cell.ratio else ratio,
+            method=cell.method,
+            scope="layer" if ratios else cell.scope,
+            pattern=cell.pattern,
+            exclude=cell.exclude,
+            example=example.to(device),
+            outputs=output_layers(network, example.to(device)),
+            allow_empty=cell.allow_empty,
+            norms=cell.norms,
+            calibration=calibration,
+            seed=cell.draw,
+        )
+
+    return cut_to
+
+
+def prune_cell(
+    cell: Cell,
+    dense: nn.Module,
+    data: Dataset,
+    device: torch.device = CPU,
+    reporter: Reporter | None = None,
+    weigh: bool = True,
+) -> tuple[nn.Module, int | None, int | None]:
+    """A pruned and repaired copy of the cell's dense network, and the memory that this took at most and still holds.
+
+    weigh: without, the memory is None; measuring it can take longer than pruning, as garbage is collected twice.
+    The work is done on the device, and the copy ends on the CPU.
+    """
+    network = copied(dense)
+    if cell.ratio == 0 and not cell.layer_ratios and cell.repair == "none":
+        return network, 0, 0
+    outputs = output_layers(network, data.example())
+    network.to(device)
+    original = dense if device == CPU or cell.repair == "none" else copied(dense).to(device)
+    calibration = _calibration(cell, data)
+
+    def work() -> None:
+        cut(
+            network,
+            dict(cell.layer_ratios) or cell.ratio,
+            method=cell.method,
+            scope="layer" if cell.layer_ratios else cell.scope,
+            pattern=cell.pattern,
+            exclude=cell.exclude,
+            example=data.example().to(device),
+            outputs=outputs,
+            allow_empty=cell.allow_empty,
+            norms=cell.norms,
+            calibration=calibration,
+            seed=cell.draw,
+        )
+        repair(network, cell.repair, calibration, original, reporter)
+
+    if not weigh:
+        work()
+        return network.to(CPU), None, None
+    _, peak, held = memory_of(work)
+    return network.to(CPU), peak, held
+
+
+def prune_as_pytorch(
+    dense: nn.Module, pruned: nn.Module, norms: bool = False
+) -> tuple[nn.Module | None, Footprint | None]:
+    """The same zeros made by torch.nn.utils.prune: a mask and an original per pruned weight, masked at each run.
+
+    Per layer as many weights go as in `pruned`; weight normalisation is taken off first. None where nothing is pruned.
+    """
+    masked = copied(dense)
+    remove_weight_norms(masked)
+    modules = scored_layers(masked, norms)
+    zeros = zero_counts(pruned, norms)
+    before = zero_counts(masked, norms)
+    grown = [name for name in modules if zeros[name] > before[name]]
+    if not grown:
+        return None, None
+
+    def work() -> None:
+        for name in grown:
+            torch_prune.l1_unstructured(modules[name], "weight", zeros[name])  # type: ignore[no-untyped-call]
+
+    _, peak, held = memory_of(work)
+    for name, layer in scored_layers(pruned, norms).items():
+        if name in grown:
+            _settle_ties(modules[name], weight_of(layer))
+    size = file_bytes(lambda path: torch.save(masked.state_dict(), path))
+    return masked, Footprint(size, peak, held)
+
+
+def _settle_ties(masked: nn.Module, pruned: Tensor) -> None:
+    """Of weights equal in magnitude, let PyTorch's mask take those that `pruned` lost, so that outputs agree.
+
+    A mask that differs in more than ties (of another method) stays as it is.
+    """
+    mask, original = masked.get_buffer("weight_mask"), masked.get_parameter("weight_orig").detach()
+    differing = original[(mask == 0) != (pruned == 0)].abs()
+    if differing.numel() and bool((differing == differing[0]).all()):
+        mask.copy_(pruned != 0)
+
+
+def _latencies(
+    cell: Cell, data: Dataset, dense: nn.Module, pruned: nn.Module, masked: nn.Module | None, session: Session | None
+) -> tuple[Latency, ...]:
+    """Batch 1 and 64 on one thread. In PyTorch: the dense network, the pruned, and PyTorch's masked one; then the
+    pruned network in Secateur's runtime."""
+    networks = {"dense": copied(dense), "pruned": pruned} | ({"masked": masked} if masked else {})
+    channels_last = uses_channels_last(find_architecture(cell.model))
+    engines = {name: _engine(network, channels_last) for name, network in networks.items()}
+    same = ("pruned", "masked") if masked and _is_pytorchs_cut(cell) else ()
+    if session:
+        engines["secateur"] = _in_runtime(session)
+        same = (*(same or ("pruned",)), "secateur")
+    return tuple(
+        latency for batch in BATCHES for latency in compare_latency(engines, data.example(batch), same_output=same)
+    )
+
+
+def _is_pytorchs_cut(cell: Cell) -> bool:
+    """Are the zeros those of l1_unstructured, and the other weights as they were?"""
+    untouched = cell.repair == "none" and cell.retraining is None
+    return untouched and (cell.method, cell.pattern) == ("magnitude", UNSTRUCTURED)
+
+
+def _engine(network: nn.Module, channels_last: bool) -> Callable[[Tensor], Tensor]:
+    """The network as a function, in the layout that suits it; the network itself is moved into it."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network.eval().to(memory_format=layout)  # type: ignore[call-overload]
+    return lambda images: network(images.contiguous(memory_format=layout))
+
+
+def _in_runtime(session: Session) -> Callable[[Tensor], Tensor]:
+    return lambda images: torch.from_numpy(session(images.numpy()))
+
+
+def _with_times(layers: Sequence[Layer], session: Session | None) -> tuple[Layer, ...]:
+    times = _layer_times(session) if session else {}
+    return tuple(replace(layer, milliseconds=times.get(layer.name)) for layer in layers)
+
+
+def _layer_times(session: Session) -> dict[str, float]:
+    """Layer → milliseconds of one image, the median of several; a layer that runs twice counts its first time."""
+    with alone(), on_cores(1):
+        plans = [session.plan(1, rounds=1) for _ in range(LAYER_ROUNDS)]
+    return {
+        steps[0].name: 1000 * statistics.median(step.seconds or 0.0 for step in steps)
+        for steps in zip(*(plan.steps for plan in plans), strict=True)
+    }

@@ -1,0 +1,131 @@
+"""The searched network beside dense, uniform and global ones: rows of the pipeline, and latencies in turns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from secateur.experiments.cache import NetworkCache, uses_channels_last
+from secateur.experiments.pipeline import STAGES, make_network, run_cell
+from secateur.experiments.searching.finding import DENSE, SEARCHED, Found, Trials, undominated
+from secateur.experiments.searching.plan import Search
+from secateur.measure.latency import compare_latency
+from secateur.modules.guarding import copied
+from secateur.network.graph import Graph
+from secateur.network.limits import NO_LIMITS
+from secateur.records.results import Contender, FrontPoint, Latency, Outcome, Row
+from secateur.records.selection import choose, within
+from secateur.records.spec import Cell
+from secateur.records.store import Store
+from secateur.runtime import Session
+from secateur.support.progress import Reporter
+from secateur.training.models import find_architecture
+
+PYTORCH = "dense in PyTorch"
+SHOWN = 5
+"""Points of the front that are measured whole."""
+
+Engine = Callable[[Tensor], Tensor]
+
+
+def compare(
+    search: Search, found: Mapping[str, Found], trials: Trials, cache: NetworkCache, store: Store, reporter: Reporter
+) -> Outcome:
+    """Measure whole what may be chosen and what shows the front, latencies of all in one run, in turns.
+
+    Of each kind the best that holds is a contender, and of these the best is chosen, whatever kind it is of.
+    """
+    by_id = {cell.id: cell for cell in trials.judged}
+    names = {search.dense: DENSE} | {by_id[point.cell]: SEARCHED for point in front_shown(trials.front())}
+    names |= {cell: name for name, each in found.items() for cell in each.cells}
+    names[search.dense] = DENSE
+    rows = measured_rows(list(names), cache, store, reporter)
+    pytorch, latencies = _latencies(search, names, cache)
+    networks = {cell: _contender(name, rows[cell.id], latencies.get(cell.id)) for cell, name in names.items()}
+    contenders = tuple(
+        dataclasses.replace(
+            choose([networks[cell] for cell in each.cells], search.minimize).best, name=name, tried=each.tried
+        )
+        for name, each in found.items()
+    )
+    front = measured_front(networks.values(), search.minimize)
+    outcome = Outcome("", contenders, pytorch, front, networks[search.dense].cost(search.minimize))
+    chosen = choose(within(outcome, search.max_drop), search.minimize).best
+    return dataclasses.replace(outcome, chosen=chosen.name)
+
+
+def measured_front(networks: Iterable[Contender], target: str) -> tuple[FrontPoint, ...]:
+    """Those that no other one beats in cost and validation accuracy, cheapest first."""
+    points = [FrontPoint(each.cell, each.cost(target), each.validation, each.name) for each in networks]
+    return undominated(points)
+
+
+def front_shown(front: Sequence[FrontPoint]) -> list[FrontPoint]:
+    """As many of a front as are measured whole, its ends among them, evenly spaced in accuracy."""
+    if len(front) <= SHOWN:
+        return list(front)
+    low, high = front[0].validation.top1, front[-1].validation.top1
+    aims = [low + (high - low) * step / (SHOWN - 1) for step in range(SHOWN)]
+    nearest = [min(front, key=lambda each: abs(each.validation.top1 - aim)) for aim in aims]
+    return list(dict.fromkeys(nearest))
+
+
+def measured_rows(cells: Sequence[Cell], cache: NetworkCache, store: Store, reporter: Reporter) -> dict[str, Row]:
+    """A row for each cell, by its id; they go into the store as they are measured, and what is there stays."""
+    missing = [cell for cell in cells if cell.id not in store.done()]
+    with reporter.task("measuring the networks found", len(cells), len(cells) - len(missing)) as task:
+        for cell in missing:
+            with reporter.task(cell.nickname(), len(STAGES), brief=True) as stages:
+                store.add(run_cell(cell, cache, stages))
+            task.advance(1, cell.describe)
+    wanted = {cell.id for cell in cells}
+    return {row.cell.id: row for row in store.rows() if row.cell.id in wanted}
+
+
+def _contender(name: str, row: Row, latency: Latency | None) -> Contender:
+    return Contender(
+        name=name,
+        cell=row.cell.id,
+        ratio=row.cell.ratio,
+        validation=row.validation,
+        test=row.test,
+        kept=sum(layer.kept for layer in row.layers),
+        macs=row.nonzero_macs,
+        bytes=row.bytes,
+        latency=latency,
+        tried=0,
+    )
+
+
+def _latencies(search: Search, cells: Iterable[Cell], cache: NetworkCache) -> tuple[Latency | None, dict[str, Latency]]:
+    """By cell, in Secateur's runtime, and of the dense network in PyTorch, in one run, in turns, on one thread.
+
+    None and nothing where the runtime cannot run the network.
+    """
+    dense, _ = cache.trained(search.dense)
+    engines: dict[str, Engine] = {PYTORCH: _in_pytorch(dense, search)}
+    for cell in cells:
+        graph = cache.graph(make_network(cell, cache, weigh=False)[0], cell)
+        if graph is None:
+            return None, {}
+        engines[cell.id] = _in_runtime(graph)
+    example = cache.dataset(search.dense).example(search.batch)
+    measured = {each.engine: each for each in compare_latency(engines, example, same_output=(PYTORCH, search.dense.id))}
+    return measured.pop(PYTORCH), {
+        cell: dataclasses.replace(each, engine="secateur") for cell, each in measured.items()
+    }
+
+
+def _in_pytorch(dense: nn.Module, search: Search) -> Engine:
+    channels_last = uses_channels_last(find_architecture(search.template.model))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network = copied(dense).eval().to(memory_format=layout)  # type: ignore[call-overload]
+    return lambda images: network(images.contiguous(memory_format=layout))
+
+
+def _in_runtime(graph: Graph) -> Engine:
+    session = Session(graph, limits=NO_LIMITS)
+    return lambda images: torch.from_numpy(session(images.numpy()))

@@ -1,0 +1,260 @@
+"""From costs and harms to the cell that costs least and loses no more than it may."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from secateur.experiments.searching.knapsack import Combination, best_combinations, rungs
+from secateur.experiments.searching.laboratory import Laboratory
+from secateur.experiments.searching.plan import Search
+from secateur.records.results import Accuracy, FrontPoint
+from secateur.records.spec import Cell, percent
+from secateur.support.progress import Reporter
+
+HOPELESS = 1.0
+"""Nats. A layer that moves the outputs so far on its own is not asked to lose more."""
+
+RUNGS = 255
+"""Of a front's ladder; eight trials find the highest one that holds."""
+
+REACH = 2
+"""Levels up and down that are looked at around the best."""
+
+FINALISTS = 3
+"""Networks of a kind, of those that hold, that are measured whole."""
+
+_EVEN_STEPS = 450
+_LEAST_DENSITY = 1e-3
+
+DENSE, UNIFORM, GLOBAL, SEARCHED = "dense", "uniform", "global", "search"
+RETRAINED = ", retrained"
+
+Each = TypeVar("Each")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The networks of one kind that hold, those expected to cost least first, and how many were tried to find them."""
+
+    cells: tuple[Cell, ...]
+    tried: int
+
+
+@dataclass(slots=True)
+class Trials:
+    """Judges cells by their accuracy on validation data, each once.
+
+    judged: what was found; None where a layer would go. priced: what cells cost, by the layers' tables.
+    """
+
+    search: Search
+    laboratory: Laboratory
+    reporter: Reporter
+    judged: dict[Cell, Accuracy | None] = field(default_factory=dict)
+    priced: dict[Cell, float] = field(default_factory=dict)
+
+    def holds(self, cell: Cell) -> bool:
+        """Does the cell's network lose no more than it may?"""
+        if cell not in self.judged:
+            self.judged[cell] = found = self.laboratory.validation(cell)
+            self.reporter.say(f"{_named(cell)}: {self._told(found)}")
+        accuracy = self.judged[cell]
+        return accuracy is not None and self._lost(accuracy) <= self.search.max_drop + 1e-9
+
+    def _lost(self, accuracy: Accuracy) -> float:
+        return 100 * (self.laboratory.trained.validation.top1 - accuracy.top1)
+
+    def _told(self, accuracy: Accuracy | None) -> str:
+        return "a layer would go" if accuracy is None else f"{self._lost(accuracy):+.2f} points lost on validation data"
+
+    def finalists(self, name: str) -> tuple[Cell, ...]:
+        """Of the kind's cells that hold, the few that should cost least: by the tables, else by what they lose."""
+        holding = [cell for cell in self.judged if kind_of(cell) == name and self.holds(cell)]
+        return tuple(sorted(holding, key=lambda each: (self.priced.get(each, math.inf), -each.ratio))[:FINALISTS])
+
+    def front(self) -> tuple[FrontPoint, ...]:
+        """Of the judged cells that have a price, those that none beats in price and accuracy, cheapest first."""
+        judged = ((cell, cost, self.judged.get(cell)) for cell, cost in self.priced.items())
+        return undominated([FrontPoint(cell.id, cost, accuracy) for cell, cost, accuracy in judged if accuracy])
+
+
+def undominated(points: Iterable[FrontPoint]) -> tuple[FrontPoint, ...]:
+    """Those that none beats in cost and accuracy, cheapest first."""
+    best: list[FrontPoint] = []
+    for point in sorted(points, key=lambda each: (each.cost, -each.validation.top1)):
+        if not best or point.validation.top1 > best[-1].validation.top1:
+            best.append(point)
+    return tuple(best)
+
+
+def kind_of(cell: Cell) -> str:
+    """The name under which a cell's network is compared."""
+    if not (cell.ratio or cell.layer_ratios):
+        return DENSE
+    kind = SEARCHED if cell.layer_ratios else {"layer": UNIFORM}.get(cell.scope, GLOBAL)
+    return kind + (RETRAINED if cell.retraining else "")
+
+
+def _named(cell: Cell) -> str:
+    way = "one ratio for each layer" if cell.layer_ratios else {"layer": "uniform"}.get(cell.scope, cell.scope)
+    return f"{way}, {percent(round(cell.ratio, 4))}{', retrained' if cell.retraining else ''}"
+
+
+def last_holding(ladder: Sequence[Each], holds: Callable[[Each], bool]) -> int | None:
+    """The index of the last that holds, by bisection: as if all before one that holds did too. None if none does."""
+    low, high = -1, len(ladder)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(ladder[middle]) else (low, middle)
+    return low if low >= 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """Levels of the layers, what they cost, and the cell that they make."""
+
+    levels: tuple[int, ...]
+    cost: float
+    cell: Cell
+
+
+class Finder:
+    """Solves for the ratio of every layer.
+
+    front: the first one, from harms measured one layer at a time. tried: networks that find() had to judge.
+    dense_cost: of the whole network by the layers' tables.
+    """
+
+    def __init__(self, search: Search, laboratory: Laboratory, trials: Trials, reporter: Reporter) -> None:
+        self._search, self._laboratory, self._trials, self._reporter = search, laboratory, trials, reporter
+        self._layers = list(laboratory.sizes)
+        self._levels = [laboratory.levels(layer) for layer in self._layers]
+        self._costs, self._rest = self._measure_costs()
+        self.front = best_combinations(self._costs, self._measure_harms())
+        self.tried = 0
+        self.dense_cost = self._rest + sum(each[0] for each in self._costs)
+
+    def find(self) -> Best:
+        """The cheapest that holds; the dense network where nothing else does."""
+        nothing = Combination(sum(each[0] for each in self._costs), 0.0, (0,) * len(self._layers))
+        best = self._climb(self.front, RUNGS) or self._made(nothing)
+        for number in range(self._search.rounds):
+            better = self._improved(best, f"harm around the best, round {number + 1} of {self._search.rounds}")
+            if better is None:
+                break
+            best = better
+        self.tried = len(self._trials.judged)
+        return best
+
+    def ladder_beyond(self, best: Best) -> list[Cell]:
+        """The best itself, then what of the first front is cheaper: as many as bisection can decide among in the
+        search's trials."""
+        cheaper = [each for each in self.front if each.cost + self._rest < best.cost]
+        beyond = rungs(cheaper, 2**self._search.trials - 2) if cheaper else []
+        return [*([best.cell] if best.cell.ratio else []), *(self._made(each).cell for each in beyond)]
+
+    def _climb(self, front: Sequence[Combination], count: int) -> Best | None:
+        """The cheapest of a front that holds, among so many."""
+        ladder = [self._made(each) for each in rungs(front, count)]
+        for each in ladder:
+            self._trials.priced[each.cell] = each.cost
+        found = last_holding(ladder, lambda each: self._trials.holds(each.cell))
+        return None if found is None else ladder[found]
+
+    def _improved(self, best: Best, label: str) -> Best | None:
+        """A cheaper one that holds, near the best, by harms measured in its company."""
+        harms = self._harms_around(best, label)
+        front = [each for each in best_combinations(self._costs, harms) if each.cost + self._rest < best.cost]
+        return self._climb(front, RUNGS // 4) if front else None
+
+    def _made(self, combination: Combination) -> Best:
+        cell = self._cell(combination.levels, self._laboratory.repair)
+        return Best(combination.levels, combination.cost + self._rest, cell)
+
+    def _cell(self, levels: Iterable[int], repair: str) -> Cell:
+        ratios = {layer: own[level] for layer, own, level in zip(self._layers, self._levels, levels, strict=True)}
+        return self._search.cell(ratios, self._laboratory.sizes, repair)
+
+    def _measure_costs(self) -> tuple[list[list[float]], float]:
+        """What each layer costs at each of its levels, and what the rest of the network does."""
+        steps = range(max(map(len, self._levels)))
+        cells = [self._cell([min(step, len(own) - 1) for own in self._levels], "none") for step in steps]
+        found = self._laboratory.costs(cells, self._reporter)
+        costs = [
+            [found[level].by_layer[layer] for level in range(len(own))]
+            for layer, own in zip(self._layers, self._levels, strict=True)
+        ]
+        return costs, found[0].rest
+
+    def _measure_harms(self) -> list[list[float]]:
+        """The harm of each level of each layer while all others are whole; infinite from where it is hopeless."""
+        nothing = (0,) * len(self._layers)
+        total = sum(len(own) - 1 for own in self._levels)
+        harms = []
+        with self._reporter.task("harm, layer by layer", total) as task:
+            for layer, own in enumerate(self._levels):
+                row = [0.0] + [math.inf] * (len(own) - 1)
+                for level in range(1, len(own)):
+                    row[level] = self._harm(_with(nothing, layer, level))
+                    if not row[level] <= HOPELESS:
+                        break
+                task.advance(len(own) - 1, functools.partial(str, self._layers[layer]))
+                harms.append(row)
+        return harms
+
+    def _harms_around(self, best: Best, label: str) -> list[list[float]]:
+        """By how much the harm changes when one layer moves up or down a few levels; infinite out of reach."""
+        base = self._harm(best.levels)
+        harms = [[math.inf] * len(own) for own in self._levels]
+        with self._reporter.task(label, len(self._layers)) as task:
+            for layer, own in enumerate(self._levels):
+                at = best.levels[layer]
+                for level in range(max(0, at - REACH), min(len(own), at + REACH + 1)):
+                    moved = 0.0 if level == at else self._harm(_with(best.levels, layer, level)) - base
+                    harms[layer][level] = moved
+                task.advance(1, functools.partial(str, self._layers[layer]))
+        return harms
+
+    def _harm(self, levels: Iterable[int]) -> float:
+        return self._laboratory.harm(self._cell(levels, self._laboratory.repair))
+
+
+def _with(levels: tuple[int, ...], layer: int, level: int) -> tuple[int, ...]:
+    return (*levels[:layer], level, *levels[layer + 1 :])
+
+
+def find_even(scope: str, trials: Trials, repair: str) -> Cell | None:
+    """The baseline of a scope with the highest ratio that holds; steps of 1.5 % of what is left."""
+    cells = [trials.search.even(scope, ratio, repair) for ratio in _ratios_beyond(0.0, _EVEN_STEPS)]
+    found = last_holding(cells, trials.holds)
+    return None if found is None else cells[found]
+
+
+def even_ladder(scope: str, best: Cell, search: Search) -> list[Cell]:
+    """The best of a baseline, then ones that lose more: as many as the search's trials can decide among."""
+    ratios = _ratios_beyond(best.ratio, 2**search.trials - 2)
+    return [*([best] if best.ratio else []), *(search.even(scope, ratio, "none") for ratio in ratios)]
+
+
+def _ratios_beyond(ratio: float, steps: int) -> list[float]:
+    """Ratios that leave less and less, by one factor, until a thousandth of all weights is left."""
+    factor = (_LEAST_DENSITY / (1 - ratio)) ** (1 / max(1, steps))
+    return [round(1 - (1 - ratio) * factor**step, 6) for step in range(1, steps + 1)] if factor < 1 else []
+
+
+def find_retrained(ladder: Sequence[Cell], trials: Trials) -> Cell | None:
+    """The last of a ladder of cells that holds once it is retrained."""
+    cells = [trials.search.retrained(cell) for cell in ladder]
+    found = last_holding(cells, trials.holds)
+    return None if found is None else cells[found]
+
+
+def found_by(name: str, trials: Trials, work: Callable[[], object]) -> Found:
+    """The networks of a kind that a piece of work found to hold, else the dense one, and how many it tried."""
+    before = len(trials.judged)
+    work()
+    return Found(trials.finalists(name) or (trials.search.dense,), len(trials.judged) - before)

@@ -1,0 +1,259 @@
+"""Facts about cells, each measured once: what a cut costs, what harm it does, what accuracy is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from secateur.errors import PruneError, SearchError
+from secateur.experiments.cache import NetworkCache
+from secateur.experiments.pipeline import make_network
+from secateur.experiments.searching.plan import Search
+from secateur.importing.aten import DERIVED
+from secateur.measure.macs import layer_table
+from secateur.measure.timing import on_cores
+from secateur.modules.candidates import prunable_layers
+from secateur.modules.guarding import run, watched
+from secateur.modules.heads import output_layers
+from secateur.modules.inputs import Inputs
+from secateur.modules.layers import weight_of
+from secateur.network.graph import Graph
+from secateur.network.limits import NO_LIMITS
+from secateur.packfile import packed_sizes
+from secateur.pruning.score import find_method
+from secateur.records.results import Accuracy
+from secateur.records.spec import Cell
+from secateur.records.store import Store
+from secateur.runtime import Session
+from secateur.support.progress import Reporter
+from secateur.training.data import Calibration, Split, normalise
+
+TURNS = 3
+NETWORK = "network"
+"""The finding that says on which trained network all others were made."""
+_SECONDS_A_TURN = 0.15
+_REFITTING = {"reconstruct", "joint"}
+_QUICK_IMAGES = 256
+"""Calibration images for the statistics of networks that only show harm: those of the dense one are off alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Of each layer that may be pruned, by name, and of all the rest of the network together."""
+
+    by_layer: Mapping[str, float]
+    rest: float
+
+    @property
+    def total(self) -> float:
+        return sum(self.by_layer.values()) + self.rest
+
+
+def check_search(search: Search, cache: NetworkCache) -> None:
+    """Raises, before anything is trained or written, where a search does not go with its network or its data."""
+    cache.check(search.dense)
+    cell, data = search.dense, cache.dataset(search.dense)
+    network = cache.untrained(cell).eval()
+    prunable_layers(network, cell.exclude, output_layers(network, data.example()))
+    if search.template.repair != "none" or find_method(cell.method).needs_calibration:
+        Calibration(data, cell.calibration_images, cell.draw).check()
+    if search.minimize in ("latency", "bytes"):
+        _graph(network, cell, search, cache)
+
+
+def _graph(network: nn.Module, cell: Cell, search: Search, cache: NetworkCache) -> Graph:
+    """Layer by layer as it is, without what simplification would remove because of other layers."""
+    graph = cache.graph(network, cell, simplified=False)
+    if graph is None:
+        raise SearchError(
+            f"{cell.model!r} runs in PyTorch only, so its {search.minimize} cannot be minimized: "
+            "expected --minimize macs or weights"
+        )
+    return graph
+
+
+class Laboratory:
+    """Measures cells of a search and keeps what it finds in the store; what is there is not measured again.
+
+    repair: what follows pruning. sizes: weights of each layer that may be pruned, in the order of execution.
+    """
+
+    def __init__(self, search: Search, cache: NetworkCache, store: Store) -> None:
+        self._search, self._cache, self._store = search, cache, store
+        dense, self.trained = cache.trained(search.dense)
+        example = cache.dataset(search.dense).example()
+        layers = prunable_layers(dense, search.template.exclude, output_layers(dense, example))
+        self._table = {each.name: each for each in layer_table(dense, example)}
+        self.sizes = {name: weight_of(layers[name]).numel() for name in self._table if name in layers}
+        normed = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in dense.modules())
+        self.repair = search.template.repair
+        self._quick = "batchnorm" if normed and _REFITTING & set(self.repair.split("+")) else self.repair
+
+    def check_same_network(self) -> None:
+        """Raises SearchError where what the store holds was measured on another trained network."""
+        before = self._find(self._search.dense, NETWORK, lambda: self.trained.key)
+        if before != self.trained.key:
+            raise SearchError(
+                f"{self._store.path}: was measured on network {before}, but this one is {self.trained.key}: the data, "
+                "the device, the model's source or PyTorch changed; name another --out"
+            )
+
+    def _find(self, cell: Cell, what: str, measure: Callable[[], Any]) -> Any:
+        found = self._store.finding(cell, what)
+        if found is None:
+            found = measure()
+            self._store.keep_finding(cell, what, found)
+        return found
+
+    def levels(self, layer: str) -> tuple[float, ...]:
+        """The ratios that leave the layer at least a weight."""
+        size = self.sizes[layer]
+        return tuple(ratio for ratio in self._search.ratios if round(ratio * size) < size)
+
+    def quickly_repaired(self, cell: Cell) -> Cell:
+        """The cell as one of the many that only show harm: without the reconstruction of weights where BatchNorm's
+        statistics, set right, do most of it in a fraction of the time, and those from fewer images."""
+        images = min(_QUICK_IMAGES, cell.calibration_images) if self._quick == "batchnorm" else cell.calibration_images
+        return dataclasses.replace(cell, repair=self._quick, calibration_images=images)
+
+    @property
+    def harm_name(self) -> str:
+        return f"divergence, {self._search.images} images, seed {self._search.template.seed}"
+
+    def harm(self, cell: Cell) -> float:
+        """The mean Kullback-Leibler divergence of the cell's outputs, quickly repaired, from the dense ones, in nats.
+
+        Over images of the validation split drawn by seed. The dense network is repaired alike, so that what the repair
+        alone changes does not count. Infinite where outputs are not numbers.
+        """
+        cell = self.quickly_repaired(cell)
+        found = self._find(cell, self.harm_name, lambda: self._divergence(cell))
+        return math.inf if found == "infinite" else float(found)
+
+    def _divergence(self, cell: Cell) -> float | str:
+        told = self._logits(cell)
+        apart = F.kl_div(F.log_softmax(told, 1), self._teacher, reduction="batchmean", log_target=True)
+        return float(apart) if torch.isfinite(apart) else "infinite"
+
+    @functools.cached_property
+    def _teacher(self) -> Tensor:
+        """The dense network's log probabilities (images, classes)."""
+        return F.log_softmax(self._logits(self.quickly_repaired(self._search.dense)), 1)
+
+    def _logits(self, cell: Cell) -> Tensor:
+        """Logits (images, classes) of the cell's network, in Secateur's runtime where that can run it."""
+        network, *_ = make_network(cell, self._cache, weigh=False)
+        graph = self._cache.graph(network, cell)
+        data, images = self._cache.dataset(cell), self._subset.images
+        session = Session(graph, threads=torch.get_num_threads(), limits=NO_LIMITS) if graph else None
+        with watched(network):
+            batches = (normalise(part, data.mean, data.std) for part in torch.split(images, 250))
+            told = [
+                torch.from_numpy(session(each.numpy())) if session else run(network, Inputs((each,)))
+                for each in batches
+            ]
+        return torch.cat(told).double()
+
+    @functools.cached_property
+    def _subset(self) -> Split:
+        split = self._cache.dataset(self._search.dense).validation
+        generator = torch.Generator().manual_seed(self._search.template.seed)
+        return split.take(torch.randperm(len(split), generator=generator)[: self._search.images])
+
+    def validation(self, cell: Cell) -> Accuracy | None:
+        """The cell's accuracy on the whole validation split, None where it cannot be made: a layer would go."""
+        found = self._find(cell, "validation", lambda: self._validated(cell))
+        return None if "impossible" in found else Accuracy(**found)
+
+    def _validated(self, cell: Cell) -> dict[str, Any]:
+        if cell.ratio == 0 and cell.repair == "none":
+            return dataclasses.asdict(self.trained.validation)
+        try:
+            network, *_ = make_network(cell, self._cache, weigh=False)
+        except PruneError as error:
+            return {"impossible": str(error)}
+        return dataclasses.asdict(self._cache.validation(network, cell, self._cache.graph(network, cell)))
+
+    def costs(self, cells: Sequence[Cell], reporter: Reporter) -> list[Costs]:
+        """What the layers of each cell cost by the search's target: one of spec.TARGETS. Times are taken in turns."""
+        target = self._search.minimize
+        if target in ("macs", "weights"):
+            return [self._counted(cell) for cell in cells]
+        turns = TURNS if target == "latency" else 1
+        measured: list[list[Mapping[str, float]]] = [[] for _ in cells]
+        with reporter.task(f"{target} of every layer", turns * len(cells)) as task:
+            for turn in range(turns):
+                for found, cell in zip(measured, cells, strict=True):
+                    found.append(self._timed(cell, turn) if target == "latency" else self._sized(cell))
+                    task.advance()
+        return [self._split({name: min(each[name] for each in found) for name in found[0]}) for found in measured]
+
+    def _sized(self, cell: Cell) -> dict[str, float]:
+        found: dict[str, float] = self._find(cell, "bytes", lambda: self._bytes(cell))
+        return found
+
+    def _timed(self, cell: Cell, turn: int) -> dict[str, float]:
+        found: dict[str, float] = self._find(cell, f"{self.seconds_name}, turn {turn}", lambda: self._seconds(cell))
+        return found
+
+    @property
+    def seconds_name(self) -> str:
+        return f"seconds of a batch of {self._search.batch}"
+
+    def _split(self, by_layer: Mapping[str, float]) -> Costs:
+        if missing := self.sizes.keys() - by_layer.keys():
+            raise SearchError(
+                f"layer {min(missing)!r} has no {self._search.minimize} of its own: leave it out (exclude)"
+            )
+        own = {name: by_layer[name] for name in self.sizes}
+        return Costs(own, sum(by_layer.values()) - sum(own.values()))
+
+    def _counted(self, cell: Cell) -> Costs:
+        kept = {name: layer.total - round(dict(cell.layer_ratios).get(name, 0) * layer.total)
+                for name, layer in self._table.items()}  # fmt: skip
+        if self._search.minimize == "weights":
+            return self._split(kept)
+        return self._split({name: n * self._table[name].macs / max(1, self._table[name].total)
+                            for name, n in kept.items()})  # fmt: skip
+
+    def _bytes(self, cell: Cell) -> dict[str, int]:
+        """Bytes of each weight as the file's coder makes them, by layer; other weights under their own names."""
+        found: dict[str, int] = {}
+        for weight, size in packed_sizes(self._graph(cell)).items():
+            found[_layer(weight)] = found.get(_layer(weight), 0) + size
+        return found
+
+    def _seconds(self, cell: Cell) -> dict[str, float]:
+        """Seconds of each layer in the runtime, on one thread, by the whole network's plan: the fastest of many."""
+        graph, batch = self._graph(cell), self._search.batch
+        with on_cores(1):
+            session = Session(graph, limits=NO_LIMITS)
+            once = session.plan(batch, rounds=2).steps
+            spent = sum(step.seconds or 0.0 for step in once) * max(1, batch // once[0].images)
+            rounds = max(3, min(60, round(_SECONDS_A_TURN / max(spent, 1e-6))))
+            steps = session.plan(batch, rounds=rounds).steps
+        layers = {node.name: _layer(node.weights["weight"])
+                  for node in graph.nodes if "weight" in node.weights}  # fmt: skip
+        found: dict[str, float] = {}
+        for step in steps:
+            name = layers.get(step.name, f"({step.name})")
+            found[name] = found.get(name, 0.0) + (step.seconds or 0.0) * batch / step.images
+        return found
+
+    def _graph(self, cell: Cell) -> Graph:
+        network: nn.Module = make_network(cell, self._cache, weigh=False)[0]
+        return _graph(network, cell, self._search, self._cache)
+
+
+def _layer(weight: str) -> str:
+    """The layer whose weight has this name in a graph, or a weight that is computed from it."""
+    return weight.removesuffix(DERIVED).removesuffix(".weight")

@@ -1,0 +1,146 @@
+"""What a search is asked, and the cells that it makes of ratios."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from secateur.errors import UsageError
+from secateur.importing.checkpoints import read_weights_file
+from secateur.pruning.score import find_method
+from secateur.records.spec import (
+    TARGETS,
+    Cell,
+    Recipe,
+    Retraining,
+    check_repair,
+    check_value,
+    recipe_for,
+    retraining_for,
+)
+from secateur.support.quantities import as_floats, as_number, is_share
+from secateur.support.references import planned_source
+from secateur.training.catalogue import Numbers, check_data_name, normalised_name
+from secateur.training.models import find_architecture
+
+SCOPE = "search"
+RATIOS = (0.0, *(round(1 - 2 ** (-step / 2), 6) for step in range(1, 21)))
+"""Densities of 1, 0.71, 0.5, …, 0.001: two steps halve what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a network is cut, and what is asked of it.
+
+    template: the cell of everything that all networks of the search share; its ratio is 0. ratios: what each layer may
+    lose. images: of the validation split, drawn by seed, on which harm is measured. max_drop: points of validation
+    accuracy. minimize: one of spec.TARGETS; latency is for batches of `batch`, on one thread. rounds: how often harms
+    are measured again around the best. retraining: None, or how networks learn again; `trials` of each kind are
+    retrained at most.
+    """
+
+    template: Cell
+    max_drop: float = 1.0
+    minimize: str = "latency"
+    batch: int = 1
+    ratios: tuple[float, ...] = RATIOS
+    images: int = 1000
+    rounds: int = 2
+    retraining: Retraining | None = None
+    trials: int = 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ratios", as_floats(self.ratios))
+        object.__setattr__(self, "max_drop", as_number(self.max_drop))
+        check_value("max drop", self.max_drop, 0 <= self.max_drop < 100, "0 to 100 points of accuracy, as in 1.0")
+        check_value("minimize", self.minimize, self.minimize in TARGETS, f"one of {', '.join(TARGETS)}")
+        check_value("batch", self.batch, self.batch >= 1, "1 image or more")
+        check_value("images", self.images, self.images >= 1, "1 or more of the validation split")
+        check_value("rounds", self.rounds, self.rounds >= 0, "0 or more")
+        check_value("retrain trials", self.trials, self.trials >= 1, "1 or more")
+        check_value("ratios", self.ratios, len(self.ratios) > 1 and self.ratios[0] == 0, "0 and more")
+        for ratio in self.ratios:
+            check_value("ratio", ratio, is_share(ratio), "in [0, 1)")
+        check_value("ratios", self.ratios, list(self.ratios) == sorted(set(self.ratios)), "rising ones, each once")
+
+    def cell(self, ratios: Mapping[str, float], sizes: Mapping[str, int], repair: str) -> Cell:
+        """The cell in which each layer loses its ratio; sizes: weights of every layer that may be pruned.
+
+        The dense network, unrepaired, where none loses any.
+        """
+        given = tuple(sorted((layer, ratio) for layer, ratio in ratios.items() if ratio > 0))
+        if not given:
+            return self.dense
+        lost = sum(ratio * sizes[layer] for layer, ratio in given)
+        overall = round(lost / sum(sizes.values()), 6)
+        return dataclasses.replace(self.template, ratio=overall, layer_ratios=given, repair=repair)
+
+    @property
+    def dense(self) -> Cell:
+        return dataclasses.replace(self.template, scope="layer", repair="none")
+
+    def even(self, scope: str, ratio: float, repair: str) -> Cell:
+        """The cell of a baseline: one ratio for every layer ("layer") or one threshold for all weights ("global")."""
+        return dataclasses.replace(self.template, scope=scope, ratio=ratio, repair=repair)
+
+    def retrained(self, cell: Cell) -> Cell:
+        """The same cut, retrained instead of repaired."""
+        return dataclasses.replace(cell, repair="none", retraining=self.retraining)
+
+
+def plan_search(
+    model: str,
+    data: str,
+    *,
+    max_drop: float = 1.0,
+    minimize: str = "latency",
+    batch: int = 1,
+    method: str = "magnitude",
+    repair: str = "reconstruct",
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+    calibration_images: int = 1024,
+    calibration_seed: int | None = None,
+    images: int = 1000,
+    rounds: int = 2,
+    retrain: int = 0,
+    trials: int = 4,
+    weights: str | Path | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    recipe: Mapping[str, Any] | None = None,
+) -> Search:
+    """A Search whose names and numbers make sense. Raises UsageError where they do not; see search for the values."""
+    recipe = {name: value for name, value in (recipe or {}).items() if value is not None}
+    unknown = recipe.keys() - {field.name for field in dataclasses.fields(Recipe)}
+    if unknown:
+        raise UsageError(f"recipe: {', '.join(sorted(unknown))} is none of its fields")
+    if weights and recipe:
+        raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
+    check_value("max drop", max_drop, not math.isnan(max_drop), "a number of points")
+    check_value("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
+    check_value("calibration images", calibration_images, calibration_images >= 1, "1 or more")
+    check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
+    find_architecture(model)
+    data = normalised_name(data, mean, std)
+    check_data_name(data)
+    find_method(method)
+    check_repair(repair)
+    template = Cell(
+        model, data, method, SCOPE, 0.0, seed, recipe_for(model, **recipe),
+        exclude=tuple(exclude),
+        weights=read_weights_file(weights) if weights else None,
+        repair=repair,
+        calibration_images=calibration_images,
+        calibration_seed=calibration_seed,
+        method_source=planned_source(method, "method"),
+        model_source=planned_source(model, "model"),
+    )  # fmt: skip
+    retraining = retraining_for("one-shot", epochs=retrain) if retrain else None
+    return Search(
+        template, max_drop, minimize, batch, images=images, rounds=rounds, retraining=retraining, trials=trials
+    )

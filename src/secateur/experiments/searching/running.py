@@ -1,0 +1,219 @@
+"""A whole search into a run folder: what is stored there is not done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from secateur.errors import SearchError
+from secateur.experiments.cache import NetworkCache
+from secateur.experiments.searching.comparing import compare, front_shown, measured_rows
+from secateur.experiments.searching.finding import (
+    DENSE,
+    GLOBAL,
+    RETRAINED,
+    SEARCHED,
+    UNIFORM,
+    Finder,
+    Found,
+    Trials,
+    even_ladder,
+    find_even,
+    find_retrained,
+    found_by,
+)
+from secateur.experiments.searching.laboratory import NETWORK, Laboratory, check_search
+from secateur.experiments.searching.plan import Search, plan_search
+from secateur.experiments.sweeping import Best as Kept
+from secateur.experiments.sweeping import check_loaded, keep_best, only_writer
+from secateur.records.results import Outcome
+from secateur.records.spec import canonical_json, percent
+from secateur.records.store import FILE_NAME, SearchRecord, Store
+from secateur.report import Grid, Printed, caution, points_text, search_grids, verdict
+from secateur.support.progress import Reporter, SilentReporter
+from secateur.training.catalogue import Numbers
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SearchResult(Printed):
+    """A search and what it found, the files that the chosen network is in, its ratio of each layer that lost any. It
+    prints as tables.
+
+    notes: what there is to know of the dense network, as NetworkCache.notes has it.
+    """
+
+    run: Path
+    record: SearchRecord
+    best: Kept
+    ratios: tuple[tuple[str, float], ...]
+    notes: tuple[str, ...] = ()
+
+    def grids(self) -> list[Grid]:
+        return search_grids([self.record])
+
+    def summary(self) -> list[str]:
+        cell = self.best.row.cell
+        whole = f"{percent(cell.ratio)} by {cell.way}" if cell.ratio else "none: the dense network"
+        ratios = ", ".join(f"{layer} {ratio:.4g}" for layer, ratio in self.ratios) or whole
+        return [
+            f"ratios: {ratios}",
+            f"kept in {self.best.packed or self.best.path}",
+            f"run folder: {self.run}; open it with: secateur show {shlex.quote(str(self.run))}",
+        ]
+
+
+def search(
+    model: str = "lenet-300-100",
+    data: str = "digits",
+    *,
+    out: str | Path,
+    max_drop: float = 1.0,
+    minimize: str = "latency",
+    batch: int = 1,
+    method: str = "magnitude",
+    repair: str = "reconstruct",
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+    calibration_images: int = 1024,
+    calibration_seed: int | None = None,
+    images: int = 1000,
+    rounds: int = 2,
+    retrain: int = 0,
+    trials: int = 4,
+    weights: str | Path | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    **recipe: Any,
+) -> SearchResult:
+    """The ratio of every layer such that the network costs least and loses at most `max_drop` points of accuracy.
+
+    minimize: "latency" (in Secateur's runtime, one thread, batches of `batch`), "bytes" (of the .secateur file), "macs"
+    or "weights". Accuracy is top-1 on validation data, against the dense network. repair: as in repair.
+    images of the validation split show each layer's harm;
+    `rounds` times it is measured again around the best. retrain: epochs for which up to `trials` networks of each kind
+    learn again. weights, mean and std: as in sweep. Beside the network that was searched, those with one ratio for
+    every layer, and with one threshold
+    for all weights, are found by the same rule and measured like it.
+
+    What `out` holds already is not done again; another search of the same network may go into the same folder. recipe:
+    changes to the network's own recipe, such as epochs=20. Raises UsageError for values that make no sense,
+    SearchError where `out` belongs to something else.
+    """
+    plan = plan_search(
+        model, data, max_drop=max_drop, minimize=minimize, batch=batch, method=method, repair=repair, seed=seed,
+        exclude=exclude, calibration_images=calibration_images, calibration_seed=calibration_seed, images=images,
+        rounds=rounds, retrain=retrain, trials=trials, weights=weights, mean=mean, std=std, recipe=recipe,
+    )  # fmt: skip
+    return run_search(plan, Path(out), data_dir=data_dir, device=device, reporter=reporter)
+
+
+def run_search(
+    plan: Search,
+    out: Path,
+    *,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    command: str = "",
+) -> SearchResult:
+    """Run a planned search; see search. `command` is remembered with the results."""
+    reporter = reporter or SilentReporter()
+    cache = NetworkCache(data_dir, device, reporter)
+    check_search(plan, cache)  # what is missing or does not fit should not leave an empty run behind
+    if not (out / FILE_NAME).exists():
+        check_loaded([plan.dense])
+    with only_writer(out), Store.create(out) as store:
+        record = _record(plan, store, out, command)
+        check_loaded([plan.dense])
+        laboratory = Laboratory(plan, cache, store)
+        laboratory.check_same_network()
+        if warning := caution(laboratory.trained.validation.n, plan.max_drop):
+            reporter.say(f"caution: {warning}")
+        outcome = record.outcome or _search(plan, laboratory, cache, store, reporter)
+        if record.outcome is None:
+            store.add_outcome(record.number, outcome)
+        measured_rows([store.cell(each.cell) for each in front_shown(outcome.front)], cache, store, reporter)
+        chosen = outcome.contender(outcome.chosen)
+        row = next(row for row in store.rows() if row.cell.id == chosen.cell)
+        kept = keep_best(row, out, rule(plan, outcome), cache)
+        store.check_there()
+    record = dataclasses.replace(record, outcome=outcome)
+    return SearchResult(out, record, kept, row.cell.layer_ratios, cache.notes)
+
+
+def rule(plan: Search, outcome: Outcome) -> str:
+    """How the kept network was chosen, in words."""
+    what = {"latency": f"fastest for batches of {plan.batch}", "bytes": "smallest file", "macs": "fewest multiply-adds",
+            "weights": "fewest weights"}  # fmt: skip
+    asked = (
+        f"{what[plan.minimize]} within {points_text(plan.max_drop)} of the dense network on validation data, by search"
+    )
+    return ". ".join([asked, *(each.rstrip(".") for each in verdict(outcome, plan.minimize, plan.max_drop))])
+
+
+def _record(plan: Search, store: Store, out: Path, command: str) -> SearchRecord:
+    """The record of this very search, made where there is none. Raises SearchError where the folder is another's,
+    unless that one ended before it had measured anything."""
+    if store.holds_sweeps():
+        raise SearchError(f"{out}: holds a sweep; name another --out for a search")
+    if not store.holds_findings(besides=NETWORK):
+        store.forget_searches()
+    spec, records = canonical_json(plan), store.searches()
+    for record in records:
+        _check_same_template(json.loads(record.spec)["template"], json.loads(spec)["template"], out)
+    known = [record for record in records if record.spec == spec]
+    if known:
+        return known[0]
+    number = store.add_search(spec, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    return SearchRecord(number, spec, command, None)
+
+
+def _check_same_template(there: dict[str, Any], asked: dict[str, Any], out: Path) -> None:
+    for name, value in asked.items():
+        if there.get(name) != value:
+            if name.endswith("_source"):
+                own = asked[name.removesuffix("_source")]
+                raise SearchError(f"{out}: was measured before the file of {own!r} was edited; name another --out")
+            raise SearchError(
+                f"{out}: holds a search with {name.replace('_', ' ')} {_told(there.get(name))}, not {_told(value)}; "
+                "name another --out"
+            )
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _search(plan: Search, laboratory: Laboratory, cache: NetworkCache, store: Store, reporter: Reporter) -> Outcome:
+    trials = Trials(plan, laboratory, reporter)
+    finder = Finder(plan, laboratory, trials, reporter)
+    best = finder.find()
+    found = {
+        DENSE: Found((plan.dense,), 0),
+        UNIFORM: found_by(UNIFORM, trials, lambda: find_even("layer", trials, laboratory.repair)),
+        GLOBAL: found_by(GLOBAL, trials, lambda: find_even("global", trials, laboratory.repair)),
+        SEARCHED: Found(trials.finalists(SEARCHED) or (plan.dense,), finder.tried),
+    }
+    if plan.retraining:
+        ladders = {
+            UNIFORM: even_ladder("layer", found[UNIFORM].cells[0], plan),
+            GLOBAL: even_ladder("global", found[GLOBAL].cells[0], plan),
+            SEARCHED: finder.ladder_beyond(best),
+        }
+        for name, ladder in ladders.items():
+            after = found_by(name + RETRAINED, trials, functools.partial(find_retrained, ladder, trials))
+            if plan.dense not in after.cells:
+                found[name + RETRAINED] = after
+            else:
+                reporter.say(f"{name}: none of {after.tried} retrained networks lost little enough")
+    return compare(plan, found, trials, cache, store, reporter)

@@ -1,0 +1,466 @@
+"""Run what is missing of a sweep, store each result as it comes, keep the best pruned network."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_model
+from torch import nn
+
+from secateur.errors import MissingExtraError, SweepError, UsageError
+from secateur.experiments.cache import NetworkCache, agree
+from secateur.experiments.delivery import card_fields, place_of
+from secateur.experiments.executors import Executor, attempt
+from secateur.experiments.executors.local import LocalExecutor
+from secateur.experiments.jobs import CellJob
+from secateur.experiments.layer_ratios import split_scopes
+from secateur.experiments.pipeline import make_network
+from secateur.exporting.packing import pack
+from secateur.importing.checkpoints import read_weights_file
+from secateur.network.graph import Graph
+from secateur.packfile import Metadata
+from secateur.pruning.score import METHODS, find_method
+from secateur.records.patterns import UNSTRUCTURED, WholeSets, parse_pattern
+from secateur.records.results import Failure, Row
+from secateur.records.selection import Selection, select_best
+from secateur.records.spec import LIKE, PAPER_RATIOS, Cell, Recipe, Retraining, Sweep, expand, methods_of
+from secateur.records.store import FILE_NAME, Store
+from secateur.report import Grid, Printed, curve_lines, intervals, left_dense, remarks, rows_grid
+from secateur.support.progress import Reporter, SilentReporter
+from secateur.support.quantities import as_floats, as_whole
+from secateur.support.references import check_unedited, former_source, planned_source
+from secateur.support.replacing import replacing
+from secateur.training.catalogue import Numbers, check_data_name, normalised_name
+from secateur.training.models import find_architecture
+
+LATENCY_ON = ("cell", "driver", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The pruned network that was kept of a model on a data set: the row that chose it and the files it is in.
+
+    path: safetensors, for PyTorch. packed: .secateur, None where the network cannot be one.
+    """
+
+    row: Row
+    path: Path
+    packed: Path | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SweepResult(Printed):
+    """Everything stored for the cells of a sweep; computed counts the cells that this run had to do. It prints as a
+    table.
+
+    notes: what there is to know of the dense networks that those started from, as NetworkCache.notes has it.
+    """
+
+    run: Path
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    best: tuple[Best, ...]
+    computed: int
+    notes: tuple[str, ...] = ()
+    selection: Selection = field(default_factory=Selection)
+
+    def grids(self) -> list[Grid]:
+        return [rows_grid(self.rows, [best.row for best in self.best])] if self.rows else []
+
+    def summary(self) -> list[str]:
+        known = len(self.rows) + len(self.failures) - self.computed
+        return [
+            *curve_lines(self.rows),
+            *left_dense(self.rows),
+            *(f"data {source}" for source in sorted({f"{r.cell.data}: {r.trained.data_source}" for r in self.rows})),
+            *(line for best in self.best for line in self._told(best)),
+            *([] if self.best else ["best: no pruned network qualifies; allow more with --tolerance"]),
+            f"run folder: {self.run} ({self.computed} cells computed, {known} known before)",
+            f"open it with: secateur show {shlex.quote(str(self.run))}",
+        ]
+
+    def _told(self, best: Best) -> list[str]:
+        row = best.row
+        tolerance = self.selection.tolerance if self.selection.rule == "validation" else None
+        return [
+            f"best of {row.cell.model} on {row.cell.data}: {row.sparsity:.1%} zeros, {row.test.top1:.2%} on test data "
+            f"(dense {row.trained.test.top1:.2%}) in {best.packed or best.path}",
+            *(f"  {remark}" for remark in remarks(row, self.rows, tolerance)),
+        ]
+
+
+def sweep(
+    models: str | Sequence[str] = "lenet-300-100",
+    data: str | Sequence[str] = "digits",
+    *,
+    out: str | Path,
+    methods: Sequence[str] = ("magnitude",),
+    scopes: Sequence[str] = ("layer",),
+    ratios: Sequence[float] = PAPER_RATIOS,
+    seeds: Sequence[int] = (0,),
+    patterns: Sequence[str] = (UNSTRUCTURED,),
+    repairs: Sequence[str] = ("none",),
+    retrainings: Sequence[Retraining | None] = (None,),
+    calibration_images: int = 1024,
+    calibration_seed: int | None = None,
+    exclude: Sequence[str] = (),
+    allow_empty: bool = False,
+    norms: bool = False,
+    weights: str | Path | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    select: str = "validation",
+    tolerance: float = 1.0,
+    executor: Executor | None = None,
+    latency_on: str = "cell",
+    reporter: Reporter | None = None,
+    **recipe: Any,
+) -> SweepResult:
+    """Prune and measure every combination of the lists, store it under `out`, and keep the best network.
+
+    methods: ("all",) takes every one of the table, and random in magnitude's proportions too. scopes: those of
+    spec.SCOPES, "like:METHOD/SCOPE",
+    "file:PATH" for a JSON object of layers and ratios, "copy:RUN" or "copy:RUN@METHOD/SCOPE" for the layers'
+    ratios of another run. patterns and repairs: as in prune and repair. calibration_images of the training split
+    are what methods and repairs look at, drawn by calibration_seed, or by each network's own seed. retrainings: how
+    the pruned networks learn again, None for not at all; cells of ratio 0 never do. weights: a checkpoint that is
+    loaded instead of training (checkpoints.load_weights). mean and std: how images are normalised, instead of as the
+    data set advises: of pixels scaled to [0, 1], one number or one for each channel.
+
+    What `out` holds already is not done again. select: "validation" keeps, per model and data set, the
+    sparsest network whose validation accuracy is within `tolerance` points of the dense one's; "paper" keeps
+    the one with the highest test accuracy. executor: where cells run, by default in this process (docs/cluster.md).
+    latency_on: who measures latency, "cell" (each where it runs), "driver" (this process) or "none" (nobody, or the
+    executor). recipe: changes to each network's own recipe, such as epochs=20.
+    Cells that fail are in the result's failures. Raises UsageError for values that make no sense.
+    """
+    plan = plan_sweep(
+        [models] if isinstance(models, str) else models,
+        [data] if isinstance(data, str) else data,
+        methods=methods,
+        scopes=scopes,
+        ratios=ratios,
+        seeds=seeds,
+        patterns=patterns,
+        repairs=repairs,
+        retrainings=retrainings,
+        calibration_images=calibration_images,
+        calibration_seed=calibration_seed,
+        exclude=exclude,
+        allow_empty=allow_empty,
+        norms=norms,
+        weights=weights,
+        mean=mean,
+        std=std,
+        recipe=recipe,
+    )
+    selection = Selection(select, tolerance)
+    return run_sweeps(
+        (plan,),
+        Path(out),
+        data_dir=data_dir,
+        device=device,
+        selection=selection,
+        reporter=reporter,
+        executor=executor,
+        latency_on=latency_on,
+    )
+
+
+def plan_sweep(
+    models: Sequence[str],
+    data: Sequence[str],
+    *,
+    methods: Sequence[str],
+    scopes: Sequence[str],
+    ratios: Sequence[float],
+    seeds: Sequence[int],
+    patterns: Sequence[str] = (UNSTRUCTURED,),
+    repairs: Sequence[str] = ("none",),
+    retrainings: Sequence[Retraining | None] = (None,),
+    calibration_images: int = 1024,
+    calibration_seed: int | None = None,
+    exclude: Sequence[str],
+    allow_empty: bool,
+    norms: bool = False,
+    weights: str | Path | None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    recipe: Mapping[str, Any],
+) -> Sweep:
+    """A Sweep whose names and numbers make sense; raises as sweep does."""
+    unknown = recipe.keys() - {field.name for field in dataclasses.fields(Recipe)}
+    if unknown:
+        raise UsageError(f"recipe: {', '.join(sorted(unknown))} is none of its fields")
+    if weights and recipe:
+        raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
+    data = [normalised_name(name, mean, std) for name in data]
+    ratios, seeds = as_floats(ratios), tuple(as_whole(seed) for seed in seeds)
+    named, given = split_scopes(scopes, models, data, seeds, ratios)
+    every = list(methods) == ["all"]
+    plan = Sweep(
+        models=tuple(models),
+        data=tuple(data),
+        methods=tuple(METHODS) if every else tuple(methods),
+        scopes=tuple(named),
+        ratios=ratios,
+        seeds=seeds,
+        overrides=tuple(sorted(recipe.items())),
+        exclude=tuple(exclude),
+        allow_empty=allow_empty,
+        norms=norms,
+        weights=read_weights_file(weights) if weights else None,
+        patterns=tuple(patterns),
+        repairs=tuple(repairs),
+        retrainings=tuple(retrainings),
+        calibration_images=calibration_images,
+        calibration_seed=calibration_seed,
+        layer_ratios=tuple(given),
+        controls=_controls(named, patterns) if every else (),
+    )
+    for model in plan.models:
+        find_architecture(model)
+    sources = {model: planned_source(model, "model") for model in plan.models}
+    for name in plan.data:
+        check_data_name(name)
+    for method, scope in itertools.product(plan.methods, ("", *named)):
+        for name in methods_of(method, scope):
+            find_method(name)
+            sources[name] = planned_source(name, "method")
+    return dataclasses.replace(plan, sources=tuple((name, source) for name, source in sources.items() if source))
+
+
+def _controls(scopes: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """What random is compared in beside the scopes themselves: magnitude's proportions, where a scope makes such."""
+    if any(isinstance(shape := parse_pattern(each), WholeSets) and shape.kind == "channel" for each in patterns):
+        return ()
+    controls = (f"{LIKE}magnitude/{scope}" for scope in scopes if scope in ("global", "lamp"))
+    return tuple(control for control in controls if control not in scopes)
+
+
+def run_sweeps(
+    plans: Sequence[Sweep],
+    out: Path,
+    *,
+    selection: Selection,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    executor: Executor | None = None,
+    latency_on: str = "cell",
+    command: str = "",
+) -> SweepResult:
+    """Run planned sweeps into one run folder, one after the other; see sweep. Cells that they share run once.
+
+    `command` is remembered with the results.
+    """
+    if latency_on not in LATENCY_ON:
+        raise UsageError(f"latency_on {latency_on!r}: expected one of {', '.join(LATENCY_ON)}")
+    executor = executor or LocalExecutor()
+    cells = list({cell.id: cell for plan in plans for cell in expand(plan)}.values())
+    reporter = reporter or SilentReporter()
+    cache = NetworkCache(data_dir, "auto" if executor.elsewhere else device, reporter)
+    if not (out / FILE_NAME).exists():
+        check_loaded(cells)
+        for cell in {(cell.model, cell.data): cell for cell in cells}.values():
+            cache.check(cell)  # what is missing or does not fit should not leave an empty run behind
+    with only_writer(out), Store.create(out) as store:
+        for plan in plans:
+            store.add_sweep(plan, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        done = store.done()
+        pending = [cell for cell in cells if cell.id not in done]
+        _check_same_data(cells, cache, store)
+        _check_same_sources(cells, store)
+        check_loaded(cells)
+        store.forget_failures(pending)
+        _load_given(pending, cache)
+        job = CellJob(cache, data_dir, device, timed=latency_on == "cell")
+        _run_pending(pending, len(cells), job, executor, latency_on == "driver", store, reporter)
+        wanted = {cell.id for cell in cells}
+        rows = tuple(row for row in store.rows() if row.cell.id in wanted)
+        failures = tuple(failure for failure in store.failures() if failure.cell.id in wanted)
+        best = tuple(keep_best(row, out, selection.describe(), cache) for row in select_best(rows, selection))
+        store.check_there()
+    return SweepResult(out, rows, failures, best, len(pending), cache.notes, selection)
+
+
+def _check_same_data(cells: Sequence[Cell], cache: NetworkCache, store: Store) -> None:
+    """Rows measured on exchanged files, or on images given otherwise, under one name must not stand in one table."""
+    for name, cell in {cell.data: cell for cell in cells}.items():
+        before, data = store.data_digests(name), cache.dataset(cell)
+        if before - {data.digest}:
+            raise SweepError(
+                f"{store.path}: its {name!r} rows were measured on other files (digest {', '.join(before)}) than "
+                f"those found now ({data.digest}); name another --out, or the former files with --data-dir"
+            )
+        for mean, std, augment in store.normalisations(name) - {(data.mean, data.std, data.augment)}:
+            raise SweepError(
+                f"{store.path}: its {name!r} rows are of images given with mean {mean}, std {std}, augmentation "
+                f"{augment}, not {data.mean}, {data.std}, {data.augment}; name another --out"
+            )
+
+
+def check_loaded(cells: Iterable[Cell]) -> None:
+    """Raises CallableError where a file of a model or a method was edited after Python had loaded it."""
+    for model in {cell.model for cell in cells}:
+        check_unedited(model, "model")
+    for method in {name for cell in cells for name in methods_of(cell.method, cell.scope)}:
+        check_unedited(method, "method")
+
+
+def _check_same_sources(cells: Sequence[Cell], store: Store) -> None:
+    """Likewise rows of a method or a model that was edited since."""
+    for model, cell in {cell.model: cell for cell in cells}.items():
+        before = store.model_sources(model) - {cell.model_source}
+        if before and before == {former_source(model, "model")}:
+            raise SweepError(
+                f"{store.path}: its rows of {model!r} are of a version of Secateur that looked at one file of it and "
+                "not at those that it needs, which may have changed; name another --out"
+            )
+        if before:
+            raise SweepError(
+                f"{store.path}: its rows of {model!r} were measured before that file was edited; name another --out"
+            )
+    for way, cell in {(cell.method, cell.scope): cell for cell in cells}.items():
+        if store.method_sources(*way) - {cell.method_source}:
+            own = next((name for name in methods_of(*way) if ":" in name), cell.method)
+            raise SweepError(
+                f"{store.path}: its {'/'.join(way)!r} rows were measured before the file of {own!r} was edited; "
+                "name another --out"
+            )
+
+
+def _load_given(pending: Sequence[Cell], cache: NetworkCache) -> None:
+    """Checkpoints lie on this machine, so this process loads them, whoever runs their cells."""
+    for cell in {(cell.model, cell.data, cell.seed): cell for cell in pending if cell.weights}.values():
+        attempt(functools.partial(cache.trained, cell), cell)  # what fails, fails again as the cells' own
+
+
+def _run_pending(
+    pending: Sequence[Cell],
+    total: int,
+    job: CellJob,
+    executor: Executor,
+    timed_here: bool,
+    store: Store,
+    reporter: Reporter,
+) -> None:
+    with reporter.task(f"{total} cells", total, total - len(pending)) as task:
+        for result in executor.run(pending, job):
+            if timed_here and isinstance(result, Row):
+                result = attempt(functools.partial(job.time, result), result.cell)
+            store.add(result)
+            if isinstance(result, Failure):
+                reporter.say(f"failed: {result.cell.describe()}: {' '.join(result.error.split())}")
+            task.advance(1, functools.partial(_note, result))
+
+
+def _note(result: Row | Failure) -> str:
+    outcome = f"accuracy {result.test.top1:.2%}" if isinstance(result, Row) else "failed"
+    return f"{outcome}: {result.cell.describe()}"
+
+
+@contextlib.contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """No other process writes into the run folder meanwhile. Raises SweepError where one does, or nobody can."""
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError as error:
+        raise MissingExtraError("sweeps need filelock: pip install 'secateur[torch]'") from error
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise SweepError(f"{out}: another sweep is writing here; wait for it or name another --out") from error
+    except OSError as error:
+        raise SweepError(f"{out}: cannot be written: {error.strerror or error}; name another --out") from error
+
+
+def keep_best(row: Row, out: Path, selected_by: str, cache: NetworkCache) -> Best:
+    """Save the network of a row as safetensors and .secateur, and a JSON of what it is and by which rule it was chosen;
+    nothing where all of it is there as it was written.
+
+    Raises SweepError where the network is no longer the one that the row was measured on.
+    """
+    place = place_of(out / "best", row.cell.model, row.cell.data)
+    card = _card(row, selected_by) | card_fields(cache.dataset(row.cell))
+    if not place.holds(card):
+        if damaged := place.damage():
+            cache.reporter.warn(f"{damaged} is missing or damaged: it is made anew")
+        network, graph = _measured_network(row, cache)
+        place.path.parent.mkdir(exist_ok=True)
+        with replacing(place.path) as temporary:
+            save_model(network, str(temporary))
+        _pack(network, place.packed, row.cell, cache, packable=graph is not None)
+        place.write_card(card)
+    return Best(row, place.path, place.packed if place.packed.exists() else None)
+
+
+def _measured_network(row: Row, cache: NetworkCache) -> tuple[nn.Module, Graph | None]:
+    """The network that a row was measured on, made again, and its Graph."""
+    cache.recall(row.cell, row.trained.key)
+    network, *_ = make_network(row.cell, cache, weigh=False)
+    graph = cache.graph(network, row.cell)
+    now = cache.validation(network, row.cell, graph)
+    if not agree(row.validation, now):
+        raise SweepError(
+            f"{row.cell.describe()}: made again its network has {now.top1:.2%} on validation data where its row says "
+            f"{row.validation.top1:.2%}: the dense one, PyTorch or what it runs on changed; name another --out"
+        )
+    return network, graph
+
+
+def _pack(network: nn.Module, path: Path, cell: Cell, cache: NetworkCache, packable: bool) -> None:
+    """Write the network as a .secateur file too, where it can be one."""
+    if not packable:
+        path.unlink(missing_ok=True)
+        return
+    data = cache.dataset(cell)
+    pack(network, path, example=data.example(), force=True, meta=Metadata(mean=data.mean, std=data.std))
+
+
+def _card(row: Row, selected_by: str) -> dict[str, Any]:
+    return {
+        "model": row.cell.model,
+        "data": row.cell.data,
+        "method": row.cell.method,
+        "scope": row.cell.scope,
+        "pattern": row.cell.pattern,
+        "repair": row.cell.repair,
+        "retraining": row.cell.retraining.way if row.cell.retraining else "none",
+        "calibration_images": row.cell.calibration_images,
+        "calibration_seed": row.cell.draw,
+        "ratio": row.cell.ratio,
+        "seed": row.cell.seed,
+        "cell": row.cell.id,
+        "network": row.trained.key,
+        "selected_by": selected_by,
+        "accuracy": row.test.top1,
+        "validation_accuracy": row.validation.top1,
+        "dense_accuracy": row.trained.test.top1,
+        "dense_validation_accuracy": row.trained.validation.top1,
+        "intervals": {
+            name: {what: list(ends) for what, ends in intervals(own, dense).items()}
+            for name, own, dense in (
+                ("validation", row.validation, row.trained.validation),
+                ("test", row.test, row.trained.test),
+            )
+        },
+        "sparsity": row.sparsity,
+        "macs": row.macs,
+        "nonzero_macs": row.nonzero_macs,
+        "data_source": row.trained.data_source,
+        "versions": dict(row.environment.versions),
+    }

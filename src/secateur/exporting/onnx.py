@@ -1,0 +1,383 @@
+"""Graph → ONNX, for the engines that people already have. Needs the package onnx, not PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from secateur.errors import ExportError, MissingExtraError
+from secateur.network.graph import Graph, Node, Shape, Weight
+from secateur.network.simplification import unused_name
+from secateur.runtime import reference
+from secateur.support.replacing import replacing
+
+OPSET, IR_VERSION = 20, 9
+"""Of ONNX 1.15: the first operator set with Gelu."""
+
+_TOLERANCE = 1e-3
+_LIMIT = 2**31 - 1
+"""Protocol buffers hold no more bytes."""
+
+
+def to_onnx(graph: Graph) -> bytes:
+    """An ONNX model that computes what the graph does, its batch dimension free (named "batch").
+
+    Inputs and outputs keep their names and are float32. Narrow weights stay narrow, and are cast where they are used.
+    Raises MissingExtraError without the package onnx, ExportError for axes of length 0 and for more than 2 GB.
+    """
+    return _Translation(graph).model()
+
+
+def write_onnx(graph: Graph, path: str | Path, *, force: bool = False) -> float | None:
+    """Write to_onnx's model to a file, which is there whole or not at all.
+
+    Where ONNX Runtime is installed, both run first on two images of noise; returned is their largest difference over
+    the largest output, None without ONNX Runtime. force: replace an existing file.
+    Raises as to_onnx, and ExportError where the file exists or cannot be written, or where the results are apart.
+    """
+    path = Path(path)
+    if path.exists() and not force:
+        raise ExportError(f"{path} exists: choose another name, or replace it with --force (force=True)")
+    model = to_onnx(graph)
+    apart = _distance(graph, model)
+    if apart is not None and not apart <= _TOLERANCE:
+        raise ExportError(
+            f"{path}: ONNX Runtime's results are off by {apart:.2g}: report this as a bug; nothing was kept"
+        )
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(model)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written: {error.strerror or error}; name another place") from error
+    return apart
+
+
+def _distance(graph: Graph, model: bytes) -> float | None:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    x = {name: random.normal(size=(2, *shape)).astype(np.float32) for name, shape in graph.inputs.items()}
+    pairs = zip(session.run(None, x), reference.run_all(graph, x), strict=True)
+    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny)) for a, b in pairs)
+
+
+class _Translation:
+    """nodes and initializers so far. fixed: values that have a batch of 1, constants and what is made of them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.onnx = graph, _import_onnx()
+        self.shapes: dict[str, Shape] = {**graph.inputs, **{node.name: node.shape for node in graph.nodes}}
+        self.nodes: list[Any] = []
+        self.initializers: dict[str, Any] = {}
+        self.taken = {*self.shapes}
+        self.weight_names: dict[str, str] = {}
+        self.fixed: set[str] = set()
+        self.batch = ""
+
+    def model(self) -> bytes:
+        self._refuse()
+        for node in self.graph.nodes:
+            if all(name in self.fixed for name in node.inputs):
+                self.fixed.add(node.name)
+            _CONVERSIONS[node.op](self, node)
+        outputs = [self._output(name) for name in self.graph.outputs]
+        helper = self.onnx.helper
+        inputs = [self._described(name, shape) for name, shape in self.graph.inputs.items()]
+        made = helper.make_graph(self.nodes, "secateur", inputs, outputs, [*self.initializers.values()])
+        opsets = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="secateur")
+        return bytes(model.SerializeToString(deterministic=True))
+
+    def _refuse(self) -> None:
+        empty = [name for name, shape in self.shapes.items() if 0 in shape]
+        if empty:
+            raise ExportError(f"value {empty[0]!r} has shape {self.shapes[empty[0]]}: ONNX engines refuse empty axes")
+        size = sum(weight.bits.nbytes for weight in self.graph.weights.values())
+        if size > _LIMIT:
+            raise ExportError(f"the weights have {size:,} bytes: an ONNX file holds no more than {_LIMIT:,}")
+
+    def _described(self, name: str, shape: Shape) -> Any:
+        kind = self.onnx.TensorProto.FLOAT
+        return self.onnx.helper.make_tensor_value_info(name, kind, ["batch", *shape])
+
+    def _output(self, name: str) -> Any:
+        """Outputs need names of their own, and every image's part of them."""
+        final = name
+        if name in self.fixed or name in self.graph.inputs or self.graph.outputs.count(name) > 1:
+            final = self.fresh(f"{name}.output")
+            self.add("Identity", [self.spread(name)], final)
+        return self._described(final, self.shapes[name])
+
+    def fresh(self, wanted: str) -> str:
+        name = unused_name(wanted, self.taken)
+        self.taken.add(name)
+        return name
+
+    def add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(self.onnx.helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def step(self, op: str, inputs: Sequence[str], node: Node, **attributes: Any) -> str:
+        """An intermediate value of a node."""
+        return self.add(op, inputs, self.fresh(f"{node.name}.{op.lower()}"), **attributes)
+
+    def tensor(self, name: str, values: Any) -> str:
+        """A constant of this translation's own: int64 or float32."""
+        name = self.fresh(name)
+        array = np.ascontiguousarray(values, np.int64 if np.asarray(values).dtype.kind == "i" else np.float32)
+        self.initializers[name] = self.onnx.numpy_helper.from_array(array, name)
+        return name
+
+    def weight(self, node: Node, role: str) -> str:
+        """The name of a weight as float32, "" for a node that has none of this role."""
+        name = node.weights.get(role)
+        if name is None:
+            return ""
+        if name not in self.weight_names:
+            self.weight_names[name] = self._stored(name, self.graph.weights[name])
+        return self.weight_names[name]
+
+    def _stored(self, name: str, weight: Weight) -> str:
+        stored = self.fresh(name)
+        kind = getattr(self.onnx.TensorProto, _KINDS[weight.dtype])
+        tensor = self.onnx.TensorProto(dims=weight.shape, data_type=kind, name=stored, raw_data=weight.bits.tobytes())
+        self.initializers[stored] = tensor
+        if weight.dtype == "float32":
+            return stored
+        return self.add("Cast", [stored], self.fresh(f"{name}.float32"), to=self.onnx.TensorProto.FLOAT)
+
+    def spread(self, value: str) -> str:
+        """A value with one row per image: a constant is repeated."""
+        if value not in self.fixed:
+            return value
+        if not self.batch:
+            first = next(iter(self.graph.inputs))
+            self.batch = self.add("Shape", [first], self.fresh("batch"), start=0, end=1)
+        ones = self.tensor(f"{value}.ones", np.ones(len(self.shapes[value]), np.int64))
+        sizes = self.add("Concat", [self.batch, ones], self.fresh(f"{value}.sizes"), axis=0)
+        return self.add("Expand", [value, sizes], self.fresh(f"{value}.spread"))
+
+
+_KINDS = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("writing ONNX needs the package onnx: pip install 'secateur[onnx]'") from error
+    return onnx
+
+
+def _tuple(node: Node, name: str) -> Shape:
+    value = node.attributes[name]
+    assert isinstance(value, tuple)
+    return value
+
+
+def _onnx_pads(node: Node) -> list[int]:
+    top, bottom, left, right = _tuple(node, "padding")
+    return [top, left, bottom, right]
+
+
+def _conv2d(made: _Translation, node: Node) -> None:
+    inputs = [node.inputs[0], made.weight(node, "weight"), made.weight(node, "bias")]
+    made.add(
+        "Conv",
+        inputs if inputs[2] else inputs[:2],
+        node.name,
+        strides=_tuple(node, "stride"),
+        pads=_onnx_pads(node),
+        dilations=_tuple(node, "dilation"),
+        group=node.attributes["groups"],
+    )
+
+
+def _linear(made: _Translation, node: Node) -> None:
+    """Gemm for rows of features, MatMul where there are more axes."""
+    weight, bias = made.weight(node, "weight"), made.weight(node, "bias")
+    if len(node.shape) == 1:
+        made.add("Gemm", [node.inputs[0], weight, *([bias] if bias else [])], node.name, transB=1)
+        return
+    turned = made.step("Transpose", [weight], node, perm=(1, 0))
+    if not bias:
+        made.add("MatMul", [node.inputs[0], turned], node.name)
+        return
+    made.add("Add", [made.step("MatMul", [node.inputs[0], turned], node), bias], node.name)
+
+
+def _batch_norm(made: _Translation, node: Node) -> None:
+    size = node.shape[0]
+    scale = made.weight(node, "weight") or made.tensor(f"{node.name}.ones", np.ones(size))
+    shift = made.weight(node, "bias") or made.tensor(f"{node.name}.zeros", np.zeros(size))
+    inputs = [node.inputs[0], scale, shift, made.weight(node, "mean"), made.weight(node, "variance")]
+    made.add("BatchNormalization", inputs, node.name, epsilon=node.attributes["eps"])
+
+
+def _layer_norm(made: _Translation, node: Node) -> None:
+    axes = node.attributes["axes"]
+    assert isinstance(axes, int)
+    scale = made.weight(node, "weight") or made.tensor(f"{node.name}.ones", np.ones(node.shape[-axes:]))
+    bias = made.weight(node, "bias")
+    inputs = [node.inputs[0], scale, *([bias] if bias else [])]
+    made.add("LayerNormalization", inputs, node.name, axis=-axes, epsilon=node.attributes["eps"])
+
+
+def _relu6(made: _Translation, node: Node) -> None:
+    bounds = [made.tensor(f"{node.name}.{name}", np.float32(bound)) for name, bound in (("least", 0), ("most", 6))]
+    made.add("Clip", [node.inputs[0], *bounds], node.name)
+
+
+def _silu(made: _Translation, node: Node) -> None:
+    gate = made.step("Sigmoid", [node.inputs[0]], node)
+    made.add("Mul", [node.inputs[0], gate], node.name)
+
+
+def _elementwise(op: str, **attributes: Any) -> Callable[[_Translation, Node], None]:
+    def convert(made: _Translation, node: Node) -> None:
+        made.add(op, node.inputs, node.name, **attributes)
+
+    return convert
+
+
+def _renamed(op: str, **names: str) -> Callable[[_Translation, Node], None]:
+    """An operation that takes attributes of ours under other names."""
+
+    def convert(made: _Translation, node: Node) -> None:
+        made.add(op, node.inputs, node.name, **{theirs: node.attributes[ours] for theirs, ours in names.items()})
+
+    return convert
+
+
+def _pairwise(op: str) -> Callable[[_Translation, Node], None]:
+    """Shapes are aligned behind the batch: the shorter one gets axes of length 1 there."""
+
+    def convert(made: _Translation, node: Node) -> None:
+        inputs = []
+        for name in node.inputs:
+            missing = len(node.shape) - len(made.shapes[name])
+            if missing:
+                axes = made.tensor(f"{node.name}.axes", np.arange(1, 1 + missing))
+                name = made.step("Unsqueeze", [name, axes], node)
+            inputs.append(name)
+        made.add(op, inputs, node.name)
+
+    return convert
+
+
+def _max_pool2d(made: _Translation, node: Node) -> None:
+    made.add(
+        "MaxPool",
+        node.inputs,
+        node.name,
+        kernel_shape=_tuple(node, "kernel"),
+        strides=_tuple(node, "stride"),
+        pads=_onnx_pads(node),
+        dilations=_tuple(node, "dilation"),
+    )
+
+
+def _avg_pool2d(made: _Translation, node: Node) -> None:
+    made.add(
+        "AveragePool",
+        node.inputs,
+        node.name,
+        kernel_shape=_tuple(node, "kernel"),
+        strides=_tuple(node, "stride"),
+        pads=_onnx_pads(node),
+        count_include_pad=int(bool(node.attributes["count_include_pad"])),
+    )
+
+
+def _adaptive_avg_pool2d(made: _Translation, node: Node) -> None:
+    """One window, windows of one size, or a product with the matrices of their shares."""
+    _, *size = made.shapes[node.inputs[0]]
+    _, *wanted = node.shape
+    if wanted == [1, 1]:
+        made.add("GlobalAveragePool", node.inputs, node.name)
+    elif all(have % want == 0 for have, want in zip(size, wanted, strict=True)):
+        windows = [have // want for have, want in zip(size, wanted, strict=True)]
+        made.add("AveragePool", node.inputs, node.name, kernel_shape=windows, strides=windows)
+    else:
+        rows, columns = (_shares(have, want) for have, want in zip(size, wanted, strict=True))
+        across = made.step("MatMul", [node.inputs[0], made.tensor(f"{node.name}.columns", columns.T)], node)
+        made.add("MatMul", [made.tensor(f"{node.name}.rows", rows), across], node.name)
+
+
+def _shares(have: int, want: int) -> Any:
+    """(want, have): how much of each position each window takes."""
+    found = np.zeros((want, have))
+    for window in range(want):
+        start, stop = window * have // want, -(-(window + 1) * have // want)
+        found[window, start:stop] = 1 / (stop - start)
+    return found
+
+
+def _mean(made: _Translation, node: Node) -> None:
+    axes = made.tensor(f"{node.name}.axes", np.array(_tuple(node, "axes")))
+    made.add("ReduceMean", [node.inputs[0], axes], node.name, keepdims=int(bool(node.attributes["keepdims"])))
+
+
+def _reshape(made: _Translation, node: Node) -> None:
+    shape = made.tensor(f"{node.name}.shape", np.array([0, *node.shape]))  # 0: the batch as it is
+    made.add("Reshape", [node.inputs[0], shape], node.name)
+
+
+def _permute(made: _Translation, node: Node) -> None:
+    made.add("Transpose", node.inputs, node.name, perm=(0, *_tuple(node, "axes")))
+
+
+def _concat(made: _Translation, node: Node) -> None:
+    """Constants are repeated for every image, unless all are constant."""
+    inputs = node.inputs if node.name in made.fixed else [made.spread(name) for name in node.inputs]
+    made.add("Concat", inputs, node.name, axis=node.attributes["axis"])
+
+
+def _slice(made: _Translation, node: Node) -> None:
+    bounds = [
+        made.tensor(f"{node.name}.{name}", np.array([node.attributes[name]])) for name in ("start", "stop", "axis")
+    ]
+    made.add("Slice", [node.inputs[0], *bounds], node.name)
+
+
+def _constant(made: _Translation, node: Node) -> None:
+    made.fixed.add(node.name)
+    axes = made.tensor(f"{node.name}.axes", np.array([0]))
+    made.add("Unsqueeze", [made.weight(node, "value"), axes], node.name)
+
+
+_CONVERSIONS: Mapping[str, Callable[[_Translation, Node], None]] = {
+    "conv2d": _conv2d,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+    "relu": _elementwise("Relu"),
+    "relu6": _relu6,
+    "leaky_relu": _renamed("LeakyRelu", alpha="negative_slope"),
+    "hardswish": _elementwise("HardSwish"),
+    "hardsigmoid": _elementwise("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "silu": _silu,
+    "sigmoid": _elementwise("Sigmoid"),
+    "tanh": _elementwise("Tanh"),
+    "gelu": _renamed("Gelu", approximate="approximate"),
+    "softmax": _renamed("Softmax", axis="axis"),
+    "add": _pairwise("Add"),
+    "mul": _pairwise("Mul"),
+    "max_pool2d": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "mean": _mean,
+    "reshape": _reshape,
+    "permute": _permute,
+    "concat": _concat,
+    "slice": _slice,
+    "constant": _constant,
+}

@@ -1,0 +1,116 @@
+"""nn.Module → .secateur file. Everything after the export is packfile's; this needs PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from secateur import packfile
+from secateur.errors import PackError
+from secateur.importing.aten import check_traceable, like_weights, to_graph
+from secateur.modules.guarding import outputs
+from secateur.modules.inputs import Example, Inputs, as_inputs
+from secateur.network.graph import Graph
+from secateur.network.simplification import simplify
+from secateur.runtime import reference
+from secateur.runtime.agreement import largest_difference
+
+_TOLERANCE = 1e-3
+"""Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
+
+
+def pack(
+    network: nn.Module,
+    path: str | Path,
+    *,
+    example: Example,
+    bits: int | None = None,
+    codebook: str = "uniform",
+    simplified: bool = True,
+    force: bool = False,
+    meta: packfile.Metadata | None = None,
+) -> float:
+    """Write a network to a .secateur file that needs neither PyTorch nor the network's class to be run.
+
+    example: one batch of inputs, as inputs.as_inputs takes it; its first image is run through PyTorch and through the
+    network as it is read back, before the file gets its name. bits: None keeps every bit; 8, 6, 5 or 4 rounds weights,
+    and then the two must also agree before rounding. simplified: batch norm folded into layers, dead units gone and
+    the like, as simplification.simplify does it; without, the file holds weight by weight what the state dict does.
+    See packfile.write for the rest.
+    Returns the largest difference of the file's outputs from PyTorch's on that image, as a share of the largest output:
+    without bits that is rounding in float32, with bits it tells what they cost.
+    Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree.
+    """
+    check_traceable(network)
+    inputs = as_inputs(example, network)
+    image = inputs.first(1).like(like_weights(network))
+    expected = [each.float().cpu().numpy() for each in outputs(network, image)]
+    apart = 0.0
+
+    def checked(graph: Graph) -> Graph:
+        if bits is not None:
+            _check(graph, _apart(graph, image, expected))
+        return graph
+
+    def verify(found: Graph) -> None:
+        nonlocal apart
+        apart = _apart(found, image, expected)
+        if bits is None:
+            _check(found, apart)
+
+    with _enough_memory(network):
+        packfile.write(  # which is the only one to hold the graph
+            checked(graph_of(network, inputs, simplified=simplified)),
+            path,
+            bits=bits,
+            codebook=codebook,
+            force=force,
+            meta=meta,
+            verify=verify,
+        )
+    return apart
+
+
+@contextlib.contextmanager
+def _enough_memory(network: nn.Module) -> Iterator[None]:
+    """Raises PackError where memory does not suffice, with how much it takes."""
+    try:
+        yield
+    except MemoryError as error:
+        size = sum(each.numel() * each.element_size() for each in (*network.parameters(), *network.buffers())) >> 20
+        raise PackError(
+            f"packing {size} MiB of weights takes up to {3 * size} MiB of memory beside them, and there is less: "
+            "nothing was kept"
+        ) from error
+
+
+def graph_of(network: nn.Module, example: Example, *, simplified: bool = True) -> Graph:
+    """What pack writes for a network; as long as nobody writes into that. Raises ExportError as to_graph does."""
+    graph = to_graph(network, example, copied=False)
+    return simplify(graph) if simplified else graph
+
+
+def _apart(graph: Graph, image: Inputs, expected: Sequence[NDArray[np.floating]]) -> float:
+    """How far the graph's outputs for one image are from those expected, as a share of the largest of them."""
+    given = [each.detach().float().cpu().numpy() for each in image.tensors]
+    found = reference.run_all(graph, dict(zip(graph.inputs, given, strict=True)))
+    return largest_difference(found, expected)
+
+
+def _check(graph: Graph, apart: float) -> None:
+    if not apart <= _tolerance(graph):
+        raise PackError(
+            f"the packed network's output is off by {apart:.2g} of the largest from PyTorch's: "
+            "report this as a bug; nothing was kept"
+        )
+
+
+def _tolerance(graph: Graph) -> float:
+    """PyTorch computes in the weights' own format."""
+    narrow = {"float16": 16.0, "bfloat16": 128.0}
+    return _TOLERANCE * max((narrow.get(each.dtype, 1.0) for each in graph.weights.values()), default=1.0)

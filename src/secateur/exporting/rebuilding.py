@@ -1,0 +1,155 @@
+"""A Graph becomes an nn.Module again: PyTorch as a rival, as an oracle, and for whoever wants to go on there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from secateur.network.graph import Graph, Weight
+
+Weights = Mapping[str, Tensor]
+
+
+class GraphNetwork(nn.Module):
+    """Computes what the Graph computes; its state dict has the Graph's names, formats and bits.
+
+    Takes the Graph's inputs in order, (N, …) each; gives a tensor, or a tuple where the Graph has several outputs.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+        for name, weight in graph.weights.items():
+            owner, leaf = _owner(self, name)
+            owner.register_parameter(leaf, nn.Parameter(to_tensor(weight), requires_grad=False))
+
+    def forward(self, *inputs: Tensor) -> Any:
+        values = dict(zip(self.graph.inputs, inputs, strict=True))
+        for node in self.graph.nodes:
+            weights = {role: self._weight(name) for role, name in node.weights.items()}
+            values[node.name] = _OPERATIONS[node.op](node.attributes, [values[name] for name in node.inputs], weights)
+        outputs = tuple(self._whole(values[name], name, len(inputs[0])) for name in self.graph.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _weight(self, name: str) -> Tensor:
+        owner, leaf = _owner(self, name)
+        return getattr(owner, leaf)
+
+    def _whole(self, value: Tensor, name: str, batch: int) -> Tensor:
+        """A constant is the same for every image; everything else has its batch already."""
+        return value if len(value) == batch else value.expand(batch, *self.graph.shape_of(name))
+
+
+def to_tensor(weight: Weight) -> Tensor:
+    """A copy with the same format and bits."""
+    signed = torch.from_numpy(weight.bits.view(np.dtype(f"<i{weight.bits.itemsize}")).copy())
+    return signed.view(getattr(torch, weight.dtype))
+
+
+def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds a dotted name, made where it is missing, and the name's last part."""
+    *path, leaf = name.split(".")
+    for part in path:
+        if part not in network._modules:
+            network.add_module(part, nn.Module())
+        network = network._modules[part]  # type: ignore[assignment]
+    return network, leaf
+
+
+def _padded(attributes: Mapping[str, Any], x: Tensor, value: float = 0.0) -> tuple[Tensor, tuple[int, int]]:
+    """(x, padding for the operation itself), x padded beforehand only where the sides differ."""
+    top, bottom, left, right = attributes["padding"]
+    if (top, left) == (bottom, right):
+        return x, (top, left)
+    return F.pad(x, (left, right, top, bottom), value=value), (0, 0)
+
+
+def _conv2d(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    x, padding = _padded(attributes, inputs[0])
+    stride, dilation, groups = attributes["stride"], attributes["dilation"], attributes["groups"]
+    return F.conv2d(x, weights["weight"], weights.get("bias"), stride, padding, dilation, groups)
+
+
+def _linear(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    return F.linear(inputs[0], weights["weight"], weights.get("bias"))
+
+
+def _batch_norm(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    mean, variance, scale, shift = (weights.get(role) for role in ("mean", "variance", "weight", "bias"))
+    return F.batch_norm(inputs[0], mean, variance, scale, shift, eps=attributes["eps"])
+
+
+def _layer_norm(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    shape = inputs[0].shape[-attributes["axes"] :]
+    return F.layer_norm(inputs[0], shape, weights.get("weight"), weights.get("bias"), attributes["eps"])
+
+
+def _max_pool2d(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    top, bottom, left, right = attributes["padding"]
+    x = F.pad(inputs[0], (left, right, top, bottom), value=-torch.inf)
+    return F.max_pool2d(x, attributes["kernel"], attributes["stride"], 0, attributes["dilation"])
+
+
+def _avg_pool2d(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    top, bottom, left, right = attributes["padding"]
+    around, kernel, stride = (left, right, top, bottom), attributes["kernel"], attributes["stride"]
+    total = F.avg_pool2d(F.pad(inputs[0], around), kernel, stride)
+    if attributes["count_include_pad"] or not any(around):
+        return total
+    return total / F.avg_pool2d(F.pad(torch.ones_like(inputs[0]), around), kernel, stride)
+
+
+def _aligned(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Shapes are aligned at their last axes behind the batch, which stays in front."""
+
+    def operation(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+        rank = max(x.ndim for x in inputs)
+        left, right = (x if x.ndim == rank else x[(slice(None), *(None,) * (rank - x.ndim))] for x in inputs)
+        return function(left, right)
+
+    return operation
+
+
+def _concat(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    batch = next((len(x) for x in inputs if len(x) != 1), 1)
+    return torch.cat([x.expand(batch, *x.shape[1:]) for x in inputs], attributes["axis"])
+
+
+def _plain(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    return lambda attributes, inputs, weights: function(inputs[0])
+
+
+_OPERATIONS: Mapping[str, Callable[[Mapping[str, Any], Sequence[Tensor], Weights], Tensor]] = {
+    "conv2d": _conv2d,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+    "relu": _plain(F.relu),
+    "relu6": _plain(F.relu6),
+    "leaky_relu": lambda attributes, inputs, _: F.leaky_relu(inputs[0], attributes["negative_slope"]),
+    "hardswish": _plain(F.hardswish),
+    "hardsigmoid": _plain(F.hardsigmoid),
+    "silu": _plain(F.silu),
+    "sigmoid": _plain(torch.sigmoid),
+    "tanh": _plain(torch.tanh),
+    "gelu": lambda attributes, inputs, _: F.gelu(inputs[0], approximate=attributes["approximate"]),
+    "softmax": lambda attributes, inputs, _: F.softmax(inputs[0], attributes["axis"]),
+    "add": _aligned(torch.add),
+    "mul": _aligned(torch.mul),
+    "max_pool2d": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "adaptive_avg_pool2d": lambda attributes, inputs, _: F.adaptive_avg_pool2d(inputs[0], attributes["size"]),
+    "mean": lambda attributes, inputs, _: inputs[0].mean(attributes["axes"], attributes["keepdims"]),
+    "reshape": lambda attributes, inputs, _: inputs[0].reshape(len(inputs[0]), *attributes["shape"]),
+    "permute": lambda attributes, inputs, _: inputs[0].permute(0, *attributes["axes"]),
+    "concat": _concat,
+    "slice": lambda attributes, inputs, _: inputs[0].narrow(
+        attributes["axis"], attributes["start"], attributes["stop"] - attributes["start"]
+    ),
+    "constant": lambda attributes, _, weights: weights["value"][None],
+}

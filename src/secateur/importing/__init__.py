@@ -1,0 +1,1 @@
+"""Networks from elsewhere: through PyTorch's ATen operations, from files of weights."""

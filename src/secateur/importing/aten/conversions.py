@@ -1,0 +1,514 @@
+"""What each ATen operation becomes. A conversion is given a call and returns a value's name, a constant, or a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from secateur.importing.aten.translation import Call, Constant, Conversion, Padded, Rows
+from secateur.network.graph import Shape
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    numbers = [int(each) for each in value] if isinstance(value, (list, tuple)) else [int(value)]
+    return (numbers[0], numbers[-1])
+
+
+def _around(padding: Any) -> Shape:
+    height, width = _pair(padding)
+    return (height, height, width, width)
+
+
+def _same_padding(kernel: Shape, dilation: tuple[int, int]) -> Shape:
+    """What PyTorch's padding='same' adds: the odd one below and to the right."""
+    totals = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
+    return tuple(each for total in totals for each in (total // 2, total - total // 2))
+
+
+def _sum_of(left: Shape, right: Shape) -> Shape:
+    return tuple(a + b for a, b in zip(left, right, strict=True))
+
+
+def _conv2d(call: Call) -> str:
+    weight, padding, dilation = call["weight"], call["padding"], _pair(call["dilation"])
+    if not isinstance(weight, Constant) or weight.tensor.ndim != 4 or call.get("transposed"):
+        raise call.error("is not supported: only two-dimensional convolutions with constant weights are")
+    if padding == "same":
+        padding = _same_padding(tuple(weight.tensor.shape[2:]), dilation)
+    else:
+        padding = (0, 0, 0, 0) if padding == "valid" else _around(padding)
+    held = call["input"]
+    base, earlier = (held.base, held.padding) if isinstance(held, Padded) else (held, (0, 0, 0, 0))
+    return call.emit(
+        "conv2d",
+        call.value_of(base),
+        weights={**call.weight("weight", "weight"), **call.weight("bias", "bias")},
+        stride=_pair(call["stride"]),
+        padding=_sum_of(padding, earlier),
+        dilation=dilation,
+        groups=int(call["groups"]),
+    )
+
+
+def _linear(call: Call) -> str:
+    weights = {**call.weight("weight", "weight"), **call.weight("bias", "bias")}
+    return call.emit("linear", call.value("input"), weights=weights)
+
+
+def _matrix_product(call: Call) -> str:
+    """x @ W with a constant W (I, O): a linear layer of W transposed."""
+    left, right = call.first, call["mat2" if call.name == "mm" else "other"]
+    if isinstance(left, Constant) or not isinstance(right, Constant) or right.tensor.ndim != 2:
+        raise call.error("is supported with a constant matrix on the right only")
+    transposed = Constant(right.tensor.t().contiguous())
+    return call.emit("linear", call.value_of(left), weights={"weight": call.store(transposed, "weight")})
+
+
+def _addmm(call: Call) -> str:
+    """bias + x @ W."""
+    bias, matrix = call["self"], call["mat2"]
+    if not isinstance(matrix, Constant) or not isinstance(bias, Constant) or (call["beta"], call["alpha"]) != (1, 1):
+        raise call.error("is supported with a constant matrix, a constant vector and no factors only")
+    transposed = Constant(matrix.tensor.t().contiguous())
+    weights = {"weight": call.store(transposed, "weight"), "bias": call.store(bias, "bias")}
+    return call.emit("linear", call.value("mat1"), weights=weights)
+
+
+def _batch_norm(call: Call) -> Any:
+    if call.get("training"):
+        raise call.error("uses the statistics of the batch (track_running_stats=False?), which a graph cannot")
+    names = {"mean": "running_mean", "variance": "running_var", "weight": "weight", "bias": "bias"}
+    weights = {role: name for role, argument in names.items() for name in call.weight(argument, role).values()}
+    if "mean" not in weights:
+        raise call.error("uses the statistics of the batch (track_running_stats=False?), which a graph cannot")
+    made = call.emit("batch_norm", call.value("input"), weights=weights, eps=float(call["eps"]))
+    return made if call.name in ("batch_norm", "cudnn_batch_norm") else [made, None, None]
+
+
+def _layer_norm(call: Call) -> Any:
+    value, over = call.value("input"), call["normalized_shape"]
+    if tuple(over) != call.size(value)[-len(over) :]:
+        raise call.error("works across the batch; a graph treats each image on its own")
+    weights = {**call.weight("weight", "weight"), **call.weight("bias", "bias")}
+    made = call.emit("layer_norm", value, weights=weights, axes=len(over), eps=float(call["eps"]))
+    return made if call.name == "layer_norm" else [made, None, None]
+
+
+def _activation(op: str) -> Callable[[Call], str]:
+    return lambda call: call.emit(op, call.value("self"))
+
+
+def _leaky_relu(call: Call) -> str:
+    return call.emit("leaky_relu", call.value("self"), negative_slope=float(call["negative_slope"]))
+
+
+def _prelu(call: Call) -> str:
+    slope = call["weight"]
+    if not isinstance(slope, Constant) or slope.tensor.numel() != 1:
+        raise call.error("is supported with one slope for all channels only")
+    return call.emit("leaky_relu", call.value("self"), negative_slope=float(slope.tensor))
+
+
+def _clamp(call: Call) -> str:
+    low = next((call[name] for name in ("min", "min_val") if name in call.arguments), None)
+    high = next((call[name] for name in ("max", "max_val") if name in call.arguments), None)
+    op = {(0, None): "relu", (0, 6): "relu6"}.get((low, high))  # type: ignore[arg-type]
+    if op is None:
+        raise call.error(f"between {low} and {high} is not supported: only from 0 (ReLU) or from 0 to 6 (ReLU6)")
+    return call.emit(op, call.value("self"))
+
+
+def _gelu(call: Call) -> str:
+    return call.emit("gelu", call.value("self"), approximate=str(call["approximate"]))
+
+
+def _softmax(call: Call) -> str:
+    value = call.value("self")
+    return call.emit("softmax", value, axis=call.axis(call["dim"], value))
+
+
+def _pair_of_values(call: Call, op: str, left: Any, right: Any) -> str:
+    values = []
+    for held in (left, right):
+        name = call.value_of(held, call.rank)
+        if not isinstance(held, (Constant, int, float)) and 1 + len(call.size(name)) != call.rank:
+            raise call.error("broadcasts values of different numbers of dimensions, the batch against another")
+        values.append(name)
+    return call.emit(op, *values)
+
+
+def _scaled(call: Call, held: Any, factor: float) -> Any:
+    if factor == 1:
+        return held
+    if isinstance(held, (int, float)):
+        return held * factor
+    if isinstance(held, Constant):
+        return Constant(held.tensor * factor)
+    return _pair_of_values(call, "mul", held, factor)
+
+
+def _add(call: Call) -> str:
+    return _pair_of_values(call, "add", call["self"], _scaled(call, call["other"], call["alpha"]))
+
+
+def _sub(call: Call) -> str:
+    return _pair_of_values(call, "add", call["self"], _scaled(call, call["other"], -call["alpha"]))
+
+
+def _rsub(call: Call) -> str:
+    return _pair_of_values(call, "add", call["other"], _scaled(call, call["self"], -call["alpha"]))
+
+
+def _mul(call: Call) -> str:
+    return _pair_of_values(call, "mul", call["self"], call["other"])
+
+
+def _div(call: Call) -> str:
+    divisor = call["other"]
+    if not isinstance(divisor, (Constant, int, float)) or divisor == 0 or call.get("rounding_mode") is not None:
+        raise call.error("is supported by a constant that is not zero, and without rounding")
+    inverse = Constant(1 / divisor.tensor) if isinstance(divisor, Constant) else 1 / divisor
+    return _pair_of_values(call, "mul", call["self"], inverse)
+
+
+def _neg(call: Call) -> str:
+    return _pair_of_values(call, "mul", call["self"], -1.0)
+
+
+def _square(call: Call) -> str:
+    if call["exponent"] != 2:
+        raise call.error(f"with exponent {call['exponent']} is not supported: only squares are")
+    return _pair_of_values(call, "mul", call["self"], call["self"])
+
+
+def _ceiling(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
+    """padding with what ceil_mode=True adds below and to the right, as PyTorch counts its windows."""
+    found = list(padding)
+    for axis in (0, 1):
+        before, after = padding[2 * axis : 2 * axis + 2]
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        room = size[axis] + before + after - reach
+        windows = -(-room // stride[axis]) + 1
+        if (windows - 1) * stride[axis] >= size[axis] + before:
+            windows -= 1  # the last window may not start in the padding
+        found[2 * axis + 1] = max(after, (windows - 1) * stride[axis] + reach - size[axis] - before)
+    return tuple(found)
+
+
+def _max_pool2d(call: Call) -> Any:
+    value = call.value("self")
+    kernel, dilation = _pair(call["kernel_size"]), _pair(call["dilation"])
+    stride = _pair(call["stride"]) if call["stride"] else kernel
+    padding = _around(call["padding"])
+    if call["ceil_mode"]:
+        padding = _ceiling(call.size(value)[1:], kernel, stride, padding, dilation)
+    made = call.emit("max_pool2d", value, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    return made if call.name == "max_pool2d" else [made, None]
+
+
+def _avg_pool2d(call: Call) -> str:
+    value = call.value("self")
+    kernel, padding = _pair(call["kernel_size"]), _around(call["padding"])
+    stride = _pair(call["stride"]) if call["stride"] else kernel
+    counted = bool(call["count_include_pad"])
+    if call["divisor_override"] is not None:
+        raise call.error("with divisor_override is not supported")
+    if call["ceil_mode"]:
+        more = _ceiling(call.size(value)[1:], kernel, stride, padding, (1, 1))
+        if more != padding and counted and any(padding):
+            raise call.error("with ceil_mode, padding and count_include_pad is not supported")
+        counted, padding = counted and more == padding, more
+    return call.emit("avg_pool2d", value, kernel=kernel, stride=stride, padding=padding, count_include_pad=counted)
+
+
+def _adaptive_avg_pool2d(call: Call) -> str:
+    return call.emit("adaptive_avg_pool2d", call.value("self"), size=_pair(call["output_size"]))
+
+
+def _adaptive_max_pool2d(call: Call) -> Any:
+    value = call.value("self")
+    _, *size = call.size(value)
+    wanted = _pair(call["output_size"])
+    if any(have % want for have, want in zip(size, wanted, strict=True)):
+        raise call.error(f"from {tuple(size)} to {wanted} is not supported: windows have to be of one size")
+    kernel = (size[0] // wanted[0], size[1] // wanted[1])
+    return [call.emit("max_pool2d", value, kernel=kernel, stride=kernel, padding=(0, 0, 0, 0), dilation=(1, 1)), None]
+
+
+def _mean(call: Call) -> str:
+    value = call.value("self")
+    dims = call["dim"] if call.get("dim") else range(1 + len(call.size(value)))
+    axes = tuple(sorted(call.axis(dim, value) for dim in dims))
+    return call.emit("mean", value, axes=axes, keepdims=bool(call["keepdim"]))
+
+
+def _sum(call: Call) -> str:
+    value = call.value("self")
+    dims = call["dim"] if call.get("dim") else range(1 + len(call.size(value)))
+    axes = tuple(sorted(call.axis(dim, value) for dim in dims))
+    count = int(np.prod([call.size(value)[axis - 1] for axis in axes]))
+    mean = call.emit("mean", value, axes=axes, keepdims=bool(call["keepdim"]))
+    return call.emit("mul", mean, call.value_of(count))
+
+
+def _reshape(call: Call) -> str | Rows:
+    held = call.first
+    value = held.base if isinstance(held, Rows) else call.value("self")
+    count, shape = call.rows()
+    shape = shape if count == 1 else (count, *shape)
+    made = value if call.size(value) == shape else call.emit("reshape", value, shape=shape)
+    return made if count == 1 else Rows(made)
+
+
+def _each_row(conversion: Conversion) -> Conversion:
+    """The conversion of an operation that does the same to each row, to rows of all images too."""
+
+    def convert(call: Call) -> Any:
+        inner = call.by_rows()
+        made = conversion(inner)
+        if inner is call:
+            return made
+        parts = [Rows(part) if isinstance(part, str) else part for part in (made if isinstance(made, list) else [made])]
+        return parts if isinstance(made, list) else parts[0]
+
+    return convert
+
+
+def _permute(call: Call) -> str:
+    value = call.value("self")
+    dims = [int(dim) % (1 + len(call.size(value))) for dim in call["dims"]]
+    if dims[0] != 0:
+        raise call.error("moves the batch dimension, which has to stay first")
+    return call.emit("permute", value, axes=tuple(dims[1:]))
+
+
+def _transpose(call: Call) -> str:
+    value = call.value("self")
+    first, second = (call.axis(call[name], value) for name in ("dim0", "dim1"))
+    axes = list(range(1, 1 + len(call.size(value))))
+    axes[first - 1], axes[second - 1] = second, first
+    return value if first == second else call.emit("permute", value, axes=tuple(axes))
+
+
+def _channel_shuffle(call: Call) -> str:
+    value, groups = call.value("self"), int(call["groups"])
+    channels, *plane = call.size(value)
+    split = call.emit("reshape", value, shape=(groups, channels // groups, *plane))
+    turned = call.emit("permute", split, axes=(2, 1, *range(3, 3 + len(plane))))
+    return call.emit("reshape", turned, shape=(channels, *plane))
+
+
+def _pixel_shuffle(call: Call) -> str:
+    """(C·r², H, W) → (C, H·r, W·r)."""
+    value, factor = call.value("self"), int(call["upscale_factor"])
+    channels, height, width = call.size(value)
+    split = call.emit("reshape", value, shape=(channels // factor**2, factor, factor, height, width))
+    turned = call.emit("permute", split, axes=(1, 4, 2, 5, 3))
+    return call.emit("reshape", turned, shape=(channels // factor**2, height * factor, width * factor))
+
+
+def _pixel_unshuffle(call: Call) -> str:
+    """(C, H·r, W·r) → (C·r², H, W)."""
+    value, factor = call.value("self"), int(call["downscale_factor"])
+    channels, height, width = call.size(value)
+    split = call.emit("reshape", value, shape=(channels, height // factor, factor, width // factor, factor))
+    turned = call.emit("permute", split, axes=(1, 3, 5, 2, 4))
+    return call.emit("reshape", turned, shape=(channels * factor**2, height // factor, width // factor))
+
+
+def _glu(call: Call) -> str:
+    value = call.value("self")
+    axis = call.axis(call["dim"], value)
+    half = call.size(value)[axis - 1] // 2
+    gate = call.emit("sigmoid", _cut(call, value, axis, half, 2 * half))
+    return call.emit("mul", _cut(call, value, axis, 0, half), gate)
+
+
+def _log_softmax(call: Call) -> str:
+    raise call.error("is not supported: let the network return its logits and leave that to the loss (cross_entropy)")
+
+
+def _concat(call: Call) -> str:
+    values = [call.value_of(each, call.rank) for each in call["tensors"]]
+    return call.emit("concat", *values, axis=call.axis(call["dim"], values[0]))
+
+
+def _stack(call: Call) -> str:
+    axis = int(call["dim"]) % call.rank
+    if axis == 0:
+        raise call.error("works across the batch; a graph treats each image on its own")
+    values = [call.value_of(each, call.rank - 1) for each in call["tensors"]]
+    shape = call.size(values[0])
+    longer = [call.emit("reshape", value, shape=(*shape[: axis - 1], 1, *shape[axis - 1 :])) for value in values]
+    return call.emit("concat", *longer, axis=axis)
+
+
+def _cut(call: Call, value: str, axis: int, start: int, stop: int) -> str:
+    whole = (start, stop) == (0, call.size(value)[axis - 1])
+    return value if whole else call.emit("slice", value, axis=axis, start=start, stop=stop)
+
+
+def _split(call: Call) -> list[str]:
+    value = call.value("self")
+    axis = call.axis(call["dim"], value)
+    sizes = [call.shape(each)[axis - 1] for each in call.node.meta["val"]]
+    ends = np.cumsum(sizes).tolist()
+    return [_cut(call, value, axis, end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+def _unbind(call: Call) -> list[str]:
+    value = call.value("self")
+    axis = call.axis(call["dim"], value)
+    cuts = [_cut(call, value, axis, index, index + 1) for index in range(call.size(value)[axis - 1])]
+    shape = call.size(value)[: axis - 1] + call.size(value)[axis:]
+    return [call.emit("reshape", cut, shape=shape) for cut in cuts]
+
+
+def _slice(call: Call) -> str:
+    call.shape()  # raises where the batch decides about a bound
+    value = call.value("self")
+    length, axis = call.size(value), int(call["dim"]) % (1 + len(call.size(value)))
+    start, stop, step = call["start"] or 0, call["end"], call["step"]
+    if axis == 0:
+        return value  # of the batch, only all can be taken: its shape was looked at
+    size = length[axis - 1]
+    start, stop, _ = slice(start, size if stop is None else min(stop, size), None).indices(size)
+    cut = _cut(call, value, axis, start, max(start, stop))
+    return cut if step == 1 else _every(call, cut, axis, step)
+
+
+def _every(call: Call, value: str, axis: int, step: int) -> str:
+    """Each step-th row or column of planes: a max pooling of windows of one."""
+    if len(call.size(value)) != 3 or axis == 1:
+        raise call.error(f"with step {step} is supported on the rows and columns of planes only")
+    stride = (step, 1) if axis == 2 else (1, step)
+    return call.emit("max_pool2d", value, kernel=(1, 1), stride=stride, padding=(0, 0, 0, 0), dilation=(1, 1))
+
+
+def _select(call: Call) -> str:
+    value = call.value("self")
+    axis = call.axis(call["dim"], value)
+    shape = call.size(value)
+    index = int(call["index"]) % shape[axis - 1]
+    return call.emit("reshape", _cut(call, value, axis, index, index + 1), shape=shape[: axis - 1] + shape[axis:])
+
+
+def _pad(call: Call) -> str | Padded:
+    """Zeros around: of planes, for the convolution that follows to take in; else by concatenation."""
+    held, pads = call.first, [int(each) for each in call["pad"]]
+    if call.get("mode", "constant") != "constant" or (call["value"] or 0) != 0 or min(pads) < 0:
+        raise call.error("is supported with zeros only, and none taken away")
+    base, around = (held.base, held.padding) if isinstance(held, Padded) else (held, (0, 0, 0, 0))
+    if len(call.size(base)) == 3 and len(pads) <= 4:
+        left, right, top, bottom = [*pads, 0, 0][:4]
+        return Padded(base, _sum_of(around, (top, bottom, left, right)))
+    value = call.value_of(held)
+    for dim, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True), 1):
+        if before or after:
+            value = call.widened(value, call.axis(-dim, value), before, after)
+    return value
+
+
+def _expand(call: Call) -> str:
+    value, shape = call.value("self"), call.shape()
+    if call.size(value) == shape:
+        return value
+    return call.emit("mul", value, call.value_of(Constant(torch.ones(1, *shape))))
+
+
+def _identity(call: Call) -> Any:
+    return call.first
+
+
+def _dropout(call: Call) -> Any:
+    if call.get("train"):
+        raise call.error("is random in eval mode too; give it training=self.training")
+    return call.first
+
+
+def _to(call: Call) -> Any:
+    value = call.node.meta["val"]
+    if not value.is_floating_point():
+        raise call.error(f"to {value.dtype} is not supported: values are floating-point")
+    return _identity(call)
+
+
+CONVERSIONS: dict[str, Conversion] = {
+    "conv2d": _conv2d,
+    "convolution": _conv2d,
+    "linear": _linear,
+    "matmul": _matrix_product,
+    "mm": _matrix_product,
+    "addmm": _addmm,
+    "batch_norm": _batch_norm,
+    "_native_batch_norm_legit": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "layer_norm": _layer_norm,
+    "native_layer_norm": _layer_norm,
+    **{op: _activation(op) for op in ("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh")},
+    "leaky_relu": _leaky_relu,
+    "prelu": _prelu,
+    "_prelu_kernel": _prelu,
+    "hardtanh": _clamp,
+    "clamp": _clamp,
+    "clamp_min": _clamp,
+    "gelu": _gelu,
+    "softmax": _softmax,
+    "_softmax": _softmax,
+    "add": _add,
+    "sub": _sub,
+    "rsub": _rsub,
+    "mul": _mul,
+    "div": _div,
+    "neg": _neg,
+    "pow": _square,
+    "max_pool2d": _max_pool2d,
+    "max_pool2d_with_indices": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "_adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "adaptive_max_pool2d": _adaptive_max_pool2d,
+    "mean": _mean,
+    "sum": _sum,
+    **dict.fromkeys(
+        ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as"), _reshape
+    ),
+    "permute": _permute,
+    "transpose": _transpose,
+    "channel_shuffle": _channel_shuffle,
+    "native_channel_shuffle": _channel_shuffle,
+    "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
+    "glu": _glu,
+    "log_softmax": _log_softmax,
+    "cat": _concat,
+    "stack": _stack,
+    "split": _split,
+    "split_with_sizes": _split,
+    "chunk": _split,
+    "tensor_split": _split,
+    "unbind": _unbind,
+    "slice": _slice,
+    "select": _select,
+    "pad": _pad,
+    "constant_pad_nd": _pad,
+    "expand": _expand,
+    **dict.fromkeys(("clone", "contiguous", "alias", "detach", "lift_fresh_copy"), _identity),
+    **dict.fromkeys(("dropout", "native_dropout", "feature_dropout", "alpha_dropout"), _dropout),
+    "to": _to,
+    "_to_copy": _to,
+    "type_as": _to,
+}
+
+
+def _by_rows(names: str) -> dict[str, Conversion]:
+    """Of what does the same to each row, along the last axes."""
+    return {name: _each_row(CONVERSIONS[name]) for name in names.split()}
+
+
+CONVERSIONS |= _by_rows("linear mm addmm layer_norm native_layer_norm softmax _softmax")
+CONVERSIONS |= _by_rows("relu relu6 leaky_relu hardtanh clamp clamp_min hardswish hardsigmoid silu sigmoid tanh gelu")
+CONVERSIONS |= _by_rows("add sub rsub mul div neg pow")

@@ -1,0 +1,88 @@
+"""What torch.export traced, without the weights: with any network of the same kind it is a Program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
+
+from secateur.errors import ExportError
+from secateur.importing.aten.translation import Constant, Program
+
+_ENTRIES = (InputKind.PARAMETER, InputKind.BUFFER)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """Traced operations. constants: tensors that forward reads and the state dict lacks, by their place in it."""
+
+    graph: fx.Graph
+    signature: ExportGraphSignature
+    constants: Mapping[str, Tensor]
+
+    def program(self, network: nn.Module) -> Program:
+        """The operations over this network's weights. Raises ExportError for state and outputs that are no tensors."""
+        specs = {spec.arg.name: spec for spec in self.signature.input_specs}
+        state = network.state_dict(keep_vars=True)
+        names, constants = _first_names(state), dict[str, Constant]()
+        inputs: list[fx.Node] = []
+        known: dict[fx.Node, Any] = {}
+        for node in self.graph.find_nodes(op="placeholder"):
+            spec: Any = specs[node.name]
+            if spec.kind is not InputKind.USER_INPUT:
+                tensor = self._tensor(network, spec)
+                own = spec.target if spec.target not in state or spec.kind in _ENTRIES else ""
+                name = names.get(_memory(tensor), own)
+                known[node] = constants.setdefault(name or node.name, Constant(tensor, name))
+            elif isinstance(node.meta.get("val"), Tensor):
+                inputs.append(node)
+            else:
+                known[node] = spec.arg.value
+        operations = [node for node in self.graph.nodes if node.op == "call_function"]
+        outputs = _outputs(network, self.graph, self.signature)
+        return Program(network, operations, inputs, outputs, known, frozenset(state))
+
+    def _tensor(self, network: nn.Module, spec: Any) -> Tensor:
+        if spec.target in self.constants:
+            return self.constants[spec.target].detach()
+        if spec.kind not in _ENTRIES:
+            raise ExportError(f"{type(network).__name__}'s forward uses {spec.target!r}, which is no tensor")
+        held: Any = network
+        for name in spec.target.split("."):
+            held = getattr(held, name)
+        return cast("Tensor", held).detach()
+
+
+def traced(program: Any) -> Trace:
+    """program: a torch.export.ExportedProgram. The constants are its own, not copies."""
+    constants = {name: each for name, each in program.constants.items() if isinstance(each, Tensor)}
+    return Trace(program.graph, program.graph_signature, constants)
+
+
+def _outputs(network: nn.Module, graph: fx.Graph, signature: ExportGraphSignature) -> list[fx.Node]:
+    (output,) = graph.find_nodes(op="output")
+    found, name = [], type(network).__name__
+    for spec, each in zip(signature.output_specs, output.args[0], strict=True):
+        if spec.kind is OutputKind.USER_OUTPUT:
+            if not isinstance(each, fx.Node) or not isinstance(each.meta.get("val"), Tensor):
+                raise ExportError(f"{name}'s forward: output is {each}: expected tensors only")
+            found.append(each)
+        elif spec.kind is not OutputKind.USER_INPUT_MUTATION:
+            raise ExportError(f"{name}: its forward changes buffer {spec.target!r}; a graph has no state")
+    return found
+
+
+def _first_names(state: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
+    """Memory → the first name in the state dict that stands for it."""
+    names: dict[tuple[Any, ...], str] = {}
+    for name, tensor in state.items():
+        if isinstance(tensor, Tensor) and tensor.numel() > 0:
+            names.setdefault(_memory(tensor), name)
+    return names
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    return (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)

@@ -1,0 +1,116 @@
+"""torch.export, with its batch dimension free and its errors in one line."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import os
+import traceback
+import warnings
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from secateur.errors import ExportError
+from secateur.importing.aten.quiet import quiet
+from secateur.importing.aten.wholes import first_unheld
+from secateur.modules.guarding import first_line, untouched
+from secateur.modules.inputs import Inputs
+from secateur.modules.layers import evaluating
+
+_TORCH = os.path.dirname(torch.__file__)
+_LONGEST_LINE = 80
+
+
+def trace(network: nn.Module, inputs: Inputs) -> Any:
+    """A functional torch.export.ExportedProgram, its batch dimension a symbol."""
+    check_traceable(network)
+    _check_inputs(network, inputs)
+    pairs = inputs.pairs(like_weights(network))
+    batch = torch.export.Dim("batch", min=1)
+    free = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for each in pairs.tensors:
+        free[each] = {0: batch}
+    with (
+        untouched(network, copy_on_write=False),  # the tracer works on stand-ins for the tensors
+        evaluating(network),
+        torch.no_grad(),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # of what torch deprecates inside itself, and of attributes set in forward
+        try:
+            with quiet():
+                return torch.export.export(
+                    network,
+                    pairs.arguments,
+                    dict(pairs.named or {}),
+                    dynamic_shapes=free,  # type: ignore[arg-type]
+                ).run_decompositions({})
+        except Exception as error:  # whatever the network's own code raises, and many kinds of torch.export's own
+            raise ExportError(_why_untraceable(network, error)) from error
+
+
+def like_weights(network: nn.Module) -> Tensor:
+    """A tensor of the type and on the device of the network's first weights."""
+    return next((each for each in network.parameters() if each.is_floating_point()), torch.empty(0))
+
+
+def check_traceable(network: nn.Module) -> None:
+    """Raises ExportError for modules and weights that torch.export does not take."""
+    for path, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f"module {path!r}" if path else "the network"
+            raise ExportError(f"{where} is a ScriptModule, which cannot be traced: expected it as before torch.jit")
+    for name, each in (*network.named_parameters(), *network.named_buffers()):
+        if is_traceable_wrapper_subclass(each):
+            kind = type(each).__name__
+            raise ExportError(f"weight {name!r} is a {kind}: expected plain tensors; gather or unwrap it first")
+
+
+def _check_inputs(network: nn.Module, inputs: Inputs) -> None:
+    for each in inputs.tensors:
+        if each.ndim == 0 or len(each) == 0 or not each.is_floating_point():
+            raise ExportError(
+                first_unheld(network)
+                or f"example of shape {tuple(each.shape)}, {each.dtype}: expected floating-point inputs with a batch "
+                "dimension that is not empty"
+            )
+    parameters = inspect.signature(network.forward).parameters.values()
+    free = next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), "")
+    if free and (inputs.named or {}).keys() - {each.name for each in parameters}:
+        raise ExportError(f"{type(network).__name__}'s forward takes **{free}: expected arguments with names")
+
+
+def _why_untraceable(network: nn.Module, error: Exception) -> str:
+    text, first = str(error), first_line(error)
+    where, line = _place(network, error)
+    if "data-dependent" in text or "GuardOnDataDependent" in type(error).__name__ or "bool(" in first:
+        return f"{where}: its control flow depends on values, which a graph cannot hold: {line or first}"
+    if "batch" in text and ("onstraint" in text or "specialized" in text or "inferred to be a constant" in text):
+        return f"{where}: it works for one batch size only; write x.size(0) for len(x) or a number: {first}"
+    return f"{where}: torch.export cannot trace it: {first}"
+
+
+def _place(network: nn.Module, error: BaseException) -> tuple[str, str]:
+    """The innermost module that ran when the error was raised, and the user's line there, empty where none was."""
+    paths = {id(module): path for path, module in network.named_modules()}
+    path, line = "", ""
+    for frame, number in _frames(error):
+        code = frame.f_code
+        owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        path = paths.get(id(owner), path)
+        if not code.co_filename.startswith(_TORCH) and id(owner) in paths:
+            line = linecache.getline(code.co_filename, number).strip()
+    kind = type(network.get_submodule(path)).__name__
+    return f"module {path!r} ({kind})" if path else kind, line[:_LONGEST_LINE]
+
+
+def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
+    """Of the error that began it all, outermost first."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return traceback.walk_tb(error.__traceback__)

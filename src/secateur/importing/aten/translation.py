@@ -1,0 +1,497 @@
+"""From traced ATen operations to nodes: names, constants, the batch. What each becomes is in conversions.py."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor, fx, nn
+
+from secateur.errors import ExportError, GraphError
+from secateur.importing.aten.wholes import HELD, first_unheld
+from secateur.network.graph import DTYPES, Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.simplification import unused_name, without_dead_nodes
+
+_ALIKE = {"expand", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full", "repeat"}
+"""Operations that make every image's part of a constant alike."""
+_SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
+"""Operations after which a constant of the same type is what it was."""
+DERIVED = ".derived"
+"""Ends the names of weights that were computed from the state dict's and would have a name of it otherwise."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """A tensor that no input changes, and its name in the state dict where it is an entry of it, bit for bit."""
+
+    tensor: Tensor
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """Planes with zeros around them, (top, bottom, left, right), which a convolution takes into its own padding."""
+
+    base: str
+    padding: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Stands for (N·m, …): the rows of all images, one under the other, of a value (m, …)."""
+
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Stands for a value that no Graph holds, and says what it is."""
+
+    what: str
+
+
+class Batch:
+    """Stands for the number of images where a network asks for it."""
+
+
+BATCH = Batch()
+
+Conversion = Callable[["Call"], Any]
+"""Gives what a call's result became: the name of a value, a Padded, Rows, a Constant, or a list of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Traced ATen operations, in order. known: what the nodes stand for that neither is an operation here nor an input.
+
+    network: what was traced, for names and messages. entries: names of its state dict. batch: its size in traced
+    shapes, where this is a part of a larger program, with which Rows may be exchanged too; else the first input says.
+    """
+
+    network: nn.Module
+    operations: Sequence[fx.Node]
+    inputs: Sequence[fx.Node]
+    outputs: Sequence[fx.Node]
+    known: Mapping[fx.Node, Any]
+    entries: Collection[str] = ()
+    batch: Any = None
+
+
+class Translation:
+    """One pass over a traced program. values: what each of its nodes became. copied: no weight shares memory."""
+
+    def __init__(self, program: Program, conversions: Mapping[str, Conversion], copied: bool = True) -> None:
+        self.copied = copied
+        self.network, self.program, self.conversions = program.network, program, conversions
+        self.images = program.batch
+        self.inputs: dict[str, Shape] = {}
+        self.nodes: list[Node] = []
+        self.shapes: dict[str, Shape] = {}
+        self.weights: dict[str, Weight] = {}
+        self.values: dict[fx.Node, Any] = dict(program.known)
+        self._entries = {*program.entries, *(each.name for each in program.known.values() if _is_named(each))}
+        self._weight_names: dict[Constant, str] = {}
+        self._constant_nodes: dict[tuple[Constant, Shape], str] = {}
+        self._scalars: dict[float, Constant] = {}
+
+    def graph(self) -> Graph:
+        """Raises ExportError for what a Graph cannot hold."""
+        for node in self.program.inputs:
+            self.take_input(node)
+        for node in self.program.operations:
+            self.translate(node)
+        outputs = tuple(self._output(node) for node in self.program.outputs)
+        nodes = without_dead_nodes(self.nodes, outputs)
+        used = {name for node in nodes for name in node.weights.values()}
+        weights = {name: weight for name, weight in self.weights.items() if name in used}
+        return Graph(self.inputs, outputs, tuple(nodes), weights)
+
+    def take_input(self, node: fx.Node) -> None:
+        """The node's result, whatever made it, is an input of the graph; the first says what the batch is."""
+        size, *rest = node.meta["val"].shape
+        self.images = size if self.images is None else self.images
+        count = self.rows_an_image(size)
+        shape = (*(() if count == 1 else (count,)), *map(int, rest))
+        self.inputs[node.name] = self.shapes[node.name] = shape
+        self.values[node] = node.name if count == 1 else Rows(node.name)
+
+    @property
+    def batch(self) -> str:
+        """The batch's size as traced shapes say it, empty where nothing is known yet."""
+        return "" if self.images is None else str(self.images)
+
+    def rows_an_image(self, size: Any) -> int:
+        """How many times the batch a dimension is; 0 where it is no multiple."""
+        if str(size) == self.batch:
+            return 1
+        if isinstance(size, int) and isinstance(self.images, int):
+            return 0 if self.images == 0 or size % self.images else size // self.images
+        count = _formula(size) / _formula(self.images)
+        return int(count) if count.is_Integer else 0
+
+    def _output(self, node: fx.Node) -> str:
+        held = self.values[node]
+        part = self.program.batch is not None
+        return held.base if part and isinstance(held, Rows) else Call(self, node).value_of(held)
+
+    def translate(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            source, index = node.args
+            self.values[node] = self.values[source][index]  # type: ignore[index]
+            return
+        call = Call(self, node)
+        if call.name.startswith(("_assert", "sym_constrain")):
+            self.values[node] = None
+        elif not call.schema:  # arithmetic with the number of images
+            self.values[node] = BATCH
+        elif call.name == "sym_size":
+            self.values[node] = call.sym_size()
+        elif not call.reads_input():
+            self.values[node] = call.evaluated()
+        elif call.name in self.conversions:
+            self.values[node] = self._converted(call)
+        else:
+            raise call.error(f"is not supported; {HELD}")
+
+    def _converted(self, call: Call) -> Any:
+        try:
+            made = self.conversions[call.name](call)
+        except GraphError as error:
+            raise call.error(f"does not fit a graph: {error}") from error
+        if isinstance(made, Rows):
+            count, shape = call.rows()
+            self._check(call, made.base, (count, *shape))
+        elif isinstance(made, str):
+            self._check(call, made, call.shape())
+        return made
+
+    def _check(self, call: Call, made: str, expected: Shape) -> None:
+        if self.shapes[made] != expected:
+            raise call.error(f"would give {self.shapes[made]} where the network has {expected}")
+
+    def weight_name(self, constant: Constant, wanted: str) -> str:
+        """The name under which a constant is stored; it is stored when first asked for.
+
+        A name of the state dict is only for what is that entry of it.
+        """
+        if constant not in self._weight_names:
+            name = constant.name or self._derived_name(wanted)
+            self.weights[name] = _to_weight(constant.tensor, name, self.copied)
+            self._weight_names[constant] = name
+        return self._weight_names[constant]
+
+    def _derived_name(self, wanted: str) -> str:
+        taken = self._entries | self.weights.keys()
+        return unused_name(f"{wanted}{DERIVED}" if wanted in self._entries else wanted, taken)
+
+    def scalar(self, value: float) -> Constant:
+        return self._scalars.setdefault(value, Constant(torch.tensor(value, dtype=torch.float32)))
+
+    def constant_node(self, constant: Constant, shape: Shape, label: str, source: str) -> str:
+        """The value of a constant, reshaped; one node for all who ask."""
+        key = (constant, shape)
+        if key not in self._constant_nodes:
+            name = unused_name(constant.name or f"{label}.constant", self.shapes)
+            stored = constant
+            if not constant.tensor.is_floating_point() or constant.tensor.dtype is torch.float64:
+                stored = Constant(constant.tensor.to(torch.float32).reshape(shape))
+            elif shape != tuple(constant.tensor.shape):
+                stored = Constant(constant.tensor.reshape(shape))
+            weight = self.weight_name(stored, constant.name or name)
+            self._constant_nodes[key] = self.add(Node(name, "constant", (), {"value": weight}, source=source))
+        return self._constant_nodes[key]
+
+    def add(self, node: Node) -> str:
+        """Add a node; its shape is worked out here."""
+        weights = {role: self.weights[name].shape for role, name in node.weights.items()}
+        shape = infer_shape(node, [self.shapes[value] for value in node.inputs], weights)
+        self.nodes.append(replace(node, shape=shape))
+        self.shapes[node.name] = shape
+        return node.name
+
+
+def _to_weight(tensor: Tensor, name: str, copied: bool) -> Weight:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise ExportError(f"weight {name!r} is {dtype}: expected {', '.join(DTYPES)}; call network.float() first")
+    carrier = torch.int32 if dtype == "float32" else torch.int16
+    bits = tensor.detach().cpu().contiguous().view(carrier).numpy().view(DTYPES[dtype])
+    return Weight(dtype, bits.copy() if copied else bits)
+
+
+class Call:
+    """One traced operation: its arguments by the names of ATen's schema, and the means to add nodes for it."""
+
+    def __init__(self, translation: Translation, node: fx.Node) -> None:
+        self.translation, self.node = translation, node
+        schema = getattr(node.target, "_schema", None)
+        self.schema = schema.arguments if schema else []
+        self.name = _name_of(node)
+        self.path, self.module = _module_of(node, translation.network)
+        self.arguments = arguments_of(node)
+
+    def error(self, problem: str) -> ExportError:
+        """In whose text the outermost module stands that no graph can hold, where the operation is part of one."""
+        if whole := first_unheld(self.translation.network, _paths(self.node, self.translation.network)):
+            return ExportError(whole)
+        return ExportError(f"{describe(self.translation.network, self.node)} {problem}")
+
+    def __getitem__(self, name: str) -> Any:
+        return fx.node.map_arg(self.arguments[name], lambda node: self.translation.values[node])
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self.arguments else default
+
+    @property
+    def first(self) -> Any:
+        """What the first argument became, whatever its name."""
+        return self[self.schema[0].name]
+
+    def reads_input(self) -> bool:
+        """Whether any argument, however deep, depends on an input's values."""
+        values = [self.translation.values[node] for node in self.node.all_input_nodes]
+        return any(not isinstance(value, (Constant, Batch, int, float, type(None))) for value in values)
+
+    def sym_size(self) -> Batch | int:
+        size = self.node.args[0].meta["val"].shape[self.node.args[1]]  # type: ignore[union-attr]
+        return BATCH if str(size) == self.translation.batch else int(size)
+
+    def evaluated(self) -> Any:
+        """What an operation on constants gives. One that is made as long as the batch is made once, and broadcasts."""
+        arguments = {name: self[name] for name in self.arguments}
+        alike = self.name in _ALIKE and _leads_with_batch(self.node, self.translation.batch)
+        if not alike and any(_mentions_batch(value) for value in arguments.values()):
+            raise self.error("depends on the number of images, which is free")
+        if self._is_random():
+            raise self.error("draws random numbers in eval mode too, which a graph cannot")
+        plain = {name: _plain(value) for name, value in arguments.items()}
+        positional = [plain[each.name] for each in self.schema if not each.kwarg_only]
+        keywords = {each.name: plain[each.name] for each in self.schema if each.kwarg_only}
+        with torch.no_grad():
+            made = _as_constants(self.node.target(*positional, **keywords))  # type: ignore[operator]
+        return self.first if self.name in _SAME and _are_same(made, self.first) else made
+
+    def _is_random(self) -> bool:
+        tags = getattr(self.node.target, "tags", ())
+        return torch.Tag.nondeterministic_seeded in tags and "dropout" not in self.name
+
+    @property
+    def rank(self) -> int:
+        """Dimensions of the result, the batch counted."""
+        return len(self.node.meta["val"].shape)
+
+    def shape(self, value: Any = None) -> Shape:
+        """The shape of the result (or of another traced value) behind the batch.
+
+        Raises ExportError where the batch is not the first dimension, alone.
+        """
+        count, shape = self.rows(value)
+        if count != 1:
+            raise self._mixed(value)
+        return shape
+
+    def rows(self, value: Any = None) -> tuple[int, Shape]:
+        """As shape, where the first dimension may be a multiple of the batch: how many times, and what follows."""
+        shape = (self.node.meta["val"] if value is None else value).shape
+        count = self.translation.rows_an_image(shape[0]) if len(shape) else 0
+        if not count or not all(isinstance(size, int) for size in shape[1:]):
+            raise self._mixed(value)
+        return count, tuple(shape[1:])
+
+    def _mixed(self, value: Any) -> ExportError:
+        shape = (self.node.meta["val"] if value is None else value).shape
+        return self.error(f"mixes the batch with other dimensions: its result is {tuple(map(str, shape))}")
+
+    def size(self, value: str) -> Shape:
+        return self.translation.shapes[value]
+
+    def axis(self, dim: Any, value: str) -> int:
+        """A dimension counted from either end, as an axis of the graph. Raises ExportError where it is the batch."""
+        axis = int(dim) % (1 + len(self.size(value)))
+        if axis == 0:
+            raise self.error("works across the batch; a graph treats each image on its own")
+        return axis
+
+    def value(self, argument: str) -> str:
+        """The name of the value that an argument is; a constant becomes a node."""
+        return self.value_of(self[argument])
+
+    def value_of(self, held: Any, rank: int | None = None) -> str:
+        """As value. rank: of what a constant is combined with, the batch counted; None: it has the batch, of 1."""
+        if isinstance(held, str):
+            return held
+        if isinstance(held, Padded):
+            return self._with_zeros_around(held)
+        if isinstance(held, Rows):
+            raise self.error(
+                "mixes the batch with other dimensions: it is about rows of all images, one under the other"
+            )
+        if isinstance(held, (int, float)):
+            held, rank = self.translation.scalar(float(held)), rank or 1
+        if isinstance(held, Foreign):
+            raise self.error(f"takes {held.what}: expected float32 with the batch in front and all other sizes fixed")
+        if not isinstance(held, Constant):
+            raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
+        shape = tuple(held.tensor.shape)
+        if rank is None or len(shape) >= rank:
+            if len(shape) != (rank or len(shape)) or shape[:1] != (1,):
+                raise self.error(f"takes a constant of shape {shape}, the first dimension of which would be the batch")
+            shape = shape[1:]
+        return self.translation.constant_node(held, shape, self.label(self.name), self.path)
+
+    def _with_zeros_around(self, held: Padded) -> str:
+        top, bottom, left, right = held.padding
+        return self.widened(self.widened(held.base, 2, top, bottom), 3, left, right)
+
+    def widened(self, value: str, axis: int, before: int, after: int) -> str:
+        """Zeros before and after along one axis, by concatenation."""
+        shape = self.size(value)
+
+        def zeros(count: int) -> list[str]:
+            tensor = torch.zeros(1, *shape[: axis - 1], count, *shape[axis:])
+            return [self.value_of(Constant(tensor))] if count else []
+
+        parts = [*zeros(before), value, *zeros(after)]
+        return value if len(parts) == 1 else self.emit("concat", *parts, axis=axis)
+
+    def weight(self, argument: str, role: str) -> dict[str, str]:
+        """{role: name of a weight} of an argument that must be constant, {} where it is None."""
+        held = self[argument]
+        if held is None:
+            return {}
+        if not isinstance(held, Constant):
+            raise self.error(f"has a {role} that depends on the input")
+        return {role: self.store(held, role)}
+
+    def store(self, constant: Constant, role: str) -> str:
+        return self.translation.weight_name(constant, self.label(role))
+
+    def label(self, what: str) -> str:
+        return f"{self.path}.{what}" if self.path else what
+
+    def emit(self, op: str, *inputs: str, weights: dict[str, str] | None = None, **attributes: Attribute) -> str:
+        """Add a node, named after its module where that is a layer, else after module and operation."""
+        taken = self.translation.shapes
+        wanted = self.path if self.path and self.path not in taken and self._is_layer() else self.label(op)
+        return self.translation.add(
+            Node(unused_name(wanted, taken), op, inputs, weights or {}, attributes, (), self.path)
+        )
+
+    def by_rows(self) -> Call:
+        """The same call where it takes Rows: on the values of which they are the rows, the result included."""
+        held = [self.translation.values[node] for node in self.node.all_input_nodes]
+        return _RowsCall(self.translation, self.node) if any(isinstance(each, Rows) for each in held) else self
+
+    def _is_layer(self) -> bool:
+        try:
+            return not any(True for _ in self.translation.network.get_submodule(self.path).children())
+        except AttributeError:
+            return False
+
+
+class _RowsCall(Call):
+    """A call on Rows as one on their values, for operations that do the same to each row: an axis is added in front."""
+
+    def __getitem__(self, name: str) -> Any:
+        held = super().__getitem__(name)
+        return held.base if isinstance(held, Rows) else held
+
+    @property
+    def rank(self) -> int:
+        return 1 + super().rank
+
+    def axis(self, dim: Any, value: str) -> int:
+        return 1 + super().axis(int(dim) % len(self.size(value)), value)
+
+
+def _formula(size: Any) -> Any:
+    return size.node.expr if isinstance(size, torch.SymInt) else sympy.Integer(size)
+
+
+def arguments_of(node: fx.Node) -> dict[str, Any]:
+    """What an operation is called with, nodes or plain values, by the names of its schema, defaults included."""
+    schema = getattr(node.target, "_schema", None)
+    expected = schema.arguments if schema else []
+    given = dict(zip((each.name for each in expected), node.args, strict=False)) | dict(node.kwargs)
+    return {each.name: given.get(each.name, each.default_value) for each in expected}
+
+
+def describe(network: nn.Module, node: fx.Node) -> str:
+    """An operation and the module that it is of, for messages."""
+    path, module = _module_of(node, network)
+    where = f"module {path!r} ({module})" if path else f"{module}'s forward"
+    return f"{where}: {_name_of(node)}"
+
+
+def _name_of(node: fx.Node) -> str:
+    schema = getattr(node.target, "_schema", None)
+    return schema.name.split("::")[-1] if schema else str(node.target)
+
+
+def _module_of(node: fx.Node, network: nn.Module) -> tuple[str, str]:
+    """The path of the innermost module that ran the node, and its type."""
+    stack = _stack(node)
+    traced = "the network" if isinstance(network, fx.GraphModule) else type(network)
+    path, kind = stack[-1] if stack else ("", traced)
+    name = kind if isinstance(kind, str) else kind.__name__
+    return path, name.split(".")[-1]
+
+
+def _stack(node: fx.Node) -> list[tuple[str, Any]]:
+    """(path, type) of the modules that ran a node, outermost first. Dynamo says L['self'] for the network."""
+    held = [each for each in (node.meta.get("nn_module_stack") or {}).values() if isinstance(each, tuple)]
+    return [(re.sub(r"^L\['\w+'\]\.?|@\d+", "", str(path)), kind) for path, kind in held]
+
+
+def _paths(node: fx.Node, network: nn.Module) -> list[str]:
+    """Of the modules that ran a node and are parts of the network, outermost first."""
+    known = {path for path, _ in network.named_modules()}
+    return [path for path, _ in _stack(node) if path in known]
+
+
+def _is_named(held: Any) -> bool:
+    return isinstance(held, Constant) and held.name != ""
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Whether two constants have the same type and shape."""
+    return (
+        isinstance(one, Constant)
+        and isinstance(other, Constant)
+        and (one.tensor.dtype, one.tensor.shape) == (other.tensor.dtype, other.tensor.shape)
+    )
+
+
+def _mentions_batch(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_mentions_batch(each) for each in value)
+    return isinstance(value, Batch)
+
+
+def _leads_with_batch(node: fx.Node, batch: str) -> bool:
+    shape = node.meta["val"].shape
+    return len(shape) > 0 and str(shape[0]) == batch and all(isinstance(size, int) for size in shape[1:])
+
+
+def _plain(value: Any) -> Any:
+    """What PyTorch is to be called with: one image stands for the batch."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, Batch):
+        return 1
+    return value.tensor if isinstance(value, Constant) else value
+
+
+def _as_constants(result: Any) -> Any:
+    if isinstance(result, (list, tuple)):
+        return [_as_constants(each) for each in result]
+    if not isinstance(result, Tensor):
+        return result
+    return Constant(
+        result + 0.0 if result.is_floating_point() else result
+    )  # a mask leaves -0.0, which is no zero bit for bit

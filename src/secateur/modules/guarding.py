@@ -1,0 +1,399 @@
+"""The one way to run or trace a user's network: it is handed a copy of its inputs, and afterwards is as it was.
+
+What a forward keeps (attributes, buffers, tables built at the first call), what it writes into its own parameters, the
+modes of modules, gradients, hooks and the random state all come back. Nothing runs in inference mode, whose tensors
+could not be trained with, wherever a forward may have put them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import random
+import sys
+import threading
+import types
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
+from torch.utils import _pytree
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+
+from secateur.errors import ModelError, SecateurError
+from secateur.modules.inputs import Inputs
+
+_WALKED = 10_000
+"""A container of more things than this comes back as it was, but not what is in them."""
+_CONTAINERS = (OrderedDict, dict, list, set, deque, bytearray)
+_NAMESPACES = (types.SimpleNamespace, threading.local)
+_DRAWING: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
+    torch.Generator: (torch.Generator.get_state, torch.Generator.set_state),
+    random.Random: (random.Random.getstate, random.Random.setstate),
+    np.random.RandomState: (np.random.RandomState.get_state, np.random.RandomState.set_state),
+    np.random.BitGenerator: (lambda bits: bits.state, lambda bits, held: setattr(bits, "state", held)),
+    np.random.Generator: (
+        lambda source: source.bit_generator.state,
+        lambda source, held: setattr(source.bit_generator, "state", held),
+    ),
+}
+"""What draws random numbers, how its state is read, and how it is written."""
+_LIBRARIES = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "builtins"}
+
+
+class Enough(Exception):
+    """What a hook raises when it has seen what it wanted: `run` lets it through."""
+
+
+def run(network: nn.Module, inputs: Inputs) -> Any:
+    """What the network gives for a copy of the inputs, in its mode, with the gradients that are switched on.
+
+    For use inside `untouched` or `watched`. Raises ModelError with the first line of what a forward raises.
+    """
+    try:
+        return inputs.copied().call(network)
+    except (SecateurError, Enough, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # a forward may want to end the process, too
+        raise ModelError(
+            f"{type(network).__name__} fails on inputs of shape {inputs.describe()}: "
+            f"{first_line(error) if isinstance(error, Exception) else repr(error)}"
+        ) from error
+
+
+def outputs(network: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """Every tensor of what the network gives in evaluation mode, in order, whatever containers they come in."""
+    with watched(network):
+        return [each.detach().clone() for each in _pytree.tree_leaves(run(network, inputs)) if isinstance(each, Tensor)]
+
+
+def copied(network: nn.Module) -> nn.Module:
+    """A deep copy of a network, also of one that holds results of a forward, which copy.deepcopy refuses.
+
+    Raises ModelError where something that it holds cannot be copied: a lock, a file, a generator.
+    """
+    memo: dict[int, Any] = {
+        id(each): each.detach().clone() for each in _held_by(network) if isinstance(each, Tensor) and not each.is_leaf
+    }
+    try:
+        return copy.deepcopy(network, memo)
+    except Exception as error:
+        raise ModelError(
+            f"{type(network).__name__} cannot be copied: {first_line(error)}; drop what it keeps beside its weights"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line that an error says, or its type where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def watched(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside the block; whatever happens there, the network is as it was after it."""
+    with untouched(network), torch.inference_mode(False), torch.no_grad():
+        try:
+            network.eval()
+        except NotImplementedError as error:  # of what torch.export.ExportedProgram.module() gives
+            raise ModelError(
+                f"{type(network).__name__} has no evaluation mode: expected it as before export"
+            ) from error
+        yield
+
+
+@contextmanager
+def untouched(network: nn.Module, *, copy_on_write: bool = True) -> Iterator[None]:
+    """After the block the network, bit for bit, and the random state are as they were before it.
+
+    That is: each module's mode, attributes (containers, arrays, plain objects and random generators in them, too),
+    submodules, hooks, buffers, parameters with requires_grad, grad and hooks. Only buffers are copied beforehand; a
+    parameter, or a tensor in an attribute, is copied when an operation first writes into it (not where copy_on_write is
+    False, for tracers that work on stand-ins). Inside the block gradients start at None. What a forward keeps outside
+    of its network, in globals say, is not seen. Raises ModelError for parameters without values.
+    """
+    check_values(network)
+    before = _Snapshot(network)
+    random_state = _RandomState()
+    try:
+        with before.copying() if copy_on_write else contextlib.nullcontext():
+            yield
+    finally:
+        before.restore()
+        random_state.restore()
+
+
+def check_values(network: nn.Module) -> None:
+    """Raises ModelError where a parameter has no values of its own here: a lazy one that was never run, one on the meta
+    device, or one that is spread over processes."""
+    for name, parameter in network.named_parameters():
+        if hasattr(parameter, "full_tensor"):  # a DTensor, whose module need not be imported
+            raise ModelError(
+                f"parameter {name!r} is spread over processes (FSDP2, tensor parallelism): take a network that holds "
+                "it whole, as by load_state_dict of a full state dict"
+            )
+        if isinstance(parameter, UninitializedTensorMixin):
+            raise ModelError(f"parameter {name!r} is lazy and has no values yet: run the network once first")
+        if parameter.is_meta:
+            raise ModelError(f"parameter {name!r} is on the meta device and has no values: load the network first")
+
+
+class _RandomState:
+    """Of Python, NumPy and PyTorch, on every device in use."""
+
+    def __init__(self) -> None:
+        self._python, self._numpy, self._torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+
+    def restore(self) -> None:
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        torch.set_rng_state(self._torch)
+        if self._cuda:
+            torch.cuda.set_rng_state_all(self._cuda)
+
+
+class _Snapshot:
+    """What a network holds, such that all of it can be put back in place."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._undo: list[Callable[[], None]] = []
+        self._storages: dict[int, torch.UntypedStorage] = {}
+        self._copied: dict[int, torch.UntypedStorage] = {}
+        self._held = list(_held_by(network))  # kept alive, so that no id comes twice
+        for each in self._held:
+            self._keep(each)
+        for buffer in network.buffers():
+            self._keep_values(buffer)
+
+    def copying(self) -> _CopyOnWrite:
+        return _CopyOnWrite(self._storages, self._copied)
+
+    def restore(self) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            for key, copied in self._copied.items():
+                if self._storages[key].nbytes() != copied.nbytes():
+                    self._storages[key].resize_(copied.nbytes())
+                self._storages[key].copy_(copied)
+            for undo in self._undo:
+                undo()
+
+    def _keep(self, each: object) -> None:
+        if isinstance(each, Tensor):
+            self._keep_tensor(each)
+        elif isinstance(each, np.ndarray):
+            self._keep_array(each)
+        elif isinstance(each, tuple(_DRAWING)):
+            self._keep_draws(each)
+        else:
+            self._keep_members(each)
+            self._keep_attributes(each)
+        if isinstance(each, nn.Module):  # one of TorchScript has it elsewhere
+            self._keep_set(each, "training")
+
+    def _keep_set(self, owner: Any, name: str) -> None:
+        """An attribute that is set only where it changed."""
+        value = getattr(owner, name)
+
+        def undo() -> None:
+            if getattr(owner, name) is not value:
+                setattr(owner, name, value)
+
+        self._undo.append(undo)
+
+    def _keep_draws(self, source: Any) -> None:
+        read, write = next(ways for kind, ways in _DRAWING.items() if isinstance(source, kind))
+        with contextlib.suppress(NotImplementedError):  # of the system's own random numbers
+            held = read(source)
+            self._undo.append(lambda: write(source, held))
+
+    def _keep_members(self, owner: Any) -> None:
+        kind = _container(owner)
+        if kind is None:
+            return
+        held = _listed(owner, kind)
+
+        def undo() -> None:
+            if not _same_things(_listed(owner, kind), held):
+                _fill(owner, kind, held)
+
+        self._undo.append(undo)
+
+    def _keep_attributes(self, owner: object) -> None:
+        attributes, slots = getattr(owner, "__dict__", {}), _slots(owner)
+        held, held_slots = dict(attributes), _filled(owner, slots)
+
+        def undo() -> None:
+            if not _same_things(_listed(attributes, dict), _listed(held, dict)):
+                _fill(attributes, dict, _listed(held, dict))
+            for slot in _filled(owner, slots).keys() - held_slots.keys():
+                slot.__delete__(owner)
+            for slot, value in held_slots.items():
+                slot.__set__(owner, value)
+
+        self._undo.append(undo)
+
+    def _keep_array(self, array: np.ndarray[Any, Any]) -> None:
+        if array.flags.writeable and array.dtype != object:
+            held = array.copy()
+            self._undo.append(lambda: np.copyto(array, held))
+
+    def _keep_tensor(self, tensor: Tensor) -> None:
+        """Its memory, flags and gradient; its values are copied when something writes into them."""
+        if not _has_storage(tensor):
+            return
+        storage = tensor.untyped_storage()
+        self._storages.setdefault(storage._cdata, storage)
+        alias, place, leaf = tensor.detach(), _place(tensor), tensor.is_leaf
+        required, grad = tensor.requires_grad, tensor.grad if leaf else None
+
+        def undo() -> None:
+            if _place(tensor) != place:
+                tensor.data = alias
+            if leaf and tensor.requires_grad != required:
+                tensor.requires_grad_(required)
+            if leaf and tensor.grad is not grad:
+                tensor.grad = grad
+
+        if grad is not None:
+            tensor.grad = None
+        self._undo.append(undo)
+        for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+            self._keep_set(tensor, name)
+            self._keep_members(getattr(tensor, name))
+
+    def _keep_values(self, tensor: Tensor) -> None:
+        memory = _memory(tensor)
+        if memory is None:
+            return
+        held = memory.clone()
+
+        def undo() -> None:
+            if not torch.equal(memory, held):
+                memory.copy_(held)
+
+        self._undo.append(undo)
+
+
+class _CopyOnWrite(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Copies the memory of watched tensors before the first operation that writes into it."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, watched: dict[int, torch.UntypedStorage], copied: dict[int, torch.UntypedStorage]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._watched, self._copied = watched, copied
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        schema = getattr(function, "_schema", None)
+        if schema is not None and schema.is_mutable:
+            given = dict(zip((each.name for each in schema.arguments), args, strict=False)) | (kwargs or {})
+            for argument in schema.arguments:
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    for tensor in _pytree.tree_leaves(given.get(argument.name)):
+                        self._keep(tensor)
+        return function(*args, **(kwargs or {}))
+
+    def _keep(self, tensor: object) -> None:
+        if isinstance(tensor, Tensor) and _has_storage(tensor):
+            key = tensor.untyped_storage()._cdata
+            if key in self._watched and key not in self._copied:
+                self._copied[key] = self._watched[key].clone()  # type: ignore[no-untyped-call]
+
+
+def _held_by(network: nn.Module) -> Iterator[object]:
+    """Everything that a network refers to and that could change, each once: modules, tensors, arrays, containers and
+    plain objects."""
+    seen: set[int] = set()
+    left: list[object] = [*network.modules(), *network.parameters(), *network.buffers()]
+    while left:
+        each = left.pop()
+        if id(each) in seen or not _can_change(each):
+            continue
+        seen.add(id(each))
+        yield each
+        left += _members(each)
+
+
+def _can_change(value: object) -> bool:
+    if isinstance(value, (str, bytes, int, float, complex, type(None), type, types.ModuleType)):
+        return False
+    known = (Tensor, np.ndarray, *_CONTAINERS, tuple, frozenset, *_DRAWING, nn.Module, *_NAMESPACES)
+    return isinstance(value, known) or _is_plain(value)
+
+
+def _is_plain(value: object) -> bool:
+    """An object of a class that is neither Python's nor a tensor library's: a cache or a configuration, say."""
+    foreign = type(value).__module__.partition(".")[0] not in _LIBRARIES
+    return foreign and (hasattr(value, "__dict__") or bool(_slots(value)))
+
+
+def _members(value: object) -> list[object]:
+    if isinstance(value, (Tensor, np.ndarray, bytearray, *_DRAWING)):
+        return []
+    attributes = [*getattr(value, "__dict__", {}).values(), *_filled(value, _slots(value)).values()]
+    kind = _container(value) or next((each for each in (tuple, frozenset) if isinstance(value, each)), None)
+    held = [] if kind is None else _listed(value, kind)
+    return attributes + (held if len(held) <= _WALKED else [])
+
+
+def _container(value: object) -> type | None:
+    return next((kind for kind in _CONTAINERS if isinstance(value, kind)), None)
+
+
+def _listed(container: Any, kind: Any) -> list[Any]:
+    """What is in a container, keys of a mapping too, by the kind's own way: a subclass may have changed it."""
+    return list(itertools.chain(*kind.items(container)) if issubclass(kind, dict) else kind.__iter__(container))
+
+
+def _fill(container: Any, kind: Any, held: list[Any]) -> None:
+    """Nothing but this in it, as `_listed` gave it."""
+    kind.clear(container)
+    if issubclass(kind, dict):
+        for key, value in zip(held[::2], held[1::2], strict=True):
+            kind.__setitem__(container, key, value)
+    else:
+        (kind.update if kind is set else kind.extend)(container, held)
+
+
+def _slots(owner: object) -> list[types.MemberDescriptorType]:
+    """The attributes that an object has without a dictionary."""
+    named = [vars(kind) for kind in type(owner).__mro__ if "__slots__" in vars(kind)]
+    return [each for held in named for each in held.values() if isinstance(each, types.MemberDescriptorType)]
+
+
+def _filled(owner: object, slots: list[types.MemberDescriptorType]) -> dict[types.MemberDescriptorType, object]:
+    """The slots that have a value, and it."""
+    found = {}
+    for slot in slots:
+        with contextlib.suppress(AttributeError):
+            found[slot] = slot.__get__(owner)
+    return found
+
+
+def _same_things(one: list[object], other: list[object]) -> bool:
+    return len(one) == len(other) and all(mine is theirs for mine, theirs in zip(one, other, strict=True))
+
+
+def _has_storage(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested and torch._C._has_storage(tensor)
+
+
+def _memory(tensor: Tensor) -> Tensor | None:
+    """The bytes (n,) from its first number to its last, whatever they mean; None where there are none."""
+    if tensor.is_meta or tensor.numel() == 0 or not _has_storage(tensor) or is_traceable_wrapper_subclass(tensor):
+        return None
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    start = tensor.storage_offset() * tensor.itemsize
+    empty = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    return empty.set_(tensor.untyped_storage(), start, (reach * tensor.itemsize,), (1,))
+
+
+def _place(tensor: Tensor) -> tuple[object, ...]:
+    storage = tensor.untyped_storage()._cdata
+    return storage, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride())

@@ -1,0 +1,348 @@
+"""Layer-by-layer reconstruction: the weights that stay are moved so that each layer gives again what it gave.
+
+Layers are taken in the order in which they run, so each one sees what the pruned ones before it make of the
+calibration images, and aims at what it gave in the dense network. Beside the two networks and a batch, the moments
+of one layer are held at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from secateur.errors import PruneError, UsageError
+from secateur.modules.guarding import Enough, run, watched
+from secateur.modules.inputs import Example, Inputs, as_inputs
+from secateur.modules.layers import WEIGHTED, executed_layers, input_of, norms_behind
+from secateur.pruning.moments import (
+    MOST_COLUMNS,
+    as_matrices,
+    check_supported,
+    columns_of,
+    groups_of,
+    moment_dtype,
+    rows_and_outputs,
+)
+from secateur.support.progress import Reporter, SilentReporter
+
+DAMPENING = 0.01
+DIRECT_FLOPS = 1e11
+TOLERANCE = 1e-3
+EXCHANGES, LARGEST_SHARE, SMALLEST_SHARE = 12, 0.25, 0.02
+
+
+@dataclass(slots=True)
+class Regression:
+    """Sums over a layer's rows X, a column of ones behind the inputs where there is a bias, and the outputs Y aimed at.
+
+    gram: (groups, columns, columns), XᵀX / n. target: (groups, outputs, columns), YᵀX / n.
+    """
+
+    gram: Tensor
+    target: Tensor
+
+
+def reconstruct(
+    network: nn.Module,
+    dense: nn.Module,
+    inputs: Iterable[Example],
+    *,
+    joint: bool = False,
+    dampening: float = DAMPENING,
+    reporter: Reporter | None = None,
+) -> None:
+    """Refit every linear and convolution layer of a pruned network, in place, to the outputs of the dense one.
+
+    The zeros stay where they are, or (joint) as many in each layer are chosen anew among the dense weights, together
+    with the values of the others. inputs: batches (N, C, H, W) on the networks' device, gone through once a layer.
+    Raises PruneError for a pruned layer whose inputs form no matrix, UsageError where there are no inputs; nothing is
+    changed then.
+    Frantar & Alistarh 2022 and 2023, with outputs in place of the pruned network's own as the aim.
+    """
+    batch = next(iter(inputs), None)
+    if batch is None:
+        raise UsageError("reconstruction: expected at least one batch of calibration images, got none")
+    first = as_inputs(batch, network).first(2)
+    order = [each.name for each in executed_layers(network, first)]
+    uses, norms = _uses(network, order, first), norms_behind(dense, first) if joint else {}
+    refitted = {name for name in order if uses[name] and _can_be_refitted(name, network.get_submodule(name))}
+    with (reporter or SilentReporter()).task("reconstructing layers", len(order), brief=True) as task:
+        for name in order:
+            if name in refitted:
+                sums = gather(network, dense, name, inputs, uses[name])
+                layer, original = network.get_submodule(name), dense.get_submodule(name)
+                gains = _gains(original, norms.get(name)) if joint else None
+                _refit_layer(layer, original, sums, gains, dampening)
+            task.advance(1, lambda name=name: name)  # type: ignore[misc]
+
+
+def _can_be_refitted(name: str, layer: nn.Module) -> bool:
+    """False for a whole layer of another kind. Raises PruneError for a pruned one."""
+    try:
+        check_supported(name, layer)
+    except PruneError as error:
+        if bool((_weight(layer) == 0).any()):
+            raise PruneError(
+                f"layer {name!r}: expected a linear layer or a convolution of at most {MOST_COLUMNS} inputs an output "
+                f"to refit, got a pruned {type(layer).__name__}; prune without it (exclude), or repair by moments"
+            ) from error
+        return False
+    return True
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()
+
+
+def _uses(network: nn.Module, names: list[str], example: Inputs) -> dict[str, int]:
+    """How often each layer runs for a batch; 0 where another module has the same weight, which cannot be refitted."""
+    uses: dict[str, int] = {}
+    for name in names:
+        weight = network.get_submodule(name).weight
+        owners = [module for module in network.modules() if isinstance(module, WEIGHTED) and module.weight is weight]
+        with watched(network):
+            uses[name] = len(_calls(network, name, example)) if len(owners) == 1 else 0
+    return uses
+
+
+def _refit_layer(
+    layer: nn.Module, original: nn.Module, sums: Regression, gains: Tensor | None, dampening: float
+) -> None:
+    """gains: as in `choose`, where zeros are to be chosen."""
+    before = with_bias(original, _weight(original))
+    keep = with_bias(layer, _weight(layer)) != 0
+    biased = isinstance(layer.bias, Tensor)
+    if biased:
+        keep[..., -1] = True
+    if gains is not None:
+        keep = choose(before, sums, keep, gains, biased, dampening)
+    fitted = solve(before, sums, keep, dampening)
+    columns = columns_of(layer)
+    _weight(layer).copy_(fitted[..., :columns].reshape(_weight(layer).shape))
+    if isinstance(layer.bias, Tensor):
+        layer.bias.detach().copy_(fitted[..., -1].flatten())
+
+
+def _gains(layer: nn.Module, norm: _BatchNorm | None) -> Tensor:
+    """(groups, outputs): by how much the BatchNorm behind a layer multiplies each output; 1 where there is none."""
+    gains = torch.ones_like(_weight(layer).flatten(1)[:, 0])
+    if norm is not None:
+        variance = norm.get_buffer("running_var") + norm.eps
+        gains = (norm.weight.detach().abs() if norm.affine else gains) / variance.sqrt()
+    return gains.view(groups_of(layer), -1)
+
+
+def with_bias(layer: nn.Module, weight: Tensor) -> Tensor:
+    """(groups, outputs, columns): the weights as matrices with the bias, if any, as a last column."""
+    matrices = as_matrices(layer, weight)
+    if not isinstance(layer.bias, Tensor):
+        return matrices
+    return torch.cat([matrices, layer.bias.detach().view(*matrices.shape[:2], 1)], 2)
+
+
+def gather(network: nn.Module, dense: nn.Module, name: str, inputs: Iterable[Example], uses: int = 1) -> Regression:
+    """The sums of one layer: X is what it is given in the network, Y what it gives in the dense network."""
+    layer = network.get_submodule(name)
+    groups, extra = groups_of(layer), int(isinstance(layer.bias, Tensor))
+    columns = columns_of(layer) + extra
+    dtype, device = moment_dtype(columns), _weight(layer).device
+    sums = Regression(
+        torch.zeros(groups, columns, columns, dtype=dtype, device=device),
+        torch.zeros(groups, _weight(layer).shape[0] // groups, columns, dtype=dtype, device=device),
+    )
+    count = 0
+    with watched(network), watched(dense):
+        for each in inputs:
+            batch = as_inputs(each, network)
+            given = [call[0] for call in _calls(network, name, batch, uses)]
+            wanted = [call[1] for call in _calls(dense, name, batch, uses)]
+            for one, aim in zip(given, wanted, strict=True):
+                for x, y in rows_and_outputs(layer, one, aim):
+                    x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2) if extra else x
+                    sums.gram += x.transpose(1, 2) @ x
+                    sums.target += y.transpose(1, 2) @ x
+                    count += x.shape[1]
+    sums.gram /= max(1, count)
+    sums.target /= max(1, count)
+    return sums
+
+
+def _calls(network: nn.Module, name: str, batch: Inputs, uses: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    """What a layer is given and gives, at each of its uses; the network stops after the last one that is counted.
+
+    For use inside `watched`.
+    """
+    calls: list[tuple[Tensor, Tensor]] = []
+
+    def hook(_: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
+        taken = input_of(given, named)
+        if len(calls) + 1 == uses:
+            calls.append((taken, output))
+            raise Enough
+        calls.append((taken.clone(), output.clone()))  # what follows may change them in place
+
+    handle = network.get_submodule(name).register_forward_hook(hook, with_kwargs=True)
+    try:
+        with contextlib.suppress(Enough):
+            run(network, batch)
+    finally:
+        handle.remove()
+    return calls
+
+
+def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAMPENING) -> Tensor:
+    """(groups, outputs, columns) where keep is False zero, elsewhere what minimises, for each output,
+    ‖Y − Xw‖²/n + λ‖w − before‖², λ being `dampening` times the mean of the Gram matrix's diagonal.
+
+    Each output has a system of its own, over the columns that it keeps: solved by Cholesky, or where that is too much
+    work by conjugate gradients for all outputs at once.
+    """
+    fitted = torch.zeros_like(before)
+    for group in range(len(before)):
+        gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening)
+        fitted[group] = _fit(gram, right, keep[group]).to(before.dtype)
+    return fitted
+
+
+def _system(before: Tensor, gram: Tensor, target: Tensor, dampening: float) -> tuple[Tensor, Tensor]:
+    """(A, B) of one group, such that the weights W (outputs, columns) of what `solve` minimises obey W A = B."""
+    raised = damped(gram, dampening)
+    return raised, target + (raised[0, 0] - gram[0, 0]) * before.to(gram.dtype)
+
+
+def _fit(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
+    return _by_cholesky(gram, right, keep) if _is_affordable(keep) else _by_gradients(gram, right, keep)
+
+
+def _is_affordable(keep: Tensor) -> bool:
+    """Whether a Cholesky factorisation for each output is."""
+    return float(keep.sum(1).double().pow(3).sum()) / 3 <= DIRECT_FLOPS
+
+
+def damped(gram: Tensor, dampening: float) -> Tensor:
+    """A Gram matrix plus `dampening` times the mean of its diagonal."""
+    if not bool(torch.isfinite(gram).all()):
+        raise PruneError("the second moments of a layer's inputs are not finite: mend the network or its images")
+    level = gram.diagonal().mean()
+    raised = gram.clone()
+    raised.diagonal().add_(dampening * (level if level > 0 else torch.ones_like(level)))
+    return raised
+
+
+def _by_cholesky(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
+    found = torch.zeros_like(right)
+    for output in range(len(right)):
+        columns = keep[output].nonzero()[:, 0]
+        if len(columns):
+            factor = torch.linalg.cholesky(gram[columns][:, columns])
+            found[output, columns] = torch.cholesky_solve(right[output, columns, None], factor)[:, 0]
+    return found
+
+
+def _by_gradients(gram: Tensor, right: Tensor, keep: Tensor, steps: int = 300) -> Tensor:
+    """Conjugate gradients with the diagonal as preconditioner, every row with its own columns (Hestenes & Stiefel).
+
+    They begin with the solution that keeps all columns (zeros where the Gram matrix has none), and end where the
+    residual is TOLERANCE times that of zeros: what is minimised is then within some 1e-5 of its minimum.
+    """
+    mask = keep.to(gram.dtype)
+    scale = 1 / gram.diagonal()
+    enough = TOLERANCE**2 * ((right * mask).square() * scale).sum(1, keepdim=True)
+    factor, singular = torch.linalg.cholesky_ex(gram)
+    found = torch.zeros_like(right) if singular else torch.cholesky_solve(right.T, factor).T * mask
+    residual = (right - found @ gram) * mask
+    direction = residual * scale
+    energy = (residual * direction).sum(1, keepdim=True)
+    for _ in range(steps):
+        if bool((energy <= enough).all()):
+            break
+        ahead = (direction @ gram) * mask
+        length = energy / (direction * ahead).sum(1, keepdim=True).clamp(min=torch.finfo(gram.dtype).tiny)
+        found += length * direction
+        residual -= length * ahead
+        softened = residual * scale
+        before, energy = energy, (residual * softened).sum(1, keepdim=True)
+        direction = softened + energy / before.clamp(min=torch.finfo(gram.dtype).tiny) * direction
+    return found
+
+
+def choose(
+    before: Tensor,
+    sums: Regression,
+    keep: Tensor,
+    gains: Tensor,
+    biased: bool = False,
+    dampening: float = DAMPENING,
+) -> Tensor:
+    """Which weights stay, as many in each group as `keep` says, chosen together with the values of the others.
+
+    Beginning with `keep`, weights are exchanged: those come in whose slope promises most, all are refitted, and as
+    many go whose loss would cost least, by w²/[H⁻¹]ⱼⱼ (the optimal brain surgeon, Hassibi & Stork 1993). Only what
+    lowers the error is taken; after a failure fewer are exchanged. (Subspace pursuit, Dai & Milenkovic 2009, for all
+    outputs at once.) gains (groups, outputs): what an output's errors are multiplied by. The last column stays where
+    it is the bias.
+    """
+    chosen = keep.clone()
+    for group in range(len(before)):
+        gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening)
+        gain = gains[group].to(gram.dtype).square()[:, None] * (sums.gram[group].diagonal() > 0)
+        chosen[group] = _exchange(gram, right, keep[group], gain, biased)
+    return chosen
+
+
+def _exchange(gram: Tensor, right: Tensor, keep: Tensor, gains: Tensor, biased: bool) -> Tensor:
+    """`choose` for one group; gains (outputs, columns) are squared, and 0 for inputs that are always zero."""
+    total = int(keep.sum())
+    if not 0 < total < keep.numel():
+        return keep
+    count = min(max(1, int(LARGEST_SHARE * total)), keep.numel() - total)
+    weights = _fit(gram, right, keep)
+    error = _error(gram, right, weights, gains)
+    for _ in range(EXCHANGES if _is_affordable(keep) else 1):
+        if count < max(1, SMALLEST_SHARE * total):
+            break
+        gain = gains * (right - weights @ gram).square() / gram.diagonal()
+        more = keep | _highest(gain.masked_fill(keep, -torch.inf), count)
+        scores = (gains * _saliencies(gram, right, more)).masked_fill(~more, -torch.inf)
+        if biased:
+            scores[:, -1] = torch.inf
+        other = _highest(scores, total)
+        refitted = _fit(gram, right, other)
+        found = _error(gram, right, refitted, gains)
+        if found < error:
+            keep, weights, error = other, refitted, found
+        else:
+            count //= 2
+    return keep
+
+
+def _error(gram: Tensor, right: Tensor, weights: Tensor, gains: Tensor) -> float:
+    """What `solve` minimises, but for a constant, summed over the outputs with their gains."""
+    return float((gains * weights * (weights @ gram - 2 * right)).sum())
+
+
+def _highest(scores: Tensor, count: int) -> Tensor:
+    marks = torch.zeros_like(scores, dtype=torch.bool)
+    marks.view(-1)[scores.flatten().topk(count).indices] = True
+    return marks
+
+
+def _saliencies(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
+    """(outputs, columns): w²/[H⁻¹]ⱼⱼ of every kept weight after the refit of its output, or where the inverses are too
+    much work w²·Hⱼⱼ, which is more."""
+    if not _is_affordable(keep):
+        return _by_gradients(gram, right, keep).square() * gram.diagonal()
+    scores = torch.zeros_like(right)
+    for output in range(len(right)):
+        columns = keep[output].nonzero()[:, 0]
+        if len(columns):
+            inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram[columns][:, columns]))
+            scores[output, columns] = (inverse @ right[output, columns]).square() / inverse.diagonal()
+    return scores

@@ -1,0 +1,197 @@
+"""What may follow pruning without retraining: statistics and weights set right from calibration images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from secateur.errors import UsageError
+from secateur.modules.candidates import check_network
+from secateur.modules.guarding import run, watched
+from secateur.modules.inputs import Example, Inputs, as_inputs
+from secateur.modules.layers import TRANSPOSED, executed_layers, sharing_weight, weight_of, weighted_layers
+from secateur.modules.weight_norms import plain_weights
+from secateur.pruning.reconstruction import reconstruct
+from secateur.pruning.score import Batch, gone_through
+from secateur.records.spec import check_repair
+from secateur.support.progress import Reporter
+from secateur.training.data import Calibration
+
+
+def repair(
+    network: nn.Module,
+    how: str,
+    calibration: Iterable[Batch],
+    dense: nn.Module | None = None,
+    reporter: Reporter | None = None,
+) -> None:
+    """Repair a pruned network in place, by steps joined by +, in their order. Zeros stay zero, as many in each layer.
+
+    batchnorm: the statistics of every BatchNorm become those over the calibration images, which a Calibration shifts
+    and mirrors as training did: those that a network knows by heart have other statistics.
+    moments: each channel gets the mean and variance that it has in the dense network, by its weights' scale and bias.
+    reconstruct: layer by layer, the weights that stay are refitted to what the layer gives in the dense network, whose
+    BatchNorm statistics therefore fit: no batchnorm is needed after it.
+    joint: likewise, and which weights stay is chosen anew together with their values; patterns are not kept.
+
+    calibration: batches of images and labels (not looked at), which can be gone through several times. dense: the
+    network before pruning, on the same device, for all steps but batchnorm. Raises UsageError for an unknown step,
+    or without dense, its layers as they are here, or images where they are needed; PruneError where a layer cannot be
+    reconstructed, or has no values.
+    """
+    check_repair(how)
+    check_network(network)
+    for step in how.split("+"):
+        if step not in ("batchnorm", "none"):
+            if dense is None:
+                raise UsageError(f"repair {step!r} aims at the dense network: expected it as dense=…, got None")
+            check_network(dense)
+            _check_same_layers(network, dense, step)
+    with plain_weights(network):
+        for step in how.split("+"):
+            _take(step, network, calibration, dense or network, reporter)
+
+
+def _take(
+    step: str, network: nn.Module, calibration: Iterable[Batch], dense: nn.Module, reporter: Reporter | None
+) -> None:
+    inputs = Shown(network, calibration)
+    if step == "batchnorm":
+        recalibrate(network, Shown(network, calibration, augmented=True))
+    elif step == "moments":
+        correct_moments(network, dense, inputs)
+    elif step != "none":
+        reconstruct(network, dense, inputs, joint=step == "joint", reporter=reporter)
+
+
+def _check_same_layers(network: nn.Module, dense: nn.Module, step: str) -> None:
+    """Raises UsageError where a layer of the network is missing in the dense one, or has another shape there."""
+    others = weighted_layers(dense)
+    for name, layer in weighted_layers(network).items():
+        own, other = tuple(weight_of(layer).shape), tuple(weight_of(others[name]).shape) if name in others else None
+        if own != other:
+            raise UsageError(
+                f"repair {step!r}: expected layer {name!r} in the dense network as it is here, {own}, got "
+                f"{other or 'none'}; repair a network before it is shrunk or packed"
+            )
+
+
+class Shown:
+    """The inputs of calibration batches, on the device of a network; augmented where a Calibration makes them."""
+
+    def __init__(self, network: nn.Module, calibration: Iterable[Batch], augmented: bool = False) -> None:
+        self._network = network
+        self._device = next(network.parameters()).device
+        self._calibration = calibration
+        self._augmented = augmented
+
+    def __iter__(self) -> Iterator[Inputs]:
+        batches = self._calibration
+        shown = batches.augmented() if self._augmented and isinstance(batches, Calibration) else gone_through(batches)
+        return (as_inputs(images, self._network, "calibration batch").to(self._device) for images, _ in shown)
+
+
+def correct_moments(network: nn.Module, dense: nn.Module, inputs: Iterable[Example]) -> None:
+    """Layer by layer, in the order of execution: give each output channel the mean and standard deviation over all
+    inputs that it has in the dense network, by scaling its weights and setting its bias.
+
+    For networks without BatchNorm. A layer without a bias is scaled only, and so is nothing that never varies. Modules
+    that share a weight are corrected as one, by all that they give; with biases of their own they stay as they are.
+    Nagel et al. 2019, §4.2, for the means; the variances likewise. Raises UsageError where there are no inputs.
+    """
+    batch = next(iter(inputs), None)
+    if batch is None:
+        raise UsageError("moments correction: expected at least one batch of calibration images, got none")
+    for each in executed_layers(network, as_inputs(batch, network).first(2)):
+        if len({id(module.bias) for module in sharing_weight(network, each.module)}) > 1:
+            continue
+        mean, deviation = _channel_moments(network, each.name, inputs)
+        aim, aimed = _channel_moments(dense, each.name, inputs)
+        scale = torch.where((deviation > 0) & (aimed > 0), aimed / deviation, 1.0)
+        layer = each.module
+        with torch.no_grad():
+            _scale_outputs(layer, scale)
+            if isinstance(layer.bias, Tensor):
+                layer.bias.copy_(aim - scale * (mean - layer.bias))
+
+
+def _scale_outputs(layer: nn.Module, scale: Tensor) -> None:
+    """Multiply what makes each output channel. A transposed convolution has its outputs in the second axis."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if isinstance(layer, TRANSPOSED):
+        groups, per_group = int(layer.groups), weight.shape[1]
+        inputs = weight.shape[0] // groups
+        factors = scale.view(groups, 1, per_group).expand(groups, inputs, per_group).reshape(-1, per_group)
+        weight.mul_(factors.to(weight.dtype).view(*factors.shape, *[1] * (weight.dim() - 2)))
+    else:
+        weight.mul_(scale.to(weight.dtype).view(-1, *[1] * (weight.dim() - 1)))
+
+
+def _channel_moments(network: nn.Module, name: str, inputs: Iterable[Example]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a layer's output channels over all images and positions, in double precision."""
+    layer = network.get_submodule(name)
+    sums: list[Tensor] = []
+
+    def add(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        flat = output if isinstance(layer, nn.Linear) else output.movedim(-layer.weight.dim() + 1, -1)  # type: ignore[operator]
+        flat = flat.reshape(-1, flat.shape[-1]).double()
+        sums.append(torch.stack([torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)]))
+
+    with watched(network):
+        for module in sharing_weight(network, layer):
+            module.register_forward_hook(add)
+        for batch in inputs:
+            run(network, as_inputs(batch, network))
+    count, first, second = torch.stack(sums).sum(0)
+    mean = first / count
+    return mean, (second / count - mean.square()).clamp(min=0).sqrt()
+
+
+def recalibrate(network: nn.Module, inputs: Iterable[Example]) -> None:
+    """Set the running mean and variance of every BatchNorm to the averages over the batches, weighted by size, of what
+    each one sees while those before it use their batch's (Li et al. 2020). A network without BatchNorm stays as it is.
+
+    Batches of a single image join another. Raises UsageError where there are no two images. Nothing but the statistics
+    changes, and where anything raises not they either.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not norms:
+        return
+    seen = 0
+    with watched(network):
+        for norm in norms:
+            norm.train()
+        for batch in _of_several(as_inputs(each, network) for each in inputs):
+            seen += len(batch)
+            for norm in norms:
+                norm.momentum = len(batch) / seen
+            run(network, batch)
+        found = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+    for norm, statistics in zip(norms, found, strict=True):
+        for name, value in statistics.items():
+            norm.get_buffer(name).copy_(value)
+
+
+def _of_several(inputs: Iterable[Inputs]) -> Iterator[Inputs]:
+    """The batches, those of a single image joined with the next or, at the end, the one before: a single image's maps
+    of one pixel have no variance. Raises UsageError where there are no two images."""
+    ready: Inputs | None = None
+    single: Inputs | None = None
+    for batch in inputs:
+        batch = batch if single is None else single.joined(batch)
+        if len(batch) < 2:
+            single = batch
+            continue
+        if ready is not None:
+            yield ready
+        ready, single = batch, None
+    if ready is None:
+        raise UsageError(
+            "BatchNorm recalibration: expected two calibration images at least, as statistics are over a batch, got "
+            f"{'none' if single is None else len(single)}"
+        )
+    yield ready if single is None else ready.joined(single)

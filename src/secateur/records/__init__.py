@@ -1,0 +1,1 @@
+"""What is asked for and what was measured: values, their identity, and the database that keeps them."""

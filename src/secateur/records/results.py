@@ -1,0 +1,242 @@
+"""What was measured. Frozen values, free of PyTorch, that the store keeps and the report reads.
+
+Accuracies and sparsities are fractions in [0, 1]; times are milliseconds unless the name says seconds; sizes
+are bytes; multiply-adds (MACs) are for one image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from secateur.records.spec import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Wall time of one forward pass: the median over n runs with a 95 % interval of that median."""
+
+    engine: str
+    batch: int
+    threads: int
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One weighted layer: weights kept of total, and the multiply-adds of one image, dense and non-zero.
+
+    milliseconds: of one image in Secateur's runtime on one thread, with the operations fused into the layer; None where
+    it was not measured or the layer is gone.
+    """
+
+    name: str
+    kept: int
+    total: int
+    macs: int
+    nonzero_macs: int
+    milliseconds: float | None = None
+
+    @property
+    def sparsity(self) -> float:
+        return 1 - self.kept / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Share of images whose label is the network's first choice, or (top5) among its first five.
+
+    top5 is None for networks with ten classes or fewer, where it says little.
+    """
+
+    top1: float
+    n: int
+    top5: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes on disk of the saved network, and memory above what the network held before it was pruned.
+
+    peak_memory is the most that pruning needed at any moment; held_memory is what was still held after it.
+    None where this platform does not tell (it needs Linux's /proc).
+    """
+
+    file_bytes: int
+    peak_memory: int | None
+    held_memory: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The dense network that a cell started from, and how it came to be.
+
+    seconds is the training time summed over interruptions; resumed_from lists the epochs at which an
+    interrupted training took up again. data_digest and data_source say which bytes it saw, mean and std how they were
+    normalised, augment what the data set advises; () and "" of networks that versions kept which did not say.
+    """
+
+    key: str
+    device: str
+    precision: str
+    seconds: float
+    epochs: int
+    resumed_from: tuple[int, ...]
+    data_digest: str
+    data_source: str
+    parameters: int
+    file_bytes: int
+    validation: Accuracy
+    test: Accuracy
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    augment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """The retraining of a pruned network: its epochs, seconds (interruptions left out) and where it took up again."""
+
+    epochs: int
+    seconds: float
+    resumed_from: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where a number was measured; latencies compare within one environment only."""
+
+    host: str
+    machine: str
+    cpu: str
+    cores: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One finished cell. `ours` is Secateur's pruned network, `pytorch` what torch.nn.utils.prune makes of the
+    same cut (mask and original kept per weight). packed_bytes: of its .secateur file, None where it cannot be one.
+    timed_on: where latencies were measured, if elsewhere than the rest. left: what stayed dense beside the output
+    layers and the excluded ones, or has zeros that do not last, and why, as PruneLog has it; empty in older rows.
+    """
+
+    cell: Cell
+    trained: Trained
+    validation: Accuracy
+    test: Accuracy
+    layers: tuple[Layer, ...]
+    ours: Footprint
+    pytorch: Footprint | None
+    latencies: tuple[Latency, ...]
+    environment: Environment
+    seconds: float
+    measured_at: str
+    packed_bytes: int | None = None
+    retrained: Retrained | None = None
+    timed_on: Environment | None = None
+    left: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def timing(self) -> Environment | None:
+        """Where the latencies were measured; None where there are none."""
+        return (self.timed_on or self.environment) if self.latencies else None
+
+    @property
+    def bytes(self) -> int:
+        """Of the .secateur file; of the safetensors file where the network cannot be packed."""
+        return self.ours.file_bytes if self.packed_bytes is None else self.packed_bytes
+
+    def our_latency(self, batch: int = 1) -> Latency | None:
+        """In Secateur's runtime; in PyTorch where the network cannot be packed."""
+        return self.latency("secateur", batch) or self.latency("pruned", batch)
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over weights, the output layer counted in."""
+        total = sum(layer.total for layer in self.layers)
+        return 1 - sum(layer.kept for layer in self.layers) / total if total else 0.0
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def nonzero_macs(self) -> int:
+        return sum(layer.nonzero_macs for layer in self.layers)
+
+    def latency(self, engine: str, batch: int = 1) -> Latency | None:
+        found = (entry for entry in self.latencies if (entry.engine, entry.batch) == (engine, batch))
+        return next(found, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A cell that raised: kept beside the rows, shown, and tried again by the next run."""
+
+    cell: Cell
+    error: str
+    traceback: str
+    environment: Environment
+    failed_at: str = field(default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One network of a search's comparison, measured like the others.
+
+    name: "dense", "uniform" (one ratio for every layer), "global" (one threshold) or "search", ", retrained" after it
+    where it was. ratio: of the prunable weights. kept: weights that are not zero. bytes: of the .secateur file, of the
+    safetensors file where it cannot be packed. latency: in turns with the others', None where it was not measured.
+    tried: how many pruned networks were measured on validation data to find it.
+    """
+
+    name: str
+    cell: str
+    ratio: float
+    validation: Accuracy
+    test: Accuracy
+    kept: int
+    macs: int
+    bytes: int
+    latency: Latency | None
+    tried: int
+
+    def cost(self, target: str) -> float:
+        """What a search minimizes, by one of spec's targets; infinite for a latency that was not measured."""
+        latency = self.latency.median_ms if self.latency else math.inf
+        return {"latency": latency, "bytes": self.bytes, "macs": self.macs, "weights": self.kept}[target]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontPoint:
+    """A network that no other one of a search beats in cost and accuracy.
+
+    name: of its kind, as a contender's, and its cost as it was measured; "" for outcomes of versions before, whose
+    fronts hold what was searched alone, at the costs of the layers' tables.
+    """
+
+    cell: str
+    cost: float
+    validation: Accuracy
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a search found. chosen: the name of the contender that is kept. pytorch: the dense network's latency there,
+    in turns with the contenders'; None where none was measured. dense_cost: of the dense network, measured as the costs
+    of the front are."""
+
+    chosen: str
+    contenders: tuple[Contender, ...]
+    pytorch: Latency | None
+    front: tuple[FrontPoint, ...]
+    dense_cost: float
+
+    def contender(self, name: str) -> Contender:
+        return next(each for each in self.contenders if each.name == name)

@@ -1,0 +1,94 @@
+"""Which pruned network is the best. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from secateur.errors import UsageError
+from secateur.records.results import Contender, Latency, Outcome, Row
+
+RULES = ("validation", "paper")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """rule "validation": the sparsest within `tolerance` points of the dense network, on validation data.
+
+    rule "paper": the highest test accuracy among the pruned networks, which flatters (the test set chose it).
+    """
+
+    rule: str = "validation"
+    tolerance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise UsageError(f"select {self.rule!r}: expected one of {', '.join(RULES)}")
+        if not 0 <= self.tolerance <= 100:
+            raise UsageError(f"tolerance {self.tolerance!r}: expected 0 to 100 points of accuracy")
+
+    def describe(self) -> str:
+        if self.rule == "paper":
+            return "highest test accuracy among the pruned (the paper's rule: chosen on test data)"
+        return f"sparsest within {self.tolerance:g} points of the dense network on validation data"
+
+
+def select_best(rows: Sequence[Row], selection: Selection) -> list[Row]:
+    """The best row of each model and data set; none for those where no pruned network qualifies."""
+
+    def group(row: Row) -> tuple[str, str]:
+        return row.cell.model, row.cell.data
+
+    pruned = sorted((row for row in rows if row.cell.ratio > 0), key=group)
+    chosen = (_best_of(list(members), selection) for _, members in itertools.groupby(pruned, key=group))
+    return [row for row in chosen if row is not None]
+
+
+def _best_of(rows: Sequence[Row], selection: Selection) -> Row | None:
+    if selection.rule == "paper":
+        return max(rows, key=lambda row: (row.test.top1, row.sparsity), default=None)
+    within = [row for row in rows if lost_points(row) <= selection.tolerance + 1e-9]
+    return max(within, key=lambda row: (row.sparsity, row.validation.top1), default=None)
+
+
+def lost_points(row: Row) -> float:
+    """Points of validation accuracy lost against the dense network; negative where the pruned one is better."""
+    return 100 * (row.trained.validation.top1 - row.validation.top1)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """best: of those tied the one that loses least on validation data. tied: all whose cost cannot be told from the
+    least, best among them."""
+
+    best: Contender
+    tied: tuple[Contender, ...]
+
+
+def choose(contenders: Sequence[Contender], target: str) -> Choice:
+    """Of networks that are all within the budget the one that costs least by one of spec.TARGETS.
+
+    Latencies whose 95 % intervals overlap are tied, other costs are exact.
+    """
+    least = min(contenders, key=lambda each: each.cost(target))
+    tied = tuple(each for each in contenders if _costs_as_little(each, least, target))
+    return Choice(max(tied, key=lambda each: (each.validation.top1, -each.cost(target))), tied)
+
+
+def _costs_as_little(each: Contender, least: Contender, target: str) -> bool:
+    if target == "latency" and each.latency and least.latency:
+        return each.latency.low_ms <= least.latency.high_ms
+    return each.cost(target) == least.cost(target)
+
+
+def within(outcome: Outcome, max_drop: float) -> list[Contender]:
+    """The contenders that lose no more than they may, each network once."""
+    dense = outcome.contender("dense").validation.top1
+    holding = [each for each in outcome.contenders if 100 * (dense - each.validation.top1) <= max_drop + 1e-9]
+    return list({each.cell: each for each in reversed(holding)}.values())[::-1]
+
+
+def faster(latency: Latency, other: Latency) -> bool:
+    """Whether a latency is lower than another, timed like it, beyond noise: their 95 % intervals do not overlap."""
+    return latency.high_ms < other.low_ms

@@ -1,0 +1,431 @@
+"""What to run: a Sweep expands into Cells, each with an identity that depends on every field.
+
+Nothing here needs PyTorch, so a sweep can be read, planned and reported without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from secateur.errors import UsageError
+from secateur.records.patterns import UNSTRUCTURED, check_pattern, check_pattern_in_scope
+from secateur.support.quantities import as_floats, as_number, as_whole, is_share
+
+PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
+SCOPES = ("layer", "global", "erk", "lamp")
+LIKE = "like:"
+REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint")
+AUGMENTS = ("auto", "none", "crop-flip")
+PRECISIONS = ("auto", "fp32", "bf16")
+TARGETS = ("latency", "bytes", "macs", "weights")
+SCHEDULES = ("one-shot", "iterative", "gradual", "rewind-rate", "rewind-weights", "scratch")
+
+
+def check_value(name: str, value: object, holds: bool, expected: str) -> None:
+    """Raises UsageError, which says what was expected, where it does not hold."""
+    if not holds:
+        raise UsageError(f"{name} {value!r}: expected {expected}")
+
+
+def _check_list(name: str, values: Sequence[object]) -> None:
+    if not values:
+        raise UsageError(f"{name}: expected at least one value, got none")
+    if len(set(values)) < len(values):
+        raise UsageError(f"{name} {list(values)}: a value appears twice; name each once")
+
+
+def check_scope(scope: str) -> None:
+    """Raises UsageError for a text that names no scope."""
+    method, _, inner = scope.removeprefix(LIKE).rpartition("/")
+    nested = scope.startswith(LIKE) and bool(method) and inner in SCOPES
+    check_value("scope", scope, scope in SCOPES or nested, f"one of {', '.join(SCOPES)}, or like:METHOD/SCOPE")
+
+
+def methods_of(method: str, scope: str) -> tuple[str, ...]:
+    """The methods that decide on a cut: the one that scores, and the one that a scope is like."""
+    other = scope.removeprefix(LIKE).rpartition("/")[0] if scope.startswith(LIKE) else method
+    return (method,) if other == method else (method, other)
+
+
+def check_repair(repair: str) -> None:
+    """Raises UsageError for a text that is no repair, or no several of them joined by +."""
+    steps = repair.split("+")
+    several = "none" not in steps and len(set(steps)) == len(steps)
+    known = all(step in REPAIRS for step in steps)
+    check_value("repair", repair, known and (repair == "none" or several), f"some of {', '.join(REPAIRS)}, joined by +")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network is trained: SGD with (plain) momentum under a one-cycle schedule.
+
+    learning_rate is the peak of the cycle. augment: "auto" takes what the data set recommends (crop and flip
+    for CIFAR-10), or "none", "crop-flip". precision: "auto" takes bf16 autocast where the network and the
+    device gain from it, or "fp32", "bf16". epochs = 0 leaves the initial weights.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    augment: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_value("epochs", self.epochs, self.epochs >= 0, "0 or more")
+        check_value("batch size", self.batch_size, self.batch_size >= 1, "1 or more")
+        check_value("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
+        check_value("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
+        check_value("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
+        check_value("label smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in [0, 1)")
+        check_value("augment", self.augment, self.augment in AUGMENTS, f"one of {', '.join(AUGMENTS)}")
+        check_value("precision", self.precision, self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+
+
+_LENET = Recipe(epochs=20)
+_RESNET = Recipe(epochs=200)
+_RECIPES = {
+    "lenet-300-100": _LENET,
+    "lenet-5": _LENET,
+    "lenet-5-caffe": dataclasses.replace(_LENET, learning_rate=0.05),
+    "resnet-18": _RESNET,
+    "resnet-50": _RESNET,
+    "resnet-18-cifar": _RESNET,
+    "resnet-50-cifar": _RESNET,
+}
+
+
+def recipe_for(model: str, **overrides: Any) -> Recipe:
+    """The recipe of a built-in network, or the defaults for any other, with the overrides that are not None.
+
+    Raises UsageError where a value is out of range.
+    """
+    changed = {name: value for name, value in overrides.items() if value is not None}
+    return dataclasses.replace(_RECIPES.get(model, Recipe()), **changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """How a network learns again once it is pruned, or while it is; with the recipe's batches and weight decay.
+
+    epochs: in all, over every round. schedule:
+    "one-shot": prune, then fine-tune under one cycle;
+    "iterative": the same in `rounds` rounds, each of which removes the same share of what is left (Han et al. 2015);
+    "gradual": the ratio rises along a cubic in the first `ramp` of the epochs, by a cut every `every` steps
+    (Zhu & Gupta 2017);
+    "rewind-rate": prune, then replay the end of the recipe's learning rates, one or more rounds (Renda et al. 2020);
+    "rewind-weights": likewise, but the weights left also go back to what they were then (Frankle et al. 2020; with
+    epochs = those of the recipe, to the initial weights: Frankle & Carbin 2019);
+    "scratch": train the pruned architecture from fresh weights under the recipe's cycle (Liu et al. 2019).
+    learning_rate: the peak of each cycle of the first three; None is the recipe's for "gradual", a tenth of it else.
+    distill: the share of the loss that is agreement with the dense network at `temperature` (Hinton et al. 2015).
+    """
+
+    schedule: str = "one-shot"
+    epochs: int = 10
+    learning_rate: float | None = None
+    rounds: int = 1
+    ramp: float = 0.75
+    every: int = 100
+    distill: float = 0.0
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        check_value("schedule", self.schedule, self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        check_value("retraining epochs", self.epochs, self.epochs >= 1, "1 or more")
+        check_value("rounds", self.rounds, 1 <= self.rounds <= self.epochs, f"1 to {self.epochs}, an epoch each")
+        check_value("rounds", self.rounds, self.epochs % self.rounds == 0, f"a divisor of the {self.epochs} epochs")
+        several = self.schedule in ("iterative", "rewind-rate", "rewind-weights")
+        check_value("rounds", self.rounds, self.rounds == 1 or several, f"1, as {self.schedule!r} has one")
+        if self.learning_rate is not None:
+            check_value("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
+            own = self.schedule in ("one-shot", "iterative", "gradual")
+            check_value("learning rate", self.learning_rate, own, f"none, as {self.schedule!r} follows the recipe's")
+        check_value(
+            "ramp", self.ramp, 0 < self.ramp <= 1, "in (0, 1]: the share of the epochs in which the ratio rises"
+        )
+        check_value("every", self.every, self.every >= 1, "1 step or more")
+        check_value("distill", self.distill, 0 <= self.distill <= 1, "in [0, 1]: a share of the loss")
+        check_value("temperature", self.temperature, 0 < self.temperature < math.inf, "above 0")
+
+    @property
+    def way(self) -> str:
+        """What was done, in a few words."""
+        words = [self.schedule, f"{self.epochs} epochs"]
+        words += [f"{self.rounds} rounds"] if self.rounds > 1 else []
+        words += [f"{percent(self.distill)} distilled"] if self.distill else []
+        return ", ".join(words)
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether the weights left are set back to earlier or fresh ones."""
+        return self.schedule in ("rewind-weights", "scratch")
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe with the epochs and the peak rate of one round.
+
+        Raises UsageError where a round would rewind to before the recipe's first epoch.
+        """
+        length = self.epochs // self.rounds
+        if self.schedule.startswith("rewind"):
+            if length > recipe.epochs:
+                raise UsageError(
+                    f"retraining epochs {self.epochs}: {self.schedule!r} goes back {length} epochs a round, but the "
+                    f"network was trained for {recipe.epochs}: expected {recipe.epochs * self.rounds} or fewer"
+                )
+            return recipe
+        share = 1.0 if self.schedule in ("gradual", "scratch") else 0.1
+        return dataclasses.replace(
+            recipe, epochs=length, learning_rate=self.learning_rate or share * recipe.learning_rate
+        )
+
+
+_ROUNDS = {"iterative": 5}
+
+
+def retraining_for(schedule: str, **overrides: Any) -> Retraining:
+    """The defaults of a schedule (five rounds for "iterative"), with the overrides that are not None."""
+    changed = {name: value for name, value in overrides.items() if value is not None}
+    rounds = {"rounds": _ROUNDS[schedule]} if schedule in _ROUNDS else {}
+    return Retraining(schedule, **(rounds | changed))
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A checkpoint named by where it lies and by what it holds, so that a changed file is a different cell."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measurement: a trained network, pruned one way at one ratio. `ratio` 0 is the dense network.
+
+    exclude, allow_empty, norms and pattern are as in pruning.prune. repair: steps of repairing.repair joined by +.
+    Where layer_ratios (layer and ratio each) are given, they decide, and scope and ratio only name them.
+    calibration_images of the training split, drawn by calibration_seed (None: by the seed), are what methods and
+    repairs look at. retraining: how it learns again; the dense network of ratio 0 never does. method_source and
+    model_source: the digests of a user's own method, also of one that the scope is like, and of a user's own model.
+    """
+
+    model: str
+    data: str
+    method: str
+    scope: str
+    ratio: float
+    seed: int
+    recipe: Recipe
+    exclude: tuple[str, ...] = ()
+    allow_empty: bool = False
+    norms: bool = False
+    weights: WeightsFile | None = None
+    pattern: str = UNSTRUCTURED
+    repair: str = "none"
+    calibration_images: int = 1024
+    calibration_seed: int | None = None
+    layer_ratios: tuple[tuple[str, float], ...] = ()
+    retraining: Retraining | None = None
+    method_source: str = ""
+    model_source: str = ""
+
+    def __post_init__(self) -> None:
+        ratios = tuple((layer, as_number(ratio)) for layer, ratio in self.layer_ratios)
+        object.__setattr__(self, "ratio", as_number(self.ratio))
+        object.__setattr__(self, "layer_ratios", ratios)
+        object.__setattr__(self, "seed", as_whole(self.seed))
+
+    @property
+    def draw(self) -> int:
+        """The seed of everything that is drawn while pruning: calibration images, random scores."""
+        return self.seed if self.calibration_seed is None else self.calibration_seed
+
+    @property
+    def way(self) -> str:
+        """How it was pruned, in a few words."""
+        words = [f"{self.method}/{self.scope}"]
+        words += ["with norms"] if self.norms else []
+        words += [self.pattern] if self.pattern != UNSTRUCTURED else []
+        words += [f"repaired by {self.repair}"] if self.repair != "none" else []
+        words += [f"retrained ({self.retraining.way})"] if self.retraining else []
+        return " ".join(words)
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits over every field, defaults included: the same cell has the same id everywhere."""
+        return identity(self)
+
+    def nickname(self) -> str:
+        """Short enough to stand before a bar."""
+        return f"{self.model} at {percent(self.ratio)}, seed {self.seed}"
+
+    def describe(self) -> str:
+        return f"{self.model} on {self.data}, {self.way} at {percent(self.ratio)}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRatios:
+    """Ratios layer by layer, from a file or another run; scope and ratio (over all layers) are their name.
+
+    model, data and seed say which networks they are for; None: for every one.
+    """
+
+    scope: str
+    ratio: float
+    ratios: tuple[tuple[str, float], ...]
+    model: str | None = None
+    data: str | None = None
+    seed: int | None = None
+
+    def fits(self, model: str, data: str, seed: int) -> bool:
+        return self.model in (None, model) and self.data in (None, data) and self.seed in (None, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The cross product of its lists. `overrides` change every network's own recipe.
+
+    layer_ratios stand beside scopes × ratios; with them, scopes may be empty. controls: further scopes, which only the
+    method "random" is run in. sources: the digest of each method and model that is a user's own.
+    Raises UsageError for an empty list, a ratio outside [0, 1), a repeated value, an unknown scope, pattern or
+    repair, and for a retraining that the recipe or a repair does not go with.
+    """
+
+    models: tuple[str, ...]
+    data: tuple[str, ...]
+    methods: tuple[str, ...] = ("magnitude",)
+    scopes: tuple[str, ...] = ("layer",)
+    ratios: tuple[float, ...] = PAPER_RATIOS
+    seeds: tuple[int, ...] = (0,)
+    overrides: tuple[tuple[str, Any], ...] = ()
+    exclude: tuple[str, ...] = ()
+    allow_empty: bool = False
+    norms: bool = False
+    weights: WeightsFile | None = None
+    patterns: tuple[str, ...] = (UNSTRUCTURED,)
+    repairs: tuple[str, ...] = ("none",)
+    calibration_images: int = 1024
+    calibration_seed: int | None = None
+    layer_ratios: tuple[LayerRatios, ...] = ()
+    retrainings: tuple[Retraining | None, ...] = (None,)
+    controls: tuple[str, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ratios", as_floats(self.ratios))
+        object.__setattr__(self, "seeds", tuple(as_whole(seed) for seed in self.seeds))
+        lists = ["models", "data", "methods", "ratios", "seeds", "patterns", "repairs", "retrainings"]
+        for name in lists + (["scopes"] if self.scopes or not self.layer_ratios else []):
+            _check_list(name, getattr(self, name))
+        for ratio in self.ratios:
+            check_value("ratio", ratio, is_share(ratio), "in [0, 1): the share of weights to zero, so 0.9 for 90 %")
+        for scope in (*self.scopes, *self.controls):
+            check_scope(scope)
+        for pattern, ratio in itertools.product(self.patterns, self.ratios):
+            check_pattern(pattern, ratio)
+        given = ["ratios by layer"] if self.layer_ratios else []
+        for pattern, way in itertools.product(self.patterns, [*self.scopes, *self.controls, *given]):
+            check_pattern_in_scope(pattern, way)
+        for repair in self.repairs:
+            check_repair(repair)
+            patterned = next((each for each in self.patterns if each != UNSTRUCTURED), None)
+            if patterned and "joint" in repair.split("+"):
+                raise UsageError(
+                    f"repair {repair!r} chooses single weights: drop pattern {patterned} or take reconstruct"
+                )
+        check_value("calibration images", self.calibration_images, self.calibration_images >= 1, "1 or more")
+        if self.calibration_seed is not None:
+            check_value("calibration seed", self.calibration_seed, 0 <= self.calibration_seed < 2**63, "in [0, 2^63)")
+        for seed in self.seeds:
+            check_value("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
+        if self.weights and len(self.models) > 1:
+            raise UsageError(f"--weights is one checkpoint but {len(self.models)} models are named: name one")
+        for retraining in self.retrainings:
+            if retraining:
+                self._check_retraining(retraining)
+
+    def _check_retraining(self, retraining: Retraining) -> None:
+        repair = next((each for each in self.repairs if each != "none"), None)
+        if repair:
+            raise UsageError(f"repair {repair!r} is for networks that are not retrained: drop it or the retraining")
+        if self.weights and retraining.schedule == "rewind-weights":
+            raise UsageError("'rewind-weights' goes back in a training, but --weights loads a network: train it here")
+        fixed = next((each for each in self.patterns if ":" in each), None)
+        if fixed and (retraining.schedule == "gradual" or retraining.rounds > 1):
+            raise UsageError(f"pattern {fixed} has one ratio, so it cannot be cut bit by bit: retrain by one-shot")
+        for model in self.models:
+            retraining.recipe(recipe_for(model, **dict(self.overrides)))
+
+
+def expand(sweep: Sweep) -> Iterator[Cell]:
+    """Every cell of a sweep, ordered so that cells which share a trained network are neighbours."""
+    networks = itertools.product(sweep.models, sweep.data, sweep.seeds)
+    sources = dict(sweep.sources)
+    for model, data, seed in networks:
+        recipe = recipe_for(model, **dict(sweep.overrides))
+        given = [(each.scope, each.ratio, each.ratios) for each in sweep.layer_ratios if each.fits(model, data, seed)]
+        cuts = [(method, cut) for method in sweep.methods for cut in [*_cuts(sweep.scopes, sweep.ratios), *given]]
+        cuts += [("random", cut) for cut in _cuts(sweep.controls, sweep.ratios)]
+        ways = itertools.product(cuts, sweep.patterns, sweep.repairs, sweep.retrainings)
+        for (method, (scope, ratio, ratios)), pattern, repair, retraining in ways:
+            yield Cell(
+                model=model,
+                data=data,
+                method=method,
+                scope=scope,
+                ratio=ratio,
+                seed=seed,
+                recipe=recipe,
+                exclude=sweep.exclude,
+                allow_empty=sweep.allow_empty,
+                norms=sweep.norms,
+                weights=sweep.weights,
+                pattern=pattern,
+                repair=repair,
+                calibration_images=sweep.calibration_images,
+                calibration_seed=sweep.calibration_seed,
+                layer_ratios=ratios,
+                retraining=retraining,
+                method_source="+".join(sources[name] for name in methods_of(method, scope) if name in sources),
+                model_source=sources.get(model, ""),
+            )
+
+
+def _cuts(scopes: Sequence[str], ratios: Sequence[float]) -> list[tuple[str, float, tuple[tuple[str, float], ...]]]:
+    """(scope, ratio, no ratios by layer) of each combination."""
+    return [(scope, ratio, ()) for scope in scopes for ratio in sorted(ratios)]
+
+
+def percent(share: float) -> str:
+    """A share as text, with as many digits as tell it from none and from all: 25 %, 62.5 %, 99.9955 %."""
+    return f"{round(100 * share, 9):.10g} %"
+
+
+def identity(value: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of a frozen value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def canonical_json(value: Any) -> str:
+    """A dataclass as JSON: keys sorted, no spaces, floats as Python's shortest repr."""
+    return json.dumps(dataclasses.asdict(value), sort_keys=True, separators=(",", ":"))
+
+
+def cell_from_json(text: str) -> Cell:
+    """The inverse of canonical_json for a Cell; fields that an older version did not know get their defaults."""
+    fields = json.loads(text)
+    fields["recipe"] = Recipe(**fields["recipe"])
+    fields["exclude"] = tuple(fields["exclude"])
+    fields["weights"] = WeightsFile(**fields["weights"]) if fields["weights"] else None
+    fields["layer_ratios"] = tuple((layer, ratio) for layer, ratio in fields.get("layer_ratios", ()))
+    fields["retraining"] = Retraining(**fields["retraining"]) if fields.get("retraining") else None
+    return Cell(**fields)

@@ -1,0 +1,1 @@
+"""What knows nothing of networks: whole files, checksums, progress, numbers, references."""

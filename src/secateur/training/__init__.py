@@ -1,0 +1,1 @@
+"""Data sets, networks and the loop that trains one."""

@@ -1,0 +1,357 @@
+"""The verbs of .secateur files, with good input and bad."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import secateur
+from samples import build
+from secateur import packfile
+from secateur.cli import main
+from secateur.errors import BenchError, ExportError, MissingExtraError
+from secateur.measure.bench import PEERS, bench
+from secateur.network.graph import Attribute, Graph, Node, Weight
+from secateur.runtime import Plan, PlanStep, reference
+
+Verb = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verb:
+    """Run a verb in this process, in an empty folder: (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def network() -> Graph:
+    """A linear layer of 4 images' pixels and a ReLU, half of the weights zero."""
+    values = np.random.default_rng(0).standard_normal((3, 4), np.float32)
+    values[:, ::2] = 0
+    nodes = (
+        Node("flat", "reshape", ("x",), {}, {"shape": (4,)}, (4,)),
+        Node("fc", "linear", ("flat",), {"weight": "fc.weight"}, {}, (3,)),
+        Node("y", "relu", ("fc",), {}, {}, (3,)),
+    )
+    return Graph({"x": (1, 2, 2)}, ("y",), nodes, {"fc.weight": Weight.of(values)})
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    path = tmp_path / "a net.secateur"
+    packfile.write(network(), path, meta=packfile.Metadata(mean=(0.5,), std=(0.25,)))
+    return path
+
+
+def test_inspect_says_what_is_in_a_file(verb: Verb, packed: Path) -> None:
+    code, out, _ = verb("inspect", str(packed))
+    assert code == 0
+    assert "fc.weight" in out
+    assert "all checksums right" in out
+    code, out, _ = verb("inspect", str(packed), "--format", "json")
+    found = json.loads(out)
+    assert (code, found["bytes"], found["mean"]) == (0, packed.stat().st_size, [0.5])
+    assert found["weights"][0]["density"] == 0.5
+
+
+def test_inspect_shows_the_plan(verb: Verb, packed: Path) -> None:
+    code, out, _ = verb("inspect", str(packed), "--plan", "--batch", "3", "--format", "json")
+    plan = json.loads(out)
+    assert code == 0
+    assert "linear" in " ".join(step["operations"] for step in plan["steps"])
+    assert sum(size * count for size, _, count in plan["parts"]) == 3
+    assert verb("inspect", str(packed), "--plan")[0] == 0
+    code, _, err = verb("inspect", str(packed), "--plan", "--kernel", "abacus")
+    assert code == 1
+    assert "this processor runs" in err
+
+
+def test_unpack_gives_ordinary_safetensors(verb: Verb, packed: Path, tmp_path: Path) -> None:
+    code, _, _ = verb("unpack", str(packed), "-o", "dense.safetensors")
+    assert code == 0
+    found = load_file(tmp_path / "dense.safetensors")
+    assert np.array_equal(found["fc.weight"].view("<u4"), network().weights["fc.weight"].bits)
+    code, _, err = verb("unpack", str(packed), "-o", "dense.safetensors")
+    assert (code, "--force" in err) == (1, True)
+
+
+def test_run_takes_floats_and_pixels(verb: Verb, packed: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 1, 2, 2), np.uint8)
+    floats = ((pixels / 255 - 0.5) / 0.25).astype(np.float32)
+    np.save(tmp_path / "pixels.npy", pixels)
+    np.save(tmp_path / "floats.npy", floats)
+    for name in ("pixels", "floats"):
+        code, _, _ = verb("run", str(packed), "--input", f"{name}.npy", "--output", f"{name}-y.npy")
+        assert code == 0
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}-y.npy"), reference.run(network(), floats), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (np.zeros((2, 4), np.float32), "x.npy: input 'x': expected float32 or uint8 (N, 1, 2, 2), got float32 (2, 4)"),
+        (np.zeros((2, 1, 2, 2)), "got float64"),
+        (np.zeros((2, 3, 2, 2), np.uint8), "expected float32 or uint8 (N, 1, 2, 2), got uint8 (2, 3, 2, 2)"),
+        (np.array([{}], object), "expected a .npy file of images"),
+    ],
+)
+def test_run_says_what_is_wrong_with_its_input(
+    verb: Verb, packed: Path, tmp_path: Path, content: np.ndarray[tuple[int, ...], np.dtype[np.generic]], text: str
+) -> None:
+    np.save(tmp_path / "x.npy", content, allow_pickle=True)
+    code, out, err = verb("run", str(packed), "--input", "x.npy")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert text in err
+    assert not (tmp_path / "y.npy").exists()
+
+
+@pytest.mark.parametrize("name", ["inspect", "unpack", "export", "bench"])
+@pytest.mark.parametrize("content", [None, b"", b"not a network at all, by no means"])
+def test_files_that_are_none_are_one_line(verb: Verb, tmp_path: Path, name: str, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "odd.secateur").write_bytes(content)
+    code, out, err = verb(name, "odd.secateur")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "odd.secateur" in err
+
+
+def test_names_from_strangers_are_shown_as_they_are(
+    verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    name = "\x1b[2J[bold]w[/x]"
+    node = Node("[/y]", "linear", ("x",), {"weight": name}, {}, (2,))
+    graph = Graph({"x": (3,)}, ("[/y]",), (node,), {name: Weight.of(np.ones((2, 3), np.float32))})
+    packfile.write(graph, tmp_path / "odd.secateur")
+    for words in (["inspect"], ["inspect", "--plan"]):
+        code, out, err = verb(words[0], "odd.secateur", *words[1:])
+        assert (code, err, "\x1b[2J" in out) == (0, "", False)
+    assert "[bold]" in verb("inspect", "odd.secateur")[1]
+
+
+def test_what_is_no_regular_file_is_not_replaced(verb: Verb, packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "nothing")
+    for name in ("full", "nowhere", "."):
+        code, out, err = verb("unpack", str(packed), "-o", name, "--force")
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert "no regular file" in err
+    assert (tmp_path / "full").is_symlink()
+    assert (tmp_path / "nowhere").is_symlink()
+
+
+def test_a_checkpoint_is_packed(verb: Verb, tmp_path: Path) -> None:
+    lenet = build("lenet-300-100")
+    secateur.prune(lenet, 0.9)
+    torch.save(lenet.state_dict(), tmp_path / "c.pt")
+    code, out, _ = verb("pack", "c.pt", "--model", "lenet-300-100", "-o", "net.secateur", "--exact")
+    assert code == 0
+    assert "times smaller" in out
+    found = secateur.unpack(tmp_path / "net.secateur")
+    assert all(np.array_equal(found[name], value.numpy()) for name, value in lenet.state_dict().items())
+    code, _, err = verb("pack", "c.pt", "--model", "lenet-300-100", "-o", "net.secateur")
+    assert (code, "--force" in err) == (1, True)
+    code, _, _ = verb("pack", "c.pt", "--model", "lenet-300-100", "-o", "net.secateur", "--force", "--bits", "5")
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("pack", "c.pt"), 2, "name it with --model"),
+        (("pack", "c.pt", "--model", "lenet-300-100"), 1, "c.pt"),
+        (("pack", ".", "-o", "net.secateur"), 1, "kept no best network"),
+        (("pack", "c.pt", "--model", "lenet-5", "--input", "3x"), 2, "expected the shape of one image"),
+        (("inspect", "x.secateur", "--format", "yaml"), 2, "expected table or json"),
+        (("bench", "x.secateur", "--batch", "0"), 2, "--batch '0': expected whole numbers from 1 on separated by"),
+        (("bench", "x.secateur", "--batch", "1.5"), 2, "--batch '1.5': expected whole numbers separated by commas"),
+        (("bench", "x.secateur", "--batch", ""), 2, "--batch '': expected whole numbers from 1 on separated by commas"),
+        (("bench", "x.secateur", "--threads", "a"), 2, "separated by commas, as in 1,2"),
+    ],
+)
+def test_bad_words_are_one_line(verb: Verb, words: tuple[str, ...], code: int, text: str) -> None:
+    found, out, err = verb(*words)
+    assert (found, out, err.count("\n")) == (code, "", 1)
+    assert text in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (
+            ("run", "--input", "x.npy", "--threads", "1000000"),
+            1,
+            "threads: expected a whole number from 1 to 1024, got",
+        ),
+        (("inspect", "--plan", "--threads", str(10**14)), 1, "threads: expected a whole number from 1 to 1024, got"),
+        (("inspect", "--plan", "--batch", "9" * 20), 1, "batch: expected a whole number from 0 to 9223372036854775807"),
+        (("bench", "--threads", str(10**11)), 2, f"threads [{10**11}]: expected whole numbers from 1 to 1024"),
+        (("bench", "--batch", "9" * 20), 2, "expected whole numbers from 1 to 9223372036854775807"),
+        (
+            ("bench", "--peers", "torch", "--batch", str(10**15)),
+            1,
+            "images of (1, 2, 2) take more memory than there is: ask for fewer",
+        ),
+        (("bench", "--seconds", "nan"), 2, "seconds nan: expected a number above 0"),
+        (("bench", "--seconds", "inf"), 2, "seconds inf: expected a number above 0"),
+        (("bench", "--seconds", "0"), 2, "seconds 0.0: expected a number above 0"),
+        (("bench", "--seconds", "-1"), 2, "seconds -1.0: expected a number above 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_one_line(
+    verb: Verb, packed: Path, tmp_path: Path, words: tuple[str, ...], code: int, text: str
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 2, 2), np.float32))
+    found, out, err = verb(words[0], str(packed), *words[1:])
+    assert (found, out, err.count("\n")) == (code, "", 1)
+    assert text in err
+
+
+def test_the_rate_of_a_step_is_that_of_its_own_images(
+    verb: Verb, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(name: str, images: int) -> PlanStep:
+        return PlanStep(name, "conv2d", "", "", (4,), images, 0.5, 50_000_000, 20_000_000, 8, 0.0, images * 1e-3)
+
+    plan = Plan("scalar", "built in", 1, ((16, 1, 4),), 64, (step("alone", 1), step("together", 16)))
+
+    class Planned:
+        def plan(self, batch: int, rounds: int) -> Plan:
+            return plan
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("secateur.runtime.load", lambda *arguments: Planned())
+    _, out, _ = verb("inspect", str(packed), "--plan", "--batch", "64")
+    rows = {line.split("│")[1].strip(): line.split("│")[-4:-1] for line in out.splitlines() if "conv2d" in line}
+    assert [each.strip() for each in rows["alone"]] == ["1", "1,000.0 µs", "20.0"]
+    assert [each.strip() for each in rows["together"]] == ["16", "16,000.0 µs", "20.0"]
+    assert "64 images in blocks of 4 × 16" in out
+
+
+def test_bench_compares_engines_and_names_the_missing(
+    verb: Verb, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(graph: Graph, threads: int) -> Callable[[object], object]:
+        raise MissingExtraError("openvino is not installed: pip install 'secateur[bench]'")
+
+    monkeypatch.setitem(PEERS, "openvino", absent)
+    words = ("bench", str(packed), "--batch", "1,3", "--peers", "torch,openvino", "--seconds", "0.01")
+    code, out, _ = verb(*words, "--format", "json")
+    found = json.loads(out)
+    assert code == 0
+    assert {(row["engine"], row["batch"]) for row in found["rows"]} == {
+        (engine, batch) for engine in ("secateur", "torch") for batch in (1, 3)
+    }
+    assert found["missing"] == {"openvino": "openvino is not installed: pip install 'secateur[bench]'"}
+    assert all(row["low_ms"] <= row["median_ms"] <= row["high_ms"] and row["n"] >= 7 for row in found["rows"])
+    code, out, _ = verb(*words)
+    assert (code, "missing: openvino" in out, "best rival" in out) == (0, True, False)
+
+
+@pytest.mark.parametrize(
+    ("present", "asked", "told"),
+    [
+        (
+            ("torch",),
+            "torch,onnxruntime,openvino",
+            "torch, the best of those installed; onnxruntime and openvino would",
+        ),
+        (
+            ("torch", "onnxruntime"),
+            "torch,onnxruntime,openvino",
+            "the best of those installed; openvino would be added",
+        ),
+        (("torch", "onnxruntime", "openvino"), "torch", "the best of those timed; not timed: onnxruntime and openvino"),
+        (("torch", "onnxruntime", "openvino"), "torch,onnxruntime,openvino", "times as fast as the best rival ("),
+    ],
+)
+def test_only_who_beats_the_rivals_that_people_use_beats_the_best_rival(
+    verb: Verb, packed: Path, monkeypatch: pytest.MonkeyPatch, present: str, asked: str, told: str
+) -> None:
+    def absent(graph: Graph, threads: int) -> Callable[[object], object]:
+        raise MissingExtraError("it is not installed: pip install 'secateur[bench]'")
+
+    for name in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(PEERS, name, PEERS["torch"] if name in present else absent)
+    specs = {name: object() if name in present else None for name in PEERS}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: specs.get(name, object()))
+    words = ("bench", str(packed), "--batch", "1", "--peers", asked, "--seconds", "0.01")
+    code, out, err = verb(*words)
+    assert code == 0, err
+    assert told in out
+    whole = "best rival" in told
+    assert ("pip install 'secateur[bench]'" in out) == ("installed" in told)
+    (ratio,) = json.loads(verb(*words, "--format", "json")[1])["ratios"]
+    assert ratio["best_rival"] == (ratio["fastest_other"] if whole else None)
+
+
+def test_engines_that_compute_something_else_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PEERS, "torch", lambda graph, threads: lambda x: np.ones((len(x), 3), np.float32) * 99)
+    with pytest.raises(BenchError, match="torch and secateur differ by"):
+        bench(network(), batches=(2,), peers=("torch",), seconds=0.01)
+
+
+def test_rivals_that_cannot_run_are_named_and_the_others_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unmade(graph: Graph, threads: int) -> Callable[[object], object]:
+        raise ExportError("value 'x' has an empty axis")
+
+    def failing(x: object) -> object:
+        raise RuntimeError("no compiler found\nset VERBOSE=1")
+
+    monkeypatch.setitem(PEERS, "openvino", unmade)
+    monkeypatch.setitem(PEERS, "torch-compile", lambda graph, threads: failing)
+    monkeypatch.setitem(PEERS, "onnxruntime", lambda graph, threads: lambda x: np.ones((len(x), 0), np.float32))
+    found = bench(network(), batches=(1, 3), peers=tuple(PEERS), seconds=0.01)
+    assert {(row.engine, row.batch) for row in found.rows} == {
+        (engine, batch) for engine in ("secateur", "torch") for batch in (1, 3)
+    }
+    assert found.missing == {
+        "openvino": "value 'x' has an empty axis",
+        "torch-compile": "RuntimeError: no compiler found",
+        "onnxruntime": "gives (1, 0) where secateur gives (1, 3)",
+    }
+
+
+def test_a_layer_without_inputs_is_timed_where_it_can_be() -> None:
+    conv: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
+    node = Node("y", "conv2d", ("x",), {"weight": "w", "bias": "b"}, conv, (3, 2, 2))
+    weights = {"w": Weight.of(np.zeros((3, 0, 3, 3), np.float32)), "b": Weight.of(np.ones(3, np.float32))}
+    graph = Graph({"x": (0, 4, 4)}, ("y",), (node,), weights)
+    found = bench(graph, batches=(2,), peers=("torch",), seconds=0.01)
+    assert "secateur" in {row.engine for row in found.rows}
+    assert len(found.rows) + len(found.missing) == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_where_our_outputs_are_not_finite_the_others_may_be_anything(
+    monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    def answer(last: float) -> None:
+        rival = np.array([[5, 1, last]], np.float32)
+        monkeypatch.setitem(PEERS, "openvino", lambda graph, threads: lambda x: rival)
+
+    node = Node("y", "linear", ("x",), {"weight": "w", "bias": "b"}, {}, (3,))
+    bias = Weight.of(np.array([value, 1, 2], np.float32))
+    graph = Graph({"x": (4,)}, ("y",), (node,), {"w": Weight.of(np.zeros((3, 4), np.float32)), "b": bias})
+    answer(2)
+    found = bench(graph, batches=(1,), peers=("torch", "openvino"), seconds=0.01)
+    assert [row.max_abs_diff for row in found.rows] == [0, 0, 0]
+    for wrong in (np.nan, np.inf, 3.0):
+        answer(wrong)
+        with pytest.raises(BenchError, match="openvino and secateur differ by"):
+            bench(graph, batches=(1,), peers=("openvino",), seconds=0.01)
