@@ -56,8 +56,8 @@ secateur::Node make_node(nb::tuple from) {
 }
 
 // Built in where none are given.
-secateur::Costs costs_of(const std::vector<double>& values) {
-    return values.empty() ? secateur::Costs{} : secateur::Costs::of(values);
+secateur::Costs costs_of(const std::vector<double>& values, const secateur::Kernels& kernels) {
+    return values.empty() ? secateur::built_in_costs(kernels) : secateur::Costs::of(values);
 }
 
 class Session {
@@ -65,7 +65,7 @@ class Session {
     // nodes is kept: its arrays are what the programs are made from.
     Session(const std::vector<secateur::Shape>& inputs, nb::list nodes, const std::vector<int>& outputs,
             const std::string& kernel, int threads, const std::vector<double>& costs)
-        : nodes_(nodes), session_(make_network(inputs, nodes, outputs), kernels_named(kernel), costs_of(costs), threads) {}
+        : nodes_(nodes), session_(make_network(inputs, nodes, outputs), kernels_named(kernel), costs_of(costs, kernels_named(kernel)), threads) {}
 
     void run(const Input& input, const Output& output) {
         const std::int64_t images = static_cast<std::int64_t>(input.shape(0));

@@ -67,7 +67,7 @@ class Convolution::Builder {
     bool planar() const { return problem_.output.images == 1; }
     int lanes() const { return kernels_.lanes; }
     // Of a vector multiply-add.
-    double cycle() const { return lanes() >= 16 ? 1.0 : 0.5; }
+    double cycle() const { return kernels_.cycles.multiply_add; }
     const TileVariant* single_for(const TileVariant& variant) const;
     // The tiles that a variant can have here.
     std::vector<Choice> shapes(const TileVariant& variant) const;

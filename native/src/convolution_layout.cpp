@@ -159,8 +159,7 @@ Convolution::Geometry Convolution::Builder::planar_layout(const Choice& choice) 
     for (std::int64_t tap : g.taps) all.push_back(tap >= 0);
     g.classes.push_back(all);
     const double copies = static_cast<double>(g.shifts.size());
-    const double piece = lanes() >= 16 ? (problem_.shape.stride_x == 1 ? 3 + 2.2 * copies : 3 + 5 * copies) : 3 + (problem_.shape.stride_x == 1 ? 5 : 20) * copies;
-    g.pack_cycles = static_cast<double>(pieces) * piece * costs_.rows;
+    g.pack_cycles = static_cast<double>(pieces) * row_cycles(kernels_.cycles, problem_.shape.stride_x, copies) * costs_.rows;
     g.pieces = pieces;
     return g;
 }

@@ -48,6 +48,11 @@ struct Axis {
     }
 };
 
+// Packing a piece of a row (planar) that has so many shifted copies.
+inline double row_cycles(const Cycles& cycles, std::int64_t stride, double copies) {
+    return 3 + (stride == 1 ? cycles.shifted_row : cycles.strided_row) * copies;
+}
+
 inline std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 struct Problem {

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "kernels.hpp"
+#include "convolution_problem.hpp"
 #include "memory.hpp"
 
 namespace secateur {
@@ -145,19 +146,20 @@ Costs Costs::of(const std::vector<double>& values) {
     return costs;
 }
 
+const Costs& built_in_costs(const Kernels& kernels) { return kernels.costs; }
+
 double peak_rate(const Kernels& kernels) { return kernels.lanes / Bench(kernels).multiply_add(); }
 
 Costs measure_costs(const Kernels& kernels) {
     const Bench bench(kernels);
-    const Costs built_in;
+    const Costs& built_in = kernels.costs;
     Costs costs;
     const double unit = bench.multiply_add(), four = bench.nonzero(4, 16e3) / unit, eight = bench.nonzero(8, 16e3) / unit;
     costs.load = near((eight - four) / 4, built_in.load);
     costs.nonzero = near(eight - 8 * costs.load, built_in.nonzero);
     costs.sums = near(bench.sums() / unit, built_in.sums);
     costs.pixels = near(bench.pixels() / unit, built_in.pixels);
-    const double rows = kernels.lanes >= 16 ? 3 + 2.2 * 3 : (3 + 5 * 3) / 0.5;  // cycles, built in; see predict()
-    costs.rows = near(bench.rows() / unit / rows, built_in.rows);
+    costs.rows = near(bench.rows() / unit / (row_cycles(kernels.cycles, 1, 3) / kernels.cycles.multiply_add), built_in.rows);
     costs.transform = near(bench.transform() / unit, built_in.transform);
     double last = 1.0;
     for (std::size_t i = 0; i < costs.distance.size(); ++i) {

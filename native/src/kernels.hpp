@@ -1,11 +1,13 @@
 // What every instruction set provides, as one table of functions. The plan (convolution.hpp) decides what to call.
 //
 // Plain structs only: this header is compiled into every instruction set's own translation unit, so nothing in it may
-// become code.
+// become code (kernels/check.cmake).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+
+#include "secateur/costs.hpp"
 
 namespace secateur {
 
@@ -195,9 +197,24 @@ struct BorderRun {
     const std::int32_t* lanes;  // [pattern][lanes]
 };
 
+// ---- What a plan assumes ----------------------------------------------------------------------------------------
+
+// Cycles of an instruction set, fitted once (those of AVX-512 and AVX2 on Zen 4).
+struct Cycles {
+    double multiply_add;   // of a vector
+    double shifted_row;    // packing (planar): of each shifted copy of a piece of a row
+    double strided_row;    // the same where columns are strided
+    double sparse_step;    // of a product with a vector: of `lanes` non-zeros
+    double dense_step;     // the same of `lanes` weights
+    double sparse_weight;  // of a product with a vector that is only thought of: per non-zero
+    double dense_weight;   // the same per weight
+};
+
 struct Kernels {
     const char* name;
     int lanes;
+    Cycles cycles;
+    Costs costs;  // built in
     const TileVariant* variants;
     int variant_count;
     const WinogradTransform* transforms;

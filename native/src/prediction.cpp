@@ -18,8 +18,8 @@ double predict_vector(const Operation& operation, std::int64_t rows, std::int64_
     const std::int64_t all = elements(operation.weight.shape);
     std::int64_t nonzeros = 0;
     for (std::int64_t i = 0; i < all; ++i) nonzeros += operation.weight.data[i] != 0.0f;
-    const bool wide = kernels.lanes >= 16;
-    return static_cast<double>(rows * pixels) * std::min(static_cast<double>(all) * (wide ? 0.1 : 0.2), static_cast<double>(nonzeros) * (wide ? 0.45 : 1.2));
+    const Cycles& cycles = kernels.cycles;
+    return static_cast<double>(rows * pixels) * std::min(static_cast<double>(all) * cycles.dense_weight, static_cast<double>(nonzeros) * cycles.sparse_weight);
 }
 
 }  // namespace

@@ -58,9 +58,8 @@ VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
     const std::int64_t slices = (rows + lanes - 1) / lanes, blocks = (columns + kTable - 1) / kTable;
     Slices sliced = slice(rows, columns, weight, reach, lanes);
     nonzeros_ = sliced.nonzeros;
-    const double per_step = lanes == 16 ? 2.2 : lanes == 8 ? 9.0 : 6.0;
-    const double sparse = static_cast<double>(sliced.begin.back()) * per_step + static_cast<double>(slices * blocks) * 4;
-    const double dense = static_cast<double>(slices * columns) * (lanes == 16 ? 1.6 : 1.0);
+    const double sparse = static_cast<double>(sliced.begin.back()) * kernels.cycles.sparse_step + static_cast<double>(slices * blocks) * 4;
+    const double dense = static_cast<double>(slices * columns) * kernels.cycles.dense_step;
     sparse_ = sparse < dense;
     cycles_ = std::min(sparse, dense);
     bias_ = make_floats(static_cast<std::size_t>(slices * lanes));

@@ -47,7 +47,7 @@ double predict(const WinogradChoice& choice, const ConvolutionShape& s, const Pl
     constexpr double kNear = 0.7e6, kShared = 16e6;                          // bytes that stay in L2, in L3
     constexpr double kFromShared = 0.04, kFromMemory = 0.12, kFirst = 0.08;  // cycles a byte
     const WinogradProduct& product = *choice.product;
-    const double fma = kernels.lanes >= 16 ? 1.0 : 0.5, frequencies = static_cast<double>(side(*choice.transform) * side(*choice.transform));
+    const double fma = kernels.cycles.multiply_add, frequencies = static_cast<double>(side(*choice.transform) * side(*choice.transform));
     const double batches = static_cast<double>(ceil_divide(units_of(*choice.transform, output, kernels.lanes), product.columns));
     const double outputs = static_cast<double>(ceil_divide(s.outputs, product.outputs) * product.outputs), channels = static_cast<double>(s.channels);
     const double values = 4.0 * static_cast<double>(input.channel * input.channels + output.channel * output.channels);

@@ -26,6 +26,9 @@ struct Costs {
     static Costs of(const std::vector<double>& values);
 };
 
+// Those built in for an instruction set.
+const Costs& built_in_costs(const Kernels& kernels);
+
 // Some ten milliseconds of timing. Every constant stays within a factor of four of the built-in one.
 Costs measure_costs(const Kernels& kernels);
 

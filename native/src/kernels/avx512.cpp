@@ -132,12 +132,15 @@ constexpr WinogradProduct kProducts[] = {
     product<16, 1>(), product<8, 2>(), product<4, 4>(),
 };
 
+constexpr Cycles kCycles = {
+    .multiply_add = 1.0, .shifted_row = 2.2, .strided_row = 5, .sparse_step = 2.2,
+    .dense_step = 1.6, .sparse_weight = 0.45, .dense_weight = 0.1,
+};
+
+#include "table.hpp"
+
 }  // namespace
 
-extern const Kernels kAvx512Kernels = {
-    "avx512", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
-    kTransforms, sizeof kTransforms / sizeof *kTransforms, kProducts, sizeof kProducts / sizeof *kProducts,
-    pack_pixels, pack_rows, sparse_vector<FloatProduct>, dense_vector<FloatProduct>, transpose, unary, binary, pool, affine, fill_border,
-};
+extern constinit const Kernels kAvx512Kernels = table("avx512", kCycles, {}, kVariants, kProducts);
 
 }  // namespace secateur

@@ -5,8 +5,7 @@
 //   times, larger (NaN of the second wins), smaller, largest (NaN of either wins),
 //   Pattern, make_pattern, pick (lanes of a vector, or zeros), Table, make_table, look_up, transpose_square (kSquare × kSquare).
 //
-// No function of the standard library that could be inlined elsewhere may be used here: the linker keeps one copy of
-// each, and it must not be one that was compiled for a processor with more instructions.
+// No function of the standard library that could stay a function may be used here (check.cmake).
 
 #include "products.hpp"
 

@@ -75,12 +75,15 @@ constexpr WinogradProduct kProducts[] = {
     product<4, 1>(), product<4, 2>(),
 };
 
+constexpr Cycles kCycles = {
+    .multiply_add = 0.5, .shifted_row = 5, .strided_row = 20, .sparse_step = 6.0,
+    .dense_step = 1.0, .sparse_weight = 1.2, .dense_weight = 0.2,
+};
+
+#include "table.hpp"
+
 }  // namespace
 
-extern const Kernels kScalarKernels = {
-    "scalar", kLanes, kVariants, sizeof kVariants / sizeof *kVariants,
-    kTransforms, sizeof kTransforms / sizeof *kTransforms, kProducts, sizeof kProducts / sizeof *kProducts,
-    pack_pixels, pack_rows, sparse_vector<FloatProduct>, dense_vector<FloatProduct>, transpose, unary, binary, pool, affine, fill_border,
-};
+extern constinit const Kernels kScalarKernels = table("scalar", kCycles, {}, kVariants, kProducts);
 
 }  // namespace secateur
