@@ -1,4 +1,5 @@
 #include "check.hpp"
+#include "kernels.hpp"
 #include "secateur/cpu.hpp"
 
 TEST(scalar_runs_everywhere_and_comes_last) {
