@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from secateur.network.graph import OPERATIONS, Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.operations import OPERATIONS
 from secateur.network.simplification import without_dead_nodes
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from graph_strategies import Builder, Draw, graphs, inputs, layers
-from secateur.network.graph import OPERATIONS, Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.operations import OPERATIONS
 from secateur.runtime import Session, available_kernels, reference
 from secateur.runtime.calibration import Costs
 

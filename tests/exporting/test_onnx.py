@@ -20,7 +20,8 @@ from networks import FAMILIES, make_graph
 from secateur import packfile
 from secateur.errors import ExportError
 from secateur.exporting.onnx import to_onnx, write_onnx
-from secateur.network.graph import OPERATIONS, Graph, Node, Weight
+from secateur.network.graph import Graph, Node, Weight
+from secateur.network.operations import OPERATIONS
 from secateur.network.simplification import simplify
 from secateur.runtime import reference
 

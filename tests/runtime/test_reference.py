@@ -15,7 +15,8 @@ from graph_strategies import graphs, inputs, layers
 from secateur.errors import RunError
 from secateur.exporting.rebuilding import GraphNetwork
 from secateur.importing.aten import to_graph
-from secateur.network.graph import OPERATIONS, Graph, Node
+from secateur.network.graph import Graph, Node
+from secateur.network.operations import OPERATIONS
 from secateur.runtime import reference
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.network.graph import Graph, Node, Weight, pieces
+from secateur.network.graph import Graph, Node, Weight
+from secateur.network.operations.meanings import pieces
 from secateur.network.simplification.tidying import rebuilt, unused_name
 
 Array = NDArray[np.float64]

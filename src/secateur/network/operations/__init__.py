@@ -1,0 +1,7 @@
+"""What there is to compute with: every operation a Graph may have, declared once, in `table.py`."""
+
+from secateur.network.operations.declaration import Held, Operation, Role
+from secateur.network.operations.forms import elementwise, pairwise
+from secateur.network.operations.table import OPERATIONS
+
+__all__ = ["OPERATIONS", "Held", "Operation", "Role", "elementwise", "pairwise"]

@@ -1,0 +1,121 @@
+"""What an operation declares, and what its shape rule is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.errors import GraphError
+from secateur.network.nodes import Attribute, Node, Shape
+from secateur.network.operations.ranges import Range, Whole, Wholes
+
+Array = NDArray[np.float64]
+Weights = Mapping[str, Array]
+"""By role."""
+Meaning = Callable[[Node, Sequence[Array], Weights], Array]
+"""The output (N, …) of a node for its inputs, (N, …) each and 1 in place of N for a constant."""
+
+
+class Role(Enum):
+    """What a weight is to an operation, and so what may be done to it."""
+
+    MATRIX = "multiplied and summed over: pruned, and rounded to few values"
+    VECTOR = "added beside a matrix: rounded to 256 values"
+    STATISTIC = "of a normalisation, or a value in itself: kept as it is"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A weight that an operation takes. shape: in the words of docs/format.md. optional: it may be absent."""
+
+    role: Role
+    shape: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """All there is to say of an operation that does not depend on an engine or another format.
+
+    rule: the output's shape. meaning: what is computed, in float64. inputs: how many; None: any number from 1 on.
+    element: what inputs and output hold. weights, attributes: by name. formula: what is computed, in words for people.
+    """
+
+    rule: Callable[[Arguments], Shape]
+    meaning: Meaning
+    inputs: int | None = 1
+    element: str = "float32"
+    weights: Mapping[str, Held] = field(default_factory=dict)
+    attributes: Mapping[str, Range] = field(default_factory=dict)
+    formula: str = ""
+
+    @property
+    def matrix(self) -> str:
+        """The name of its weight that is a matrix, or kernels; "" for an operation without one."""
+        return next((name for name, held in self.weights.items() if held.role is Role.MATRIX), "")
+
+    def shape(self, node: Node, inputs: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Of a node's output, without the batch. weights: by name here. Raises GraphError."""
+        given = Arguments(self, node, inputs, weights)
+        many = len(inputs) >= 1 if self.inputs is None else len(inputs) == self.inputs
+        given.demand(many, f"{self.inputs or 'one or more'} inputs", len(inputs))
+        needed = sorted(name for name, held in self.weights.items() if not held.optional)
+        allowed = sorted(self.weights.keys() - needed)
+        fits = set(needed) <= weights.keys() <= self.weights.keys()
+        given.demand(fits, f"weights {needed} (and {allowed})", sorted(weights))
+        named = node.attributes.keys() == self.attributes.keys()
+        given.demand(named, f"attributes {sorted(self.attributes)}", sorted(node.attributes))
+        return self.rule(given)
+
+
+class Arguments:
+    """What a shape rule is given: input shapes, weight shapes and attributes, all of them checked for being there.
+
+    Reading an attribute checks it against its range. Everything here raises GraphError.
+    """
+
+    def __init__(self, operation: Operation, node: Node, shapes: Sequence[Shape], weights: Mapping[str, Shape]) -> None:
+        self.operation, self.node, self.shapes, self.weights = operation, node, shapes, weights
+
+    def demand(self, holds: bool, expected: str, came: object) -> None:
+        if not holds:
+            raise GraphError(f"node {self.node.name!r} ({self.node.op}): expected {expected}, got {came}")
+
+    def check_attributes(self) -> None:
+        for name in self.operation.attributes:
+            self.read(name)
+
+    def read(self, name: str, wanted: Range | None = None) -> Any:
+        """An attribute. wanted: a narrower range than the one declared."""
+        value: Attribute = self.node.attributes[name]
+        expected = (wanted or self.operation.attributes[name]).expected(name, value)
+        self.demand(not expected, expected, repr(value))
+        return value
+
+    def numbers(self, name: str, length: int | None = None) -> Shape:
+        """A list of whole numbers. length: where the shapes at hand say it."""
+        declared = self.operation.attributes[name]
+        assert isinstance(declared, Wholes)
+        found: Shape = self.read(name, declared if length is None else replace(declared, length=length))
+        return found
+
+    def whole(self, name: str, *, least: int | None = None, most: int) -> int:
+        """A whole number between bounds that the shapes at hand say."""
+        declared = self.operation.attributes[name]
+        assert isinstance(declared, Whole)
+        found: int = self.read(name, Whole(declared.least if least is None else least, most))
+        return found
+
+    def planes(self) -> tuple[int, int, int]:
+        shape = self.shapes[0]
+        self.demand(len(shape) == 3, "an input (C, H, W)", shape)
+        return shape[0], shape[1], shape[2]
+
+    def weight(self, role: str, shape: Shape) -> None:
+        if role in self.weights:
+            self.demand(self.weights[role] == shape, f"{role} of shape {shape}", self.weights[role])

@@ -1,0 +1,36 @@
+"""Operations that a function of numbers says all about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from secateur.network.nodes import Node
+from secateur.network.operations import shapes
+from secateur.network.operations.declaration import Array, Operation, Weights
+from secateur.network.operations.ranges import Range
+
+
+def elementwise(function: Callable[..., Array], formula: str = "", **attributes: Range) -> Operation:
+    """The operation that does to each number x what function(x, **attributes) does to arrays of them.
+
+    formula: what that is, in words for people.
+    """
+
+    def meaning(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
+        return function(inputs[0], **node.attributes)
+
+    return Operation(shapes.same, meaning, attributes=attributes, formula=formula)
+
+
+def pairwise(function: Callable[[Array, Array], Array], formula: str = "") -> Operation:
+    """The operation that does to each two numbers what a function does to arrays of them.
+
+    Shapes behind the batch are aligned at their last axes, and axes of length 1 are repeated.
+    """
+
+    def meaning(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
+        rank = len(node.shape)
+        left, right = (x.reshape(len(x), *(1,) * (rank + 1 - x.ndim), *x.shape[1:]) for x in inputs)
+        return function(left, right)
+
+    return Operation(shapes.broadcast, meaning, inputs=2, formula=formula)

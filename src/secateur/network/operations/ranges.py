@@ -1,0 +1,89 @@
+"""What an attribute of an operation may be: each range says what it expected of a value that is none of its own."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+
+from secateur.network.nodes import Attribute
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A finite number, from `least` on and above `above`."""
+
+    least: float = -math.inf
+    above: float = -math.inf
+
+    def expected(self, name: str, value: Attribute) -> str:
+        """What was expected in place of a value, nothing where it is one of these."""
+        if not (type(value) in (int, float) and abs(value) <= sys.float_info.max):  # type: ignore[arg-type]
+            return f"{name} to be a finite number"
+        if value < self.least:  # type: ignore[operator]
+            return f"{name} of at least {self.least:g}"
+        return "" if value > self.above else f"{name} above {self.above:g}"  # type: ignore[operator]
+
+    def __str__(self) -> str:
+        bounds = [(self.least, f"from {self.least:g} on"), (self.above, f"above {self.above:g}")]
+        return ", ".join(text for bound, text in bounds if math.isfinite(bound))
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number in [least, most]; most None: as far as the shapes at hand allow."""
+
+    least: int = 0
+    most: int | None = None
+
+    def expected(self, name: str, value: Attribute) -> str:
+        most = math.inf if self.most is None else self.most
+        good = type(value) is int and self.least <= value <= most
+        return "" if good else f"{name} in [{self.least}, {most}]"
+
+    def __str__(self) -> str:
+        return f"from {self.least} on" if self.most is None else f"from {self.least} to {self.most}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wholes:
+    """So many whole numbers (None: any number of them), each from `least` on. each: what they are, in this order."""
+
+    length: int | None
+    least: int = 0
+    each: str = ""
+
+    def expected(self, name: str, value: Attribute) -> str:
+        good = isinstance(value, tuple) and all(type(part) is int and part >= self.least for part in value)
+        good = good and (self.length is None or len(value) == self.length)  # type: ignore[arg-type]
+        return "" if good else f"{name} to be {self.length or 'some'} whole numbers from {self.least} on"
+
+    def __str__(self) -> str:
+        return self.each or f"{self.length or 'some'}, from {self.least} on"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few texts."""
+
+    texts: tuple[str, ...]
+
+    def expected(self, name: str, value: Attribute) -> str:
+        return "" if value in self.texts else f"{name} to be {' or '.join(map(repr, self.texts))}"
+
+    def __str__(self) -> str:
+        return " or ".join(f"`{text}`" for text in self.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """True or false."""
+
+    def expected(self, name: str, value: Attribute) -> str:
+        return "" if type(value) is bool else f"{name} to be true or false"
+
+    def __str__(self) -> str:
+        return "`true` or `false`"
+
+
+Range = Real | Whole | Wholes | Choice | Flag

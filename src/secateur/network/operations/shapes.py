@@ -1,0 +1,156 @@
+"""Shape rules: the shape of an operation's output, behind the batch, from those of its inputs and weights."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from secateur.network.nodes import Shape
+from secateur.network.operations.declaration import Arguments
+
+MOST_PADDING = 4096
+"""On one side of a plane: more would ask for memory that nothing in a file pays for."""
+MOST_STEP = 1 << 24
+"""A stride's or dilation's: wider than planes are, and still a whole number of 32 bits when planes are added to it."""
+
+
+def same(given: Arguments) -> Shape:
+    """Of an operation on each number of its input."""
+    given.check_attributes()
+    return given.shapes[0]
+
+
+def _windows(given: Arguments, kernel: Shape, dilation: Shape) -> tuple[int, int]:
+    """Output height and width of a window that slides over padded planes; padding is (top, bottom, left, right)."""
+    _, *size = given.planes()
+    stride, padding = given.numbers("stride"), given.numbers("padding")
+    found = []
+    for axis in (0, 1):
+        around = padding[2 * axis : 2 * axis + 2]
+        given.demand(max(around) <= MOST_PADDING, f"padding of at most {MOST_PADDING}", around)
+        steps = stride[axis], dilation[axis]
+        given.demand(max(steps) <= MOST_STEP, f"a stride and a dilation of at most {MOST_STEP}", steps)
+        room = size[axis] + sum(around) - dilation[axis] * (kernel[axis] - 1) - 1
+        given.demand(room >= 0, "a window no larger than the padded input", f"kernel {kernel} on {tuple(size)}")
+        found.append(room // stride[axis] + 1)
+    return found[0], found[1]
+
+
+def conv2d(given: Arguments) -> Shape:
+    channels, _, _ = given.planes()
+    weight = given.weights["weight"]
+    given.demand(len(weight) == 4 and min(weight[2:]) > 0, "a weight (O, I/groups, kh, kw)", weight)
+    groups = given.whole("groups", most=max(1, channels))
+    fits = channels == weight[1] * groups and weight[0] % groups == 0
+    given.demand(fits, f"a weight for {channels} channels in {groups} groups", weight)
+    given.weight("bias", weight[:1])
+    return (weight[0], *_windows(given, weight[2:], given.numbers("dilation")))
+
+
+def linear(given: Arguments) -> Shape:
+    weight, shape = given.weights["weight"], given.shapes[0]
+    fits = len(weight) == 2 and len(shape) >= 1 and shape[-1] == weight[1]
+    given.demand(fits, f"a weight (O, I) for an input {shape}", weight)
+    given.weight("bias", weight[:1])
+    return (*shape[:-1], weight[0])
+
+
+def batch_norm(given: Arguments) -> Shape:
+    shape = given.shapes[0]
+    given.demand(len(shape) >= 1, "an input (C, …)", shape)
+    for role in ("mean", "variance", "weight", "bias"):
+        given.weight(role, shape[:1])
+    given.check_attributes()
+    return shape
+
+
+def layer_norm(given: Arguments) -> Shape:
+    shape = given.shapes[0]
+    axes = given.whole("axes", most=len(shape))
+    given.weight("weight", shape[-axes:])
+    given.weight("bias", shape[-axes:])
+    given.check_attributes()
+    return shape
+
+
+def softmax(given: Arguments) -> Shape:
+    given.whole("axis", most=len(given.shapes[0]))
+    return given.shapes[0]
+
+
+def broadcast(given: Arguments) -> Shape:
+    """NumPy's broadcasting behind the batch dimension: shapes are aligned at their last axes."""
+    given.check_attributes()
+    try:
+        return np.broadcast_shapes(*given.shapes)
+    except ValueError:
+        given.demand(False, "shapes that broadcast", list(given.shapes))
+        raise
+
+
+def max_pool2d(given: Arguments) -> Shape:
+    kernel = given.numbers("kernel")
+    _within_kernel(given, kernel)
+    return (given.planes()[0], *_windows(given, kernel, given.numbers("dilation")))
+
+
+def avg_pool2d(given: Arguments) -> Shape:
+    kernel = given.numbers("kernel")
+    _within_kernel(given, kernel)
+    given.read("count_include_pad")
+    return (given.planes()[0], *_windows(given, kernel, (1, 1)))
+
+
+def _within_kernel(given: Arguments, kernel: Shape) -> None:
+    padding = given.numbers("padding")
+    fits = max(padding[:2]) < kernel[0] and max(padding[2:]) < kernel[1]
+    given.demand(fits, "padding smaller than the kernel", f"{padding} for {kernel}")
+
+
+def adaptive_avg_pool2d(given: Arguments) -> Shape:
+    channels, height, width = given.planes()
+    given.demand(height > 0 and width > 0, "planes that are not empty", (height, width))
+    return (channels, *given.numbers("size"))
+
+
+def mean(given: Arguments) -> Shape:
+    shape, axes = given.shapes[0], given.numbers("axes")
+    good = len(set(axes)) == len(axes) > 0 and max(axes) <= len(shape)
+    given.demand(good, f"different axes of {len(shape)} (the batch is axis 0)", axes)
+    given.demand(all(shape[axis - 1] > 0 for axis in axes), "axes that are not empty", shape)
+    keep = given.read("keepdims")
+    kept = [1 if axis in axes else size for axis, size in enumerate(shape, 1) if keep or axis not in axes]
+    return tuple(kept)
+
+
+def reshape(given: Arguments) -> Shape:
+    shape = given.numbers("shape")
+    given.demand(math.prod(shape) == math.prod(given.shapes[0]), f"as many elements as {given.shapes[0]}", shape)
+    return shape
+
+
+def permute(given: Arguments) -> Shape:
+    axes, shape = given.numbers("axes", len(given.shapes[0])), given.shapes[0]
+    given.demand(sorted(axes) == list(range(1, len(shape) + 1)), "each axis once (the batch stays axis 0)", axes)
+    return tuple(shape[axis - 1] for axis in axes)
+
+
+def concat(given: Arguments) -> Shape:
+    first, *others = given.shapes
+    axis = given.whole("axis", most=len(first))
+    around = [shape[: axis - 1] + shape[axis:] for shape in given.shapes]
+    given.demand(all(each == around[0] for each in around), f"shapes that differ in axis {axis} only", given.shapes)
+    return (*first[: axis - 1], sum(shape[axis - 1] for shape in (first, *others)), *first[axis:])
+
+
+def part(given: Arguments) -> Shape:
+    shape = given.shapes[0]
+    axis = given.whole("axis", most=len(shape))
+    start = given.whole("start", most=shape[axis - 1])
+    stop = given.whole("stop", least=start, most=shape[axis - 1])
+    return (*shape[: axis - 1], stop - start, *shape[axis:])
+
+
+def constant(given: Arguments) -> Shape:
+    return given.weights["value"]

@@ -1,0 +1,126 @@
+"""Every operation, declared once.
+
+What reads this: the checks of a Graph, the NumPy reference, simplification, the file's rounding, the tests' random
+graphs and the table in docs/format.md. An operation's spelling from ATen, to PyTorch and to ONNX and its native entry
+are said where those are made.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from secateur.network.operations import meanings, shapes
+from secateur.network.operations.declaration import Held, Operation, Role
+from secateur.network.operations.forms import elementwise, pairwise
+from secateur.network.operations.ranges import Choice, Flag, Real, Whole, Wholes
+
+_STEPS = Wholes(2, 1, "of rows, of columns")
+_PADDING = Wholes(4, 0, "top, bottom, left, right")
+_WINDOW = {"kernel": _STEPS, "stride": _STEPS, "padding": _PADDING}
+_AXIS = Whole(1)
+_PER_CHANNEL = Held(Role.STATISTIC, "(C)")
+_SCALE = Held(Role.STATISTIC, "(the axes' shape)", optional=True)
+
+OPERATIONS: dict[str, Operation] = {
+    "conv2d": Operation(
+        shapes.conv2d,
+        meanings.conv2d,
+        weights={"weight": Held(Role.MATRIX, "(O, I/groups, kh, kw)"), "bias": Held(Role.VECTOR, "(O)", optional=True)},
+        attributes={"stride": _STEPS, "padding": _PADDING, "dilation": _STEPS, "groups": Whole(1)},
+        formula="the cross-correlation of planes (I, H, W) padded with zeros",
+    ),
+    "linear": Operation(
+        shapes.linear,
+        meanings.linear,
+        weights={"weight": Held(Role.MATRIX, "(O, I)"), "bias": Held(Role.VECTOR, "(O)", optional=True)},
+        formula="x Wᵀ + b along the last axis",
+    ),
+    "batch_norm": Operation(
+        shapes.batch_norm,
+        meanings.batch_norm,
+        weights={
+            "mean": _PER_CHANNEL,
+            "variance": _PER_CHANNEL,
+            "weight": Held(Role.STATISTIC, "(C)", optional=True),
+            "bias": Held(Role.STATISTIC, "(C)", optional=True),
+        },
+        attributes={"eps": Real(least=0)},
+        formula="(x − mean) / √(variance + eps) · weight + bias per channel",
+    ),
+    "layer_norm": Operation(
+        shapes.layer_norm,
+        meanings.layer_norm,
+        weights={"weight": _SCALE, "bias": _SCALE},
+        attributes={"axes": Whole(1), "eps": Real(least=0)},
+        formula="the same with the moments of the last `axes` axes (biased variance)",
+    ),
+    "relu": elementwise(lambda x: np.maximum(x, 0), "max(x, 0)"),
+    "relu6": elementwise(lambda x: np.clip(x, 0, 6), "min(max(x, 0), 6)"),
+    "leaky_relu": elementwise(
+        meanings.leaky_relu, "x, or that times `negative_slope` where x < 0", negative_slope=Real()
+    ),
+    "hardswish": elementwise(lambda x: x * np.clip(x + 3, 0, 6) / 6, "x · hardsigmoid x"),
+    "hardsigmoid": elementwise(lambda x: np.clip(x + 3, 0, 6) / 6, "min(max(x / 6 + ½, 0), 1)"),
+    "silu": elementwise(lambda x: x * meanings.sigmoid(x), "x · sigmoid x"),
+    "sigmoid": elementwise(meanings.sigmoid, "1 / (1 + e⁻ˣ)"),
+    "tanh": elementwise(np.tanh, "tanh x"),
+    "gelu": elementwise(meanings.gelu, "x Φ(x), or its approximation by tanh", approximate=Choice(("none", "tanh"))),
+    "softmax": Operation(
+        shapes.softmax, meanings.softmax, attributes={"axis": _AXIS}, formula="eˣ over the sum of eˣ along the axis"
+    ),
+    "add": pairwise(np.add, "x + y"),
+    "mul": pairwise(np.multiply, "x · y"),
+    "max_pool2d": Operation(
+        shapes.max_pool2d,
+        meanings.max_pool2d,
+        attributes={**_WINDOW, "dilation": _STEPS},
+        formula="the largest number in each window; padding never wins",
+    ),
+    "avg_pool2d": Operation(
+        shapes.avg_pool2d,
+        meanings.avg_pool2d,
+        attributes={**_WINDOW, "count_include_pad": Flag()},
+        formula="the sum over the window, divided by its size or by that of its part within the planes",
+    ),
+    "adaptive_avg_pool2d": Operation(
+        shapes.adaptive_avg_pool2d,
+        meanings.adaptive_avg_pool2d,
+        attributes={"size": _STEPS},
+        formula="output i averages inputs ⌊i·n/m⌋ to ⌈(i+1)·n/m⌉ − 1 of n, m outputs",
+    ),
+    "mean": Operation(
+        shapes.mean,
+        meanings.mean,
+        attributes={"axes": Wholes(None, 1), "keepdims": Flag()},
+        formula="the mean over axes",
+    ),
+    "reshape": Operation(
+        shapes.reshape,
+        meanings.reshape,
+        attributes={"shape": Wholes(None)},
+        formula="the same numbers in another shape",
+    ),
+    "permute": Operation(
+        shapes.permute,
+        meanings.permute,
+        attributes={"axes": Wholes(None, 1, "each once, from 1")},
+        formula="output axis i is input axis `axes`[i]",
+    ),
+    "concat": Operation(
+        shapes.concat, meanings.concat, inputs=None, attributes={"axis": _AXIS}, formula="the inputs one after another"
+    ),
+    "slice": Operation(
+        shapes.part,
+        meanings.part,
+        attributes={"axis": _AXIS, "start": Whole(0), "stop": Whole(0)},
+        formula="from `start` on, up to `stop`",
+    ),
+    "constant": Operation(
+        shapes.constant,
+        meanings.constant,
+        inputs=0,
+        weights={"value": Held(Role.STATISTIC)},
+        formula="the weight, the same for every image",
+    ),
+}
+"""A constant has no batch dimension of its own: it is the same for every image (batch size 1, which broadcasts)."""
