@@ -35,10 +35,12 @@ secateur::Shape shape_of(const Input& array) {
 }
 
 void take_attribute(secateur::Node& node, const std::string& name, nb::handle value) {
-    if (name == "eps" || name == "negative_slope") node.numbers[name] = nb::cast<double>(value);
-    else if (name == "approximate") node.approximate = nb::cast<std::string>(value);
+    if (nb::isinstance<nb::str>(value)) node.texts[name] = nb::cast<std::string>(value);
     else if (nb::isinstance<nb::tuple>(value)) node.integers[name] = nb::cast<std::vector<std::int64_t>>(value);
-    else node.integers[name] = {nb::cast<std::int64_t>(nb::int_(value))};
+    else {
+        node.numbers[name] = nb::cast<double>(nb::float_(value));
+        if (!nb::isinstance<nb::float_>(value)) node.integers[name] = {nb::cast<std::int64_t>(nb::int_(value))};
+    }
 }
 
 // (name, op, inputs, {role: array}, {attribute: value}, shape)

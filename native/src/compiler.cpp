@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "lowerings/lowering.hpp"
+#include "operations.hpp"
+
 namespace secateur {
 namespace {
 
@@ -10,58 +13,58 @@ std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all, bool 
     return piece == all ? size : lines ? size * piece / all / 16 * 16 : size * piece / all;
 }
 
+Setting setting_of(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs) {
+    Setting setting = plain_setting(folded.network, images, kernels, costs);
+    for (std::size_t value = 0; value < setting.storages.size(); ++value)
+        if (folded.folded[value]) setting.storages[value] = make_folded(folded.network.shapes[value], kernels.lanes, folded.bordered[value]);
+    return setting;
+}
+
 }  // namespace
+
+Compiler::Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs, int threads, Program& program)
+    : folded_(folded), network_(folded.network), setting_(setting_of(folded, images, kernels, costs)), threads_(threads), program_(program) {}
 
 void Compiler::compile() {
     place_values();
     for (std::size_t i = 0; i < network_.inputs.size(); ++i) add_input(static_cast<int>(i));
     for (const Operation& operation : network_.operations) {
         if (elements(network_.shapes[operation.output]) == 0) continue;
-        add(operation);
-        if (folded_.filled[operation.output] && operation.kind != Kind::kConvolution) add_border(operation.output);
+        operation.lowering->compile(*this, operation);
+        if (fills(operation.output) && !operation.lowering->fills_border) add_border(operation.output);
     }
     for (std::size_t i = 0; i < network_.outputs.size(); ++i) add_output(static_cast<int>(i));
     program_.shelf_ = shelf_.settle();
 }
 
+bool Compiler::renames(const Operation& operation) const {
+    const auto whole = [&](const Storage& storage) { return dense(storage, setting_.images); };
+    return operation.lowering->renames && whole(setting_.input(operation)) && whole(setting_.output(operation));
+}
+
 void Compiler::place_values() {
-    for (std::size_t i = 0; i < network_.shapes.size(); ++i) {
-        const Shape& shape = network_.shapes[i];
-        storages_.push_back(folded_.folded[i] ? make_folded(shape, kernels_.lanes, folded_.bordered[i]) : make_storage(shape, images_, kernels_.lanes));
-        buffer_of_.push_back(static_cast<int>(buffer_of_.size()));
-    }
-    buffers_.resize(storages_.size());
+    for (std::size_t i = 0; i < network_.shapes.size(); ++i) buffer_of_.push_back(static_cast<int>(i));
+    buffers_.resize(buffer_of_.size());
     int step = 0;
     for (int value : network_.inputs) touch(value, step);
     for (const Operation& operation : network_.operations) {
         ++step;
-        if (operation.kind == Kind::kReshape && aliases(operation)) buffer_of_[operation.output] = buffer_of_[operation.inputs[0]];
+        if (renames(operation)) buffer_of_[operation.output] = buffer_of_[operation.inputs[0]];
         for (int value : operation.inputs) touch(value, step);
-        touch(operation.output, step);
-        if (operation.kind == Kind::kConstant) touch(operation.output, 0), constants_.push_back(&operation);
+        touch(operation.output, operation.lowering->constant ? 0 : step);
     }
     ++step;
     for (int value : network_.outputs) touch(value, step);
-    // A constant is written once, when the arena is made.
-    for (const Operation* constant : constants_) touch(constant->output, step);
+    for (const Operation& operation : network_.operations)
+        if (operation.lowering->constant) touch(operation.output, step);
     program_.arena_floats_ = static_cast<std::size_t>(lay_out(buffers_)) + kOverread;
-    for (const Operation* constant : constants_) add_constant(*constant);
 }
 
 void Compiler::touch(int value, int step) {
     Buffer& buffer = buffers_[buffer_of_[value]];
-    buffer.size = std::max(buffer.size, round_up(storages_[value].size + (images_ == 1 ? kOverread : 0), 16));
+    buffer.size = std::max(buffer.size, round_up(setting_.storages[value].size + (setting_.images == 1 ? kOverread : 0), 16));
     buffer.first = buffer.first < 0 ? step : std::min(buffer.first, step);
     buffer.last = std::max(buffer.last, step);
-}
-
-void Compiler::add_constant(const Operation& operation) {
-    const Storage& storage = storages_[operation.output];
-    std::vector<float> values(static_cast<std::size_t>(storage.size), 0.0f);
-    const auto offsets = offsets_of(storage.dims, storage.strides);
-    for (std::size_t i = 0; i < offsets.size(); ++i)
-        std::fill_n(values.begin() + offsets[i], images_, operation.weight.data[i]);
-    program_.constants_.emplace_back(static_cast<std::size_t>(place(operation.output)), std::move(values));
 }
 
 Step& Compiler::push(const std::string& name, const std::string& operations, const Shape& shape, const std::string& kernel) {
@@ -77,10 +80,10 @@ Step& Compiler::push(const Operation& operation, const std::string& kernel) {
 
 void Compiler::add_input(int index) {
     const int value = network_.inputs[index];
-    const Storage& storage = storages_[value];
+    const Storage& storage = setting_.storages[value];
     if (storage.size == 0) return;
     const std::int64_t at = place(value), count = elements(storage.dims);
-    const int images = images_;
+    const int images = setting_.images;
     Step& step = push("input", "input", storage.dims, images == 1 ? "copy" : "interleave");
     if (images == 1) {
         Copy copy(storage.dims, dense_strides(storage.dims, 1), storage.strides, 1);
@@ -95,7 +98,7 @@ void Compiler::add_input(int index) {
     const std::int64_t pieces = whole ? std::clamp<std::int64_t>(count / 256, 1, 64) : storage.dims[0];
     const std::int64_t stride = whole ? 0 : storage.strides[0];
     step.items = pieces;
-    step.run = [=, transpose = kernels_.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+    step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
         for (std::int64_t piece = begin; piece < end; ++piece) {
             const std::int64_t first = edge(count, piece, pieces, whole), last = edge(count, piece + 1, pieces, whole);
             float* target = frame.arena.get() + at + (whole ? first * images : piece * stride);
@@ -108,10 +111,10 @@ void Compiler::add_input(int index) {
 
 void Compiler::add_output(int index) {
     const int value = network_.outputs[index];
-    const Storage& storage = storages_[value];
+    const Storage& storage = setting_.storages[value];
     if (storage.size == 0) return;
     const std::int64_t at = place(value), count = elements(storage.dims);
-    const int images = images_;
+    const int images = setting_.images;
     Step& step = push("output", "output", storage.dims, images == 1 ? "copy" : "separate");
     if (images == 1) {
         Copy copy(storage.dims, storage.strides, dense_strides(storage.dims, 1), 1);
@@ -123,32 +126,21 @@ void Compiler::add_output(int index) {
     const bool whole = dense(storage, images);
     const std::int64_t pieces = whole ? 1 : storage.dims[0], stride = whole ? 0 : storage.strides[0];
     step.items = pieces;
-    step.run = [=, transpose = kernels_.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+    step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
         for (std::int64_t piece = begin; piece < end; ++piece)
             transpose(frame.arena.get() + at + piece * stride, images, frame.outputs[index] + count / pieces * piece, count,
                       count / pieces, frame.valid);
     };
 }
 
-void Compiler::add(const Operation& operation) {
-    switch (operation.kind) {
-        case Kind::kConvolution: return add_convolution(operation);
-        case Kind::kLinear: return add_linear(operation);
-        case Kind::kAffine: return add_affine(operation);
-        case Kind::kUnary: return add_unary(operation);
-        case Kind::kBinary: return add_binary(operation);
-        case Kind::kPool: return add_pool(operation);
-        case Kind::kMean: return add_mean(operation);
-        case Kind::kSoftmax: return add_softmax(operation);
-        case Kind::kLayerNorm: return add_layer_norm(operation);
-        case Kind::kReshape: return add_reshape(operation);
-        case Kind::kPermute: return add_permute(operation);
-        case Kind::kConcat: return add_concat(operation);
-        case Kind::kSlice: return add_slice(operation);
-        case Kind::kConstant: return;
-        case Kind::kFold:
-        case Kind::kUnfold: return add_conversion(operation);
-    }
+void Compiler::add_border(int value) {
+    const Storage& storage = setting_.storages[value];
+    const std::int64_t at = place(value) + storage.origin, plane = storage.strides[0];
+    Step& step = push("border", "border", storage.dims, "copy");
+    step.items = storage.dims[0];
+    step.run = [=, border = border_of(storage, setting_.kernels.lanes), fill = setting_.kernels.fill_border](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+        fill({frame.arena.get() + at + begin * plane, plane, static_cast<int>(end - begin), border.moves.data(), static_cast<int>(border.moves.size()), border.lanes.data()});
+    };
 }
 
 }  // namespace secateur

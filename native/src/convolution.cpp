@@ -11,8 +11,7 @@ void Convolution::Builder::build(Convolution& target, const Choice& choice, int 
     target.choice_ = choice;
     target.planar_ = planar();
     target.outputs_ = problem_.shape.outputs;
-    target.clamp_ = operation_.clamp;
-    target.bias_ = operation_.bias;
+    target.bias_ = filter_.bias;
     target.single_ = single_for(*choice.variant);
     const Geometry geometry = layout(choice);
     target.packed_channel_ = geometry.channel_floats;
@@ -37,16 +36,16 @@ const TileVariant* Convolution::Builder::single_for(const TileVariant& variant) 
     throw std::logic_error("no kernel for single outputs of this tile");
 }
 
-std::vector<Choice> Convolution::choices(const Operation& operation, const ConvolutionShape& shape, const Planes& input,
+std::vector<Choice> Convolution::choices(const Filter& filter, const ConvolutionShape& shape, const Planes& input,
                                          const Planes& output, const Kernels& kernels, const Costs& costs) {
-    return Builder(operation, shape, input, output, kernels, costs).choices();
+    return Builder(filter, shape, input, output, kernels, costs).choices();
 }
 
-Convolution::Convolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input,
+Convolution::Convolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input,
                          const Planes& output, const Kernels& kernels, const Costs& costs, const Choice& choice, int parts,
                          const Border& border)
-    : kernels_(kernels) {
-    Builder(operation, shape, input, output, kernels, costs).build(*this, choice, parts, border);
+    : kernels_(kernels), clamp_(clamp) {
+    Builder(filter, shape, input, output, kernels, costs).build(*this, choice, parts, border);
 }
 
 void Convolution::run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fusion.hpp"
+#include "kinds.hpp"
 #include "kernels.hpp"
 #include "secateur/costs.hpp"
 #include "shelf.hpp"
@@ -46,11 +46,11 @@ class Convolution {
     // weight: (outputs, channels / groups, kernel_y, kernel_x), times scale[output] unless scale is empty.
     // choice: one of choices(). parts: into how many parts the outputs are divided where there are few tiles. border:
     // that the layer fills too.
-    Convolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output,
-                const Kernels& kernels, const Costs& costs, const Choice& choice, int parts, const Border& border = {});
+    Convolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input,
+                const Planes& output, const Kernels& kernels, const Costs& costs, const Choice& choice, int parts, const Border& border = {});
 
     // All the choices that make sense, the one that should be fastest first; none for what is too large.
-    static std::vector<Choice> choices(const Operation& operation, const ConvolutionShape& shape, const Planes& input,
+    static std::vector<Choice> choices(const Filter& filter, const ConvolutionShape& shape, const Planes& input,
                                        const Planes& output, const Kernels& kernels, const Costs& costs);
 
     std::int64_t items() const { return static_cast<std::int64_t>(tiles_.size()) * parts_; }

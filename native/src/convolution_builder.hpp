@@ -36,10 +36,10 @@ struct Convolution::Geometry {
 
 class Convolution::Builder {
    public:
-    Builder(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output,
+    Builder(const Filter& filter, const ConvolutionShape& shape, const Planes& input, const Planes& output,
             const Kernels& kernels, const Costs& costs)
-        : operation_(operation), kernels_(kernels), costs_(costs), problem_(make_problem(shape, input, output)),
-          counts_(count(operation, problem_)) {}
+        : filter_(filter), kernels_(kernels), costs_(costs), problem_(make_problem(shape, input, output)),
+          counts_(count(filter, problem_)) {}
 
     std::vector<Choice> choices() const;
 
@@ -121,7 +121,7 @@ class Convolution::Builder {
     // starts an output's sum, the last one finishes it.
     static void settle(std::vector<Pending>& blocks, std::vector<Group> Pending::* list);
 
-    const Operation& operation_;
+    const Filter& filter_;
     const Kernels& kernels_;
     const Costs& costs_;
     Problem problem_;

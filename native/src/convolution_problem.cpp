@@ -23,7 +23,7 @@ Problem make_problem(ConvolutionShape shape, Planes input, Planes output) {
             Axis(shape.kernel_x, shape.stride_x, shape.dilation_x, shape.left, input.width, output.width)};
 }
 
-Counts count(const Operation& operation, const Problem& problem) {
+Counts count(const Filter& filter, const Problem& problem) {
     Counts counts;
     const ConvolutionShape& s = problem.shape;
     const std::int64_t per_output = s.channels / s.groups, taps = s.kernel_y * s.kernel_x;
@@ -32,7 +32,7 @@ Counts count(const Operation& operation, const Problem& problem) {
         for (std::int64_t kx = 0; kx < s.kernel_x; ++kx) used.push_back(problem.y.used[ky] && problem.x.used[kx]);
     for (std::int64_t i = 0; i < s.outputs * per_output; ++i)
         for (std::int64_t tap = 0; tap < taps; ++tap)
-            if (used[tap]) ++counts.used, counts.nonzero += operation.weight.data[i * taps + tap] != 0.0f;
+            if (used[tap]) ++counts.used, counts.nonzero += filter.weight.data[i * taps + tap] != 0.0f;
     return counts;
 }
 

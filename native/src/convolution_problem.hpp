@@ -67,6 +67,6 @@ struct Counts {
     std::int64_t used = 0, nonzero = 0;  // weights whose taps are used
 };
 
-Counts count(const Operation& operation, const Problem& problem);
+Counts count(const Filter& filter, const Problem& problem);
 
 }  // namespace secateur

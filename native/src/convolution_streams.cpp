@@ -11,10 +11,10 @@ std::vector<Convolution::Builder::Taken> Convolution::Builder::take(const Geomet
     const ConvolutionShape& s = problem_.shape;
     const std::int64_t per_group = s.channels / s.groups, group = output / (s.outputs / s.groups);
     const std::int64_t taps = s.kernel_y * s.kernel_x;
-    const float scale = operation_.scale.empty() ? 1.0f : operation_.scale[output];
+    const float scale = filter_.scale.empty() ? 1.0f : filter_.scale[output];
     std::vector<Taken> taken;
     for (std::int64_t c = std::max(begin, group * per_group); c < std::min(end, (group + 1) * per_group); ++c) {
-        const float* weights = operation_.weight.data + (output * per_group + c - group * per_group) * taps;
+        const float* weights = filter_.weight.data + (output * per_group + c - group * per_group) * taps;
         for (std::int64_t tap = 0; tap < taps; ++tap) {
             if (g.taps[tap] < 0 || !taps_used[tap] || (weights[tap] == 0.0f && !zeros)) continue;
             const std::int64_t offset = (c - origin) * g.channel_floats + g.taps[tap];

@@ -5,8 +5,8 @@
 #include <numeric>
 #include <set>
 
-#include "prediction.hpp"
-#include "site.hpp"
+#include "lowerings/lowering.hpp"
+#include "setting.hpp"
 
 namespace secateur {
 namespace {
@@ -22,10 +22,11 @@ class Folding {
     Folding(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) : network_(network), kernels_(kernels) {
         for (const Operation& operation : network_.operations) can_.push_back(can_fold(operation));
         find_borders();
+        const Setting planar = plain_setting(network_, 1, kernels_, costs), folded = folded_setting(costs);
         for (std::size_t i = 0; i < can_.size(); ++i) {
             const Operation& operation = network_.operations[i];
-            planar_.push_back(predict_operation(network_, operation, 1, kernels_, costs, nullptr));
-            folded_.push_back(can_[i] ? predict_operation(network_, operation, 1, kernels_, costs, &bordered_) : 0);
+            planar_.push_back(operation.lowering->cycles(planar, operation));
+            folded_.push_back(can_[i] ? operation.lowering->cycles(folded, operation) : 0);
         }
         choose();
     }
@@ -40,11 +41,8 @@ class Folding {
             const auto [at, fresh] = known.emplace(std::make_pair(value, folded), static_cast<int>(result.network.shapes.size()));
             if (!fresh) return at->second;
             result.network.shapes.push_back(network_.shapes[value]), result.folded.push_back(folded), result.bordered.push_back(bordered_[value]);
-            Operation conversion{};
-            conversion.kind = folded ? Kind::kFold : Kind::kUnfold;
-            conversion.name = conversion.fused = folded ? "fold" : "unfold";
-            conversion.inputs = {value}, conversion.output = at->second;
-            result.network.operations.push_back(std::move(conversion));
+            const char* name = folded ? "fold" : "unfold";
+            result.network.operations.push_back({&lowerings::conversion, kind::Conversion{}, name, name, {value}, at->second});
             return at->second;
         };
         for (std::size_t i = 0; i < network_.operations.size(); ++i) {
@@ -57,7 +55,7 @@ class Folding {
         for (int& value : result.network.outputs) value = converted(value, false);
         result.filled.assign(result.folded.size(), false);
         for (const Operation& operation : result.network.operations)
-            if (reads_border(operation)) result.filled[operation.inputs[0]] = result.folded[operation.inputs[0]];
+            if (sees_border(operation)) result.filled[operation.inputs[0]] = result.folded[operation.inputs[0]];
         return result;
     }
 
@@ -72,24 +70,24 @@ class Folding {
     }
 
     // Whether a kernel larger than a pixel reads the first input.
-    static bool reads_border(const Operation& operation) {
-        return operation.kind == Kind::kConvolution && elements(operation.weight.shape) != operation.weight.shape[0] * operation.weight.shape[1];
+    static bool sees_border(const Operation& operation) {
+        const FoldingRules* rules = operation.lowering->folding;
+        return rules != nullptr && rules->sees_border != nullptr && rules->sees_border(operation);
     }
 
     bool can_fold(const Operation& operation) const {
-        const Shape& to = network_.shapes[operation.output];
-        if (!foldable(to, kernels_.lanes)) return false;
-        const auto same = [&](int value) { return network_.shapes[value] == to; };
-        switch (operation.kind) {
-            case Kind::kUnary:
-            case Kind::kAffine:
-            case Kind::kBinary: return std::all_of(operation.inputs.begin(), operation.inputs.end(), same);
-            case Kind::kConvolution: break;
-            default: return false;
-        }
-        const Shape& from = network_.shapes[operation.inputs[0]];
-        if (!foldable(from, kernels_.lanes) || (operation.residual && !same(operation.inputs.back()))) return false;
-        return folds(operation, make_folded(from, kernels_.lanes, true), make_folded(to, kernels_.lanes, true));
+        const FoldingRules* rules = operation.lowering->folding;
+        return rules != nullptr && foldable(network_.shapes[operation.output], kernels_.lanes) &&
+               rules->possible(network_, operation, kernels_.lanes);
+    }
+
+    // One image, every value that can be folded folded.
+    Setting folded_setting(const Costs& costs) const {
+        Setting setting{network_, 1, kernels_, costs, std::vector<Storage>(network_.shapes.size())};
+        for (std::size_t value = 0; value < setting.storages.size(); ++value)
+            if (foldable(network_.shapes[value], kernels_.lanes))
+                setting.storages[value] = make_folded(network_.shapes[value], kernels_.lanes, bordered_[value]);
+        return setting;
     }
 
     // Values that a kernel larger than a pixel reads are kept with a border, and those that must lie alike.
@@ -103,13 +101,12 @@ class Folding {
         for (std::size_t i = 0; i < can_.size(); ++i) {
             const Operation& operation = network_.operations[i];
             if (!can_[i]) continue;
-            if (operation.kind != Kind::kConvolution)
-                for (int value : operation.inputs) same[root(value)] = root(operation.output);
-            else if (operation.residual) same[root(operation.inputs.back())] = root(operation.output);
+            for (std::size_t input = operation.lowering->folding->alike; input < operation.inputs.size(); ++input)
+                same[root(operation.inputs[input])] = root(operation.output);
         }
         std::vector<bool> read(network_.shapes.size(), false);
         for (std::size_t i = 0; i < can_.size(); ++i)
-            if (can_[i] && reads_border(network_.operations[i])) read[root(network_.operations[i].inputs[0])] = true;
+            if (can_[i] && sees_border(network_.operations[i])) read[root(network_.operations[i].inputs[0])] = true;
         bordered_.assign(network_.shapes.size(), false);
         for (std::size_t value = 0; value < bordered_.size(); ++value) bordered_[value] = read[root(static_cast<int>(value))];
     }
@@ -139,7 +136,7 @@ class Folding {
         std::vector<double> cycles;
         std::set<int> bordered;
         for (std::size_t i = 0; i < network_.operations.size(); ++i)
-            if (is_folded(i, sizes) && reads_border(network_.operations[i])) bordered.insert(network_.operations[i].inputs[0]);
+            if (is_folded(i, sizes) && sees_border(network_.operations[i])) bordered.insert(network_.operations[i].inputs[0]);
         const auto conversion = [&](int value, bool wanted) {
             if (folded[value] == wanted || !converted.emplace(value, wanted).second) return 0.0;
             return kPerElement * static_cast<double>(elements(network_.shapes[value]));

@@ -175,8 +175,30 @@ struct DenseVectorRun {
 
 // ---- Everything else --------------------------------------------------------------------------------------------
 
-enum class Unary : int { kRelu, kRelu6, kLeakyRelu, kHardswish, kHardsigmoid, kSilu, kSigmoid, kTanh, kGelu, kGeluTanh };
-enum class Binary : int { kAdd, kMul };
+// Functions of one element (kernels/elementwise.hpp).
+inline constexpr int kParameters = 2;
+
+struct UnaryFunction {
+    const char* name;                     // of the operation, behind it what its attributes that are texts say: "gelu tanh"
+    const char* parameters[kParameters];  // the attributes that are its parameters, as far as they are not fixed
+    double fixed[kParameters];
+    bool clamps;  // to what lies between its parameters
+    void (*run)(const double* parameters, const float* source, float* target, std::int64_t count);
+};
+
+// Of two elements each, clamped; the step of an operand is 0 where it is one element for all, else 1.
+struct BinaryRun {
+    const float *left, *right;
+    float* target;
+    std::int64_t left_step, right_step, count;
+    float low, high;
+};
+
+struct BinaryFunction {
+    const char* name;
+    bool adds;  // so that a layer before it can
+    void (*run)(const BinaryRun&);
+};
 
 struct PoolRun {
     const float* source;
@@ -228,9 +250,11 @@ struct Kernels {
     // target[j * target_row + i] = source[i * source_row + j] for i < rows, j < columns
     void (*transpose)(const float* source, std::ptrdiff_t source_row, float* target, std::ptrdiff_t target_row,
                       std::int64_t rows, std::int64_t columns);
-    void (*unary)(Unary, float slope, const float* source, float* target, std::int64_t count);
-    void (*binary)(Binary, const float* left, const float* right, float low, float high, float* target,
-                   std::int64_t count);
+    // The same in every kernel, in the same order.
+    const UnaryFunction* unaries;
+    int unary_count;
+    const BinaryFunction* binaries;
+    int binary_count;
     void (*pool)(const PoolRun&);
     // output[c] = clamp(source[c] * scale[c] + shift[c]) over `count` floats per channel
     void (*affine)(const float* source, std::ptrdiff_t channel_stride, const float* scale, const float* shift,

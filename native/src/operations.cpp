@@ -114,21 +114,19 @@ void copy_segments(const std::vector<Segment>& segments, const float* source, fl
     for (const Segment& each : segments) std::copy_n(source + each.source, each.length, target + each.target);
 }
 
-void combine(Binary kind, Clamp clamp, const Shape& dims, const Operand& left, const Operand& right, const Operand& target,
+void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, const Operand& left, const Operand& right, const Operand& target,
              float* arena, int images) {
     const std::size_t outer = dims.empty() ? 0 : dims.size() - 1;
-    const auto last = [&](const Operand& operand) { return dims.empty() ? 0 : operand.strides.back(); };
-    const std::int64_t count = dims.empty() ? 1 : dims.back(), lefts = last(left), rights = last(right), targets = last(target);
+    const auto last = [&](const Operand& operand) { return dims.empty() ? 0 : operand.strides.back() / images; };
+    const std::int64_t count = dims.empty() ? 1 : dims.back(), lefts = last(left), rights = last(right);
+    // The last axis at a time, unless an operand is one position there and its images are several.
+    const bool together = images == 1 || (lefts == 1 && rights == 1);
     walk<3>(dims, outer, {&left.strides, &right.strides, &target.strides}, [&](const auto& at) {
         const float *a = arena + left.place + at[0], *b = arena + right.place + at[1];
         float* to = arena + target.place + at[2];
+        if (together) return run({a, b, to, images == 1 ? lefts : 1, images == 1 ? rights : 1, count * images, clamp.low, clamp.high});
         for (std::int64_t i = 0; i < count; ++i)
-            for (int image = 0; image < images; ++image) {
-                const float one = a[i * lefts + image], other = b[i * rights + image];
-                float value = kind == Binary::kAdd ? one + other : one * other;
-                value = clamp.low > value ? clamp.low : value;
-                to[i * targets + image] = clamp.high < value ? clamp.high : value;
-            }
+            run({a + i * lefts * images, b + i * rights * images, to + i * images, 1, 1, images, clamp.low, clamp.high});
     });
 }
 

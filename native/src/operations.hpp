@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "fusion.hpp"
-#include "program.hpp"
+#include "kernels.hpp"
+#include "kinds.hpp"
 #include "storage.hpp"
 
 namespace secateur {
@@ -44,7 +44,7 @@ struct Operand {
     std::vector<std::int64_t> strides;
 };
 
-void combine(Binary kind, Clamp clamp, const Shape& dims, const Operand& left, const Operand& right, const Operand& target,
+void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, const Operand& left, const Operand& right, const Operand& target,
              float* arena, int images);
 
 // What is averaged into each target: the elements of a form, counted from a source.

@@ -18,13 +18,13 @@ Range seen(std::int64_t start, std::int64_t stride, std::int64_t inputs, std::in
 
 }  // namespace
 
-PlainConvolution::PlainConvolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output)
-    : shape_(shape), input_(input), output_(output), bias_(operation.bias), clamp_(operation.clamp) {
+PlainConvolution::PlainConvolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input, const Planes& output)
+    : shape_(shape), input_(input), output_(output), bias_(filter.bias), clamp_(clamp) {
     const std::int64_t per_group = shape.channels / shape.groups, outputs_per_group = std::max<std::int64_t>(1, shape.outputs / shape.groups);
-    const float* weight = operation.weight.data;
+    const float* weight = filter.weight.data;
     for (std::int64_t o = 0; o < shape.outputs; ++o) {
         first_.push_back(static_cast<std::int64_t>(taps_.size()));
-        const float scale = operation.scale.empty() ? 1.0f : operation.scale[o];
+        const float scale = filter.scale.empty() ? 1.0f : filter.scale[o];
         for (std::int64_t c = 0; c < per_group; ++c)
             for (std::int64_t ky = 0; ky < shape.kernel_y; ++ky)
                 for (std::int64_t kx = 0; kx < shape.kernel_x; ++kx, ++weight)
@@ -36,8 +36,8 @@ PlainConvolution::PlainConvolution(const Operation& operation, const Convolution
     first_.push_back(static_cast<std::int64_t>(taps_.size()));
 }
 
-double PlainConvolution::cycles() const {
-    return 0.5 * static_cast<double>(nonzeros()) * static_cast<double>(output_.height * output_.width * output_.images);
+double PlainConvolution::cycles(std::int64_t nonzeros, const Planes& output) {
+    return 0.5 * static_cast<double>(nonzeros) * static_cast<double>(output.height * output.width * output.images);
 }
 
 void PlainConvolution::run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output, float*) const {

@@ -13,14 +13,16 @@ namespace secateur {
 // One non-zero at a time over the whole plane of an output, where it lies.
 class PlainConvolution {
    public:
-    PlainConvolution(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output);
+    PlainConvolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input, const Planes& output);
 
     std::int64_t items() const { return shape_.outputs; }
     std::size_t scratch_floats() const { return 0; }
     void shelve(Shelf& shelf) { shelf.add(taps_); }
     void run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output, float* scratch) const;
 
-    double cycles() const;
+    double cycles() const { return cycles(nonzeros(), output_); }
+    // Of a layer of so many non-zeros.
+    static double cycles(std::int64_t nonzeros, const Planes& output);
     std::int64_t nonzeros() const { return static_cast<std::int64_t>(taps_.size()); }
     std::size_t bytes() const { return taps_.size() * sizeof(Tap); }
     std::string describe() const { return "plain"; }

@@ -6,13 +6,18 @@
 #include "fusion.hpp"
 #include "kernels.hpp"
 #include "secateur/costs.hpp"
+#include "setting.hpp"
 
 namespace secateur {
 
-// Cycles of one operation for one block of images. bordered: of one image whose values are folded, those
-// with a border that it names; else null.
-double predict_operation(const FusedNetwork& network, const Operation& operation, int images, const Kernels& kernels, const Costs& costs, const std::vector<bool>* bordered);
-// Of every operation, one image folded where that is faster.
+// Cycles of moving an operation's values: those that do not fit into L2 have to come from and go to somewhere further.
+double traffic(const Setting& setting, const Operation& operation);
+// The same, and those of an operation that does little to each element: so many cycles a byte.
+double streaming(const Setting& setting, const Operation& operation, double per_byte);
+double streaming(const Setting& setting, const Operation& operation);
+double nothing(const Setting& setting, const Operation& operation);
+
+// Cycles of every operation for one block of images; one image folded where that is faster.
 std::vector<double> predict_cycles(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs);
 
 }  // namespace secateur

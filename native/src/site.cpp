@@ -10,11 +10,11 @@ Planes planes_of(const Storage& s, int images) {
 
 }  // namespace
 
-Site convolution_site(const Operation& operation, const Storage& input, const Storage& output, int images) {
-    const auto& weight = operation.weight.shape;
-    const std::int64_t top = operation.padding[0], left = operation.padding[2];
-    Site site{{input.dims[0], output.dims[0], weight[2], weight[3], operation.stride[0], operation.stride[1], top, left,
-               operation.dilation[0], operation.dilation[1], operation.groups},
+Site convolution_site(const kind::Convolution& layer, const Storage& input, const Storage& output, int images) {
+    const auto& weight = layer.filter.weight.shape;
+    const std::int64_t top = layer.padding[0], left = layer.padding[2];
+    Site site{{input.dims[0], output.dims[0], weight[2], weight[3], layer.stride[0], layer.stride[1], top, left,
+               layer.dilation[0], layer.dilation[1], layer.groups},
               planes_of(input, images), planes_of(output, images)};
     if (!input.folded) return site;
     // What the taps of a part see, its border included, as an input of its own without padding.
@@ -27,7 +27,7 @@ Site convolution_site(const Operation& operation, const Storage& input, const St
     return site;
 }
 
-Site linear_site(const Operation& operation, const Storage& input, const Storage& output, int images) {
+Site linear_site(const Filter& filter, const Storage& input, const Storage& output, int images) {
     // Features are channels; what lies before them are pixels, in rows where the first axis may have gaps.
     const auto planes = [&](const Storage& s) {
         const std::int64_t features = s.dims.back();
@@ -35,16 +35,16 @@ Site linear_site(const Operation& operation, const Storage& input, const Storage
         const std::int64_t rows = elements(Shape(s.dims.begin(), s.dims.end() - 1));
         return Planes{features, 1, rows, images, rows * features * images, features * images, images};
     };
-    return {{operation.weight.shape[1], operation.weight.shape[0], 1, 1, 1, 1, 0, 0, 1, 1, 1}, planes(input), planes(output)};
+    return {{filter.weight.shape[1], filter.weight.shape[0], 1, 1, 1, 1, 0, 0, 1, 1, 1}, planes(input), planes(output)};
 }
 
-bool folds(const Operation& operation, const Storage& input, const Storage& output) {
+bool folds(const kind::Convolution& layer, const Storage& input, const Storage& output) {
     const auto axis = [](std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t dilation, std::int64_t before) {
         return in == out * stride && before <= 1 && (out - 1) * stride + (kernel - 1) * dilation - before <= in;
     };
-    const auto& weight = operation.weight.shape;
-    return axis(input.part_height(), output.part_height(), weight[2], operation.stride[0], operation.dilation[0], operation.padding[0]) &&
-           axis(input.part_width(), output.part_width(), weight[3], operation.stride[1], operation.dilation[1], operation.padding[2]);
+    const auto& weight = layer.filter.weight.shape;
+    return axis(input.part_height(), output.part_height(), weight[2], layer.stride[0], layer.dilation[0], layer.padding[0]) &&
+           axis(input.part_width(), output.part_width(), weight[3], layer.stride[1], layer.dilation[1], layer.padding[2]);
 }
 
 }  // namespace secateur

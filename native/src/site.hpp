@@ -12,10 +12,10 @@ struct Site {
     std::int64_t input_offset = 0, output_offset = 0;  // floats, from the places of the values
 };
 
-Site convolution_site(const Operation& operation, const Storage& input, const Storage& output, int images);
+Site convolution_site(const kind::Convolution& layer, const Storage& input, const Storage& output, int images);
 // Of a fully connected layer over interleaved images.
-Site linear_site(const Operation& operation, const Storage& input, const Storage& output, int images);
+Site linear_site(const Filter& filter, const Storage& input, const Storage& output, int images);
 // Whether both values of a convolution can be folded: parts meet the same taps, in themselves and their borders.
-bool folds(const Operation& operation, const Storage& input, const Storage& output);
+bool folds(const kind::Convolution& layer, const Storage& input, const Storage& output);
 
 }  // namespace secateur

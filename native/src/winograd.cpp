@@ -74,10 +74,10 @@ std::vector<WinogradChoice> Winograd::choices(const ConvolutionShape& shape, con
     return found;
 }
 
-Winograd::Winograd(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output,
+Winograd::Winograd(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input, const Planes& output,
                    const Kernels& kernels, const WinogradChoice& choice, const Border& border)
     : kernels_(kernels), choice_(choice), input_(input), output_(output), top_(shape.top), left_(shape.left),
-      channels_(shape.channels), outputs_(shape.outputs), bias_(operation.bias), clamp_(operation.clamp) {
+      channels_(shape.channels), outputs_(shape.outputs), bias_(filter.bias), clamp_(clamp) {
     const int lanes = kernels.lanes;
     const WinogradProduct& product = *choice.product;
     tiles_x_ = ceil_divide(output.width, choice.transform->outputs), vectors_ = output.images / lanes;
@@ -86,23 +86,23 @@ Winograd::Winograd(const Operation& operation, const ConvolutionShape& shape, co
     together_ = std::min(groups_, ceil_divide(kTogether, product.outputs));
     input_frequency_ = apart(channels_ * product.columns * lanes);
     product_frequency_ = apart(together_ * product.outputs * product.columns * lanes);
-    nonzeros_ = count(operation, make_problem(shape, input, output)).nonzero;
-    transform_weights(operation);
+    nonzeros_ = count(filter, make_problem(shape, input, output)).nonzero;
+    transform_weights(filter);
     find_moves(border);
 }
 
 void Winograd::divide(int parts) { parts_ = static_cast<int>(std::clamp<std::int64_t>(parts, 1, groups_)); }
 
 // G g Gᵀ of every kernel g.
-void Winograd::transform_weights(const Operation& operation) {
+void Winograd::transform_weights(const Filter& filter) {
     const Line* lines = frequencies_of(choice_.transform->outputs);
     const std::int64_t size = side(*choice_.transform), per_group = choice_.product->outputs;
     const std::int64_t frequency = groups_ * channels_ * per_group;
     weights_.made().resize(static_cast<std::size_t>(size * size * frequency));
     for (std::int64_t c = 0; c < channels_; ++c)
         for (std::int64_t o = 0; o < outputs_; ++o) {
-            const float* kernel = operation.weight.data + (o * channels_ + c) * 9;
-            const double scale = operation.scale.empty() ? 1.0 : operation.scale[o];
+            const float* kernel = filter.weight.data + (o * channels_ + c) * 9;
+            const double scale = filter.scale.empty() ? 1.0 : filter.scale[o];
             float* target = weights_.made().data() + (o / per_group * channels_ + c) * per_group + o % per_group;
             for (std::int64_t i = 0; i < size; ++i) {
                 Line rows{};

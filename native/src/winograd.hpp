@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "convolution.hpp"
-#include "fusion.hpp"
+#include "kinds.hpp"
 #include "kernels.hpp"
 #include "secateur/costs.hpp"
 #include "shelf.hpp"
@@ -24,7 +24,7 @@ struct WinogradChoice {
 class Winograd {
    public:
     // Arguments as of Convolution; choice: one of choices().
-    Winograd(const Operation& operation, const ConvolutionShape& shape, const Planes& input, const Planes& output,
+    Winograd(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input, const Planes& output,
              const Kernels& kernels, const WinogradChoice& choice, const Border& border = {});
 
     // All that are possible, the one that should be fastest first; none for other convolutions or planar values.
@@ -46,7 +46,7 @@ class Winograd {
     std::string describe() const;
 
    private:
-    void transform_weights(const Operation& operation);
+    void transform_weights(const Filter& filter);
     void find_moves(const Border& border);
     void transform_inputs(std::int64_t batch, const float* input, float* target) const;
     void transform_outputs(std::int64_t batch, std::int64_t first, std::int64_t end, const float* products,

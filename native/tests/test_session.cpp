@@ -52,14 +52,14 @@ struct Case {
         out_width = (width + left + right - dilation_x * (kernel_x - 1) - 1) / stride_x + 1;
         weight = normal(outputs * channels / groups * kernel_y * kernel_x, density);
         bias = normal(outputs);
-        Node conv{"conv", "conv2d", {0}, {}, {}, {}, "", {outputs, out_height, out_width}};
+        Node conv{"conv", "conv2d", {0}, {}, {}, {}, {}, {outputs, out_height, out_width}};
         conv.weights["weight"] = Array{weight.data(), {outputs, channels / groups, kernel_y, kernel_x}};
         conv.weights["bias"] = Array{bias.data(), {outputs}};
         conv.integers["stride"] = {stride_y, stride_x};
         conv.integers["padding"] = {top, bottom, left, right};
         conv.integers["dilation"] = {dilation_y, dilation_x};
         conv.integers["groups"] = {groups};
-        Node relu{"relu", "relu", {1}, {}, {}, {}, "", conv.shape};
+        Node relu{"relu", "relu", {1}, {}, {}, {}, {}, conv.shape};
         network = {{{channels, height, width}}, {conv, relu}, {2}};
     }
 
@@ -221,7 +221,7 @@ TEST(a_matrix_times_a_vector_agrees_with_plain_loops) {
     for (int round = 0; round < 40; ++round) {
         const std::int64_t inputs = between(1, 100), outputs = between(1, 70);
         const auto weight = normal(outputs * inputs, round % 2 == 0 ? 0.1 : 0.9), input = normal(inputs);
-        Node linear{"linear", "linear", {0}, {}, {}, {}, "", {outputs}};
+        Node linear{"linear", "linear", {0}, {}, {}, {}, {}, {outputs}};
         linear.weights["weight"] = Array{weight.data(), {outputs, inputs}};
         std::vector<float> right;
         for (std::int64_t o = 0; o < outputs; ++o) {

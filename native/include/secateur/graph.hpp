@@ -25,7 +25,7 @@ struct Node {
     std::map<std::string, Array> weights;
     std::map<std::string, std::vector<std::int64_t>> integers;
     std::map<std::string, double> numbers;
-    std::string approximate;
+    std::map<std::string, std::string> texts;
     Shape shape;
 };
 

@@ -99,6 +99,8 @@ struct Table {
 
 #include "loops.hpp"
 
+#include "elementwise.hpp"
+
 #include "pooling.hpp"
 
 #include "winograd.hpp"

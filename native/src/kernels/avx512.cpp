@@ -114,6 +114,8 @@ struct Table {
 
 #include "loops.hpp"
 
+#include "elementwise.hpp"
+
 #include "pooling.hpp"
 
 #include "winograd.hpp"

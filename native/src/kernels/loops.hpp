@@ -359,49 +359,6 @@ inline float bounded(float value, float low, float high) {
     return high < value ? high : value;
 }
 
-template <typename Function>
-[[gnu::always_inline]] inline void each(const float* source, float* target, std::int64_t count, Function function) {
-    for (std::int64_t i = 0; i < count; ++i) target[i] = function(source[i]);
-}
-
-inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-
-void unary(Unary kind, float slope, const float* source, float* target, std::int64_t count) {
-    switch (kind) {
-        case Unary::kRelu:
-            return each(source, target, count, [](float x) { return 0.0f > x ? 0.0f : x; });
-        case Unary::kRelu6:
-            return each(source, target, count, [](float x) { return bounded(x, 0.0f, 6.0f); });
-        case Unary::kLeakyRelu:
-            return each(source, target, count, [slope](float x) { return x >= 0.0f ? x : x * slope; });
-        case Unary::kHardswish:
-            return each(source, target, count, [](float x) { return x * bounded(x + 3.0f, 0.0f, 6.0f) / 6.0f; });
-        case Unary::kHardsigmoid:
-            return each(source, target, count, [](float x) { return bounded(x + 3.0f, 0.0f, 6.0f) / 6.0f; });
-        case Unary::kSilu:
-            return each(source, target, count, [](float x) { return x * sigmoid(x); });
-        case Unary::kSigmoid:
-            return each(source, target, count, [](float x) { return sigmoid(x); });
-        case Unary::kTanh:
-            return each(source, target, count, [](float x) { return tanhf(x); });
-        case Unary::kGelu:
-            return each(source, target, count,
-                        [](float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); });
-        case Unary::kGeluTanh:
-            return each(source, target, count, [](float x) {
-                return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-            });
-    }
-}
-
-void binary(Binary kind, const float* left, const float* right, float low, float high, float* target,
-            std::int64_t count) {
-    if (kind == Binary::kAdd)
-        for (std::int64_t i = 0; i < count; ++i) target[i] = bounded(left[i] + right[i], low, high);
-    else
-        for (std::int64_t i = 0; i < count; ++i) target[i] = bounded(left[i] * right[i], low, high);
-}
-
 void affine(const float* source, std::ptrdiff_t channel_stride, const float* scale, const float* shift, float low,
             float high, float* target, std::int64_t channels, std::int64_t count) {
     for (std::int64_t c = 0; c < channels; ++c) {

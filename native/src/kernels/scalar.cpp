@@ -62,6 +62,8 @@ inline void transpose_square(const float* from, std::ptrdiff_t from_row, float* 
 
 #include "loops.hpp"
 
+#include "elementwise.hpp"
+
 #include "pooling.hpp"
 
 #include "winograd.hpp"

@@ -4,5 +4,6 @@ template <int Variants, int Products>
 constexpr Kernels table(const char* name, const Cycles& cycles, const Costs& costs, const TileVariant (&variants)[Variants],
                         const WinogradProduct (&products)[Products]) {
     return {name, kLanes, cycles, costs, variants, Variants, kTransforms, sizeof kTransforms / sizeof *kTransforms, products, Products,
-            pack_pixels, pack_rows, sparse_vector<FloatProduct>, dense_vector<FloatProduct>, transpose, unary, binary, pool, affine, fill_border};
+            pack_pixels, pack_rows, sparse_vector<FloatProduct>, dense_vector<FloatProduct>, transpose,
+            kUnaries, sizeof kUnaries / sizeof *kUnaries, kBinaries, sizeof kBinaries / sizeof *kBinaries, pool, affine, fill_border};
 }

@@ -1,0 +1,85 @@
+// Functions of one element or of two: what they are called and what they compute is in kernels/elementwise.hpp.
+#include <algorithm>
+#include <string_view>
+
+#include "compiler.hpp"
+#include "lowerings/lowering.hpp"
+#include "operations.hpp"
+#include "prediction.hpp"
+
+namespace secateur {
+namespace {
+
+// Splits `size` floats into pieces for several threads, on cache lines.
+std::int64_t pieces(std::int64_t size) { return std::clamp<std::int64_t>(size / 4096, 1, 64); }
+std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all) {
+    return piece == all ? size : size * piece / all / 16 * 16;
+}
+
+// Every kernel has the functions of all others, in the same order.
+template <typename Function>
+int find(const Function* functions, int count, std::string_view name) {
+    for (int i = 0; i < count; ++i)
+        if (name == functions[i].name) return i;
+    return -1;
+}
+
+std::optional<Kind> read_unary(const Node& node) {
+    std::string name = node.op;
+    for (const auto& [attribute, text] : node.texts) name += " " + text;
+    const int index = find(kScalarKernels.unaries, kScalarKernels.unary_count, name);
+    if (index < 0) return {};
+    const UnaryFunction& function = kScalarKernels.unaries[index];
+    kind::Unary unary{index, {}};
+    for (int i = 0; i < kParameters; ++i)
+        unary.parameters[i] = function.parameters[i] == nullptr ? function.fixed[i] : node.numbers.at(function.parameters[i]);
+    return unary;
+}
+
+void compile_unary(Compiler& compiler, const Operation& operation) {
+    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output), size = compiler.setting().output(operation).size;
+    const auto& unary = std::get<kind::Unary>(operation.kind);
+    Step& step = compiler.push(operation, "loop");
+    step.items = pieces(size);
+    step.run = [=, all = step.items, run = compiler.setting().kernels.unaries[unary.function].run, parameters = unary.parameters](
+                   const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+        const std::int64_t first = edge(size, begin, all), last = edge(size, end, all);
+        run(parameters.data(), frame.arena.get() + from + first, frame.arena.get() + to + first, last - first);
+    };
+}
+
+std::optional<Kind> read_binary(const Node& node) {
+    const int index = find(kScalarKernels.binaries, kScalarKernels.binary_count, node.op);
+    if (index < 0) return {};
+    return kind::Binary{index};
+}
+
+void compile_binary(Compiler& compiler, const Operation& operation) {
+    const Setting& setting = compiler.setting();
+    const Storage &target = setting.output(operation), &left = setting.input(operation, 0), &right = setting.input(operation, 1);
+    const std::int64_t a = compiler.place(operation.inputs[0]), b = compiler.place(operation.inputs[1]), to = compiler.place(operation.output), size = target.size;
+    const auto run = setting.kernels.binaries[std::get<kind::Binary>(operation.kind).function].run;
+    const Clamp clamp = operation.clamp;
+    Step& step = compiler.push(operation, "loop");
+    if (left.dims == target.dims && right.dims == target.dims) {
+        step.items = pieces(size);
+        step.run = [=, all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+            const std::int64_t first = edge(size, begin, all), last = edge(size, end, all);
+            float* arena = frame.arena.get();
+            run({arena + a + first, arena + b + first, arena + to + first, 1, 1, last - first, clamp.low, clamp.high});
+        };
+        return;
+    }
+    const Operand one{a, broadcast(left, target.dims)}, other{b, broadcast(right, target.dims)}, made{to, target.strides};
+    step.run = [=, dims = target.dims, images = setting.images](const Frame& frame, std::int64_t, std::int64_t, float*) {
+        combine(run, clamp, dims, one, other, made, frame.arena.get(), images);
+    };
+}
+
+}  // namespace
+
+const Lowering lowerings::unary = {.read = read_unary, .cycles = streaming, .compile = compile_unary, .folding = &kElementwiseFolding};
+const Lowering lowerings::binary = {
+    .read = read_binary, .cycles = streaming, .compile = compile_binary, .folding = &kElementwiseFolding, .clamps = true};
+
+}  // namespace secateur

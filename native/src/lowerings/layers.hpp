@@ -1,0 +1,48 @@
+// Layers with weights: how each is computed, which is decided here once for its predicted cost and for its program.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <variant>
+#include <vector>
+
+#include "compiler.hpp"
+#include "convolution.hpp"
+#include "operations.hpp"
+#include "setting.hpp"
+#include "site.hpp"
+#include "vector_product.hpp"
+#include "winograd.hpp"
+
+namespace secateur {
+
+struct AsVector {};  // a matrix times a vector
+struct AsPlain {};   // one non-zero at a time
+
+struct LayerChoice {
+    std::variant<AsVector, AsPlain, Choice, WinogradChoice> way;
+    double cycles;  // predicted
+};
+
+// A matrix of `rows` times the layer's outputs, its weights used so often in each column.
+LayerChoice choose_vector(const Filter& filter, std::int64_t repeats, const Kernels& kernels);
+LayerChoice choose_plain(const Filter& filter, const Site& site);
+// The fastest of tiles and Winograd's transform, or what does without them.
+LayerChoice choose_tiles(const Filter& filter, const Site& site, const Kernels& kernels, const Costs& costs);
+
+// Any of these but AsVector. name: of the layer, for plan().
+void add_layer(Compiler& compiler, const Operation& operation, const Filter& filter, const Site& site, const LayerChoice& choice, const std::string& name);
+
+// Arguments as of VectorProduct; sources, targets: of every vector, from the places of the values.
+struct VectorLayer {
+    std::int64_t rows, columns;
+    std::function<float(std::int64_t, std::int64_t)> weight;
+    std::function<VectorProduct::Reach(std::int64_t)> reach;
+    std::vector<std::int32_t> gather;
+    std::vector<float> bias;
+    Offsets sources, targets;
+};
+
+void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, const VectorLayer& layer, const std::string& name);
+
+}  // namespace secateur

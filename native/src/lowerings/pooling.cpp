@@ -1,0 +1,79 @@
+#include <algorithm>
+
+#include "compiler.hpp"
+#include "lowerings/lowering.hpp"
+#include "operations.hpp"
+#include "prediction.hpp"
+
+namespace secateur {
+namespace {
+
+std::optional<Kind> read_pool(const Node& node) {
+    const bool average = node.op == "avg_pool2d";
+    if (!average && node.op != "max_pool2d") return {};
+    const std::vector<std::int64_t> dilation = average ? std::vector<std::int64_t>{1, 1} : integers_of(node, "dilation");
+    return kind::Pool{integers_of(node, "kernel"), integers_of(node, "stride"), integers_of(node, "padding"), dilation, average,
+                      average && integer_of(node, "count_include_pad") != 0};
+}
+
+double pool_cycles(const Setting& setting, const Operation& operation) {
+    return streaming(setting, operation, setting.images == 1 ? 0.16 : 0.05);
+}
+
+void compile_pool(Compiler& compiler, const Operation& operation) {
+    const auto& pool = std::get<kind::Pool>(operation.kind);
+    const Setting& setting = compiler.setting();
+    const Planes in = compiler.planes(operation.inputs[0]), out = compiler.planes(operation.output);
+    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
+    const auto narrow = [](std::int64_t value) { return static_cast<int>(value); };
+    PoolRun run{nullptr, nullptr, in.channel, in.row, in.column, out.channel, out.row, out.column, 0,
+                narrow(in.height), narrow(in.width), narrow(out.height), narrow(out.width),
+                narrow(pool.kernel[0]), narrow(pool.kernel[1]), narrow(pool.stride[0]), narrow(pool.stride[1]),
+                narrow(pool.padding[0]), narrow(pool.padding[1]), narrow(pool.padding[2]), narrow(pool.padding[3]),
+                narrow(pool.dilation[0]), narrow(pool.dilation[1]), pool.average, pool.count_padding, setting.images};
+    Step& step = compiler.push(operation, "loop");
+    step.items = in.channels;
+    step.work = static_cast<double>(elements(setting.output(operation).dims)) *
+                static_cast<double>(std::min(pool.kernel[0], in.height)) * static_cast<double>(std::min(pool.kernel[1], in.width));
+    step.run = [=, pool = setting.kernels.pool](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+        PoolRun part = run;
+        part.source = frame.arena.get() + from + begin * run.source_channel;
+        part.target = frame.arena.get() + to + begin * run.target_channel;
+        part.channels = static_cast<int>(end - begin);
+        pool(part);
+    };
+}
+
+// A mean over windows: those of an adaptive pooling, or whole axes.
+std::optional<Kind> read_mean(const Node& node) {
+    if (node.op == "adaptive_avg_pool2d") return kind::Mean{};
+    if (node.op == "mean") return kind::Mean{axes_of(node, "axes")};
+    return {};
+}
+
+void compile_mean(Compiler& compiler, const Operation& operation) {
+    const auto& axes = std::get<kind::Mean>(operation.kind).axes;
+    const Storage &source = compiler.setting().input(operation), &target = compiler.setting().output(operation);
+    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output), count = elements(target.dims);
+    Step& step = compiler.push(operation, "loop");
+    step.items = std::clamp<std::int64_t>(count / 16, 1, 64);
+    step.work = static_cast<double>(std::max(count, elements(source.dims)));
+    if (axes.empty()) {
+        step.run = [=, windows = AdaptiveWindows(source, target), images = compiler.setting().images, all = step.items](
+                       const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+            average_adaptive(windows, count * begin / all, count * end / all, frame.arena.get() + from, frame.arena.get() + to, images);
+        };
+        return;
+    }
+    step.run = [=, windows = axis_windows(source, target, axes), images = compiler.setting().images, all = step.items](
+                   const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+        average_windows(windows, count * begin / all, count * end / all, frame.arena.get() + from, frame.arena.get() + to, images);
+    };
+}
+
+}  // namespace
+
+const Lowering lowerings::pool = {.read = read_pool, .cycles = pool_cycles, .compile = compile_pool};
+const Lowering lowerings::mean = {.read = read_mean, .cycles = streaming, .compile = compile_mean};
+
+}  // namespace secateur
