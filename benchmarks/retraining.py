@@ -24,7 +24,7 @@ from secateur.pruning.pruning import prune
 from secateur.pruning.retraining import retrain
 from secateur.records.spec import Cell, Retraining, identity, recipe_for
 from secateur.support.progress import ConsoleReporter
-from secateur.training.catalogue import user_cache
+from secateur.support.settings import user_cache
 from secateur.training.models import find_architecture
 
 

@@ -262,7 +262,8 @@ def data_fetch(
 def doctor(data_dir: DataDir = None, debug: Debug = False) -> None:
     """Say what Secateur finds here: versions, processor, threads, data sets."""
     from secateur.records.environment import available_cores, cpu_features, environment, installed_version
-    from secateur.training.catalogue import SOURCES, locate, search_path, user_cache
+    from secateur.support.settings import user_cache
+    from secateur.training.catalogue import SOURCES, locate, search_path
 
     here = environment()
     lines = [

@@ -15,10 +15,11 @@ import typer
 from secateur.cli.printing import stdout_console
 from secateur.errors import MissingExtraError, SecateurError, UsageError
 from secateur.network.limits import NO_LIMITS, Limits
+from secateur.support import settings
 
 DataDir = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
-    typer.Option("--data-dir", help="Folder that holds data sets.", envvar="SECATEUR_DATA", show_envvar=True),
+    typer.Option("--data-dir", help="Folder that holds data sets.", envvar=settings.DATA.name, show_envvar=True),
 ]
 LimitsText = Annotated[
     str,

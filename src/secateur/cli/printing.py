@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from secateur.escaping import printable
+from secateur.support import settings
 from secateur.support.progress import PlainConsole
 
 
@@ -30,7 +31,7 @@ def stdout_console() -> PlainConsole:
 
 def _columns() -> int:
     """What COLUMNS says, 200 where that is no number."""
-    told = os.environ.get("COLUMNS", "")
+    told = settings.COLUMNS.value
     return int(told) if told.isdecimal() and int(told) else 200
 
 

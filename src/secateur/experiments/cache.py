@@ -37,7 +37,7 @@ from secateur.runtime.agreement import largest_difference
 from secateur.support.checksums import check_members, is_sealed, read_sealed, sealed
 from secateur.support.progress import Reporter, SilentReporter
 from secateur.support.replacing import replacing
-from secateur.training.catalogue import user_cache
+from secateur.support.settings import user_cache
 from secateur.training.data import Dataset, Split, fit, load_data
 from secateur.training.models import Architecture, build_network, find_architecture
 from secateur.training.train import TrainingLog, recipe_course, resolve_device, resolve_precision, train

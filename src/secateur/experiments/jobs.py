@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from secateur.experiments.cache import NetworkCache, Parcel
 from secateur.experiments.pipeline import STAGES, measure_latency, run_cell
 from secateur.records.results import Row
 from secateur.records.spec import Cell
+from secateur.support import settings
 
 
 class CellJob:
@@ -60,5 +60,5 @@ class CellJob:
 
 
 def _elsewhere(data_dir: str | None, device: str, timed: bool) -> CellJob:
-    own = os.environ.get("SECATEUR_DATA") or data_dir
+    own = settings.DATA.value or data_dir
     return CellJob(NetworkCache(own, device), own, device, timed)

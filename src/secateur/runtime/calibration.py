@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import secateur
 from secateur import _native
 from secateur.network.graph import Graph
+from secateur.support import settings
 from secateur.support.replacing import replacing
 
-VARIABLE = "SECATEUR_CALIBRATE"
 ROWS = 4  # which of the values is for packing shifted rows
 WORTH_TIMING = 1_000_000  # weights: below, a network is run before the timing would be over
 
@@ -32,7 +31,7 @@ BUILT_IN = Costs((), "built in")
 
 def costs_for(graph: Graph, kernel: str, calibrate: bool) -> Costs:
     """What the cost model should use: measured constants for a large network, unless that is switched off."""
-    if not calibrate or os.environ.get(VARIABLE) == "0" or _weights(graph) < WORTH_TIMING:
+    if not calibrate or settings.CALIBRATE.value == "0" or _weights(graph) < WORTH_TIMING:
         return BUILT_IN
     return measured(kernel)
 
@@ -40,10 +39,9 @@ def costs_for(graph: Graph, kernel: str, calibrate: bool) -> Costs:
 def measured(kernel: str) -> Costs:
     """From the user's cache, else timed now and put there; a cache that cannot be read or written is done without."""
     from secateur.records.environment import cpu_name
-    from secateur.training.catalogue import user_cache
 
     key = {"cpu": cpu_name(), "kernel": kernel, "secateur": secateur.__version__}
-    path = user_cache() / "costs" / f"{kernel}.json"
+    path = settings.user_cache() / "costs" / f"{kernel}.json"
     if (found := _read(path, key)) is not None:
         return Costs(found, "measured")
     values = tuple(_native.measure_costs(kernel))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 import sys
 from dataclasses import dataclass
 from typing import SupportsIndex
@@ -18,12 +17,12 @@ from secateur.network.graph import Graph, Node, Shape
 from secateur.network.limits import Limits, check_costs, check_parts
 from secateur.runtime.calibration import Costs, costs_for
 from secateur.runtime.normalisation import Normalisation
+from secateur.support import settings
 
 Floats = NDArray[np.float32]
 Images = NDArray[np.float32] | NDArray[np.uint8]
 
 _FLOAT32 = np.dtype(np.float32)
-KERNEL_VARIABLE = "SECATEUR_KERNEL"
 MOST_THREADS = 1024
 MOST_IMAGES = sys.maxsize  # that an array holds
 MOST_ROUNDS = 1_000_000
@@ -249,7 +248,7 @@ def _check_limits(graph: Graph, limits: Limits) -> None:
 
 
 def _chosen_kernel(kernel: str | None) -> str:
-    asked, by = (kernel, "kernel") if kernel is not None else (os.environ.get(KERNEL_VARIABLE), KERNEL_VARIABLE)
+    asked, by = (kernel, "kernel") if kernel is not None else (settings.KERNEL.value, settings.KERNEL.name)
     if not asked:
         return available_kernels()[0]
     if asked not in available_kernels():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.errors import DataError, MissingExtraError, UsageError
+from secateur.support import settings
 
 CHUNK = 1 << 20
 DOWNLOAD_CHUNK = 1 << 16  # what a broken connection may lose
@@ -194,18 +195,10 @@ def _listed(values: Sequence[float]) -> str:
     return texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
 
 
-def user_cache() -> Path:
-    """Where trained networks and downloads are kept: SECATEUR_CACHE, or the user's cache folder."""
-    if chosen := os.environ.get("SECATEUR_CACHE"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "secateur"
-
-
 def search_path(data_dir: str | Path | None) -> tuple[Path, ...]:
     """Folders that may hold data sets: --data-dir, else SECATEUR_DATA; then the user's cache."""
-    chosen = data_dir or os.environ.get("SECATEUR_DATA")
-    downloads = user_cache() / "data"
+    chosen = data_dir or settings.DATA.value
+    downloads = settings.user_cache() / "data"
     return (Path(chosen).expanduser(), downloads) if chosen else (downloads,)
 
 
@@ -279,7 +272,7 @@ def fetch(source: Source, data_dir: str | Path | None = None, advance: Advance |
     """
     if not source.files:
         raise UsageError(f"data {source.name!r} is embedded: there is nothing to fetch")
-    base = Path(data_dir).expanduser() if data_dir else user_cache() / "data"
+    base = Path(data_dir).expanduser() if data_dir else settings.user_cache() / "data"
     folder = base / source.folder
     with _one_line_errors(source, base):
         if not source.is_archive:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import signal
 import socket
 import threading
@@ -23,6 +22,7 @@ from secateur.experiments.executors import INTERRUPTS, Job, attempt, failure
 from secateur.records.environment import available_cores
 from secateur.records.results import Failure, Row
 from secateur.records.spec import Cell
+from secateur.support import settings
 from secateur.support.progress import Reporter, SilentReporter, Task
 
 try:
@@ -124,7 +124,7 @@ class RayExecutor:
 def _connect(address: str) -> None:
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        settings.RAY_USAGE.default("0")
         options |= {"include_dashboard": False, "num_cpus": available_cores()}
     elif address != "auto":
         _check_answers(address)
