@@ -102,7 +102,7 @@ void Compiler::add_input(int index) {
         for (std::int64_t piece = begin; piece < end; ++piece) {
             const std::int64_t first = edge(count, piece, pieces, whole), last = edge(count, piece + 1, pieces, whole);
             float* target = frame.arena.get() + at + (whole ? first * images : piece * stride);
-            transpose(frame.inputs[index] + first, count, target, images, frame.valid, last - first);
+            transpose(as_words(frame.inputs[index] + first), count, as_words(target), images, frame.valid, last - first);
             if (frame.valid < images)
                 for (std::int64_t i = 0; i < last - first; ++i) std::fill(target + i * images + frame.valid, target + (i + 1) * images, 0.0f);
         }
@@ -128,7 +128,7 @@ void Compiler::add_output(int index) {
     step.items = pieces;
     step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
         for (std::int64_t piece = begin; piece < end; ++piece)
-            transpose(frame.arena.get() + at + piece * stride, images, frame.outputs[index] + count / pieces * piece, count,
+            transpose(as_words(frame.arena.get() + at + piece * stride), images, as_words(frame.outputs[index] + count / pieces * piece), count,
                       count / pieces, frame.valid);
     };
 }
@@ -139,7 +139,7 @@ void Compiler::add_border(int value) {
     Step& step = push("border", "border", storage.dims, "copy");
     step.items = storage.dims[0];
     step.run = [=, border = border_of(storage, setting_.kernels.lanes), fill = setting_.kernels.fill_border](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
-        fill({frame.arena.get() + at + begin * plane, plane, static_cast<int>(end - begin), border.moves.data(), static_cast<int>(border.moves.size()), border.lanes.data()});
+        fill({as_words(frame.arena.get() + at + begin * plane), plane, static_cast<int>(end - begin), border.moves.data(), static_cast<int>(border.moves.size()), border.lanes.data()});
     };
 }
 

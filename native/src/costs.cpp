@@ -62,7 +62,7 @@ class Bench {
         const int lanes = kernels_.lanes;
         std::vector<PixelPiece> pieces;
         for (int i = 0; i < kPieces; ++i) pieces.push_back({i * 40 * lanes, i * kPixels * lanes, kPixels});
-        const PixelPack pack{inputs_.get(), 256 * lanes, kPieces * kPixels * lanes, lanes, target(), pieces.data(), kPieces, kChannels, lanes};
+        const PixelPack pack{as_words(inputs_.get()), 256 * lanes, kPieces * kPixels * lanes, lanes, as_words(target()), pieces.data(), kPieces, kChannels, lanes};
         return fastest([&] { kernels_.pack_pixels(pack); }) / static_cast<double>(kChannels * kPieces * kPixels);
     }
 
@@ -72,7 +72,7 @@ class Bench {
         const std::int32_t shifts[] = {0, 1, 2};
         std::vector<RowPiece> pieces;
         for (int i = 0; i < kPieces; ++i) pieces.push_back({i * 32, i * 16, 0x3ffff, 16});
-        const RowPack pack{inputs_.get(), 1024, 3 * kPieces * 16, kPieces * 16, target(), pieces.data(), shifts, kPieces, kChannels, 3, 1};
+        const RowPack pack{as_words(inputs_.get()), 1024, 3 * kPieces * 16, kPieces * 16, as_words(target()), pieces.data(), shifts, kPieces, kChannels, 3, 1};
         return fastest([&] { kernels_.pack_rows(pack); }) / static_cast<double>(kChannels * kPieces);
     }
 
@@ -114,9 +114,9 @@ class Bench {
             entries.push_back({static_cast<std::uint32_t>(i * ((kOutputs - 16) / count)), static_cast<std::uint16_t>(flags), {static_cast<std::uint16_t>(nonzeros), 0, 0}});
         const std::vector<float> weights(static_cast<std::size_t>(count * nonzeros * variant.outputs) + kOverread, 0.5f);
         TileRun tile{};
-        tile.inputs = inputs_.get(), tile.entries = entries.data(), tile.entry_count = entries.size();
-        tile.weights = weights.data(), tile.offsets = offsets.data(), tile.sums = sums_.get(), tile.bias = bias_.data();
-        tile.output = outputs_.get(), tile.channel_stride = vectors * kernels_.lanes, tile.places = places_.data();
+        tile.inputs = as_words(inputs_.get()), tile.entries = entries.data(), tile.entry_count = entries.size();
+        tile.weights = as_words(weights.data()), tile.offsets = offsets.data(), tile.sums = as_words(sums_.get()), tile.bias = as_words(bias_.data());
+        tile.output = as_words(outputs_.get()), tile.channel_stride = vectors * kernels_.lanes, tile.places = places_.data();
         tile.valid = vectors == 32 ? ~0u : (1u << vectors) - 1;
         tile.low = -1e30f, tile.high = 1e30f;
         return fastest([&] { variant.run(tile); }) / count;

@@ -8,10 +8,11 @@
 #include <cstdint>
 
 #include "secateur/costs.hpp"
+#include "word.hpp"
 
 namespace secateur {
 
-// How many floats behind the inputs, weights and scratch that they are given kernels may read, though not write.
+// How many words behind the inputs, weights and scratch that they are given kernels may read, though not write.
 inline constexpr int kOverread = 64;
 
 // ---- Convolution: one tile of output pixels at a time -----------------------------------------------------------
@@ -37,17 +38,17 @@ inline constexpr std::uint16_t kFirst = 1;  // no earlier block: start from the 
 inline constexpr std::uint16_t kLast = 2;   // no later block: add the residual, clamp, store
 
 struct TileRun {
-    const float* inputs;           // packed tile
-    std::ptrdiff_t row_step;       // floats between two rows of a run
+    const Word* inputs;           // packed tile
+    std::ptrdiff_t row_step;       // words between two rows of a run
     const Entry* entries;
     std::size_t entry_count;
-    const float* weights;          // in the order of use
-    const std::uint16_t* offsets;  // in the order of use, in units of two floats
-    float* sums;                   // [channel][T vectors]: accumulators between blocks
-    const float* bias;             // [channel]
-    float* output;                 // the tile's place in channel 0
-    const float* residual;         // same place, or null
-    std::ptrdiff_t channel_stride; // of output and residual, in floats
+    const Word* weights;          // in the order of use
+    const std::uint16_t* offsets;  // in the order of use, in units of two words
+    Word* sums;                   // [channel][T vectors]: accumulators between blocks
+    const Word* bias;             // [channel]
+    Word* output;                 // the tile's place in channel 0
+    const Word* residual;         // same place, or null
+    std::ptrdiff_t channel_stride; // of output and residual, in words
     const std::int32_t* places;    // [T]: where each vector goes, from output on
     std::uint32_t valid;           // bit t: vector t is stored
     float low, high;               // clamp: -inf and inf for none
@@ -112,7 +113,7 @@ struct WinogradProduct {
 
 // ---- Packing ----------------------------------------------------------------------------------------------------
 
-// Image-interleaved: `pixels` runs of `width` floats, `step` floats apart in the source, or zeros.
+// Image-interleaved: `pixels` runs of `width` words, `step` words apart in the source, or zeros.
 inline constexpr std::int32_t kZeros = INT32_MIN;
 
 struct PixelPiece {
@@ -120,15 +121,15 @@ struct PixelPiece {
 };
 
 struct PixelPack {
-    const float* source;
-    std::ptrdiff_t source_stride, target_stride, step;  // floats between channels, channels, pixels
-    float* target;
+    const Word* source;
+    std::ptrdiff_t source_stride, target_stride, step;  // words between channels, channels, pixels
+    Word* target;
     const PixelPiece* pieces;
     int piece_count, channels, width;
 };
 
 // Planar: a piece of a row, shifted for every column of the kernel. Copy k, at target + k · copy_stride, receives in
-// its float x < width source[x · stride + shifts[k]] where that bit of the mask is set, else 0.
+// its word x < width source[x · stride + shifts[k]] where that bit of the mask is set, else 0.
 struct RowPiece {
     std::int32_t source, target;
     std::uint64_t mask;
@@ -136,9 +137,9 @@ struct RowPiece {
 };
 
 struct RowPack {
-    const float* source;
-    std::ptrdiff_t source_stride, target_stride, copy_stride;  // floats between channels, channels, copies
-    float* target;
+    const Word* source;
+    std::ptrdiff_t source_stride, target_stride, copy_stride;  // words between channels, channels, copies
+    Word* target;
     const RowPiece* pieces;
     const std::int32_t* shifts;
     int piece_count, channels, copies, stride;
@@ -148,14 +149,14 @@ struct RowPack {
 
 // Rows in slices of `lanes`; inputs in blocks of kTable. A step multiplies one weight per row by table[index].
 struct SliceRun {
-    const float* inputs;          // padded to a multiple of kTable with zeros
-    const float* weights;         // [step][lanes]
+    const Word* inputs;          // padded to a multiple of kTable with zeros
+    const Word* weights;         // [step][lanes]
     const std::uint8_t* indices;  // [step][lanes]
     const std::uint16_t* counts;  // [slice][block]: steps
     int slices, blocks;
-    const float* bias;            // [slices * lanes]
-    const float* residual;        // [rows] or null
-    float* output;                // [rows]
+    const Word* bias;            // [slices * lanes]
+    const Word* residual;        // [rows] or null
+    Word* output;                // [rows]
     int rows;
     float low, high;
 };
@@ -163,12 +164,12 @@ struct SliceRun {
 inline constexpr int kTable = 32;
 
 struct DenseVectorRun {
-    const float* inputs;
-    const float* weights;  // [slice][input][lanes]
+    const Word* inputs;
+    const Word* weights;  // [slice][input][lanes]
     int slices, length;
-    const float* bias;
-    const float* residual;
-    float* output;
+    const Word* bias;
+    const Word* residual;
+    Word* output;
     int rows;
     float low, high;
 };
@@ -211,8 +212,8 @@ struct PoolRun {
 };
 
 struct BorderRun {
-    float* planes;
-    std::ptrdiff_t stride;  // floats from plane to plane
+    Word* planes;
+    std::ptrdiff_t stride;  // words from plane to plane
     int count;
     const BorderMove* moves;
     int move_count;
@@ -248,7 +249,7 @@ struct Kernels {
     void (*sparse_vector)(const SliceRun&);
     void (*dense_vector)(const DenseVectorRun&);
     // target[j * target_row + i] = source[i * source_row + j] for i < rows, j < columns
-    void (*transpose)(const float* source, std::ptrdiff_t source_row, float* target, std::ptrdiff_t target_row,
+    void (*transpose)(const Word* source, std::ptrdiff_t source_row, Word* target, std::ptrdiff_t target_row,
                       std::int64_t rows, std::int64_t columns);
     // The same in every kernel, in the same order.
     const UnaryFunction* unaries;

@@ -98,12 +98,12 @@ void VectorProduct::run(std::int64_t begin, std::int64_t end, const float* input
         const float* weights = weights_.data() + part.step * lanes;
         const float* added = residual == nullptr ? nullptr : residual + first;
         if (sparse_)
-            kernels_.sparse_vector({input, weights, indices_.data() + part.step * lanes, counts_.data() + part.count,
-                                    part.slices, static_cast<int>((columns_ + kTable - 1) / kTable), bias_.get() + first,
-                                    added, output + first, rows, clamp_.low, clamp_.high});
+            kernels_.sparse_vector({as_words(input), as_words(weights), indices_.data() + part.step * lanes, counts_.data() + part.count,
+                                    part.slices, static_cast<int>((columns_ + kTable - 1) / kTable), as_words(bias_.get() + first),
+                                    as_words(added), as_words(output + first), rows, clamp_.low, clamp_.high});
         else
-            kernels_.dense_vector({input, weights, part.slices, static_cast<int>(columns_), bias_.get() + first, added,
-                                   output + first, rows, clamp_.low, clamp_.high});
+            kernels_.dense_vector({as_words(input), as_words(weights), part.slices, static_cast<int>(columns_), as_words(bias_.get() + first), as_words(added),
+                                   as_words(output + first), rows, clamp_.low, clamp_.high});
     }
 }
 

@@ -7,6 +7,8 @@
 namespace secateur {
 namespace {
 
+#include "primitives.hpp"
+
 constexpr int kLanes = 8;
 constexpr int kSquare = 8;
 
@@ -14,10 +16,10 @@ struct Vec {
     __m256 v;
 };
 
-[[gnu::always_inline]] inline Vec load(const float* from) { return {_mm256_load_ps(from)}; }
-[[gnu::always_inline]] inline Vec load_any(const float* from) { return {_mm256_loadu_ps(from)}; }
-[[gnu::always_inline]] inline void store(float* to, Vec a) { _mm256_store_ps(to, a.v); }
-[[gnu::always_inline]] inline void store_any(float* to, Vec a) { _mm256_storeu_ps(to, a.v); }
+[[gnu::always_inline]] inline Vec load(const void* from) { return {_mm256_load_ps(static_cast<const float*>(from))}; }
+[[gnu::always_inline]] inline Vec load_any(const void* from) { return {_mm256_loadu_ps(static_cast<const float*>(from))}; }
+[[gnu::always_inline]] inline void store(void* to, Vec a) { _mm256_store_ps(static_cast<float*>(to), a.v); }
+[[gnu::always_inline]] inline void store_any(void* to, Vec a) { _mm256_storeu_ps(static_cast<float*>(to), a.v); }
 [[gnu::always_inline]] inline Vec splat(float a) { return {_mm256_set1_ps(a)}; }
 [[gnu::always_inline]] inline Vec fused(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 [[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
@@ -29,8 +31,8 @@ struct Vec {
     return {_mm256_blendv_ps(_mm256_max_ps(a.v, b.v), a.v, _mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q))};
 }
 
-// Four floats in both halves of a vector, and one of them everywhere.
-[[gnu::always_inline]] inline Vec load_four(const float* from) {
+// Four words in both halves of a vector, and one of them everywhere.
+[[gnu::always_inline]] inline Vec load_four(const Word* from) {
     return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(from))};
 }
 template <int Index>
@@ -50,22 +52,21 @@ template <int Index>
     return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bits), bits);
 }
 
-[[gnu::always_inline]] inline void store_some(float* to, Vec a, int count) {
-    if (count >= kLanes) _mm256_storeu_ps(to, a.v);
-    else _mm256_maskstore_ps(to, lanes_of((1u << count) - 1), a.v);
+[[gnu::always_inline]] inline void store_some(void* to, Vec a, int count) {
+    if (count >= kLanes) _mm256_storeu_ps(static_cast<float*>(to), a.v);
+    else _mm256_maskstore_ps(static_cast<float*>(to), lanes_of((1u << count) - 1), a.v);
 }
 
-[[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const float* from, float* to) {
+[[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const Word* from, Word* to) {
     for (int copy = 0; copy < pack.copies; ++copy, to += pack.copy_stride) {
         const int shift = pack.shifts[copy];
         const std::uint64_t mask = piece.mask >> shift;
         if (pack.stride == 1 && piece.width % 8 == 0) {
             for (int x = 0; x < piece.width; x += 8)
-                _mm256_store_ps(to + x, _mm256_maskload_ps(from + shift + x, lanes_of(mask >> x & 255)));
+                store(to + x, {_mm256_maskload_ps(as_floats(from + shift + x), lanes_of(mask >> x & 255))});
             continue;
         }
-        for (int x = 0; x < piece.width; ++x)
-            to[x] = (mask >> x * pack.stride & 1) != 0 ? from[x * pack.stride + shift] : 0.0f;
+        pack_words(from + shift, mask, pack.stride, piece.width, to);
     }
 }
 
@@ -80,19 +81,19 @@ struct Pattern {
     return {index, _mm256_castsi256_ps(_mm256_srai_epi32(index, 31))};
 }
 
-[[gnu::always_inline]] inline Vec pick(const float* from, const Pattern& pattern) {
-    return {_mm256_andnot_ps(pattern.zeros, _mm256_permutevar8x32_ps(_mm256_load_ps(from), pattern.index))};
+[[gnu::always_inline]] inline Vec pick(const Word* from, const Pattern& pattern) {
+    return {_mm256_andnot_ps(pattern.zeros, _mm256_permutevar8x32_ps(load(from).v, pattern.index))};
 }
 
 struct Table {
-    const float* values;
+    const Word* values;
 };
 
-[[gnu::always_inline]] inline Table make_table(const float* from) { return {from}; }
+[[gnu::always_inline]] inline Table make_table(const Word* from) { return {from}; }
 
 [[gnu::always_inline]] inline Vec look_up(const Table& table, const std::uint8_t* indices) {
     const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(indices)));
-    return {_mm256_i32gather_ps(table.values, index, 4)};
+    return {_mm256_i32gather_ps(as_floats(table.values), index, 4)};
 }
 
 #include "transpose8.hpp"

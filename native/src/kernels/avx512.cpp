@@ -7,6 +7,8 @@
 namespace secateur {
 namespace {
 
+#include "primitives.hpp"
+
 constexpr int kLanes = 16;
 constexpr int kSquare = 8;
 
@@ -14,11 +16,11 @@ struct Vec {
     __m512 v;
 };
 
-[[gnu::always_inline]] inline Vec load(const float* from) { return {_mm512_load_ps(from)}; }
-[[gnu::always_inline]] inline Vec load_any(const float* from) { return {_mm512_loadu_ps(from)}; }
-[[gnu::always_inline]] inline void store(float* to, Vec a) { _mm512_store_ps(to, a.v); }
-[[gnu::always_inline]] inline void store_any(float* to, Vec a) { _mm512_storeu_ps(to, a.v); }
-[[gnu::always_inline]] inline void store_some(float* to, Vec a, int count) {
+[[gnu::always_inline]] inline Vec load(const void* from) { return {_mm512_load_ps(from)}; }
+[[gnu::always_inline]] inline Vec load_any(const void* from) { return {_mm512_loadu_ps(from)}; }
+[[gnu::always_inline]] inline void store(void* to, Vec a) { _mm512_store_ps(to, a.v); }
+[[gnu::always_inline]] inline void store_any(void* to, Vec a) { _mm512_storeu_ps(to, a.v); }
+[[gnu::always_inline]] inline void store_some(void* to, Vec a, int count) {
     _mm512_mask_storeu_ps(to, count >= kLanes ? 0xffff : static_cast<__mmask16>((1u << count) - 1), a.v);
 }
 [[gnu::always_inline]] inline Vec splat(float a) { return {_mm512_set1_ps(a)}; }
@@ -32,9 +34,9 @@ struct Vec {
     return {_mm512_mask_max_ps(a.v, _mm512_cmp_ps_mask(a.v, a.v, _CMP_ORD_Q), a.v, b.v)};
 }
 
-// Four floats in every quarter of a vector, and one of them everywhere.
-[[gnu::always_inline]] inline Vec load_four(const float* from) {
-    return {_mm512_broadcast_f32x4(_mm_loadu_ps(from))};
+// Four words in every quarter of a vector, and one of them everywhere.
+[[gnu::always_inline]] inline Vec load_four(const Word* from) {
+    return {_mm512_broadcast_f32x4(_mm_loadu_ps(as_floats(from)))};
 }
 template <int Index>
 [[gnu::always_inline]] inline Vec spread(Vec four) {
@@ -48,13 +50,13 @@ template <int Index>
     odd = {_mm512_permutex2var_ps(a.v, _mm512_add_epi32(index, _mm512_set1_epi32(1)), b.v)};
 }
 
-[[gnu::always_inline]] inline void store_part(float* to, __m512 a, int width) {
+[[gnu::always_inline]] inline void store_part(Word* to, __m512 a, int width) {
     if (width == 16) _mm512_store_ps(to, a);
-    else if (width == 8) _mm256_store_ps(to, _mm512_castps512_ps256(a));
+    else if (width == 8) _mm256_store_ps(as_floats(to), _mm512_castps512_ps256(a));
     else _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << width) - 1), a);
 }
 
-[[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const float* from, float* to) {
+[[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const Word* from, Word* to) {
     const __m512i ramp = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     if (pack.stride == 1) {  // two loads serve all copies
         const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(piece.mask), from);
@@ -71,8 +73,7 @@ template <int Index>
         const int shift = pack.shifts[copy];
         const std::uint64_t mask = piece.mask >> shift;
         if (pack.stride > 2) {
-            for (int x = 0; x < piece.width; ++x)
-                to[x] = (mask >> x * pack.stride & 1) != 0 ? from[x * pack.stride + shift] : 0.0f;
+            pack_words(from + shift, mask, pack.stride, piece.width, to);
             continue;
         }
         const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from + shift);
@@ -93,7 +94,7 @@ struct Pattern {
     return {index, _mm512_cmpge_epi32_mask(index, _mm512_setzero_si512())};
 }
 
-[[gnu::always_inline]] inline Vec pick(const float* from, const Pattern& pattern) {
+[[gnu::always_inline]] inline Vec pick(const Word* from, const Pattern& pattern) {
     return {_mm512_maskz_permutexvar_ps(pattern.mask, pattern.index, _mm512_load_ps(from))};
 }
 
@@ -101,7 +102,7 @@ struct Table {
     __m512 low, high;
 };
 
-[[gnu::always_inline]] inline Table make_table(const float* from) {
+[[gnu::always_inline]] inline Table make_table(const Word* from) {
     return {_mm512_loadu_ps(from), _mm512_loadu_ps(from + 16)};
 }
 

@@ -7,6 +7,13 @@
 //
 // No function of the standard library that could stay a function may be used here (check.cmake).
 
+// The word at this place in every lane.
+[[gnu::always_inline]] inline Vec splat_word(const Word* from) {
+    float word;
+    __builtin_memcpy(&word, from, sizeof word);
+    return splat(word);
+}
+
 #include "products.hpp"
 
 // ---- Convolution tiles ------------------------------------------------------------------------------------------
@@ -19,13 +26,13 @@ template <typename Product, int T>
         for (int t = 0; t < T; ++t) sums[t] = bias;
         return;
     }
-    const float* kept = run.sums + channel * (T * kLanes);
+    const Word* kept = run.sums + channel * (T * kLanes);
     #pragma GCC unroll 32
     for (int t = 0; t < T; ++t) sums[t] = Product::resume(kept + t * kLanes);
 }
 
 // The border of one plane, or of one tile in it; moves of the same pattern lie together.
-[[gnu::always_inline]] inline void fill(float* plane, const BorderMove* move, const BorderMove* end, const std::int32_t* lanes) {
+[[gnu::always_inline]] inline void fill(Word* plane, const BorderMove* move, const BorderMove* end, const std::int32_t* lanes) {
     while (move != end) {
         const std::int32_t kind = move->pattern;
         const Pattern pattern = make_pattern(lanes + kind * kLanes);
@@ -36,17 +43,17 @@ template <typename Product, int T>
 template <typename Product, int T>
 [[gnu::always_inline]] inline void finish(const TileRun& run, bool last, std::size_t channel, const typename Product::Sum* sums) {
     if (!last) {
-        float* kept = run.sums + channel * (T * kLanes);
+        Word* kept = run.sums + channel * (T * kLanes);
         #pragma GCC unroll 32
         for (int t = 0; t < T; ++t) Product::keep(kept + t * kLanes, sums[t]);
         return;
     }
     const std::ptrdiff_t base = Product::plane(channel) * run.channel_stride;
     const typename Product::Finish end(run, channel);
-    float* output = run.output + base;
+    Word* output = run.output + base;
     constexpr std::uint32_t all = T == 32 ? ~0u : (1u << T) - 1;
     if (run.residual != nullptr) {
-        const float* residual = run.residual + base;
+        const Word* residual = run.residual + base;
         #pragma GCC unroll 32
         for (int t = 0; t < T; ++t)
             if (run.valid == all || (run.valid >> t & 1) != 0)
@@ -70,8 +77,8 @@ template <int T>
     for (int line = 0; line < T * kLanes * outputs / 16; ++line) __builtin_prefetch(kept + 64 * line, 1);
 }
 
-[[gnu::always_inline]] inline const float* at(const float* inputs, std::uint16_t offset) {
-    return inputs + std::size_t{offset} * 2;
+[[gnu::always_inline]] inline const Word* at(const Word* inputs, std::uint64_t offset) {
+    return inputs + offset * 2;
 }
 
 // Where a later entry will be stored, and its residual: often in L3 or further.
@@ -90,6 +97,18 @@ template <typename Product, int T>
     }
 }
 
+// One non-zero weight times the vectors of a tile.
+template <typename Product, int Rows, int Columns>
+[[gnu::always_inline]] inline void add(typename Product::Sum* sums, Vec weight, const Word* inputs, std::ptrdiff_t row_step) {
+    #pragma GCC unroll 32
+    for (int r = 0; r < Rows; ++r)
+        #pragma GCC unroll 32
+        for (int c = 0; c < Columns; ++c) {
+            auto& sum = sums[r * Columns + c];
+            sum = Product::add(weight, load(inputs + r * row_step + c * kLanes), sum);
+        }
+}
+
 constexpr int kAhead = 256;  // non-zeros; small tiles read streams faster than they are fetched unasked
 
 // One output channel at a time. Chains: independent accumulators per vector, so that few vectors still fill the
@@ -97,7 +116,7 @@ constexpr int kAhead = 256;  // non-zeros; small tiles read streams faster than 
 template <typename Product, int Rows, int Columns, int Chains>
 void run_sparse(const TileRun& run) {
     constexpr int T = Rows * Columns;
-    const float* weights = run.weights;
+    const Word* weights = run.weights;
     const std::uint16_t* offsets = run.offsets;
     const Entry* end = run.entries + run.entry_count;
     for (const Entry* entry = run.entries; entry != end; ++entry) {
@@ -109,16 +128,9 @@ void run_sparse(const TileRun& run) {
         for (int chain = 1; chain < Chains; ++chain)
             #pragma GCC unroll 32
             for (int t = 0; t < T; ++t) sums[chain][t] = Product::none();
-        const float* stop = weights + entry->counts[0];
-        const auto add = [&](typename Product::Sum* chain, Vec weight, std::size_t offset) __attribute__((always_inline)) {
-            const float* inputs = run.inputs + 2 * offset;
-            #pragma GCC unroll 32
-            for (int r = 0; r < Rows; ++r)
-                #pragma GCC unroll 32
-                for (int c = 0; c < Columns; ++c) {
-                    auto& sum = chain[r * Columns + c];
-                    sum = Product::add(weight, load(inputs + r * run.row_step + c * kLanes), sum);
-                }
+        const Word* stop = weights + entry->counts[0];
+        const auto add_one = [&](int chain, Vec weight, std::uint64_t offset) {
+            add<Product, Rows, Columns>(sums[chain % Chains], weight, at(run.inputs, offset), run.row_step);
         };
         // Four at a time: one load for four weights and one for four offsets leave the load ports to the inputs.
         for (; stop - weights >= 4; weights += 4, offsets += 4) {
@@ -129,12 +141,12 @@ void run_sparse(const TileRun& run) {
             const Vec four = load_four(weights);
             std::uint64_t packed;
             __builtin_memcpy(&packed, offsets, sizeof packed);
-            add(sums[0], spread<0>(four), packed & 0xffff);
-            add(sums[1 % Chains], spread<1>(four), packed >> 16 & 0xffff);
-            add(sums[2 % Chains], spread<2>(four), packed >> 32 & 0xffff);
-            add(sums[3 % Chains], spread<3>(four), packed >> 48);
+            add_one(0, spread<0>(four), packed & 0xffff);
+            add_one(1, spread<1>(four), packed >> 16 & 0xffff);
+            add_one(2, spread<2>(four), packed >> 32 & 0xffff);
+            add_one(3, spread<3>(four), packed >> 48);
         }
-        for (; weights != stop; ++weights, ++offsets) add(sums[0], splat(*weights), *offsets);
+        for (; weights != stop; ++weights, ++offsets) add_one(0, splat_word(weights), *offsets);
         #pragma GCC unroll 32
         for (int chain = 1; chain < Chains; ++chain)
             #pragma GCC unroll 32
@@ -147,7 +159,7 @@ void run_sparse(const TileRun& run) {
 template <typename Product, int Rows, int Columns>
 void run_paired(const TileRun& run) {
     constexpr int T = Rows * Columns;
-    const float* weights = run.weights;
+    const Word* weights = run.weights;
     const std::uint16_t* offsets = run.offsets;
     const Entry* end = run.entries + run.entry_count;
     for (const Entry* entry = run.entries; entry != end; ++entry) {
@@ -157,24 +169,15 @@ void run_paired(const TileRun& run) {
         const bool first = (entry->flags & kFirst) != 0, last = (entry->flags & kLast) != 0;
         start<Product, T>(run, first, entry->channel, one);
         start<Product, T>(run, first, entry->channel + 1, two);
-        const auto alone = [&](typename Product::Sum* sums, int count) __attribute__((always_inline)) {
-            for (; count > 0; --count, ++weights, ++offsets) {
-                const Vec weight = splat(*weights);
-                const float* inputs = at(run.inputs, *offsets);
-                #pragma GCC unroll 32
-                for (int r = 0; r < Rows; ++r)
-                    #pragma GCC unroll 32
-                    for (int c = 0; c < Columns; ++c) {
-                        auto& sum = sums[r * Columns + c];
-                        sum = Product::add(weight, load(inputs + r * run.row_step + c * kLanes), sum);
-                    }
-            }
+        const auto alone = [&](typename Product::Sum* sums, int count) {
+            for (; count > 0; --count, ++weights, ++offsets)
+                add<Product, Rows, Columns>(sums, splat_word(weights), at(run.inputs, *offsets), run.row_step);
         };
         alone(one, entry->counts[0]);
         alone(two, entry->counts[1]);
         for (int count = entry->counts[2]; count > 0; --count, weights += 2, ++offsets) {
-            const Vec weight_one = splat(weights[0]), weight_two = splat(weights[1]);
-            const float* inputs = at(run.inputs, *offsets);
+            const Vec weight_one = splat_word(weights), weight_two = splat_word(weights + 1);
+            const Word* inputs = at(run.inputs, *offsets);
             #pragma GCC unroll 32
             for (int r = 0; r < Rows; ++r)
                 #pragma GCC unroll 32
@@ -193,7 +196,7 @@ void run_paired(const TileRun& run) {
 template <typename Product, int Outputs, int Rows, int Columns>
 void run_dense(const TileRun& run) {
     constexpr int T = Rows * Columns;
-    const float* weights = run.weights;
+    const Word* weights = run.weights;
     const Entry* end = run.entries + run.entry_count;
     for (const Entry* entry = run.entries; entry != end; ++entry) {
         fetch_next<T>(run, entry + 1, end, Outputs);
@@ -203,12 +206,12 @@ void run_dense(const TileRun& run) {
         for (int m = 0; m < Outputs; ++m) start<Product, T>(run, (entry->flags & kFirst) != 0, entry->channel + m, sums[m]);
         const std::uint16_t* offsets = run.offsets;
         for (int count = entry->counts[0]; count > 0; --count, weights += Outputs, ++offsets) {
-            const float* inputs = at(run.inputs, *offsets);
+            const Word* inputs = at(run.inputs, *offsets);
             if constexpr (T <= 2) __builtin_prefetch(weights + kAhead);
             if constexpr (T > Outputs) {
                 Vec weight[Outputs];
                 #pragma GCC unroll 32
-                for (int m = 0; m < Outputs; ++m) weight[m] = splat(weights[m]);
+                for (int m = 0; m < Outputs; ++m) weight[m] = splat_word(weights + m);
                 #pragma GCC unroll 32
                 for (int r = 0; r < Rows; ++r)
                     #pragma GCC unroll 32
@@ -227,7 +230,7 @@ void run_dense(const TileRun& run) {
                         input[r * Columns + c] = load(inputs + r * run.row_step + c * kLanes);
                 #pragma GCC unroll 32
                 for (int m = 0; m < Outputs; ++m) {
-                    const Vec weight = splat(weights[m]);
+                    const Vec weight = splat_word(weights + m);
                     #pragma GCC unroll 32
                     for (int t = 0; t < T; ++t) sums[m][t] = Product::add(weight, input[t], sums[m][t]);
                 }
@@ -256,7 +259,7 @@ constexpr TileVariant dense() {
 // ---- Packing ----------------------------------------------------------------------------------------------------
 
 template <int Vectors>
-[[gnu::always_inline]] inline void copy_pixels(const float* source, std::ptrdiff_t step, float* target, int pixels) {
+[[gnu::always_inline]] inline void copy_pixels(const Word* source, std::ptrdiff_t step, Word* target, int pixels) {
     for (int pixel = 0; pixel < pixels; ++pixel)
         for (int v = 0; v < Vectors; ++v)
             store(target + (pixel * Vectors + v) * kLanes, load(source + pixel * step + v * kLanes));
@@ -266,10 +269,10 @@ void pack_pixels(const PixelPack& pack) {
     const Vec zero = splat(0.0f);
     const int vectors = pack.width / kLanes;
     for (int channel = 0; channel < pack.channels; ++channel) {
-        const float* source = pack.source + channel * pack.source_stride;
-        float* target = pack.target + channel * pack.target_stride;
+        const Word* source = pack.source + channel * pack.source_stride;
+        Word* target = pack.target + channel * pack.target_stride;
         for (const PixelPiece* piece = pack.pieces; piece != pack.pieces + pack.piece_count; ++piece) {
-            float* to = target + piece->target;
+            Word* to = target + piece->target;
             if (piece->source == kZeros) {
                 for (int v = 0; v < piece->pixels * vectors; ++v) store(to + v * kLanes, zero);
             } else if (vectors == 1) {
@@ -288,8 +291,8 @@ void pack_pixels(const PixelPack& pack) {
 
 void pack_rows(const RowPack& pack) {
     for (int channel = 0; channel < pack.channels; ++channel) {
-        const float* source = pack.source + channel * pack.source_stride;
-        float* target = pack.target + channel * pack.target_stride;
+        const Word* source = pack.source + channel * pack.source_stride;
+        Word* target = pack.target + channel * pack.target_stride;
         for (const RowPiece* piece = pack.pieces; piece != pack.pieces + pack.piece_count; ++piece)
             pack_piece(pack, *piece, source + piece->source, target + piece->target);
     }
@@ -299,7 +302,7 @@ void pack_rows(const RowPack& pack) {
 
 template <typename Product>
 void sparse_vector(const SliceRun& run) {
-    const float* weights = run.weights;
+    const Word* weights = run.weights;
     const std::uint8_t* indices = run.indices;
     const std::uint16_t* counts = run.counts;
     for (int slice = 0; slice < run.slices; ++slice) {
@@ -324,23 +327,23 @@ template <typename Product>
 void dense_vector(const DenseVectorRun& run) {
     constexpr int kChains = 4;
     for (int slice = 0; slice < run.slices; ++slice) {
-        const float* weights = run.weights + static_cast<std::size_t>(slice) * run.length * kLanes;
+        const Word* weights = run.weights + static_cast<std::size_t>(slice) * run.length * kLanes;
         typename Product::Sum sums[kChains];
         sums[0] = Product::start_lanes(run.bias + slice * kLanes);
         for (int chain = 1; chain < kChains; ++chain) sums[chain] = Product::none();
         int i = 0;
         for (; i + kChains <= run.length; i += kChains)
             for (int chain = 0; chain < kChains; ++chain)
-                sums[chain] = Product::add(load(weights + static_cast<std::size_t>(i + chain) * kLanes), splat(run.inputs[i + chain]), sums[chain]);
+                sums[chain] = Product::add(load(weights + static_cast<std::size_t>(i + chain) * kLanes), splat_word(run.inputs + i + chain), sums[chain]);
         for (; i < run.length; ++i)
-            sums[0] = Product::add(load(weights + static_cast<std::size_t>(i) * kLanes), splat(run.inputs[i]), sums[0]);
+            sums[0] = Product::add(load(weights + static_cast<std::size_t>(i) * kLanes), splat_word(run.inputs + i), sums[0]);
         Product::finish_slice(run, slice, Product::joined(Product::joined(sums[0], sums[1]), Product::joined(sums[2], sums[3])));
     }
 }
 
 // ---- Everything else --------------------------------------------------------------------------------------------
 
-void transpose(const float* source, std::ptrdiff_t source_row, float* target, std::ptrdiff_t target_row,
+void transpose(const Word* source, std::ptrdiff_t source_row, Word* target, std::ptrdiff_t target_row,
                std::int64_t rows, std::int64_t columns) {
     std::int64_t i = 0;
     for (; i + kSquare <= rows; i += kSquare) {

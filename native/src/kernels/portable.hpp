@@ -1,30 +1,27 @@
 // Primitives that need no instructions of their own, for the kernels without better ones.
 
-[[gnu::always_inline]] inline void store_some(float* to, Vec a, int count) {
+[[gnu::always_inline]] inline void store_some(void* to, Vec a, int count) {
     if (count >= kLanes) return store_any(to, a);
-    alignas(16) float values[kLanes];
+    Word* words = static_cast<Word*>(to);
+    alignas(16) Word values[kLanes];
     store(values, a);
-    for (int i = 0; i < count; ++i) to[i] = values[i];
+    for (int i = 0; i < count; ++i) words[i] = values[i];
 }
 
-[[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const float* from, float* to) {
-    for (int copy = 0; copy < pack.copies; ++copy, to += pack.copy_stride) {
-        const int shift = pack.shifts[copy];
-        const std::uint64_t mask = piece.mask >> shift;
-        for (int x = 0; x < piece.width; ++x)
-            to[x] = (mask >> x * pack.stride & 1) != 0 ? from[x * pack.stride + shift] : 0.0f;
-    }
+[[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const Word* from, Word* to) {
+    for (int copy = 0; copy < pack.copies; ++copy, to += pack.copy_stride)
+        pack_words(from + pack.shifts[copy], piece.mask >> pack.shifts[copy], pack.stride, piece.width, to);
 }
 
 // The lanes of even and of odd number of two vectors side by side.
 [[gnu::always_inline]] inline void part(Vec a, Vec b, Vec& even, Vec& odd) {
-    alignas(16) float both[2 * kLanes], evens[kLanes], odds[kLanes];
+    alignas(16) Word both[2 * kLanes], evens[kLanes], odds[kLanes];
     store(both, a), store(both + kLanes, b);
     for (int i = 0; i < kLanes; ++i) evens[i] = both[2 * i], odds[i] = both[2 * i + 1];
     even = load(evens), odd = load(odds);
 }
 
-[[gnu::always_inline]] inline Vec load_four(const float* from) {
+[[gnu::always_inline]] inline Vec load_four(const Word* from) {
     static_assert(kLanes == 4);
     return load(from);
 }
@@ -41,20 +38,20 @@ struct Pattern {
 
 [[gnu::always_inline]] inline Pattern make_pattern(const std::int32_t* lanes) { return {lanes}; }
 
-[[gnu::always_inline]] inline Vec pick(const float* from, const Pattern& pattern) {
-    alignas(16) float picked[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) picked[lane] = pattern.lanes[lane] < 0 ? 0.0f : from[pattern.lanes[lane]];
+[[gnu::always_inline]] inline Vec pick(const Word* from, const Pattern& pattern) {
+    alignas(16) Word picked[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) picked[lane] = pattern.lanes[lane] < 0 ? 0 : from[pattern.lanes[lane]];
     return load(picked);
 }
 
 struct Table {
-    const float* values;
+    const Word* values;
 };
 
-[[gnu::always_inline]] inline Table make_table(const float* from) { return {from}; }
+[[gnu::always_inline]] inline Table make_table(const Word* from) { return {from}; }
 
 [[gnu::always_inline]] inline Vec look_up(const Table& table, const std::uint8_t* indices) {
-    alignas(16) float found[kLanes];
+    alignas(16) Word found[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) found[lane] = table.values[indices[lane]];
     return load(found);
 }

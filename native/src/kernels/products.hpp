@@ -18,10 +18,10 @@ struct FloatProduct {
     using Sum = Vec;
 
     [[gnu::always_inline]] static Sum none() { return splat(0.0f); }
-    [[gnu::always_inline]] static Sum start(const float* bias, std::size_t index) { return splat(bias[index]); }
-    [[gnu::always_inline]] static Sum start_lanes(const float* bias) { return load(bias); }
-    [[gnu::always_inline]] static Sum resume(const float* kept) { return load(kept); }
-    [[gnu::always_inline]] static void keep(float* kept, Sum sum) { store(kept, sum); }
+    [[gnu::always_inline]] static Sum start(const Word* bias, std::size_t index) { return splat_word(bias + index); }
+    [[gnu::always_inline]] static Sum start_lanes(const Word* bias) { return load(bias); }
+    [[gnu::always_inline]] static Sum resume(const Word* kept) { return load(kept); }
+    [[gnu::always_inline]] static void keep(Word* kept, Sum sum) { store(kept, sum); }
     [[gnu::always_inline]] static Sum add(Vec weight, Vec input, Sum sum) { return fused(weight, input, sum); }
     [[gnu::always_inline]] static Sum joined(Sum sum, Sum other) { return plus(sum, other); }
     [[gnu::always_inline]] static std::ptrdiff_t plane(std::size_t channel) { return static_cast<std::ptrdiff_t>(channel); }
@@ -30,16 +30,16 @@ struct FloatProduct {
         Vec low, high;
 
         [[gnu::always_inline]] Finish(const TileRun& run, std::size_t) : low(splat(run.low)), high(splat(run.high)) {}
-        [[gnu::always_inline]] void put(float* to, Sum sum) const { store(to, smaller(high, larger(low, sum))); }
-        [[gnu::always_inline]] void put(float* to, Sum sum, const float* residual) const { put(to, plus(sum, load(residual))); }
+        [[gnu::always_inline]] void put(Word* to, Sum sum) const { store(to, smaller(high, larger(low, sum))); }
+        [[gnu::always_inline]] void put(Word* to, Sum sum, const Word* residual) const { put(to, plus(sum, load(residual))); }
     };
 
     template <typename Run>
     [[gnu::always_inline]] static void finish_slice(const Run& run, int slice, Sum sum) {
         const int first = slice * kLanes, count = run.rows - first < kLanes ? run.rows - first : kLanes;
         const float low = run.low, high = run.high;
-        const float* residual = run.residual;
-        float* output = run.output;
+        const float* residual = as_floats(run.residual);
+        float* output = as_floats(run.output);
         float values[kLanes];
         store_any(values, sum);
         for (int lane = 0; lane < count; ++lane) {

@@ -6,6 +6,8 @@
 namespace secateur {
 namespace {
 
+#include "primitives.hpp"
+
 constexpr int kLanes = 4;
 constexpr int kSquare = 4;
 
@@ -20,14 +22,14 @@ template <typename Function>
     return result;
 }
 
-[[gnu::always_inline]] inline Vec load(const float* from) {
-    return lanewise([=](int i) { return from[i]; });
+[[gnu::always_inline]] inline Vec load(const void* from) {
+    Vec result;
+    __builtin_memcpy(&result, from, sizeof result);
+    return result;
 }
-[[gnu::always_inline]] inline Vec load_any(const float* from) { return load(from); }
-[[gnu::always_inline]] inline void store(float* to, Vec a) {
-    for (int i = 0; i < kLanes; ++i) to[i] = a.v[i];
-}
-[[gnu::always_inline]] inline void store_any(float* to, Vec a) { store(to, a); }
+[[gnu::always_inline]] inline Vec load_any(const void* from) { return load(from); }
+[[gnu::always_inline]] inline void store(void* to, Vec a) { __builtin_memcpy(to, &a, sizeof a); }
+[[gnu::always_inline]] inline void store_any(void* to, Vec a) { store(to, a); }
 [[gnu::always_inline]] inline Vec splat(float a) {
     return lanewise([=](int) { return a; });
 }
@@ -53,7 +55,7 @@ template <typename Function>
     return lanewise([&](int i) { return a.v[i] > b.v[i] || a.v[i] != a.v[i] ? a.v[i] : b.v[i]; });
 }
 
-inline void transpose_square(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row) {
+inline void transpose_square(const Word* from, std::ptrdiff_t from_row, Word* to, std::ptrdiff_t to_row) {
     for (int i = 0; i < kSquare; ++i)
         for (int j = 0; j < kSquare; ++j) to[j * to_row + i] = from[i * from_row + j];
 }
