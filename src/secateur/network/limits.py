@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from secateur.errors import GraphError
-from secateur.network.graph import Node, Shape
+from secateur.network.nodes import Node, Shape
+from secateur.network.operations import OPERATIONS
 
 _UNPAID = 1 << 20
 """Numbers in a value below which its growth is nobody's concern."""
@@ -103,17 +104,14 @@ def _memory(inputs: Mapping[str, Shape], outputs: Sequence[str], nodes: Sequence
 
 
 def _multiply_adds(node: Node, weights: Mapping[str, Shape]) -> int:
-    if node.op not in ("conv2d", "linear"):
-        return 0
-    return math.prod(node.shape) * math.prod(weights[node.weights["weight"]][1:])
+    matrix = OPERATIONS[node.op].matrix
+    return math.prod(node.shape) * math.prod(weights[node.weights[matrix]][1:]) if matrix else 0
 
 
 def _window_elements(node: Node, given: Sequence[Shape]) -> int:
     """Of adaptive pooling a bound: windows overlap by one row and one column."""
     if node.op in ("max_pool2d", "avg_pool2d"):
-        kernel = node.attributes["kernel"]
-        assert isinstance(kernel, tuple)
-        return math.prod(node.shape) * math.prod(map(min, kernel, given[0][1:]))
+        return math.prod(node.shape) * math.prod(map(min, node.numbers("kernel"), given[0][1:]))
     if node.op == "adaptive_avg_pool2d":
         channels, *plane = given[0]
         return channels * math.prod(size + made for size, made in zip(plane, node.shape[1:], strict=True))

@@ -13,6 +13,7 @@ import secateur
 from secateur.errors import FormatError, PackError
 from secateur.network.graph import Graph, Node, Shape, Weight
 from secateur.network.limits import NO_LIMITS
+from secateur.network.operations import OPERATIONS, Role
 from secateur.packfile import container
 from secateur.packfile.codecs import Encoded, encode, encode_lossy
 from secateur.packfile.document import Metadata, Stored, document_of, to_bytes
@@ -24,7 +25,6 @@ Outline = tuple[Mapping[str, Shape], tuple[str, ...], tuple[Node, ...]]
 """A graph without its weights: inputs, outputs, nodes."""
 POOLED_BELOW = 16 << 10
 _VECTOR_BITS = 8
-_QUANTISED = {("conv2d", "weight"), ("conv2d", "bias"), ("linear", "weight"), ("linear", "bias")}
 
 
 def write(
@@ -85,11 +85,12 @@ def _encode_all(graph: Graph, bits: int | None, codebook: str) -> tuple[dict[str
     """Every weight as bytes; and those that will read back as others."""
     kept: dict[str, Encoded] = {}
     changed: dict[str, Weight] = {}
+    roles = _roles(graph)
     for name, weight in graph.weights.items():
         expected = weight
-        if bits is not None and _may_change(graph, name):
-            vector = len(weight.shape) < 2
-            kept[name], expected = encode_lossy(weight, _VECTOR_BITS if vector else bits, codebook)
+        if bits is not None and roles[name] <= {Role.MATRIX, Role.VECTOR}:
+            few = bits if Role.MATRIX in roles[name] else _VECTOR_BITS
+            kept[name], expected = encode_lossy(weight, few, codebook)
         else:
             kept[name] = encode(weight)
         if expected is not weight:
@@ -97,10 +98,13 @@ def _encode_all(graph: Graph, bits: int | None, codebook: str) -> tuple[dict[str
     return kept, changed
 
 
-def _may_change(graph: Graph, name: str) -> bool:
-    return all(
-        (node.op, role) in _QUANTISED for node in graph.nodes for role, used in node.weights.items() if used == name
-    )
+def _roles(graph: Graph) -> dict[str, set[Role]]:
+    """What each weight is to those that use it."""
+    found: dict[str, set[Role]] = {name: set() for name in graph.weights}
+    for node in graph.nodes:
+        for role, name in node.weights.items():
+            found[name].add(OPERATIONS[node.op].weights[role].role)
+    return found
 
 
 def _digests(graph: Graph, changed: Mapping[str, Weight]) -> dict[str, bytes]:

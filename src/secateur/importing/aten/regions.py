@@ -25,8 +25,8 @@ from secateur.importing.aten.translation import (
     describe,
 )
 from secateur.network.graph import Graph
+from secateur.network.operations import OPERATIONS
 
-_WEIGHTED = {"conv2d", "linear"}
 _NORMALISING_BATCHES = {"aten::_native_batch_norm_legit_functional", "aten::_batch_norm_with_update_functional"}
 
 
@@ -231,7 +231,7 @@ def _region(module: fx.GraphModule, surveyed: Survey, operations: Sequence[fx.No
         ).graph()
     except (ExportError, GraphError):
         return None
-    if not any(node.op in _WEIGHTED for node in graph.nodes):
+    if not any(OPERATIONS[node.op].matrix for node in graph.nodes):
         return None
     return Region(graph, tuple(operations), tuple(inputs), tuple(outputs), _sources(known))
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from secateur.errors import GraphError
 from secateur.network.nodes import Attribute, Node, Shape
 from secateur.network.operations.ranges import Range, Whole, Wholes
+from secateur.network.operations.units import Passing
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]
@@ -43,7 +44,8 @@ class Operation:
     """All there is to say of an operation that does not depend on an engine or another format.
 
     rule: the output's shape. meaning: what is computed, in float64. inputs: how many; None: any number from 1 on.
-    element: what inputs and output hold. weights, attributes: by name. formula: what is computed, in words for people.
+    element: what inputs and output hold. weights, attributes: by name. units: how it hands them on; None: it reads them
+    together. formula: what is computed, in words for people.
     """
 
     rule: Callable[[Arguments], Shape]
@@ -52,6 +54,7 @@ class Operation:
     element: str = "float32"
     weights: Mapping[str, Held] = field(default_factory=dict)
     attributes: Mapping[str, Range] = field(default_factory=dict)
+    units: Passing | None = None
     formula: str = ""
 
     @property

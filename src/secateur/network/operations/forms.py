@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from secateur.network.nodes import Node
-from secateur.network.operations import shapes
+from secateur.network.operations import shapes, units
 from secateur.network.operations.declaration import Array, Operation, Weights
 from secateur.network.operations.ranges import Range
 
@@ -19,13 +19,17 @@ def elementwise(function: Callable[..., Array], formula: str = "", **attributes:
     def meaning(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
         return function(inputs[0], **node.attributes)
 
-    return Operation(shapes.same, meaning, attributes=attributes, formula=formula)
+    passing = units.Passing(units.along, units.of_numbers(function))
+    return Operation(shapes.same, meaning, attributes=attributes, units=passing, formula=formula)
 
 
-def pairwise(function: Callable[[Array, Array], Array], formula: str = "") -> Operation:
+def pairwise(
+    function: Callable[[Array, Array], Array], formula: str = "", *, absorbing: float | None = None
+) -> Operation:
     """The operation that does to each two numbers what a function does to arrays of them.
 
-    Shapes behind the batch are aligned at their last axes, and axes of length 1 are repeated.
+    Shapes behind the batch are aligned at their last axes, and axes of length 1 are repeated. absorbing: the number
+    that makes itself of any other, as 0 in a product.
     """
 
     def meaning(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
@@ -33,4 +37,5 @@ def pairwise(function: Callable[[Array, Array], Array], formula: str = "") -> Op
         left, right = (x.reshape(len(x), *(1,) * (rank + 1 - x.ndim), *x.shape[1:]) for x in inputs)
         return function(left, right)
 
-    return Operation(shapes.broadcast, meaning, inputs=2, formula=formula)
+    passing = units.Passing(units.pairwise, units.of_pairs(function, absorbing))
+    return Operation(shapes.broadcast, meaning, inputs=2, units=passing, formula=formula)

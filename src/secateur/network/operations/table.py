@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from secateur.network.operations import meanings, shapes
+from secateur.network.operations import meanings, shapes, units
 from secateur.network.operations.declaration import Held, Operation, Role
 from secateur.network.operations.forms import elementwise, pairwise
 from secateur.network.operations.ranges import Choice, Flag, Real, Whole, Wholes
+from secateur.network.operations.units import Passing
 
 _STEPS = Wholes(2, 1, "of rows, of columns")
 _PADDING = Wholes(4, 0, "top, bottom, left, right")
@@ -45,6 +46,7 @@ OPERATIONS: dict[str, Operation] = {
             "bias": Held(Role.STATISTIC, "(C)", optional=True),
         },
         attributes={"eps": Real(least=0)},
+        units=Passing(units.on_planes, units.batch_norm_constants),
         formula="(x − mean) / √(variance + eps) · weight + bias per channel",
     ),
     "layer_norm": Operation(
@@ -69,50 +71,62 @@ OPERATIONS: dict[str, Operation] = {
         shapes.softmax, meanings.softmax, attributes={"axis": _AXIS}, formula="eˣ over the sum of eˣ along the axis"
     ),
     "add": pairwise(np.add, "x + y"),
-    "mul": pairwise(np.multiply, "x · y"),
+    "mul": pairwise(np.multiply, "x · y", absorbing=0),
     "max_pool2d": Operation(
         shapes.max_pool2d,
         meanings.max_pool2d,
         attributes={**_WINDOW, "dilation": _STEPS},
+        units=Passing(units.on_planes, units.max_pool2d_constants),
         formula="the largest number in each window; padding never wins",
     ),
     "avg_pool2d": Operation(
         shapes.avg_pool2d,
         meanings.avg_pool2d,
         attributes={**_WINDOW, "count_include_pad": Flag()},
+        units=Passing(units.on_planes, units.avg_pool2d_constants),
         formula="the sum over the window, divided by its size or by that of its part within the planes",
     ),
     "adaptive_avg_pool2d": Operation(
         shapes.adaptive_avg_pool2d,
         meanings.adaptive_avg_pool2d,
         attributes={"size": _STEPS},
+        units=Passing(units.on_planes, units.same_constants),
         formula="output i averages inputs ⌊i·n/m⌋ to ⌈(i+1)·n/m⌉ − 1 of n, m outputs",
     ),
     "mean": Operation(
         shapes.mean,
         meanings.mean,
         attributes={"axes": Wholes(None, 1), "keepdims": Flag()},
+        units=Passing(units.mean, units.same_constants),
         formula="the mean over axes",
     ),
     "reshape": Operation(
         shapes.reshape,
         meanings.reshape,
         attributes={"shape": Wholes(None)},
+        units=Passing(units.reshape, units.same_constants),
         formula="the same numbers in another shape",
     ),
     "permute": Operation(
         shapes.permute,
         meanings.permute,
         attributes={"axes": Wholes(None, 1, "each once, from 1")},
+        units=Passing(units.permute, units.same_constants),
         formula="output axis i is input axis `axes`[i]",
     ),
     "concat": Operation(
-        shapes.concat, meanings.concat, inputs=None, attributes={"axis": _AXIS}, formula="the inputs one after another"
+        shapes.concat,
+        meanings.concat,
+        inputs=None,
+        attributes={"axis": _AXIS},
+        units=Passing(units.concat, units.concat_constants),
+        formula="the inputs one after another",
     ),
     "slice": Operation(
         shapes.part,
         meanings.part,
         attributes={"axis": _AXIS, "start": Whole(0), "stop": Whole(0)},
+        units=Passing(units.part, units.same_constants),
         formula="from `start` on, up to `stop`",
     ),
     "constant": Operation(

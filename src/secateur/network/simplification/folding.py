@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.network.graph import Graph, Node, Weight
+from secateur.network.operations import OPERATIONS
 from secateur.network.operations.meanings import pieces
+from secateur.network.operations.units import per_unit
 from secateur.network.simplification.tidying import rebuilt, unused_name
 
 Array = NDArray[np.float64]
@@ -64,7 +66,7 @@ class _Folding:
         self.reads[name] = self.reads[node.name]
 
     def _may_change(self, layer: Node) -> bool:
-        if layer.op not in ("conv2d", "linear") or self.reads[layer.name] != 1:
+        if not OPERATIONS[layer.op].matrix or self.reads[layer.name] != 1:
             return False
         matrix = layer.weights["weight"]
         wide = all(self.weights[name].dtype == "float32" for name in layer.weights.values())
@@ -90,10 +92,8 @@ class _Folding:
 
     def _of_batch_norm(self, node: Node) -> _Scale:
         held = {role: self._values(name) for role, name in node.weights.items()}
-        eps = node.attributes["eps"]
-        assert isinstance(eps, (int, float))
         with np.errstate(all="ignore"):
-            factor = held.get("weight", np.ones(node.shape[0])) / np.sqrt(held["variance"] + eps)
+            factor = held.get("weight", np.ones(node.shape[0])) / np.sqrt(held["variance"] + node.number("eps"))
             return _Scale(factor, held.get("bias", np.zeros(node.shape[0])) - held["mean"] * factor)
 
     def _of_constant(self, node: Node, read: tuple[str, ...], axis: int) -> _Scale | None:
@@ -115,19 +115,6 @@ class _Folding:
         self.weights[name] = single(bias * scale.factor + scale.offset)
         self.uses[name] = 1
         return replace(layer, weights={**layer.weights, "bias": name})
-
-
-def per_unit(constant: Array, rank: int, axis: int) -> Array | None:
-    """A constant that broadcasts against `rank` axes, as one number per unit of an axis, (units,) or (1,).
-
-    None where it differs within a unit, or has more axes.
-    """
-    if constant.ndim > rank:
-        return None
-    aligned = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
-    rows = np.moveaxis(aligned, axis - 1, 0).reshape(aligned.shape[axis - 1], -1)
-    same = rows.shape[1] > 0 and bool((rows == rows[:, :1]).all())
-    return rows[:, 0] if same else None
 
 
 def _scaled(matrix: Weight, factor: Array) -> Weight:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from secateur.network.graph import DTYPES, Graph, Node, Shape, Weight
+from secateur.network.operations import OPERATIONS
 
 Nodes = Mapping[str, Node]
 
@@ -67,15 +68,10 @@ def _changes_nothing(node: Node, by_name: Nodes, graph: Graph) -> bool:
         return False
     attributes = node.attributes
     if node.op in ("max_pool2d", "avg_pool2d"):
-        return attributes["kernel"] == attributes["stride"] == (1, 1) and not any(_numbers(attributes["padding"]))
+        return attributes["kernel"] == attributes["stride"] == (1, 1) and not any(node.numbers("padding"))
     if node.op == "permute":
         return attributes["axes"] == tuple(range(1, len(node.shape) + 1))
     return node.op in ("reshape", "slice", "concat", "adaptive_avg_pool2d", "mean")
-
-
-def _numbers(value: object) -> tuple[int, ...]:
-    assert isinstance(value, tuple)
-    return value
 
 
 def _is_neutral(node: Node, shapes: Sequence[Shape], by_name: Nodes, graph: Graph) -> bool:
@@ -97,8 +93,8 @@ def _joined(node: Node, by_name: Nodes, graph: Graph) -> Node:
     if node.op == "reshape":
         return replace(node, inputs=before.inputs)
     if node.op == "permute":
-        first = _numbers(before.attributes["axes"])
-        axes = tuple(first[axis - 1] for axis in _numbers(node.attributes["axes"]))
+        first = before.numbers("axes")
+        axes = tuple(first[axis - 1] for axis in node.numbers("axes"))
         return replace(node, inputs=before.inputs, attributes={"axes": axes})
     return replace(node, inputs=before.inputs) if node.op in ("relu", "relu6") else node
 
@@ -154,7 +150,7 @@ def _with_constant(node: Node, number: float, by_name: Nodes, graph: Graph) -> s
 
 def _with_plain_zeros(graph: Graph) -> dict[str, Weight]:
     """The weights; a -0.0 in a convolution or linear layer adds as much as a 0, and 0 needs no bits."""
-    matrices = {node.weights["weight"] for node in graph.nodes if node.op in ("conv2d", "linear")}
+    matrices = {node.weights[role] for node in graph.nodes if (role := OPERATIONS[node.op].matrix)}
     return {name: _plain(weight) if name in matrices else weight for name, weight in graph.weights.items()}
 
 

@@ -17,12 +17,11 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from secateur.network.graph import Graph, Node, Shape, Weight, infer_shape
-from secateur.network.simplification.constants import CONSTANTS
+from secateur.network.graph import Bits, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.operations import OPERATIONS
+from secateur.network.operations.units import Indices, Known, Link, Mask, Numbers, Units
 from secateur.network.simplification.folding import bias_name, single
-from secateur.network.simplification.links import LINKS, Indices, Known, Link, Mask, Numbers, Units, number, numbers
 from secateur.network.simplification.tidying import rebuilt, unused_name
 
 _COLUMNS = 1024
@@ -47,7 +46,10 @@ class _Study(Known):
     """1 and 2. leaving: for each value with units, which of them can go."""
 
     def __init__(self, graph: Graph) -> None:
-        super().__init__(graph)
+        shapes = {**graph.inputs, **{node.name: node.shape for node in graph.nodes}}
+        constants = {node.name: node for node in graph.nodes if node.op == "constant"}
+        super().__init__(shapes, constants, lambda name: graph.weights[name].values())
+        self.graph = graph
         uses = Counter(name for node in graph.nodes for name in node.weights.values())
         self.shared = {name for name, count in uses.items() if count > 1}
         self.nonzero: dict[str, Mask] = {}
@@ -63,10 +65,8 @@ class _Study(Known):
             self.units[node.name] = self._mixed(node)
         elif node.op == "conv2d":
             self.units[node.name] = self._grouped(node)
-        elif (link := self._link(node)) is not None:
-            self.links[node.name] = link
-            constant = CONSTANTS[node.op](self, node, link)
-            self.units[node.name] = Units(link.axis, np.where(np.isfinite(constant), constant, np.nan))
+        else:
+            self._link(node)
 
     def reads(self, node: Node) -> Units | None:
         """The units of a convolution's or linear layer's input, where they lie along the axis that it sums over."""
@@ -79,7 +79,7 @@ class _Study(Known):
         units = self.reads(node)
         if units is None:
             return np.zeros(self.shapes[node.inputs[0]][0 if node.op == "conv2d" else -1], bool)
-        padded = node.op == "conv2d" and any(numbers(node, "padding"))
+        padded = node.op == "conv2d" and any(node.numbers("padding"))
         return units.constant == 0 if padded else ~np.isnan(units.constant)
 
     def taps(self, node: Node) -> Mask:
@@ -115,7 +115,7 @@ class _Study(Known):
         taps, bias = self.taps(node), self.values(node, "bias")
         offset = np.zeros(len(taps)) if bias is None else bias
         foldable, units = self.foldable(node), self.reads(node)
-        groups = int(number(node, "groups"))
+        groups = node.whole("groups")
         own = _blocks(node, len(taps))
         constant = np.where(taps.any(axis=1), np.nan, offset)
         if units is not None:
@@ -126,9 +126,14 @@ class _Study(Known):
             constant = np.where(taps, sums * known, 0).sum(axis=1) + offset
         return Units(1, np.where(np.isfinite(constant), constant, np.nan))
 
-    def _link(self, node: Node) -> Link | None:
-        rule = LINKS.get(node.op)
-        return rule(self, node) if rule is not None else None
+    def _link(self, node: Node) -> None:
+        """As the operation declares; units that are read together have no link, and all stay."""
+        passing = OPERATIONS[node.op].units
+        link = passing.link(self, node) if passing is not None else None
+        if passing is not None and link is not None:
+            self.links[node.name] = link
+            constant = passing.constants(self, node, link)
+            self.units[node.name] = Units(link.axis, np.where(np.isfinite(constant), constant, np.nan))
 
     # 2. To and fro
 
@@ -151,7 +156,7 @@ class _Study(Known):
             self.leaving[name][:] = False
 
     def _restrict(self, node: Node) -> None:
-        if node.op in ("conv2d", "linear"):
+        if OPERATIONS[node.op].matrix:
             self._restrict_layer(node)
         elif node.name in self.links:
             self._restrict_linked(node, self.links[node.name])
@@ -205,8 +210,7 @@ def is_mixing(node: Node) -> bool:
 
 def _blocks(node: Node, size: int) -> Indices:
     """The group of each of a grouped convolution's input or output units."""
-    groups = node.attributes["groups"]
-    assert isinstance(groups, int)
+    groups = node.whole("groups")
     return np.repeat(np.arange(groups), size // groups)
 
 
@@ -223,7 +227,7 @@ class _Cut:
         return rebuilt(self.study.graph, nodes, self.weights)
 
     def _cut(self, node: Node) -> Node:
-        if node.op in ("conv2d", "linear"):
+        if OPERATIONS[node.op].matrix:
             node = self._cut_layer(node)
         elif node.op == "slice":
             node = self._cut_slice(node)
@@ -277,7 +281,7 @@ class _Cut:
         bits = bits if rows is None else bits[rows]
         return self._store(name, bits if columns is None else bits[:, columns])
 
-    def _store(self, name: str, bits: NDArray[np.unsignedinteger]) -> str:
+    def _store(self, name: str, bits: Bits) -> str:
         stored = name
         if name in self.study.shared:
             stored = unused_name(name, self.weights)
@@ -285,23 +289,21 @@ class _Cut:
         return stored
 
     def _cut_linked(self, node: Node, staying: Mask) -> Node:
+        """With as much less in each weight, which has the units along the same axis as the value."""
         axis = self.study.units[node.name].axis
-        if node.op == "constant":
-            name = node.weights["value"]
-            return replace(
-                node, weights={"value": self._store(name, self.weights[name].bits.compress(staying, axis - 1))}
-            )
-        if node.op == "batch_norm":
-            return replace(node, weights={role: self._part(node, role, staying, None) for role in node.weights})
+        weights = {role: self._store(name, self._rest(name, staying, axis)) for role, name in node.weights.items()}
         if node.op == "reshape":
             shape = (*node.shape[: axis - 1], int(staying.sum()), *node.shape[axis:])
             return replace(node, attributes={"shape": shape})
-        return node
+        return replace(node, weights=weights)
+
+    def _rest(self, name: str, staying: Mask, axis: int) -> Bits:
+        return self.weights[name].bits.compress(staying, axis - 1)
 
     def _cut_slice(self, node: Node) -> Node:
         """Where it takes some of the units: the same ones, counted among those that are left."""
         staying = self._staying(node.inputs[0])
         if staying is None or self.study.units[node.inputs[0]].axis != node.attributes["axis"]:
             return node
-        start, stop = (int(staying[: int(number(node, name))].sum()) for name in ("start", "stop"))
+        start, stop = (int(staying[: node.whole(name)].sum()) for name in ("start", "stop"))
         return replace(node, attributes={**node.attributes, "start": start, "stop": stop})

@@ -1,4 +1,4 @@
-"""Which units of a node's output are which of its inputs': unit for unit, several for one, some of them.
+"""What may be said of a node's units: which are which of its inputs', and which are one number whatever the input.
 
 A unit is one index of a value's channels (or features): the axis that a convolution or linear layer produces.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.network.graph import Graph, Node, Shape
+from secateur.network.nodes import Node, Shape
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -42,30 +42,35 @@ class Link:
 
 
 class Known:
-    """What is known of a graph's values: shapes, units, and which units of a node are which of its inputs'."""
+    """What is known of a graph's values: shapes, units, and which units of a node are which of its inputs'.
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    constants: the nodes of that kind, by name. weights: name → values.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Shape],
+        constants: Mapping[str, Node],
+        weights: Callable[[str], NDArray[np.float32]],
+    ) -> None:
+        self.shapes, self.constants, self._weights = shapes, constants, weights
         self.units: dict[str, Units] = {}
         self.links: dict[str, Link] = {}
-        self.shapes: dict[str, Shape] = {**graph.inputs, **{node.name: node.shape for node in graph.nodes}}
-        self.constants = {node.name: node for node in graph.nodes if node.op == "constant"}
 
     def values(self, node: Node, role: str) -> Numbers | None:
         name = node.weights.get(role)
-        return None if name is None else self.graph.weights[name].values().astype(np.float64)
+        return None if name is None else self._weights(name).astype(np.float64)
 
 
-def numbers(node: Node, name: str) -> Shape:
-    value = node.attributes[name]
-    assert isinstance(value, tuple)
-    return value
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """How an operation hands units on. link: which come from which, None where they are read together: all stay.
 
+    constants: (units,), the number that each output unit is whatever the input, NaN where it is none.
+    """
 
-def number(node: Node, name: str) -> float:
-    value = node.attributes[name]
-    assert isinstance(value, (int, float))
-    return value
+    link: Callable[[Known, Node], Link | None]
+    constants: Callable[[Known, Node, Link], Numbers]
 
 
 def _straight(units: Units, axis: int) -> Link:
@@ -74,39 +79,39 @@ def _straight(units: Units, axis: int) -> Link:
     return Link(axis, size, (np.arange(size),), np.zeros(size, bool))
 
 
-def _along(known: Known, node: Node) -> Link | None:
+def along(known: Known, node: Node) -> Link | None:
     """Operations on each element on its own."""
     units = known.units.get(node.inputs[0])
     return None if units is None else _straight(units, units.axis)
 
 
-def _on_planes(known: Known, node: Node) -> Link | None:
+def on_planes(known: Known, node: Node) -> Link | None:
     units = known.units.get(node.inputs[0])
     return None if units is None or units.axis != 1 else _straight(units, 1)
 
 
-def _mean(known: Known, node: Node) -> Link | None:
-    units, axes = known.units.get(node.inputs[0]), numbers(node, "axes")
+def mean(known: Known, node: Node) -> Link | None:
+    units, axes = known.units.get(node.inputs[0]), node.numbers("axes")
     if units is None or units.axis in axes:
         return None
     gone = 0 if node.attributes["keepdims"] else sum(axis < units.axis for axis in axes)
     return _straight(units, units.axis - gone)
 
 
-def _permute(known: Known, node: Node) -> Link | None:
+def permute(known: Known, node: Node) -> Link | None:
     units = known.units.get(node.inputs[0])
-    return None if units is None else _straight(units, 1 + numbers(node, "axes").index(units.axis))
+    return None if units is None else _straight(units, 1 + node.numbers("axes").index(units.axis))
 
 
-def _slice(known: Known, node: Node) -> Link | None:
+def part(known: Known, node: Node) -> Link | None:
     units = known.units.get(node.inputs[0])
     if units is None or units.axis != node.attributes["axis"]:
         return None if units is None else _straight(units, units.axis)
-    kept = np.arange(int(number(node, "start")), int(number(node, "stop")))
+    kept = np.arange(node.whole("start"), node.whole("stop"))
     return Link(units.axis, len(kept), (kept,), np.zeros(len(kept), bool))
 
 
-def _reshape(known: Known, node: Node) -> Link | None:
+def reshape(known: Known, node: Node) -> Link | None:
     """Where the units are the first axis: kept as such, or flattened with all behind them."""
     units, shape = known.units.get(node.inputs[0]), known.shapes[node.inputs[0]]
     if units is None or math.prod(shape[: units.axis - 1]) != 1:
@@ -118,8 +123,8 @@ def _reshape(known: Known, node: Node) -> Link | None:
     return _straight(units, 1) if node.shape[:1] == (size,) and units.axis == 1 else None
 
 
-def _concat(known: Known, node: Node) -> Link | None:
-    axis = int(number(node, "axis"))
+def concat(known: Known, node: Node) -> Link | None:
+    axis = node.whole("axis")
     axes = [known.units[name].axis for name in node.inputs if name in known.units]
     if not axes or any(each != axes[0] for each in axes):
         return None
@@ -155,7 +160,7 @@ def _own(known: Known, node: Node, sources: list[Indices | None]) -> tuple[Indic
     return tuple(at if name in known.units else None for name, at in zip(node.inputs, sources, strict=True))
 
 
-def _pairwise(known: Known, node: Node) -> Link | None:
+def pairwise(known: Known, node: Node) -> Link | None:
     """Sums and products: unit for unit, except with what is one number for all units."""
     rank = len(node.shape)
     axes = {
@@ -197,20 +202,91 @@ def _give_units(known: Known, name: str, axis: int) -> None:
         known.units[name] = Units(axis, np.where(same, rows[:, 0] if rows.shape[1] else np.nan, np.nan))
 
 
-LINKS: Mapping[str, Callable[[Known, Node], Link | None]] = {
-    "batch_norm": _on_planes,
-    **dict.fromkeys(
-        ("relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "gelu"), _along
-    ),
-    "add": _pairwise,
-    "mul": _pairwise,
-    "max_pool2d": _on_planes,
-    "avg_pool2d": _on_planes,
-    "adaptive_avg_pool2d": _on_planes,
-    "mean": _mean,
-    "reshape": _reshape,
-    "permute": _permute,
-    "concat": _concat,
-    "slice": _slice,
-}
-"""What is missing here (softmax, layer norm) reads its units together: they all stay."""
+def per_unit(constant: Numbers, rank: int, axis: int) -> Numbers | None:
+    """A constant that broadcasts against `rank` axes, as one number per unit of an axis, (units,) or (1,).
+
+    None where it differs within a unit, or has more axes.
+    """
+    if constant.ndim > rank:
+        return None
+    aligned = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
+    rows = np.moveaxis(aligned, axis - 1, 0).reshape(aligned.shape[axis - 1], -1)
+    same = rows.shape[1] > 0 and bool((rows == rows[:, :1]).all())
+    return rows[:, 0] if same else None
+
+
+def _unknown(known: Known, node: Node, link: Link) -> Numbers:
+    return np.full(link.size, np.nan)
+
+
+def _given(known: Known, node: Node, link: Link, index: int = 0) -> Numbers:
+    """An input's constants as the output's units see them, NaN where it is none or has no part."""
+    name, source = node.inputs[index], link.sources[index]
+    if source is None:
+        values = known.values(known.constants[name], "value") if name in known.constants else None
+        alike = per_unit(values, len(node.shape), link.axis) if values is not None else None
+        return np.full(link.size, np.nan) if alike is None else np.broadcast_to(alike, link.size)
+    return np.where(source >= 0, known.units[name].constant[source], np.nan)
+
+
+def same_constants(known: Known, node: Node, link: Link) -> Numbers:
+    return _given(known, node, link)
+
+
+def batch_norm_constants(known: Known, node: Node, link: Link) -> Numbers:
+    given = _given(known, node, link)
+    mean, variance, weight, bias = (known.values(node, role) for role in ("mean", "variance", "weight", "bias"))
+    assert mean is not None
+    assert variance is not None
+    with np.errstate(all="ignore"):
+        factor = (1.0 if weight is None else weight) / np.sqrt(variance + node.number("eps"))
+        shift = np.zeros(link.size) if bias is None else bias
+        return np.where(factor == 0, shift, (given - mean) * factor + shift)
+
+
+def of_numbers(function: Callable[..., Numbers]) -> Callable[[Known, Node, Link], Numbers]:
+    """What function(x, **attributes) gives for constants x."""
+
+    def constants(known: Known, node: Node, link: Link) -> Numbers:
+        given = _given(known, node, link)
+        return np.where(np.isnan(given), np.nan, function(given, **node.attributes))
+
+    return constants
+
+
+def of_pairs(
+    function: Callable[[Numbers, Numbers], Numbers], absorbing: float | None
+) -> Callable[[Known, Node, Link], Numbers]:
+    """What a function gives for two constants. absorbing: the number that it gives for itself and any other."""
+
+    def constants(known: Known, node: Node, link: Link) -> Numbers:
+        left, right = _given(known, node, link, 0), _given(known, node, link, 1)
+        made = np.where(np.isnan(left) | np.isnan(right), np.nan, function(left, right))
+        return made if absorbing is None else np.where((left == absorbing) | (right == absorbing), absorbing, made)
+
+    return constants
+
+
+def max_pool2d_constants(known: Known, node: Node, link: Link) -> Numbers:
+    """A dilated window in the padding could see nothing of the plane."""
+    blind = any(node.numbers("padding")) and max(node.numbers("dilation")) > 1
+    return _unknown(known, node, link) if blind else _given(known, node, link)
+
+
+def avg_pool2d_constants(known: Known, node: Node, link: Link) -> Numbers:
+    given = _given(known, node, link)
+    diluted = any(node.numbers("padding")) and node.attributes["count_include_pad"]
+    return np.where(given == 0, given, np.nan) if diluted else given
+
+
+def concat_constants(known: Known, node: Node, link: Link) -> Numbers:
+    """Of a concatenation: that of the one input with a part in the unit, or what all of them agree on."""
+    parts = [_given(known, node, link, index) for index in range(len(node.inputs))]
+    if link.axis != node.attributes["axis"]:
+        agreed = np.all([part == parts[0] for part in parts], axis=0)
+        return np.where(agreed, parts[0], np.nan)
+    found = np.full(link.size, np.nan)
+    for part, source in zip(parts, link.sources, strict=True):
+        if source is not None:
+            found = np.where(source >= 0, part, found)
+    return found
