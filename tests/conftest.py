@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis  # noqa: F401 - looks for referrers, which are not found once they are frozen
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores; read when torch is loaded
 
 import torch
 
+from secateur.cli import main
 from secateur.measure import timing
 
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -44,9 +47,39 @@ def real_data() -> Path | None:
     return Path(named) if named else None
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: collecting garbage, which measuring memory does often, need not go through it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
-def run_cli(tmp_path: Path) -> RunCli:
-    """Run the command line in a fresh process and an empty folder."""
+def run_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> RunCli:
+    """Run the command line in an empty folder: in this process, since another one takes seconds to import PyTorch."""
+
+    def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        known = set(sys.modules)
+        capfd.readouterr()
+        with monkeypatch.context() as changed:
+            changed.chdir(tmp_path)
+            changed.setattr(sys, "argv", ["secateur", *words])
+            changed.setattr(sys, "path", [*environment.pop("PYTHONPATH", "").split(os.pathsep), *sys.path])
+            for name, value in {"COLUMNS": "200", **environment}.items():
+                changed.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main(words)
+        for name in set(sys.modules) - known:
+            if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+                del sys.modules[name]
+        said = capfd.readouterr()
+        return subprocess.CompletedProcess(words, int(ended.value.code or 0), said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def run_cli_apart(tmp_path: Path) -> RunCli:
+    """As run_cli, in a process of its own."""
 
     def run(*words: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

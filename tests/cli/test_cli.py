@@ -145,8 +145,8 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     assert message.splitlines()[-1] == "secateur: interrupted; run the same command to go on where it stopped"
 
 
-def test_debug_shows_the_traceback(run_cli: RunCli) -> None:
-    done = run_cli("sweep", "--ratios", "1.5", "--debug")
+def test_debug_shows_the_traceback(run_cli_apart: RunCli) -> None:
+    done = run_cli_apart("sweep", "--ratios", "1.5", "--debug")
     assert "Traceback" in done.stderr
     assert done.returncode != 0
 
