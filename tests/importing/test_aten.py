@@ -213,6 +213,81 @@ def test_layers_as_people_use_them(case: str) -> None:
     agrees(Written(function, *modules), 4, 8, 6)
 
 
+def windows_of(x: Tensor, size: int) -> Tensor:
+    """(N, H, W, C) as the windows of all images, (N·windows, size², C), as Swin has them."""
+    images, height, width, channels = x.shape
+    parts = x.view(images, height // size, size, width // size, size, channels).permute(0, 1, 3, 2, 4, 5)
+    return parts.reshape(-1, size * size, channels)
+
+
+def from_windows(x: Tensor, size: int, height: int, width: int) -> Tensor:
+    parts = x.view(-1, height // size, width // size, size, size, x.shape[-1]).permute(0, 1, 3, 2, 4, 5)
+    return parts.reshape(-1, height, width, x.shape[-1])
+
+
+def mixed_heads(x: Tensor, qkv: nn.Module, out: nn.Module) -> Tensor:
+    """What vision transformers do around their products: (3, N, heads, T, d) for a while."""
+    tokens = x.flatten(2).transpose(1, 2)
+    images, count, channels = tokens.shape
+    q, k, v = qkv(tokens).reshape(images, count, 3, 2, channels // 2).permute(2, 0, 3, 1, 4).unbind(0)
+    return out(((q * k).softmax(-1) + v).transpose(1, 2).reshape(images, count, channels))
+
+
+def in_heads(x: Tensor, fc: nn.Module) -> Tensor:
+    """What nn.MultiheadAttention does around its products: sequences first, then (N·heads, T, d)."""
+    tokens = x.flatten(2).permute(2, 0, 1)
+    count, images, channels = tokens.shape
+    heads = fc(tokens).contiguous().view(count, images * 2, channels // 2).transpose(0, 1)
+    mixed = heads.softmax(1) + heads.mean(-1, keepdim=True)
+    return (
+        mixed.view(images, 2, count, channels // 2).permute(2, 0, 1, 3).reshape(count, images, channels).transpose(0, 1)
+    )
+
+
+BATCH_ELSEWHERE: dict[str, tuple[Any, ...]] = {
+    "heads and their kinds in front": (mixed_heads, nn.Linear(4, 12), nn.Linear(4, 4)),
+    "sequences first, heads folded into the batch": (in_heads, nn.Linear(4, 4)),
+    "windows folded into the batch": (
+        lambda x, fc, norm: from_windows(norm(fc(windows_of(x.permute(0, 2, 3, 1), 2)).relu()), 2, 8, 6),
+        nn.Linear(4, 5),
+        nn.LayerNorm(5),
+    ),
+    "the batch folded behind the sequence": (
+        lambda x, fc: fc(x.flatten(2).permute(2, 0, 1).reshape(-1, 4)).view(48, -1, 3).permute(1, 2, 0),
+        nn.Linear(4, 3),
+    ),
+    "constants beside sequences": (
+        lambda x, fc: (fc(x.flatten(2).permute(2, 0, 1)) + torch.linspace(0, 1, 48)[:, None, None]).transpose(0, 1),
+        nn.Linear(4, 3),
+    ),
+    "zeros for every image, in time": (
+        lambda x, _: torch.cat([x.flatten(2).permute(2, 0, 1), torch.zeros(2, x.size(0), 4)]).transpose(0, 1),
+        nn.Identity(),
+    ),
+    "stacked in front": (lambda x, _: torch.stack([x, x * 2, x.relu()]).mean(0), nn.Identity()),
+    "stacked behind": (lambda x, _: torch.stack([x, x * 2], -1).flatten(1), nn.Identity()),
+    "stacked in sequences": (
+        lambda x, _: torch.stack([x.flatten(2).permute(2, 0, 1)] * 2, 2).select(2, 1)[3].unsqueeze(0)[0],
+        nn.Identity(),
+    ),
+    "parts of sequences": (
+        lambda x, _: torch.cat(x.flatten(2).permute(2, 0, 1).split([8, 40])[::-1]).sum((0, 2)),
+        nn.Identity(),
+    ),
+    "a gate in time": (lambda x, _: F.glu(x.flatten(2).permute(2, 0, 1), 0).permute(1, 2, 0), nn.Identity()),
+    "a product with what is in front": (
+        lambda x, _: (x.permute(2, 0, 1, 3) * x.mean(2)).permute(1, 2, 0, 3),
+        nn.Identity(),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BATCH_ELSEWHERE)
+def test_the_batch_may_stand_elsewhere_for_a_while(case: str) -> None:
+    function, *modules = BATCH_ELSEWHERE[case]
+    agrees(Written(function, *modules), 4, 8, 6)
+
+
 class Windows(nn.Module):
     """Convolutions and poolings side by side on one input; each is exported with the others at the cost of one."""
 
@@ -306,6 +381,26 @@ REFUSED = {
     "a mean of images": (lambda x, _: x.mean(0, keepdim=True), nn.Identity(), "works across the batch"),
     "softmax of images": (lambda x, _: x.softmax(0), nn.Identity(), "works across the batch"),
     "the batch moved": (lambda x, _: x.permute(1, 0, 2, 3), nn.Identity(), "permute moves the batch"),
+    "the batch moved before a pooling": (
+        lambda x, _: F.avg_pool2d(x.transpose(0, 1), 2),
+        nn.Identity(),
+        "avg_pool2d takes a value with the batch moved: expected it to be the first dimension",
+    ),
+    "a linear layer over images": (
+        lambda x, fc: fc(x.permute(1, 2, 3, 0)[..., :1]),
+        nn.Linear(1, 2),
+        "mixes the batch with other dimensions",
+    ),
+    "a norm over images": (
+        lambda x, _: F.layer_norm(x.permute(1, 2, 0, 3), x[:, 0, 0].shape),
+        nn.Identity(),
+        "works across the batch",
+    ),
+    "each image with each": (
+        lambda x, _: x[:, :1].transpose(0, 1) * x[:, :1],
+        nn.Identity(),
+        "mul combines values that have the batch in different dimensions",
+    ),
     "len": (lambda x, _: x.view(len(x), -1), nn.Identity(), r"write x.size\(0\) for len\(x\)"),
     "division": (lambda x, _: x / (x * x + 1), nn.Identity(), "div is supported by a constant"),
     "a clamp": (lambda x, _: x.clamp(-1, 1), nn.Identity(), "clamp between -1 and 1 is not supported"),

@@ -1,7 +1,11 @@
 """Expressions of lengths: arithmetic as numbers have it, one way to write each, and what their texts may be."""
 
+from __future__ import annotations
+
 import operator
+from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import pytest
 import sympy
@@ -23,12 +27,14 @@ STEPS = st.lists(
 )
 
 
-def compute(start, steps, value_of):
+def compute(start: str, steps: Any, value_of: Callable[[Any], Any]) -> Any:
     return reduce(lambda size, step: step[0](size, value_of(step[1])), steps, value_of(start))
 
 
 @given(st.sampled_from(NAMES), STEPS, LENGTHS)
-def test_an_expression_bound_to_lengths_is_what_the_numbers_give(start, steps, lengths):
+def test_an_expression_bound_to_lengths_is_what_the_numbers_give(
+    start: str, steps: Any, lengths: dict[str, int]
+) -> None:
     size = compute(start, steps, lambda each: named(each) if isinstance(each, str) else each)
     expected = compute(start, steps, lambda each: lengths.get(each, each))
     assert bind(size, lengths) == expected
@@ -36,7 +42,7 @@ def test_an_expression_bound_to_lengths_is_what_the_numbers_give(start, steps, l
 
 
 @given(st.sampled_from(NAMES), STEPS)
-def test_an_expression_is_read_again_from_its_text(start, steps):
+def test_an_expression_is_read_again_from_its_text(start: str, steps: Any) -> None:
     size = compute(start, steps, lambda each: named(each) if isinstance(each, str) else each)
     assert parse(str(size)) == size
     assert hash(parse(str(size))) == hash(size)
@@ -44,7 +50,7 @@ def test_an_expression_is_read_again_from_its_text(start, steps):
 
 @settings(max_examples=30)
 @given(st.sampled_from(NAMES), STEPS, st.sampled_from(NAMES), STEPS)
-def test_sums_and_products_that_sympy_finds_equal_are_equal(start, steps, other, more):
+def test_sums_and_products_that_sympy_finds_equal_are_equal(start: str, steps: Any, other: str, more: Any) -> None:
     """Without divisions, which no computer algebra decides in general."""
     steps, more = ([step for step in each if step[0] is not operator.floordiv] for each in (steps, more))
     ours = [
@@ -70,12 +76,12 @@ def test_sums_and_products_that_sympy_finds_equal_are_equal(start, steps, other,
         ("height - height + 3", "3"),
     ],
 )
-def test_sizes_that_are_always_equal_are_written_the_same_way(one, other):
+def test_sizes_that_are_always_equal_are_written_the_same_way(one: str, other: str) -> None:
     assert parse(one) == parse(other)
     assert str(parse(one)) == other or one.startswith(("⌊(6", "height*"))
 
 
-def test_a_size_without_names_is_a_number():
+def test_a_size_without_names_is_a_number() -> None:
     assert type(named("height") - named("height") + 4) is int
     assert type(named("height").bind({"height": 3})) is int
 
@@ -98,7 +104,7 @@ def test_a_size_without_names_is_a_number():
         "9" * 14,
     ],
 )
-def test_another_text_is_refused(text):
+def test_another_text_is_refused(text: str) -> None:
     with pytest.raises(GraphError, match="a size"):
         parse(text)
 
@@ -112,12 +118,12 @@ def test_another_text_is_refused(text):
         lambda size: (size * 3 + named("width")) // 7,
     ],
 )
-def test_what_would_grow_without_end_is_refused(grow):
+def test_what_would_grow_without_end_is_refused(grow: Callable[[Any], Any]) -> None:
     with pytest.raises(GraphError, match="sizes with names: expected"):
         reduce(lambda size, _: grow(size), range(100), named("height") + 1)
 
 
-def test_lengths_are_found_from_the_places_that_tell_them():
+def test_lengths_are_found_from_the_places_that_tell_them() -> None:
     length, width = named("length"), named("width")
     places = [("x", 2 * length + 1, 9), ("x", length * width, 12), ("y", width, 3)]
     assert lengths_in(places) == {"length": 4, "width": 3}
@@ -130,7 +136,7 @@ def test_lengths_are_found_from_the_places_that_tell_them():
         ((9, 13, 3), r"x, dimension 3: expected length·width = 12 where length is 4, width is 3, got 13"),
     ],
 )
-def test_a_size_that_does_not_fit_is_named_with_its_place(came, message):
+def test_a_size_that_does_not_fit_is_named_with_its_place(came: tuple[int, ...], message: str) -> None:
     length, width = named("length"), named("width")
     sizes = (2 * length + 1, length * width, width)
     places = [
@@ -140,7 +146,7 @@ def test_a_size_that_does_not_fit_is_named_with_its_place(came, message):
         lengths_in(places)
 
 
-def test_a_size_is_printed_for_people():
+def test_a_size_is_printed_for_people() -> None:
     height, width = named("height"), named("width")
     assert str(2 * width + 1) == "2·width + 1"
     assert str(height * width - 3) == "height·width - 3"

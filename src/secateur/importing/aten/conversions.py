@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from secateur.importing.aten.translation import Call, Constant, Conversion, Padded, Rows
+from secateur.importing.aten.placing import Place, Placed, permuted, reshaped
+from secateur.importing.aten.translation import Call, Constant, Conversion, Padded, PlacedCall
 from secateur.network.graph import Shape
 
 
@@ -134,7 +135,7 @@ def _pair_of_values(call: Call, op: str, left: Any, right: Any) -> str:
     values = []
     for held in (left, right):
         name = call.value_of(held, call.rank)
-        if not isinstance(held, (Constant, int, float)) and 1 + len(call.size(name)) != call.rank:
+        if not isinstance(held, (Constant, int, float)) and not call.fits(name):
             raise call.error("broadcasts values of different numbers of dimensions, the batch against another")
         values.append(name)
     return call.emit(op, *values)
@@ -240,57 +241,85 @@ def _adaptive_max_pool2d(call: Call) -> Any:
 
 def _mean(call: Call) -> str:
     value = call.value("self")
-    dims = call["dim"] if call.get("dim") else range(1 + len(call.size(value)))
+    dims = call["dim"] if call.get("dim") else range(call.dims(value))
     axes = tuple(sorted(call.axis(dim, value) for dim in dims))
     return call.emit("mean", value, axes=axes, keepdims=bool(call["keepdim"]))
 
 
 def _sum(call: Call) -> str:
     value = call.value("self")
-    dims = call["dim"] if call.get("dim") else range(1 + len(call.size(value)))
+    dims = call["dim"] if call.get("dim") else range(call.dims(value))
     axes = tuple(sorted(call.axis(dim, value) for dim in dims))
     count = int(np.prod([call.size(value)[axis - 1] for axis in axes]))
     mean = call.emit("mean", value, axes=axes, keepdims=bool(call["keepdim"]))
     return call.emit("mul", mean, call.value_of(count))
 
 
-def _reshape(call: Call) -> str | Rows:
-    held = call.first
-    value = held.base if isinstance(held, Rows) else call.value("self")
-    count, shape = call.rows()
-    shape = shape if count == 1 else (count, *shape)
-    made = value if call.size(value) == shape else call.emit("reshape", value, shape=shape)
-    return made if count == 1 else Rows(made)
+def _reshape(call: Call) -> str | Placed:
+    value, place = call.anywhere()
+    old, new = (tuple(each.meta["val"].shape) for each in (call.node.all_input_nodes[0], call.node))
+    found = reshaped(place, old, new, call.translation.rows_an_image)
+    if found is None:
+        raise call.mixed()
+    shape = call.shape_at(found)
+    return call.placed(value if call.size(value) == shape else call.emit("reshape", value, shape=shape), found)
 
 
-def _each_row(conversion: Conversion) -> Conversion:
-    """The conversion of an operation that does the same to each row, to rows of all images too."""
+def _rearranged(call: Call, dims: Sequence[int]) -> str | Placed:
+    """The first argument with its dimensions in another order."""
+    value, place = call.anywhere()
+    found, axes = permuted(place, dims)
+    kept = axes == tuple(range(1, 1 + len(axes)))
+    return call.placed(value if kept else call.emit("permute", value, axes=axes), found)
+
+
+def _permute(call: Call) -> str | Placed:
+    return _rearranged(call, [int(dim) % call.rank for dim in call["dims"]])
+
+
+def _transpose(call: Call) -> str | Placed:
+    dims = list(range(call.rank))
+    first, second = (int(call[name]) % call.rank for name in ("dim0", "dim1"))
+    dims[first], dims[second] = second, first
+    return _rearranged(call, dims)
+
+
+def _anywhere(conversion: Conversion, wider: Callable[[PlacedCall], int] | None = None) -> Conversion:
+    """The conversion of an operation on values with the batch at any place, which is to stay what it is.
+
+    wider: how many more dimensions behind the batch the result has.
+    """
 
     def convert(call: Call) -> Any:
-        inner = call.by_rows()
+        inner = call.where_placed()
         made = conversion(inner)
-        if inner is call:
+        if not isinstance(inner, PlacedCall):
             return made
-        parts = [Rows(part) if isinstance(part, str) else part for part in (made if isinstance(made, list) else [made])]
-        return parts if isinstance(made, list) else parts[0]
+        place = inner.place.wider(wider(inner) if wider else 0)
+        if isinstance(made, list):
+            return [each and call.placed(each, place) for each in made]
+        return call.placed(made, place)
 
     return convert
 
 
-def _permute(call: Call) -> str:
-    value = call.value("self")
-    dims = [int(dim) % (1 + len(call.size(value))) for dim in call["dims"]]
-    if dims[0] != 0:
-        raise call.error("moves the batch dimension, which has to stay first")
-    return call.emit("permute", value, axes=tuple(dims[1:]))
+def _along_last(conversion: Conversion, count: Callable[[Call], int] = lambda call: 1) -> Conversion:
+    """The conversion of an operation along so many last dimensions, with the batch anywhere before them."""
+
+    def convert(call: Call) -> Any:
+        if isinstance(call, PlacedCall) and call.place.right <= count(call):
+            raise call.error("works across the batch; a graph treats each image on its own")
+        return conversion(call)
+
+    return _anywhere(convert)
 
 
-def _transpose(call: Call) -> str:
-    value = call.value("self")
-    first, second = (call.axis(call[name], value) for name in ("dim0", "dim1"))
-    axes = list(range(1, 1 + len(call.size(value))))
-    axes[first - 1], axes[second - 1] = second, first
-    return value if first == second else call.emit("permute", value, axes=tuple(axes))
+def _removed(call: PlacedCall) -> int:
+    """How many dimensions less there are behind the batch, as a negative number."""
+    value = call.value_of(call.first)
+    given = call["dim"] if call.get("dim") is not None and call["dim"] != [] else range(call.dims(value))
+    dims = given if isinstance(given, (list, tuple, range)) else [given]
+    return -sum(call.dim(dim, value) > call.place.axis(call.dims(value)) for dim in dims)
 
 
 def _channel_shuffle(call: Call) -> str:
@@ -336,14 +365,14 @@ def _concat(call: Call) -> str:
     return call.emit("concat", *values, axis=call.axis(call["dim"], values[0]))
 
 
-def _stack(call: Call) -> str:
-    axis = int(call["dim"]) % call.rank
-    if axis == 0:
-        raise call.error("works across the batch; a graph treats each image on its own")
-    values = [call.value_of(each, call.rank - 1) for each in call["tensors"]]
-    shape = call.size(values[0])
+def _stack(call: Call) -> str | Placed:
+    inner, dim = call.where_placed(), int(call["dim"]) % call.rank
+    place = inner.place if isinstance(inner, PlacedCall) else Place(call.rank - 1)
+    after = place.wider(int(dim > place.axis(call.rank - 1)))
+    values = [inner.value_of(each, call.rank - 1) for each in inner["tensors"]]
+    shape, axis = call.size(values[0]), after.axis_of(dim, call.rank)
     longer = [call.emit("reshape", value, shape=(*shape[: axis - 1], 1, *shape[axis - 1 :])) for value in values]
-    return call.emit("concat", *longer, axis=axis)
+    return call.placed(call.emit("concat", *longer, axis=axis), after)
 
 
 def _cut(call: Call, value: str, axis: int, start: int, stop: int) -> str:
@@ -370,7 +399,7 @@ def _unbind(call: Call) -> list[str]:
 def _slice(call: Call) -> str:
     call.shape()  # raises where the batch decides about a bound
     value = call.value("self")
-    length, axis = call.size(value), int(call["dim"]) % (1 + len(call.size(value)))
+    length, axis = call.size(value), call.own_axis(call.dim(call["dim"], value), value)
     start, stop, step = call["start"] or 0, call["end"], call["step"]
     if axis == 0:
         return value  # of the batch, only all can be taken: its shape was looked at
@@ -401,7 +430,7 @@ def _pad(call: Call) -> str | Padded:
     held, pads = call.first, [int(each) for each in call["pad"]]
     if call.get("mode", "constant") != "constant" or (call["value"] or 0) != 0 or min(pads) < 0:
         raise call.error("is supported with zeros only, and none taken away")
-    base, around = (held.base, held.padding) if isinstance(held, Padded) else (held, (0, 0, 0, 0))
+    base, around = (held.base, held.padding) if isinstance(held, Padded) else (call.value_of(held), (0, 0, 0, 0))
     if len(call.size(base)) == 3 and len(pads) <= 4:
         left, right, top, bottom = [*pads, 0, 0][:4]
         return Padded(base, _sum_of(around, (top, bottom, left, right)))
@@ -504,11 +533,23 @@ CONVERSIONS: dict[str, Conversion] = {
 }
 
 
-def _by_rows(names: str) -> dict[str, Conversion]:
-    """Of what does the same to each row, along the last axes."""
-    return {name: _each_row(CONVERSIONS[name]) for name in names.split()}
+def _where_placed(names: str) -> dict[str, Conversion]:
+    """Of what leaves each dimension where it is."""
+    return {name: _anywhere(CONVERSIONS[name]) for name in names.split()}
 
 
-CONVERSIONS |= _by_rows("linear mm addmm layer_norm native_layer_norm softmax _softmax")
-CONVERSIONS |= _by_rows("relu relu6 leaky_relu hardtanh clamp clamp_min hardswish hardsigmoid silu sigmoid tanh gelu")
-CONVERSIONS |= _by_rows("add sub rsub mul div neg pow")
+CONVERSIONS |= _where_placed(
+    "relu relu6 leaky_relu hardtanh clamp clamp_min hardswish hardsigmoid silu sigmoid tanh gelu"
+)
+CONVERSIONS |= _where_placed("add sub rsub mul div neg pow softmax _softmax glu")
+CONVERSIONS |= _where_placed("cat split split_with_sizes chunk tensor_split slice expand")
+CONVERSIONS |= {name: _along_last(CONVERSIONS[name]) for name in ("linear", "mm", "addmm", "matmul")}
+CONVERSIONS |= {
+    name: _along_last(_layer_norm, lambda call: len(call["normalized_shape"]))
+    for name in ("layer_norm", "native_layer_norm")
+}
+CONVERSIONS |= {name: _anywhere(CONVERSIONS[name], _removed) for name in ("select", "unbind")}
+CONVERSIONS |= {
+    name: _anywhere(CONVERSIONS[name], lambda call: 0 if call["keepdim"] else _removed(call))
+    for name in ("mean", "sum")
+}

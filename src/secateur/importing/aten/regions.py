@@ -14,6 +14,7 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 
 from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.conversions import CONVERSIONS
+from secateur.importing.aten.placing import Placed
 from secateur.importing.aten.translation import (
     BATCH,
     Batch,
@@ -194,9 +195,17 @@ def _try(translation: Translation, node: fx.Node) -> str:
     if isinstance(made, Foreign):
         return f"{node.target} gives {made.what}"
     value = node.meta.get("val")
+    if any(isinstance(each, Placed) and not each.is_rows(len(shape)) for each, shape in _results(made, value)):
+        return f"{node.target} moves the batch: what others may read has it in front"
     if isinstance(made, str) and isinstance(value, Tensor) and value.dtype is not torch.float32:
         return f"{node.target} gives {value.dtype}: expected torch.float32"
     return ""
+
+
+def _results(made: Any, value: Any) -> list[tuple[Any, Sequence[Any]]]:
+    """What each result of an operation became, with its traced shape."""
+    pairs = zip(made, value, strict=False) if isinstance(made, list) else [(made, value)]
+    return [(each, traced.shape) for each, traced in pairs if isinstance(traced, Tensor)]
 
 
 def _is_value(held: Any) -> bool:

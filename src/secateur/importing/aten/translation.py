@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from secateur.errors import ExportError, GraphError
+from secateur.importing.aten.placing import Place, Placed
 from secateur.importing.aten.wholes import HELD, first_unheld
 from secateur.network.graph import DTYPES, Attribute, Graph, Node, Shape, Weight, infer_shape
 from secateur.network.simplification import unused_name, without_dead_nodes
@@ -42,13 +43,6 @@ class Padded:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Stands for (N·m, …): the rows of all images, one under the other, of a value (m, …)."""
-
-    base: str
-
-
-@dataclass(frozen=True, slots=True)
 class Foreign:
     """Stands for a value that no Graph holds, and says what it is."""
 
@@ -62,7 +56,7 @@ class Batch:
 BATCH = Batch()
 
 Conversion = Callable[["Call"], Any]
-"""Gives what a call's result became: the name of a value, a Padded, Rows, a Constant, or a list of them."""
+"""Gives what a call's result became: the name of a value, a Padded, a Placed, a Constant, or a list of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +64,8 @@ class Program:
     """Traced ATen operations, in order. known: what the nodes stand for that neither is an operation here nor an input.
 
     network: what was traced, for names and messages. entries: names of its state dict. batch: its size in traced
-    shapes, where this is a part of a larger program, with which Rows may be exchanged too; else the first input says.
+    shapes, where this is a part of a larger program, with which rows of all images, (N·m, …), may be exchanged too;
+    else the first input says.
     """
 
     network: nn.Module
@@ -118,7 +113,7 @@ class Translation:
         count = self.rows_an_image(size)
         shape = (*(() if count == 1 else (count,)), *map(int, rest))
         self.inputs[node.name] = self.shapes[node.name] = shape
-        self.values[node] = node.name if count == 1 else Rows(node.name)
+        self.values[node] = node.name if count == 1 else Placed(node.name, Place(1 + len(rest), "outer"))
 
     @property
     def batch(self) -> str:
@@ -136,8 +131,12 @@ class Translation:
 
     def _output(self, node: fx.Node) -> str:
         held = self.values[node]
-        part = self.program.batch is not None
-        return held.base if part and isinstance(held, Rows) else Call(self, node).value_of(held)
+        call = Call(self, node)
+        if not isinstance(held, Placed):
+            return call.value_of(held)
+        if self.program.batch is not None and held.is_rows(call.rank):
+            return held.base
+        raise call.misplaced(held, "moves the batch, which has to be the first dimension of an output")
 
     def translate(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
@@ -163,9 +162,8 @@ class Translation:
             made = self.conversions[call.name](call)
         except GraphError as error:
             raise call.error(f"does not fit a graph: {error}") from error
-        if isinstance(made, Rows):
-            count, shape = call.rows()
-            self._check(call, made.base, (count, *shape))
+        if isinstance(made, Placed):
+            self._check(call, made.base, call.shape_at(made.place))
         elif isinstance(made, str):
             self._check(call, made, call.shape())
         return made
@@ -264,7 +262,7 @@ class Call:
     def evaluated(self) -> Any:
         """What an operation on constants gives. One that is made as long as the batch is made once, and broadcasts."""
         arguments = {name: self[name] for name in self.arguments}
-        alike = self.name in _ALIKE and _leads_with_batch(self.node, self.translation.batch)
+        alike = self.name in _ALIKE and _holds_batch(self.node, self.translation.batch)
         if not alike and any(_mentions_batch(value) for value in arguments.values()):
             raise self.error("depends on the number of images, which is free")
         if self._is_random():
@@ -290,32 +288,60 @@ class Call:
 
         Raises ExportError where the batch is not the first dimension, alone.
         """
-        count, shape = self.rows(value)
-        if count != 1:
-            raise self._mixed(value)
-        return shape
-
-    def rows(self, value: Any = None) -> tuple[int, Shape]:
-        """As shape, where the first dimension may be a multiple of the batch: how many times, and what follows."""
         shape = (self.node.meta["val"] if value is None else value).shape
-        count = self.translation.rows_an_image(shape[0]) if len(shape) else 0
-        if not count or not all(isinstance(size, int) for size in shape[1:]):
-            raise self._mixed(value)
-        return count, tuple(shape[1:])
+        return self.shape_at(Place(len(shape)), value)
 
-    def _mixed(self, value: Any) -> ExportError:
+    def shape_at(self, place: Place, value: Any = None) -> Shape:
+        """As shape, with the batch at a place."""
+        shape = (self.node.meta["val"] if value is None else value).shape
+        axis = place.axis(len(shape))
+        count = self.translation.rows_an_image(shape[axis]) if 0 <= axis < len(shape) else 0
+        around = [size for at, size in enumerate(shape) if at != axis]
+        if not count or (count > 1 and not place.fold) or not all(isinstance(size, int) for size in around):
+            raise self.mixed(value)
+        return place.own(tuple(shape), self.translation.rows_an_image)
+
+    def mixed(self, value: Any = None) -> ExportError:
         shape = (self.node.meta["val"] if value is None else value).shape
         return self.error(f"mixes the batch with other dimensions: its result is {tuple(map(str, shape))}")
 
     def size(self, value: str) -> Shape:
         return self.translation.shapes[value]
 
+    def fits(self, value: str) -> bool:
+        """Whether a value has the batch where the result has it."""
+        return self.dims(value) == self.rank
+
     def axis(self, dim: Any, value: str) -> int:
         """A dimension counted from either end, as an axis of the graph. Raises ExportError where it is the batch."""
-        axis = int(dim) % (1 + len(self.size(value)))
+        axis = self.own_axis(self.dim(dim, value), value)
         if axis == 0:
             raise self.error("works across the batch; a graph treats each image on its own")
         return axis
+
+    def own_axis(self, dim: int, value: str) -> int:
+        """A dimension as an axis of the graph, 0 for the batch."""
+        return dim
+
+    def dims(self, value: str) -> int:
+        """Dimensions that a value has for the network, the batch counted."""
+        return 1 + len(self.size(value))
+
+    def dim(self, dim: Any, value: str) -> int:
+        """A dimension counted from either end, from the front."""
+        return int(dim) % self.dims(value)
+
+    def anywhere(self) -> tuple[str, Place]:
+        """The first argument, and where the batch is in it."""
+        held = self.first
+        if isinstance(held, Placed):
+            return held.base, held.place
+        value = self.value_of(held)
+        return value, Place(self.dims(value))
+
+    def placed(self, value: str, place: Place) -> str | Placed:
+        """A value with the batch at a place."""
+        return value if place == Place(self.dims(value)) else Placed(value, place)
 
     def value(self, argument: str) -> str:
         """The name of the value that an argument is; a constant becomes a node."""
@@ -327,22 +353,31 @@ class Call:
             return held
         if isinstance(held, Padded):
             return self._with_zeros_around(held)
-        if isinstance(held, Rows):
-            raise self.error(
-                "mixes the batch with other dimensions: it is about rows of all images, one under the other"
-            )
+        if isinstance(held, Placed):
+            raise self.misplaced(held, "takes a value with the batch moved: expected it to be the first dimension")
         if isinstance(held, (int, float)):
             held, rank = self.translation.scalar(float(held)), rank or 1
         if isinstance(held, Foreign):
             raise self.error(f"takes {held.what}: expected float32 with the batch in front and all other sizes fixed")
         if not isinstance(held, Constant):
             raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
+        return self.translation.constant_node(held, self.constant_shape(held, rank), self.label(self.name), self.path)
+
+    def constant_shape(self, held: Constant, rank: int | None) -> Shape:
+        """A constant's shape for each image; rank as for value_of."""
         shape = tuple(held.tensor.shape)
         if rank is None or len(shape) >= rank:
             if len(shape) != (rank or len(shape)) or shape[:1] != (1,):
                 raise self.error(f"takes a constant of shape {shape}, the first dimension of which would be the batch")
             shape = shape[1:]
-        return self.translation.constant_node(held, shape, self.label(self.name), self.path)
+        return shape
+
+    def misplaced(self, held: Placed, moved: str) -> ExportError:
+        return self.error(
+            "mixes the batch with other dimensions: it is about rows of all images, one under the other"
+            if held.place.fold
+            else moved
+        )
 
     def _with_zeros_around(self, held: Padded) -> str:
         top, bottom, left, right = held.padding
@@ -382,10 +417,18 @@ class Call:
             Node(unused_name(wanted, taken), op, inputs, weights or {}, attributes, (), self.path)
         )
 
-    def by_rows(self) -> Call:
-        """The same call where it takes Rows: on the values of which they are the rows, the result included."""
+    def where_placed(self) -> Call:
+        """The same call where it takes Placed: on what each image is."""
         held = [self.translation.values[node] for node in self.node.all_input_nodes]
-        return _RowsCall(self.translation, self.node) if any(isinstance(each, Rows) for each in held) else self
+        if not any(isinstance(each, Placed) for each in held):
+            return self
+        places = {each.place for each in held if isinstance(each, Placed)}
+        places |= {Place(self.dims(each)) for each in held if isinstance(each, str)}
+        if len(places) > 1 or any(isinstance(each, Padded) for each in held):
+            raise self.error(
+                "combines values that have the batch in different dimensions, or folded into one with others"
+            )
+        return PlacedCall(self.translation, self.node, *places)
 
     def _is_layer(self) -> bool:
         try:
@@ -394,19 +437,41 @@ class Call:
             return False
 
 
-class _RowsCall(Call):
-    """A call on Rows as one on their values, for operations that do the same to each row: an axis is added in front."""
+class PlacedCall(Call):
+    """A call on values with the batch at a place as one on what each image is: dimensions are still the network's."""
+
+    def __init__(self, translation: Translation, node: fx.Node, place: Place) -> None:
+        super().__init__(translation, node)
+        self.place = place
 
     def __getitem__(self, name: str) -> Any:
         held = super().__getitem__(name)
-        return held.base if isinstance(held, Rows) else held
+        return [_base(each) for each in held] if isinstance(held, (list, tuple)) else _base(held)
 
-    @property
-    def rank(self) -> int:
-        return 1 + super().rank
+    def shape(self, value: Any = None) -> Shape:
+        return self.shape_at(self.place, value)
 
-    def axis(self, dim: Any, value: str) -> int:
-        return 1 + super().axis(int(dim) % len(self.size(value)), value)
+    def own_axis(self, dim: int, value: str) -> int:
+        return self.place.axis_of(dim, self.dims(value))
+
+    def dims(self, value: str) -> int:
+        return self.place.rank(self.size(value))
+
+    def fits(self, value: str) -> bool:
+        return True
+
+    def constant_shape(self, held: Constant, rank: int | None) -> Shape:
+        shape = tuple(held.tensor.shape)
+        axis = self.place.axis(len(shape))
+        if axis < 0:
+            return shape
+        if shape[axis] != 1:
+            raise self.error(f"takes a constant of shape {shape}, dimension {axis} of which would be the batch")
+        return shape if self.place.fold else (*shape[:axis], *shape[axis + 1 :])
+
+
+def _base(held: Any) -> Any:
+    return held.base if isinstance(held, Placed) else held
 
 
 def _formula(size: Any) -> Any:
@@ -473,9 +538,10 @@ def _mentions_batch(value: Any) -> bool:
     return isinstance(value, Batch)
 
 
-def _leads_with_batch(node: fx.Node, batch: str) -> bool:
-    shape = node.meta["val"].shape
-    return len(shape) > 0 and str(shape[0]) == batch and all(isinstance(size, int) for size in shape[1:])
+def _holds_batch(node: fx.Node, batch: str) -> bool:
+    """Whether the batch is one dimension of a result, and all others are numbers."""
+    others = [size for size in node.meta["val"].shape if str(size) != batch]
+    return len(others) == node.meta["val"].ndim - 1 and all(isinstance(size, int) for size in others)
 
 
 def _plain(value: Any) -> Any:
