@@ -1,6 +1,7 @@
 // Functions of one element and of two, each an entry of a table, written once for every kernel: included behind loops.hpp.
 //
-// Of libm only functions that are called by name (expf, log1p of a double): see loops.hpp.
+// Of libm only C's own functions: those of float by their names, the others of a double, which is where a parameter or a
+// sum before the function would cost more than the last bits of a float.
 
 template <typename Function>
 [[gnu::always_inline]] inline float apply(Function function, float x, const double* parameters) {
@@ -47,6 +48,16 @@ constexpr BinaryFunction binary(const char* name, Function, bool adds = false) {
 
 inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
+// log(1 + e^x) of any size: e^-|x| is never too large.
+inline double log_of_sum(double x) { return (x > 0.0 ? x : 0.0) + log1p(exp(-fabs(x))); }
+
+// x · tanh(log(1 + e^x)), the tangent being n / (n + 2) for n = e^x (e^x + 2); from 20 on it is 1.
+inline float mish(float x) {
+    if (x > 20.0f) return x;
+    const double power = exp(static_cast<double>(x)), n = power * (power + 2.0);
+    return static_cast<float>(x * (n / (n + 2.0)));
+}
+
 constexpr UnaryFunction kUnaries[] = {
     clamp("relu", 0, INFINITY),
     clamp("relu6", 0, 6),
@@ -56,11 +67,36 @@ constexpr UnaryFunction kUnaries[] = {
     unary("silu", [](float x) { return x * sigmoid(x); }),
     unary("sigmoid", [](float x) { return sigmoid(x); }),
     unary("tanh", [](float x) { return tanhf(x); }),
+    unary("elu", [](float x, double alpha) { return x > 0.0f ? x : static_cast<float>(alpha * expm1f(x)); }, "alpha"),
+    unary("selu", [](float x) { return x > 0.0f ? 1.0507009873554805f * x : 1.7580993408473766f * expm1f(x); }),
+    unary("softplus",
+          [](float x, double beta, double threshold) {
+              const double scaled = beta * x;
+              return scaled > threshold ? x : static_cast<float>(log_of_sum(scaled) / beta);
+          },
+          "beta", "threshold"),
+    unary("mish", [](float x) { return mish(x); }),
+    unary("abs", [](float x) { return fabsf(x); }),
+    unary("neg", [](float x) { return -x; }),
+    unary("reciprocal", [](float x) { return 1.0f / x; }),
+    unary("sqrt", [](float x) { return sqrtf(x); }),
+    unary("rsqrt", [](float x) { return 1.0f / sqrtf(x); }),
+    unary("exp", [](float x) { return expf(x); }),
+    unary("log", [](float x) { return logf(x); }),
+    unary("sin", [](float x) { return sinf(x); }),
+    unary("cos", [](float x) { return cosf(x); }),
+    unary("erf", [](float x) { return erff(x); }),
+    unary("pow", [](float x, double exponent) { return static_cast<float>(pow(static_cast<double>(x), exponent)); }, "exponent"),
     unary("gelu none", [](float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }),
     unary("gelu tanh", [](float x) { return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x))); }),
 };
 
 constexpr BinaryFunction kBinaries[] = {
     binary("add", [](float a, float b) { return a + b; }, true),
+    binary("sub", [](float a, float b) { return a - b; }),
     binary("mul", [](float a, float b) { return a * b; }),
+    binary("div", [](float a, float b) { return a / b; }),
+    // A NaN on either side is what comes out.
+    binary("maximum", [](float a, float b) { return a > b || a != a ? a : b; }),
+    binary("minimum", [](float a, float b) { return a < b || a != a ? a : b; }),
 };
