@@ -71,14 +71,14 @@ class Session {
 
     void run(const Input& input, const Output& output) {
         const std::int64_t images = static_cast<std::int64_t>(input.shape(0));
-        const float* from = input.data();
-        float* to = output.data();
+        const void* from = input.data();
+        void* to = output.data();
         secateur::without_gil([&] { session_.run(&from, &to, images); });
     }
 
     void run_many(const std::vector<Input>& inputs, const std::vector<Output>& outputs) {
-        std::vector<const float*> from;
-        std::vector<float*> to;
+        std::vector<const void*> from;
+        std::vector<void*> to;
         for (const Input& each : inputs) from.push_back(each.data());
         for (const Output& each : outputs) to.push_back(each.data());
         const std::int64_t images = static_cast<std::int64_t>(inputs[0].shape(0));

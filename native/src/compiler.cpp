@@ -8,7 +8,7 @@
 namespace secateur {
 namespace {
 
-// Where piece begins of `size` floats in `all` pieces, on cache lines if `lines`.
+// Where piece begins of `size` words in `all` pieces, on cache lines if `lines`.
 std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all, bool lines) {
     return piece == all ? size : lines ? size * piece / all / 16 * 16 : size * piece / all;
 }
@@ -57,7 +57,7 @@ void Compiler::place_values() {
     for (int value : network_.outputs) touch(value, step);
     for (const Operation& operation : network_.operations)
         if (operation.lowering->constant) touch(operation.output, step);
-    program_.arena_floats_ = static_cast<std::size_t>(lay_out(buffers_)) + kOverread;
+    program_.arena_words_ = static_cast<std::size_t>(lay_out(buffers_)) + kOverread;
 }
 
 void Compiler::touch(int value, int step) {
@@ -87,9 +87,9 @@ void Compiler::add_input(int index) {
     Step& step = push("input", "input", storage.dims, images == 1 ? "copy" : "interleave");
     if (images == 1) {
         Copy copy(storage.dims, dense_strides(storage.dims, 1), storage.strides, 1);
-        step.run = [=, size = storage.size, gaps = !dense(storage, 1)](const Frame& frame, std::int64_t, std::int64_t, float*) {
-            if (gaps) std::fill_n(frame.arena.get() + at, size, 0.0f);
-            copy.run(frame.inputs[index], frame.arena.get() + at);
+        step.run = [=, size = storage.size, gaps = !dense(storage, 1)](const Frame& frame, std::int64_t, std::int64_t, Word*) {
+            if (gaps) std::fill_n(frame.words(at), size, Word{0});
+            copy.run(frame.inputs[index], frame.words(at));
         };
         return;
     }
@@ -98,13 +98,13 @@ void Compiler::add_input(int index) {
     const std::int64_t pieces = whole ? std::clamp<std::int64_t>(count / 256, 1, 64) : storage.dims[0];
     const std::int64_t stride = whole ? 0 : storage.strides[0];
     step.items = pieces;
-    step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+    step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         for (std::int64_t piece = begin; piece < end; ++piece) {
             const std::int64_t first = edge(count, piece, pieces, whole), last = edge(count, piece + 1, pieces, whole);
-            float* target = frame.arena.get() + at + (whole ? first * images : piece * stride);
-            transpose(as_words(frame.inputs[index] + first), count, as_words(target), images, frame.valid, last - first);
+            Word* target = frame.words(at + (whole ? first * images : piece * stride));
+            transpose(frame.inputs[index] + first, count, target, images, frame.valid, last - first);
             if (frame.valid < images)
-                for (std::int64_t i = 0; i < last - first; ++i) std::fill(target + i * images + frame.valid, target + (i + 1) * images, 0.0f);
+                for (std::int64_t i = 0; i < last - first; ++i) std::fill(target + i * images + frame.valid, target + (i + 1) * images, Word{0});
         }
     };
 }
@@ -118,17 +118,17 @@ void Compiler::add_output(int index) {
     Step& step = push("output", "output", storage.dims, images == 1 ? "copy" : "separate");
     if (images == 1) {
         Copy copy(storage.dims, storage.strides, dense_strides(storage.dims, 1), 1);
-        step.run = [=](const Frame& frame, std::int64_t, std::int64_t, float*) {
-            copy.run(frame.arena.get() + at, frame.outputs[index]);
+        step.run = [=](const Frame& frame, std::int64_t, std::int64_t, Word*) {
+            copy.run(frame.words(at), frame.outputs[index]);
         };
         return;
     }
     const bool whole = dense(storage, images);
     const std::int64_t pieces = whole ? 1 : storage.dims[0], stride = whole ? 0 : storage.strides[0];
     step.items = pieces;
-    step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+    step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         for (std::int64_t piece = begin; piece < end; ++piece)
-            transpose(as_words(frame.arena.get() + at + piece * stride), images, as_words(frame.outputs[index] + count / pieces * piece), count,
+            transpose(frame.words(at + piece * stride), images, frame.outputs[index] + count / pieces * piece, count,
                       count / pieces, frame.valid);
     };
 }
@@ -138,8 +138,8 @@ void Compiler::add_border(int value) {
     const std::int64_t at = place(value) + storage.origin, plane = storage.strides[0];
     Step& step = push("border", "border", storage.dims, "copy");
     step.items = storage.dims[0];
-    step.run = [=, border = border_of(storage, setting_.kernels.lanes), fill = setting_.kernels.fill_border](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
-        fill({as_words(frame.arena.get() + at + begin * plane), plane, static_cast<int>(end - begin), border.moves.data(), static_cast<int>(border.moves.size()), border.lanes.data()});
+    step.run = [=, border = border_of(storage, setting_.kernels.lanes), fill = setting_.kernels.fill_border](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+        fill({frame.words(at + begin * plane), plane, static_cast<int>(end - begin), border.moves.data(), static_cast<int>(border.moves.size()), border.lanes.data()});
     };
 }
 

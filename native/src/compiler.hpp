@@ -40,9 +40,9 @@ class Compiler {
     void add_border(int value);
     // The next step of the program, valid until the one after it.
     Step& push(const Operation& operation, const std::string& kernel);
-    void need_scratch(std::size_t floats) { program_.scratch_floats_ = std::max(program_.scratch_floats_, floats); }
+    void need_scratch(std::size_t words) { program_.scratch_words_ = std::max(program_.scratch_words_, words); }
     // What a value holds from the beginning and in every run.
-    void keep(int value, std::vector<float> values) { program_.constants_.emplace_back(static_cast<std::size_t>(place(value)), std::move(values)); }
+    void keep(int value, std::vector<Word> words) { program_.constants_.emplace_back(static_cast<std::size_t>(place(value)), std::move(words)); }
 
    private:
     void place_values();

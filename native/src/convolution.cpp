@@ -14,7 +14,7 @@ void Convolution::Builder::build(Convolution& target, const Choice& choice, int 
     target.bias_ = filter_.bias;
     target.single_ = single_for(*choice.variant);
     const Geometry geometry = layout(choice);
-    target.packed_channel_ = geometry.channel_floats;
+    target.packed_channel_ = geometry.channel_words;
     target.row_step_ = geometry.row_step;
     target.input_channel_ = problem_.input.channel;
     target.output_channel_ = problem_.output.channel;
@@ -48,12 +48,12 @@ Convolution::Convolution(const Filter& filter, Clamp clamp, const ConvolutionSha
     Builder(filter, shape, input, output, kernels, costs).build(*this, choice, parts, border);
 }
 
-void Convolution::run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
-                      float* scratch) const {
+void Convolution::run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
+                      Word* scratch) const {
     TileRun tile_run{};
-    tile_run.inputs = as_words(scratch);
+    tile_run.inputs = scratch;
     tile_run.row_step = row_step_;
-    tile_run.sums = as_words(scratch + packed_floats_);
+    tile_run.sums = scratch + packed_words_;
     tile_run.bias = as_words(bias_.data());
     tile_run.channel_stride = output_channel_;
     tile_run.places = places_.data();
@@ -61,27 +61,27 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const float* input, 
     tile_run.low = clamp_.low, tile_run.high = clamp_.high;
     for (std::int64_t item = begin; item < end; ++item) {
         const Tile& tile = tiles_[item / parts_];
-        tile_run.output = as_words(output + tile.output);
-        tile_run.residual = residual == nullptr ? nullptr : as_words(residual + tile.output);
+        tile_run.output = output + tile.output;
+        tile_run.residual = residual == nullptr ? nullptr : residual + tile.output;
         tile_run.valid = tile.valid;
         tile_run.moves = moves_.data() + tile.move_begin, tile_run.move_count = tile.move_end - tile.move_begin;
         for (const Block& block : blocks_[tile.cls * parts_ + item % parts_]) {
-            const Word* source = as_words(input + tile.input + block.channel * input_channel_);
+            const Word* source = input + tile.input + block.channel * input_channel_;
             const int channels = static_cast<int>(block.channels), pieces = tile.piece_end - tile.piece_begin;
             if (in_place_) tile_run.inputs = source;
             else if (planar_)
-                kernels_.pack_rows({source, input_channel_, packed_channel_, copy_stride_, as_words(scratch), row_pieces_.data() + tile.piece_begin, shifts_.data(), pieces, channels, static_cast<int>(shifts_.size()), row_stride_});
+                kernels_.pack_rows({source, input_channel_, packed_channel_, copy_stride_, scratch, row_pieces_.data() + tile.piece_begin, shifts_.data(), pieces, channels, static_cast<int>(shifts_.size()), row_stride_});
             else
-                kernels_.pack_pixels({source, input_channel_, packed_channel_, pixel_step_, as_words(scratch), pixel_pieces_.data() + tile.piece_begin, pieces, channels, pixel_width_});
+                kernels_.pack_pixels({source, input_channel_, packed_channel_, pixel_step_, scratch, pixel_pieces_.data() + tile.piece_begin, pieces, channels, pixel_width_});
             tile_run.entries = entries_.data() + block.entry;
             tile_run.entry_count = block.shared;
-            tile_run.weights = as_words(weights_.data() + block.weight);
+            tile_run.weights = weights_.data() + block.weight;
             tile_run.offsets = offsets_.data() + block.offset;
             choice_.variant->run(tile_run);
             if (block.single == 0) continue;
             tile_run.entries += block.shared;
             tile_run.entry_count = block.single;
-            tile_run.weights = as_words(weights_.data() + block.single_weight);
+            tile_run.weights = weights_.data() + block.single_weight;
             tile_run.offsets = offsets_.data() + block.single_offset;
             single_->run(tile_run);
         }
@@ -89,7 +89,7 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const float* input, 
 }
 
 std::size_t Convolution::bytes() const {
-    return weights_.size() * sizeof(float) + offsets_.size() * sizeof(std::uint16_t) + entries_.size() * sizeof(Entry);
+    return weights_.size() * sizeof(Word) + offsets_.size() * sizeof(std::uint16_t) + entries_.size() * sizeof(Entry);
 }
 
 std::string Convolution::describe() const {

@@ -13,8 +13,8 @@
 
 namespace secateur {
 
-// Where the elements of (channel, row, column) lie, in floats. images: how many lie side by side at each; 1: planar,
-// that is, columns are contiguous and rows `row` floats apart, of which those behind the width hold nothing.
+// Where the elements of (channel, row, column) lie, in words. images: how many lie side by side at each; 1: planar,
+// that is, columns are contiguous and rows `row` words apart, of which those behind the width hold nothing.
 struct Planes {
     std::int64_t channels, height, width;
     std::int64_t channel, row, column;
@@ -34,7 +34,7 @@ struct Border {
 // How a layer is computed, and what that should cost.
 struct Choice {
     const TileVariant* variant = nullptr;
-    int rows = 1, columns = 1;  // interleaved: of a tile, in output pixels; planar: rows, and floats per row
+    int rows = 1, columns = 1;  // interleaved: of a tile, in output pixels; planar: rows, and words per row
     int image_vectors = 1;      // interleaved: vectors of images per pixel of a tile
     std::int64_t block = 0;     // input channels at a time
     bool in_place = false;      // 1×1: inputs are read where they lie
@@ -54,11 +54,11 @@ class Convolution {
                                        const Planes& output, const Kernels& kernels, const Costs& costs);
 
     std::int64_t items() const { return static_cast<std::int64_t>(tiles_.size()) * parts_; }
-    std::size_t scratch_floats() const { return scratch_; }
+    std::size_t scratch_words() const { return scratch_; }
     void shelve(Shelf& shelf) { shelf.add(entries_), shelf.add(weights_), shelf.add(offsets_); }
     // Items [begin, end) of the layer. scratch: aligned, the caller's own.
-    void run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
-             float* scratch) const;
+    void run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
+             Word* scratch) const;
 
     double cycles() const { return choice_.cycles; }  // predicted
     std::int64_t nonzeros() const { return nonzeros_; }
@@ -96,12 +96,12 @@ class Convolution {
     int pixel_width_ = 0, row_stride_ = 1;
     std::vector<std::vector<Block>> blocks_;  // per class of tiles and part
     Shelved<Entry> entries_;
-    Shelved<float> weights_;
+    Shelved<Word> weights_;
     Shelved<std::uint16_t> offsets_;
     std::vector<float> bias_;
     Clamp clamp_;
     std::int64_t nonzeros_ = 0;
-    std::size_t scratch_ = 0, packed_floats_ = 0;
+    std::size_t scratch_ = 0, packed_words_ = 0;
 };
 
 }  // namespace secateur

@@ -12,10 +12,10 @@ namespace secateur {
 
 // The packed tile: where each tap of channel 0 begins, and what a channel takes.
 struct Convolution::Geometry {
-    std::vector<std::int64_t> taps;  // floats, −1: unused
-    std::int64_t channel_floats = 0, row_step = 0, tiles = 0, used_taps = 0;
+    std::vector<std::int64_t> taps;  // words, −1: unused
+    std::int64_t channel_words = 0, row_step = 0, tiles = 0, used_taps = 0;
     double pack_cycles = 0;          // per channel and tile
-    double floats = 0;               // per channel that a tile reads
+    double words = 0;               // per channel that a tile reads
     double work = 1;                 // share of the used taps that a tile needs, on average
     // Tiles differ in which taps see anything but padding; each class has streams of its own.
     std::vector<std::vector<bool>> classes;
@@ -53,7 +53,7 @@ class Convolution::Builder {
 
     struct Group {
         Entry entry{};
-        std::vector<float> weights;
+        std::vector<Word> weights;
         std::vector<std::uint16_t> offsets;
         bool keep = true;
     };

@@ -8,7 +8,7 @@ namespace secateur {
 namespace {
 
 constexpr std::int64_t kMostPieces = 1 << 24;  // of all tiles: more would be a plan larger than what it is for
-constexpr std::int64_t kOffsetLimit = 2 * 65536;  // floats that 16 bits in units of two reach
+constexpr std::int64_t kOffsetLimit = 2 * 65536;  // words that 16 bits in units of two reach
 
 }  // namespace
 
@@ -44,15 +44,15 @@ std::vector<Choice> Convolution::Builder::shapes(const TileVariant& variant) con
         return found;
     }
     if (variant.rows != 1) return found;
-    const std::int64_t floats = variant.columns * lanes(), pitch = output_pitch();
+    const std::int64_t words = variant.columns * lanes(), pitch = output_pitch();
     if (pitch <= lanes()) {
         const std::int64_t vectors = ceil_divide(height * pitch, lanes());
-        if (variant.columns <= vectors) found.push_back({&variant, static_cast<int>(floats / pitch), static_cast<int>(pitch), 1, 0, 0});
+        if (variant.columns <= vectors) found.push_back({&variant, static_cast<int>(words / pitch), static_cast<int>(pitch), 1, 0, 0});
         return found;
     }
-    for (std::int64_t columns = lanes(); columns <= floats; columns += lanes()) {
-        if (floats % columns != 0 || columns > pitch) continue;
-        const std::int64_t rows = floats / columns;
+    for (std::int64_t columns = lanes(); columns <= words; columns += lanes()) {
+        if (words % columns != 0 || columns > pitch) continue;
+        const std::int64_t rows = words / columns;
         if (rows >= 2 * height) continue;
         found.push_back({&variant, static_cast<int>(rows), static_cast<int>(columns), 1, 0, 0});
     }
@@ -82,11 +82,11 @@ void Convolution::Builder::add_blocks(Choice choice, std::vector<Choice>& found)
     const Geometry geometry = layout(choice);
     const std::int64_t channels = problem_.shape.channels / problem_.shape.groups;
     const std::int64_t taps = std::max<std::int64_t>(1, geometry.used_taps);
-    const std::int64_t most = std::min(kOffsetLimit / geometry.channel_floats, 65535 / taps);
+    const std::int64_t most = std::min(kOffsetLimit / geometry.channel_words, 65535 / taps);
     if (most < 1 || geometry.pieces > kMostPieces / std::max<std::int64_t>(1, geometry.tiles)) return;
     std::int64_t last = 0;
     for (double bytes : {12e3, 16e3, 20e3, 24e3, 28e3, 40e3, 60e3, 90e3, 130e3, 200e3, 300e3, 520e3}) {
-        std::int64_t block = static_cast<std::int64_t>(bytes / 4 / geometry.floats);
+        std::int64_t block = static_cast<std::int64_t>(bytes / 4 / geometry.words);
         block = std::clamp<std::int64_t>(block, 1, most);
         if (block >= channels) {
             block = problem_.shape.groups > 1 ? std::min(block / channels, problem_.shape.groups) * channels : channels;
@@ -108,7 +108,7 @@ double Convolution::Builder::predict(const Choice& choice, const Geometry& geome
     const double density = counts_.used == 0 ? 0 : static_cast<double>(counts_.nonzero) / static_cast<double>(counts_.used);
     const std::int64_t channels = s.channels / s.groups;
     const double blocks = static_cast<double>(ceil_divide(channels, choice.block));  // that an output takes part in
-    const double far = distance(4.0 * static_cast<double>(choice.block) * geometry.floats);
+    const double far = distance(4.0 * static_cast<double>(choice.block) * geometry.words);
     const double positions = static_cast<double>(channels * geometry.used_taps) * geometry.work;  // per output
     const double tall = variant.rows > 2 ? 1.04 : 1.0;
     const double single = std::max(1.7, (costs_.load * t * far + costs_.nonzero) * fma * tall);

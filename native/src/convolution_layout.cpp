@@ -14,12 +14,12 @@ Convolution::Geometry Convolution::Builder::in_place_layout(const Choice& choice
         for (std::int64_t kx = 0; kx < s.kernel_x; ++kx)
             g.taps.push_back(ky * s.dilation_y * in.row + kx * s.dilation_x * in.column);
     g.used_taps = s.kernel_y * s.kernel_x, g.classes = {std::vector<bool>(g.taps.size(), true)}, g.shifts = {0};
-    g.channel_floats = in.channel, g.row_step = in.row * s.stride_y;
+    g.channel_words = in.channel, g.row_step = in.row * s.stride_y;
     g.tiles = out.width / choice.columns * (planar() ? 1 : out.height / choice.rows);
     const std::int64_t high = (choice.rows - 1) * s.stride_y + (s.kernel_y - 1) * s.dilation_y + 1;
     const std::int64_t wide = choice.columns + (s.kernel_x - 1) * s.dilation_x;
-    g.floats = static_cast<double>(planar() ? choice.columns : high * wide * in.images);
-    g.pack_cycles = 1.5 * g.floats / lanes() * cycle();  // the way from L2
+    g.words = static_cast<double>(planar() ? choice.columns : high * wide * in.images);
+    g.pack_cycles = 1.5 * g.words / lanes() * cycle();  // the way from L2
     return g;
 }
 
@@ -30,9 +30,9 @@ Convolution::Geometry Convolution::Builder::interleaved_layout(const Choice& cho
     std::int64_t rows = 0;
     for (std::int64_t c = 0; c < y.classes(); ++c) g.row_base.push_back(rows), rows += y.length(c, choice.rows);
     const std::int64_t pixel = choice.image_vectors * lanes();
-    g.channel_floats = std::max<std::int64_t>(1, rows * g.row_length) * pixel;
+    g.channel_words = std::max<std::int64_t>(1, rows * g.row_length) * pixel;
     g.row_step = g.row_length * pixel;
-    g.floats = static_cast<double>(g.channel_floats);
+    g.words = static_cast<double>(g.channel_words);
     for (std::size_t ky = 0; ky < y.used.size(); ++ky)
         for (std::size_t kx = 0; kx < x.used.size(); ++kx) {
             if (!y.used[ky] || !x.used[kx]) {
@@ -47,8 +47,8 @@ Convolution::Geometry Convolution::Builder::interleaved_layout(const Choice& cho
     g.tiles = ceil_divide(problem_.output.height, choice.rows) * ceil_divide(problem_.output.width, choice.columns) *
               (problem_.output.images / pixel);
     find_classes(g, choice);
-    const double slow = costs_.pixels * (problem_.input.channel * problem_.input.channels > 200'000 ? 1.5 : 1.0);  // floats beyond L2
-    g.pack_cycles = (static_cast<double>(g.channel_floats) / lanes() * slow * cycle() + 2.0 * static_cast<double>(rows)) * (0.5 + 0.5 * g.work);
+    const double slow = costs_.pixels * (problem_.input.channel * problem_.input.channels > 200'000 ? 1.5 : 1.0);  // words beyond L2
+    g.pack_cycles = (static_cast<double>(g.channel_words) / lanes() * slow * cycle() + 2.0 * static_cast<double>(rows)) * (0.5 + 0.5 * g.work);
     return g;
 }
 
@@ -137,12 +137,12 @@ Convolution::Geometry Convolution::Builder::planar_layout(const Choice& choice) 
     for (const Geometry::Group& group : g.groups)
         g.copy_stride = std::max(g.copy_stride, round_up((group.high - group.low + choice.rows) * pitch, std::max(lanes(), 16)));
     for (Geometry::Group& group : g.groups) {
-        group.base = g.channel_floats;
-        g.channel_floats += g.copy_stride * static_cast<std::int64_t>(g.shifts.size());
+        group.base = g.channel_words;
+        g.channel_words += g.copy_stride * static_cast<std::int64_t>(g.shifts.size());
         pieces += (group.high - group.low + choice.rows) * ceil_divide(pitch, g.piece_width);
     }
-    g.channel_floats = std::max<std::int64_t>(g.channel_floats, 16);
-    g.floats = static_cast<double>(g.channel_floats);
+    g.channel_words = std::max<std::int64_t>(g.channel_words, 16);
+    g.words = static_cast<double>(g.channel_words);
     for (std::size_t ky = 0; ky < y.used.size(); ++ky)
         for (std::size_t kx = 0; kx < x.used.size(); ++kx) {
             if (!y.used[ky] || !x.used[kx]) {

@@ -17,7 +17,7 @@ std::vector<Convolution::Builder::Taken> Convolution::Builder::take(const Geomet
         const float* weights = filter_.weight.data + (output * per_group + c - group * per_group) * taps;
         for (std::int64_t tap = 0; tap < taps; ++tap) {
             if (g.taps[tap] < 0 || !taps_used[tap] || (weights[tap] == 0.0f && !zeros)) continue;
-            const std::int64_t offset = (c - origin) * g.channel_floats + g.taps[tap];
+            const std::int64_t offset = (c - origin) * g.channel_words + g.taps[tap];
             taken.push_back({static_cast<std::uint16_t>(offset / 2), weights[tap] * scale});
         }
     }
@@ -27,7 +27,7 @@ std::vector<Convolution::Builder::Taken> Convolution::Builder::take(const Geomet
 Convolution::Builder::Group Convolution::Builder::single_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin, std::int64_t end) const {
     Group group;
     group.entry.channel = static_cast<std::uint32_t>(output);
-    for (const Taken& each : take(g, used, output, begin, end, begin, false)) group.weights.push_back(each.weight), group.offsets.push_back(each.offset);
+    for (const Taken& each : take(g, used, output, begin, end, begin, false)) group.weights.push_back(as_word(each.weight)), group.offsets.push_back(each.offset);
     group.entry.counts[0] = static_cast<std::uint16_t>(group.weights.size());
     return group;
 }
@@ -42,8 +42,8 @@ Convolution::Builder::Group Convolution::Builder::paired_group(const Geometry& g
             if (first != (pattern != 1) || second != (pattern != 0)) continue;
             ++group.entry.counts[pattern];
             group.offsets.push_back(one[i].offset);
-            if (first) group.weights.push_back(one[i].weight);
-            if (second) group.weights.push_back(two[i].weight);
+            if (first) group.weights.push_back(as_word(one[i].weight));
+            if (second) group.weights.push_back(as_word(two[i].weight));
         }
     return group;
 }
@@ -54,7 +54,7 @@ Convolution::Builder::Group Convolution::Builder::dense_group(const Geometry& g,
     std::vector<std::vector<Taken>> rows;
     for (int m = 0; m < outputs; ++m) rows.push_back(take(g, used, output + m, begin, end, begin, true));
     for (std::size_t i = 0; i < rows[0].size(); ++i) {
-        for (int m = 0; m < outputs; ++m) group.weights.push_back(rows[m][i].weight);
+        for (int m = 0; m < outputs; ++m) group.weights.push_back(as_word(rows[m][i].weight));
         group.offsets.push_back(rows[0][i].offset);
     }
     group.entry.counts[0] = static_cast<std::uint16_t>(rows[0].size());
@@ -124,8 +124,8 @@ void Convolution::Builder::make_streams(Convolution& target, const Geometry& g, 
         }
     }
     const std::int64_t vectors = variant.rows * variant.columns;
-    target.packed_floats_ = static_cast<std::size_t>(round_up(most * g.channel_floats, 16) + 16);
-    target.scratch_ = target.packed_floats_ + static_cast<std::size_t>(s.outputs * vectors * lanes());
+    target.packed_words_ = static_cast<std::size_t>(round_up(most * g.channel_words, 16) + 16);
+    target.scratch_ = target.packed_words_ + static_cast<std::size_t>(s.outputs * vectors * lanes());
 }
 
 Convolution::Builder::Pending Convolution::Builder::pending(const Geometry& g, const std::vector<bool>& used, const TileVariant& variant, const TileVariant& single, std::int64_t begin,

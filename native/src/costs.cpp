@@ -30,7 +30,7 @@ double fastest(const std::function<void()>& work) {
 
 class Bench {
    public:
-    explicit Bench(const Kernels& kernels) : kernels_(kernels), inputs_(make_floats(kFloats + 4096)), sums_(make_floats(kOutputs * 16 * 16)), outputs_(make_floats(kOutputs * 16 * 16)) {
+    explicit Bench(const Kernels& kernels) : kernels_(kernels), inputs_(make_words(kWords + 4096)), sums_(make_words(kOutputs * 16 * 16)), outputs_(make_words(kOutputs * 16 * 16)) {
         bias_.assign(kOutputs + 16, 0.0f);
         for (int t = 0; t < 32; ++t) places_.push_back(t * kernels.lanes);
     }
@@ -62,7 +62,7 @@ class Bench {
         const int lanes = kernels_.lanes;
         std::vector<PixelPiece> pieces;
         for (int i = 0; i < kPieces; ++i) pieces.push_back({i * 40 * lanes, i * kPixels * lanes, kPixels});
-        const PixelPack pack{as_words(inputs_.get()), 256 * lanes, kPieces * kPixels * lanes, lanes, as_words(target()), pieces.data(), kPieces, kChannels, lanes};
+        const PixelPack pack{inputs_.get(), 256 * lanes, kPieces * kPixels * lanes, lanes, target(), pieces.data(), kPieces, kChannels, lanes};
         return fastest([&] { kernels_.pack_pixels(pack); }) / static_cast<double>(kChannels * kPieces * kPixels);
     }
 
@@ -72,7 +72,7 @@ class Bench {
         const std::int32_t shifts[] = {0, 1, 2};
         std::vector<RowPiece> pieces;
         for (int i = 0; i < kPieces; ++i) pieces.push_back({i * 32, i * 16, 0x3ffff, 16});
-        const RowPack pack{as_words(inputs_.get()), 1024, 3 * kPieces * 16, kPieces * 16, as_words(target()), pieces.data(), shifts, kPieces, kChannels, 3, 1};
+        const RowPack pack{inputs_.get(), 1024, 3 * kPieces * 16, kPieces * 16, target(), pieces.data(), shifts, kPieces, kChannels, 3, 1};
         return fastest([&] { kernels_.pack_rows(pack); }) / static_cast<double>(kChannels * kPieces);
     }
 
@@ -81,15 +81,15 @@ class Bench {
         constexpr int kChannels = 16;
         const WinogradTransform& last = kernels_.transforms[kernels_.transform_count - 1];
         const int lanes = kernels_.lanes, side = last.outputs + 2;
-        const WinogradInputs run{inputs_.get(), 64 * lanes, 8 * lanes, lanes, 0, side, 0, side, kChannels, target(), lanes, (kChannels + 1) * lanes};
+        const WinogradInputs run{as_floats(inputs_.get()), 64 * lanes, 8 * lanes, lanes, 0, side, 0, side, kChannels, as_floats(target()), lanes, (kChannels + 1) * lanes};
         return fastest([&] { last.transform_inputs(run); }) / static_cast<double>(kChannels * side * side);
     }
 
    private:
-    static constexpr std::size_t kFloats = 140'000;
+    static constexpr std::size_t kWords = 140'000;
     static constexpr int kOutputs = 256;
 
-    float* target() const { return inputs_.get() + kFloats / 16 / 2 * 16; }
+    Word* target() const { return inputs_.get() + kWords / 16 / 2 * 16; }
 
     const TileVariant& sparse(int columns) const {
         for (int v = 0; v < kernels_.variant_count; ++v) {
@@ -114,16 +114,16 @@ class Bench {
             entries.push_back({static_cast<std::uint32_t>(i * ((kOutputs - 16) / count)), static_cast<std::uint16_t>(flags), {static_cast<std::uint16_t>(nonzeros), 0, 0}});
         const std::vector<float> weights(static_cast<std::size_t>(count * nonzeros * variant.outputs) + kOverread, 0.5f);
         TileRun tile{};
-        tile.inputs = as_words(inputs_.get()), tile.entries = entries.data(), tile.entry_count = entries.size();
-        tile.weights = as_words(weights.data()), tile.offsets = offsets.data(), tile.sums = as_words(sums_.get()), tile.bias = as_words(bias_.data());
-        tile.output = as_words(outputs_.get()), tile.channel_stride = vectors * kernels_.lanes, tile.places = places_.data();
+        tile.inputs = inputs_.get(), tile.entries = entries.data(), tile.entry_count = entries.size();
+        tile.weights = as_words(weights.data()), tile.offsets = offsets.data(), tile.sums = sums_.get(), tile.bias = as_words(bias_.data());
+        tile.output = outputs_.get(), tile.channel_stride = vectors * kernels_.lanes, tile.places = places_.data();
         tile.valid = vectors == 32 ? ~0u : (1u << vectors) - 1;
         tile.low = -1e30f, tile.high = 1e30f;
         return fastest([&] { variant.run(tile); }) / count;
     }
 
     const Kernels& kernels_;
-    Floats inputs_, sums_, outputs_;
+    Words inputs_, sums_, outputs_;
     std::vector<float> bias_;
     std::vector<std::int32_t> places_;
 };

@@ -1,6 +1,7 @@
 #include "fusion.hpp"
 
 #include "lowerings/lowering.hpp"
+#include "storage.hpp"
 
 namespace secateur {
 
@@ -34,9 +35,9 @@ class Fusion {
 
     FusedNetwork run() {
         FusedNetwork fused;
-        fused.shapes = network_.inputs;
+        for (const Shape& shape : network_.inputs) fused.shapes.push_back(words_of(shape, Element::kFloat32));
         for (int i = 0; i < inputs_; ++i) fused.inputs.push_back(i);
-        for (const Node& node : network_.nodes) fused.shapes.push_back(node.shape);
+        for (const Node& node : network_.nodes) fused.shapes.push_back(words_of(node.shape, node.element));
         fused.outputs = network_.outputs;
         std::vector<std::pair<int, Operation>> placed;  // by the position of its last node
         for (int i = 0; i < static_cast<int>(network_.nodes.size()); ++i) {

@@ -24,7 +24,7 @@ struct Operation {
 };
 
 struct FusedNetwork {
-    std::vector<Shape> shapes;  // of every value, without the batch
+    std::vector<Shape> shapes;  // of every value, in words (storage.hpp), without the batch
     std::vector<Operation> operations;
     std::vector<int> inputs, outputs;
 };

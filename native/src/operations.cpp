@@ -76,7 +76,7 @@ Copy::Copy(const Shape& dims_, const std::vector<std::int64_t>& sources, const s
     }
 }
 
-void Copy::run(const float* from, float* to) const {
+void Copy::run(const Word* from, Word* to) const {
     to += target;
     if (dims.empty()) {
         std::copy_n(from, length, to);
@@ -84,13 +84,26 @@ void Copy::run(const float* from, float* to) const {
     }
     const std::int64_t count = dims.back(), source = source_strides.back(), step = target_strides.back();
     walk<2>(dims, dims.size() - 1, {&source_strides, &target_strides}, [&](const auto& at) {
-        const float* read = from + at[0];
-        float* written = to + at[1];
+        const Word* read = from + at[0];
+        Word* written = to + at[1];
         if (length == 1)
             for (std::int64_t i = 0; i < count; ++i) written[i * step] = read[i * source];
         else
             for (std::int64_t i = 0; i < count; ++i) std::copy_n(read + i * source, length, written + i * step);
     });
+}
+
+Conversion::Conversion(const Storage& source, const Storage& target) : source_plane_(source.strides[0]), target_plane_(target.strides[0]) {
+    const auto sources = pixel_offsets(source), targets = pixel_offsets(target);
+    for (std::size_t i = 0; i < sources.size(); ++i) moves_.emplace_back(sources[i], targets[i]);
+}
+
+void Conversion::run(std::int64_t begin, std::int64_t end, const Word* from, Word* to) const {
+    for (std::int64_t channel = begin; channel < end; ++channel) {
+        const Word* read = from + channel * source_plane_;
+        Word* written = to + channel * target_plane_;
+        for (const auto& [at, where] : moves_) written[where] = read[at];
+    }
 }
 
 std::vector<Segment> segments_between(const Storage& source, const Storage& target, int images) {
@@ -110,7 +123,7 @@ std::vector<Segment> segments_between(const Storage& source, const Storage& targ
     return segments;
 }
 
-void copy_segments(const std::vector<Segment>& segments, const float* source, float* target) {
+void copy_segments(const std::vector<Segment>& segments, const Word* source, Word* target) {
     for (const Segment& each : segments) std::copy_n(source + each.source, each.length, target + each.target);
 }
 

@@ -1,5 +1,5 @@
 // Operations whose time does not matter much: they copy, average and normalise through tables of offsets made when the
-// plan is made. Every offset is that of `images` floats side by side.
+// plan is made. Every offset is that of `images` words side by side.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ std::vector<std::int64_t> dense_strides(const Shape& dims, int images);
 // Strides of `source` seen as `dims`, by NumPy's rules of broadcasting.
 std::vector<std::int64_t> broadcast(const Storage& source, const Shape& dims);
 
-// What is copied from where to where: `length` floats for each position in dims, axes that lie side by side joined.
+// What is copied from where to where: `length` words for each position in dims, axes that lie side by side joined.
 struct Copy {
     Shape dims;
     std::vector<std::int64_t> source_strides, target_strides;
@@ -27,7 +27,19 @@ struct Copy {
 
     Copy(const Shape& dims, const std::vector<std::int64_t>& source_strides, const std::vector<std::int64_t>& target_strides,
          int images, std::int64_t target = 0);
-    void run(const float* from, float* to) const;
+    void run(const Word* from, Word* to) const;
+};
+
+// Between a folded value and one that is not: where each pixel of a channel lies in both.
+class Conversion {
+   public:
+    Conversion(const Storage& source, const Storage& target);
+    // Channels [begin, end).
+    void run(std::int64_t begin, std::int64_t end, const Word* from, Word* to) const;
+
+   private:
+    std::vector<std::pair<std::int32_t, std::int32_t>> moves_;
+    std::int64_t source_plane_, target_plane_;
 };
 
 struct Segment {
@@ -36,7 +48,7 @@ struct Segment {
 
 // Between two values whose positions are as many in other dims.
 std::vector<Segment> segments_between(const Storage& source, const Storage& target, int images);
-void copy_segments(const std::vector<Segment>& segments, const float* source, float* target);
+void copy_segments(const std::vector<Segment>& segments, const Word* source, Word* target);
 
 // An operand: where it lies in the arena, and its strides as the target's dims.
 struct Operand {

@@ -40,14 +40,14 @@ double PlainConvolution::cycles(std::int64_t nonzeros, const Planes& output) {
     return 0.5 * static_cast<double>(nonzeros) * static_cast<double>(output.height * output.width * output.images);
 }
 
-void PlainConvolution::run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output, float*) const {
+void PlainConvolution::run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output, Word*) const {
     for (std::int64_t o = begin; o < end; ++o) {
-        float* plane = output + o * output_.channel;
+        float* plane = as_floats(output) + o * output_.channel;
         for (std::int64_t y = 0; y < output_.height; ++y)
             for (std::int64_t x = 0; x < output_.width; ++x)
                 std::fill_n(plane + y * output_.row + x * output_.column, output_.images, bias_[o]);
-        for (std::int64_t tap = first_[o]; tap < first_[o + 1]; ++tap) add(taps_.data()[tap], input, plane);
-        finish(residual == nullptr ? nullptr : residual + o * output_.channel, plane);
+        for (std::int64_t tap = first_[o]; tap < first_[o + 1]; ++tap) add(taps_.data()[tap], as_floats(input), plane);
+        finish(residual == nullptr ? nullptr : as_floats(residual) + o * output_.channel, plane);
     }
 }
 

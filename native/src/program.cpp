@@ -31,8 +31,8 @@ Program::Program(const FusedNetwork& network, int images, const Kernels& kernels
 
 Frame Program::make_frame(int threads) const {
     Frame frame;
-    frame.arena = make_floats(arena_floats_);
-    for (int thread = 0; thread < threads; ++thread) frame.scratch.push_back(make_floats(scratch_floats_ + kOverread));
+    frame.arena = make_words(arena_words_);
+    for (int thread = 0; thread < threads; ++thread) frame.scratch.push_back(make_words(scratch_words_ + kOverread));
     for (const auto& [at, values] : constants_) std::copy(values.begin(), values.end(), frame.arena.get() + at);
     return frame;
 }

@@ -17,11 +17,14 @@ namespace secateur {
 
 // Memory for one run at a time.
 struct Frame {
-    Floats arena;
-    std::vector<Floats> scratch;  // per thread
-    const float* const* inputs = nullptr;
-    float* const* outputs = nullptr;
+    Words arena;
+    std::vector<Words> scratch;  // per thread
+    const Word* const* inputs = nullptr;
+    Word* const* outputs = nullptr;
     int valid = 0;  // images of the block that are real
+
+    Word* words(std::int64_t place) const { return arena.get() + place; }
+    float* floats(std::int64_t place) const { return as_floats(words(place)); }
 };
 
 struct Step {
@@ -29,7 +32,7 @@ struct Step {
     std::int64_t items = 1;
     std::int64_t pieces = 1;  // in which one thread does them
     double work = 0;          // elements that are looked at for one image, where that is no multiply-add
-    std::function<void(const Frame&, std::int64_t begin, std::int64_t end, float* scratch)> run;
+    std::function<void(const Frame&, std::int64_t begin, std::int64_t end, Word* scratch)> run;
 };
 
 class Program {
@@ -47,16 +50,16 @@ class Program {
     std::vector<double> time_steps(Frame& frame, int rounds) const;
 
     const std::vector<Step>& steps() const { return steps_; }
-    std::size_t arena_bytes() const { return arena_floats_ * sizeof(float); }
+    std::size_t arena_bytes() const { return arena_words_ * sizeof(Word); }
 
    private:
     friend class Compiler;
 
     int images_;
     std::vector<Step> steps_;
-    Floats shelf_;  // what the steps read in every run
-    std::size_t arena_floats_ = 0, scratch_floats_ = 0;
-    std::vector<std::pair<std::size_t, std::vector<float>>> constants_;  // place in the arena, values
+    Words shelf_;  // what the steps read in every run
+    std::size_t arena_words_ = 0, scratch_words_ = 0;
+    std::vector<std::pair<std::size_t, std::vector<Word>>> constants_;  // place in the arena, words
 };
 
 }  // namespace secateur

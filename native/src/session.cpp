@@ -32,7 +32,7 @@ constexpr std::size_t kIdleFrames = 4;
 constexpr int kBlocks[] = {16, 32, 64, 128};
 constexpr std::int64_t kBlocksToShare = 2;
 constexpr double kMuch = 4e6;  // cycles
-constexpr double kHandOver = 1.2;  // cycles per float and image between the two layouts
+constexpr double kHandOver = 1.2;  // cycles per word and image between the two layouts
 
 // For every cut, the only value that operations before it make and others read, −1 where there are several or none.
 std::vector<int> find_handed_over(const FusedNetwork& network) {
@@ -66,7 +66,7 @@ class Session::Runner {
    public:
     Runner(const Network& network, const Kernels& kernels, const Costs& costs, int threads);
 
-    void run(const float* const* inputs, float* const* outputs, std::int64_t images);
+    void run(const void* const* inputs, void* const* outputs, std::int64_t images);
     std::vector<Part> divide(std::int64_t images);
     std::vector<TimedStep> steps(const Part& part, int rounds);
     std::size_t arena_bytes(const Part& part);
@@ -82,7 +82,7 @@ class Session::Runner {
     struct Halves {
         Compiled* head;
         Compiled* tail;
-        std::int64_t between;  // floats per image that the head hands to the tail
+        std::int64_t between;  // words per image that the head hands to the tail
     };
 
     Part best_part(std::int64_t images);
@@ -97,12 +97,12 @@ class Session::Runner {
     Compiled& compiled(int images, int begin, int end, int threads);
     Frame borrow(Compiled& compiled);
     void give_back(Compiled& compiled, Frame frame);
-    void run_block(const Halves& halves, const Part& part, const float* const* inputs, float* const* outputs,
+    void run_block(const Halves& halves, const Part& part, const void* const* inputs, void* const* outputs,
                    std::int64_t first, std::int64_t valid, int threads);
-    void run_program(Compiled& compiled, const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
+    void run_program(Compiled& compiled, const std::vector<const Word*>& inputs, const std::vector<Word*>& outputs,
                      std::int64_t valid, int threads);
-    void run_images(Compiled& compiled, const float* const* inputs, const std::vector<std::int64_t>& input_sizes,
-                    float* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
+    void run_images(Compiled& compiled, const void* const* inputs, const std::vector<std::int64_t>& input_sizes,
+                    void* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
                     std::int64_t images, int threads);
 
     FusedNetwork network_;
@@ -231,7 +231,7 @@ void Session::Runner::give_back(Compiled& compiled, Frame frame) {
 
 // ---- Running ----------------------------------------------------------------------------------------------------
 
-void Session::Runner::run_program(Compiled& compiled, const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
+void Session::Runner::run_program(Compiled& compiled, const std::vector<const Word*>& inputs, const std::vector<Word*>& outputs,
                           std::int64_t valid, int threads) {
     Frame frame = borrow(compiled);
     frame.inputs = inputs.data(), frame.outputs = outputs.data(), frame.valid = static_cast<int>(valid);
@@ -241,20 +241,20 @@ void Session::Runner::run_program(Compiled& compiled, const std::vector<const fl
 }
 
 // Images one after another, or several at once on as many threads.
-void Session::Runner::run_images(Compiled& compiled, const float* const* inputs, const std::vector<std::int64_t>& input_sizes,
-                         float* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
+void Session::Runner::run_images(Compiled& compiled, const void* const* inputs, const std::vector<std::int64_t>& input_sizes,
+                         void* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
                          std::int64_t images, int threads) {
     std::atomic<std::int64_t> taken{0};
     const auto some = [&] {
         std::int64_t image = taken.fetch_add(1);
         if (image >= images) return;
         Frame frame = borrow(compiled);
-        std::vector<const float*> from(input_sizes.size());
-        std::vector<float*> to(output_sizes.size());
+        std::vector<const Word*> from(input_sizes.size());
+        std::vector<Word*> to(output_sizes.size());
         frame.inputs = from.data(), frame.outputs = to.data(), frame.valid = 1;
         for (; image < images; image = taken.fetch_add(1)) {
-            for (std::size_t i = 0; i < from.size(); ++i) from[i] = inputs[i] + (first + image) * input_sizes[i];
-            for (std::size_t i = 0; i < to.size(); ++i) to[i] = outputs[i] + image * output_sizes[i];
+            for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<const Word*>(inputs[i]) + (first + image) * input_sizes[i];
+            for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<Word*>(outputs[i]) + image * output_sizes[i];
             compiled.program->run(frame);
         }
         give_back(compiled, std::move(frame));
@@ -262,29 +262,29 @@ void Session::Runner::run_images(Compiled& compiled, const float* const* inputs,
     run_together(static_cast<int>(std::min<std::int64_t>(threads, images)), or_stop(taken, images, some));
 }
 
-void Session::Runner::run_block(const Halves& halves, const Part& part, const float* const* inputs, float* const* outputs,
+void Session::Runner::run_block(const Halves& halves, const Part& part, const void* const* inputs, void* const* outputs,
                         std::int64_t first, std::int64_t valid, int threads) {
-    std::vector<const float*> from;
-    std::vector<float*> to;
-    for (std::size_t i = 0; i < input_sizes_.size(); ++i) from.push_back(inputs[i] + first * input_sizes_[i]);
-    for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(outputs[i] + first * output_sizes_[i]);
+    std::vector<const Word*> from;
+    std::vector<Word*> to;
+    for (std::size_t i = 0; i < input_sizes_.size(); ++i) from.push_back(static_cast<const Word*>(inputs[i]) + first * input_sizes_[i]);
+    for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(static_cast<Word*>(outputs[i]) + first * output_sizes_[i]);
     if (halves.head == nullptr) return run_program(*halves.tail, from, to, valid, threads);
     if (halves.tail == nullptr) return run_program(*halves.head, from, to, valid, threads);
-    const Floats between = make_floats(static_cast<std::size_t>(halves.between * part.block));
-    float* handed = between.get();
+    const Words between = make_words(static_cast<std::size_t>(halves.between * part.block));
+    void* handed = between.get();
     run_images(*halves.head, inputs, input_sizes_, &handed, {halves.between}, first, valid, threads);
-    run_program(*halves.tail, {handed}, to, valid, threads);
+    run_program(*halves.tail, {between.get()}, to, valid, threads);
 }
 
-void Session::Runner::run(const float* const* inputs, float* const* outputs, std::int64_t images) {
+void Session::Runner::run(const void* const* inputs, void* const* outputs, std::int64_t images) {
     std::int64_t first = 0;
     for (const Part& part : divide(images)) {
         const std::int64_t covered = std::min(images - first, part.block * part.count);
         const auto valid = [&](std::int64_t index) { return std::min<std::int64_t>(part.block, covered - index * part.block); };
         const std::int64_t side_by_side = apart(part);
         if (side_by_side > 0 && part.block == 1) {
-            std::vector<float*> to;
-            for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(outputs[i] + first * output_sizes_[i]);
+            std::vector<void*> to;
+            for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(static_cast<Word*>(outputs[i]) + first * output_sizes_[i]);
             run_images(*halves(part, 1).head, inputs, input_sizes_, to.data(), output_sizes_, first, covered, threads_);
         } else if (side_by_side > 0) {
             const Halves programs = halves(part, 1);
@@ -314,17 +314,17 @@ std::vector<TimedStep> Session::Runner::steps(const Part& part, int rounds) {
             const bool first = half == programs.head || programs.head == nullptr, last = half == programs.tail || programs.tail == nullptr;
             const std::vector<std::int64_t> between{programs.between};
             std::vector<std::vector<float>> inputs, outputs;
-            std::vector<const float*> from;
-            std::vector<float*> to;
+            std::vector<const Word*> from;
+            std::vector<Word*> to;
             unsigned state = 1;
             for (auto size : first ? input_sizes_ : between) {
                 inputs.emplace_back(static_cast<std::size_t>(size * program.images()));
                 for (float& each : inputs.back()) state = state * 1664525u + 1013904223u, each = static_cast<float>(state >> 8) / 16777216.0f - 0.5f;
-                from.push_back(inputs.back().data());
+                from.push_back(as_words(inputs.back().data()));
             }
             for (auto size : last ? output_sizes_ : between) {
                 outputs.emplace_back(static_cast<std::size_t>(size * program.images()));
-                to.push_back(outputs.back().data());
+                to.push_back(as_words(outputs.back().data()));
             }
             frame.inputs = from.data(), frame.outputs = to.data(), frame.valid = program.images();
             seconds = program.time_steps(frame, rounds);
@@ -337,7 +337,7 @@ std::vector<TimedStep> Session::Runner::steps(const Part& part, int rounds) {
 
 std::size_t Session::Runner::arena_bytes(const Part& part) {
     const Halves programs = halves(part, apart(part) > 0 ? 1 : threads_);
-    std::size_t bytes = static_cast<std::size_t>(programs.between) * part.block * sizeof(float);
+    std::size_t bytes = static_cast<std::size_t>(programs.between) * part.block * sizeof(Word);
     for (Compiled* half : {programs.head, programs.tail})
         if (half != nullptr) bytes += half->program->arena_bytes();
     return bytes;
@@ -350,7 +350,7 @@ Session::Session(const Network& network, const Kernels& kernels, const Costs& co
 
 Session::~Session() = default;
 
-void Session::run(const float* const* inputs, float* const* outputs, std::int64_t images) { runner_->run(inputs, outputs, images); }
+void Session::run(const void* const* inputs, void* const* outputs, std::int64_t images) { runner_->run(inputs, outputs, images); }
 
 std::vector<Part> Session::divide(std::int64_t images) { return runner_->divide(images); }
 

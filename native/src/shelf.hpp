@@ -45,8 +45,8 @@ class Shelf {
     }
 
     // The memory to be kept as long as the arrays are read.
-    Floats settle() {
-        Floats memory = make_room(bytes_ / sizeof(float));
+    Words settle() {
+        Words memory = make_room(bytes_ / sizeof(Word));
         for (const auto& [place, move] : movers_) move(reinterpret_cast<std::byte*>(memory.get()) + place);
         movers_.clear();
         return memory;

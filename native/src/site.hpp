@@ -9,7 +9,7 @@ namespace secateur {
 struct Site {
     ConvolutionShape shape;
     Planes input, output;
-    std::int64_t input_offset = 0, output_offset = 0;  // floats, from the places of the values
+    std::int64_t input_offset = 0, output_offset = 0;  // words, from the places of the values
 };
 
 Site convolution_site(const kind::Convolution& layer, const Storage& input, const Storage& output, int images);

@@ -7,7 +7,14 @@
 namespace secateur {
 namespace {
 
-// Floats from one row to the next: whole vectors, or a fraction of one that several rows fill.
+std::int64_t elements_in_word(Element element) {
+    switch (element) {
+        case Element::kFloat32: break;
+    }
+    return 1;
+}
+
+// Words from one row to the next: whole vectors, or a fraction of one that several rows fill.
 std::int64_t row_pitch(std::int64_t width, int lanes) {
     if (width >= lanes) return round_up(width, lanes);
     std::int64_t pitch = 1;
@@ -23,6 +30,11 @@ void cut(int lanes, std::int64_t& parts_y, std::int64_t& parts_x) {
 }
 
 }  // namespace
+
+Shape words_of(Shape shape, Element element) {
+    if (!shape.empty()) shape[0] = (shape[0] + elements_in_word(element) - 1) / elements_in_word(element);
+    return shape;
+}
 
 Storage make_storage(const Shape& dims, int images, int lanes) {
     Storage storage{dims, std::vector<std::int64_t>(dims.size()), images};

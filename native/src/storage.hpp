@@ -1,4 +1,7 @@
-// Where the elements of a value lie in the arena.
+// Where the words of a value lie in the arena.
+//
+// A word holds one element, or as many consecutive channels (the first axis) as fit into its 32 bits. Behind words_of
+// all is counted in words: shapes, strides, places, borders and copies.
 //
 // One image: rows contiguous, in whole vectors or fractions of one (planar), or *folded*: the image is cut into as many
 // equal parts as a vector has lanes, and the lanes of a vector hold the same pixel of every part. Where a
@@ -14,10 +17,13 @@
 
 namespace secateur {
 
+// The shape of a value in words.
+Shape words_of(Shape shape, Element element);
+
 struct Storage {
-    Shape dims;
-    std::vector<std::int64_t> strides;  // floats; folded: within a part
-    std::int64_t size = 0;              // floats
+    Shape dims;                         // words
+    std::vector<std::int64_t> strides;  // words; folded: within a part
+    std::int64_t size = 0;              // words
     // Folded:
     bool folded = false;
     std::int64_t parts_y = 1, parts_x = 1;  // into which the image is cut

@@ -7,7 +7,7 @@ namespace {
 
 // The non-zeros of a slice of rows, block by block of columns.
 struct Slices {
-    std::vector<float> weights;
+    std::vector<Word> weights;
     std::vector<std::uint8_t> indices;
     std::vector<std::uint16_t> counts;
     std::vector<std::size_t> begin;  // step at which each slice begins
@@ -39,7 +39,7 @@ Slices slice(std::int64_t rows, std::int64_t columns, const std::function<float(
                 for (int lane = 0; lane < lanes; ++lane) {
                     const bool some = step < taken[lane].size();
                     slices.indices.push_back(some ? taken[lane][step].first : 0);
-                    slices.weights.push_back(some ? taken[lane][step].second : 0.0f);
+                    slices.weights.push_back(as_word(some ? taken[lane][step].second : 0.0f));
                 }
         }
     }
@@ -62,18 +62,18 @@ VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
     const double dense = static_cast<double>(slices * columns) * kernels.cycles.dense_step;
     sparse_ = sparse < dense;
     cycles_ = std::min(sparse, dense);
-    bias_ = make_floats(static_cast<std::size_t>(slices * lanes));
-    std::copy(bias.begin(), bias.end(), bias_.get());
+    bias_ = make_words(static_cast<std::size_t>(slices * lanes));
+    std::copy(bias.begin(), bias.end(), as_floats(bias_.get()));
     if (sparse_) {
         steps_ = sliced.begin.back();
         weights_.made() = std::move(sliced.weights), indices_.made() = std::move(sliced.indices), counts_.made() = std::move(sliced.counts);
     } else {
         steps_ = static_cast<std::size_t>(slices * columns);
-        std::vector<float>& weights = weights_.made();
+        std::vector<Word>& weights = weights_.made();
         weights.resize(steps_ * lanes);
         for (std::int64_t r = 0; r < rows; ++r)
             for (auto [c, end] = reach(r); c < end; ++c)
-                weights[((r / lanes) * columns + c) * lanes + r % lanes] = weight(r, c);
+                weights[((r / lanes) * columns + c) * lanes + r % lanes] = as_word(weight(r, c));
     }
     indices_.made().resize(indices_.size() + kOverread);
     parts = static_cast<int>(std::clamp<std::int64_t>(parts, 1, std::max<std::int64_t>(1, slices)));
@@ -85,8 +85,8 @@ VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
     }
 }
 
-void VectorProduct::run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
-                        float* scratch) const {
+void VectorProduct::run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
+                        Word* scratch) const {
     if (!gather_.empty()) {
         for (std::size_t i = 0; i < gather_.size(); ++i) scratch[i] = input[gather_[i]];
         input = scratch;
@@ -95,15 +95,15 @@ void VectorProduct::run(std::int64_t begin, std::int64_t end, const float* input
     for (std::int64_t item = begin; item < end; ++item) {
         const Part& part = parts_[item];
         const int first = part.slice * lanes, rows = static_cast<int>(rows_) - first;
-        const float* weights = weights_.data() + part.step * lanes;
-        const float* added = residual == nullptr ? nullptr : residual + first;
+        const Word* weights = weights_.data() + part.step * lanes;
+        const Word* added = residual == nullptr ? nullptr : residual + first;
         if (sparse_)
-            kernels_.sparse_vector({as_words(input), as_words(weights), indices_.data() + part.step * lanes, counts_.data() + part.count,
-                                    part.slices, static_cast<int>((columns_ + kTable - 1) / kTable), as_words(bias_.get() + first),
-                                    as_words(added), as_words(output + first), rows, clamp_.low, clamp_.high});
+            kernels_.sparse_vector({input, weights, indices_.data() + part.step * lanes, counts_.data() + part.count,
+                                    part.slices, static_cast<int>((columns_ + kTable - 1) / kTable), bias_.get() + first,
+                                    added, output + first, rows, clamp_.low, clamp_.high});
         else
-            kernels_.dense_vector({as_words(input), as_words(weights), part.slices, static_cast<int>(columns_), as_words(bias_.get() + first), as_words(added),
-                                   as_words(output + first), rows, clamp_.low, clamp_.high});
+            kernels_.dense_vector({input, weights, part.slices, static_cast<int>(columns_), bias_.get() + first, added,
+                                   output + first, rows, clamp_.low, clamp_.high});
     }
 }
 

@@ -23,11 +23,11 @@ class VectorProduct {
                   int parts);
 
     int items() const { return static_cast<int>(parts_.size()); }
-    std::size_t scratch_floats() const { return gather_.empty() ? 0 : gather_.size() + kOverread; }
+    std::size_t scratch_words() const { return gather_.empty() ? 0 : gather_.size() + kOverread; }
     void shelve(Shelf& shelf) { shelf.add(weights_), shelf.add(indices_), shelf.add(counts_); }
-    // kOverread floats behind the input must be readable.
-    void run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
-             float* scratch) const;
+    // kOverread words behind the input must be readable.
+    void run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
+             Word* scratch) const;
 
     std::int64_t nonzeros() const { return nonzeros_; }
     std::size_t bytes() const;
@@ -44,8 +44,8 @@ class VectorProduct {
     std::int64_t rows_, columns_, nonzeros_ = 0;
     bool sparse_ = true;
     std::vector<std::int32_t> gather_;
-    Shelved<float> weights_;
-    Floats bias_;
+    Shelved<Word> weights_;
+    Words bias_;
     std::size_t steps_ = 0;
     Shelved<std::uint8_t> indices_;
     Shelved<std::uint16_t> counts_;

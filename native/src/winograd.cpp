@@ -126,7 +126,7 @@ void Winograd::find_moves(const Border& border) {
     }
 }
 
-std::size_t Winograd::scratch_floats() const {
+std::size_t Winograd::scratch_words() const {
     const std::int64_t size = side(*choice_.transform);
     return static_cast<std::size_t>(size * size * (input_frequency_ + product_frequency_));
 }
@@ -160,19 +160,20 @@ void Winograd::transform_outputs(std::int64_t batch, std::int64_t first, std::in
     }
 }
 
-void Winograd::run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
-                   float* scratch) const {
+void Winograd::run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
+                   Word* scratch) const {
     const std::int64_t frequencies = side(*choice_.transform) * side(*choice_.transform), per_group = choice_.product->outputs;
-    float* products = scratch + frequencies * input_frequency_;
+    float* transformed = as_floats(scratch);
+    float* products = transformed + frequencies * input_frequency_;
     for (std::int64_t item = begin; item < end; ++item) {
         const std::int64_t batch = item / parts_, part = item % parts_, last = groups_ * (part + 1) / parts_;
-        if (item == begin || part == 0) transform_inputs(batch, input, scratch);
+        if (item == begin || part == 0) transform_inputs(batch, as_floats(input), transformed);
         for (std::int64_t group = groups_ * part / parts_; group < last; group += together_) {
             const std::int64_t some = std::min(together_, last - group);
             for (std::int64_t f = 0; f < frequencies; ++f)
-                choice_.product->multiply({scratch + f * input_frequency_, weights_.data() + (f * groups_ + group) * channels_ * per_group,
+                choice_.product->multiply({transformed + f * input_frequency_, weights_.data() + (f * groups_ + group) * channels_ * per_group,
                                            products + f * product_frequency_, static_cast<int>(channels_), static_cast<int>(some)});
-            transform_outputs(batch, group * per_group, std::min((group + some) * per_group, outputs_), products, residual, output);
+            transform_outputs(batch, group * per_group, std::min((group + some) * per_group, outputs_), products, as_floats(residual), as_floats(output));
         }
     }
 }

@@ -35,10 +35,10 @@ class Winograd {
     void divide(int parts);
     void shelve(Shelf& shelf) { shelf.add(weights_); }
     std::int64_t items() const { return batches_ * parts_; }
-    std::size_t scratch_floats() const;
+    std::size_t scratch_words() const;
     // As Convolution::run.
-    void run(std::int64_t begin, std::int64_t end, const float* input, const float* residual, float* output,
-             float* scratch) const;
+    void run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
+             Word* scratch) const;
 
     double cycles() const { return choice_.cycles; }  // predicted
     std::int64_t nonzeros() const { return nonzeros_; }  // of the layer's own weights

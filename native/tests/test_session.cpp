@@ -115,8 +115,8 @@ bool near(const std::vector<float>& found, const std::vector<float>& right) {
 
 std::vector<float> run(secateur::Session& session, const std::vector<float>& input, std::int64_t images, std::size_t outputs) {
     std::vector<float> output(outputs, NAN);
-    const float* from = input.data();
-    float* to = output.data();
+    const void* from = input.data();
+    void* to = output.data();
     session.run(&from, &to, images);
     return output;
 }

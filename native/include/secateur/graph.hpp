@@ -12,6 +12,9 @@ using Shape = std::vector<std::int64_t>;
 
 std::int64_t elements(const Shape& shape);
 
+// What a value is made of.
+enum class Element { kFloat32 };
+
 // float32, C-contiguous; the caller keeps it alive as long as the network.
 struct Array {
     const float* data = nullptr;
@@ -27,10 +30,11 @@ struct Node {
     std::map<std::string, double> numbers;
     std::map<std::string, std::string> texts;
     Shape shape;
+    Element element = Element::kFloat32;
 };
 
 struct Network {
-    std::vector<Shape> inputs;
+    std::vector<Shape> inputs;  // float32
     std::vector<Node> nodes;
     std::vector<int> outputs;
 };

@@ -20,8 +20,8 @@ class Session {
     Session(const Network& network, const Kernels& kernels, const Costs& costs, int threads);
     ~Session();
 
-    // inputs, outputs: one float32 array each, C-contiguous, the images first.
-    void run(const float* const* inputs, float* const* outputs, std::int64_t images);
+    // inputs, outputs: the first of one array each, C-contiguous, the images first, of whole words (float32).
+    void run(const void* const* inputs, void* const* outputs, std::int64_t images);
 
     // How a batch is divided.
     std::vector<Part> divide(std::int64_t images);

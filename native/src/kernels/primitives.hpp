@@ -2,5 +2,5 @@
 
 // Of a piece of a row: every stride-th word from `from` on where the mask has a bit, zeros elsewhere.
 [[gnu::always_inline]] inline void pack_words(const Word* from, std::uint64_t mask, int stride, int width, Word* to) {
-    for (int x = 0; x < width; ++x) to[x] = (mask >> x * stride & 1) != 0 ? from[x * stride] : 0;
+    for (int x = 0; x < width; ++x) to[x] = (mask >> x * stride & 1) != 0 ? from[x * stride] : Word{0};
 }

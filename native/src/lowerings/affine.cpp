@@ -29,10 +29,9 @@ void compile(Compiler& compiler, const Operation& operation) {
     Step& step = compiler.push(operation, "loop");
     step.items = storage.dims[0];
     step.run = [=, run = compiler.setting().kernels.affine, affine = std::get<kind::Affine>(operation.kind), clamp = operation.clamp](
-                   const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
-        float* arena = frame.arena.get();
-        run(arena + from + begin * stride, stride, affine.scale.data() + begin, affine.shift.data() + begin, clamp.low, clamp.high,
-            arena + to + begin * stride, end - begin, stride);
+                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+        run(frame.floats(from + begin * stride), stride, affine.scale.data() + begin, affine.shift.data() + begin, clamp.low, clamp.high,
+            frame.floats(to + begin * stride), end - begin, stride);
     };
 }
 

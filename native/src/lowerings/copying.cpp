@@ -11,8 +11,8 @@ using Parts = std::vector<std::pair<std::int64_t, Copy>>;  // places, and what i
 void add_copies(Compiler& compiler, const Operation& operation, Parts parts) {
     const std::int64_t to = compiler.place(operation.output);
     Step& step = compiler.push(operation, "copy");
-    step.run = [to, parts = std::move(parts)](const Frame& frame, std::int64_t, std::int64_t, float*) {
-        for (const auto& [from, copy] : parts) copy.run(frame.arena.get() + from, frame.arena.get() + to);
+    step.run = [to, parts = std::move(parts)](const Frame& frame, std::int64_t, std::int64_t, Word*) {
+        for (const auto& [from, copy] : parts) copy.run(frame.words(from), frame.words(to));
     };
 }
 
@@ -27,8 +27,8 @@ void compile_reshape(Compiler& compiler, const Operation& operation) {
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
     Step& step = compiler.push(operation, "copy");
     step.run = [from, to, segments = segments_between(setting.input(operation), setting.output(operation), setting.images)](
-                   const Frame& frame, std::int64_t, std::int64_t, float*) {
-        copy_segments(segments, frame.arena.get() + from, frame.arena.get() + to);
+                   const Frame& frame, std::int64_t, std::int64_t, Word*) {
+        copy_segments(segments, frame.words(from), frame.words(to));
     };
 }
 
@@ -85,26 +85,20 @@ std::optional<Kind> read_constant(const Node& node) {
 void compile_constant(Compiler& compiler, const Operation& operation) {
     const Storage& storage = compiler.setting().output(operation);
     const Array& array = std::get<kind::Constant>(operation.kind).values;
-    std::vector<float> values(static_cast<std::size_t>(storage.size), 0.0f);
+    const Word* values = as_words(array.data);
+    std::vector<Word> words(static_cast<std::size_t>(storage.size), Word{0});
     const auto offsets = offsets_of(storage.dims, storage.strides);
-    for (std::size_t i = 0; i < offsets.size(); ++i) std::fill_n(values.begin() + offsets[i], compiler.setting().images, array.data[i]);
-    compiler.keep(operation.output, std::move(values));
+    for (std::size_t i = 0; i < offsets.size(); ++i) std::fill_n(words.begin() + offsets[i], compiler.setting().images, values[i]);
+    compiler.keep(operation.output, std::move(words));
 }
 
 void compile_conversion(Compiler& compiler, const Operation& operation) {
     const Storage &source = compiler.setting().input(operation), &target = compiler.setting().output(operation);
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
-    const auto sources = pixel_offsets(source), targets = pixel_offsets(target);
-    std::vector<std::pair<std::int32_t, std::int32_t>> moves;
-    for (std::size_t i = 0; i < sources.size(); ++i) moves.emplace_back(sources[i], targets[i]);
     Step& step = compiler.push(operation, "copy");
     step.items = source.dims[0];
-    step.run = [=, source_plane = source.strides[0], target_plane = target.strides[0]](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
-        for (std::int64_t channel = begin; channel < end; ++channel) {
-            const float* read = frame.arena.get() + from + channel * source_plane;
-            float* written = frame.arena.get() + to + channel * target_plane;
-            for (const auto& [at, where] : moves) written[where] = read[at];
-        }
+    step.run = [=, conversion = Conversion(source, target)](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+        conversion.run(begin, end, frame.words(from), frame.words(to));
     };
 }
 

@@ -10,7 +10,7 @@
 namespace secateur {
 namespace {
 
-// Splits `size` floats into pieces for several threads, on cache lines.
+// Splits `size` words into pieces for several threads, on cache lines.
 std::int64_t pieces(std::int64_t size) { return std::clamp<std::int64_t>(size / 4096, 1, 64); }
 std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all) {
     return piece == all ? size : size * piece / all / 16 * 16;
@@ -42,9 +42,9 @@ void compile_unary(Compiler& compiler, const Operation& operation) {
     Step& step = compiler.push(operation, "loop");
     step.items = pieces(size);
     step.run = [=, all = step.items, run = compiler.setting().kernels.unaries[unary.function].run, parameters = unary.parameters](
-                   const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         const std::int64_t first = edge(size, begin, all), last = edge(size, end, all);
-        run(parameters.data(), frame.arena.get() + from + first, frame.arena.get() + to + first, last - first);
+        run(parameters.data(), frame.floats(from + first), frame.floats(to + first), last - first);
     };
 }
 
@@ -63,16 +63,15 @@ void compile_binary(Compiler& compiler, const Operation& operation) {
     Step& step = compiler.push(operation, "loop");
     if (left.dims == target.dims && right.dims == target.dims) {
         step.items = pieces(size);
-        step.run = [=, all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+        step.run = [=, all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
             const std::int64_t first = edge(size, begin, all), last = edge(size, end, all);
-            float* arena = frame.arena.get();
-            run({arena + a + first, arena + b + first, arena + to + first, 1, 1, last - first, clamp.low, clamp.high});
+            run({frame.floats(a + first), frame.floats(b + first), frame.floats(to + first), 1, 1, last - first, clamp.low, clamp.high});
         };
         return;
     }
     const Operand one{a, broadcast(left, target.dims)}, other{b, broadcast(right, target.dims)}, made{to, target.strides};
-    step.run = [=, dims = target.dims, images = setting.images](const Frame& frame, std::int64_t, std::int64_t, float*) {
-        combine(run, clamp, dims, one, other, made, frame.arena.get(), images);
+    step.run = [=, dims = target.dims, images = setting.images](const Frame& frame, std::int64_t, std::int64_t, Word*) {
+        combine(run, clamp, dims, one, other, made, frame.floats(0), images);
     };
 }
 

@@ -39,7 +39,7 @@ void add_made(Compiler& compiler, const Operation& operation, const Filter& filt
     auto layer = make(1);
     if (const int parts = parts_for(layer->items(), compiler.threads()); parts > 1) layer = make(parts);
     layer->shelve(compiler.shelf());
-    compiler.need_scratch(layer->scratch_floats());
+    compiler.need_scratch(layer->scratch_words());
     Step& step = compiler.push(operation, layer->describe());
     step.items = layer->items();
     step.report.predicted_cycles = layer->cycles();
@@ -47,9 +47,8 @@ void add_made(Compiler& compiler, const Operation& operation, const Filter& filt
     report_weights(step.report, filter, name, places, layer->nonzeros(), layer->bytes());
     const std::int64_t input = compiler.place(operation.inputs[0]) + site.input_offset, output = compiler.place(operation.output) + site.output_offset;
     const std::int64_t residual = operation.residual ? compiler.place(operation.inputs.back()) + site.output_offset : -1;
-    step.run = [=](const Frame& frame, std::int64_t begin, std::int64_t end, float* scratch) {
-        float* arena = frame.arena.get();
-        layer->run(begin, end, arena + input, residual < 0 ? nullptr : arena + residual, arena + output, scratch);
+    step.run = [=](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
+        layer->run(begin, end, frame.words(input), residual < 0 ? nullptr : frame.words(residual), frame.words(output), scratch);
     };
 }
 
@@ -100,7 +99,7 @@ void add_vector(Compiler& compiler, const Operation& operation, const Filter& fi
     const auto product = std::make_shared<VectorProduct>(layer.rows, layer.columns, layer.weight, layer.reach, layer.gather, layer.bias,
                                                          operation.clamp, compiler.setting().kernels, repeats < threads ? threads : 1);
     product->shelve(compiler.shelf());
-    compiler.need_scratch(product->scratch_floats());
+    compiler.need_scratch(product->scratch_words());
     Step& step = compiler.push(operation, product->describe());
     step.items = repeats * product->items();
     step.report.predicted_cycles = product->cycles() * static_cast<double>(repeats);
@@ -109,13 +108,12 @@ void add_vector(Compiler& compiler, const Operation& operation, const Filter& fi
     step.report.nonzero_multiply_adds = product->nonzeros() * repeats;
     const std::int64_t input = compiler.place(operation.inputs[0]), output = compiler.place(operation.output);
     const std::int64_t residual = operation.residual ? compiler.place(operation.inputs.back()) : -1;
-    step.run = [=, sources = layer.sources, targets = layer.targets](const Frame& frame, std::int64_t begin, std::int64_t end, float* scratch) {
+    step.run = [=, sources = layer.sources, targets = layer.targets](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
         const int items = product->items();
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t row = item / items;
-            float* arena = frame.arena.get();
-            product->run(item % items, item % items + 1, arena + input + sources[row],
-                         residual < 0 ? nullptr : arena + residual + targets[row], arena + output + targets[row], scratch);
+            product->run(item % items, item % items + 1, frame.words(input + sources[row]),
+                         residual < 0 ? nullptr : frame.words(residual + targets[row]), frame.words(output + targets[row]), scratch);
         }
     };
 }

@@ -15,8 +15,8 @@ void compile_softmax(Compiler& compiler, const Operation& operation) {
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output), axis = std::get<kind::Softmax>(operation.kind).axis;
     const auto lines = lines_of(compiler.setting().output(operation), axis, axis + 1);
     Step& step = compiler.push(operation, "loop");
-    step.run = [=, images = compiler.setting().images](const Frame& frame, std::int64_t, std::int64_t, float*) {
-        softmax_lines(lines, frame.arena.get() + from, frame.arena.get() + to, images);
+    step.run = [=, images = compiler.setting().images](const Frame& frame, std::int64_t, std::int64_t, Word*) {
+        softmax_lines(lines, frame.floats(from), frame.floats(to), images);
     };
 }
 
@@ -36,8 +36,8 @@ void compile_layer_norm(Compiler& compiler, const Operation& operation) {
     };
     Step& step = compiler.push(operation, "loop");
     step.run = [=, images = compiler.setting().images, epsilon = norm.epsilon, weight = copy(norm.weight), bias = copy(norm.bias)](
-                   const Frame& frame, std::int64_t, std::int64_t, float*) {
-        normalise_lines(lines, weight, bias, epsilon, frame.arena.get() + from, frame.arena.get() + to, images);
+                   const Frame& frame, std::int64_t, std::int64_t, Word*) {
+        normalise_lines(lines, weight, bias, epsilon, frame.floats(from), frame.floats(to), images);
     };
 }
 

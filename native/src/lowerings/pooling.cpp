@@ -35,10 +35,10 @@ void compile_pool(Compiler& compiler, const Operation& operation) {
     step.items = in.channels;
     step.work = static_cast<double>(elements(setting.output(operation).dims)) *
                 static_cast<double>(std::min(pool.kernel[0], in.height)) * static_cast<double>(std::min(pool.kernel[1], in.width));
-    step.run = [=, pool = setting.kernels.pool](const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
+    step.run = [=, pool = setting.kernels.pool](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         PoolRun part = run;
-        part.source = frame.arena.get() + from + begin * run.source_channel;
-        part.target = frame.arena.get() + to + begin * run.target_channel;
+        part.source = frame.floats(from + begin * run.source_channel);
+        part.target = frame.floats(to + begin * run.target_channel);
         part.channels = static_cast<int>(end - begin);
         pool(part);
     };
@@ -60,14 +60,14 @@ void compile_mean(Compiler& compiler, const Operation& operation) {
     step.work = static_cast<double>(std::max(count, elements(source.dims)));
     if (axes.empty()) {
         step.run = [=, windows = AdaptiveWindows(source, target), images = compiler.setting().images, all = step.items](
-                       const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
-            average_adaptive(windows, count * begin / all, count * end / all, frame.arena.get() + from, frame.arena.get() + to, images);
+                       const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+            average_adaptive(windows, count * begin / all, count * end / all, frame.floats(from), frame.floats(to), images);
         };
         return;
     }
     step.run = [=, windows = axis_windows(source, target, axes), images = compiler.setting().images, all = step.items](
-                   const Frame& frame, std::int64_t begin, std::int64_t end, float*) {
-        average_windows(windows, count * begin / all, count * end / all, frame.arena.get() + from, frame.arena.get() + to, images);
+                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+        average_windows(windows, count * begin / all, count * end / all, frame.floats(from), frame.floats(to), images);
     };
 }
 
