@@ -512,7 +512,7 @@ def test_a_retrained_network_is_kept_under_everything_that_determines_it(change:
     assert cache.retrain_key(dataclasses.replace(cell, repair="none")) == key
 
 
-KILLED = ("--model", "lenet-300-100", "--data", "digits", "--epochs", "150", "--out", "run")
+KILLED = ("--model", "lenet-300-100", "--data", "digits", "--epochs", "60", "--latency-on", "none", "--out", "run")
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
@@ -528,7 +528,7 @@ def test_a_killed_sweep_resumes_without_repeating_a_cell_or_an_epoch(tmp_path: P
             return int(torch.load(checkpoint, weights_only=True)["epoch"])
         return 0
 
-    kill_when(lambda: epoch() >= 20, start(tmp_path))
+    kill_when(lambda: epoch() >= 10, start(tmp_path))
     assert list(networks.glob("*.pt")) == []
     kill_when(lambda: len(stored(tmp_path / "run")) >= 3, start(tmp_path))
     (network,) = networks.glob("*.pt")
@@ -542,8 +542,8 @@ def test_a_killed_sweep_resumes_without_repeating_a_cell_or_an_epoch(tmp_path: P
         (resumed_from,) = {row.trained.resumed_from for row in store.rows()}
         rows = store.rows()
     assert len(resumed_from) == 1
-    assert 20 <= resumed_from[0] < 150
-    whole = secateur.sweep("lenet-300-100", "digits", ratios=(0.0,), epochs=150, out=tmp_path / "whole")
+    assert 10 <= resumed_from[0] < 60
+    whole = secateur.sweep("lenet-300-100", "digits", ratios=(0.0,), epochs=60, out=tmp_path / "whole")
     assert {row.trained.key for row in whole.rows} == {row.trained.key for row in rows}
 
     killed_weights = torch.load(network, weights_only=True)
