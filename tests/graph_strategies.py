@@ -120,7 +120,7 @@ def _linear(build: Builder, value: str) -> str:
 
 def _batch_norm(build: Builder, value: str) -> str:
     size = build.shapes[value][0]
-    weights = {"mean": build.normal(size, scale=0.3), "variance": build.random.uniform(0.5, 2, size)}
+    weights: dict[str, Any] = {"mean": build.normal(size, scale=0.3), "variance": build.random.uniform(0.5, 2, size)}
     if build.draw(st.booleans()):
         weights |= {"weight": build.normal(size), "bias": build.normal(size, scale=0.3)}
     return build.add("batch_norm", value, weights=weights, eps=build.draw(st.sampled_from([1e-5, 1e-3])))

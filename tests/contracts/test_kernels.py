@@ -131,10 +131,10 @@ def test_convolutions_that_no_tile_can_hold_are_the_references(case: str, kernel
     shape, weight_shape, given_attributes = TOO_LARGE[case]
     random = np.random.default_rng(0)
     attributes: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
-    weight = random.normal(0, max(1, math.prod(weight_shape[1:])) ** -0.5, weight_shape)
+    weight = np.asarray(random.normal(0, max(1, math.prod(weight_shape[1:])) ** -0.5, weight_shape))
     weights = {
         "weight": Weight.of(np.where(random.random(weight_shape) < 0.1, weight, 0).astype(np.float32)),
-        "bias": Weight.of(random.normal(size=weight_shape[0]).astype(np.float32)),
+        "bias": Weight.of(random.normal(size=weight_shape[:1]).astype(np.float32)),
     }
     first = Node("first", "conv2d", ("x",), {role: role for role in weights}, attributes | given_attributes)
     out = infer_shape(first, [shape], {role: weight.shape for role, weight in weights.items()})

@@ -1,13 +1,16 @@
 """A network without PyTorch: nodes in order of execution, weights by name, every shape checked.
 
-Dimension 0 of every value is the batch: it is free, and shapes here leave it out. A value is named after the node
-that makes it, or is one of the graph's inputs. `operations` declares each operation, docs/format.md lists them.
+Dimension 0 of every value is the batch: it is free, and shapes here leave it out. Other dimensions are whole numbers,
+or expressions of lengths with names (`sizes`), which inputs tell; bound to lengths, all are numbers.
+
+A value is named after the node that makes it, or is one of the graph's inputs. `operations` declares each operation,
+docs/format.md lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,7 @@ from secateur.network.nodes import Attribute as Attribute
 from secateur.network.nodes import Node as Node
 from secateur.network.nodes import Shape as Shape
 from secateur.network.operations import OPERATIONS
+from secateur.network.sizes import Dimension, Size, at_least, bind, lengths_in, names_of
 
 Bits = NDArray[np.unsignedinteger]
 
@@ -89,6 +93,36 @@ class Graph:
     def __post_init__(self) -> None:
         check(self)
 
+    @property
+    def lengths(self) -> tuple[str, ...]:
+        """Names of the lengths that are free, in alphabetical order; the batch is not among them."""
+        return tuple(sorted(names_of(size for shape in self.inputs.values() for size in shape)))
+
+    def lengths_of(self, came: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """The lengths that inputs of these shapes have. came: input → shape without the batch, of the right rank.
+
+        Raises GraphError where sizes came that cannot be, or do not go together.
+        """
+        return lengths_in(
+            [
+                (f"input {name!r}, dimension {axis}", size, came[name][axis - 1])
+                for name, shape in self.inputs.items()
+                for axis, size in enumerate(shape, 1)
+            ]
+        )
+
+    def bind(self, lengths: Mapping[str, int]) -> Graph:
+        """The graph of whole numbers that this one is at lengths, all of them given by name.
+
+        Raises GraphError where a length is missing or unknown, or an operation has no result at these.
+        """
+        if lengths.keys() != set(self.lengths):
+            raise GraphError(f"lengths {sorted(lengths)}: expected {list(self.lengths) or 'none'}")
+        if not lengths:
+            return self
+        inputs = {name: _bound_shape(name, shape, lengths) for name, shape in self.inputs.items()}
+        return Graph(inputs, self.outputs, tuple(_bound_node(node, lengths) for node in self.nodes), self.weights)
+
     def shape_of(self, value: str) -> Shape:
         if value in self.inputs:
             return self.inputs[value]
@@ -106,6 +140,25 @@ class Graph:
             for value in dict.fromkeys(node.inputs):
                 found[value].append(node)
         return found
+
+
+def _bound_shape(value: str, shape: Shape, lengths: Mapping[str, int]) -> Shape:
+    found = tuple(bind(size, lengths) for size in shape)
+    if not all(at_least(size, 0) for size in found):
+        given = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise GraphError(f"value {value!r} of shape {shape} would be {found} with {given}: expected longer ones")
+    return found
+
+
+def _bound_node(node: Node, lengths: Mapping[str, int]) -> Node:
+    attributes = {name: _bound_attribute(value, lengths) for name, value in node.attributes.items()}
+    return replace(node, attributes=attributes, shape=_bound_shape(node.name, node.shape, lengths))
+
+
+def _bound_attribute(value: Attribute, lengths: Mapping[str, int]) -> Attribute:
+    if isinstance(value, tuple):
+        return tuple(bind(each, lengths) for each in value)
+    return bind(value, lengths) if isinstance(value, Size) else value
 
 
 def infer_shape(node: Node, inputs: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
@@ -140,6 +193,31 @@ def check_shapes(
         if found != node.shape:
             raise GraphError(f"node {node.name!r} ({node.op}): its shape is given as {node.shape} but is {found}")
         shapes[node.name] = found
+    _check_lengths(inputs, nodes)
     lost = [name for name in outputs if name not in shapes] or sorted(weights.keys() - used)
     if lost or not inputs or not outputs:
         raise GraphError(f"a graph needs inputs, outputs that are values and no unused weights; wrong: {lost}")
+
+
+def _check_lengths(inputs: Mapping[str, Shape], nodes: Sequence[Node]) -> None:
+    """That the inputs' shapes tell every length that is in use."""
+    told = {name for shape in inputs.values() for size in shape for name in _told(size)}
+    for node in nodes:
+        sizes = [*node.shape, *(part for value in node.attributes.values() for part in _parts(value))]
+        lost = sorted(names_of(sizes) - told)
+        if lost:
+            raise GraphError(f"node {node.name!r} ({node.op}): no input tells the length {lost[0]!r}")
+    lost = sorted(names_of(size for shape in inputs.values() for size in shape) - told)
+    if lost:
+        raise GraphError(f"no input tells the length {lost[0]!r}: expected one of a shape with {lost[0]} in it alone")
+
+
+def _told(size: Dimension) -> tuple[str, ...]:
+    line = size.line if isinstance(size, Size) else None
+    return () if line is None else (line[1],)
+
+
+def _parts(value: Attribute) -> tuple[Dimension, ...]:
+    if isinstance(value, tuple):
+        return value
+    return (value,) if isinstance(value, Size) else ()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from secateur.errors import GraphError
 from secateur.network.nodes import Node, Shape
 from secateur.network.operations import OPERATIONS
+from secateur.network.sizes import names_of
 
 _UNPAID = 1 << 20
 """Numbers in a value below which its growth is nobody's concern."""
@@ -71,7 +72,12 @@ def check_costs(
     weights: Mapping[str, Shape],
     limits: Limits,
 ) -> None:
-    """What one image takes of a graph whose shapes were checked. Raises GraphError as Limits.check does."""
+    """What one image takes of a graph whose shapes were checked. Raises GraphError as Limits.check does.
+
+    Of a graph with free lengths nothing is known yet: whoever binds it asks again.
+    """
+    if names_of(size for shape in inputs.values() for size in shape):
+        return
     limits.check("memory", _memory(inputs, outputs, nodes), "bytes of values for one image")
     shapes = {**inputs, **{node.name: node.shape for node in nodes}}
     multiply_adds = window_elements = 0

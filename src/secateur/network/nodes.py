@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-Shape = tuple[int, ...]
-Attribute = int | float | str | bool | tuple[int, ...]
+from secateur.network.sizes import Size
+
+Shape = tuple[Any, ...]
+"""Of sizes.Dimension: whole numbers, and expressions of lengths in a graph that has some free. What needs numbers takes
+them for such: a size that is none says so where it is counted with."""
+Attribute = int | float | str | bool | Size | tuple[int | Size, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,21 @@ class Size:
 
     __repr__ = __str__
 
+    def __bool__(self) -> bool:
+        raise self._unknown()
+
+    def __index__(self) -> int:
+        raise self._unknown()
+
+    def __lt__(self, other: object) -> bool:
+        raise self._unknown()
+
+    __le__ = __gt__ = __ge__ = __lt__
+
+    def _unknown(self) -> GraphError:
+        """What has to be a number, or is compared with one, is not known before the graph is bound."""
+        return GraphError(f"a size of {self}: expected a whole number; bind the graph to lengths first (Graph.bind)")
+
     @property
     def names(self) -> frozenset[str]:
         """The names in it, however deep."""
@@ -126,6 +141,17 @@ def parse(text: str) -> Dimension:
 def bind(size: Dimension, lengths: Mapping[str, Dimension]) -> Dimension:
     """A dimension with lengths in place of names."""
     return size.bind(lengths) if isinstance(size, Size) else size
+
+
+def at_least(size: Dimension, least: Dimension) -> bool:
+    """Whether a size is as large as another; where lengths decide about that, it may be, and is seen when bound."""
+    apart = size - least
+    return isinstance(apart, Size) or apart >= 0
+
+
+def is_whole(value: object) -> bool:
+    """Whether a size, or all sizes of a shape, are numbers."""
+    return all(map(is_whole, value)) if isinstance(value, tuple) else not isinstance(value, Size)
 
 
 def names_of(sizes: Iterable[Dimension]) -> frozenset[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.errors import RunError
+from secateur.errors import GraphError, RunError
 from secateur.network.graph import Graph, Node
 from secateur.network.operations import OPERATIONS
 
@@ -33,6 +33,7 @@ def run_all(graph: Graph, inputs: Mapping[str, NDArray[np.floating]]) -> list[Re
 
     Raises RunError for an input that is missing or of another shape.
     """
+    graph = _bound(graph, inputs)
     values = {name: _checked(graph, name, inputs) for name in graph.inputs}
     batches = {len(value) for value in values.values()}
     if len(batches) != 1:
@@ -50,6 +51,17 @@ def run_all(graph: Graph, inputs: Mapping[str, NDArray[np.floating]]) -> list[Re
             np.array(np.broadcast_to(values[name], (batch, *shape)), np.float32)
             for name, shape in zip(graph.outputs, graph.output_shapes, strict=True)
         ]
+
+
+def _bound(graph: Graph, inputs: Mapping[str, NDArray[np.floating]]) -> Graph:
+    """The graph at the lengths that the inputs have."""
+    ranks = {name: 1 + len(shape) for name, shape in graph.inputs.items()}
+    if not graph.lengths or any(name not in inputs or np.ndim(inputs[name]) != rank for name, rank in ranks.items()):
+        return graph
+    try:
+        return graph.bind(graph.lengths_of({name: np.shape(inputs[name])[1:] for name in graph.inputs}))
+    except GraphError as error:
+        raise RunError(str(error)) from error
 
 
 def _checked(graph: Graph, name: str, inputs: Mapping[str, NDArray[np.floating]]) -> Array:

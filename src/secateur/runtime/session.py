@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import operator
 import sys
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import SupportsIndex
 
 import numpy as np
@@ -27,6 +30,8 @@ MOST_THREADS = 1024
 MOST_IMAGES = sys.maxsize  # that an array holds
 MOST_ROUNDS = 1_000_000
 MOST_NUMBERS = 1 << 40  # of an image in one value
+MOST_LENGTHS = 16
+"""For so many lengths, those last used, a session of a graph with free ones keeps what was made."""
 
 
 def available_kernels() -> list[str]:
@@ -104,6 +109,7 @@ class Session:
     (N, C, H, W) may be given too. calibrate: whether how each layer of a large network is run is decided by constants
     timed on this machine (once: they are cached) rather than by those built in; SECATEUR_CALIBRATE=0 says no for all.
     Layers run otherwise may round otherwise. limits: what the graph may ask for at most, None for limits.Limits().
+    Where the graph has lengths that are free, the inputs' shapes tell them, and it is compiled for those: see bind.
     Pickles and copies are made from its graph and these arguments.
     out: the array to write to, for graphs with one input and one output: the input itself, or apart from it.
     Raises RunError.
@@ -120,18 +126,24 @@ class Session:
     ) -> None:
         threads = _whole("threads", threads, 1, MOST_THREADS)
         limits = limits or Limits()
-        _check_sizes(graph)
         _check_limits(graph, limits)
         self._graph = graph
         self._made_with = (threads, kernel, normalisation, calibrate, limits)
         self._kernel = _chosen_kernel(kernel)
         self._threads = threads
         self._inputs = tuple(graph.inputs.items())
+        self._normalisation = normalisation
+        self._lengths = graph.lengths
+        self._bound: OrderedDict[tuple[tuple[str, int], ...], Session] = OrderedDict()
+        self._lock = Lock()
+        self._single = False
+        if self._lengths:
+            return
+        _check_sizes(graph)
         self._shapes = tuple(tuple(shape) for _, shape in self._inputs)
         self._output_shapes = tuple(map(tuple, graph.output_shapes))
         self._costs = costs_for(graph, self._kernel, calibrate)
         self._native = _compile(graph, self._kernel, threads, self._costs)
-        self._normalisation = normalisation
         self._single = len(self._shapes) == len(self._output_shapes) == 1
 
     def __reduce__(self) -> tuple[type[Session], tuple[object, ...]]:
@@ -165,8 +177,10 @@ class Session:
             raise self._stopped(error, len(inputs[0])) from error
 
     def _call_many(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
-        if len(inputs) != len(self._shapes):
-            raise RunError(f"expected {len(self._shapes)} inputs, got {len(inputs)}")
+        if len(inputs) != len(self._inputs):
+            raise RunError(f"expected {len(self._inputs)} inputs, got {len(inputs)}")
+        if self._lengths:
+            return self.bind(self._lengths_of(inputs))(*inputs, out=out)
         if out is not None:
             raise RunError("out= is for graphs with one input and one output")
         taken = tuple(self._taken(index, x) for index, x in enumerate(inputs))
@@ -198,8 +212,48 @@ class Session:
         hint += _resizing(shape, x)
         return RunError(f"input {name!r}: expected {kinds} {_described(shape)}, got {_came(x)}{hint}")
 
-    def plan(self, batch: int = 1, rounds: int = 0) -> Plan:
-        """How a batch of that size is run. rounds: how often every step is timed, 0 not to. Raises RunError."""
+    def bind(self, lengths: Mapping[str, int]) -> Session:
+        """The session of the graph at lengths, given by name: all that are free. Raises RunError for others.
+
+        What was made for the MOST_LENGTHS lengths last used is kept, and made again for others.
+        """
+        lengths = {name: _whole(name, length, 0, MOST_NUMBERS) for name, length in lengths.items()}
+        key = tuple(sorted(lengths.items()))
+        with self._lock:
+            if key in self._bound:
+                self._bound.move_to_end(key)
+                return self._bound[key]
+        made = Session(self._graph_at(lengths), *self._made_with)
+        with self._lock:
+            self._bound[key] = made
+            while len(self._bound) > MOST_LENGTHS:
+                self._bound.popitem(last=False)
+        return made
+
+    def _graph_at(self, lengths: Mapping[str, int]) -> Graph:
+        try:
+            return self._graph.bind(lengths)
+        except GraphError as error:
+            raise RunError(str(error)) from error
+
+    def _lengths_of(self, inputs: tuple[Images, ...]) -> dict[str, int]:
+        for index, (x, (_, shape)) in enumerate(zip(inputs, self._inputs, strict=True)):
+            if not isinstance(x, np.ndarray) or x.ndim != 1 + len(shape):
+                raise self._wrong(index, x)
+        try:
+            return self._graph.lengths_of(
+                {name: x.shape[1:] for (name, _), x in zip(self._inputs, inputs, strict=True)}
+            )
+        except GraphError as error:
+            raise RunError(str(error)) from error
+
+    def plan(self, batch: int = 1, rounds: int = 0, lengths: Mapping[str, int] | None = None) -> Plan:
+        """How a batch of that size is run. rounds: how often every step is timed, 0 not to. Raises RunError.
+
+        lengths: where the graph has some that are free, those to plan for, by name.
+        """
+        if self._lengths or lengths:
+            return self.bind(lengths or {}).plan(batch, rounds)
         batch, rounds = _whole("batch", batch, 0, MOST_IMAGES), _whole("rounds", rounds, 0, MOST_ROUNDS)
         try:
             parts = tuple(self._native.divide(batch))

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from secateur.errors import GraphError
 from secateur.network.nodes import Attribute, Node, Shape
-from secateur.network.operations.ranges import Range, Whole, Wholes
+from secateur.network.operations.ranges import Extent, Range, Whole, Wholes
 from secateur.network.operations.units import Passing
+from secateur.network.sizes import Dimension
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]
@@ -113,6 +114,10 @@ class Arguments:
         assert isinstance(declared, Whole)
         found: int = self.read(name, Whole(declared.least if least is None else least, most))
         return found
+
+    def extent(self, name: str, *, least: Dimension = 0, most: Dimension) -> Any:
+        """A size between bounds that the shapes at hand say."""
+        return self.read(name, Extent(least, most))
 
     def planes(self) -> tuple[int, int, int]:
         shape = self.shapes[0]

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from secateur.network.nodes import Attribute
+from secateur.network.sizes import Dimension, Size, at_least
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,38 @@ class Whole:
 
     def __str__(self) -> str:
         return f"from {self.least} on" if self.most is None else f"from {self.least} to {self.most}"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A size in [least, most], with names or without; most None: as far as the shapes at hand allow."""
+
+    least: Dimension = 0
+    most: Dimension | None = None
+
+    def expected(self, name: str, value: Attribute) -> str:
+        good = _is_size(value) and at_least(value, self.least)  # type: ignore[arg-type]
+        good = good and (self.most is None or at_least(self.most, value))  # type: ignore[arg-type]
+        return "" if good else f"{name} in [{self.least}, {math.inf if self.most is None else self.most}]"
+
+    def __str__(self) -> str:
+        return f"from {self.least} on"
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """Any number of sizes, with names or without, each from 0 on."""
+
+    def expected(self, name: str, value: Attribute) -> str:
+        good = isinstance(value, tuple) and all(_is_size(part) and at_least(part, 0) for part in value)
+        return "" if good else f"{name} to be some whole numbers from 0 on"
+
+    def __str__(self) -> str:
+        return "some, from 0 on"
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int or isinstance(value, Size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +119,4 @@ class Flag:
         return "`true` or `false`"
 
 
-Range = Real | Whole | Wholes | Choice | Flag
+Range = Real | Whole | Wholes | Extent | Extents | Choice | Flag

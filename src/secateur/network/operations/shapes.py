@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from secateur.network.nodes import Shape
 from secateur.network.operations.declaration import Arguments
+from secateur.network.sizes import at_least, is_whole
 
 MOST_PADDING = 4096
 """On one side of a plane: more would ask for memory that nothing in a file pays for."""
@@ -32,7 +31,7 @@ def _windows(given: Arguments, kernel: Shape, dilation: Shape) -> tuple[int, int
         steps = stride[axis], dilation[axis]
         given.demand(max(steps) <= MOST_STEP, f"a stride and a dilation of at most {MOST_STEP}", steps)
         room = size[axis] + sum(around) - dilation[axis] * (kernel[axis] - 1) - 1
-        given.demand(room >= 0, "a window no larger than the padded input", f"kernel {kernel} on {tuple(size)}")
+        given.demand(at_least(room, 0), "a window no larger than the padded input", f"kernel {kernel} on {tuple(size)}")
         found.append(room // stride[axis] + 1)
     return found[0], found[1]
 
@@ -41,6 +40,7 @@ def conv2d(given: Arguments) -> Shape:
     channels, _, _ = given.planes()
     weight = given.weights["weight"]
     given.demand(len(weight) == 4 and min(weight[2:]) > 0, "a weight (O, I/groups, kh, kw)", weight)
+    given.demand(is_whole(channels), "a whole number of channels", channels)
     groups = given.whole("groups", most=max(1, channels))
     fits = channels == weight[1] * groups and weight[0] % groups == 0
     given.demand(fits, f"a weight for {channels} channels in {groups} groups", weight)
@@ -82,11 +82,11 @@ def softmax(given: Arguments) -> Shape:
 def broadcast(given: Arguments) -> Shape:
     """NumPy's broadcasting behind the batch dimension: shapes are aligned at their last axes."""
     given.check_attributes()
-    try:
-        return np.broadcast_shapes(*given.shapes)
-    except ValueError:
-        given.demand(False, "shapes that broadcast", list(given.shapes))
-        raise
+    rank = max(map(len, given.shapes))
+    aligned = [(1,) * (rank - len(shape)) + shape for shape in given.shapes]
+    longer = [{size for size in sizes if size != 1} for sizes in zip(*aligned, strict=True)]
+    given.demand(all(len(each) < 2 for each in longer), "shapes that broadcast", list(given.shapes))
+    return tuple(each.pop() if each else 1 for each in longer)
 
 
 def max_pool2d(given: Arguments) -> Shape:
@@ -110,7 +110,7 @@ def _within_kernel(given: Arguments, kernel: Shape) -> None:
 
 def adaptive_avg_pool2d(given: Arguments) -> Shape:
     channels, height, width = given.planes()
-    given.demand(height > 0 and width > 0, "planes that are not empty", (height, width))
+    given.demand(at_least(height, 1) and at_least(width, 1), "planes that are not empty", (height, width))
     return (channels, *given.numbers("size"))
 
 
@@ -118,14 +118,14 @@ def mean(given: Arguments) -> Shape:
     shape, axes = given.shapes[0], given.numbers("axes")
     good = len(set(axes)) == len(axes) > 0 and max(axes) <= len(shape)
     given.demand(good, f"different axes of {len(shape)} (the batch is axis 0)", axes)
-    given.demand(all(shape[axis - 1] > 0 for axis in axes), "axes that are not empty", shape)
+    given.demand(all(at_least(shape[axis - 1], 1) for axis in axes), "axes that are not empty", shape)
     keep = given.read("keepdims")
     kept = [1 if axis in axes else size for axis, size in enumerate(shape, 1) if keep or axis not in axes]
     return tuple(kept)
 
 
 def reshape(given: Arguments) -> Shape:
-    shape = given.numbers("shape")
+    shape: Shape = given.read("shape")
     given.demand(math.prod(shape) == math.prod(given.shapes[0]), f"as many elements as {given.shapes[0]}", shape)
     return shape
 
@@ -147,8 +147,8 @@ def concat(given: Arguments) -> Shape:
 def part(given: Arguments) -> Shape:
     shape = given.shapes[0]
     axis = given.whole("axis", most=len(shape))
-    start = given.whole("start", most=shape[axis - 1])
-    stop = given.whole("stop", least=start, most=shape[axis - 1])
+    start = given.extent("start", most=shape[axis - 1])
+    stop = given.extent("stop", least=start, most=shape[axis - 1])
     return (*shape[: axis - 1], stop - start, *shape[axis:])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from secateur.network.operations import meanings, shapes, units
 from secateur.network.operations.declaration import Held, Operation, Role
 from secateur.network.operations.forms import elementwise, pairwise
-from secateur.network.operations.ranges import Choice, Flag, Real, Whole, Wholes
+from secateur.network.operations.ranges import Choice, Extent, Extents, Flag, Real, Whole, Wholes
 from secateur.network.operations.units import Passing
 
 _STEPS = Wholes(2, 1, "of rows, of columns")
@@ -103,7 +103,7 @@ OPERATIONS: dict[str, Operation] = {
     "reshape": Operation(
         shapes.reshape,
         meanings.reshape,
-        attributes={"shape": Wholes(None)},
+        attributes={"shape": Extents()},
         units=Passing(units.reshape, units.same_constants),
         formula="the same numbers in another shape",
     ),
@@ -125,7 +125,7 @@ OPERATIONS: dict[str, Operation] = {
     "slice": Operation(
         shapes.part,
         meanings.part,
-        attributes={"axis": _AXIS, "start": Whole(0), "stop": Whole(0)},
+        attributes={"axis": _AXIS, "start": Extent(), "stop": Extent()},
         units=Passing(units.part, units.same_constants),
         formula="from `start` on, up to `stop`",
     ),

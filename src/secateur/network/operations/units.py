@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.network.nodes import Node, Shape
+from secateur.network.sizes import is_whole
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -107,6 +108,8 @@ def part(known: Known, node: Node) -> Link | None:
     units = known.units.get(node.inputs[0])
     if units is None or units.axis != node.attributes["axis"]:
         return None if units is None else _straight(units, units.axis)
+    if not is_whole((node.attributes["start"], node.attributes["stop"])):
+        return None
     kept = np.arange(node.whole("start"), node.whole("stop"))
     return Link(units.axis, len(kept), (kept,), np.zeros(len(kept), bool))
 
@@ -117,6 +120,8 @@ def reshape(known: Known, node: Node) -> Link | None:
     if units is None or math.prod(shape[: units.axis - 1]) != 1:
         return None
     size = len(units.constant)
+    if len(node.shape) == 1 and not is_whole(node.shape):
+        return None
     if len(node.shape) == 1:
         each = math.prod(shape[units.axis :])
         return Link(1, size * each, (np.repeat(np.arange(size), each),), np.zeros(size * each, bool))
@@ -133,6 +138,8 @@ def concat(known: Known, node: Node) -> Link | None:
     for name in node.inputs:
         _give_units(known, name, axis)
     sizes = [known.shapes[name][axis - 1] for name in node.inputs]
+    if not is_whole(tuple(sizes)):
+        return None
     starts = np.cumsum([0, *sizes])
     sources: list[Indices | None] = []
     held = np.zeros(starts[-1], bool)
