@@ -88,7 +88,8 @@ VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
 void VectorProduct::run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
                         Word* scratch) const {
     if (!gather_.empty()) {
-        for (std::size_t i = 0; i < gather_.size(); ++i) scratch[i] = input[gather_[i]];
+        const auto take = [input](std::int32_t place) { return input[place]; };
+        std::transform(gather_.begin(), gather_.end(), scratch, take);
         input = scratch;
     }
     const int lanes = kernels_.lanes;

@@ -5,7 +5,8 @@ foreach(OBJECT IN LISTS OBJECTS)
   execute_process(COMMAND ${NM} --extern-only --defined-only ${OBJECT} OUTPUT_VARIABLE SYMBOLS COMMAND_ERROR_IS_FATAL ANY)
   string(REGEX REPLACE "\n$" "" SYMBOLS "${SYMBOLS}")
   string(REPLACE "\n" ";" SYMBOLS "${SYMBOLS}")
-  list(FILTER SYMBOLS EXCLUDE REGEX "[0-9]k[A-Za-z0-9]+KernelsE$")
+  # DW.ref: an address, which the sanitizers' handlers of exceptions need.
+  list(FILTER SYMBOLS EXCLUDE REGEX "[0-9]k[A-Za-z0-9]+KernelsE$| DW\\.ref\\.")
   if(SYMBOLS)
     list(JOIN SYMBOLS "\n  " SYMBOLS)
     message(FATAL_ERROR "${OBJECT} must offer nothing but its table of kernels, but has\n  ${SYMBOLS}\n"

@@ -129,7 +129,7 @@ void run_sparse(const TileRun& run) {
             #pragma GCC unroll 32
             for (int t = 0; t < T; ++t) sums[chain][t] = Product::none();
         const Word* stop = weights + entry->counts[0];
-        const auto add_one = [&](int chain, Vec weight, std::uint64_t offset) {
+        const auto add_one = [&](int chain, Vec weight, std::uint64_t offset) __attribute__((always_inline)) {
             add<Product, Rows, Columns>(sums[chain % Chains], weight, at(run.inputs, offset), run.row_step);
         };
         // Four at a time: one load for four weights and one for four offsets leave the load ports to the inputs.
@@ -169,7 +169,7 @@ void run_paired(const TileRun& run) {
         const bool first = (entry->flags & kFirst) != 0, last = (entry->flags & kLast) != 0;
         start<Product, T>(run, first, entry->channel, one);
         start<Product, T>(run, first, entry->channel + 1, two);
-        const auto alone = [&](typename Product::Sum* sums, int count) {
+        const auto alone = [&](typename Product::Sum* sums, int count) __attribute__((always_inline)) {
             for (; count > 0; --count, ++weights, ++offsets)
                 add<Product, Rows, Columns>(sums, splat_word(weights), at(run.inputs, *offsets), run.row_step);
         };
