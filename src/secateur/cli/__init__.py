@@ -6,11 +6,12 @@ import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 
 import secateur
+from secateur.cli.declared import options_from, recipe_from, with_options
 from secateur.cli.executing import (
     Address,
     CpusPerCell,
@@ -24,28 +25,18 @@ from secateur.cli.exporting import export
 from secateur.cli.files import VERBS as FILE_VERBS
 from secateur.cli.interrupts import INTERRUPTED, Interrupts, interrupts
 from secateur.cli.options import (
-    Augment,
-    BatchSize,
     DataDir,
     Debug,
     Device,
-    Epochs,
-    LabelSmoothing,
-    LearningRate,
     Mean,
-    Precision,
     Std,
-    WeightDecay,
-    WeightsPath,
     channels,
     check_none_failed,
     command_line,
     folder_of,
-    numbers,
     print_result,
     require_torch,
     texts,
-    training_changes,
 )
 from secateur.cli.printing import nobody_reads, outlets, say, stdout_console
 from secateur.cli.searching import search
@@ -53,8 +44,7 @@ from secateur.cli.study import paper
 from secateur.cli.viewing import report, show
 from secateur.errors import SecateurError, UsageError
 from secateur.escaping import one_line
-from secateur.records.patterns import UNSTRUCTURED
-from secateur.records.spec import PAPER_RATIOS, REPAIRS, SCHEDULES, SCOPES, retraining_for
+from secateur.records.spec import OPTIONS
 from secateur.support.progress import ConsoleReporter
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -71,67 +61,19 @@ app.add_typer(data_app, name="data")
 for verb in (search, paper, show, report, export, *FILE_VERBS):
     app.command()(verb)
 
-_PAPER_LIST = ",".join(f"{ratio:g}" for ratio in PAPER_RATIOS)
-
 
 @app.command()
+@with_options(OPTIONS, "out", "device", listed=True)
 def sweep(
     model: Annotated[
         str, typer.Option(help="Networks, separated by commas; your own as package.module:callable.")
     ] = "lenet-300-100",
     data: Annotated[str, typer.Option(help="Data sets, separated by commas; your own likewise.")] = "digits",
-    methods: Annotated[
-        str, typer.Option(help="How weights are scored: some of `secateur methods`, your own; all of them.")
-    ] = "magnitude",
-    scopes: Annotated[
-        str,
-        typer.Option(help=f"How many each layer loses: {', '.join(SCOPES)}, like:METHOD/SCOPE, file:JSON, copy:RUN."),
-    ] = "layer",
-    patterns: Annotated[
-        str, typer.Option(help="How zeros lie: unstructured, 1x4, 2:4, filter-l1, channel-l2, …")
-    ] = UNSTRUCTURED,
-    repairs: Annotated[
-        str, typer.Option(help=f"What follows pruning: {', '.join(REPAIRS)}; several steps joined by +.")
-    ] = "none",
-    retrain: Annotated[
-        str, typer.Option(help=f"How pruned networks learn again: none, {', '.join(SCHEDULES)}.")
-    ] = "none",
-    retrain_epochs: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Epochs of retraining, over all rounds.", show_default="10"),
-    ] = None,
-    retrain_lr: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Its peak learning rate.", show_default="the recipe's for gradual, else a tenth of it"),
-    ] = None,
-    retrain_rounds: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Rounds of pruning and retraining.", show_default="5 for iterative, else 1"),
-    ] = None,
-    distill: Annotated[float, typer.Option(help="Share of retraining's loss that is agreement with the dense.")] = 0.0,
-    calibration: Annotated[int, typer.Option(help="Training images that methods and repairs look at.")] = 1024,
-    calibration_seed: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Seed of their draw.", show_default="each network's own"),
-    ] = None,
-    ratios: Annotated[str, typer.Option(help="Shares of weights to zero, in [0, 1).")] = _PAPER_LIST,
-    seeds: Annotated[str, typer.Option(help="Seeds of initial weights and training.")] = "0",
-    exclude: Annotated[str, typer.Option(help="Layers left whole: names or patterns like 'layer1.*'.")] = "",
-    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Let a layer lose every weight.")] = False,
-    prune_norms: Annotated[bool, typer.Option("--prune-norms", help="Prune the scales of normalisations too.")] = False,
     out: Annotated[
         Optional[Path], typer.Option(help="Run folder.", show_default="runs/MODEL-DATA")  # noqa: UP045
     ] = None,
-    weights: WeightsPath = None,
     mean: Mean = None,
     std: Std = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    lr: LearningRate = None,
-    weight_decay: WeightDecay = None,
-    label_smoothing: LabelSmoothing = None,
-    augment: Augment = None,
-    precision: Precision = None,
     device: Device = "auto",
     select: Annotated[
         str, typer.Option(help="validation: sparsest within the tolerance; paper: best on test data.")
@@ -145,6 +87,7 @@ def sweep(
     latency_on: LatencyOn = "cell",
     data_dir: DataDir = None,
     debug: Debug = False,
+    **words: Any,
 ) -> None:
     """Train, prune at every ratio, measure, store, and keep the best. Run again to go on where it stopped."""
     require_torch("sweep")
@@ -154,29 +97,10 @@ def sweep(
     plan = plan_sweep(
         texts(model),
         texts(data),
-        methods=texts(methods),
-        scopes=texts(scopes),
-        ratios=numbers("ratios", ratios, float, "0,0.5,0.9"),
-        seeds=numbers("seeds", seeds, int, "0,1,2"),
-        patterns=texts(patterns),
-        repairs=texts(repairs),
-        retrainings=[
-            None
-            if schedule == "none"
-            else retraining_for(
-                schedule, epochs=retrain_epochs, learning_rate=retrain_lr, rounds=retrain_rounds, distill=distill
-            )
-            for schedule in texts(retrain)
-        ],
-        calibration_images=calibration,
-        calibration_seed=calibration_seed,
-        exclude=texts(exclude),
-        allow_empty=allow_empty,
-        norms=prune_norms,
-        weights=weights,
         mean=channels("mean", mean),
         std=channels("std", std),
-        recipe=training_changes(epochs, batch_size, lr, weight_decay, label_smoothing, augment, precision),
+        recipe=recipe_from(words),
+        **options_from(OPTIONS, words, listed=True),
     )
     folder = out or Path("runs") / folder_of(*plan.models, *plan.data)
     reporter = ConsoleReporter()

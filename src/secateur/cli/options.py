@@ -30,10 +30,6 @@ LimitsText = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
-WeightsPath = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(help="Load this checkpoint (.pt, .safetensors); do not train."),
-]
 Mean = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
@@ -42,36 +38,7 @@ Mean = Annotated[
     ),
 ]
 Std = Annotated[Optional[str], typer.Option(help="Likewise.")]  # noqa: UP045
-Epochs = Annotated[Optional[int], typer.Option(help="Instead of the network's own recipe.")]  # noqa: UP045
-BatchSize = Annotated[Optional[int], typer.Option(help="Likewise.")]  # noqa: UP045
-LearningRate = Annotated[Optional[float], typer.Option(help="Likewise: peak learning rate.")]  # noqa: UP045
-WeightDecay = Annotated[Optional[float], typer.Option(help="Likewise.")]  # noqa: UP045
-LabelSmoothing = Annotated[Optional[float], typer.Option(help="Likewise.")]  # noqa: UP045
-Augment = Annotated[Optional[str], typer.Option(help="auto, none or crop-flip.")]  # noqa: UP045
-Precision = Annotated[Optional[str], typer.Option(help="auto, fp32 or bf16.")]  # noqa: UP045
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-
-
-def training_changes(
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    weight_decay: float | None,
-    label_smoothing: float | None,
-    augment: str | None,
-    precision: str | None,
-) -> dict[str, Any]:
-    """Changes to a network's own recipe, by the recipe's names: those that were asked for."""
-    asked = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing,
-        "augment": augment,
-        "precision": precision,
-    }
-    return {name: value for name, value in asked.items() if value is not None}
 
 
 def texts(value: str) -> list[str]:

@@ -8,34 +8,26 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from secateur.cli.declared import options_from, recipe_from, with_options
 from secateur.cli.options import (
-    Augment,
-    BatchSize,
     DataDir,
     Debug,
     Device,
-    Epochs,
-    LabelSmoothing,
-    LearningRate,
     Mean,
-    Precision,
     Std,
-    WeightDecay,
-    WeightsPath,
     channels,
     command_line,
     folder_of,
     print_result,
     require_torch,
-    texts,
-    training_changes,
 )
 from secateur.cli.printing import say_lines
 from secateur.errors import UsageError
-from secateur.records.spec import REPAIRS, TARGETS
+from secateur.records.spec import REPAIRS, SEARCH_OPTIONS, TARGETS
 from secateur.support.progress import ConsoleReporter
 
 
+@with_options(SEARCH_OPTIONS, "images", "device")
 def search(
     model: Annotated[str, typer.Option(help="A network; your own as package.module:callable.")] = "lenet-300-100",
     data: Annotated[str, typer.Option(help="A data set; your own likewise.")] = "digits",
@@ -47,35 +39,18 @@ def search(
     out: Annotated[
         Optional[Path], typer.Option(help="Run folder.", show_default="runs/search-MODEL-DATA")  # noqa: UP045
     ] = None,
-    method: Annotated[str, typer.Option(help="How weights are scored: one of `secateur methods`, or your own.")] = (
-        "magnitude"
-    ),
     repair: Annotated[
         str, typer.Option(help=f"What follows pruning: {', '.join(REPAIRS)}; several steps joined by +.")
     ] = "reconstruct",
-    seed: Annotated[int, typer.Option(help="Of initial weights, training and draws.")] = 0,
-    exclude: Annotated[str, typer.Option(help="Layers left whole: names or patterns like 'layer1.*'.")] = "",
-    calibration: Annotated[int, typer.Option(help="Training images that methods and repairs look at.")] = 1024,
-    calibration_seed: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Seed of their draw.", show_default="the network's own"),
-    ] = None,
     images: Annotated[int, typer.Option(help="Validation images on which the harm of each layer is measured.")] = 1000,
     rounds: Annotated[int, typer.Option(help="How often harm is measured again around the best.")] = 2,
-    weights: WeightsPath = None,
     mean: Mean = None,
     std: Std = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    lr: LearningRate = None,
-    weight_decay: WeightDecay = None,
-    label_smoothing: LabelSmoothing = None,
-    augment: Augment = None,
-    precision: Precision = None,
     device: Device = "auto",
     format: Annotated[str, typer.Option(help="table, json or markdown.")] = "table",
     data_dir: DataDir = None,
     debug: Debug = False,
+    **words: Any,
 ) -> None:
     """Find the ratio of every layer that saves most within an accuracy budget. Run again to go on where it stopped."""
     if format not in _FORMATS:
@@ -89,20 +64,15 @@ def search(
         max_drop=max_drop,
         minimize=minimize,
         batch=batch,
-        method=method,
         repair=repair,
-        seed=seed,
-        exclude=texts(exclude),
-        calibration_images=calibration,
-        calibration_seed=calibration_seed,
         images=images,
         rounds=rounds,
         retrain=retrain,
         trials=retrain_trials,
-        weights=weights,
         mean=channels("mean", mean),
         std=channels("std", std),
-        recipe=training_changes(epochs, batch_size, lr, weight_decay, label_smoothing, augment, precision),
+        recipe=recipe_from(words),
+        **options_from(SEARCH_OPTIONS, words),
     )
     folder = out or Path("runs") / folder_of("search", model, plan.template.data)
     result = run_search(

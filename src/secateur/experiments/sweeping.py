@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_model
 from torch import nn
@@ -29,10 +29,20 @@ from secateur.importing.checkpoints import read_weights_file
 from secateur.network.graph import Graph
 from secateur.packfile import Metadata
 from secateur.pruning.score import METHODS, find_method
-from secateur.records.patterns import UNSTRUCTURED, WholeSets, parse_pattern
+from secateur.records.options import asked_for, takes
+from secateur.records.patterns import WholeSets, parse_pattern
 from secateur.records.results import Failure, Row
 from secateur.records.selection import Selection, select_best
-from secateur.records.spec import LIKE, PAPER_RATIOS, Cell, Recipe, Retraining, Sweep, expand, methods_of
+from secateur.records.spec import (
+    LIKE,
+    OPTIONS,
+    Cell,
+    Sweep,
+    SweepOptions,
+    check_recipe,
+    expand,
+    methods_of,
+)
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import Grid, Printed, curve_lines, intervals, left_dense, remarks, rows_grid
 from secateur.support.progress import Reporter, SilentReporter
@@ -41,6 +51,9 @@ from secateur.support.references import check_unedited, former_source, planned_s
 from secateur.support.replacing import replacing
 from secateur.training.catalogue import Numbers, check_data_name, normalised_name
 from secateur.training.models import find_architecture
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 LATENCY_ON = ("cell", "driver", "none")
 
@@ -98,24 +111,12 @@ class SweepResult(Printed):
         ]
 
 
+@takes(OPTIONS, before="mean", listed=True, rest="recipe")
 def sweep(
     models: str | Sequence[str] = "lenet-300-100",
     data: str | Sequence[str] = "digits",
     *,
     out: str | Path,
-    methods: Sequence[str] = ("magnitude",),
-    scopes: Sequence[str] = ("layer",),
-    ratios: Sequence[float] = PAPER_RATIOS,
-    seeds: Sequence[int] = (0,),
-    patterns: Sequence[str] = (UNSTRUCTURED,),
-    repairs: Sequence[str] = ("none",),
-    retrainings: Sequence[Retraining | None] = (None,),
-    calibration_images: int = 1024,
-    calibration_seed: int | None = None,
-    exclude: Sequence[str] = (),
-    allow_empty: bool = False,
-    norms: bool = False,
-    weights: str | Path | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
     data_dir: str | Path | None = None,
@@ -125,15 +126,14 @@ def sweep(
     executor: Executor | None = None,
     latency_on: str = "cell",
     reporter: Reporter | None = None,
-    **recipe: Any,
+    **options: Unpack[SweepOptions],
 ) -> SweepResult:
     """Prune and measure every combination of the lists, store it under `out`, and keep the best network.
 
     methods: ("all",) takes every one of the table, and random in magnitude's proportions too. scopes: those of
     spec.SCOPES, "like:METHOD/SCOPE",
     "file:PATH" for a JSON object of layers and ratios, "copy:RUN" or "copy:RUN@METHOD/SCOPE" for the layers'
-    ratios of another run. patterns and repairs: as in prune and repair. calibration_images of the training split
-    are what methods and repairs look at, drawn by calibration_seed, or by each network's own seed. retrainings: how
+    ratios of another run. patterns and repairs: as in prune and repair. retrainings: how
     the pruned networks learn again, None for not at all; cells of ratio 0 never do. weights: a checkpoint that is
     loaded instead of training (checkpoints.load_weights). mean and std: how images are normalised, instead of as the
     data set advises: of pixels scaled to [0, 1], one number or one for each channel.
@@ -145,25 +145,14 @@ def sweep(
     executor). recipe: changes to each network's own recipe, such as epochs=20.
     Cells that fail are in the result's failures. Raises UsageError for values that make no sense.
     """
+    asked, recipe = asked_for(OPTIONS, options, listed=True)
     plan = plan_sweep(
         [models] if isinstance(models, str) else models,
         [data] if isinstance(data, str) else data,
-        methods=methods,
-        scopes=scopes,
-        ratios=ratios,
-        seeds=seeds,
-        patterns=patterns,
-        repairs=repairs,
-        retrainings=retrainings,
-        calibration_images=calibration_images,
-        calibration_seed=calibration_seed,
-        exclude=exclude,
-        allow_empty=allow_empty,
-        norms=norms,
-        weights=weights,
         mean=mean,
         std=std,
         recipe=recipe,
+        **asked,
     )
     selection = Selection(select, tolerance)
     return run_sweeps(
@@ -182,52 +171,29 @@ def plan_sweep(
     models: Sequence[str],
     data: Sequence[str],
     *,
-    methods: Sequence[str],
-    scopes: Sequence[str],
-    ratios: Sequence[float],
-    seeds: Sequence[int],
-    patterns: Sequence[str] = (UNSTRUCTURED,),
-    repairs: Sequence[str] = ("none",),
-    retrainings: Sequence[Retraining | None] = (None,),
-    calibration_images: int = 1024,
-    calibration_seed: int | None = None,
-    exclude: Sequence[str],
-    allow_empty: bool,
-    norms: bool = False,
-    weights: str | Path | None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
     recipe: Mapping[str, Any],
+    **options: Any,
 ) -> Sweep:
-    """A Sweep whose names and numbers make sense; raises as sweep does."""
-    unknown = recipe.keys() - {field.name for field in dataclasses.fields(Recipe)}
-    if unknown:
-        raise UsageError(f"recipe: {', '.join(sorted(unknown))} is none of its fields")
-    if weights and recipe:
-        raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
+    """A Sweep whose names and numbers make sense; options and what is raised are as in sweep."""
+    check_recipe(recipe, options.get("weights"))
+    asked, others = asked_for(OPTIONS, options, listed=True)
+    assert not others, others
+    asked = {name: tuple(value) if _is_several(value) else value for name, value in asked.items()}
     data = [normalised_name(name, mean, std) for name in data]
-    ratios, seeds = as_floats(ratios), tuple(as_whole(seed) for seed in seeds)
-    named, given = split_scopes(scopes, models, data, seeds, ratios)
-    every = list(methods) == ["all"]
+    asked["ratios"], asked["seeds"] = as_floats(asked["ratios"]), tuple(as_whole(seed) for seed in asked["seeds"])
+    named, given = split_scopes(asked["scopes"], models, data, asked["seeds"], asked["ratios"])
+    every = asked["methods"] == ("all",)
+    asked["methods"] = tuple(METHODS) if every else asked["methods"]
+    asked["scopes"], asked["weights"] = tuple(named), read_weights_file(asked["weights"]) if asked["weights"] else None
     plan = Sweep(
         models=tuple(models),
         data=tuple(data),
-        methods=tuple(METHODS) if every else tuple(methods),
-        scopes=tuple(named),
-        ratios=ratios,
-        seeds=seeds,
         overrides=tuple(sorted(recipe.items())),
-        exclude=tuple(exclude),
-        allow_empty=allow_empty,
-        norms=norms,
-        weights=read_weights_file(weights) if weights else None,
-        patterns=tuple(patterns),
-        repairs=tuple(repairs),
-        retrainings=tuple(retrainings),
-        calibration_images=calibration_images,
-        calibration_seed=calibration_seed,
         layer_ratios=tuple(given),
-        controls=_controls(named, patterns) if every else (),
+        controls=_controls(named, asked["patterns"]) if every else (),
+        **asked,
     )
     for model in plan.models:
         find_architecture(model)
@@ -239,6 +205,10 @@ def plan_sweep(
             find_method(name)
             sources[name] = planned_source(name, "method")
     return dataclasses.replace(plan, sources=tuple((name, source) for name, source in sources.items() if source))
+
+
+def _is_several(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | Path)
 
 
 def _controls(scopes: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
@@ -433,17 +403,7 @@ def _pack(network: nn.Module, path: Path, cell: Cell, cache: NetworkCache, packa
 
 def _card(row: Row, selected_by: str) -> dict[str, Any]:
     return {
-        "model": row.cell.model,
-        "data": row.cell.data,
-        "method": row.cell.method,
-        "scope": row.cell.scope,
-        "pattern": row.cell.pattern,
-        "repair": row.cell.repair,
-        "retraining": row.cell.retraining.way if row.cell.retraining else "none",
-        "calibration_images": row.cell.calibration_images,
-        "calibration_seed": row.cell.draw,
-        "ratio": row.cell.ratio,
-        "seed": row.cell.seed,
+        **{option.name: option.told(row.cell) for option in OPTIONS if option.option.column},
         "cell": row.cell.id,
         "network": row.trained.key,
         "selected_by": selected_by,

@@ -10,11 +10,13 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from pathlib import Path, PurePath
+from typing import Annotated, Any, TypedDict
 
 from secateur.errors import UsageError
+from secateur.records.options import Option, at_least, check_declared, check_value, declared, one_of, rule
 from secateur.records.patterns import UNSTRUCTURED, check_pattern, check_pattern_in_scope
 from secateur.support.quantities import as_floats, as_number, as_whole, is_share
 
@@ -28,10 +30,7 @@ TARGETS = ("latency", "bytes", "macs", "weights")
 SCHEDULES = ("one-shot", "iterative", "gradual", "rewind-rate", "rewind-weights", "scratch")
 
 
-def check_value(name: str, value: object, holds: bool, expected: str) -> None:
-    """Raises UsageError, which says what was expected, where it does not hold."""
-    if not holds:
-        raise UsageError(f"{name} {value!r}: expected {expected}")
+_SEED = rule(lambda seed: 0 <= seed < 2**63, "in [0, 2^63)")
 
 
 def _check_list(name: str, values: Sequence[object]) -> None:
@@ -71,24 +70,22 @@ class Recipe:
     device gain from it, or "fp32", "bf16". epochs = 0 leaves the initial weights.
     """
 
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    augment: str = "auto"
-    precision: str = "auto"
+    epochs: Annotated[int, Option("Instead of the network's own recipe.", check=at_least(0))] = 20
+    batch_size: Annotated[int, Option("Likewise.", check=at_least(1))] = 128
+    learning_rate: Annotated[
+        float,
+        Option("Likewise: peak learning rate.", flag="--lr", check=rule(lambda rate: 0 < rate < math.inf, "above 0")),
+    ] = 0.1
+    momentum: Annotated[float, Option(flag="", check=rule(lambda share: 0 <= share < 1, "in [0, 1)"))] = 0.9
+    weight_decay: Annotated[
+        float, Option("Likewise.", check=rule(lambda decay: 0 <= decay < math.inf, "0 or more"))
+    ] = 5e-4
+    label_smoothing: Annotated[float, Option("Likewise.", check=rule(lambda share: 0 <= share < 1, "in [0, 1)"))] = 0.0
+    augment: Annotated[str, Option("auto, none or crop-flip.", check=one_of(AUGMENTS))] = "auto"
+    precision: Annotated[str, Option("auto, fp32 or bf16.", check=one_of(PRECISIONS))] = "auto"
 
     def __post_init__(self) -> None:
-        check_value("epochs", self.epochs, self.epochs >= 0, "0 or more")
-        check_value("batch size", self.batch_size, self.batch_size >= 1, "1 or more")
-        check_value("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
-        check_value("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
-        check_value("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
-        check_value("label smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in [0, 1)")
-        check_value("augment", self.augment, self.augment in AUGMENTS, f"one of {', '.join(AUGMENTS)}")
-        check_value("precision", self.precision, self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        check_declared(self)
 
 
 _LENET = Recipe(epochs=20)
@@ -130,13 +127,27 @@ class Retraining:
     distill: the share of the loss that is agreement with the dense network at `temperature` (Hinton et al. 2015).
     """
 
-    schedule: str = "one-shot"
-    epochs: int = 10
-    learning_rate: float | None = None
-    rounds: int = 1
+    schedule: Annotated[
+        str,
+        Option(
+            f"How pruned networks learn again: none, {', '.join(SCHEDULES)}.",
+            flag="--retrain",
+            many="schedules",
+            first=("none",),
+        ),
+    ] = "one-shot"
+    epochs: Annotated[int, Option("Epochs of retraining, over all rounds.", flag="--retrain-epochs", unset="10")] = 10
+    learning_rate: Annotated[
+        float | None,
+        Option("Its peak learning rate.", flag="--retrain-lr", unset="the recipe's for gradual, else a tenth of it"),
+    ] = None
+    rounds: Annotated[
+        int,
+        Option("Rounds of pruning and retraining.", flag="--retrain-rounds", unset="5 for iterative, else 1"),
+    ] = 1
     ramp: float = 0.75
     every: int = 100
-    distill: float = 0.0
+    distill: Annotated[float, Option("Share of retraining's loss that is agreement with the dense.")] = 0.0
     temperature: float = 4.0
 
     def __post_init__(self) -> None:
@@ -192,6 +203,15 @@ class Retraining:
 _ROUNDS = {"iterative": 5}
 
 
+def check_recipe(changes: Mapping[str, Any], weights: object) -> None:
+    """Raises UsageError for changes to a recipe that name none of its fields, or are of a network that is loaded."""
+    unknown = changes.keys() - {field.name for field in dataclasses.fields(Recipe)}
+    if unknown:
+        raise UsageError(f"recipe: {', '.join(sorted(unknown))} is none of its fields")
+    if weights and changes:
+        raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(changes)}")
+
+
 def retraining_for(schedule: str, **overrides: Any) -> Retraining:
     """The defaults of a schedule (five rounds for "iterative"), with the overrides that are not None."""
     changed = {name: value for name, value in overrides.items() if value is not None}
@@ -207,34 +227,160 @@ class WeightsFile:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One measurement: a trained network, pruned one way at one ratio. `ratio` 0 is the dense network.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """The options that all cells of a sweep have in common.
 
-    exclude, allow_empty, norms and pattern are as in pruning.prune. repair: steps of repairing.repair joined by +.
-    Where layer_ratios (layer and ratio each) are given, they decide, and scope and ratio only name them.
-    calibration_images of the training split, drawn by calibration_seed (None: by the seed), are what methods and
-    repairs look at. retraining: how it learns again; the dense network of ratio 0 never does. method_source and
-    model_source: the digests of a user's own method, also of one that the scope is like, and of a user's own model.
+    exclude, allow_empty and norms are as in pruning.prune. calibration_images of the training split, drawn by
+    calibration_seed (None: by the seed), are what methods and repairs look at.
     """
 
-    model: str
-    data: str
-    method: str
-    scope: str
-    ratio: float
-    seed: int
+    exclude: Annotated[
+        tuple[str, ...],
+        Option(
+            "Layers left whole: names or patterns like 'layer1.*'.",
+            alone="",
+            told=lambda cell: list(cell.exclude),
+            setting=("excluded", lambda names: ", ".join(names) or "nothing"),
+        ),
+    ] = ()
+    allow_empty: Annotated[
+        bool,
+        Option(
+            "Let a layer lose every weight.",
+            setting=("empty layers", lambda allowed: "allowed" if allowed else "refused"),
+        ),
+    ] = False
+    norms: Annotated[
+        bool,
+        Option(
+            "Prune the scales of normalisations too.",
+            flag="--prune-norms",
+            setting=("norms", lambda pruned: "pruned" if pruned else "kept"),
+        ),
+    ] = False
+    weights: Annotated[
+        WeightsFile | None,
+        Option(
+            "Load this checkpoint (.pt, .safetensors); do not train.",
+            alone="",
+            given="str | Path | None",
+            told=lambda cell: cell.weights.path if cell.weights else None,
+            setting=("weights", lambda file: PurePath(file.path).name if file else "trained here"),
+        ),
+    ] = None
+    calibration_images: Annotated[
+        int,
+        Option(
+            "Training images that methods and repairs look at.",
+            alone="",
+            flag="--calibration",
+            check=at_least(1),
+            column=True,
+            setting=("calibration images", str),
+        ),
+    ] = 1024
+    calibration_seed: Annotated[
+        int | None,
+        Option(
+            "Seed of their draw.",
+            alone="",
+            unset="the network's own",
+            check=_SEED,
+            column=True,
+            told=lambda cell: cell.draw,
+            setting=("calibration seed", lambda seed: "the network's" if seed is None else str(seed)),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell(Shared):
+    """One measurement: a trained network, pruned one way at one ratio. `ratio` 0 is the dense network.
+
+    pattern is as in pruning.prune. repair: steps of repairing.repair joined by +. Where layer_ratios (layer and ratio
+    each) are given, they decide, and scope and ratio only name them. retraining: how it learns again; the dense network
+    of ratio 0 never does. method_source and model_source: the digests of a user's own method, also of one that the
+    scope is like, and of a user's own model.
+    """
+
+    model: Annotated[str, Option(many="models", flag="", column=True)]
+    data: Annotated[str, Option(many="data", flag="", column=True)]
+    method: Annotated[
+        str,
+        Option(
+            "How weights are scored: some of `secateur methods`, your own; all of them.",
+            many="methods",
+            alone="How weights are scored: one of `secateur methods`, or your own.",
+            first=("magnitude",),
+            column=True,
+        ),
+    ]
+    scope: Annotated[
+        str,
+        Option(
+            f"How many each layer loses: {', '.join(SCOPES)}, like:METHOD/SCOPE, file:JSON, copy:RUN.",
+            many="scopes",
+            first=("layer",),
+            check=lambda _, scope: check_scope(scope),
+            column=True,
+        ),
+    ]
+    ratio: Annotated[
+        float,
+        Option(
+            "Shares of weights to zero, in [0, 1).",
+            many="ratios",
+            first=PAPER_RATIOS,
+            example="0,0.5,0.9",
+            check=rule(is_share, "in [0, 1): the share of weights to zero, so 0.9 for 90 %"),
+            column=True,
+        ),
+    ]
+    seed: Annotated[
+        int,
+        Option(
+            "Seeds of initial weights and training.",
+            many="seeds",
+            alone="Of initial weights, training and draws.",
+            first=(0,),
+            example="0,1,2",
+            check=_SEED,
+            column=True,
+        ),
+    ]
     recipe: Recipe
-    exclude: tuple[str, ...] = ()
-    allow_empty: bool = False
-    norms: bool = False
-    weights: WeightsFile | None = None
-    pattern: str = UNSTRUCTURED
-    repair: str = "none"
-    calibration_images: int = 1024
-    calibration_seed: int | None = None
+    pattern: Annotated[
+        str,
+        Option(
+            "How zeros lie: unstructured, 1x4, 2:4, filter-l1, channel-l2, …",
+            many="patterns",
+            check=lambda _, pattern: check_pattern(pattern, 0.0),
+            column=True,
+            setting=("pattern", str),
+        ),
+    ] = UNSTRUCTURED
+    repair: Annotated[
+        str,
+        Option(
+            f"What follows pruning: {', '.join(REPAIRS)}; several steps joined by +.",
+            many="repairs",
+            alone="",
+            check=lambda _, repair: check_repair(repair),
+            column=True,
+            setting=("repair", str),
+        ),
+    ] = "none"
     layer_ratios: tuple[tuple[str, float], ...] = ()
-    retraining: Retraining | None = None
+    retraining: Annotated[
+        Retraining | None,
+        Option(
+            many="retrainings",
+            column=True,
+            told=lambda cell: cell.retraining.way if cell.retraining else "none",
+            setting=("retraining", lambda retraining: retraining.way if retraining else "none"),
+        ),
+    ] = None
     method_source: str = ""
     model_source: str = ""
 
@@ -272,6 +418,58 @@ class Cell:
         return f"{self.model} on {self.data}, {self.way} at {percent(self.ratio)}, seed {self.seed}"
 
 
+OPTIONS = tuple(sorted(declared(Cell), key=lambda each: not each.option.many))
+"""Every option of a cell, those first that multiply cells: a sweep takes a list of each."""
+SWEPT = tuple(each for each in OPTIONS if each.option.many)
+SHARED = tuple(each for each in OPTIONS if not each.option.many)
+SEARCH_OPTIONS = tuple(each for each in OPTIONS if each.option.alone is not None)
+"""Those that all networks of a search share, and that it takes."""
+_WAYS = tuple(each for each in SWEPT if each.default is not MISSING)
+"""Those that multiply the cuts of a network: what is done with each."""
+
+
+class RecipeOptions(TypedDict, total=False):
+    """Changes to a network's own recipe, for whoever reads types: the fields of Recipe."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    label_smoothing: float
+    augment: str
+    precision: str
+
+
+class SearchOptions(RecipeOptions, total=False):
+    """The keywords of a search that are options of its cells, for whoever reads types: as they are declared."""
+
+    method: str
+    seed: int
+    exclude: Sequence[str]
+    weights: str | Path | None
+    calibration_images: int
+    calibration_seed: int | None
+
+
+class SweepOptions(RecipeOptions, total=False):
+    """Likewise of a sweep."""
+
+    methods: Sequence[str]
+    scopes: Sequence[str]
+    ratios: Sequence[float]
+    seeds: Sequence[int]
+    patterns: Sequence[str]
+    repairs: Sequence[str]
+    retrainings: Sequence[Retraining | None]
+    exclude: Sequence[str]
+    allow_empty: bool
+    norms: bool
+    weights: str | Path | None
+    calibration_images: int
+    calibration_seed: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class LayerRatios:
     """Ratios layer by layer, from a file or another run; scope and ratio (over all layers) are their name.
@@ -291,7 +489,7 @@ class LayerRatios:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(Shared):
     """The cross product of its lists. `overrides` change every network's own recipe.
 
     layer_ratios stand beside scopes × ratios; with them, scopes may be empty. controls: further scopes, which only the
@@ -307,14 +505,8 @@ class Sweep:
     ratios: tuple[float, ...] = PAPER_RATIOS
     seeds: tuple[int, ...] = (0,)
     overrides: tuple[tuple[str, Any], ...] = ()
-    exclude: tuple[str, ...] = ()
-    allow_empty: bool = False
-    norms: bool = False
-    weights: WeightsFile | None = None
     patterns: tuple[str, ...] = (UNSTRUCTURED,)
     repairs: tuple[str, ...] = ("none",)
-    calibration_images: int = 1024
-    calibration_seed: int | None = None
     layer_ratios: tuple[LayerRatios, ...] = ()
     retrainings: tuple[Retraining | None, ...] = (None,)
     controls: tuple[str, ...] = ()
@@ -323,12 +515,14 @@ class Sweep:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratios", as_floats(self.ratios))
         object.__setattr__(self, "seeds", tuple(as_whole(seed) for seed in self.seeds))
-        lists = ["models", "data", "methods", "ratios", "seeds", "patterns", "repairs", "retrainings"]
-        for name in lists + (["scopes"] if self.scopes or not self.layer_ratios else []):
-            _check_list(name, getattr(self, name))
-        for ratio in self.ratios:
-            check_value("ratio", ratio, is_share(ratio), "in [0, 1): the share of weights to zero, so 0.9 for 90 %")
-        for scope in (*self.scopes, *self.controls):
+        for option in SWEPT:
+            values = getattr(self, option.option.many)
+            if values or option.name != "scope" or not self.layer_ratios:
+                _check_list(option.option.many, values)
+            for value in values:
+                option.check(value)
+        check_declared(self)
+        for scope in self.controls:
             check_scope(scope)
         for pattern, ratio in itertools.product(self.patterns, self.ratios):
             check_pattern(pattern, ratio)
@@ -336,17 +530,11 @@ class Sweep:
         for pattern, way in itertools.product(self.patterns, [*self.scopes, *self.controls, *given]):
             check_pattern_in_scope(pattern, way)
         for repair in self.repairs:
-            check_repair(repair)
             patterned = next((each for each in self.patterns if each != UNSTRUCTURED), None)
             if patterned and "joint" in repair.split("+"):
                 raise UsageError(
                     f"repair {repair!r} chooses single weights: drop pattern {patterned} or take reconstruct"
                 )
-        check_value("calibration images", self.calibration_images, self.calibration_images >= 1, "1 or more")
-        if self.calibration_seed is not None:
-            check_value("calibration seed", self.calibration_seed, 0 <= self.calibration_seed < 2**63, "in [0, 2^63)")
-        for seed in self.seeds:
-            check_value("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
         if self.weights and len(self.models) > 1:
             raise UsageError(f"--weights is one checkpoint but {len(self.models)} models are named: name one")
         for retraining in self.retrainings:
@@ -375,8 +563,8 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
         given = [(each.scope, each.ratio, each.ratios) for each in sweep.layer_ratios if each.fits(model, data, seed)]
         cuts = [(method, cut) for method in sweep.methods for cut in [*_cuts(sweep.scopes, sweep.ratios), *given]]
         cuts += [("random", cut) for cut in _cuts(sweep.controls, sweep.ratios)]
-        ways = itertools.product(cuts, sweep.patterns, sweep.repairs, sweep.retrainings)
-        for (method, (scope, ratio, ratios)), pattern, repair, retraining in ways:
+        ways = itertools.product(cuts, *(getattr(sweep, each.option.many) for each in _WAYS))
+        for (method, (scope, ratio, ratios)), *values in ways:
             yield Cell(
                 model=model,
                 data=data,
@@ -385,18 +573,11 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
                 ratio=ratio,
                 seed=seed,
                 recipe=recipe,
-                exclude=sweep.exclude,
-                allow_empty=sweep.allow_empty,
-                norms=sweep.norms,
-                weights=sweep.weights,
-                pattern=pattern,
-                repair=repair,
-                calibration_images=sweep.calibration_images,
-                calibration_seed=sweep.calibration_seed,
                 layer_ratios=ratios,
-                retraining=retraining,
                 method_source="+".join(sources[name] for name in methods_of(method, scope) if name in sources),
                 model_source=sources.get(model, ""),
+                **{each.name: value for each, value in zip(_WAYS, values, strict=True)},
+                **{each.name: getattr(sweep, each.name) for each in SHARED},
             )
 
 

@@ -34,7 +34,7 @@ from secateur.records.results import (
     Trained,
 )
 from secateur.records.schema import MIGRATIONS, SCHEMA_VERSION
-from secateur.records.spec import Cell, Sweep, canonical_json, cell_from_json
+from secateur.records.spec import OPTIONS, Cell, Sweep, canonical_json, cell_from_json
 
 FILE_NAME = "results.sqlite"
 
@@ -576,16 +576,9 @@ def _without_sources(cell: Cell) -> Cell:
 
 
 def _cell_fields(cell: Cell) -> dict[str, Any]:
-    named = {name: getattr(cell, name) for name in _CELL_COLUMNS}
-    retraining = cell.retraining.way if cell.retraining else "none"
-    own = {"calibration_seed": cell.draw, "retraining": retraining, "spec": canonical_json(cell)}
-    return {"id": cell.id, **named, **own}
-
-
-_CELL_COLUMNS = (
-    "model", "model_source", "data", "method", "method_source", "scope", "ratio", "seed", "pattern", "repair",
-    "calibration_images",
-)  # fmt: skip
+    columns = {option.name: option.told(cell) for option in OPTIONS if option.option.column}
+    sources = {"model_source": cell.model_source, "method_source": cell.method_source}
+    return {"id": cell.id, **columns, **sources, "spec": canonical_json(cell)}
 
 
 def _trained_fields(trained: Trained) -> dict[str, Any]:

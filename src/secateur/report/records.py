@@ -6,14 +6,15 @@ import dataclasses
 from typing import Any
 
 from secateur.records.results import Footprint, Row
-from secateur.records.spec import Cell, Recipe, Retraining
+from secateur.records.spec import OPTIONS, SHARED, Cell, Recipe, Retraining
 
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _RETRAINING = tuple(field.name for field in dataclasses.fields(Retraining) if field.name != "epochs")
 
+_SHARED = tuple(option.name for option in SHARED if option.option.column)
 _MEASURED = (
     "model", "data", "method", "scope", "norms", "pattern", "repair", "retraining", "retraining_epochs",
-    "retraining_seconds", "calibration_images", "calibration_seed", "ratio", "seed", "accuracy", "dense_accuracy",
+    "retraining_seconds", *_SHARED, "ratio", "seed", "accuracy", "dense_accuracy",
     "validation_accuracy", "dense_validation_accuracy", "top5", "test_images", "sparsity", "parameters", "macs",
     "nonzero_macs", "bytes", "packed_bytes", "safetensors_bytes", "dense_bytes", "pytorch_bytes",
     "prune_peak_memory", "prune_held_memory", "pytorch_peak_memory", "pytorch_held_memory", "latency_ms",
@@ -22,7 +23,8 @@ _MEASURED = (
     "training_seconds", "epochs", "weight_decay", "device", "precision", "data_source", "host", "cpu", "latency_host",
 )  # fmt: skip
 _OPTIONS = (
-    "exclude", "allow_empty", "weights", "weights_sha256", "layer_ratios", "method_source", "model_source",
+    *(option.name for option in OPTIONS if option.name not in _MEASURED), "weights_sha256", "layer_ratios",
+    "method_source", "model_source",
     *(f"recipe_{name}" for name in _RECIPE), *(f"retraining_{name}" for name in _RETRAINING),
 )  # fmt: skip
 COLUMNS = (*_MEASURED, *_OPTIONS, "versions", "measured_at", "cell")
@@ -42,20 +44,9 @@ def record(row: Row) -> dict[str, Any]:
     pytorch = row.pytorch or Footprint(0, None, None)
     one = row.our_latency(1)
     return {
-        "model": row.cell.model,
-        "data": row.cell.data,
-        "method": row.cell.method,
-        "scope": row.cell.scope,
-        "norms": row.cell.norms,
-        "pattern": row.cell.pattern,
-        "repair": row.cell.repair,
-        "retraining": row.cell.retraining.way if row.cell.retraining else "none",
+        **{option.name: option.told(row.cell) for option in OPTIONS},
         "retraining_epochs": row.retrained.epochs if row.retrained else 0,
         "retraining_seconds": row.retrained.seconds if row.retrained else 0.0,
-        "calibration_images": row.cell.calibration_images,
-        "calibration_seed": row.cell.draw,
-        "ratio": row.cell.ratio,
-        "seed": row.cell.seed,
         "accuracy": row.test.top1,
         "dense_accuracy": row.trained.test.top1,
         "validation_accuracy": row.validation.top1,
@@ -107,9 +98,6 @@ def _options(cell: Cell) -> dict[str, Any]:
     """What the columns above leave out of how the cell was made."""
     recipe, weights = None if cell.weights else cell.recipe, cell.weights
     return {
-        "exclude": list(cell.exclude),
-        "allow_empty": cell.allow_empty,
-        "weights": weights.path if weights else None,
         "weights_sha256": weights.sha256 if weights else None,
         "layer_ratios": dict(cell.layer_ratios),
         "method_source": cell.method_source,

@@ -13,7 +13,7 @@ from pathlib import Path
 from secateur.measure.intervals import Spread, spread
 from secateur.records.results import Failure, Outcome, Row
 from secateur.records.selection import Selection, select_best
-from secateur.records.spec import Cell
+from secateur.records.spec import OPTIONS, Cell
 from secateur.records.store import SearchRecord
 
 PALETTE = ("#3b7dd8", "#d9622b", "#2b9a66", "#a253c6", "#c2971b", "#c43d6b", "#1897a6", "#7a6a58")
@@ -99,18 +99,8 @@ def curves(runs: Iterable[Run]) -> list[Curve]:
 
 def _settings(cell: Cell) -> tuple[tuple[str, str], ...]:
     recipe = {name.replace("_", " "): f"{value}" for name, value in dataclasses.asdict(cell.recipe).items()}
-    weights = Path(cell.weights.path).name if cell.weights else "trained here"
-    others = {
-        "excluded": ", ".join(cell.exclude) or "nothing",
-        "empty layers": "allowed" if cell.allow_empty else "refused",
-        "norms": "pruned" if cell.norms else "kept",
-        "weights": weights,
-        "pattern": cell.pattern,
-        "repair": cell.repair,
-        "retraining": cell.retraining.way if cell.retraining else "none",
-        "calibration images": str(cell.calibration_images),
-        "calibration seed": "the network's" if cell.calibration_seed is None else str(cell.calibration_seed),
-    }
+    told = [(option.option.setting, getattr(cell, option.name)) for option in OPTIONS]
+    others = {setting[0]: setting[1](value) for setting, value in told if setting}
     return tuple((recipe | others).items())
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from secateur.errors import UsageError
 from secateur.importing.checkpoints import read_weights_file
 from secateur.pruning.score import find_method
+from secateur.records.options import asked_for, check_value
 from secateur.records.spec import (
+    SEARCH_OPTIONS,
     TARGETS,
     Cell,
-    Recipe,
     Retraining,
-    check_repair,
-    check_value,
+    check_recipe,
     recipe_for,
     retraining_for,
 )
@@ -99,47 +97,43 @@ def plan_search(
     max_drop: float = 1.0,
     minimize: str = "latency",
     batch: int = 1,
-    method: str = "magnitude",
     repair: str = "reconstruct",
-    seed: int = 0,
-    exclude: Sequence[str] = (),
-    calibration_images: int = 1024,
-    calibration_seed: int | None = None,
     images: int = 1000,
     rounds: int = 2,
     retrain: int = 0,
     trials: int = 4,
-    weights: str | Path | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
     recipe: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Search:
     """A Search whose names and numbers make sense. Raises UsageError where they do not; see search for the values."""
     recipe = {name: value for name, value in (recipe or {}).items() if value is not None}
-    unknown = recipe.keys() - {field.name for field in dataclasses.fields(Recipe)}
-    if unknown:
-        raise UsageError(f"recipe: {', '.join(sorted(unknown))} is none of its fields")
-    if weights and recipe:
-        raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(recipe)}")
+    check_recipe(recipe, options.get("weights"))
     check_value("max drop", max_drop, not math.isnan(max_drop), "a number of points")
-    check_value("seed", seed, 0 <= seed < 2**63, "in [0, 2^63)")
-    check_value("calibration images", calibration_images, calibration_images >= 1, "1 or more")
     check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
     find_architecture(model)
     data = normalised_name(data, mean, std)
     check_data_name(data)
-    find_method(method)
-    check_repair(repair)
+    asked, others = asked_for(SEARCH_OPTIONS, options | {"repair": repair})
+    assert not others, others
+    asked |= {
+        "exclude": tuple(asked["exclude"]),
+        "weights": read_weights_file(asked["weights"]) if asked["weights"] else None,
+    }
+    for option in SEARCH_OPTIONS:
+        option.check(asked[option.name])
+    find_method(asked["method"])
     template = Cell(
-        model, data, method, SCOPE, 0.0, seed, recipe_for(model, **recipe),
-        exclude=tuple(exclude),
-        weights=read_weights_file(weights) if weights else None,
-        repair=repair,
-        calibration_images=calibration_images,
-        calibration_seed=calibration_seed,
-        method_source=planned_source(method, "method"),
+        model=model,
+        data=data,
+        scope=SCOPE,
+        ratio=0.0,
+        recipe=recipe_for(model, **recipe),
+        method_source=planned_source(asked["method"], "method"),
         model_source=planned_source(model, "model"),
-    )  # fmt: skip
+        **asked,
+    )
     retraining = retraining_for("one-shot", epochs=retrain) if retrain else None
     return Search(
         template, max_drop, minimize, batch, images=images, rounds=rounds, retraining=retraining, trials=trials

@@ -6,11 +6,10 @@ import dataclasses
 import functools
 import json
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secateur.errors import SearchError
 from secateur.experiments.cache import NetworkCache
@@ -33,12 +32,16 @@ from secateur.experiments.searching.laboratory import NETWORK, Laboratory, check
 from secateur.experiments.searching.plan import Search, plan_search
 from secateur.experiments.sweeping import Best as Kept
 from secateur.experiments.sweeping import check_loaded, keep_best, only_writer
+from secateur.records.options import asked_for, takes
 from secateur.records.results import Outcome
-from secateur.records.spec import canonical_json, percent
+from secateur.records.spec import SEARCH_OPTIONS, SearchOptions, canonical_json, percent
 from secateur.records.store import FILE_NAME, SearchRecord, Store
 from secateur.report import Grid, Printed, caution, points_text, search_grids, verdict
 from secateur.support.progress import Reporter, SilentReporter
 from secateur.training.catalogue import Numbers
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -69,6 +72,7 @@ class SearchResult(Printed):
         ]
 
 
+@takes(SEARCH_OPTIONS, before="images", rest="recipe")
 def search(
     model: str = "lenet-300-100",
     data: str = "digits",
@@ -77,23 +81,17 @@ def search(
     max_drop: float = 1.0,
     minimize: str = "latency",
     batch: int = 1,
-    method: str = "magnitude",
     repair: str = "reconstruct",
-    seed: int = 0,
-    exclude: Sequence[str] = (),
-    calibration_images: int = 1024,
-    calibration_seed: int | None = None,
     images: int = 1000,
     rounds: int = 2,
     retrain: int = 0,
     trials: int = 4,
-    weights: str | Path | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
-    **recipe: Any,
+    **options: Unpack[SearchOptions],
 ) -> SearchResult:
     """The ratio of every layer such that the network costs least and loses at most `max_drop` points of accuracy.
 
@@ -109,10 +107,10 @@ def search(
     changes to the network's own recipe, such as epochs=20. Raises UsageError for values that make no sense,
     SearchError where `out` belongs to something else.
     """
+    asked, recipe = asked_for(SEARCH_OPTIONS, {**options, "repair": repair})
     plan = plan_search(
-        model, data, max_drop=max_drop, minimize=minimize, batch=batch, method=method, repair=repair, seed=seed,
-        exclude=exclude, calibration_images=calibration_images, calibration_seed=calibration_seed, images=images,
-        rounds=rounds, retrain=retrain, trials=trials, weights=weights, mean=mean, std=std, recipe=recipe,
+        model, data, max_drop=max_drop, minimize=minimize, batch=batch, images=images, rounds=rounds,
+        retrain=retrain, trials=trials, mean=mean, std=std, recipe=recipe, **asked,
     )  # fmt: skip
     return run_search(plan, Path(out), data_dir=data_dir, device=device, reporter=reporter)
 
