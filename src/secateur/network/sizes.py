@@ -101,6 +101,14 @@ class Size:
 
     __le__ = __gt__ = __ge__ = __lt__
 
+    def __mod__(self, other: object) -> int:
+        raise self._unknown()
+
+    __rmod__ = __rfloordiv__ = __truediv__ = __rtruediv__ = __pow__ = __mod__
+
+    def __float__(self) -> float:
+        raise self._unknown()
+
     def _unknown(self) -> GraphError:
         """What has to be a number, or is compared with one, is not known before the graph is bound."""
         return GraphError(f"a size of {self}: expected a whole number; bind the graph to lengths first (Graph.bind)")
@@ -156,6 +164,33 @@ def is_whole(value: object) -> bool:
 
 def names_of(sizes: Iterable[Dimension]) -> frozenset[str]:
     return frozenset(name for size in sizes if isinstance(size, Size) for name in size.names)
+
+
+def quotient(size: Dimension, divisor: Dimension, exact: bool = False) -> Dimension:
+    """size // divisor. A divisor with names, or any if `exact`, has to be a product that divides every term.
+
+    Raises GraphError.
+    """
+    if not isinstance(divisor, Size) and not (exact and isinstance(size, Size)):
+        _demand(divisor > 0, "a size to be divided by a whole number above 0")
+        return size // divisor
+    terms = _terms(divisor)
+    _demand(len(terms) == 1, "a size to be divided by a product")
+    ((below, by),) = terms
+    return _sum((_without(product, below), _divided(factor, by)) for product, factor in _terms(size))
+
+
+def _without(product: Product, others: Product) -> Product:
+    left = list(product)
+    for each in others:
+        _demand(each in left, "a size to be divided by what divides all of it")
+        left.remove(each)
+    return tuple(left)
+
+
+def _divided(factor: int, by: int) -> int:
+    _demand(factor % by == 0, "a size to be divided by what divides all of it")
+    return factor // by
 
 
 def written(shape: Iterable[Dimension]) -> str:

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from secateur.importing.aten.conversions import CONVERSIONS
 from secateur.importing.aten.exported import Trace, traced
 from secateur.importing.aten.kinds import Kind, kind_of
+from secateur.importing.aten.lengths import Sizes, declared
 from secateur.importing.aten.regions import Region, Survey, find_regions, is_impure, why_not_in_parts
 from secateur.importing.aten.tracing import check_traceable, like_weights, trace
 from secateur.importing.aten.translation import DERIVED, Translation
@@ -23,6 +24,7 @@ from secateur.network.graph import Graph
 __all__ = [
     "DERIVED",
     "Region",
+    "Sizes",
     "Structure",
     "Survey",
     "check_traceable",
@@ -35,10 +37,12 @@ __all__ = [
 ]
 
 
-def to_graph(network: nn.Module, example: Example, *, copied: bool = True) -> Graph:
+def to_graph(network: nn.Module, example: Example, *, sizes: Sizes | None = None, copied: bool = True) -> Graph:
     """The Graph that computes what the network computes in eval mode, with its batch dimension free.
 
     example: one batch of inputs (N, …), as inputs.as_inputs takes it; N is not kept. The network is left as it was.
+    sizes: of inputs by name, where more than the batch is free: {"x": ("batch", 3, "height", "width")}; a length is two
+    at least in the example, and an expression of one (`2·length`) says what forward needs of it.
     Weights are copies; without `copied`, those that the network holds as they are share its memory. A weight has a name
     of the state dict where it is that entry, bit for bit; what is stored under two names (tied weights) stands once,
     under the first; what forward computes from entries has another name. An input is named after forward's argument.
@@ -47,7 +51,9 @@ def to_graph(network: nn.Module, example: Example, *, copied: bool = True) -> Gr
     module), a batch dimension that is mixed with others, weights that are not float32, float16 or bfloat16.
     """
     network = _unwrapped(network)
-    return _graph(traced(trace(network, as_inputs(example, network))), network, copied)
+    inputs = as_inputs(example, network)
+    wanted = declared(sizes, inputs, network) if sizes else ()
+    return _graph(traced(trace(network, inputs, wanted), wanted), network, copied)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

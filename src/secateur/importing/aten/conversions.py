@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import torch
 
 from secateur.importing.aten.placing import Place, Placed, permuted, reshaped
 from secateur.importing.aten.translation import Call, Constant, Conversion, Padded, PlacedCall
 from secateur.network.graph import Shape
+from secateur.network.sizes import Dimension, Size, is_whole, written
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -250,15 +253,15 @@ def _sum(call: Call) -> str:
     value = call.value("self")
     dims = call["dim"] if call.get("dim") else range(call.dims(value))
     axes = tuple(sorted(call.axis(dim, value) for dim in dims))
-    count = int(np.prod([call.size(value)[axis - 1] for axis in axes]))
+    count = math.prod(call.size(value)[axis - 1] for axis in axes)
     mean = call.emit("mean", value, axes=axes, keepdims=bool(call["keepdim"]))
     return call.emit("mul", mean, call.value_of(count))
 
 
 def _reshape(call: Call) -> str | Placed:
     value, place = call.anywhere()
-    old, new = (tuple(each.meta["val"].shape) for each in (call.node.all_input_nodes[0], call.node))
-    found = reshaped(place, old, new, call.translation.rows_an_image)
+    old, new = (call.translation.extents(each.meta["val"]) for each in (call.node.all_input_nodes[0], call.node))
+    found = reshaped(place, old, new)
     if found is None:
         raise call.mixed()
     shape = call.shape_at(found)
@@ -375,7 +378,7 @@ def _stack(call: Call) -> str | Placed:
     return call.placed(call.emit("concat", *longer, axis=axis), after)
 
 
-def _cut(call: Call, value: str, axis: int, start: int, stop: int) -> str:
+def _cut(call: Call, value: str, axis: int, start: Dimension, stop: Dimension) -> str:
     whole = (start, stop) == (0, call.size(value)[axis - 1])
     return value if whole else call.emit("slice", value, axis=axis, start=start, stop=stop)
 
@@ -384,7 +387,7 @@ def _split(call: Call) -> list[str]:
     value = call.value("self")
     axis = call.axis(call["dim"], value)
     sizes = [call.shape(each)[axis - 1] for each in call.node.meta["val"]]
-    ends = np.cumsum(sizes).tolist()
+    ends = list(accumulate(sizes))
     return [_cut(call, value, axis, end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
@@ -400,13 +403,22 @@ def _slice(call: Call) -> str:
     call.shape()  # raises where the batch decides about a bound
     value = call.value("self")
     length, axis = call.size(value), call.own_axis(call.dim(call["dim"], value), value)
-    start, stop, step = call["start"] or 0, call["end"], call["step"]
+    step = call["step"]
     if axis == 0:
         return value  # of the batch, only all can be taken: its shape was looked at
     size = length[axis - 1]
-    start, stop, _ = slice(start, size if stop is None else min(stop, size), None).indices(size)
-    cut = _cut(call, value, axis, start, max(start, stop))
+    start, stop = _bound(call["start"], 0, size), _bound(call["end"], size, size)
+    cut = _cut(call, value, axis, start, max(start, stop) if is_whole((start, stop)) else stop)
     return cut if step == 1 else _every(call, cut, axis, step)
+
+
+def _bound(given: Any, default: Dimension, size: Dimension) -> Dimension:
+    """A bound of a slice of a dimension, from the front; what it comes to is compared with PyTorch's result."""
+    if given is None or isinstance(given, Size):
+        return default if given is None else given
+    if isinstance(size, Size):
+        return size if given == sys.maxsize else given + (size if given < 0 else 0)
+    return slice(given, None).indices(size)[0]
 
 
 def _every(call: Call, value: str, axis: int, step: int) -> str:
@@ -421,7 +433,7 @@ def _select(call: Call) -> str:
     value = call.value("self")
     axis = call.axis(call["dim"], value)
     shape = call.size(value)
-    index = int(call["index"]) % shape[axis - 1]
+    index = call["index"] + (shape[axis - 1] if int(call["index"]) < 0 else 0)
     return call.emit("reshape", _cut(call, value, axis, index, index + 1), shape=shape[: axis - 1] + shape[axis:])
 
 
@@ -445,6 +457,8 @@ def _expand(call: Call) -> str:
     value, shape = call.value("self"), call.shape()
     if call.size(value) == shape:
         return value
+    if not is_whole(shape):
+        raise call.error(f"to {written(shape)} is not supported: expected sizes that are known")
     return call.emit("mul", value, call.value_of(Constant(torch.ones(1, *shape))))
 
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 
 from secateur.errors import ExportError
+from secateur.importing.aten.lengths import Declared, symbols_of
 from secateur.importing.aten.translation import Constant, Program
+from secateur.network.sizes import Dimension
 
 _ENTRIES = (InputKind.PARAMETER, InputKind.BUFFER)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """Traced operations. constants: tensors that forward reads and the state dict lacks, by their place in it."""
+    """Traced operations. constants: tensors that forward reads and the state dict lacks, by their place in it.
+
+    symbols: in traced sizes, as lengths with names.
+    """
 
     graph: fx.Graph
     signature: ExportGraphSignature
     constants: Mapping[str, Tensor]
+    symbols: Mapping[Any, Dimension] = field(default_factory=dict)
 
     def program(self, network: nn.Module) -> Program:
         """The operations over this network's weights. Raises ExportError for state and outputs that are no tensors."""
@@ -43,7 +49,7 @@ class Trace:
                 known[node] = spec.arg.value
         operations = [node for node in self.graph.nodes if node.op == "call_function"]
         outputs = _outputs(network, self.graph, self.signature)
-        return Program(network, operations, inputs, outputs, known, frozenset(state))
+        return Program(network, operations, inputs, outputs, known, frozenset(state), symbols=self.symbols)
 
     def _tensor(self, network: nn.Module, spec: Any) -> Tensor:
         if spec.target in self.constants:
@@ -56,10 +62,18 @@ class Trace:
         return cast("Tensor", held).detach()
 
 
-def traced(program: Any) -> Trace:
-    """program: a torch.export.ExportedProgram. The constants are its own, not copies."""
+def traced(program: Any, sizes: Declared = ()) -> Trace:
+    """program: a torch.export.ExportedProgram. The constants are its own, not copies. Raises ExportError for sizes that
+    the network does not take."""
     constants = {name: each for name, each in program.constants.items() if isinstance(each, Tensor)}
-    return Trace(program.graph, program.graph_signature, constants)
+    return Trace(program.graph, program.graph_signature, constants, _symbols(program, sizes) if sizes else {})
+
+
+def _symbols(program: Any, sizes: Declared) -> dict[Any, Dimension]:
+    own = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT}
+    inputs = [node for node in program.graph.find_nodes(op="placeholder") if node.name in own]
+    tensors = [(node.name, node.meta["val"].shape) for node in inputs if isinstance(node.meta.get("val"), Tensor)]
+    return symbols_of(sizes, tensors)
 
 
 def _outputs(network: nn.Module, graph: fx.Graph, signature: ExportGraphSignature) -> list[fx.Node]:

@@ -7,11 +7,23 @@ value: it is (T, C) or (m, C) for each image, and only where the batch stands ha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from secateur.network.graph import Shape
+from secateur.network.sizes import Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A dimension of a traced tensor. size: None where it depends on the batch, or is none that a Graph holds.
+
+    share: how many times the batch it is, 0 where it is no multiple.
+    """
+
+    size: Dimension | None
+    share: Dimension
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +40,11 @@ class Place:
         """The batch's dimension of `rank`, from 0 on."""
         return rank - self.right
 
-    def own(self, shape: Sequence[Any], share: Callable[[Any], Any]) -> tuple[Any, ...]:
-        """What of a traced shape is each image's. share: a dimension as a multiple of the batch."""
-        axis = self.axis(len(shape))
-        middle = (share(shape[axis]),) if self.fold else ()
-        return (*shape[:axis], *middle, *shape[axis + 1 :])
+    def own(self, extents: Sequence[Extent]) -> tuple[Dimension | None, ...]:
+        """What of a tensor's shape is each image's."""
+        axis = self.axis(len(extents))
+        sizes = [each.share if at == axis else each.size for at, each in enumerate(extents)]
+        return tuple(sizes if self.fold else sizes[:axis] + sizes[axis + 1 :])
 
     def axis_of(self, dim: int, rank: int) -> int:
         """A dimension of `rank` as an axis of the value that each image is, from 1 on; 0 for the batch's own."""
@@ -71,19 +83,24 @@ def permuted(place: Place, dims: Sequence[int]) -> tuple[Place, tuple[int, ...]]
     return Place(rank - list(dims).index(axis), place.fold), axes
 
 
-def reshaped(place: Place, old: Shape, new: Shape, share: Callable[[Any], Any]) -> Place | None:
-    """Where the batch is after a reshape, None where it is nowhere as a whole. old, new: traced shapes.
-
-    share: how many times the batch a dimension is, 0 where it is no multiple.
-    """
+def reshaped(place: Place, old: Sequence[Extent], new: Sequence[Extent]) -> Place | None:
+    """Where the batch is after a reshape, None where it is nowhere as a whole."""
     axis = place.axis(len(old))
-    shared = share(old[axis])
-    before = math.prod(old[:axis]) * (shared if place.fold == "inner" else 1)
-    behind = math.prod(old[axis + 1 :]) * (shared if place.fold == "outer" else 1)
-    for at, size in enumerate(new):
-        count, above, below = share(size), math.prod(new[:at]), math.prod(new[at + 1 :])
-        if count and (above, below * count) == (before, behind):
-            return Place(len(new) - at, "" if count == 1 else "outer")
-        if count and (above * count, below) == (before, behind):
+    share = old[axis].share
+    before, behind = _product(old[:axis]), _product(old[axis + 1 :])
+    if before is None or behind is None:
+        return None
+    before, behind = before * (share if place.fold == "inner" else 1), behind * (share if place.fold == "outer" else 1)
+    for at, each in enumerate(new):
+        above, below = _product(new[:at]), _product(new[at + 1 :])
+        if each.share == 0 or above is None or below is None:
+            continue
+        if (above, below * each.share) == (before, behind):
+            return Place(len(new) - at, "" if each.share == 1 else "outer")
+        if (above * each.share, below) == (before, behind):
             return Place(len(new) - at, "inner")
     return None
+
+
+def _product(extents: Sequence[Extent]) -> Any:
+    return None if any(each.size is None for each in extents) else math.prod(each.size for each in extents)

@@ -160,7 +160,7 @@ def _given(translation: Translation, node: fx.Node) -> Any:
     if not isinstance(value, Tensor):
         return value if isinstance(value, (int, float)) else _foreign(value)
     batched = value.dtype is torch.float32 and value.layout is torch.strided and value.ndim > 0 and _fixed(value)
-    if not batched or not (translation.images is None or translation.rows_an_image(value.shape[0])):
+    if not batched or not (translation.images is None or translation.share(value.shape[0])):
         return _foreign(value)
     translation.take_input(node)
     return translation.values[node]

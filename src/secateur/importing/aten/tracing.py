@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import linecache
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Iterator
+from itertools import zip_longest
 from types import FrameType
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from secateur.errors import ExportError
+from secateur.importing.aten.lengths import Declared, free_dimensions
 from secateur.importing.aten.quiet import quiet
 from secateur.importing.aten.wholes import first_unheld
 from secateur.modules.guarding import first_line, untouched
@@ -24,17 +27,18 @@ from secateur.modules.layers import evaluating
 
 _TORCH = os.path.dirname(torch.__file__)
 _LONGEST_LINE = 80
+_FREE = re.compile(r"L\['(\w+)'\]\.size\(\)\[(\d+)\]")
 
 
-def trace(network: nn.Module, inputs: Inputs) -> Any:
-    """A functional torch.export.ExportedProgram, its batch dimension a symbol."""
+def trace(network: nn.Module, inputs: Inputs, sizes: Declared = ()) -> Any:
+    """A functional torch.export.ExportedProgram, its batch dimension a symbol, and those of `sizes` with names."""
     check_traceable(network)
     _check_inputs(network, inputs)
     pairs = inputs.pairs(like_weights(network))
     batch = torch.export.Dim("batch", min=1)
     free = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for each in pairs.tensors:
-        free[each] = {0: batch}
+    for each, own in zip_longest(pairs.tensors, sizes):
+        free[each] = {0: batch, **dict.fromkeys(free_dimensions(own), torch.export.Dim.DYNAMIC)}
     with (
         untouched(network, copy_on_write=False),  # the tracer works on stand-ins for the tensors
         evaluating(network),
@@ -92,6 +96,8 @@ def _why_untraceable(network: nn.Module, error: Exception) -> str:
         return f"{where}: its control flow depends on values, which a graph cannot hold: {line or first}"
     if "batch" in text and ("onstraint" in text or "specialized" in text or "inferred to be a constant" in text):
         return f"{where}: it works for one batch size only; write x.size(0) for len(x) or a number: {first}"
+    if "onstraint" in text and (place := _FREE.search(first)):
+        return f"{where}: it works for one size of dimension {place[2]} of {place[1]!r} only: {first}"
     return f"{where}: torch.export cannot trace it: {first}"
 
 

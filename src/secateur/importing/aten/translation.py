@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from secateur.errors import ExportError, GraphError
-from secateur.importing.aten.placing import Place, Placed
+from secateur.importing.aten.lengths import mentions_size, to_dimension
+from secateur.importing.aten.placing import Extent, Place, Placed
 from secateur.importing.aten.wholes import HELD, first_unheld
 from secateur.network.graph import DTYPES, Attribute, Graph, Node, Shape, Weight, infer_shape
 from secateur.network.simplification import unused_name, without_dead_nodes
+from secateur.network.sizes import Dimension, Size, is_whole, written
 
 _ALIKE = {"expand", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full", "repeat"}
 """Operations that make every image's part of a constant alike."""
@@ -65,7 +67,7 @@ class Program:
 
     network: what was traced, for names and messages. entries: names of its state dict. batch: its size in traced
     shapes, where this is a part of a larger program, with which rows of all images, (N·m, …), may be exchanged too;
-    else the first input says.
+    else the first input says. symbols: what others in traced sizes stand for.
     """
 
     network: nn.Module
@@ -75,6 +77,7 @@ class Program:
     known: Mapping[fx.Node, Any]
     entries: Collection[str] = ()
     batch: Any = None
+    symbols: Mapping[Any, Dimension] = field(default_factory=dict)
 
 
 class Translation:
@@ -110,8 +113,8 @@ class Translation:
         """The node's result, whatever made it, is an input of the graph; the first says what the batch is."""
         size, *rest = node.meta["val"].shape
         self.images = size if self.images is None else self.images
-        count = self.rows_an_image(size)
-        shape = (*(() if count == 1 else (count,)), *map(int, rest))
+        count = self.share(size)
+        shape = (*(() if count == 1 else (count,)), *(self.dimension(each) for each in rest))
         self.inputs[node.name] = self.shapes[node.name] = shape
         self.values[node] = node.name if count == 1 else Placed(node.name, Place(1 + len(rest), "outer"))
 
@@ -120,14 +123,27 @@ class Translation:
         """The batch's size as traced shapes say it, empty where nothing is known yet."""
         return "" if self.images is None else str(self.images)
 
-    def rows_an_image(self, size: Any) -> int:
+    def extents(self, value: Any) -> list[Extent]:
+        """The dimensions of a traced tensor."""
+        return [Extent(self.dimension(size), self.share(size)) for size in value.shape]
+
+    def dimension(self, size: Any) -> Dimension | None:
+        """A traced size as a Graph's, None where it depends on the batch or is none that a Graph holds."""
+        return to_dimension(size, self.program.symbols)
+
+    def is_beyond(self, shape: Sequence[Any]) -> bool:
+        """Whether a traced shape has a size that no Graph holds and that does not depend on the batch."""
+        own = _formula(self.images).free_symbols
+        return any(self.dimension(size) is None and not own & _formula(size).free_symbols for size in shape)
+
+    def share(self, size: Any) -> Dimension:
         """How many times the batch a dimension is; 0 where it is no multiple."""
         if str(size) == self.batch:
             return 1
         if isinstance(size, int) and isinstance(self.images, int):
             return 0 if self.images == 0 or size % self.images else size // self.images
-        count = _formula(size) / _formula(self.images)
-        return int(count) if count.is_Integer else 0
+        found = to_dimension(_formula(size) / _formula(self.images), self.program.symbols)
+        return 0 if found is None else found
 
     def _output(self, node: fx.Node) -> str:
         held = self.values[node]
@@ -146,8 +162,9 @@ class Translation:
         call = Call(self, node)
         if call.name.startswith(("_assert", "sym_constrain")):
             self.values[node] = None
-        elif not call.schema:  # arithmetic with the number of images
-            self.values[node] = BATCH
+        elif not call.schema:  # arithmetic with sizes
+            size = self.dimension(node.meta["val"]) if isinstance(node.meta.get("val"), torch.SymInt) else None
+            self.values[node] = BATCH if size is None else size
         elif call.name == "sym_size":
             self.values[node] = call.sym_size()
         elif not call.reads_input():
@@ -253,11 +270,14 @@ class Call:
     def reads_input(self) -> bool:
         """Whether any argument, however deep, depends on an input's values."""
         values = [self.translation.values[node] for node in self.node.all_input_nodes]
-        return any(not isinstance(value, (Constant, Batch, int, float, type(None))) for value in values)
+        return any(not isinstance(value, (Constant, Batch, Size, int, float, type(None))) for value in values)
 
-    def sym_size(self) -> Batch | int:
+    def sym_size(self) -> Batch | Dimension:
         size = self.node.args[0].meta["val"].shape[self.node.args[1]]  # type: ignore[union-attr]
-        return BATCH if str(size) == self.translation.batch else int(size)
+        if str(size) == self.translation.batch:
+            return BATCH
+        found = self.translation.dimension(size)
+        return int(size) if found is None else found
 
     def evaluated(self) -> Any:
         """What an operation on constants gives. One that is made as long as the batch is made once, and broadcasts."""
@@ -265,6 +285,8 @@ class Call:
         alike = self.name in _ALIKE and _holds_batch(self.node, self.translation.batch)
         if not alike and any(_mentions_batch(value) for value in arguments.values()):
             raise self.error("depends on the number of images, which is free")
+        if (size := mentions_size([*arguments.values()])) is not None:
+            raise self.error(f"makes a constant that depends on a length ({size}), which is free")
         if self._is_random():
             raise self.error("draws random numbers in eval mode too, which a graph cannot")
         plain = {name: _plain(value) for name, value in arguments.items()}
@@ -293,16 +315,21 @@ class Call:
 
     def shape_at(self, place: Place, value: Any = None) -> Shape:
         """As shape, with the batch at a place."""
-        shape = (self.node.meta["val"] if value is None else value).shape
-        axis = place.axis(len(shape))
-        count = self.translation.rows_an_image(shape[axis]) if 0 <= axis < len(shape) else 0
-        around = [size for at, size in enumerate(shape) if at != axis]
-        if not count or (count > 1 and not place.fold) or not all(isinstance(size, int) for size in around):
+        extents = self.translation.extents(self.node.meta["val"] if value is None else value)
+        axis = place.axis(len(extents))
+        share = extents[axis].share if 0 <= axis < len(extents) else 0
+        own = place.own(extents) if share != 0 and (share == 1 or place.fold) else (None,)
+        if any(size is None for size in own):
             raise self.mixed(value)
-        return place.own(tuple(shape), self.translation.rows_an_image)
+        return own
 
     def mixed(self, value: Any = None) -> ExportError:
         shape = (self.node.meta["val"] if value is None else value).shape
+        if self.translation.is_beyond(shape):
+            return self.error(
+                f"has sizes that a graph cannot hold: its result is {tuple(map(str, shape))}; a length that has "
+                "to be a multiple may be given as one, as in 2·length"
+            )
         return self.error(f"mixes the batch with other dimensions: its result is {tuple(map(str, shape))}")
 
     def size(self, value: str) -> Shape:
@@ -357,6 +384,8 @@ class Call:
             raise self.misplaced(held, "takes a value with the batch moved: expected it to be the first dimension")
         if isinstance(held, (int, float)):
             held, rank = self.translation.scalar(float(held)), rank or 1
+        if isinstance(held, Size):
+            raise self.error(f"takes a length ({held}) as a number, which is not known before it runs")
         if isinstance(held, Foreign):
             raise self.error(f"takes {held.what}: expected float32 with the batch in front and all other sizes fixed")
         if not isinstance(held, Constant):
@@ -386,6 +415,9 @@ class Call:
     def widened(self, value: str, axis: int, before: int, after: int) -> str:
         """Zeros before and after along one axis, by concatenation."""
         shape = self.size(value)
+
+        if not is_whole(shape[: axis - 1] + shape[axis:]):
+            raise self.error(f"of {written(shape)} is not supported: zeros are put around sizes that are known")
 
         def zeros(count: int) -> list[str]:
             tensor = torch.zeros(1, *shape[: axis - 1], count, *shape[axis:])
