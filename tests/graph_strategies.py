@@ -10,24 +10,30 @@ import numpy as np
 from hypothesis import strategies as st
 
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
-from secateur.network.operations import OPERATIONS
+from secateur.network.operations import OPERATIONS, Choice, Range, Real
 from secateur.network.simplification import without_dead_nodes
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
-
-ACTIVATIONS = ("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh")
-"""Operations on each element that take no attribute."""
 
 
 class Builder:
     """A graph in the making; weights come from a seeded generator, zero with probability 1 - density.
 
     dtype: of conv2d and linear weights; "mixed" draws one for each. dead: the share of zero rows and of zero columns.
-    width: the least number of outputs of a layer.
+    width: the least number of outputs of a layer. exact: values are no results of others, so that an operation may be
+    given what makes much of a small error.
     """
 
-    def __init__(self, draw: Draw, shape: Shape, dtype: str = "float32", dead: float = 0.1, width: int = 1) -> None:
-        self.draw, self.dtype, self.dead, self.width = draw, dtype, dead, width
+    def __init__(
+        self,
+        draw: Draw,
+        shape: Shape,
+        dtype: str = "float32",
+        dead: float = 0.1,
+        width: int = 1,
+        exact: bool = False,
+    ) -> None:
+        self.draw, self.dtype, self.dead, self.width, self.exact = draw, dtype, dead, width, exact
         self.random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         self.shapes: dict[str, Shape] = {"x": shape}
         self.constants: set[str] = set()
@@ -66,6 +72,15 @@ class Builder:
         kept[:, self.random.random(shape[1]) < self.dead] = False
         fan_in = max(1.0, float(np.prod(shape[1:])) * density)
         return np.where(kept, self.normal(*shape, scale=fan_in**-0.5), 0)
+
+    def steadied(self, value: str, interval: tuple[float, float] | None) -> str:
+        """A value made of another that lies between bounds, unless it is exact or there are none."""
+        if interval is None or self.exact:
+            return value
+        low, high = interval
+        width, least = (self.add("constant", weights={"value": np.array(each)}) for each in (high - low, low))
+        self.constants |= {width, least}
+        return self.add("add", self.add("mul", self.add("sigmoid", value), width), least)
 
     def graph(self, *outputs: str) -> Graph:
         """With the outputs named, or with every value that nothing reads; what no output needs is left out."""
@@ -138,27 +153,30 @@ def _softmax(build: Builder, value: str) -> str:
     return build.add("softmax", value, axis=build.draw(st.integers(1, len(build.shapes[value]))))
 
 
-def _leaky_relu(build: Builder, value: str) -> str:
-    return build.add("leaky_relu", value, negative_slope=build.draw(st.sampled_from([0.01, 0.2, 1.5, -0.5])))
+def _attribute(draw: Draw, wanted: Range) -> Attribute:
+    """One in a range; of the typical ones, where some are named."""
+    if isinstance(wanted, Choice):
+        return str(draw(st.sampled_from(wanted.texts)))
+    assert isinstance(wanted, Real)
+    if wanted.typical:
+        return float(draw(st.sampled_from(wanted.typical)))
+    low = max(wanted.least, wanted.above, -2.0)
+    floats = st.floats(low, 2, width=32, allow_subnormal=False, exclude_min=low == wanted.above)
+    return float(draw(floats))
 
 
-def _gelu(build: Builder, value: str) -> str:
-    return build.add("gelu", value, approximate=build.draw(st.sampled_from(["none", "tanh"])))
+def _elementwise(build: Builder, op: str, value: str) -> str:
+    operation = OPERATIONS[op]
+    attributes = {name: _attribute(build.draw, wanted) for name, wanted in operation.attributes.items()}
+    return build.add(op, build.steadied(value, operation.steady[0]), **attributes)
 
 
-def _element(op: str) -> Callable[[Builder, str], str]:
-    return lambda build, value: build.add(op, value)
-
-
-def _binary(op: str) -> Callable[[Builder, str], str]:
+def _pairwise(build: Builder, op: str, value: str) -> str:
     """With a value that broadcasts against it, a constant, or itself; in either order."""
-
-    def operation(build: Builder, value: str) -> str:
-        fitting = [name for name, shape in build.shapes.items() if _broadcasts(shape, build.shapes[value])]
-        other = build.draw(st.sampled_from([*fitting, ""])) or _constant(build, value)
-        return build.add(op, *(build.draw(st.permutations([value, other]))))
-
-    return operation
+    fitting = [name for name, shape in build.shapes.items() if _broadcasts(shape, build.shapes[value])]
+    other = build.draw(st.sampled_from([*fitting, ""])) or _constant(build, value)
+    both = build.draw(st.permutations([value, other]))
+    return build.add(op, *map(build.steadied, both, OPERATIONS[op].steady))
 
 
 def _broadcasts(left: Shape, right: Shape) -> bool:
@@ -251,17 +269,12 @@ def _slice(build: Builder, value: str) -> str:
     return build.add("slice", value, axis=axis, start=start, stop=build.draw(st.integers(start + 1, shape[axis - 1])))
 
 
-ADD: dict[str, Callable[[Builder, str], str]] = {
+_BY_HAND: dict[str, Callable[[Builder, str], str]] = {
     "conv2d": _conv2d,
     "linear": _linear,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
-    **{op: _element(op) for op in ACTIVATIONS},
-    "leaky_relu": _leaky_relu,
-    "gelu": _gelu,
     "softmax": _softmax,
-    "add": _binary("add"),
-    "mul": _binary("mul"),
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": _adaptive_avg_pool2d,
@@ -272,9 +285,15 @@ ADD: dict[str, Callable[[Builder, str], str]] = {
     "slice": _slice,
     "constant": _constant,
 }
-"""How to add each operation to a value; each returns the name of what it made."""
+"""How to add operations whose shapes take some thought to a value; each returns the name of what it made."""
 
-assert ADD.keys() == OPERATIONS.keys()
+
+def add(build: Builder, op: str, value: str) -> str:
+    """Add any operation to a value, functions of numbers as they are declared; returns the name of what it made."""
+    if op in _BY_HAND:
+        return _BY_HAND[op](build, value)
+    return (_elementwise if OPERATIONS[op].inputs == 1 else _pairwise)(build, op, value)
+
 
 _PLANES = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"}
 
@@ -310,7 +329,7 @@ def graphs(
         fitting = [op for op in operations if _fits(op, build.shapes[value])]
         if not fitting:
             continue
-        made = ADD[draw(st.sampled_from(fitting))](build, value)
+        made = add(build, draw(st.sampled_from(fitting)), value)
         last = last if made in build.constants else made
     return build.graph()
 
@@ -323,12 +342,12 @@ def dead_graphs(draw: Draw, dtype: str = "mixed") -> Graph:
     for _ in range(draw(st.integers(1, 8))):
         value = draw(st.sampled_from([*[last] * 8, *(name for name in build.shapes if name not in build.constants)]))
         fitting = [op for op in _UNITWISE if _fits(op, build.shapes[value])]
-        last = ADD[draw(st.sampled_from(fitting))](build, value) if fitting else last
+        last = add(build, draw(st.sampled_from(fitting)), value) if fitting else last
     last = last if build.shapes[last] else build.add("reshape", last, shape=(1,))
     return build.graph(_linear(build, last))
 
 
-_UNITWISE = ["conv2d", "linear", *(op for op in OPERATIONS if op not in ("softmax", "layer_norm", "constant"))]
+_UNITWISE = ["conv2d", "linear", *(op for op, each in OPERATIONS.items() if each.units or each.matrix)]
 
 
 @st.composite
@@ -337,8 +356,8 @@ def layers(draw: Draw, operation: str, dtype: str = "float32") -> Graph:
     shape = draw(shapes())
     if not _fits(operation, shape):
         shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 7)))
-    build = Builder(draw, shape, dtype)
-    return build.graph(ADD[operation](build, "x"))
+    build = Builder(draw, shape, dtype, exact=True)
+    return build.graph(add(build, operation, "x"))
 
 
 def inputs(graph: Graph, batch: int, seed: int = 0) -> np.ndarray:

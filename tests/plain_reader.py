@@ -20,7 +20,7 @@ def read(path: Path, dictionary: bytes) -> tuple[dict[str, Any], dict[str, list[
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     text = data[8 : 8 + length]
-    assert text.startswith(b'{"__metadata__":{"secateur":"1.0 ')
+    assert text.startswith((b'{"__metadata__":{"secateur":"1.0 ', b'{"__metadata__":{"secateur":"1.1 '))
     assert zlib.crc32(text[:33] + b"00000000" + text[41:]) == int(text[33:41], 16)
     header = json.loads(text)
     del header["__metadata__"]

@@ -13,6 +13,7 @@ import plain_reader
 from packed import graph_of, linear, pruned
 from secateur import packfile
 from secateur.network.graph import Graph, Weight
+from secateur.network.operations import OPERATIONS, Operation
 from secateur.packfile import document
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,27 @@ def test_the_specification_names_the_dictionary() -> None:
     assert hashlib.sha256(document.DICTIONARY).hexdigest() in (ROOT / "docs" / "format.md").read_text()
 
 
+def test_the_specification_lists_the_operations_as_they_are_declared() -> None:
+    page = (ROOT / "docs" / "format.md").read_text()
+    _, _, after = page.partition("| operation | since |")
+    listed = after.partition("\n\n")[0].splitlines()[2:]
+    assert listed == [row(name, operation) for name, operation in OPERATIONS.items()]
+
+
+def row(name: str, operation: Operation) -> str:
+    counts = {None: "any number of inputs", 0: "no input", 1: "", 2: "two inputs"}
+    weights = [
+        f"[{each}]" if held.optional else each
+        for role, held in operation.weights.items()
+        for each in [f"{role} {held.shape}".strip()]
+    ]
+    attributes = [
+        f"`{each}` ({wanted})" if str(wanted) else f"`{each}`" for each, wanted in operation.attributes.items()
+    ]
+    takes = filter(None, [counts[operation.inputs], ", ".join(weights), ", ".join(attributes)])
+    return f"| `{name}` | 1.{operation.minor} | {'; '.join(takes)} | {operation.formula} |"
+
+
 def test_tables_do_not_depend_on_whose_logarithm_it_is() -> None:
     """No entry lies so near to a tie that a rounding error of the mathematical library could move it."""
     stretches = [256 * math.log((i + 0.5) / (4095.5 - i)) for i in range(4096)]
@@ -109,7 +131,7 @@ def test_files_of_earlier_versions_are_read_for_ever(path: Path) -> None:
 
 
 def test_there_is_a_file_of_each_version() -> None:
-    assert {path.stem.split("-")[0] for path in GOLDEN} == {"1.0"}
+    assert {path.stem.split("-")[0] for path in GOLDEN} == {"1.0", "1.1"}
 
 
 def digest(graph: Graph) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from secateur.errors import ExportError, MissingExtraError
-from secateur.network.graph import Graph, Node, Shape, Weight
+from secateur.network.graph import Attribute, Graph, Node, Shape, Weight
+from secateur.network.operations import OPERATIONS, Real
 from secateur.network.simplification import unused_name
 from secateur.runtime import reference
 from secateur.support.replacing import replacing
@@ -248,13 +249,45 @@ def _elementwise(op: str, **attributes: Any) -> Callable[[_Translation, Node], N
     return convert
 
 
+def _theirs(node: Node, name: str) -> Attribute:
+    """An attribute as ONNX wants it, which takes no whole number where it expects a real one."""
+    real = isinstance(OPERATIONS[node.op].attributes[name], Real)
+    return node.number(name) * 1.0 if real else node.attributes[name]
+
+
 def _renamed(op: str, **names: str) -> Callable[[_Translation, Node], None]:
     """An operation that takes attributes of ours under other names."""
 
     def convert(made: _Translation, node: Node) -> None:
-        made.add(op, node.inputs, node.name, **{theirs: node.attributes[ours] for theirs, ours in names.items()})
+        made.add(op, node.inputs, node.name, **{theirs: _theirs(node, ours) for theirs, ours in names.items()})
 
     return convert
+
+
+def _softplus(made: _Translation, node: Node) -> None:
+    """ONNX has neither beta nor threshold."""
+    (x,), beta, threshold = node.inputs, node.number("beta"), node.number("threshold")
+    if beta == 1 and threshold >= _LINEAR_FROM:
+        made.add("Softplus", [x], node.name)
+        return
+    factor = made.tensor(f"{node.name}.beta", np.float32(beta))
+    scaled = made.step("Mul", [x, factor], node)
+    curved = made.step("Div", [made.step("Softplus", [scaled], node), factor], node)
+    above = made.step("Greater", [scaled, made.tensor(f"{node.name}.threshold", np.float32(threshold))], node)
+    made.add("Where", [above, x, curved], node.name)
+
+
+_LINEAR_FROM = 18
+"""From here on log(1 + eˣ) is x in float32."""
+
+
+def _rsqrt(made: _Translation, node: Node) -> None:
+    made.add("Reciprocal", [made.step("Sqrt", node.inputs, node)], node.name)
+
+
+def _pow(made: _Translation, node: Node) -> None:
+    exponent = made.tensor(f"{node.name}.exponent", np.float32(node.number("exponent")))
+    made.add("Pow", [node.inputs[0], exponent], node.name)
 
 
 def _pairwise(op: str) -> Callable[[_Translation, Node], None]:
@@ -368,9 +401,28 @@ _CONVERSIONS: Mapping[str, Callable[[_Translation, Node], None]] = {
     "sigmoid": _elementwise("Sigmoid"),
     "tanh": _elementwise("Tanh"),
     "gelu": _renamed("Gelu", approximate="approximate"),
+    "elu": _renamed("Elu", alpha="alpha"),
+    "selu": _elementwise("Selu"),
+    "softplus": _softplus,
+    "mish": _elementwise("Mish"),
+    "abs": _elementwise("Abs"),
+    "exp": _elementwise("Exp"),
+    "log": _elementwise("Log"),
+    "sqrt": _elementwise("Sqrt"),
+    "rsqrt": _rsqrt,
+    "sin": _elementwise("Sin"),
+    "cos": _elementwise("Cos"),
+    "erf": _elementwise("Erf"),
+    "pow": _pow,
+    "neg": _elementwise("Neg"),
+    "reciprocal": _elementwise("Reciprocal"),
     "softmax": _renamed("Softmax", axis="axis"),
     "add": _pairwise("Add"),
     "mul": _pairwise("Mul"),
+    "maximum": _pairwise("Max"),
+    "minimum": _pairwise("Min"),
+    "sub": _pairwise("Sub"),
+    "div": _pairwise("Div"),
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": _adaptive_avg_pool2d,

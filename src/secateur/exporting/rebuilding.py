@@ -120,8 +120,9 @@ def _concat(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: We
     return torch.cat([x.expand(batch, *x.shape[1:]) for x in inputs], attributes["axis"])
 
 
-def _plain(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    return lambda attributes, inputs, weights: function(inputs[0])
+def _plain(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function that takes the attributes by the names that they have here."""
+    return lambda attributes, inputs, weights: function(inputs[0], **attributes)
 
 
 _OPERATIONS: Mapping[str, Callable[[Mapping[str, Any], Sequence[Tensor], Weights], Tensor]] = {
@@ -131,16 +132,35 @@ _OPERATIONS: Mapping[str, Callable[[Mapping[str, Any], Sequence[Tensor], Weights
     "layer_norm": _layer_norm,
     "relu": _plain(F.relu),
     "relu6": _plain(F.relu6),
-    "leaky_relu": lambda attributes, inputs, _: F.leaky_relu(inputs[0], attributes["negative_slope"]),
+    "leaky_relu": _plain(F.leaky_relu),
     "hardswish": _plain(F.hardswish),
     "hardsigmoid": _plain(F.hardsigmoid),
     "silu": _plain(F.silu),
     "sigmoid": _plain(torch.sigmoid),
     "tanh": _plain(torch.tanh),
-    "gelu": lambda attributes, inputs, _: F.gelu(inputs[0], approximate=attributes["approximate"]),
+    "gelu": _plain(F.gelu),
+    "elu": _plain(F.elu),
+    "selu": _plain(F.selu),
+    "softplus": _plain(F.softplus),
+    "mish": _plain(F.mish),
+    "abs": _plain(torch.abs),
+    "exp": _plain(torch.exp),
+    "log": _plain(torch.log),
+    "sqrt": _plain(torch.sqrt),
+    "rsqrt": _plain(torch.rsqrt),
+    "sin": _plain(torch.sin),
+    "cos": _plain(torch.cos),
+    "erf": _plain(torch.erf),
+    "pow": _plain(torch.pow),
+    "neg": _plain(torch.neg),
+    "reciprocal": _plain(torch.reciprocal),
     "softmax": lambda attributes, inputs, _: F.softmax(inputs[0], attributes["axis"]),
     "add": _aligned(torch.add),
     "mul": _aligned(torch.mul),
+    "maximum": _aligned(torch.maximum),
+    "minimum": _aligned(torch.minimum),
+    "sub": _aligned(torch.sub),
+    "div": _aligned(torch.div),
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": lambda attributes, inputs, _: F.adaptive_avg_pool2d(inputs[0], attributes["size"]),

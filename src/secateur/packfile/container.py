@@ -18,7 +18,7 @@ from secateur.errors import FormatError
 from secateur.packfile import strict
 from secateur.support.replacing import open_regular
 
-MAJOR, MINOR = 1, 0
+MAJOR = 1
 MOST_HEADER = 16 << 20
 _MAGIC = b'{"__metadata__":{"secateur":"'
 _NO_CHECKSUM = b"00000000"
@@ -63,15 +63,18 @@ def seal(content: bytes) -> bytes:
     return content + checksum(content)
 
 
-def header(sizes: Mapping[str, int]) -> bytes:
-    """The header of a file with sections of these sizes (checksums counted in), in this order."""
+def header(sizes: Mapping[str, int], minor: int = 0) -> bytes:
+    """The header of a file with sections of these sizes (checksums counted in), in this order.
+
+    minor: the minor version that has all that is in them.
+    """
     entries: dict[str, Any] = {}
     at = 0
     for name, size in sizes.items():
         entries[name] = {"dtype": "U8", "shape": [size], "data_offsets": [at, at + size]}
         at += size
     listed = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-    start = _MAGIC + f"{MAJOR}.{MINOR} ".encode()
+    start = _MAGIC + f"{MAJOR}.{minor} ".encode()
     text = start + _NO_CHECKSUM + b'"},' + listed[1:]
     checked = start + f"{zlib.crc32(text):08x}".encode() + text[len(start) + 8 :]
     return len(checked).to_bytes(8, "little") + checked

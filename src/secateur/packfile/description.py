@@ -10,7 +10,7 @@ from secateur.network.graph import DTYPES, Shape, Weight
 from secateur.network.limits import Limits
 from secateur.packfile import container
 from secateur.packfile.codecs import NAMES
-from secateur.packfile.document import Metadata, Stored
+from secateur.packfile.document import Metadata, Stored, minor_version
 from secateur.packfile.reading import LIMIT, read_packed
 
 
@@ -64,7 +64,7 @@ def describe(path: str | Path, *, limit: int | None = LIMIT, limits: Limits | No
     """Read a file whole to say what is in it. Raises FormatError as read does."""
     packed = read_packed(path, limit=limit, limits=limits)
     weights = tuple(_described(each, packed.graph.weights[each.name]) for each in packed.stored)
-    version = f"{container.MAJOR}.{container.MINOR}"
+    version = f"{container.MAJOR}.{minor_version(packed.graph)}"
     return Description(version, packed.metadata, len(packed.graph.nodes), weights, packed.size)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from secateur.errors import FormatError
 from secateur.network.graph import DTYPES, Attribute, Graph, Node, Shape
+from secateur.network.operations import OPERATIONS
 from secateur.packfile import strict
 
 MOST_TEXT = 64 << 20
@@ -95,6 +96,11 @@ class Document:
 
 def document_of(graph: Graph, weights: tuple[Stored, ...], metadata: Metadata) -> Document:
     return Document(metadata, graph.inputs, graph.outputs, graph.nodes, weights)
+
+
+def minor_version(graph: Graph) -> int:
+    """The first minor version of the format that has all operations of a graph."""
+    return max((OPERATIONS[node.op].minor for node in graph.nodes), default=0)
 
 
 def to_bytes(document: Document) -> bytes:

@@ -16,7 +16,7 @@ from secateur.network.limits import NO_LIMITS
 from secateur.network.operations import OPERATIONS, Role
 from secateur.packfile import container
 from secateur.packfile.codecs import Encoded, encode, encode_lossy
-from secateur.packfile.document import Metadata, Stored, document_of, to_bytes
+from secateur.packfile.document import Metadata, Stored, document_of, minor_version, to_bytes
 from secateur.packfile.quantisation import check_choice
 from secateur.packfile.reading import GRAPH, POOL, check_sizes, own_sections, read
 from secateur.support.replacing import replacing
@@ -51,12 +51,12 @@ def write(
         if path.exists() and not force:
             raise PackError(f"{path} exists: choose another name, or replace it with --force (force=True)")
     kept, expected = _encode_all(graph, bits, codebook)
-    pieces = _pieces(graph, kept, _complete(meta))
+    pieces, minor = _pieces(graph, kept, _complete(meta)), minor_version(graph)
     wanted = _digests(graph, expected)
     outline = (graph.inputs, graph.outputs, graph.nodes)
     del graph, kept, expected  # who hands the graph over holds its weights no longer
     with _named_when_done(path) as temporary:
-        _write_pieces(temporary, pieces)
+        _write_pieces(temporary, pieces, minor)
         del pieces
         _check(temporary, outline, wanted, verify)
 
@@ -68,7 +68,7 @@ def packed_size(
     check_choice(bits, codebook)
     kept, _ = _encode_all(graph, bits, codebook)
     sizes = {name: sum(len(part) for part in parts) for name, parts in _pieces(graph, kept, _complete(meta)).items()}
-    return len(container.header(sizes)) + sum(sizes.values())
+    return len(container.header(sizes, minor_version(graph))) + sum(sizes.values())
 
 
 def packed_sizes(graph: Graph) -> dict[str, int]:
@@ -138,10 +138,10 @@ def _pieces(graph: Graph, kept: Mapping[str, Encoded], meta: Metadata) -> dict[s
     return pieces
 
 
-def _write_pieces(path: Path, pieces: Mapping[str, Sequence[bytes]]) -> None:
+def _write_pieces(path: Path, pieces: Mapping[str, Sequence[bytes]], minor: int) -> None:
     sizes = {name: sum(len(part) for part in parts) for name, parts in pieces.items()}
     with open(path, "wb") as file:
-        file.write(container.header(sizes))
+        file.write(container.header(sizes, minor))
         for parts in pieces.values():
             for part in parts:
                 file.write(part)

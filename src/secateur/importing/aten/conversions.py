@@ -12,6 +12,7 @@ import torch
 
 from secateur.importing.aten.placing import Place, Placed, permuted, reshaped
 from secateur.importing.aten.translation import Call, Constant, Conversion, Padded, PlacedCall
+from secateur.importing.aten.wholes import HELD
 from secateur.network.graph import Shape
 from secateur.network.sizes import Dimension, Size, is_whole, written
 
@@ -159,11 +160,18 @@ def _add(call: Call) -> str:
 
 
 def _sub(call: Call) -> str:
-    return _pair_of_values(call, "add", call["self"], _scaled(call, call["other"], -call["alpha"]))
+    return _difference(call, call["self"], call["other"])
 
 
 def _rsub(call: Call) -> str:
-    return _pair_of_values(call, "add", call["other"], _scaled(call, call["self"], -call["alpha"]))
+    return _difference(call, call["other"], call["self"])
+
+
+def _difference(call: Call, left: Any, right: Any) -> str:
+    """A sum with what is taken away times -1, where either is constant."""
+    if any(isinstance(held, (Constant, int, float)) for held in (left, right)):
+        return _pair_of_values(call, "add", left, _scaled(call, right, -call["alpha"]))
+    return _pair_of_values(call, "sub", left, _scaled(call, right, call["alpha"]))
 
 
 def _mul(call: Call) -> str:
@@ -172,8 +180,10 @@ def _mul(call: Call) -> str:
 
 def _div(call: Call) -> str:
     divisor = call["other"]
-    if not isinstance(divisor, (Constant, int, float)) or divisor == 0 or call.get("rounding_mode") is not None:
-        raise call.error("is supported by a constant that is not zero, and without rounding")
+    if divisor == 0 or call.get("rounding_mode") is not None:
+        raise call.error("is supported by what is not zero, and without rounding")
+    if not isinstance(divisor, (Constant, int, float)):
+        return _pair_of_values(call, "div", call["self"], divisor)
     inverse = Constant(1 / divisor.tensor) if isinstance(divisor, Constant) else 1 / divisor
     return _pair_of_values(call, "mul", call["self"], inverse)
 
@@ -182,10 +192,42 @@ def _neg(call: Call) -> str:
     return _pair_of_values(call, "mul", call["self"], -1.0)
 
 
-def _square(call: Call) -> str:
-    if call["exponent"] != 2:
-        raise call.error(f"with exponent {call['exponent']} is not supported: only squares are")
-    return _pair_of_values(call, "mul", call["self"], call["self"])
+def _pow(call: Call) -> str:
+    base, exponent = call["self"], call["exponent"]
+    if isinstance(exponent, Constant) and exponent.tensor.numel() == 1:
+        exponent = float(exponent.tensor)
+    if not isinstance(exponent, (int, float)):
+        raise call.error("is supported with an exponent that is one constant number only")
+    if exponent == 2:
+        return _pair_of_values(call, "mul", base, base)
+    return call.emit("pow", call.value_of(base), exponent=float(exponent))
+
+
+def _elu(call: Call) -> str:
+    """ELU, or SELU, which is written as one with a scale."""
+    alpha, *scales = (float(call[name]) for name in ("alpha", "scale", "input_scale"))
+    if (alpha, *scales) == _SELU:
+        return call.emit("selu", call.value("self"))
+    if scales != [1, 1]:
+        raise call.error("with scales is not supported, but for those of SELU")
+    return call.emit("elu", call.value("self"), alpha=alpha)
+
+
+_SELU = (1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0)
+
+
+def _softplus(call: Call) -> str:
+    beta, threshold = float(call["beta"]), float(call["threshold"])
+    return call.emit("softplus", call.value("self"), beta=beta, threshold=threshold)
+
+
+def _of_two(op: str) -> Conversion:
+    def convert(call: Call) -> str:
+        if "other" not in call.arguments:
+            raise call.error(f"is not supported along a dimension; {HELD}")
+        return _pair_of_values(call, op, call["self"], call["other"])
+
+    return convert
 
 
 def _ceiling(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
@@ -492,6 +534,8 @@ CONVERSIONS: dict[str, Conversion] = {
     "layer_norm": _layer_norm,
     "native_layer_norm": _layer_norm,
     **{op: _activation(op) for op in ("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh")},
+    **{op: _activation(op) for op in ("selu", "mish", "abs", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "erf")},
+    "reciprocal": _activation("reciprocal"),
     "leaky_relu": _leaky_relu,
     "prelu": _prelu,
     "_prelu_kernel": _prelu,
@@ -507,7 +551,13 @@ CONVERSIONS: dict[str, Conversion] = {
     "mul": _mul,
     "div": _div,
     "neg": _neg,
-    "pow": _square,
+    "pow": _pow,
+    "elu": _elu,
+    "softplus": _softplus,
+    "maximum": _of_two("maximum"),
+    "minimum": _of_two("minimum"),
+    "max": _of_two("maximum"),
+    "min": _of_two("minimum"),
     "max_pool2d": _max_pool2d,
     "max_pool2d_with_indices": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
@@ -555,7 +605,8 @@ def _where_placed(names: str) -> dict[str, Conversion]:
 CONVERSIONS |= _where_placed(
     "relu relu6 leaky_relu hardtanh clamp clamp_min hardswish hardsigmoid silu sigmoid tanh gelu"
 )
-CONVERSIONS |= _where_placed("add sub rsub mul div neg pow softmax _softmax glu")
+CONVERSIONS |= _where_placed("elu selu softplus mish abs exp log sqrt rsqrt sin cos erf reciprocal")
+CONVERSIONS |= _where_placed("add sub rsub mul div neg pow maximum minimum max min softmax _softmax glu")
 CONVERSIONS |= _where_placed("cat split split_with_sizes chunk tensor_split slice expand")
 CONVERSIONS |= {name: _along_last(CONVERSIONS[name]) for name in ("linear", "mm", "addmm", "matmul")}
 CONVERSIONS |= {

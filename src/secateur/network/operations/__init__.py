@@ -2,6 +2,20 @@
 
 from secateur.network.operations.declaration import Held, Operation, Role
 from secateur.network.operations.forms import elementwise, pairwise
+from secateur.network.operations.ranges import Choice, Flag, Range, Real, Whole, Wholes
 from secateur.network.operations.table import OPERATIONS
 
-__all__ = ["OPERATIONS", "Held", "Operation", "Role", "elementwise", "pairwise"]
+__all__ = [
+    "OPERATIONS",
+    "Choice",
+    "Flag",
+    "Held",
+    "Operation",
+    "Range",
+    "Real",
+    "Role",
+    "Whole",
+    "Wholes",
+    "elementwise",
+    "pairwise",
+]

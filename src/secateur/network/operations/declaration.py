@@ -46,7 +46,8 @@ class Operation:
 
     rule: the output's shape. meaning: what is computed, in float64. inputs: how many; None: any number from 1 on.
     element: what inputs and output hold. weights, attributes: by name. units: how it hands them on; None: it reads them
-    together. formula: what is computed, in words for people.
+    together. steady: per input, numbers between which a small error stays a small error; None: everywhere. formula:
+    what is computed, in words for people. minor: the minor version of the file format that it came with.
     """
 
     rule: Callable[[Arguments], Shape]
@@ -56,7 +57,9 @@ class Operation:
     weights: Mapping[str, Held] = field(default_factory=dict)
     attributes: Mapping[str, Range] = field(default_factory=dict)
     units: Passing | None = None
+    steady: tuple[tuple[float, float] | None, ...] = ()
     formula: str = ""
+    minor: int = 0
 
     @property
     def matrix(self) -> str:

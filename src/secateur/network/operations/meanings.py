@@ -15,7 +15,7 @@ import numpy as np
 from secateur.network.nodes import Node
 from secateur.network.operations.declaration import Array, Weights
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+error_function = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def sigmoid(x: Array) -> Array:
@@ -25,11 +25,20 @@ def sigmoid(x: Array) -> Array:
 def gelu(x: Array, approximate: str) -> Array:
     if approximate == "tanh":
         return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+    return 0.5 * x * (1 + error_function(x / math.sqrt(2)))
 
 
 def leaky_relu(x: Array, negative_slope: float) -> Array:
     return np.where(x > 0, x, negative_slope * x)
+
+
+def exponential_linear(x: Array, alpha: float) -> Array:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def soft_rectifier(x: Array, beta: float = 1.0, threshold: float = math.inf) -> Array:
+    """log(1 + e^(beta · x)) / beta, and x itself from where beta · x is above the threshold."""
+    return np.where(x * beta > threshold, x, np.logaddexp(0, x * beta) / beta)
 
 
 def pieces(rows: int, columns: int, most: int = 1 << 22) -> Iterator[slice]:

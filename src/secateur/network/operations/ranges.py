@@ -12,10 +12,11 @@ from secateur.network.sizes import Dimension, Size, at_least
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """A finite number, from `least` on and above `above`."""
+    """A finite number, from `least` on and above `above`. typical: such as networks in use have."""
 
     least: float = -math.inf
     above: float = -math.inf
+    typical: tuple[float, ...] = ()
 
     def expected(self, name: str, value: Attribute) -> str:
         """What was expected in place of a value, nothing where it is one of these."""

@@ -7,6 +7,8 @@ are said where those are made.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from secateur.network.operations import meanings, shapes, units
@@ -22,7 +24,10 @@ _AXIS = Whole(1)
 _PER_CHANNEL = Held(Role.STATISTIC, "(C)")
 _SCALE = Held(Role.STATISTIC, "(the axes' shape)", optional=True)
 
-OPERATIONS: dict[str, Operation] = {
+_SELU, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+"""Klambauer et al. 2017, equation 14."""
+
+_FIRST: dict[str, Operation] = {
     "conv2d": Operation(
         shapes.conv2d,
         meanings.conv2d,
@@ -137,4 +142,41 @@ OPERATIONS: dict[str, Operation] = {
         formula="the weight, the same for every image",
     ),
 }
+
+_SECOND: dict[str, Operation] = {
+    "elu": elementwise(meanings.exponential_linear, "x, or `alpha` · (eˣ − 1) where x < 0", alpha=Real()),
+    "selu": elementwise(
+        lambda x: _SELU * meanings.exponential_linear(x, _SELU_ALPHA),
+        f"{_SELU} · (x, or {_SELU_ALPHA} · (eˣ − 1) where x < 0)",
+    ),
+    "softplus": elementwise(
+        meanings.soft_rectifier,
+        "log(1 + e^(`beta` · x)) / `beta`, or x where `beta` · x > `threshold`",
+        beta=Real(above=0, typical=(1, 2.5, 0.5)),
+        threshold=Real(typical=(20, 5.3)),
+    ),
+    "mish": elementwise(lambda x: x * np.tanh(meanings.soft_rectifier(x)), "x · tanh(log(1 + eˣ))"),
+    "abs": elementwise(np.abs, "x without its sign"),
+    "exp": elementwise(np.exp, "eˣ", steady=(-3, 3)),
+    "log": elementwise(np.log, "ln x", steady=(0.25, 4)),
+    "sqrt": elementwise(np.sqrt, "√x", steady=(0.25, 4)),
+    "rsqrt": elementwise(lambda x: 1 / np.sqrt(x), "1 / √x", steady=(0.25, 4)),
+    "sin": elementwise(np.sin, "sin x", steady=(-6, 6)),
+    "cos": elementwise(np.cos, "cos x", steady=(-6, 6)),
+    "erf": elementwise(meanings.error_function, "2 / √π · ∫₀ˣ e^(−t²) dt"),
+    "pow": elementwise(
+        lambda x, exponent: np.power(x, exponent),
+        "x to the power of `exponent`",
+        steady=(0.25, 4),
+        exponent=Real(typical=(2, 3, 0.5, -1, 1.7, 0)),
+    ),
+    "neg": elementwise(np.negative, "−x"),
+    "reciprocal": elementwise(np.reciprocal, "1 / x", steady=(0.25, 4)),
+    "maximum": pairwise(np.maximum, "max(x, y)"),
+    "minimum": pairwise(np.minimum, "min(x, y)"),
+    "sub": pairwise(np.subtract, "x − y"),
+    "div": pairwise(np.divide, "x / y", steady=(None, (0.25, 4))),
+}
+
+OPERATIONS: dict[str, Operation] = _FIRST | {name: replace(each, minor=1) for name, each in _SECOND.items()}
 """A constant has no batch dimension of its own: it is the same for every image (batch size 1, which broadcasts)."""
