@@ -160,9 +160,8 @@ def _attribute(draw: Draw, wanted: Range) -> Attribute:
     assert isinstance(wanted, Real)
     if wanted.typical:
         return float(draw(st.sampled_from(wanted.typical)))
-    low = max(wanted.least, wanted.above, -2.0)
-    floats = st.floats(low, 2, width=32, allow_subnormal=False, exclude_min=low == wanted.above)
-    return float(draw(floats))
+    low = max(wanted.least, wanted.above + 0.125, -2.0)
+    return float(draw(st.floats(low, 2, width=32, allow_subnormal=False)))
 
 
 def _elementwise(build: Builder, op: str, value: str) -> str:
