@@ -166,7 +166,7 @@ def _attribute(draw: Draw, wanted: Range) -> Attribute:
 
 def _elementwise(build: Builder, op: str, value: str) -> str:
     operation = OPERATIONS[op]
-    attributes = {name: _attribute(build.draw, wanted) for name, wanted in operation.attributes.items()}
+    attributes: dict[str, Any] = {name: _attribute(build.draw, wanted) for name, wanted in operation.attributes.items()}
     return build.add(op, build.steadied(value, operation.steady[0]), **attributes)
 
 
