@@ -62,7 +62,10 @@ class Bench {
         const int lanes = kernels_.lanes;
         std::vector<PixelPiece> pieces;
         for (int i = 0; i < kPieces; ++i) pieces.push_back({i * 40 * lanes, i * kPixels * lanes, kPixels});
-        const PixelPack pack{inputs_.get(), 256 * lanes, kPieces * kPixels * lanes, lanes, target(), pieces.data(), kPieces, kChannels, lanes};
+        PixelPack pack{};
+        pack.source = inputs_.get(), pack.source_stride = 256 * lanes, pack.step = lanes;
+        pack.target = target(), pack.target_stride = kPieces * kPixels * lanes;
+        pack.pieces = pieces.data(), pack.piece_count = kPieces, pack.channels = kChannels, pack.width = lanes;
         return fastest([&] { kernels_.pack_pixels(pack); }) / static_cast<double>(kChannels * kPieces * kPixels);
     }
 
@@ -72,7 +75,11 @@ class Bench {
         const std::int32_t shifts[] = {0, 1, 2};
         std::vector<RowPiece> pieces;
         for (int i = 0; i < kPieces; ++i) pieces.push_back({i * 32, i * 16, 0x3ffff, 16});
-        const RowPack pack{inputs_.get(), 1024, 3 * kPieces * 16, kPieces * 16, target(), pieces.data(), shifts, kPieces, kChannels, 3, 1};
+        RowPack pack{};
+        pack.source = inputs_.get(), pack.source_stride = 1024;
+        pack.target = target(), pack.target_stride = 3 * kPieces * 16, pack.copy_stride = kPieces * 16;
+        pack.pieces = pieces.data(), pack.piece_count = kPieces, pack.channels = kChannels;
+        pack.shifts = shifts, pack.copies = 3, pack.stride = 1;
         return fastest([&] { kernels_.pack_rows(pack); }) / static_cast<double>(kChannels * kPieces);
     }
 
@@ -81,7 +88,10 @@ class Bench {
         constexpr int kChannels = 16;
         const WinogradTransform& last = kernels_.transforms[kernels_.transform_count - 1];
         const int lanes = kernels_.lanes, side = last.outputs + 2;
-        const WinogradInputs run{as_floats(inputs_.get()), 64 * lanes, 8 * lanes, lanes, 0, side, 0, side, kChannels, as_floats(target()), lanes, (kChannels + 1) * lanes};
+        WinogradInputs run{};
+        run.source = as_floats(inputs_.get()), run.channel = 64 * lanes, run.row = 8 * lanes, run.column = lanes;
+        run.bottom = run.right = side, run.channels = kChannels;
+        run.target = as_floats(target()), run.target_channel = lanes, run.frequency = (kChannels + 1) * lanes;
         return fastest([&] { last.transform_inputs(run); }) / static_cast<double>(kChannels * side * side);
     }
 

@@ -95,11 +95,11 @@ TEST(marks_that_one_watch_clears_are_not_lost_to_another) {
 
 TEST(memory_given_back_and_taken_again_is_read_again) {
     for (int round = 0; round < 3; ++round) {
-        auto memory = secateur::make_floats(1 << 16);
+        auto memory = secateur::make_words(1 << 16);
         const Stretch all{reinterpret_cast<const std::byte*>(memory.get()), std::size_t{4} << 16};
         secateur::Watch watch({all}, {});
         CHECK(!watch.changed());
-        memory[1 << 15] = 1;
+        memory[1 << 15] = {1};
         CHECK(watch.changed());
     }
 }

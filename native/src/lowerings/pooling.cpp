@@ -26,11 +26,17 @@ void compile_pool(Compiler& compiler, const Operation& operation) {
     const Planes in = compiler.planes(operation.inputs[0]), out = compiler.planes(operation.output);
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
     const auto narrow = [](std::int64_t value) { return static_cast<int>(value); };
-    PoolRun run{nullptr, nullptr, in.channel, in.row, in.column, out.channel, out.row, out.column, 0,
-                narrow(in.height), narrow(in.width), narrow(out.height), narrow(out.width),
-                narrow(pool.kernel[0]), narrow(pool.kernel[1]), narrow(pool.stride[0]), narrow(pool.stride[1]),
-                narrow(pool.padding[0]), narrow(pool.padding[1]), narrow(pool.padding[2]), narrow(pool.padding[3]),
-                narrow(pool.dilation[0]), narrow(pool.dilation[1]), pool.average, pool.count_padding, setting.images};
+    PoolRun run{};
+    run.source_channel = in.channel, run.source_row = in.row, run.source_column = in.column;
+    run.target_channel = out.channel, run.target_row = out.row, run.target_column = out.column;
+    run.height = narrow(in.height), run.width = narrow(in.width);
+    run.out_height = narrow(out.height), run.out_width = narrow(out.width);
+    run.kernel_y = narrow(pool.kernel[0]), run.kernel_x = narrow(pool.kernel[1]);
+    run.stride_y = narrow(pool.stride[0]), run.stride_x = narrow(pool.stride[1]);
+    run.top = narrow(pool.padding[0]), run.bottom = narrow(pool.padding[1]);
+    run.left = narrow(pool.padding[2]), run.right = narrow(pool.padding[3]);
+    run.dilation_y = narrow(pool.dilation[0]), run.dilation_x = narrow(pool.dilation[1]);
+    run.average = pool.average, run.count_padding = pool.count_padding, run.images = setting.images;
     Step& step = compiler.push(operation, "loop");
     step.items = in.channels;
     step.work = static_cast<double>(elements(setting.output(operation).dims)) *
