@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from graph_strategies import Builder, Draw, graphs, inputs, layers
+from secateur.exporting.rebuilding import GraphNetwork
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
 from secateur.network.operations import OPERATIONS
 from secateur.runtime import Session, available_kernels, reference
@@ -189,3 +191,33 @@ def agree(op: str, x: np.ndarray, attributes: dict[str, Attribute], expected: to
     graph = pooled(op, x.shape[1:], attributes, tuple(expected.shape[1:]))
     for found in (Session(graph, kernel=kernel)(x), reference.run(graph, x)):
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5, err_msg=op)
+
+
+NO_ORDINARY_NUMBERS = np.array(
+    [np.nan, np.inf, 0, 1e-40, 1e-30, 0.5, 1, 2, 20, 88, 104, 1e5, 1e19, 3e38], np.float32
+) * np.array([[1], [-1]], np.float32)
+EXPONENTS = (2.0, 3.0, -1.0, 1.7, 0.0, -2.0)
+
+
+def of_no_ordinary_numbers() -> Iterator[Graph]:
+    """Every function of numbers that version 1.1 brought, of one such number or of each two of them."""
+    size = NO_ORDINARY_NUMBERS.size
+    drawn: dict[str, list[dict[str, Attribute]]] = {
+        "elu": [{"alpha": 0.7}],
+        "softplus": [{"beta": 1.0, "threshold": 20.0}, {"beta": 2.5, "threshold": 5.0}],
+        "pow": [{"exponent": exponent} for exponent in EXPONENTS],
+    }
+    for op, operation in OPERATIONS.items():
+        shapes = {"x": (size,)} if operation.inputs == 1 else {"x": (size, 1), "y": (size,)}
+        shape = (size,) * len(shapes)
+        for attributes in drawn.get(op, [{}]) if operation.minor else []:
+            yield Graph(shapes, ("z",), (Node("z", op, tuple(shapes), {}, attributes, shape),), {})
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_functions_of_what_is_no_ordinary_number_are_pytorchs(kernel: str) -> None:
+    for graph in of_no_ordinary_numbers():
+        x = [NO_ORDINARY_NUMBERS.reshape(1, *shape) for shape in graph.inputs.values()]
+        expected = GraphNetwork(graph)(*map(torch.from_numpy, x)).numpy()
+        for found in (Session(graph, kernel=kernel)(*x), reference.run_all(graph, dict(zip("xy", x, strict=False)))[0]):
+            np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-30, err_msg=str(graph.nodes))

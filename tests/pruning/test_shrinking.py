@@ -123,6 +123,17 @@ def test_units_of_a_plain_network() -> None:
     check_same(network, small, images)
 
 
+def test_dead_channels_go_through_functions_of_numbers() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ELU(inplace=True), nn.Conv2d(8, 8, 3), nn.Mish(), nn.Conv2d(8, 4, 3))
+    x = torch.randn(2, 3, 9, 9)
+    with torch.no_grad():
+        for at in (0, 2):
+            network.get_parameter(f"{at}.weight")[:4] = 0
+        found = secateur.shrink(network.eval(), x)
+        assert [len(found.get_parameter(f"{at}.weight")) for at in (0, 2, 4)] == [4, 4, 4]
+        torch.testing.assert_close(found(x), network(x), rtol=1e-4, atol=1e-5)
+
+
 def test_what_dies_with_a_dead_unit_goes_too() -> None:
     network: Any = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)).double()
     kill_columns(network[4], [0, 1, 2])

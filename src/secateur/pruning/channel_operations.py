@@ -347,7 +347,7 @@ def _rules() -> Iterator[tuple[str, Rule]]:
 
 
 _BY_ENTRY = (
-    "_prelu_kernel native_dropout _fused_dropout hardswish hardsigmoid hardtanh leaky_relu elu relu6 masked_fill where "
+    "_prelu_kernel native_dropout _fused_dropout hardswish hardsigmoid hardtanh leaky_relu relu6 masked_fill where "
     "rrelu_with_noise copy lerp bernoulli uniform normal exponential random fill zero log_sigmoid_forward"
 )
 _FILLS = (
