@@ -25,12 +25,12 @@ from killing import kill_when, stored
 from samples import Interrupting, build, stripes, tiny
 from secateur.errors import CallableError, DataError, ModelError, SpaceError, StoreError, SweepError, UsageError
 from secateur.experiments import cache as cache_module
-from secateur.experiments.cache import NetworkCache
+from secateur.experiments.cache import SAID_OTHERWISE, NetworkCache, RetrainKey
 from secateur.experiments.pipeline import make_network, prune_as_pytorch, prune_cell, run_cell
 from secateur.experiments.sweeping import SweepResult, keep_best
 from secateur.modules.layers import weight_of
 from secateur.pruning.pruning import prune, sparsity
-from secateur.records.spec import Cell, Recipe, Retraining, retraining_for
+from secateur.records.spec import Cell, Recipe, Retraining, WeightsFile, retraining_for
 from secateur.records.store import FILE_NAME, Store
 from secateur.runtime import reference
 from secateur.support.progress import SilentReporter
@@ -493,23 +493,41 @@ def test_an_interrupted_retraining_of_a_sweep_takes_up_at_its_last_epoch(own_cac
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"ratio": 0.8}, {"scope": "global"}, {"method": "random"}, {"exclude": ("3",)}, {"seed": 1}, {"norms": True},
-        {"retraining": Retraining("gradual", 5)}, {"recipe": Recipe(epochs=2)}, {"pattern": "1x4"},
-        {"method_source": "00"},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_a_retrained_network_is_kept_under_everything_that_determines_it(change: dict[str, Any]) -> None:
-    cell = Cell(
-        "samples:tiny", "digits", "magnitude", "layer", 0.9, 0, Recipe(epochs=1), retraining=Retraining("gradual", 4)
-    )
+RETRAINED = Cell(
+    "samples:tiny", "digits", "magnitude", "layer", 0.9, 0, Recipe(epochs=1), retraining=Retraining("gradual", 4)
+)
+CHANGES: dict[str, Any] = {
+    "model": "lenet-300-100", "data": "samples:stripes", "method": "random", "scope": "global", "ratio": 0.8, "seed": 1,
+    "recipe": Recipe(epochs=2), "exclude": ("3",), "allow_empty": True, "norms": True,
+    "weights": WeightsFile("net.pt", "00"), "pattern": "1x4", "calibration_images": 64, "calibration_seed": 5,
+    "layer_ratios": (("1", 0.5),), "retraining": Retraining("gradual", 5), "method_source": "00",
+}  # fmt: skip
+WITHOUT_EFFECT = {"repair": "batchnorm"}
+REFUSED = {"model_source": "00"}
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Cell)])
+def test_every_field_of_a_cell_is_in_its_retrained_networks_key_or_said_to_be_without_effect(field: str) -> None:
     cache = NetworkCache(device="cpu")
-    key = cache.retrain_key(cell)
-    assert cache.retrain_key(dataclasses.replace(cell, **change)).id != key.id
-    assert cache.retrain_key(dataclasses.replace(cell, repair="none")) == key
+    key = cache.retrain_key(RETRAINED)
+    changed = dataclasses.replace(RETRAINED, **{field: {**CHANGES, **WITHOUT_EFFECT, **REFUSED}[field]})
+    if field in REFUSED:
+        with pytest.raises(ModelError, match="its files are not those that this was planned with"):
+            cache.retrain_key(changed)
+    elif field in WITHOUT_EFFECT:
+        assert cache.retrain_key(changed).id == key.id
+        assert "not at all" in SAID_OTHERWISE[field]
+    else:
+        assert cache.retrain_key(changed).id != key.id
+    assert (field in key.fields) == (field not in SAID_OTHERWISE)
+
+
+def test_the_key_of_a_retrained_network_is_the_one_of_former_versions() -> None:
+    cell = dataclasses.replace(
+        RETRAINED, method="mine:one", method_source="aa", exclude=("out",), norms=True, pattern="1x4",
+        calibration_images=64, calibration_seed=7, layer_ratios=(("body", 0.5),),
+    )  # fmt: skip
+    assert RetrainKey("net", cell, "cpu", "fp32").id == "ba50dfc35b3f93e1"
 
 
 KILLED = ("--model", "lenet-300-100", "--data", "digits", "--epochs", "60", "--latency-on", "none", "--out", "run")

@@ -29,7 +29,7 @@ from secateur.modules.inputs import Inputs
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
 from secateur.network.simplification import simplify
-from secateur.pruning.retraining import Cut, retrain
+from secateur.pruning.retraining import CutTo, retrain
 from secateur.records.results import Accuracy, Retrained, Trained
 from secateur.records.spec import Cell, Recipe, Retraining, identity
 from secateur.runtime import Session
@@ -89,29 +89,41 @@ class EarlyKey:
         return identity(self)
 
 
+SAID_OTHERWISE = {
+    "model": "by the dense network",
+    "data": "by the dense network",
+    "seed": "by the dense network and the draw",
+    "weights": "by the dense network",
+    "model_source": "by the dense network",
+    "calibration_seed": "by the draw",
+    "method_source": "beside the method",
+    "repair": "not at all: a network is repaired or retrained",
+}
+"""Fields of a cell that do not stand in the key of its retrained network under their names, and how they do."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetrainKey:
-    """Everything that determines a retrained network beside the dense one: how it was cut, and how it learnt."""
+    """Everything that determines a retrained network beside the dense one: how it was cut, and how it learnt.
+
+    That is every field of its cell, but for those that are SAID_OTHERWISE.
+    """
 
     network: str
-    method: str
-    scope: str
-    ratio: float
-    exclude: tuple[str, ...]
-    allow_empty: bool
-    norms: bool
-    pattern: str
-    calibration_images: int
-    draw: int
-    layer_ratios: tuple[tuple[str, float], ...]
-    recipe: Recipe
-    retraining: Retraining
+    cell: Cell
     device: str
     precision: str
 
     @property
+    def fields(self) -> dict[str, Any]:
+        own = {name: value for name, value in dataclasses.asdict(self.cell).items() if name not in SAID_OTHERWISE}
+        own["method"] = " ".join(filter(None, (self.cell.method, self.cell.method_source)))
+        of_training = {"network": self.network, "device": self.device, "precision": self.precision}
+        return own | of_training | {"draw": self.cell.draw}
+
+    @property
     def id(self) -> str:
-        return identity(self)
+        return identity(self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +294,7 @@ class NetworkCache:
         _, facts, _ = self._paths(key)
         return tuple(json.loads(facts.read_text()).get("notes", ()))
 
-    def retrained(self, cell: Cell, cut: Cut) -> tuple[nn.Module, Retrained]:
+    def retrained(self, cell: Cell, cut: CutTo) -> tuple[nn.Module, Retrained]:
         """The cell's network, pruned by `cut` and retrained, on the CPU in evaluation mode, and how long that took.
 
         Kept on disk under everything that determines it, with a checkpoint of its last epoch while it is under way.
@@ -292,18 +304,12 @@ class NetworkCache:
             return self._kept(cell, key, _retrained_from) or self._retrain(cell, key, cut)
 
     def retrain_key(self, cell: Cell) -> RetrainKey:
-        assert cell.retraining is not None
         network = self.key(cell)
-        shared = {
-            field.name: getattr(cell, field.name)
-            for field in dataclasses.fields(RetrainKey)
-            if hasattr(cell, field.name)
-        }
         precision = resolve_precision(cell.recipe.precision, find_architecture(cell.model).autocast, self.device)
-        shared["method"] += f" {cell.method_source}" if cell.method_source else ""
-        return RetrainKey(network=network.id, device=network.device, precision=precision, **shared)
+        return RetrainKey(network.id, cell, network.device, precision)
 
-    def _retrain(self, cell: Cell, key: RetrainKey, cut: Cut) -> tuple[nn.Module, Retrained]:
+    def _retrain(self, cell: Cell, key: RetrainKey, cut: CutTo) -> tuple[nn.Module, Retrained]:
+        assert cell.retraining is not None
         weights, facts, checkpoint = self._paths(key)
         dense, _ = self.trained(cell)
         network = copied(dense)
@@ -311,11 +317,11 @@ class NetworkCache:
             network,
             self.dataset(cell),
             cell.ratio,
-            key.retraining,
+            cell.retraining,
             recipe=cell.recipe,
             seed=cell.seed,
             cut=cut,
-            start=self._start(cell, key),
+            start=self._start(cell, cell.retraining),
             device=self.device,
             precision=key.precision,
             channels_last=uses_channels_last(find_architecture(cell.model)),
@@ -325,16 +331,16 @@ class NetworkCache:
         )
         _write(weights, lambda path: torch.save(network.state_dict(), path))
         told = {"retrained": dataclasses.asdict(log), "outputs": self._outputs_of(cell, network)}
-        self._seal(facts, {"key": dataclasses.asdict(key)} | told)
+        self._seal(facts, {"key": key.fields} | told)
         checkpoint.unlink(missing_ok=True)
         return network, log
 
-    def _start(self, cell: Cell, key: RetrainKey) -> dict[str, torch.Tensor] | None:
+    def _start(self, cell: Cell, retraining: Retraining) -> dict[str, torch.Tensor] | None:
         """The weights that the schedule sets those left back to: early ones, or fresh ones of another seed."""
-        if key.retraining.schedule == "scratch":
+        if retraining.schedule == "scratch":
             return self.untrained(dataclasses.replace(cell, seed=(cell.seed + _OTHER_SEED) % 2**63)).state_dict()
-        if key.retraining.schedule == "rewind-weights":
-            return self._early(cell, cell.recipe.epochs - key.retraining.epochs // key.retraining.rounds)
+        if retraining.schedule == "rewind-weights":
+            return self._early(cell, cell.recipe.epochs - retraining.epochs // retraining.rounds)
         return None
 
     def _early(self, cell: Cell, epochs: int) -> dict[str, torch.Tensor]:

@@ -51,7 +51,7 @@ class CellJob:
         return parcel if parcel.weights is not None else self.cache.send(parcel.key)
 
     def made(self, cell: Cell) -> tuple[Parcel, ...]:
-        if not cell.retraining or not (cell.ratio or cell.layer_ratios):
+        if not cell.learns_again:
             return ()
         return (self.cache.send(self.cache.retrain_key(cell)),)
 

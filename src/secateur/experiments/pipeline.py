@@ -26,8 +26,9 @@ from secateur.modules.standardised import zeros_undone
 from secateur.modules.weight_norms import remove_weight_norms
 from secateur.network.limits import NO_LIMITS
 from secateur.packfile import Metadata, packed_size
-from secateur.pruning.pruning import cut, zero_counts
+from secateur.pruning.pruning import Pruning, cut, zero_counts
 from secateur.pruning.repairing import repair
+from secateur.pruning.retraining import CutTo
 from secateur.records.environment import environment
 from secateur.records.patterns import UNSTRUCTURED
 from secateur.records.results import Footprint, Latency, Layer, Retrained, Row
@@ -110,37 +111,38 @@ def make_network(
     """
     dense, _ = cache.trained(cell)
     network, peak, held = prune_cell(cell, dense, cache.dataset(cell), cache.device, cache.reporter, weigh)
-    if not cell.retraining or not (cell.ratio or cell.layer_ratios):
+    if not cell.learns_again:
         return network, None, peak, held
-    network, retrained = cache.retrained(cell, _cut(cell, cache.dataset(cell)))
+    network, retrained = cache.retrained(cell, _cut_to(cell, cache.dataset(cell)))
     return network, retrained, peak, held
 
 
-def _calibration(cell: Cell, data: Dataset) -> Calibration:
+def calibration_of(cell: Cell, data: Dataset) -> Calibration:
+    """The training images that the cell's method and repair look at."""
     return Calibration(data, cell.calibration_images, cell.draw, augment=cell.recipe.augment)
 
 
-def _cut(cell: Cell, data: Dataset) -> Callable[[nn.Module, float], None]:
-    """Prune as the cell says, but to another ratio; ratios given layer by layer are approached in step."""
-    ratios, calibration = dict(cell.layer_ratios), _calibration(cell, data)
-    example = data.example()
+def _pruning(cell: Cell, data: Dataset, device: torch.device) -> Pruning:
+    """How the cell's weights go; cell.cut says what share of them."""
+    return Pruning(
+        method=cell.method,
+        pattern=cell.pattern,
+        exclude=cell.exclude,
+        example=data.example().to(device),
+        allow_empty=cell.allow_empty,
+        norms=cell.norms,
+        calibration=calibration_of(cell, data),
+        seed=cell.draw,
+    )
+
+
+def _cut_to(cell: Cell, data: Dataset) -> CutTo:
+    """Prune as the cell says, but to another ratio."""
 
     def cut_to(network: nn.Module, ratio: float) -> None:
         device = next(network.parameters()).device
-        cut(
-            network,
-            {name: own * ratio / cell.ratio for name, own in ratios.items()} if ratios and cell.ratio else ratio,
-            method=cell.method,
-            scope="layer" if ratios else cell.scope,
-            pattern=cell.pattern,
-            exclude=cell.exclude,
-            example=example.to(device),
-            outputs=output_layers(network, example.to(device)),
-            allow_empty=cell.allow_empty,
-            norms=cell.norms,
-            calibration=calibration,
-            seed=cell.draw,
-        )
+        outputs = output_layers(network, data.example().to(device))
+        cut(network, cell.cut.to(ratio), _pruning(cell, data, device), outputs)
 
     return cut_to
 
@@ -159,28 +161,15 @@ def prune_cell(
     The work is done on the device, and the copy ends on the CPU.
     """
     network = copied(dense)
-    if cell.ratio == 0 and not cell.layer_ratios and cell.repair == "none":
+    if cell.is_dense and cell.repair == "none":
         return network, 0, 0
     outputs = output_layers(network, data.example())
     network.to(device)
     original = dense if device == CPU or cell.repair == "none" else copied(dense).to(device)
-    calibration = _calibration(cell, data)
+    calibration = calibration_of(cell, data)
 
     def work() -> None:
-        cut(
-            network,
-            dict(cell.layer_ratios) or cell.ratio,
-            method=cell.method,
-            scope="layer" if cell.layer_ratios else cell.scope,
-            pattern=cell.pattern,
-            exclude=cell.exclude,
-            example=data.example().to(device),
-            outputs=outputs,
-            allow_empty=cell.allow_empty,
-            norms=cell.norms,
-            calibration=calibration,
-            seed=cell.draw,
-        )
+        cut(network, cell.cut, _pruning(cell, data, device), outputs)
         repair(network, cell.repair, calibration, original, reporter)
 
     if not weigh:

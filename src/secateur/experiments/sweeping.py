@@ -29,19 +29,18 @@ from secateur.importing.checkpoints import read_weights_file
 from secateur.network.graph import Graph
 from secateur.packfile import Metadata
 from secateur.pruning.score import METHODS, find_method
+from secateur.records.cuts import Scope, methods_of
 from secateur.records.options import asked_for, takes
 from secateur.records.patterns import WholeSets, parse_pattern
 from secateur.records.results import Failure, Row
 from secateur.records.selection import Selection, select_best
 from secateur.records.spec import (
-    LIKE,
     OPTIONS,
     Cell,
     Sweep,
     SweepOptions,
     check_recipe,
     expand,
-    methods_of,
 )
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import Grid, Printed, curve_lines, intervals, left_dense, remarks, rows_grid
@@ -215,7 +214,7 @@ def _controls(scopes: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]
     """What random is compared in beside the scopes themselves: magnitude's proportions, where a scope makes such."""
     if any(isinstance(shape := parse_pattern(each), WholeSets) and shape.kind == "channel" for each in patterns):
         return ()
-    controls = (f"{LIKE}magnitude/{scope}" for scope in scopes if scope in ("global", "lamp"))
+    controls = (str(Scope(scope, like="magnitude")) for scope in scopes if scope in ("global", "lamp"))
     return tuple(control for control in controls if control not in scopes)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from secateur.pruning.ranking import Cut, lowest
+from secateur.pruning.ranking import Lost, lowest
 from secateur.pruning.score import Scores
 
 Sizes = Mapping[str, torch.Size]
 
 
-def cuts_by_scope(scores: Scores, scope: str, ratio: float, shapes: Sizes) -> Iterator[tuple[str, Cut]]:
+def cuts_by_scope(scores: Scores, scope: str, ratio: float, shapes: Sizes) -> Iterator[tuple[str, Lost]]:
     """What goes of each layer. scores: of weights or of blocks; shapes: of the weights.
 
     layer: round(ratio × n) of each. global: the lowest of all together. erk: densities by the layers' shapes
@@ -30,7 +30,7 @@ def cuts_by_scope(scores: Scores, scope: str, ratio: float, shapes: Sizes) -> It
         yield from cuts_by_layer(scores, ratios)
 
 
-def cuts_by_layer(scores: Scores, ratios: Mapping[str, float]) -> Iterator[tuple[str, Cut]]:
+def cuts_by_layer(scores: Scores, ratios: Mapping[str, float]) -> Iterator[tuple[str, Lost]]:
     """The lowest round(ratio × n) of each layer that has a ratio."""
     for name, ratio in ratios.items():
         yield from lowest(scores, [name], round(ratio * scores.values_by_layer[name].numel()))

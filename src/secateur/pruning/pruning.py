@@ -31,7 +31,7 @@ from secateur.modules.standardised import shares_used, zeros_undone
 from secateur.modules.weight_norms import plain_weights
 from secateur.pruning.allocation import cuts_by_layer, cuts_by_scope
 from secateur.pruning.blocks import LOWEST, patterned, spread_over
-from secateur.pruning.ranking import Cut, marked
+from secateur.pruning.ranking import Lost, marked
 from secateur.pruning.score import (
     PART,
     Batch,
@@ -45,18 +45,15 @@ from secateur.pruning.score import (
     score,
 )
 from secateur.pruning.structures import Family, channel_families, cut_sets, filter_families
+from secateur.records.cuts import Cut, Scope, asked_cut
 from secateur.records.patterns import (
     UNSTRUCTURED,
     Blocks,
     KeepNOfM,
     Pattern,
     WholeSets,
-    check_pattern,
-    check_pattern_in_scope,
     parse_pattern,
 )
-from secateur.records.spec import LIKE, check_scope
-from secateur.support.quantities import as_float, is_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,21 @@ class PruneLog:
     def sparsity(self) -> float:
         total = sum(self.total.values())
         return 1 - sum(self.kept.values()) / total if total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """How weights go, whatever their share: the options of prune that a cut needs, as prune has them."""
+
+    method: str | Scores = "magnitude"
+    pattern: str = UNSTRUCTURED
+    exclude: Sequence[str] = ()
+    example: Example | None = None
+    allow_empty: bool = False
+    norms: bool = False
+    calibration: Iterable[Batch] | None = None
+    loss: Loss | None = None
+    seed: int = 0
 
 
 def prune(
@@ -126,70 +138,43 @@ def prune(
     Nothing is changed then. For channels ShrinkError where the network cannot be run, PruneError where none can go.
     Han et al. 2015, §3.
     """
-    ratio = _asked(ratio, method, scope, pattern)
+    asked = asked_cut(ratio, scope)
+    how = Pruning(method, pattern, exclude, example, allow_empty, norms, calibration, loss, seed)
+    _check(asked, how)
     shown = _shown(example, calibration)
     if is_lazy(network) and shown is not None:
         _initialise(network, shown)
     check_network(network)
     outputs = _outputs(network, keep_output, example, shown)
-    log = cut(
-        network,
-        ratio,
-        method=method,
-        scope=scope,
-        pattern=pattern,
-        exclude=exclude,
-        example=example,
-        outputs=outputs,
-        allow_empty=allow_empty,
-        norms=norms,
-        calibration=calibration,
-        loss=loss,
-        seed=seed,
-    )
+    log = cut(network, asked, how, outputs)
     left = dense_left(network, exclude, outputs)
     undone = zeros_undone(network, log.kept, shown)
     _warn(network, {"left dense": _named(left), "zeros that do not last, as forward computes another weight": undone})
     return replace(log, left=left, undone=undone)
 
 
-def cut(
-    network: nn.Module,
-    ratio: SupportsFloat | Mapping[str, SupportsFloat],
-    *,
-    method: str | Scores = "magnitude",
-    scope: str = "layer",
-    pattern: str = UNSTRUCTURED,
-    exclude: Sequence[str] = (),
-    example: Example | None = None,
-    outputs: Collection[str] = (),
-    allow_empty: bool = False,
-    norms: bool = False,
-    calibration: Iterable[Batch] | None = None,
-    loss: Loss | None = None,
-    seed: int = 0,
-) -> PruneLog:
+def cut(network: nn.Module, asked: Cut, how: Pruning, outputs: Collection[str] = ()) -> PruneLog:
     """As prune, but `outputs` are what stays whole, and what stays dense is neither looked for nor said."""
-    ratio = _asked(ratio, method, scope, pattern)
-    layers = prunable_layers(network, exclude, outputs, norms)
-    if isinstance(ratio, Mapping):
-        _check_layers(ratio, layers)
+    _check(asked, how)
+    layers = prunable_layers(network, how.exclude, outputs, how.norms)
+    if asked.by_layer is not None:
+        _check_layers(dict(asked.by_layer), layers)
     with plain_weights(network):
         weights = {name: weight_of(layer) for name, layer in layers.items()}
-        if not isinstance(ratio, Mapping) and scope.startswith(LIKE):
-            ratio = _ratios_like(network, ratio, scope, pattern, exclude, outputs, norms, calibration, loss, seed)
-        context = Context(network, weights, calibration, loss or cross_entropy, seed)
-        shape = parse_pattern(pattern)
-        families = _families(context, shape, example, outputs)
+        if asked.by_layer is None and asked.scope.like:
+            asked = _cut_like(network, asked, how, outputs)
+        context = Context(network, weights, how.calibration, how.loss or cross_entropy, how.seed)
+        shape = parse_pattern(how.pattern)
+        families = _families(context, shape, how.example, outputs)
         transposed = {name: layer.groups for name, layer in layers.items() if isinstance(layer, TRANSPOSED)}
-        rounds = 1 if isinstance(method, Scores) else find_method(method).rounds
+        rounds = 1 if isinstance(how.method, Scores) else find_method(how.method).rounds
         with _unchanged_on_error(network) if rounds > 1 else contextlib.nullcontext():
             for part in range(1, rounds + 1):
-                scores, share = _scores(method, context), _partly(ratio, part / rounds)
+                scores, share = _scores(how.method, context), asked.part(part / rounds)
                 if isinstance(shape, WholeSets):
-                    cut_sets(network, families, scores, weights, shape, scope, share, allow_empty)
+                    cut_sets(network, families, scores, weights, shape, share, how.allow_empty)
                 else:
-                    _cut_weights(scores, weights, shape, scope, share, allow_empty, transposed)
+                    _cut_weights(scores, weights, shape, share, how.allow_empty, transposed)
     return PruneLog(
         {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()},
         {name: weight.numel() for name, weight in weights.items()},
@@ -261,44 +246,29 @@ def _cut_weights(
     scores: Scores,
     weights: Mapping[str, Tensor],
     shape: Blocks | KeepNOfM | None,
-    scope: str,
-    ratio: float | Mapping[str, float],
+    asked: Cut,
     allow_empty: bool,
     transposed: Mapping[str, int],
 ) -> None:
     """Zero single weights, or blocks of them. transposed: as in patterned."""
-    asked = f"ratio {ratio:g} (scope {scope})" if isinstance(ratio, float | int) else "the ratio of the layer"
     scores = patterned(scores, weights, shape, transposed)
-    cuts = dict(_cuts(scores, weights, scope, ratio))
+    cuts = dict(_cuts(scores, weights, asked))
     for name, each in cuts.items():
         if not allow_empty:
-            _check_not_emptied(name, weights[name], each, scores.values_by_layer[name].numel(), asked)
+            _check_not_emptied(name, weights[name], each, scores.values_by_layer[name].numel(), str(asked))
     for name, each in cuts.items():
         _zero(weights[name], scores, name, each, shape, transposed.get(name))
     if isinstance(shape, KeepNOfM):
-        _hold_n_of_m(weights, scores, ratio)
+        _hold_n_of_m(weights, scores, asked)
 
 
-def _asked(
-    ratio: SupportsFloat | Mapping[str, SupportsFloat], method: str | Scores, scope: str, pattern: str
-) -> float | dict[str, float]:
-    """The ratio in Python's own numbers. Raises UsageError where what is asked for makes no sense."""
-    if not isinstance(method, str | Scores):
+def _check(asked: Cut, how: Pruning) -> None:
+    """Raises UsageError where what is asked for makes no sense."""
+    if not isinstance(how.method, str | Scores):
         raise UsageError(
-            f"method {type(method).__name__}: expected a name, your own as 'package.module:callable', or Scores"
+            f"method {type(how.method).__name__}: expected a name, your own as 'package.module:callable', or Scores"
         )
-    check_scope(scope)
-    several = isinstance(ratio, Mapping)
-    shares = {name: as_float(each) for name, each in (ratio.items() if isinstance(ratio, Mapping) else [("", ratio)])}
-    for share in shares.values():
-        if not is_share(share) and not (several and share == 1 and not isinstance(share, bool)):
-            whole = ", or 1 for a layer that may be emptied" if several else ""
-            raise UsageError(
-                f"ratio {share!r}: expected in [0, 1){whole}: the share of weights to zero, so 0.9 for 90 %"
-            )
-        check_pattern(pattern, share)
-    check_pattern_in_scope(pattern, "ratios by layer" if several else scope)
-    return shares if several else shares[""]
+    asked.check(how.pattern)
 
 
 def _check_layers(ratios: Iterable[str], layers: Iterable[str]) -> None:
@@ -307,35 +277,12 @@ def _check_layers(ratios: Iterable[str], layers: Iterable[str]) -> None:
             raise UsageError(f"ratio of {name!r}: expected the name of a layer to prune, one of {', '.join(layers)}")
 
 
-def _ratios_like(
-    network: nn.Module,
-    ratio: float,
-    scope: str,
-    pattern: str,
-    exclude: Sequence[str],
-    outputs: Collection[str],
-    norms: bool,
-    calibration: Iterable[Batch] | None,
-    loss: Loss | None,
-    seed: int,
-) -> dict[str, float]:
-    """The share that each layer would lose to another method and scope, found on a copy."""
-    method, _, inner = scope.removeprefix(LIKE).rpartition("/")
-    log = cut(
-        copied(network),
-        ratio,
-        method=method,
-        scope=inner,
-        pattern=pattern,
-        exclude=exclude,
-        outputs=outputs,
-        allow_empty=True,
-        norms=norms,
-        calibration=calibration,
-        loss=loss,
-        seed=seed,
-    )
-    return {name: 1 - kept / max(1, log.total[name]) for name, kept in log.kept.items()}
+def _cut_like(network: nn.Module, asked: Cut, how: Pruning, outputs: Collection[str]) -> Cut:
+    """The share that each layer would lose to the method that the scope is like, found on a copy."""
+    other = replace(how, method=asked.scope.like, example=None, allow_empty=True)
+    log = cut(copied(network), replace(asked, scope=Scope(asked.scope.kind)), other, outputs)
+    shares = tuple((name, 1 - kept / max(1, log.total[name])) for name, kept in log.kept.items())
+    return replace(asked, by_layer=shares)
 
 
 def _scores(method: str | Scores, context: Context) -> Scores:
@@ -346,26 +293,17 @@ def _scores(method: str | Scores, context: Context) -> Scores:
     return method
 
 
-def _partly(ratio: float | Mapping[str, float], part: float) -> float | dict[str, float]:
-    """The ratio after a part of an exponential schedule of densities (Tanaka et al. 2020, algorithm 1)."""
-    if isinstance(ratio, Mapping):
-        return {name: share if part == 1 else 1 - (1 - share) ** part for name, share in ratio.items()}
-    return ratio if part == 1 else 1 - (1 - ratio) ** part
+def _cuts(scores: Scores, weights: Mapping[str, Tensor], asked: Cut) -> Iterator[tuple[str, Lost]]:
+    if asked.by_layer is not None:
+        return cuts_by_layer(scores, dict(asked.by_layer))
+    return cuts_by_scope(scores, asked.scope.kind, asked.ratio, {name: each.shape for name, each in weights.items()})
 
 
-def _cuts(
-    scores: Scores, weights: Mapping[str, Tensor], scope: str, ratio: float | Mapping[str, float]
-) -> Iterator[tuple[str, Cut]]:
-    if isinstance(ratio, Mapping):
-        return cuts_by_layer(scores, ratio)
-    return cuts_by_scope(scores, scope, ratio, {name: weight.shape for name, weight in weights.items()})
-
-
-def _hold_n_of_m(weights: Mapping[str, Tensor], scores: Scores, ratio: float | Mapping[str, float]) -> None:
+def _hold_n_of_m(weights: Mapping[str, Tensor], scores: Scores, asked: Cut) -> None:
     """Zero what N:M alone forbids, also in layers of which the scope would have left more."""
+    shares = dict.fromkeys(weights, asked.ratio) if asked.by_layer is None else dict(asked.by_layer)
     for name, weight in weights.items():
-        share = ratio.get(name, 0.0) if isinstance(ratio, Mapping) else ratio
-        if share > 0:
+        if shares.get(name, 0.0) > 0:
             weight.masked_fill_(scores.values_by_layer[name] == LOWEST, 0)
 
 
@@ -413,7 +351,7 @@ def zero_counts(network: nn.Module, norms: bool = False) -> dict[str, int]:
     return {name: weight.numel() - int(torch.count_nonzero(weight)) for name, weight in weights.items()}
 
 
-def _check_not_emptied(name: str, weight: Tensor, gone: Cut, size: int, asked: str) -> None:
+def _check_not_emptied(name: str, weight: Tensor, gone: Lost, size: int, asked: str) -> None:
     if gone.goes == size > 0:
         raise PruneError(
             f"layer {name!r} would lose all of its {weight.numel()} weights at {asked}, and the "
@@ -425,7 +363,7 @@ def _zero(
     weight: Tensor,
     scores: Scores,
     name: str,
-    gone: Cut,
+    gone: Lost,
     pattern: Blocks | KeepNOfM | None,
     transposed: int | None,
 ) -> None:

@@ -16,7 +16,7 @@ _FEW = 1 << 16  # keys that may be copied
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Lost:
     """Of a layer's scores, all below `key` go, and the first `ties` that equal it. `goes` counts both.
 
     dtype is the precision in which keys are read.
@@ -28,7 +28,7 @@ class Cut:
     goes: int
 
 
-def lowest(scores: Scores, group: Sequence[str], count: int) -> Iterator[tuple[str, Cut]]:
+def lowest(scores: Scores, group: Sequence[str], count: int) -> Iterator[tuple[str, Lost]]:
     """The cut of each layer such that the group loses its `count` lowest scores; of equal ones the first."""
     if count == 0:
         return
@@ -40,7 +40,7 @@ def lowest(scores: Scores, group: Sequence[str], count: int) -> Iterator[tuple[s
         ties = min(left, equal)
         left -= ties
         if below + ties:
-            yield name, Cut(dtype, key, ties, below + ties)
+            yield name, Lost(dtype, key, ties, below + ties)
 
 
 def _count(scores: Scores, name: str, key: int, dtype: torch.dtype) -> tuple[int, int]:
@@ -119,7 +119,7 @@ def _keys(part: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(bits < 0, -1 - (bits & 0x7FFFFFFF), bits) + (1 << 31)
 
 
-def marked(scores: Scores, name: str, cut: Cut) -> Iterator[Tensor]:
+def marked(scores: Scores, name: str, cut: Lost) -> Iterator[Tensor]:
     """Which of a layer's scores are cut: bool, in flat order, 16,384 at a time."""
     left = cut.ties
     for part in scores.parts(name):

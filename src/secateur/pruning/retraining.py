@@ -24,7 +24,7 @@ from secateur.training.data import Dataset
 from secateur.training.schedules import cubic_ratio, one_cycle, round_ratio
 from secateur.training.train import Course, resolve_device, train
 
-Cut = Callable[[nn.Module, float], object]
+CutTo = Callable[[nn.Module, float], object]
 
 
 def retrain(
@@ -35,7 +35,7 @@ def retrain(
     *,
     recipe: Recipe,
     seed: int = 0,
-    cut: Cut = prune,
+    cut: CutTo = prune,
     start: Mapping[str, Tensor] | None = None,
     teacher: nn.Module | None = None,
     device: torch.device | str = "auto",
@@ -97,7 +97,7 @@ class _Pruner:
     """Cuts when the schedule says so, and holds the zeros from then on."""
 
     def __init__(
-        self, network: nn.Module, ratio: float, retraining: Retraining, cut: Cut, start: Mapping[str, Tensor] | None
+        self, network: nn.Module, ratio: float, retraining: Retraining, cut: CutTo, start: Mapping[str, Tensor] | None
     ) -> None:
         self._network, self._ratio, self._retraining, self._cut, self._start = network, ratio, retraining, cut, start
         self._hold: frozen_zeros | None = None

@@ -20,9 +20,8 @@ from secateur.pruning.blocks import LOWEST
 from secateur.pruning.dependencies import ChannelSet, Slot, channel_classes, columns, filters, rows_of, set_columns
 from secateur.pruning.removal import removable_sets
 from secateur.pruning.score import Scores
+from secateur.records.cuts import Cut
 from secateur.records.patterns import WholeSets
-
-Ratio = float | Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +94,22 @@ def cut_sets(
     scores: Scores,
     weights: Mapping[str, Tensor],
     pattern: WholeSets,
-    scope: str,
-    ratio: Ratio,
+    asked: Cut,
     allow_less: bool = False,
 ) -> None:
-    """Zero the least important sets, so many that the share of weights that are zero comes nearest to `ratio`.
+    """Zero the least important sets, so many that the share of weights that are zero comes nearest to what is
+    asked.
 
     layer: the same share of each family's sets. global: the lowest of all together. lamp: by LAMP scores of the sets.
     Filters also take erk and ratios by layer. Of every family one set stays at least.
     Raises PruneError, before anything is changed, where fewer weights can go than should, unless allow_less.
     """
     ranked = [_rank(network, family, scores, weights, pattern.norm) for family in families]
-    if isinstance(ratio, float | int) and (pattern.kind == "channel" or scope in ("global", "lamp")):
-        problems = [(_ordered(ranked, scope), dict(weights), float(ratio))]
+    scope = asked.scope.kind
+    if asked.by_layer is None and (pattern.kind == "channel" or scope in ("global", "lamp")):
+        problems = [(_ordered(ranked, scope), dict(weights), asked.ratio)]
     else:
-        ratios = _ratios_by_layer(weights, scope, ratio)
+        ratios = _ratios_by_layer(weights, asked)
         problems = [
             (_ordered([each], "layer"), {name: weights[name]}, ratios.get(name, 0.0))
             for each in ranked
@@ -120,12 +120,12 @@ def cut_sets(
         _zero(network, family, channels.tolist())
 
 
-def _ratios_by_layer(weights: Mapping[str, Tensor], scope: str, ratio: Ratio) -> Mapping[str, float]:
-    if isinstance(ratio, Mapping):
-        return ratio
-    if scope == "erk":
-        return erk_ratios({name: weight.shape for name, weight in weights.items()}, ratio)
-    return dict.fromkeys(weights, ratio)
+def _ratios_by_layer(weights: Mapping[str, Tensor], asked: Cut) -> Mapping[str, float]:
+    if asked.by_layer is not None:
+        return dict(asked.by_layer)
+    if asked.scope.kind == "erk":
+        return erk_ratios({name: weight.shape for name, weight in weights.items()}, asked.ratio)
+    return dict.fromkeys(weights, asked.ratio)
 
 
 def _rank(network: nn.Module, family: Family, scores: Scores, weights: Mapping[str, Tensor], norm: int) -> _Ranked:

@@ -16,13 +16,12 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, TypedDict
 
 from secateur.errors import UsageError
+from secateur.records.cuts import SCOPES, Cut, methods_of, parse_scope
 from secateur.records.options import Option, at_least, check_declared, check_value, declared, one_of, rule
 from secateur.records.patterns import UNSTRUCTURED, check_pattern, check_pattern_in_scope
-from secateur.support.quantities import as_floats, as_number, as_whole, is_share
+from secateur.support.quantities import as_float, as_floats, as_number, as_whole, is_share
 
 PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
-SCOPES = ("layer", "global", "erk", "lamp")
-LIKE = "like:"
 REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint")
 AUGMENTS = ("auto", "none", "crop-flip")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -38,19 +37,6 @@ def _check_list(name: str, values: Sequence[object]) -> None:
         raise UsageError(f"{name}: expected at least one value, got none")
     if len(set(values)) < len(values):
         raise UsageError(f"{name} {list(values)}: a value appears twice; name each once")
-
-
-def check_scope(scope: str) -> None:
-    """Raises UsageError for a text that names no scope."""
-    method, _, inner = scope.removeprefix(LIKE).rpartition("/")
-    nested = scope.startswith(LIKE) and bool(method) and inner in SCOPES
-    check_value("scope", scope, scope in SCOPES or nested, f"one of {', '.join(SCOPES)}, or like:METHOD/SCOPE")
-
-
-def methods_of(method: str, scope: str) -> tuple[str, ...]:
-    """The methods that decide on a cut: the one that scores, and the one that a scope is like."""
-    other = scope.removeprefix(LIKE).rpartition("/")[0] if scope.startswith(LIKE) else method
-    return (method,) if other == method else (method, other)
 
 
 def check_repair(repair: str) -> None:
@@ -322,7 +308,7 @@ class Cell(Shared):
             f"How many each layer loses: {', '.join(SCOPES)}, like:METHOD/SCOPE, file:JSON, copy:RUN.",
             many="scopes",
             first=("layer",),
-            check=lambda _, scope: check_scope(scope),
+            check=lambda _, scope: parse_scope(scope),
             column=True,
         ),
     ]
@@ -389,6 +375,21 @@ class Cell(Shared):
         object.__setattr__(self, "ratio", as_number(self.ratio))
         object.__setattr__(self, "layer_ratios", ratios)
         object.__setattr__(self, "seed", as_whole(self.seed))
+
+    @property
+    def cut(self) -> Cut:
+        """What share of the weights goes."""
+        ratio = as_float(self.ratio)
+        return Cut(ratio, by_layer=self.layer_ratios) if self.layer_ratios else Cut(ratio, parse_scope(self.scope))
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether no weight goes."""
+        return not (self.ratio or self.layer_ratios)
+
+    @property
+    def learns_again(self) -> bool:
+        return self.retraining is not None and not self.is_dense
 
     @property
     def draw(self) -> int:
@@ -523,7 +524,7 @@ class Sweep(Shared):
                 option.check(value)
         check_declared(self)
         for scope in self.controls:
-            check_scope(scope)
+            parse_scope(scope)
         for pattern, ratio in itertools.product(self.patterns, self.ratios):
             check_pattern(pattern, ratio)
         given = ["ratios by layer"] if self.layer_ratios else []
@@ -592,13 +593,14 @@ def percent(share: float) -> str:
 
 
 def identity(value: Any) -> str:
-    """Sixteen hex digits of the SHA-256 of a frozen value's canonical JSON."""
+    """Sixteen hex digits of the SHA-256 of the canonical JSON of a frozen value, or of fields by name."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 def canonical_json(value: Any) -> str:
-    """A dataclass as JSON: keys sorted, no spaces, floats as Python's shortest repr."""
-    return json.dumps(dataclasses.asdict(value), sort_keys=True, separators=(",", ":"))
+    """A dataclass, or a dictionary, as JSON: keys sorted, no spaces, floats as Python's shortest repr."""
+    fields = value if isinstance(value, dict) else dataclasses.asdict(value)
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
 
 def cell_from_json(text: str) -> Cell:

@@ -93,7 +93,7 @@ def undominated(points: Iterable[FrontPoint]) -> tuple[FrontPoint, ...]:
 
 def kind_of(cell: Cell) -> str:
     """The name under which a cell's network is compared."""
-    if not (cell.ratio or cell.layer_ratios):
+    if cell.is_dense:
         return DENSE
     kind = SEARCHED if cell.layer_ratios else {"layer": UNIFORM}.get(cell.scope, GLOBAL)
     return kind + (RETRAINED if cell.retraining else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.errors import PruneError, SearchError
 from secateur.experiments.cache import NetworkCache
-from secateur.experiments.pipeline import make_network
+from secateur.experiments.pipeline import calibration_of, make_network
 from secateur.experiments.searching.plan import Search
 from secateur.importing.aten import DERIVED
 from secateur.measure.macs import layer_table
@@ -35,7 +36,7 @@ from secateur.records.spec import Cell
 from secateur.records.store import Store
 from secateur.runtime import Session
 from secateur.support.progress import Reporter
-from secateur.training.data import Calibration, Split, normalise
+from secateur.training.data import Split, normalise
 
 TURNS = 3
 NETWORK = "network"
@@ -65,7 +66,7 @@ def check_search(search: Search, cache: NetworkCache) -> None:
     network = cache.untrained(cell).eval()
     prunable_layers(network, cell.exclude, output_layers(network, data.example()))
     if search.template.repair != "none" or find_method(cell.method).needs_calibration:
-        Calibration(data, cell.calibration_images, cell.draw).check()
+        calibration_of(cell, data).check()
     if search.minimize in ("latency", "bytes"):
         _graph(network, cell, search, cache)
 
@@ -122,8 +123,8 @@ class Laboratory:
     def quickly_repaired(self, cell: Cell) -> Cell:
         """The cell as one of the many that only show harm: without the reconstruction of weights where BatchNorm's
         statistics, set right, do most of it in a fraction of the time, and those from fewer images."""
-        images = min(_QUICK_IMAGES, cell.calibration_images) if self._quick == "batchnorm" else cell.calibration_images
-        return dataclasses.replace(cell, repair=self._quick, calibration_images=images)
+        few = _QUICK_IMAGES if self._quick == "batchnorm" else sys.maxsize
+        return dataclasses.replace(cell, repair=self._quick, calibration_images=min(few, cell.calibration_images))
 
     @property
     def harm_name(self) -> str:
