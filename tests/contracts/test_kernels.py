@@ -29,9 +29,9 @@ def outputs_of(session: Session, x: np.ndarray) -> tuple[np.ndarray, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-def check_against_reference(graph: Graph, batch: int, kernel: str, threads: int) -> None:
+def check_against_reference(graph: Graph, batch: int, kernel: str, threads: int, costs: Costs | None = None) -> None:
     x = inputs(graph, batch)
-    found = outputs_of(Session(graph, threads=threads, kernel=kernel), x)
+    found = outputs_of(Session(graph, threads=threads, kernel=kernel, costs=costs), x)
     for name, mine, right in zip(graph.outputs, found, reference.run_all(graph, {"x": x}), strict=True):
         assert mine.shape == right.shape
         scale = max(1.0, float(np.abs(right).max(initial=0)))
@@ -82,29 +82,26 @@ def residual_blocks(draw: Draw) -> Graph:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_convolutions_by_winograds_transform_are_the_references(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.runtime.session.costs_for", lambda graph, kernel, calibrate: WINOGRAD)
-
+def test_convolutions_by_winograds_transform_are_the_references(kernel: str) -> None:
     @given(graph=residual_blocks(), batch=BATCHES, threads=st.integers(1, 3))
     @settings(max_examples=60, deadline=None, database=None)
     def check(graph: Graph, batch: int, threads: int) -> None:
-        check_against_reference(graph, batch, kernel, threads)
+        check_against_reference(graph, batch, kernel, threads, WINOGRAD)
         if batch >= 16 and np.prod(graph.nodes[0].shape[1:]) > 4:  # fewer pixels may be a matrix times a vector
-            steps = Session(graph, kernel=kernel).plan(batch).steps
+            steps = Session(graph, kernel=kernel, costs=WINOGRAD).plan(batch).steps
             assert sum(step.kernel.startswith("Winograd") for step in steps) >= 2
 
     check()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_an_infinity_spreads_over_its_tile_at_most(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.runtime.session.costs_for", lambda graph, kernel, calibrate: WINOGRAD)
+def test_an_infinity_spreads_over_its_tile_at_most(kernel: str) -> None:
     random = np.random.default_rng(0)
     weight = Weight.of(random.normal(0, 0.2, (5, 3, 3, 3)).astype(np.float32))
     same: dict[str, Attribute] = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
     node = Node("y", "conv2d", ("x",), {"weight": "w"}, same, (5, 20, 20))
     graph = Graph({"x": (3, 20, 20)}, ("y",), (node,), {"w": weight})
-    session = Session(graph, kernel=kernel)
+    session = Session(graph, kernel=kernel, costs=WINOGRAD)
     assert any(step.kernel.startswith("Winograd") for step in session.plan(16).steps)
     x = random.normal(size=(16, 3, 20, 20)).astype(np.float32)
     expected = reference.run(graph, x)

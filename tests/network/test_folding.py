@@ -7,7 +7,7 @@ import pytest
 
 from secateur import _native
 from secateur.network.graph import Attribute, Graph, Node, Weight
-from secateur.runtime import Session, available_kernels, calibration, reference, session
+from secateur.runtime import Costs, Session, available_kernels, calibration, reference
 
 
 def conv(size: int, stride: int = 1) -> dict[str, Attribute]:
@@ -45,23 +45,23 @@ def stages(side: int, density: float) -> Graph:
     return Graph({"x": (3, side, side)}, ("c4",), nodes, weights)
 
 
-@pytest.fixture
-def planar_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def planar_is_slow() -> Costs:
     """Costs by which everything that can be is folded."""
     values = list(_native.measure_costs(available_kernels()[0]))
     values[calibration.ROWS] *= 1000
-    monkeypatch.setattr(session, "costs_for", lambda *given: calibration.Costs(tuple(values), "of a test"))
+    return Costs(tuple(values))
 
 
-@pytest.mark.usefixtures("planar_is_slow")
 @pytest.mark.parametrize("kernel", available_kernels())
 @pytest.mark.parametrize(("side", "density"), [(32, 0.1), (16, 0.5), (8, 1.0), (24, 0.2)])
-def test_folded_images_agree_with_the_reference(kernel: str, side: int, density: float) -> None:
+def test_folded_images_agree_with_the_reference(kernel: str, side: int, density: float, planar_is_slow: Costs) -> None:
     graph = stages(side, density)
     x = np.random.default_rng(2).normal(size=(3, 3, side, side)).astype(np.float32)
     right = reference.run(graph, x)
-    alone = Session(graph, kernel=kernel)
+    alone = Session(graph, kernel=kernel, costs=planar_is_slow)
+    shared = Session(graph, 3, kernel, costs=planar_is_slow)
     assert "border" in [step.name for step in alone.plan().steps]
     found = np.concatenate([alone(image[None]) for image in x])
     np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-4 * np.abs(right).max())
-    np.testing.assert_array_equal(np.concatenate([Session(graph, 3, kernel)(image[None]) for image in x]), found)
+    np.testing.assert_array_equal(np.concatenate([shared(image[None]) for image in x]), found)

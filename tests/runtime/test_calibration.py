@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from secateur import _native
+from secateur.errors import RunError
 from secateur.network.graph import Graph, Node, Weight
-from secateur.runtime import Session, available_kernels, reference
+from secateur.runtime import Costs, Session, available_kernels, reference
 
 
 def linear(outputs: int) -> Graph:
@@ -78,6 +79,21 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypa
     (tmp_path / "file").touch()
     monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path / "file"))
     assert costs_of(Session(LARGE)) == "measured"
+
+
+def test_costs_that_are_given_are_what_a_network_is_planned_by(own_cache: Path) -> None:
+    values = tuple(_native.measure_costs("scalar"))
+    dear, cheap = (Costs((factor * values[0], *values[1:]), "made up") for factor in (1000, 0.001))
+    singly, together = (Session(LARGE, kernel="scalar", costs=costs).plan(16) for costs in (dear, cheap))
+    assert (singly.costs, together.costs) == ("made up", "made up")
+    assert ([images for images, _, _ in singly.parts], [images for images, _, _ in together.parts]) == ([1], [16])
+    assert not own_cache.exists()
+
+
+@pytest.mark.parametrize("values", [(1.0,), 12 * (0.0,), 12 * (float("nan"),), 12 * (float("inf"),)])
+def test_costs_that_no_model_has_are_refused(values: tuple[float, ...]) -> None:
+    with pytest.raises(RunError, match=r"^costs: expected 12 numbers above 0, or none for those built in, got \("):
+        Costs(values)
 
 
 @pytest.mark.parametrize("kernel", available_kernels())

@@ -19,7 +19,7 @@ import torch
 from secateur import packfile
 from secateur.errors import RunError
 from secateur.network.graph import Attribute, Graph, Node, Weight
-from secateur.runtime import Normalisation, Session, available_kernels, load, reference
+from secateur.runtime import Costs, Normalisation, Session, available_kernels, load, reference
 from secateur.training.data import fit, from_arrays
 
 
@@ -376,6 +376,14 @@ def test_copies_and_pickles_of_a_session_compute_the_same(copied: Callable[[Sess
     assert (other.threads, other.kernel) == (2, "scalar")
     x = images(3)
     assert np.array_equal(other(x), session(x))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda session: pickle.loads(pickle.dumps(session))])
+def test_copies_and_pickles_of_a_session_are_planned_by_its_costs(copied: Callable[[Session], Session]) -> None:
+    session = Session(
+        small_network(), kernel="scalar", costs=Costs((1e4, 0.15, 2.9, 2.4, 1, 5.2, *6 * (1e4,)), "made up")
+    )
+    assert copied(session).plan(16) == session.plan(16) != Session(small_network(), kernel="scalar").plan(16)
 
 
 def test_processes_are_given_a_session() -> None:

@@ -1,7 +1,18 @@
 """Load and run a Graph: native kernels, and a NumPy reference that says what is right."""
 
+from secateur.runtime.calibration import Costs
 from secateur.runtime.loading import load
 from secateur.runtime.normalisation import Normalisation
 from secateur.runtime.session import MOST_IMAGES, MOST_THREADS, Plan, PlanStep, Session, available_kernels
 
-__all__ = ["MOST_IMAGES", "MOST_THREADS", "Normalisation", "Plan", "PlanStep", "Session", "available_kernels", "load"]
+__all__ = [
+    "MOST_IMAGES",
+    "MOST_THREADS",
+    "Costs",
+    "Normalisation",
+    "Plan",
+    "PlanStep",
+    "Session",
+    "available_kernels",
+    "load",
+]

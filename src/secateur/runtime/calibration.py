@@ -10,6 +10,7 @@ from pathlib import Path
 
 import secateur
 from secateur import _native
+from secateur.errors import RunError
 from secateur.network.graph import Graph
 from secateur.support import settings
 from secateur.support.replacing import replacing
@@ -20,10 +21,18 @@ WORTH_TIMING = 1_000_000  # weights: below, a network is run before the timing w
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """values: as the native core orders them; none: those built in. source: "built in" or "measured"."""
+    """values: as native/include/secateur/costs.hpp orders them; none: those built in. source: what a plan says of them.
+
+    Raises RunError for another number of values than the cost model has, or one that is no number above 0.
+    """
 
     values: tuple[float, ...]
-    source: str
+    source: str = "given"
+
+    def __post_init__(self) -> None:
+        count = _native.cost_count()
+        if self.values and not (len(self.values) == count and all(math.isfinite(v) and v > 0 for v in self.values)):
+            raise RunError(f"costs: expected {count} numbers above 0, or none for those built in, got {self.values}")
 
 
 BUILT_IN = Costs((), "built in")

@@ -69,7 +69,7 @@ class Plan:
     """How a batch is run. steps: those of the first part.
 
     parts: (images in a block, how many operations of it run image by image before the rest runs on the whole block,
-    how many such blocks). costs: "measured" on this machine or "built in".
+    how many such blocks). costs: "measured" on this machine, "built in" or "given".
     """
 
     kernel: str
@@ -109,6 +109,7 @@ class Session:
     (N, C, H, W) may be given too. calibrate: whether how each layer of a large network is run is decided by constants
     timed on this machine (once: they are cached) rather than by those built in; SECATEUR_CALIBRATE=0 says no for all.
     Layers run otherwise may round otherwise. limits: what the graph may ask for at most, None for limits.Limits().
+    costs: constants to decide by, whatever calibrate says.
     Where the graph has lengths that are free, the inputs' shapes tell them, and it is compiled for those: see bind.
     Pickles and copies are made from its graph and these arguments.
     out: the array to write to, for graphs with one input and one output: the input itself, or apart from it.
@@ -123,12 +124,13 @@ class Session:
         normalisation: Normalisation | None = None,
         calibrate: bool = True,
         limits: Limits | None = None,
+        costs: Costs | None = None,
     ) -> None:
         threads = _whole("threads", threads, 1, MOST_THREADS)
         limits = limits or Limits()
         _check_limits(graph, limits)
         self._graph = graph
-        self._made_with = (threads, kernel, normalisation, calibrate, limits)
+        self._made_with = (threads, kernel, normalisation, calibrate, limits, costs)
         self._kernel = _chosen_kernel(kernel)
         self._threads = threads
         self._inputs = tuple(graph.inputs.items())
@@ -142,7 +144,7 @@ class Session:
         _check_sizes(graph)
         self._shapes = tuple(tuple(shape) for _, shape in self._inputs)
         self._output_shapes = tuple(map(tuple, graph.output_shapes))
-        self._costs = costs_for(graph, self._kernel, calibrate)
+        self._costs = costs or costs_for(graph, self._kernel, calibrate)
         self._native = _compile(graph, self._kernel, threads, self._costs)
         self._single = len(self._shapes) == len(self._output_shapes) == 1
 
