@@ -128,6 +128,8 @@ class Session:
     ) -> None:
         threads = _whole("threads", threads, 1, MOST_THREADS)
         limits = limits or Limits()
+        if not graph.lengths:
+            _check_sizes(graph)
         _check_limits(graph, limits)
         self._graph = graph
         self._made_with = (threads, kernel, normalisation, calibrate, limits, costs)
@@ -141,7 +143,6 @@ class Session:
         self._single = False
         if self._lengths:
             return
-        _check_sizes(graph)
         self._shapes = tuple(tuple(shape) for _, shape in self._inputs)
         self._output_shapes = tuple(map(tuple, graph.output_shapes))
         self._costs = costs or costs_for(graph, self._kernel, calibrate)
