@@ -178,14 +178,8 @@ def _import_onnx() -> Any:
     return onnx
 
 
-def _tuple(node: Node, name: str) -> Shape:
-    value = node.attributes[name]
-    assert isinstance(value, tuple)
-    return value
-
-
 def _onnx_pads(node: Node) -> list[int]:
-    top, bottom, left, right = _tuple(node, "padding")
+    top, bottom, left, right = node.numbers("padding")
     return [top, left, bottom, right]
 
 
@@ -195,9 +189,9 @@ def _conv2d(made: _Translation, node: Node) -> None:
         "Conv",
         inputs if inputs[2] else inputs[:2],
         node.name,
-        strides=_tuple(node, "stride"),
+        strides=node.numbers("stride"),
         pads=_onnx_pads(node),
-        dilations=_tuple(node, "dilation"),
+        dilations=node.numbers("dilation"),
         group=node.attributes["groups"],
     )
 
@@ -224,8 +218,7 @@ def _batch_norm(made: _Translation, node: Node) -> None:
 
 
 def _layer_norm(made: _Translation, node: Node) -> None:
-    axes = node.attributes["axes"]
-    assert isinstance(axes, int)
+    axes = node.whole("axes")
     scale = made.weight(node, "weight") or made.tensor(f"{node.name}.ones", np.ones(node.shape[-axes:]))
     bias = made.weight(node, "bias")
     inputs = [node.inputs[0], scale, *([bias] if bias else [])]
@@ -311,10 +304,10 @@ def _max_pool2d(made: _Translation, node: Node) -> None:
         "MaxPool",
         node.inputs,
         node.name,
-        kernel_shape=_tuple(node, "kernel"),
-        strides=_tuple(node, "stride"),
+        kernel_shape=node.numbers("kernel"),
+        strides=node.numbers("stride"),
         pads=_onnx_pads(node),
-        dilations=_tuple(node, "dilation"),
+        dilations=node.numbers("dilation"),
     )
 
 
@@ -323,8 +316,8 @@ def _avg_pool2d(made: _Translation, node: Node) -> None:
         "AveragePool",
         node.inputs,
         node.name,
-        kernel_shape=_tuple(node, "kernel"),
-        strides=_tuple(node, "stride"),
+        kernel_shape=node.numbers("kernel"),
+        strides=node.numbers("stride"),
         pads=_onnx_pads(node),
         count_include_pad=int(bool(node.attributes["count_include_pad"])),
     )
@@ -355,7 +348,7 @@ def _shares(have: int, want: int) -> Any:
 
 
 def _mean(made: _Translation, node: Node) -> None:
-    axes = made.tensor(f"{node.name}.axes", np.array(_tuple(node, "axes")))
+    axes = made.tensor(f"{node.name}.axes", np.array(node.numbers("axes")))
     made.add("ReduceMean", [node.inputs[0], axes], node.name, keepdims=int(bool(node.attributes["keepdims"])))
 
 
@@ -365,7 +358,7 @@ def _reshape(made: _Translation, node: Node) -> None:
 
 
 def _permute(made: _Translation, node: Node) -> None:
-    made.add("Transpose", node.inputs, node.name, perm=(0, *_tuple(node, "axes")))
+    made.add("Transpose", node.inputs, node.name, perm=(0, *node.numbers("axes")))
 
 
 def _concat(made: _Translation, node: Node) -> None:
