@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from secateur.experiments.cache import NetworkCache, uses_channels_last
+from secateur.experiments.cache import NetworkCache
+from secateur.experiments.evaluation import uses_channels_last
 from secateur.measure.accuracy import accuracy
 from secateur.modules.layers import weight_of, weighted_layers
 from secateur.pruning.pruning import prune

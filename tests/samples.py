@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.experiments.cache import EarlyKey, Parcel
+from secateur.experiments.keys import EarlyKey, Parcel
 from secateur.pruning.score import Context
 from secateur.records.environment import environment
 from secateur.records.results import Accuracy, Contender, Footprint, FrontPoint, Latency, Layer, Outcome, Row, Trained

@@ -25,7 +25,9 @@ from killing import kill_when, stored
 from samples import Interrupting, build, stripes, tiny
 from secateur.errors import CallableError, DataError, ModelError, SpaceError, StoreError, SweepError, UsageError
 from secateur.experiments import cache as cache_module
-from secateur.experiments.cache import SAID_OTHERWISE, NetworkCache, RetrainKey
+from secateur.experiments import graphs
+from secateur.experiments.cache import NetworkCache
+from secateur.experiments.keys import SAID_OTHERWISE, RetrainKey
 from secateur.experiments.pipeline import make_network, prune_as_pytorch, prune_cell, run_cell
 from secateur.experiments.sweeping import SweepResult, keep_best
 from secateur.modules.layers import weight_of
@@ -661,7 +663,7 @@ def test_a_trace_that_no_longer_tells_what_forward_does_is_made_anew(monkeypatch
         with torch.no_grad():
             assert np.allclose(reference.run(graph, images.numpy()), network(images), rtol=1e-4, atol=1e-4)
     assert [each for each in reporter.said if "traced anew" in each] == reporter.said[-1:]
-    monkeypatch.setattr(cache_module, "largest_difference", lambda found, expected: 0.5)
+    monkeypatch.setattr(graphs, "largest_difference", lambda found, expected: 0.5)
     assert cache.graph(network, cell) is None
     assert "measured in PyTorch only: its graph is off by 0.5" in reporter.said[-1]
 

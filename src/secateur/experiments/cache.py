@@ -8,7 +8,6 @@ import json
 import platform
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,122 +16,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from secateur.errors import DamageError, DataError, ExportError, GraphError, MissingExtraError, ModelError
-from secateur.importing.aten import Structure, structure_of
+from secateur.errors import DamageError, DataError, MissingExtraError, ModelError
+from secateur.experiments.evaluation import Evaluation, agree, on_device, uses_channels_last
+from secateur.experiments.graphs import DIFFERENCE, Graphs
+from secateur.experiments.keys import EarlyKey, Parcel, RetrainKey, TrainKey, train_key_from
 from secateur.importing.checkpoints import load_weights
-from secateur.measure.accuracy import accuracy
 from secateur.measure.doubts import doubts
 from secateur.measure.footprint import file_bytes
-from secateur.measure.prediction import faster_predictor
-from secateur.modules.guarding import copied, first_line, outputs, run, watched
+from secateur.modules.guarding import copied, first_line, run, watched
 from secateur.modules.inputs import Inputs
 from secateur.network.graph import Graph
-from secateur.network.limits import NO_LIMITS
-from secateur.network.simplification import simplify
 from secateur.pruning.retraining import CutTo, retrain
 from secateur.records.results import Accuracy, Retrained, Trained
-from secateur.records.spec import Cell, Recipe, Retraining, identity
-from secateur.runtime import Session
+from secateur.records.spec import Cell, Retraining
 from secateur.runtime.agreement import largest_difference
 from secateur.support.checksums import check_members, is_sealed, read_sealed, sealed
 from secateur.support.progress import Reporter, SilentReporter
 from secateur.support.replacing import replacing
 from secateur.support.settings import user_cache
-from secateur.training.data import Dataset, Split, fit, load_data
-from secateur.training.models import Architecture, build_network, find_architecture
+from secateur.training.data import Dataset, fit, load_data
+from secateur.training.models import build_network, find_architecture
 from secateur.training.train import TrainingLog, recipe_course, resolve_device, resolve_precision, train
 
-TRIAL = 16
-"""Images on which the faster way to predict is found: few beside a test set, a block for the runtime."""
-DIFFERENCE = 1e-3
-"""Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
 WITNESSES = 8
 """Validation images whose outputs are kept with a network."""
-_FEW, _LITTLE = 2, 0.002
-"""Images, and share of them, that rounding may decide otherwise."""
 Facts = TypeVar("Facts")
 _OTHER_SEED = 1_000_000_007
 _DOUBT = "warning: "
-
-
-@dataclass(frozen=True, slots=True)
-class TrainKey:
-    """Everything that determines a trained network. For a loaded checkpoint the recipe is None."""
-
-    model: str
-    source: str
-    data_digest: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augment: str
-    seed: int
-    recipe: Recipe | None
-    weights: str
-    device: str
-    precision: str
-    torch: str
-
-    @property
-    def id(self) -> str:
-        return identity(self)
-
-
-@dataclass(frozen=True, slots=True)
-class EarlyKey:
-    """A dense network as it was after some of its epochs."""
-
-    network: str
-    epochs: int
-
-    @property
-    def id(self) -> str:
-        return identity(self)
-
-
-SAID_OTHERWISE = {
-    "model": "by the dense network",
-    "data": "by the dense network",
-    "seed": "by the dense network and the draw",
-    "weights": "by the dense network",
-    "model_source": "by the dense network",
-    "calibration_seed": "by the draw",
-    "method_source": "beside the method",
-    "repair": "not at all: a network is repaired or retrained",
-}
-"""Fields of a cell that do not stand in the key of its retrained network under their names, and how they do."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetrainKey:
-    """Everything that determines a retrained network beside the dense one: how it was cut, and how it learnt.
-
-    That is every field of its cell, but for those that are SAID_OTHERWISE.
-    """
-
-    network: str
-    cell: Cell
-    device: str
-    precision: str
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        own = {name: value for name, value in dataclasses.asdict(self.cell).items() if name not in SAID_OTHERWISE}
-        own["method"] = " ".join(filter(None, (self.cell.method, self.cell.method_source)))
-        of_training = {"network": self.network, "device": self.device, "precision": self.precision}
-        return own | of_training | {"draw": self.cell.draw}
-
-    @property
-    def id(self) -> str:
-        return identity(self.fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """A network on its way to another cache: its key and its files' bytes, None where the other has them already."""
-
-    key: TrainKey | RetrainKey
-    weights: NDArray[np.uint8] | None = None
-    facts: NDArray[np.uint8] | None = None
 
 
 class NetworkCache:
@@ -158,8 +68,7 @@ class NetworkCache:
         self._latest: tuple[str, nn.Module, Trained] | None = None
         self._introductions: dict[tuple[str, ...], None] = {}
         self._adopted: dict[str, TrainKey] = {}
-        self._structures: dict[tuple[str, str], Structure] = {}
-        self._unpackable: set[str] = set()
+        self._graphs = Graphs(self.reporter)
 
     def dataset(self, cell: Cell) -> Dataset:
         """The cell's data, as its network takes it."""
@@ -250,7 +159,7 @@ class NetworkCache:
         if own.id == identifier or not facts.exists():
             return
         with contextlib.suppress(DamageError):
-            self._adopted[own.id] = _key_from(read_sealed(facts)["key"])
+            self._adopted[own.id] = train_key_from(read_sealed(facts)["key"])
 
     def trained(self, cell: Cell) -> tuple[nn.Module, Trained]:
         """The cell's dense network, on the CPU in evaluation mode, and what is known of it.
@@ -425,7 +334,7 @@ class NetworkCache:
         """Of a network that was loaded: how, and whether it seems to have learnt on other images than these."""
         if not cell.weights:
             return []
-        with _on(network, self.device, None), watched(network):
+        with on_device(network, self.device, None), watched(network):
             doubted = doubts(network, self.dataset(cell), self.device)
         name = Path(cell.weights.path).name
         return [*([f"weights {name}: {'; '.join(loaded)}"] if loaded else []), *(f"{_DOUBT}{each}" for each in doubted)]
@@ -475,78 +384,19 @@ class NetworkCache:
         )
 
     def graph(self, network: nn.Module, cell: Cell, simplified: bool = True) -> Graph | None:
-        """The Graph of a cell's network, simplified if asked, None where it cannot be one.
-
-        Networks of one kind are traced once. Every graph is compared with PyTorch on validation images: where one made
-        from another network's trace differs, the network is traced itself, and where that differs there is none.
-        """
-        try:
-            return self._reused(network, cell, simplified) or self._traced(network, cell, simplified)
-        except (ExportError, GraphError) as error:
-            key = f"{cell.model} {cell.data}"
-            if key not in self._unpackable:
-                self._unpackable.add(key)
-                self.reporter.say(f"{cell.model} is measured in PyTorch only: {error}")
-            return None
-
-    def _reused(self, network: nn.Module, cell: Cell, simplified: bool) -> Graph | None:
-        structure = self._structures.get((cell.model, cell.data))
-        if structure is None or not structure.fits(network):
-            return None
-        try:
-            return self._checked(structure, network, cell, simplified)
-        except (ExportError, GraphError) as error:
-            self.reporter.say(f"{cell.model} is traced anew: {error}", loud=True)
-            return None
-
-    def _traced(self, network: nn.Module, cell: Cell, simplified: bool) -> Graph:
-        structure = structure_of(network, self.dataset(cell).example())
-        graph = self._checked(structure, network, cell, simplified)
-        self._structures[cell.model, cell.data] = structure
-        return graph
-
-    def _checked(self, structure: Structure, network: nn.Module, cell: Cell, simplified: bool) -> Graph:
-        """Raises ExportError where PyTorch gives something else on a few validation images."""
-        graph = structure.graph(network)
-        graph = simplify(graph) if simplified else graph
-        images = self.dataset(cell).example(TRIAL)
-        session = Session(graph, threads=1, calibrate=False)
-        found, (expected, *_) = np.asarray(session(images.numpy())), outputs(network, Inputs((images,)))
-        apart = largest_difference([found], [expected.numpy()])
-        if apart > DIFFERENCE:
-            raise ExportError(f"its graph is off by {apart:.2g} of the largest output from PyTorch")
-        return graph
+        """The Graph of a cell's network, as Graphs.graph makes it; None where it cannot be one."""
+        return self._graphs.graph(network, cell, self.dataset(cell), simplified)
 
     def accuracies(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> tuple[Accuracy, Accuracy]:
-        """(validation, test) of a network, measured on this cache's device; the network ends on the CPU.
-
-        With its graph, on a CPU, Secateur's runtime predicts where that is faster: the same classes, as PyTorch is
-        asked again wherever rounding could decide.
-        """
-        data = self.dataset(cell)
-        validation, test = self._accuracies(network, cell, graph, (data.validation, data.test))
-        return validation, test
+        """(validation, test) of a cell's network, as Evaluation.accuracies has them."""
+        return self._evaluation(cell).accuracies(network, self.dataset(cell), graph)
 
     def validation(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> Accuracy:
         """Likewise, of the validation split alone: what may be looked at while one chooses."""
-        (found,) = self._accuracies(network, cell, graph, (self.dataset(cell).validation,))
-        return found
+        return self._evaluation(cell).validation(network, self.dataset(cell), graph)
 
-    def _accuracies(
-        self, network: nn.Module, cell: Cell, graph: Graph | None, splits: Sequence[Split]
-    ) -> list[Accuracy]:
-        data = self.dataset(cell)
-        layout = torch.channels_last if uses_channels_last(find_architecture(cell.model)) else None
-        with _on(network, self.device, layout), watched(network):
-            predict = self._predictor(network, data, graph)
-            return [accuracy(predict, data, split, device=self.device) for split in splits]
-
-    def _predictor(self, network: nn.Module, data: Dataset, graph: Graph | None) -> Callable[[Tensor], Tensor]:
-        if graph is None or self.device.type != "cpu":
-            return network
-        # With built-in costs, as another machine would.
-        session = Session(graph, threads=torch.get_num_threads(), calibrate=False, limits=NO_LIMITS)
-        return faster_predictor(network, lambda images: torch.from_numpy(session(images.numpy())), data.example(TRIAL))
+    def _evaluation(self, cell: Cell) -> Evaluation:
+        return Evaluation(find_architecture(cell.model), self.device)
 
     @contextlib.contextmanager
     def _locked(self, key: str, name: str) -> Iterator[None]:
@@ -565,22 +415,6 @@ class NetworkCache:
             yield
         finally:
             lock.release()
-
-
-def uses_channels_last(architecture: Architecture) -> bool:
-    return architecture.convolutional
-
-
-@contextlib.contextmanager
-def _on(network: nn.Module, device: torch.device, layout: torch.memory_format | None) -> Iterator[None]:
-    """The network on a device and in a layout for a while; then on the CPU and contiguous again."""
-    network.to(device)
-    if layout is not None:
-        network.to(memory_format=layout)  # type: ignore[call-overload]
-    try:
-        yield
-    finally:
-        network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _check_logits(network: nn.Module, data: Dataset, model: str) -> None:
@@ -603,16 +437,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         raise DamageError(f"{path}: cannot be read: {type(error).__name__}") from error
     return found
-
-
-def agree(then: Accuracy, now: Accuracy) -> bool:
-    """Whether two accuracies on the same images can be one network's: rounding may decide a few images otherwise."""
-    return abs(then.top1 - now.top1) <= max(_FEW / then.n, _LITTLE)
-
-
-def _key_from(fields: dict[str, Any]) -> TrainKey:
-    recipe = Recipe(**fields["recipe"]) if fields["recipe"] else None
-    return TrainKey(**(fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"]), "recipe": recipe}))
 
 
 def _check_outputs(now: list[list[float]] | None, then: list[list[float]] | None) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
-from secateur.experiments.cache import NetworkCache, Parcel
+from secateur.experiments.cache import NetworkCache
+from secateur.experiments.keys import Parcel
 from secateur.experiments.pipeline import STAGES, measure_latency, run_cell
 from secateur.records.results import Row
 from secateur.records.spec import Cell

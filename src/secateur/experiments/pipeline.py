@@ -13,7 +13,8 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from secateur.experiments.cache import NetworkCache, uses_channels_last
+from secateur.experiments.cache import NetworkCache
+from secateur.experiments.evaluation import uses_channels_last
 from secateur.measure.footprint import file_bytes, memory_of
 from secateur.measure.latency import compare_latency
 from secateur.measure.macs import layer_table

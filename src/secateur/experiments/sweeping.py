@@ -17,8 +17,9 @@ from safetensors.torch import save_model
 from torch import nn
 
 from secateur.errors import MissingExtraError, SweepError, UsageError
-from secateur.experiments.cache import NetworkCache, agree
+from secateur.experiments.cache import NetworkCache
 from secateur.experiments.delivery import card_fields, place_of
+from secateur.experiments.evaluation import agree
 from secateur.experiments.executors import Executor, attempt
 from secateur.experiments.executors.local import LocalExecutor
 from secateur.experiments.jobs import CellJob

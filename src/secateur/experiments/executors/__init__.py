@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Protocol, TypeVar
 
 from secateur.errors import SpaceError
-from secateur.experiments.cache import Parcel
+from secateur.experiments.keys import Parcel
 from secateur.records.environment import environment
 from secateur.records.results import Failure, Row
 from secateur.records.spec import Cell

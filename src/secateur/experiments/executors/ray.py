@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from secateur.errors import MissingExtraError, SweepError, UsageError
-from secateur.experiments.cache import Parcel
 from secateur.experiments.executors import INTERRUPTS, Job, attempt, failure
+from secateur.experiments.keys import Parcel
 from secateur.records.environment import available_cores
 from secateur.records.results import Failure, Row
 from secateur.records.spec import Cell

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from secateur.experiments.cache import NetworkCache, uses_channels_last
+from secateur.experiments.cache import NetworkCache
+from secateur.experiments.evaluation import uses_channels_last
 from secateur.experiments.pipeline import STAGES, make_network, run_cell
 from secateur.experiments.searching.finding import DENSE, SEARCHED, Found, Trials, undominated
 from secateur.experiments.searching.plan import Search

@@ -1,0 +1,75 @@
+"""Graphs of cells' networks: those of one kind are traced once, and every one is compared with PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from secateur.errors import ExportError, GraphError
+from secateur.importing.aten import Structure, structure_of
+from secateur.modules.guarding import outputs
+from secateur.modules.inputs import Inputs
+from secateur.network.graph import Graph
+from secateur.network.simplification import simplify
+from secateur.records.spec import Cell
+from secateur.runtime import Session
+from secateur.runtime.agreement import largest_difference
+from secateur.support.progress import Reporter
+from secateur.training.data import Dataset
+
+COMPARED = 16
+"""Images on which a graph is compared with PyTorch."""
+DIFFERENCE = 1e-3
+"""Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
+
+
+class Graphs:
+    """Makes graphs, and remembers the structure of each kind of network: a model on a data set."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._structures: dict[tuple[str, str], Structure] = {}
+        self._unpackable: set[str] = set()
+
+    def graph(self, network: nn.Module, cell: Cell, data: Dataset, simplified: bool = True) -> Graph | None:
+        """The Graph of a cell's network, simplified if asked, None where it cannot be one.
+
+        Networks of one kind are traced once. Every graph is compared with PyTorch on validation images: where one made
+        from another network's trace differs, the network is traced itself, and where that differs there is none.
+        """
+        try:
+            return self._reused(network, cell, data, simplified) or self._traced(network, cell, data, simplified)
+        except (ExportError, GraphError) as error:
+            key = f"{cell.model} {cell.data}"
+            if key not in self._unpackable:
+                self._unpackable.add(key)
+                self._reporter.say(f"{cell.model} is measured in PyTorch only: {error}")
+            return None
+
+    def _reused(self, network: nn.Module, cell: Cell, data: Dataset, simplified: bool) -> Graph | None:
+        structure = self._structures.get((cell.model, cell.data))
+        if structure is None or not structure.fits(network):
+            return None
+        try:
+            return self._checked(structure, network, data, simplified)
+        except (ExportError, GraphError) as error:
+            self._reporter.say(f"{cell.model} is traced anew: {error}", loud=True)
+            return None
+
+    def _traced(self, network: nn.Module, cell: Cell, data: Dataset, simplified: bool) -> Graph:
+        structure = structure_of(network, data.example())
+        graph = self._checked(structure, network, data, simplified)
+        self._structures[cell.model, cell.data] = structure
+        return graph
+
+    def _checked(self, structure: Structure, network: nn.Module, data: Dataset, simplified: bool) -> Graph:
+        """Raises ExportError where PyTorch gives something else on a few validation images."""
+        graph = structure.graph(network)
+        graph = simplify(graph) if simplified else graph
+        images = data.example(COMPARED)
+        session = Session(graph, threads=1, calibrate=False)
+        found, (expected, *_) = np.asarray(session(images.numpy())), outputs(network, Inputs((images,)))
+        apart = largest_difference([found], [expected.numpy()])
+        if apart > DIFFERENCE:
+            raise ExportError(f"its graph is off by {apart:.2g} of the largest output from PyTorch")
+        return graph
