@@ -16,9 +16,19 @@ from torch import Tensor, nn
 from secateur.experiments.keys import EarlyKey, Parcel
 from secateur.pruning.score import Context
 from secateur.records.environment import environment
-from secateur.records.results import Accuracy, Contender, Footprint, FrontPoint, Latency, Layer, Outcome, Row, Trained
+from secateur.records.results import (
+    Accuracy,
+    Contender,
+    Footprint,
+    FrontPoint,
+    Latency,
+    Layer,
+    Outcome,
+    Row,
+    SearchRecord,
+    Trained,
+)
 from secateur.records.spec import Cell, Recipe, recipe_for
-from secateur.records.store import SearchRecord
 from secateur.report.paper import published
 from secateur.support.progress import SilentReporter
 from secateur.training.data import Dataset, from_arrays

@@ -76,15 +76,16 @@ def test_a_process_killed_while_it_writes_leaves_whole_rows(tmp_path: Path) -> N
     code = """
 import os, signal, sqlite3, sys
 from samples import make_row
-from secateur.records import store as module
-store = module.Store.create(sys.argv[1])
+from secateur.records import tables
+from secateur.records.store import Store
+store = Store.create(sys.argv[1])
 store.add(make_row(0.5))
-real = module._insert
+real = tables.insert
 def insert(db, table, fields, on_conflict=""):
     if table == "latencies":
         os.kill(os.getpid(), signal.SIGKILL)
     return real(db, table, fields, on_conflict)
-module._insert = insert
+tables.insert = insert
 store.add(make_row(0.9))
 """
     tests = str(Path(__file__).parents[1])

@@ -240,3 +240,13 @@ class Outcome:
 
     def contender(self, name: str) -> Contender:
         return next(each for each in self.contenders if each.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRecord:
+    """A search as it was asked for, as JSON, by which command, and what it found; None until it is through."""
+
+    number: int
+    spec: str
+    command: str
+    outcome: Outcome | None

@@ -7,9 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from secateur.records.results import Accuracy, Contender, Outcome
+from secateur.records.results import Accuracy, Contender, Outcome, SearchRecord
 from secateur.records.spec import percent
-from secateur.records.store import SearchRecord
 from secateur.report.grid import Grid
 from secateur.report.remarks import INTERVALS, accuracy_text, caution, intervals, points_text, verdict
 from secateur.report.tables import count_text, milliseconds_text, size_text

@@ -11,10 +11,9 @@ from itertools import groupby
 from pathlib import Path
 
 from secateur.measure.intervals import Spread, spread
-from secateur.records.results import Failure, Outcome, Row
+from secateur.records.results import Failure, Outcome, Row, SearchRecord
 from secateur.records.selection import Selection, select_best
 from secateur.records.spec import OPTIONS, Cell
-from secateur.records.store import SearchRecord
 
 PALETTE = ("#3b7dd8", "#d9622b", "#2b9a66", "#a253c6", "#c2971b", "#c43d6b", "#1897a6", "#7a6a58")
 """Chosen to be told apart on white and on near-black, and in grey when printed with their dashes."""
