@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.building import Builder, Draft
+from secateur.network.graph import Attribute, Graph, Shape, Weight
 from secateur.network.operations import OPERATIONS, Choice, Range, Real
-from secateur.network.simplification import without_dead_nodes
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
-class Builder:
+class Drawing:
     """A graph in the making; weights come from a seeded generator, zero with probability 1 - density.
 
     dtype: of conv2d and linear weights; "mixed" draws one for each. dead: the share of zero rows and of zero columns.
@@ -35,31 +34,23 @@ class Builder:
     ) -> None:
         self.draw, self.dtype, self.dead, self.width, self.exact = draw, dtype, dead, width, exact
         self.random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-        self.shapes: dict[str, Shape] = {"x": shape}
         self.constants: set[str] = set()
-        self.nodes: list[Node] = []
-        self.weights: dict[str, Weight] = {}
+        self.draft = Draft(inputs={"x": shape}, shapes={"x": shape})
+        self.shapes = self.draft.shapes
 
     def add(self, op: str, *inputs: str, weights: dict[str, np.ndarray] | None = None, **attributes: Attribute) -> str:
-        name = f"{op}_{len(self.nodes)}"
-        names = {role: self.store(f"{name}.{role}", role, value) for role, value in (weights or {}).items()}
-        node = Node(name, op, inputs, names, attributes, source=f"layers.{len(self.nodes)}")
-        held = {role: self.weights[weight].shape for role, weight in names.items()}
-        shape = infer_shape(node, [self.shapes[value] for value in inputs], held)
-        self.nodes.append(replace(node, shape=shape))
-        self.shapes[name] = shape
-        return name
+        held = {role: self.weight(role, value) for role, value in (weights or {}).items()}
+        at = Builder(self.draft, f"layers.{len(self.draft.nodes)}")
+        return at.emit(op, *inputs, weights=held, **attributes)
 
-    def store(self, name: str, role: str, value: np.ndarray) -> str:
+    def weight(self, role: str, value: np.ndarray) -> Weight:
         dtype = self.dtype if self.dtype != "mixed" else self.draw(st.sampled_from(["float32", "float16", "bfloat16"]))
         single = value.astype(np.float32)
         if role != "weight" or dtype == "float32":
-            self.weights[name] = Weight.of(single)
-        elif dtype == "float16":
-            self.weights[name] = Weight.of(single.astype(np.float16))
-        else:
-            self.weights[name] = Weight(dtype, (single.view("<u4") >> np.uint32(16)).astype("<u2"))
-        return name
+            return Weight.of(single)
+        if dtype == "float16":
+            return Weight.of(single.astype(np.float16))
+        return Weight(dtype, (single.view("<u4") >> np.uint32(16)).astype("<u2"))
 
     def normal(self, *shape: int, scale: float = 1.0) -> np.ndarray:
         return self.random.normal(0, scale, shape)
@@ -84,20 +75,17 @@ class Builder:
 
     def graph(self, *outputs: str) -> Graph:
         """With the outputs named, or with every value that nothing reads; what no output needs is left out."""
-        read = {name for node in self.nodes for name in node.inputs}
-        ends = outputs or tuple(name for name in self.shapes if name not in read) or ("x",)
-        nodes = without_dead_nodes(self.nodes, ends)
-        used = {name: self.weights[name] for node in nodes for name in node.weights.values()}
-        return Graph({"x": self.shapes["x"]}, ends, tuple(nodes), used)
+        read = {name for node in self.draft.nodes for name in node.inputs}
+        return Builder(self.draft).graph(outputs or [name for name in self.shapes if name not in read] or ["x"])
 
 
-def _bias(build: Builder, size: int) -> dict[str, np.ndarray]:
+def _bias(build: Drawing, size: int) -> dict[str, np.ndarray]:
     if not build.draw(st.booleans()):
         return {}
     return {"bias": np.where(build.random.random(size) < 0.3, 0, build.normal(size, scale=0.5))}
 
 
-def _window(build: Builder, size: Shape, most: int = 3) -> tuple[Shape, Shape, Shape, Shape]:
+def _window(build: Drawing, size: Shape, most: int = 3) -> tuple[Shape, Shape, Shape, Shape]:
     """(kernel, stride, padding, dilation) that fit planes of a size; padding is less than the kernel."""
     draw = build.draw
     kernel, padding, dilation = [], [], []
@@ -117,7 +105,7 @@ def _window(build: Builder, size: Shape, most: int = 3) -> tuple[Shape, Shape, S
     return tuple(kernel), stride, tuple(padding), tuple(dilation)
 
 
-def _conv2d(build: Builder, value: str) -> str:
+def _conv2d(build: Drawing, value: str) -> str:
     channels, *size = build.shapes[value]
     groups = build.draw(st.sampled_from([each for each in range(1, channels + 1) if channels % each == 0]))
     out = groups * build.draw(st.integers(-(-build.width // groups), max(build.width, 8) // groups or 1))
@@ -126,14 +114,14 @@ def _conv2d(build: Builder, value: str) -> str:
     return build.add("conv2d", value, weights=weights, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
-def _linear(build: Builder, value: str) -> str:
+def _linear(build: Drawing, value: str) -> str:
     out = build.draw(st.integers(build.width, max(build.width, 8)))
     return build.add(
         "linear", value, weights={"weight": build.sparse(out, build.shapes[value][-1]), **_bias(build, out)}
     )
 
 
-def _batch_norm(build: Builder, value: str) -> str:
+def _batch_norm(build: Drawing, value: str) -> str:
     size = build.shapes[value][0]
     weights: dict[str, Any] = {"mean": build.normal(size, scale=0.3), "variance": build.random.uniform(0.5, 2, size)}
     if build.draw(st.booleans()):
@@ -141,7 +129,7 @@ def _batch_norm(build: Builder, value: str) -> str:
     return build.add("batch_norm", value, weights=weights, eps=build.draw(st.sampled_from([1e-5, 1e-3])))
 
 
-def _layer_norm(build: Builder, value: str) -> str:
+def _layer_norm(build: Drawing, value: str) -> str:
     shape = build.shapes[value]
     axes = build.draw(st.integers(1, len(shape)))
     weights = {"weight": build.normal(*shape[-axes:])} if build.draw(st.booleans()) else {}
@@ -149,7 +137,7 @@ def _layer_norm(build: Builder, value: str) -> str:
     return build.add("layer_norm", value, weights=weights, axes=axes, eps=1e-2)
 
 
-def _softmax(build: Builder, value: str) -> str:
+def _softmax(build: Drawing, value: str) -> str:
     return build.add("softmax", value, axis=build.draw(st.integers(1, len(build.shapes[value]))))
 
 
@@ -164,13 +152,13 @@ def _attribute(draw: Draw, wanted: Range) -> Attribute:
     return float(draw(st.floats(low, 2, width=32, allow_subnormal=False)))
 
 
-def _elementwise(build: Builder, op: str, value: str) -> str:
+def _elementwise(build: Drawing, op: str, value: str) -> str:
     operation = OPERATIONS[op]
     attributes: dict[str, Any] = {name: _attribute(build.draw, wanted) for name, wanted in operation.attributes.items()}
     return build.add(op, build.steadied(value, operation.steady[0]), **attributes)
 
 
-def _pairwise(build: Builder, op: str, value: str) -> str:
+def _pairwise(build: Drawing, op: str, value: str) -> str:
     """With a value that broadcasts against it, a constant, or itself; in either order."""
     fitting = [name for name, shape in build.shapes.items() if _broadcasts(shape, build.shapes[value])]
     other = build.draw(st.sampled_from([*fitting, ""])) or _constant(build, value)
@@ -185,7 +173,7 @@ def _broadcasts(left: Shape, right: Shape) -> bool:
         return False
 
 
-def _constant(build: Builder, value: str) -> str:
+def _constant(build: Drawing, value: str) -> str:
     """One that broadcasts against a value: with some axes 1, or leading ones missing."""
     shape = [size if build.draw(st.booleans()) else 1 for size in build.shapes[value]]
     shape = shape[build.draw(st.integers(0, len(shape))) :]
@@ -194,7 +182,7 @@ def _constant(build: Builder, value: str) -> str:
     return name
 
 
-def _max_pool2d(build: Builder, value: str) -> str:
+def _max_pool2d(build: Drawing, value: str) -> str:
     kernel, stride, padding, dilation = _window(build, build.shapes[value][1:])
     if any(step > 1 for step in dilation):  # a dilated window could otherwise see nothing but padding
         padding = (0, 0, 0, 0)
@@ -205,22 +193,22 @@ def _max_pool2d(build: Builder, value: str) -> str:
     return build.add("max_pool2d", value, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
 
 
-def _avg_pool2d(build: Builder, value: str) -> str:
+def _avg_pool2d(build: Drawing, value: str) -> str:
     kernel, stride, padding, _ = _window(build, build.shapes[value][1:])
     counted = build.draw(st.booleans())
     return build.add("avg_pool2d", value, kernel=kernel, stride=stride, padding=padding, count_include_pad=counted)
 
 
-def _adaptive_avg_pool2d(build: Builder, value: str) -> str:
+def _adaptive_avg_pool2d(build: Drawing, value: str) -> str:
     return build.add("adaptive_avg_pool2d", value, size=(build.draw(st.integers(1, 4)), build.draw(st.integers(1, 4))))
 
 
-def _mean(build: Builder, value: str) -> str:
+def _mean(build: Drawing, value: str) -> str:
     axes = st.sets(st.integers(1, len(build.shapes[value])), min_size=1)
     return build.add("mean", value, axes=tuple(sorted(build.draw(axes))), keepdims=build.draw(st.booleans()))
 
 
-def _reshape(build: Builder, value: str) -> str:
+def _reshape(build: Drawing, value: str) -> str:
     """Flat, or with two neighbouring axes joined, or with an axis split, or with an axis of one more."""
     shape = list(build.shapes[value])
     kind = build.draw(st.sampled_from(["flat", "joined", "split", "longer"]))
@@ -237,12 +225,12 @@ def _reshape(build: Builder, value: str) -> str:
     return build.add("reshape", value, shape=tuple(shape))
 
 
-def _permute(build: Builder, value: str) -> str:
+def _permute(build: Drawing, value: str) -> str:
     axes = build.draw(st.permutations(range(1, len(build.shapes[value]) + 1)))
     return build.add("permute", value, axes=tuple(axes))
 
 
-def _concat(build: Builder, value: str) -> str:
+def _concat(build: Drawing, value: str) -> str:
     """With up to two values that differ in one axis only, itself among them, or a constant."""
     shape = build.shapes[value]
     axis = build.draw(st.integers(1, len(shape)))
@@ -261,14 +249,14 @@ def _concat(build: Builder, value: str) -> str:
     return build.add("concat", *build.draw(st.permutations([value, *made])), axis=axis)
 
 
-def _slice(build: Builder, value: str) -> str:
+def _slice(build: Drawing, value: str) -> str:
     shape = build.shapes[value]
     axis = build.draw(st.integers(1, len(shape)))
     start = build.draw(st.integers(0, shape[axis - 1] - 1))
     return build.add("slice", value, axis=axis, start=start, stop=build.draw(st.integers(start + 1, shape[axis - 1])))
 
 
-_BY_HAND: dict[str, Callable[[Builder, str], str]] = {
+_BY_HAND: dict[str, Callable[[Drawing, str], str]] = {
     "conv2d": _conv2d,
     "linear": _linear,
     "batch_norm": _batch_norm,
@@ -287,7 +275,7 @@ _BY_HAND: dict[str, Callable[[Builder, str], str]] = {
 """How to add operations whose shapes take some thought to a value; each returns the name of what it made."""
 
 
-def add(build: Builder, op: str, value: str) -> str:
+def add(build: Drawing, op: str, value: str) -> str:
     """Add any operation to a value, functions of numbers as they are declared; returns the name of what it made."""
     if op in _BY_HAND:
         return _BY_HAND[op](build, value)
@@ -318,9 +306,9 @@ def graphs(
 ) -> Graph:
     """A graph with one input "x" and `least` to `most` drawn operations (constants come on top).
 
-    All values that nothing reads are outputs, so there may be several. dtype: see Builder.
+    All values that nothing reads are outputs, so there may be several. dtype: see Drawing.
     """
-    build = Builder(draw, draw(shapes()), dtype)
+    build = Drawing(draw, draw(shapes()), dtype)
     last = "x"
     for _ in range(draw(st.integers(least, most))):
         values = [name for name in build.shapes if name not in build.constants]
@@ -336,7 +324,7 @@ def graphs(
 @st.composite
 def dead_graphs(draw: Draw, dtype: str = "mixed") -> Graph:
     """A convolution, other operations and a linear layer, many rows and columns of which are zero."""
-    build = Builder(draw, draw(st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(2, 5))), dtype, 0.5, 4)
+    build = Drawing(draw, draw(st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(2, 5))), dtype, 0.5, 4)
     last = _conv2d(build, "x")
     for _ in range(draw(st.integers(1, 8))):
         value = draw(st.sampled_from([*[last] * 8, *(name for name in build.shapes if name not in build.constants)]))
@@ -355,7 +343,7 @@ def layers(draw: Draw, operation: str, dtype: str = "float32") -> Graph:
     shape = draw(shapes())
     if not _fits(operation, shape):
         shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 7)))
-    build = Builder(draw, shape, dtype, exact=True)
+    build = Drawing(draw, shape, dtype, exact=True)
     return build.graph(add(build, operation, "x"))
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from graph_strategies import Builder, Draw, graphs, inputs, layers
+from graph_strategies import Draw, Drawing, graphs, inputs, layers
 from secateur.exporting.rebuilding import GraphNetwork
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
 from secateur.network.operations import OPERATIONS
@@ -67,7 +67,7 @@ WINOGRAD = Costs((1e6, 0.15, 2.9, 2.4, 1e9, 5.2, *6 * (1e6,)), "made up")
 def residual_blocks(draw: Draw) -> Graph:
     """Two dense 3×3 convolutions of stride 1, the second onto its own input, with what is fused into them."""
     size = st.integers(1, 14) | st.sampled_from([8, 16, 24])
-    build = Builder(draw, (draw(st.integers(1, 9)), draw(size), draw(size)), dtype="mixed")
+    build = Drawing(draw, (draw(st.integers(1, 9)), draw(size), draw(size)), dtype="mixed")
     width = draw(st.integers(1, 35))
 
     def convolution(value: str, padding: tuple[int, ...]) -> str:

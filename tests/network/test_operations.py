@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graph_strategies import Builder, Draw, add, inputs, layers
+from graph_strategies import Draw, Drawing, add, inputs, layers
 from secateur import packfile
 from secateur.errors import FormatError, GraphError
 from secateur.network.graph import Attribute, Graph, Node, Weight
@@ -105,7 +105,7 @@ def test_a_constant_channel_leaves_through_every_function_of_numbers(op: str) ->
 
     @st.composite
     def chains(draw: Draw) -> Graph:
-        build = Builder(draw, (3,), dead=0.6, width=4)
+        build = Drawing(draw, (3,), dead=0.6, width=4)
         hidden = build.add(
             "linear", "x", weights={"weight": build.sparse(6, 3), "bias": build.random.uniform(0.5, 2, 6)}
         )

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from secateur.errors import ExportError, MissingExtraError
+from secateur.network.building import unused_name
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight
 from secateur.network.operations import OPERATIONS, Real
-from secateur.network.simplification import unused_name
 from secateur.runtime import reference
 from secateur.support.replacing import replacing
 

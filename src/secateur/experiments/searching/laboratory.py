@@ -19,7 +19,6 @@ from secateur.errors import PruneError, SearchError
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.pipeline import calibration_of, make_network
 from secateur.experiments.searching.plan import Search
-from secateur.importing.aten import DERIVED
 from secateur.measure.macs import layer_table
 from secateur.measure.timing import on_cores
 from secateur.modules.candidates import prunable_layers
@@ -27,6 +26,7 @@ from secateur.modules.guarding import run, watched
 from secateur.modules.heads import output_layers
 from secateur.modules.inputs import Inputs
 from secateur.modules.layers import weight_of
+from secateur.network.building import DERIVED
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
 from secateur.packfile import packed_sizes

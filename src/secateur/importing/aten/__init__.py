@@ -17,12 +17,11 @@ from secateur.importing.aten.kinds import Kind, kind_of
 from secateur.importing.aten.lengths import Sizes, declared
 from secateur.importing.aten.regions import Region, Survey, find_regions, is_impure, why_not_in_parts
 from secateur.importing.aten.tracing import check_traceable, like_weights, trace
-from secateur.importing.aten.translation import DERIVED, Translation
+from secateur.importing.aten.translation import Translation
 from secateur.modules.inputs import Example, as_inputs
 from secateur.network.graph import Graph
 
 __all__ = [
-    "DERIVED",
     "Region",
     "Sizes",
     "Structure",

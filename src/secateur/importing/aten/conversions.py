@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Any
 
-import torch
-
 from secateur.importing.aten.placing import Place, Placed, permuted, reshaped
-from secateur.importing.aten.translation import Call, Constant, Conversion, Padded, PlacedCall
+from secateur.importing.aten.translation import Call, Constant, Conversion, PlacedCall
 from secateur.importing.aten.wholes import HELD
+from secateur.network import composites
+from secateur.network.building import Builder
+from secateur.network.composites import Padded
 from secateur.network.graph import Shape
-from secateur.network.sizes import Dimension, Size, is_whole, written
+from secateur.network.sizes import Dimension, Size, is_whole
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -27,35 +26,29 @@ def _around(padding: Any) -> Shape:
     return (height, height, width, width)
 
 
-def _same_padding(kernel: Shape, dilation: tuple[int, int]) -> Shape:
-    """What PyTorch's padding='same' adds: the odd one below and to the right."""
-    totals = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
-    return tuple(each for total in totals for each in (total // 2, total - total // 2))
-
-
-def _sum_of(left: Shape, right: Shape) -> Shape:
-    return tuple(a + b for a, b in zip(left, right, strict=True))
-
-
 def _conv2d(call: Call) -> str:
     weight, padding, dilation = call["weight"], call["padding"], _pair(call["dilation"])
     if not isinstance(weight, Constant) or weight.tensor.ndim != 4 or call.get("transposed"):
         raise call.error("is not supported: only two-dimensional convolutions with constant weights are")
     if padding == "same":
-        padding = _same_padding(tuple(weight.tensor.shape[2:]), dilation)
+        padding = composites.same_padding(tuple(weight.tensor.shape[2:]), dilation)
     else:
         padding = (0, 0, 0, 0) if padding == "valid" else _around(padding)
-    held = call["input"]
-    base, earlier = (held.base, held.padding) if isinstance(held, Padded) else (held, (0, 0, 0, 0))
-    return call.emit(
-        "conv2d",
-        call.value_of(base),
-        weights={**call.weight("weight", "weight"), **call.weight("bias", "bias")},
+    return composites.conv2d(
+        call.build,
+        _planes(call, "input"),
+        {**call.weight("weight", "weight"), **call.weight("bias", "bias")},
+        padding=padding,
         stride=_pair(call["stride"]),
-        padding=_sum_of(padding, earlier),
         dilation=dilation,
         groups=int(call["groups"]),
     )
+
+
+def _planes(call: Call, argument: str) -> str | Padded:
+    """A value as it is, with the zeros that may lie around it."""
+    held = call[argument]
+    return held if isinstance(held, Padded) else call.value_of(held)
 
 
 def _linear(call: Call) -> str:
@@ -68,8 +61,7 @@ def _matrix_product(call: Call) -> str:
     left, right = call.first, call["mat2" if call.name == "mm" else "other"]
     if isinstance(left, Constant) or not isinstance(right, Constant) or right.tensor.ndim != 2:
         raise call.error("is supported with a constant matrix on the right only")
-    transposed = Constant(right.tensor.t().contiguous())
-    return call.emit("linear", call.value_of(left), weights={"weight": call.store(transposed, "weight")})
+    return composites.matrix_product(call.build, call.value_of(left), call.bits(right, "weight"))
 
 
 def _addmm(call: Call) -> str:
@@ -77,16 +69,15 @@ def _addmm(call: Call) -> str:
     bias, matrix = call["self"], call["mat2"]
     if not isinstance(matrix, Constant) or not isinstance(bias, Constant) or (call["beta"], call["alpha"]) != (1, 1):
         raise call.error("is supported with a constant matrix, a constant vector and no factors only")
-    transposed = Constant(matrix.tensor.t().contiguous())
-    weights = {"weight": call.store(transposed, "weight"), "bias": call.store(bias, "bias")}
-    return call.emit("linear", call.value("mat1"), weights=weights)
+    weight, vector = call.bits(matrix, "weight"), call.bits(bias, "bias")
+    return composites.matrix_product(call.build, call.value("mat1"), weight, vector)
 
 
 def _batch_norm(call: Call) -> Any:
     if call.get("training"):
         raise call.error("uses the statistics of the batch (track_running_stats=False?), which a graph cannot")
     names = {"mean": "running_mean", "variance": "running_var", "weight": "weight", "bias": "bias"}
-    weights = {role: name for role, argument in names.items() for name in call.weight(argument, role).values()}
+    weights = {role: bits for role, argument in names.items() for bits in call.weight(argument, role).values()}
     if "mean" not in weights:
         raise call.error("uses the statistics of the batch (track_running_stats=False?), which a graph cannot")
     made = call.emit("batch_norm", call.value("input"), weights=weights, eps=float(call["eps"]))
@@ -112,18 +103,15 @@ def _leaky_relu(call: Call) -> str:
 
 def _prelu(call: Call) -> str:
     slope = call["weight"]
-    if not isinstance(slope, Constant) or slope.tensor.numel() != 1:
+    if not isinstance(slope, Constant):
         raise call.error("is supported with one slope for all channels only")
-    return call.emit("leaky_relu", call.value("self"), negative_slope=float(slope.tensor))
+    return composites.prelu(call.build, call.value("self"), call.bits(slope, "weight"))
 
 
 def _clamp(call: Call) -> str:
     low = next((call[name] for name in ("min", "min_val") if name in call.arguments), None)
     high = next((call[name] for name in ("max", "max_val") if name in call.arguments), None)
-    op = {(0, None): "relu", (0, 6): "relu6"}.get((low, high))  # type: ignore[arg-type]
-    if op is None:
-        raise call.error(f"between {low} and {high} is not supported: only from 0 (ReLU) or from 0 to 6 (ReLU6)")
-    return call.emit(op, call.value("self"))
+    return composites.clamp(call.build, call.value("self"), low, high)
 
 
 def _gelu(call: Call) -> str:
@@ -230,44 +218,33 @@ def _of_two(op: str) -> Conversion:
     return convert
 
 
-def _ceiling(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
-    """padding with what ceil_mode=True adds below and to the right, as PyTorch counts its windows."""
-    found = list(padding)
-    for axis in (0, 1):
-        before, after = padding[2 * axis : 2 * axis + 2]
-        reach = dilation[axis] * (kernel[axis] - 1) + 1
-        room = size[axis] + before + after - reach
-        windows = -(-room // stride[axis]) + 1
-        if (windows - 1) * stride[axis] >= size[axis] + before:
-            windows -= 1  # the last window may not start in the padding
-        found[2 * axis + 1] = max(after, (windows - 1) * stride[axis] + reach - size[axis] - before)
-    return tuple(found)
-
-
 def _max_pool2d(call: Call) -> Any:
-    value = call.value("self")
-    kernel, dilation = _pair(call["kernel_size"]), _pair(call["dilation"])
-    stride = _pair(call["stride"]) if call["stride"] else kernel
-    padding = _around(call["padding"])
-    if call["ceil_mode"]:
-        padding = _ceiling(call.size(value)[1:], kernel, stride, padding, dilation)
-    made = call.emit("max_pool2d", value, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    kernel = _pair(call["kernel_size"])
+    made = composites.max_pool2d(
+        call.build,
+        call.value("self"),
+        kernel=kernel,
+        stride=_pair(call["stride"]) if call["stride"] else kernel,
+        padding=_around(call["padding"]),
+        dilation=_pair(call["dilation"]),
+        ceil=bool(call["ceil_mode"]),
+    )
     return made if call.name == "max_pool2d" else [made, None]
 
 
 def _avg_pool2d(call: Call) -> str:
-    value = call.value("self")
-    kernel, padding = _pair(call["kernel_size"]), _around(call["padding"])
-    stride = _pair(call["stride"]) if call["stride"] else kernel
-    counted = bool(call["count_include_pad"])
+    kernel = _pair(call["kernel_size"])
     if call["divisor_override"] is not None:
         raise call.error("with divisor_override is not supported")
-    if call["ceil_mode"]:
-        more = _ceiling(call.size(value)[1:], kernel, stride, padding, (1, 1))
-        if more != padding and counted and any(padding):
-            raise call.error("with ceil_mode, padding and count_include_pad is not supported")
-        counted, padding = counted and more == padding, more
-    return call.emit("avg_pool2d", value, kernel=kernel, stride=stride, padding=padding, count_include_pad=counted)
+    return composites.avg_pool2d(
+        call.build,
+        call.value("self"),
+        kernel=kernel,
+        stride=_pair(call["stride"]) if call["stride"] else kernel,
+        padding=_around(call["padding"]),
+        counted=bool(call["count_include_pad"]),
+        ceil=bool(call["ceil_mode"]),
+    )
 
 
 def _adaptive_avg_pool2d(call: Call) -> str:
@@ -275,29 +252,23 @@ def _adaptive_avg_pool2d(call: Call) -> str:
 
 
 def _adaptive_max_pool2d(call: Call) -> Any:
-    value = call.value("self")
-    _, *size = call.size(value)
-    wanted = _pair(call["output_size"])
-    if any(have % want for have, want in zip(size, wanted, strict=True)):
-        raise call.error(f"from {tuple(size)} to {wanted} is not supported: windows have to be of one size")
-    kernel = (size[0] // wanted[0], size[1] // wanted[1])
-    return [call.emit("max_pool2d", value, kernel=kernel, stride=kernel, padding=(0, 0, 0, 0), dilation=(1, 1)), None]
+    return [composites.adaptive_max_pool2d(call.build, call.value("self"), _pair(call["output_size"])), None]
+
+
+def _axes(call: Call, value: str) -> Shape:
+    """Of a reduction: those named, else all of them."""
+    dims = call["dim"] if call.get("dim") else range(call.dims(value))
+    return tuple(sorted(call.axis(dim, value) for dim in dims))
 
 
 def _mean(call: Call) -> str:
     value = call.value("self")
-    dims = call["dim"] if call.get("dim") else range(call.dims(value))
-    axes = tuple(sorted(call.axis(dim, value) for dim in dims))
-    return call.emit("mean", value, axes=axes, keepdims=bool(call["keepdim"]))
+    return call.emit("mean", value, axes=_axes(call, value), keepdims=bool(call["keepdim"]))
 
 
 def _sum(call: Call) -> str:
     value = call.value("self")
-    dims = call["dim"] if call.get("dim") else range(call.dims(value))
-    axes = tuple(sorted(call.axis(dim, value) for dim in dims))
-    count = math.prod(call.size(value)[axis - 1] for axis in axes)
-    mean = call.emit("mean", value, axes=axes, keepdims=bool(call["keepdim"]))
-    return call.emit("mul", mean, call.value_of(count))
+    return composites.sum_over(call.build, value, _axes(call, value), keepdims=bool(call["keepdim"]))
 
 
 def _reshape(call: Call) -> str | Placed:
@@ -306,16 +277,14 @@ def _reshape(call: Call) -> str | Placed:
     found = reshaped(place, old, new)
     if found is None:
         raise call.mixed()
-    shape = call.shape_at(found)
-    return call.placed(value if call.size(value) == shape else call.emit("reshape", value, shape=shape), found)
+    return call.placed(composites.reshape(call.build, value, call.shape_at(found)), found)
 
 
 def _rearranged(call: Call, dims: Sequence[int]) -> str | Placed:
     """The first argument with its dimensions in another order."""
     value, place = call.anywhere()
     found, axes = permuted(place, dims)
-    kept = axes == tuple(range(1, 1 + len(axes)))
-    return call.placed(value if kept else call.emit("permute", value, axes=axes), found)
+    return call.placed(composites.permute(call.build, value, axes), found)
 
 
 def _permute(call: Call) -> str | Placed:
@@ -367,38 +336,14 @@ def _removed(call: PlacedCall) -> int:
     return -sum(call.dim(dim, value) > call.place.axis(call.dims(value)) for dim in dims)
 
 
-def _channel_shuffle(call: Call) -> str:
-    value, groups = call.value("self"), int(call["groups"])
-    channels, *plane = call.size(value)
-    split = call.emit("reshape", value, shape=(groups, channels // groups, *plane))
-    turned = call.emit("permute", split, axes=(2, 1, *range(3, 3 + len(plane))))
-    return call.emit("reshape", turned, shape=(channels, *plane))
-
-
-def _pixel_shuffle(call: Call) -> str:
-    """(C·r², H, W) → (C, H·r, W·r)."""
-    value, factor = call.value("self"), int(call["upscale_factor"])
-    channels, height, width = call.size(value)
-    split = call.emit("reshape", value, shape=(channels // factor**2, factor, factor, height, width))
-    turned = call.emit("permute", split, axes=(1, 4, 2, 5, 3))
-    return call.emit("reshape", turned, shape=(channels // factor**2, height * factor, width * factor))
-
-
-def _pixel_unshuffle(call: Call) -> str:
-    """(C, H·r, W·r) → (C·r², H, W)."""
-    value, factor = call.value("self"), int(call["downscale_factor"])
-    channels, height, width = call.size(value)
-    split = call.emit("reshape", value, shape=(channels, height // factor, factor, width // factor, factor))
-    turned = call.emit("permute", split, axes=(1, 3, 5, 2, 4))
-    return call.emit("reshape", turned, shape=(channels * factor**2, height // factor, width // factor))
+def _by_factor(composite: Callable[[Builder, str, int], str], factor: str) -> Conversion:
+    """factor: the argument that says how far."""
+    return lambda call: composite(call.build, call.value("self"), int(call[factor]))
 
 
 def _glu(call: Call) -> str:
     value = call.value("self")
-    axis = call.axis(call["dim"], value)
-    half = call.size(value)[axis - 1] // 2
-    gate = call.emit("sigmoid", _cut(call, value, axis, half, 2 * half))
-    return call.emit("mul", _cut(call, value, axis, 0, half), gate)
+    return composites.glu(call.build, value, call.axis(call["dim"], value))
 
 
 def _log_softmax(call: Call) -> str:
@@ -415,30 +360,19 @@ def _stack(call: Call) -> str | Placed:
     place = inner.place if isinstance(inner, PlacedCall) else Place(call.rank - 1)
     after = place.wider(int(dim > place.axis(call.rank - 1)))
     values = [inner.value_of(each, call.rank - 1) for each in inner["tensors"]]
-    shape, axis = call.size(values[0]), after.axis_of(dim, call.rank)
-    longer = [call.emit("reshape", value, shape=(*shape[: axis - 1], 1, *shape[axis - 1 :])) for value in values]
-    return call.placed(call.emit("concat", *longer, axis=axis), after)
-
-
-def _cut(call: Call, value: str, axis: int, start: Dimension, stop: Dimension) -> str:
-    whole = (start, stop) == (0, call.size(value)[axis - 1])
-    return value if whole else call.emit("slice", value, axis=axis, start=start, stop=stop)
+    return call.placed(composites.stack(call.build, values, after.axis_of(dim, call.rank)), after)
 
 
 def _split(call: Call) -> list[str]:
     value = call.value("self")
     axis = call.axis(call["dim"], value)
     sizes = [call.shape(each)[axis - 1] for each in call.node.meta["val"]]
-    ends = list(accumulate(sizes))
-    return [_cut(call, value, axis, end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    return composites.split(call.build, value, axis, sizes)
 
 
 def _unbind(call: Call) -> list[str]:
     value = call.value("self")
-    axis = call.axis(call["dim"], value)
-    cuts = [_cut(call, value, axis, index, index + 1) for index in range(call.size(value)[axis - 1])]
-    shape = call.size(value)[: axis - 1] + call.size(value)[axis:]
-    return [call.emit("reshape", cut, shape=shape) for cut in cuts]
+    return composites.unbind(call.build, value, call.axis(call["dim"], value))
 
 
 def _slice(call: Call) -> str:
@@ -450,8 +384,8 @@ def _slice(call: Call) -> str:
         return value  # of the batch, only all can be taken: its shape was looked at
     size = length[axis - 1]
     start, stop = _bound(call["start"], 0, size), _bound(call["end"], size, size)
-    cut = _cut(call, value, axis, start, max(start, stop) if is_whole((start, stop)) else stop)
-    return cut if step == 1 else _every(call, cut, axis, step)
+    cut = composites.cut(call.build, value, axis, start, max(start, stop) if is_whole((start, stop)) else stop)
+    return composites.every(call.build, cut, axis, step)
 
 
 def _bound(given: Any, default: Dimension, size: Dimension) -> Dimension:
@@ -463,45 +397,29 @@ def _bound(given: Any, default: Dimension, size: Dimension) -> Dimension:
     return slice(given, None).indices(size)[0]
 
 
-def _every(call: Call, value: str, axis: int, step: int) -> str:
-    """Each step-th row or column of planes: a max pooling of windows of one."""
-    if len(call.size(value)) != 3 or axis == 1:
-        raise call.error(f"with step {step} is supported on the rows and columns of planes only")
-    stride = (step, 1) if axis == 2 else (1, step)
-    return call.emit("max_pool2d", value, kernel=(1, 1), stride=stride, padding=(0, 0, 0, 0), dilation=(1, 1))
-
-
 def _select(call: Call) -> str:
     value = call.value("self")
     axis = call.axis(call["dim"], value)
-    shape = call.size(value)
-    index = call["index"] + (shape[axis - 1] if int(call["index"]) < 0 else 0)
-    return call.emit("reshape", _cut(call, value, axis, index, index + 1), shape=shape[: axis - 1] + shape[axis:])
+    index = call["index"] + (call.size(value)[axis - 1] if int(call["index"]) < 0 else 0)
+    return composites.select(call.build, value, axis, index)
 
 
 def _pad(call: Call) -> str | Padded:
     """Zeros around: of planes, for the convolution that follows to take in; else by concatenation."""
-    held, pads = call.first, [int(each) for each in call["pad"]]
+    pads = [int(each) for each in call["pad"]]
     if call.get("mode", "constant") != "constant" or (call["value"] or 0) != 0 or min(pads) < 0:
         raise call.error("is supported with zeros only, and none taken away")
-    base, around = (held.base, held.padding) if isinstance(held, Padded) else (call.value_of(held), (0, 0, 0, 0))
-    if len(call.size(base)) == 3 and len(pads) <= 4:
-        left, right, top, bottom = [*pads, 0, 0][:4]
-        return Padded(base, _sum_of(around, (top, bottom, left, right)))
-    value = call.value_of(held)
-    for dim, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True), 1):
-        if before or after:
-            value = call.widened(value, call.axis(-dim, value), before, after)
-    return value
+    held = _planes(call, call.schema[0].name)
+    pairs = list(zip(pads[::2], pads[1::2], strict=True))
+    base = held.base if isinstance(held, Padded) else held
+    for dim, pair in enumerate(pairs, 1):
+        if any(pair):
+            call.axis(-dim, base)  # raises where it is the batch
+    return composites.pad(call.build, held, pairs)
 
 
 def _expand(call: Call) -> str:
-    value, shape = call.value("self"), call.shape()
-    if call.size(value) == shape:
-        return value
-    if not is_whole(shape):
-        raise call.error(f"to {written(shape)} is not supported: expected sizes that are known")
-    return call.emit("mul", value, call.value_of(Constant(torch.ones(1, *shape))))
+    return composites.broadcast(call.build, call.value("self"), call.shape())
 
 
 def _identity(call: Call) -> Any:
@@ -571,10 +489,10 @@ CONVERSIONS: dict[str, Conversion] = {
     ),
     "permute": _permute,
     "transpose": _transpose,
-    "channel_shuffle": _channel_shuffle,
-    "native_channel_shuffle": _channel_shuffle,
-    "pixel_shuffle": _pixel_shuffle,
-    "pixel_unshuffle": _pixel_unshuffle,
+    "channel_shuffle": _by_factor(composites.channel_shuffle, "groups"),
+    "native_channel_shuffle": _by_factor(composites.channel_shuffle, "groups"),
+    "pixel_shuffle": _by_factor(composites.pixel_shuffle, "upscale_factor"),
+    "pixel_unshuffle": _by_factor(composites.pixel_unshuffle, "downscale_factor"),
     "glu": _glu,
     "log_softmax": _log_softmax,
     "cat": _concat,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sympy
@@ -16,16 +17,15 @@ from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.lengths import mentions_size, to_dimension
 from secateur.importing.aten.placing import Extent, Place, Placed
 from secateur.importing.aten.wholes import HELD, first_unheld
-from secateur.network.graph import DTYPES, Attribute, Graph, Node, Shape, Weight, infer_shape
-from secateur.network.simplification import unused_name, without_dead_nodes
-from secateur.network.sizes import Dimension, Size, is_whole, written
+from secateur.network.building import Builder, Operand
+from secateur.network.composites import CompositeError, Padded, laid_out
+from secateur.network.graph import DTYPES, Graph, Shape, Weight
+from secateur.network.sizes import Dimension, Size
 
 _ALIKE = {"expand", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full", "repeat"}
 """Operations that make every image's part of a constant alike."""
 _SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
 """Operations after which a constant of the same type is what it was."""
-DERIVED = ".derived"
-"""Ends the names of weights that were computed from the state dict's and would have a name of it otherwise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,14 +34,6 @@ class Constant:
 
     tensor: Tensor
     name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Padded:
-    """Planes with zeros around them, (top, bottom, left, right), which a convolution takes into its own padding."""
-
-    base: str
-    padding: Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +79,11 @@ class Translation:
         self.copied = copied
         self.network, self.program, self.conversions = program.network, program, conversions
         self.images = program.batch
-        self.inputs: dict[str, Shape] = {}
-        self.nodes: list[Node] = []
-        self.shapes: dict[str, Shape] = {}
-        self.weights: dict[str, Weight] = {}
         self.values: dict[fx.Node, Any] = dict(program.known)
-        self._entries = {*program.entries, *(each.name for each in program.known.values() if _is_named(each))}
-        self._weight_names: dict[Constant, str] = {}
-        self._constant_nodes: dict[tuple[Constant, Shape], str] = {}
-        self._scalars: dict[float, Constant] = {}
+        names = (each.name for each in program.known.values() if isinstance(each, Constant))
+        self.build = Builder.with_entries(filter(None, (*program.entries, *names)))
+        self._weights: dict[Constant, Weight] = {}
+        self._in_shape: dict[tuple[Constant, Shape], Weight] = {}
 
     def graph(self) -> Graph:
         """Raises ExportError for what a Graph cannot hold."""
@@ -103,11 +91,7 @@ class Translation:
             self.take_input(node)
         for node in self.program.operations:
             self.translate(node)
-        outputs = tuple(self._output(node) for node in self.program.outputs)
-        nodes = without_dead_nodes(self.nodes, outputs)
-        used = {name for node in nodes for name in node.weights.values()}
-        weights = {name: weight for name, weight in self.weights.items() if name in used}
-        return Graph(self.inputs, outputs, tuple(nodes), weights)
+        return self.build.graph([self._output(Call(self, node)) for node in self.program.outputs])
 
     def take_input(self, node: fx.Node) -> None:
         """The node's result, whatever made it, is an input of the graph; the first says what the batch is."""
@@ -115,8 +99,8 @@ class Translation:
         self.images = size if self.images is None else self.images
         count = self.share(size)
         shape = (*(() if count == 1 else (count,)), *(self.dimension(each) for each in rest))
-        self.inputs[node.name] = self.shapes[node.name] = shape
-        self.values[node] = node.name if count == 1 else Placed(node.name, Place(1 + len(rest), "outer"))
+        name = self.build.input(node.name, shape)
+        self.values[node] = name if count == 1 else Placed(name, Place(1 + len(rest), "outer"))
 
     @property
     def batch(self) -> str:
@@ -145,14 +129,14 @@ class Translation:
         found = to_dimension(_formula(size) / _formula(self.images), self.program.symbols)
         return 0 if found is None else found
 
-    def _output(self, node: fx.Node) -> str:
-        held = self.values[node]
-        call = Call(self, node)
-        if not isinstance(held, Placed):
-            return call.value_of(held)
-        if self.program.batch is not None and held.is_rows(call.rank):
+    def _output(self, call: Call) -> str:
+        held = self.values[call.node]
+        if isinstance(held, Placed) and self.program.batch is not None and held.is_rows(call.rank):
             return held.base
-        raise call.misplaced(held, "moves the batch, which has to be the first dimension of an output")
+        if isinstance(held, Placed):
+            raise call.misplaced(held, "moves the batch, which has to be the first dimension of an output")
+        with _told_by(call):
+            return call.value_of(held)
 
     def translate(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
@@ -175,10 +159,8 @@ class Translation:
             raise call.error(f"is not supported; {HELD}")
 
     def _converted(self, call: Call) -> Any:
-        try:
+        with _told_by(call):
             made = self.conversions[call.name](call)
-        except GraphError as error:
-            raise call.error(f"does not fit a graph: {error}") from error
         if isinstance(made, Placed):
             self._check(call, made.base, call.shape_at(made.place))
         elif isinstance(made, str):
@@ -186,48 +168,44 @@ class Translation:
         return made
 
     def _check(self, call: Call, made: str, expected: Shape) -> None:
-        if self.shapes[made] != expected:
-            raise call.error(f"would give {self.shapes[made]} where the network has {expected}")
+        shape = self.build.shape(made)
+        if shape != expected:
+            raise call.error(f"would give {shape} where the network has {expected}")
 
-    def weight_name(self, constant: Constant, wanted: str) -> str:
-        """The name under which a constant is stored; it is stored when first asked for.
+    def weight(self, constant: Constant, wanted: str) -> Weight:
+        """The bits of a constant. wanted: what messages call it where it is no entry of the state dict."""
+        if constant not in self._weights:
+            name = constant.name or self.build.derived_name(wanted)
+            made = _to_weight(constant.tensor, name, self.copied)
+            self._weights[constant] = self.build.entry(name, made) if constant.name else made
+        return self._weights[constant]
 
-        A name of the state dict is only for what is that entry of it.
-        """
-        if constant not in self._weight_names:
-            name = constant.name or self._derived_name(wanted)
-            self.weights[name] = _to_weight(constant.tensor, name, self.copied)
-            self._weight_names[constant] = name
-        return self._weight_names[constant]
-
-    def _derived_name(self, wanted: str) -> str:
-        taken = self._entries | self.weights.keys()
-        return unused_name(f"{wanted}{DERIVED}" if wanted in self._entries else wanted, taken)
-
-    def scalar(self, value: float) -> Constant:
-        return self._scalars.setdefault(value, Constant(torch.tensor(value, dtype=torch.float32)))
-
-    def constant_node(self, constant: Constant, shape: Shape, label: str, source: str) -> str:
-        """The value of a constant, reshaped; one node for all who ask."""
+    def constant_value(self, constant: Constant, shape: Shape, build: Builder) -> str:
+        """The value of a constant in a shape, as floats."""
         key = (constant, shape)
-        if key not in self._constant_nodes:
-            name = unused_name(constant.name or f"{label}.constant", self.shapes)
-            stored = constant
-            if not constant.tensor.is_floating_point() or constant.tensor.dtype is torch.float64:
-                stored = Constant(constant.tensor.to(torch.float32).reshape(shape))
-            elif shape != tuple(constant.tensor.shape):
-                stored = Constant(constant.tensor.reshape(shape))
-            weight = self.weight_name(stored, constant.name or name)
-            self._constant_nodes[key] = self.add(Node(name, "constant", (), {"value": weight}, source=source))
-        return self._constant_nodes[key]
+        if key not in self._in_shape:
+            wanted = constant.name or build.label("constant")
+            self._in_shape[key] = self.weight(_as_floats(constant, shape), wanted)
+        return build.constant(self._in_shape[key], constant.name)
 
-    def add(self, node: Node) -> str:
-        """Add a node; its shape is worked out here."""
-        weights = {role: self.weights[name].shape for role, name in node.weights.items()}
-        shape = infer_shape(node, [self.shapes[value] for value in node.inputs], weights)
-        self.nodes.append(replace(node, shape=shape))
-        self.shapes[node.name] = shape
-        return node.name
+
+@contextlib.contextmanager
+def _told_by(call: Call) -> Iterator[None]:
+    """What a Graph cannot hold is said of the operation that asked for it."""
+    try:
+        yield
+    except CompositeError as error:
+        raise call.error(str(error)) from error
+    except GraphError as error:
+        raise call.error(f"does not fit a graph: {error}") from error
+
+
+def _as_floats(constant: Constant, shape: Shape) -> Constant:
+    """The constant itself where it holds floats and has that shape."""
+    tensor = constant.tensor
+    if not tensor.is_floating_point() or tensor.dtype is torch.float64:
+        return Constant(tensor.to(torch.float32).reshape(shape))
+    return constant if shape == tuple(tensor.shape) else Constant(tensor.reshape(shape))
 
 
 def _to_weight(tensor: Tensor, name: str, copied: bool) -> Weight:
@@ -249,6 +227,7 @@ class Call:
         self.name = _name_of(node)
         self.path, self.module = _module_of(node, translation.network)
         self.arguments = arguments_of(node)
+        self.build = translation.build.at(self.path, is_layer=self._is_layer(), what=self.name)
 
     def error(self, problem: str) -> ExportError:
         """In whose text the outermost module stands that no graph can hold, where the operation is part of one."""
@@ -333,7 +312,7 @@ class Call:
         return self.error(f"mixes the batch with other dimensions: its result is {tuple(map(str, shape))}")
 
     def size(self, value: str) -> Shape:
-        return self.translation.shapes[value]
+        return self.build.shape(value)
 
     def fits(self, value: str) -> bool:
         """Whether a value has the batch where the result has it."""
@@ -379,18 +358,18 @@ class Call:
         if isinstance(held, str):
             return held
         if isinstance(held, Padded):
-            return self._with_zeros_around(held)
+            return laid_out(self.build, held)
         if isinstance(held, Placed):
             raise self.misplaced(held, "takes a value with the batch moved: expected it to be the first dimension")
         if isinstance(held, (int, float)):
-            held, rank = self.translation.scalar(float(held)), rank or 1
+            return self.build.value(float(held))
         if isinstance(held, Size):
             raise self.error(f"takes a length ({held}) as a number, which is not known before it runs")
         if isinstance(held, Foreign):
             raise self.error(f"takes {held.what}: expected float32 with the batch in front and all other sizes fixed")
         if not isinstance(held, Constant):
             raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
-        return self.translation.constant_node(held, self.constant_shape(held, rank), self.label(self.name), self.path)
+        return self.translation.constant_value(held, self.constant_shape(held, rank), self.build)
 
     def constant_shape(self, held: Constant, rank: int | None) -> Shape:
         """A constant's shape for each image; rank as for value_of."""
@@ -408,46 +387,21 @@ class Call:
             else moved
         )
 
-    def _with_zeros_around(self, held: Padded) -> str:
-        top, bottom, left, right = held.padding
-        return self.widened(self.widened(held.base, 2, top, bottom), 3, left, right)
-
-    def widened(self, value: str, axis: int, before: int, after: int) -> str:
-        """Zeros before and after along one axis, by concatenation."""
-        shape = self.size(value)
-
-        if not is_whole(shape[: axis - 1] + shape[axis:]):
-            raise self.error(f"of {written(shape)} is not supported: zeros are put around sizes that are known")
-
-        def zeros(count: int) -> list[str]:
-            tensor = torch.zeros(1, *shape[: axis - 1], count, *shape[axis:])
-            return [self.value_of(Constant(tensor))] if count else []
-
-        parts = [*zeros(before), value, *zeros(after)]
-        return value if len(parts) == 1 else self.emit("concat", *parts, axis=axis)
-
-    def weight(self, argument: str, role: str) -> dict[str, str]:
-        """{role: name of a weight} of an argument that must be constant, {} where it is None."""
+    def weight(self, argument: str, role: str) -> dict[str, Weight]:
+        """{role: weight} of an argument that must be constant, {} where it is None."""
         held = self[argument]
         if held is None:
             return {}
         if not isinstance(held, Constant):
             raise self.error(f"has a {role} that depends on the input")
-        return {role: self.store(held, role)}
+        return {role: self.bits(held, role)}
 
-    def store(self, constant: Constant, role: str) -> str:
-        return self.translation.weight_name(constant, self.label(role))
+    def bits(self, constant: Constant, role: str) -> Weight:
+        return self.translation.weight(constant, self.build.label(role))
 
-    def label(self, what: str) -> str:
-        return f"{self.path}.{what}" if self.path else what
-
-    def emit(self, op: str, *inputs: str, weights: dict[str, str] | None = None, **attributes: Attribute) -> str:
-        """Add a node, named after its module where that is a layer, else after module and operation."""
-        taken = self.translation.shapes
-        wanted = self.path if self.path and self.path not in taken and self._is_layer() else self.label(op)
-        return self.translation.add(
-            Node(unused_name(wanted, taken), op, inputs, weights or {}, attributes, (), self.path)
-        )
+    def emit(self, op: str, *inputs: Operand, **attributes: Any) -> str:
+        """As Builder.emit, at the place of the module that the operation is of."""
+        return self.build.emit(op, *inputs, **attributes)
 
     def where_placed(self) -> Call:
         """The same call where it takes Placed: on what each image is."""
@@ -549,10 +503,6 @@ def _paths(node: fx.Node, network: nn.Module) -> list[str]:
     """Of the modules that ran a node and are parts of the network, outermost first."""
     known = {path for path, _ in network.named_modules()}
     return [path for path, _ in _stack(node) if path in known]
-
-
-def _is_named(held: Any) -> bool:
-    return isinstance(held, Constant) and held.name != ""
 
 
 def _are_same(one: Any, other: Any) -> bool:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from secateur.network.building import unused_name
 from secateur.network.graph import Graph, Node, Weight
 from secateur.network.operations import OPERATIONS
 from secateur.network.operations.meanings import pieces
 from secateur.network.operations.units import per_unit
-from secateur.network.simplification.tidying import rebuilt, unused_name
+from secateur.network.simplification.tidying import rebuilt
 
 Array = NDArray[np.float64]
 

@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from secateur.network.building import without_dead_nodes
 from secateur.network.graph import DTYPES, Graph, Node, Shape, Weight
 from secateur.network.operations import OPERATIONS
 
 Nodes = Mapping[str, Node]
-
-
-def without_dead_nodes(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
-    """Those nodes that an output depends on, in their order."""
-    wanted = set(outputs)
-    kept = []
-    for node in reversed(nodes):
-        if node.name in wanted:
-            kept.append(node)
-            wanted.update(node.inputs)
-    return kept[::-1]
-
-
-def unused_name(wanted: str, taken: Collection[str]) -> str:
-    """A name that is not taken: the one wanted, or with a number behind it."""
-    found, count = wanted, 1
-    while found in taken:
-        found, count = f"{wanted}_{count}", count + 1
-    return found
 
 
 def rebuilt(graph: Graph, nodes: Sequence[Node], weights: Mapping[str, Weight]) -> Graph:

@@ -18,11 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from secateur.network.graph import Bits, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.building import Builder, Draft, unused_name
+from secateur.network.graph import Bits, Graph, Node, Weight
 from secateur.network.operations import OPERATIONS
 from secateur.network.operations.units import Indices, Known, Link, Mask, Numbers, Units
 from secateur.network.simplification.folding import bias_name, single
-from secateur.network.simplification.tidying import rebuilt, unused_name
+from secateur.network.simplification.tidying import rebuilt
 
 _COLUMNS = 1024
 """So many columns of a matrix are widened at a time."""
@@ -219,24 +220,22 @@ class _Cut:
 
     def __init__(self, study: _Study) -> None:
         self.study = study
-        self.weights: dict[str, Weight] = dict(study.graph.weights)
-        self.shapes: dict[str, Shape] = dict(study.graph.inputs)
+        self.weights = dict(study.graph.weights)
+        inputs = dict(study.graph.inputs)
+        self.build = Builder(Draft(inputs=inputs, shapes=dict(inputs), weights=self.weights))
 
     def graph(self) -> Graph:
-        nodes = [self._cut(node) for node in self.study.graph.nodes]
-        return rebuilt(self.study.graph, nodes, self.weights)
+        for node in self.study.graph.nodes:
+            self.build.add(self._cut(node))
+        return rebuilt(self.study.graph, self.build.draft.nodes, self.weights)
 
     def _cut(self, node: Node) -> Node:
         if OPERATIONS[node.op].matrix:
-            node = self._cut_layer(node)
-        elif node.op == "slice":
-            node = self._cut_slice(node)
-        elif (staying := self._staying(node.name)) is not None:
-            node = self._cut_linked(node, staying)
-        weights = {role: self.weights[name].shape for role, name in node.weights.items()}
-        shape = infer_shape(node, [self.shapes[name] for name in node.inputs], weights)
-        self.shapes[node.name] = shape
-        return replace(node, shape=shape)
+            return self._cut_layer(node)
+        if node.op == "slice":
+            return self._cut_slice(node)
+        staying = self._staying(node.name)
+        return node if staying is None else self._cut_linked(node, staying)
 
     def _staying(self, name: str) -> Mask | None:
         """The units that stay, None where all do."""

@@ -1,0 +1,156 @@
+"""Every composite on random arrays, beside what NumPy makes of the same arrays. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from secateur.network import composites
+from secateur.network.building import Builder
+from secateur.network.graph import Weight
+from secateur.runtime import reference
+
+Array = NDArray[np.floating]
+RANDOM = np.random.default_rng(7)
+MATRIX, VECTOR = RANDOM.normal(size=(6, 5)).astype(np.float32), RANDOM.normal(size=5).astype(np.float32)
+KERNELS = RANDOM.normal(size=(4, 3, 3, 2)).astype(np.float32)
+SLOPE = np.array([0.25], np.float32)
+WINDOW: dict[str, Any] = {"padding": (0, 0, 0, 0), "stride": (1, 1), "dilation": (1, 1), "groups": 1}
+POOL: dict[str, Any] = {"kernel": (3, 3), "stride": (2, 2)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """shape: of one image. made: the values for x. expected: what they are, for x (N, …)."""
+
+    shape: tuple[int, ...]
+    made: Callable[[Builder], str | Sequence[str]]
+    expected: Callable[[Array], Array | list[Array]]
+
+
+def cross_correlation(x: Array, kernels: Array) -> Array:
+    windows = sliding_window_view(x, kernels.shape[2:], (2, 3))
+    return np.einsum("nihwkl,oikl->nohw", windows, kernels)
+
+
+def around(x: Array, top: int, bottom: int, left: int, right: int, value: float = 0.0) -> Array:
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
+
+
+def windows_of_3(x: Array) -> Array:
+    return sliding_window_view(x, (3, 3), (2, 3))[:, :, ::2, ::2]
+
+
+def _padded_convolution(build: Builder) -> str:
+    """Zeros twice, all of them in the convolution's own padding then."""
+    padded = composites.pad(build, composites.pad(build, "x", [(1, 0)]), [(0, 2), (1, 0)])
+    assert isinstance(padded, composites.Padded)
+    made = composites.conv2d(build, padded, {"weight": Weight.of(KERNELS)}, **WINDOW)
+    assert [node.op for node in build.draft.nodes] == ["conv2d"]
+    return made
+
+
+def _same_convolution(build: Builder) -> str:
+    padding = composites.same_padding((3, 2), (1, 1))
+    return composites.conv2d(build, "x", {"weight": Weight.of(KERNELS)}, **{**WINDOW, "padding": padding})
+
+
+def _with_zeros(build: Builder) -> str:
+    return composites.laid_out(build, composites.pad(build, "x", [(1, 2), (0, 3)]))
+
+
+def _pad_everywhere(build: Builder) -> str:
+    made = composites.pad(build, "x", [(0, 0), (1, 0), (2, 1)])
+    assert isinstance(made, str)
+    return made
+
+
+CASES: dict[str, Case] = {
+    "conv2d after pad": Case(
+        (3, 5, 4), _padded_convolution, lambda x: cross_correlation(around(x, 1, 0, 1, 2), KERNELS)
+    ),
+    "conv2d with same_padding": Case(
+        (3, 5, 4), _same_convolution, lambda x: cross_correlation(around(x, 1, 1, 0, 1), KERNELS)
+    ),
+    "matrix_product": Case(
+        (3, 6),
+        lambda build: composites.matrix_product(build, "x", Weight.of(MATRIX), Weight.of(VECTOR)),
+        lambda x: x @ MATRIX + VECTOR,
+    ),
+    "clamp from 0": Case((4,), lambda build: composites.clamp(build, "x", 0, None), lambda x: np.maximum(x, 0)),
+    "clamp to 6": Case((4,), lambda build: composites.clamp(build, "x", 0, 6), lambda x: np.clip(x, 0, 6)),
+    "prelu": Case(
+        (4, 3),
+        lambda build: composites.prelu(build, "x", Weight.of(SLOPE)),
+        lambda x: np.where(x < 0, 0.25 * x, x),
+    ),
+    "glu": Case(
+        (4, 6),
+        lambda build: composites.glu(build, "x", 2),
+        lambda x: x[:, :, :3] / (1 + np.exp(-x[:, :, 3:])),
+    ),
+    "max_pool2d, rounded up": Case(
+        (2, 6, 6),
+        lambda build: composites.max_pool2d(build, "x", **POOL, ceil=True),
+        lambda x: windows_of_3(around(x, 0, 1, 0, 1, -np.inf)).max((4, 5)),
+    ),
+    "avg_pool2d, rounded up": Case(
+        (2, 6, 6),
+        lambda build: composites.avg_pool2d(build, "x", **POOL, ceil=True),
+        lambda x: np.nanmean(windows_of_3(around(x, 0, 1, 0, 1, np.nan)), (4, 5)),
+    ),
+    "adaptive_max_pool2d": Case(
+        (2, 6, 4),
+        lambda build: composites.adaptive_max_pool2d(build, "x", (3, 2)),
+        lambda x: x.reshape(-1, 2, 3, 2, 2, 2).max((3, 5)),
+    ),
+    "sum_over": Case(
+        (2, 3, 4), lambda build: composites.sum_over(build, "x", (1, 3), keepdims=False), lambda x: x.sum((1, 3))
+    ),
+    "reshape": Case((2, 6), lambda build: composites.reshape(build, "x", (3, 4)), lambda x: x.reshape(-1, 3, 4)),
+    "permute": Case(
+        (2, 3, 4), lambda build: composites.permute(build, "x", (3, 1, 2)), lambda x: x.transpose(0, 3, 1, 2)
+    ),
+    "channel_shuffle": Case(
+        (6, 2, 2), lambda build: composites.channel_shuffle(build, "x", 2), lambda x: x[:, [0, 3, 1, 4, 2, 5]]
+    ),
+    "pixel_shuffle": Case(
+        (8, 2, 3),
+        lambda build: composites.pixel_shuffle(build, "x", 2),
+        lambda x: x.reshape(-1, 2, 2, 2, 2, 3).transpose(0, 1, 4, 2, 5, 3).reshape(-1, 2, 4, 6),
+    ),
+    "pixel_unshuffle": Case(
+        (1, 4, 6),
+        lambda build: composites.pixel_unshuffle(build, "x", 2),
+        lambda x: np.stack([x[:, 0, i::2, j::2] for i in (0, 1) for j in (0, 1)], 1),
+    ),
+    "broadcast": Case(
+        (1, 3), lambda build: composites.broadcast(build, "x", (2, 3)), lambda x: np.broadcast_to(x, (len(x), 2, 3))
+    ),
+    "cut": Case((2, 5), lambda build: composites.cut(build, "x", 2, 1, 4), lambda x: x[:, :, 1:4]),
+    "split": Case((5, 2), lambda build: composites.split(build, "x", 1, [2, 3]), lambda x: [x[:, :2], x[:, 2:]]),
+    "select": Case((3, 4), lambda build: composites.select(build, "x", 2, 1), lambda x: x[:, :, 1]),
+    "unbind": Case((3, 4), lambda build: composites.unbind(build, "x", 1), lambda x: [x[:, i] for i in range(3)]),
+    "every": Case((2, 5, 4), lambda build: composites.every(build, "x", 2, 2), lambda x: x[:, :, ::2]),
+    "stack": Case((3, 4), lambda build: composites.stack(build, ["x", "x"], 2), lambda x: np.stack([x, x], 2)),
+    "laid_out": Case((2, 3, 3), _with_zeros, lambda x: around(x, 0, 3, 1, 2)),
+    "pad": Case((2, 3, 2), _pad_everywhere, lambda x: np.pad(x, ((0, 0), (2, 1), (1, 0), (0, 0)))),
+}
+
+
+def distance(name: str) -> float:
+    """How far what the reference computes is from what NumPy says, at most."""
+    case, build = CASES[name], Builder()
+    x = np.random.default_rng(3).normal(0, 3, (2, *case.shape)).astype(np.float32)
+    build.input("x", case.shape)
+    made, expected = case.made(build), case.expected(x.astype(np.float64))
+    values = [made] if isinstance(made, str) else made
+    arrays = expected if isinstance(expected, list) else [expected]
+    found = reference.run_all(build.graph(values), {"x": x})
+    assert [each.shape for each in found] == [each.shape for each in arrays], name
+    return max(float(np.abs(one - other).max()) for one, other in zip(found, arrays, strict=True))

@@ -1,0 +1,66 @@
+"""What a Graph spells with several operations, held against NumPy on arrays alone."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import composite_cases
+from secateur.network import composites
+from secateur.network.building import Builder
+from secateur.network.composites import CompositeError
+from secateur.network.graph import Weight
+
+
+def test_every_composite_is_what_numpy_says_where_torch_is_blocked() -> None:
+    code = """
+import sys; sys.modules["torch"] = None
+import composite_cases
+print({name: far for name in composite_cases.CASES if not (far := composite_cases.distance(name)) < 1e-5})
+"""
+    paths = [str(Path(composite_cases.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert (done.stdout, done.stderr) == ("{}\n", "")
+
+
+def test_no_composite_is_missing_from_the_cases() -> None:
+    public = inspect.getmembers(composites, inspect.isfunction)
+    own = {name for name, each in public if each.__module__ == composites.__name__ and not name.startswith("_")}
+    assert {word for name in own for case in composite_cases.CASES if (word := name) in case} == own
+
+
+@pytest.mark.parametrize(
+    ("spell", "message"),
+    [
+        (lambda build: composites.clamp(build, "x", -1, 1), "between -1 and 1 is not supported"),
+        (
+            lambda build: composites.adaptive_max_pool2d(build, "x", (2, 2)),
+            r"from \(3, 4\) to \(2, 2\) is not supported",
+        ),
+        (lambda build: composites.every(build, "x", 1, 2), "with step 2 is supported on the rows and columns"),
+        (
+            lambda build: composites.avg_pool2d(
+                build, "x", kernel=(2, 3), stride=(2, 2), padding=(1, 0, 0, 0), counted=True, ceil=True
+            ),
+            "with ceil_mode, padding and count_include_pad",
+        ),
+    ],
+)
+def test_what_no_operations_make_is_said(spell, message: str) -> None:  # type: ignore[no-untyped-def]
+    build = Builder()
+    build.input("x", (2, 3, 4))
+    with pytest.raises(CompositeError, match=message):
+        spell(build)
+
+
+def test_a_slope_for_each_channel_is_none_of_a_leaky_relu() -> None:
+    build = Builder()
+    build.input("x", (2,))
+    with pytest.raises(CompositeError, match="one slope for all channels"):
+        composites.prelu(build, "x", Weight.of(composite_cases.VECTOR))
