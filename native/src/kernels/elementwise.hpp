@@ -61,7 +61,12 @@ inline float mish(float x) {
 constexpr UnaryFunction kUnaries[] = {
     clamp("relu", 0, INFINITY),
     clamp("relu6", 0, 6),
-    unary("leaky_relu", [](float x, double slope) { return x >= 0.0f ? x : x * static_cast<float>(slope); }, "negative_slope"),
+    unary("leaky_relu",
+          [](float x, double slope) {
+              const float scaled = x * static_cast<float>(slope);  // in any case: a branch keeps loops from vectors
+              return x >= 0.0f ? x : scaled;
+          },
+          "negative_slope"),
     unary("hardswish", [](float x) { return x * bounded(x + 3.0f, 0.0f, 6.0f) / 6.0f; }),
     unary("hardsigmoid", [](float x) { return bounded(x + 3.0f, 0.0f, 6.0f) / 6.0f; }),
     unary("silu", [](float x) { return x * sigmoid(x); }),
