@@ -46,8 +46,9 @@ class Operation:
 
     rule: the output's shape. meaning: what is computed, in float64. inputs: how many; None: any number from 1 on.
     element: what inputs and output hold. weights, attributes: by name. units: how it hands them on; None: it reads them
-    together. steady: per input, numbers between which a small error stays a small error; None: everywhere. formula:
-    what is computed, in words for people. minor: the minor version of the file format that it came with.
+    together. axis: of one with a matrix, along which it sums units and makes others, from 1; -1 is the last. steady:
+    per input, numbers between which a small error stays a small error; None: everywhere. formula: what is computed, in
+    words for people. minor: the minor version of the file format that it came with.
     """
 
     rule: Callable[[Arguments], Shape]
@@ -57,6 +58,7 @@ class Operation:
     weights: Mapping[str, Held] = field(default_factory=dict)
     attributes: Mapping[str, Range] = field(default_factory=dict)
     units: Passing | None = None
+    axis: int = -1
     steady: tuple[tuple[float, float] | None, ...] = ()
     formula: str = ""
     minor: int = 0
@@ -65,6 +67,10 @@ class Operation:
     def matrix(self) -> str:
         """The name of its weight that is a matrix, or kernels; "" for an operation without one."""
         return next((name for name, held in self.weights.items() if held.role is Role.MATRIX), "")
+
+    def axis_of(self, shape: Shape) -> int:
+        """The axis of units in a value of a shape, from 1."""
+        return self.axis if self.axis > 0 else len(shape)
 
     def shape(self, node: Node, inputs: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
         """Of a node's output, without the batch. weights: by name here. Raises GraphError."""

@@ -33,6 +33,7 @@ _FIRST: dict[str, Operation] = {
         meanings.conv2d,
         weights={"weight": Held(Role.MATRIX, "(O, I/groups, kh, kw)"), "bias": Held(Role.VECTOR, "(O)", optional=True)},
         attributes={"stride": _STEPS, "padding": _PADDING, "dilation": _STEPS, "groups": Whole(1)},
+        axis=1,
         formula="the cross-correlation of planes (I, H, W) padded with zeros",
     ),
     "linear": Operation(

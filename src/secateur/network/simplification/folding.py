@@ -74,7 +74,7 @@ class _Folding:
         return self.uses[matrix] == 1 and (wide or self.widen)
 
     def _scale(self, node: Node, read: tuple[str, ...], layer: Node) -> _Scale | None:
-        axis = 1 if layer.op == "conv2d" else len(layer.shape)
+        axis = OPERATIONS[layer.op].axis_of(layer.shape)
         if node.shape != layer.shape:
             return None
         if node.op == "batch_norm" and axis == 1:

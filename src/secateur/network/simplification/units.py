@@ -64,7 +64,7 @@ class _Study(Known):
     def _learn(self, node: Node) -> None:
         if is_mixing(node):
             self.units[node.name] = self._mixed(node)
-        elif node.op == "conv2d":
+        elif OPERATIONS[node.op].matrix:
             self.units[node.name] = self._grouped(node)
         else:
             self._link(node)
@@ -72,15 +72,18 @@ class _Study(Known):
     def reads(self, node: Node) -> Units | None:
         """The units of a convolution's or linear layer's input, where they lie along the axis that it sums over."""
         units = self.units.get(node.inputs[0])
-        axis = 1 if node.op == "conv2d" else len(self.shapes[node.inputs[0]])
-        return units if units is not None and units.axis == axis else None
+        return units if units is not None and units.axis == self._axis(node) else None
+
+    def _axis(self, node: Node) -> int:
+        """Along which a convolution or linear layer sums over its input."""
+        return OPERATIONS[node.op].axis_of(self.shapes[node.inputs[0]])
 
     def foldable(self, node: Node) -> Mask:
         """Input units that the bias can take in."""
         units = self.reads(node)
         if units is None:
-            return np.zeros(self.shapes[node.inputs[0]][0 if node.op == "conv2d" else -1], bool)
-        padded = node.op == "conv2d" and any(node.numbers("padding"))
+            return np.zeros(self.shapes[node.inputs[0]][self._axis(node) - 1], bool)
+        padded = "padding" in node.attributes and any(node.numbers("padding"))
         return units.constant == 0 if padded else ~np.isnan(units.constant)
 
     def taps(self, node: Node) -> Mask:
@@ -109,7 +112,8 @@ class _Study(Known):
         foldable = self.foldable(node)
         dead = ~self.taps(node)[:, ~foldable].any(axis=1)
         constant = np.where(dead, self.offset(node, foldable), np.nan)
-        return Units(1 if node.op == "conv2d" else len(node.shape), np.where(np.isfinite(constant), constant, np.nan))
+        axis = OPERATIONS[node.op].axis_of(node.shape)
+        return Units(axis, np.where(np.isfinite(constant), constant, np.nan))
 
     def _grouped(self, node: Node) -> Units:
         """Of a convolution in groups: constant where no weight is, or where all of a group's inputs are foldable."""
@@ -206,7 +210,7 @@ class _Study(Known):
 
 def is_mixing(node: Node) -> bool:
     """Whether each output unit is a sum over all input units."""
-    return node.op == "linear" or (node.op == "conv2d" and node.attributes["groups"] == 1)
+    return bool(OPERATIONS[node.op].matrix) and node.attributes.get("groups", 1) == 1
 
 
 def _blocks(node: Node, size: int) -> Indices:
