@@ -19,7 +19,8 @@ from secateur.importing.aten import to_graph
 from secateur.network.graph import Graph
 from secateur.network.simplification import simplify
 from secateur.pruning.pruning import prune
-from secateur.records.spec import Cell, recipe_for
+from secateur.records.recipes import recipe_for
+from secateur.records.spec import Cell
 from secateur.training.data import normalise
 
 MODELS = ("lenet-300-100", "lenet-5")

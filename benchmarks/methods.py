@@ -33,7 +33,8 @@ from secateur.modules.layers import weight_of
 from secateur.pruning.pruning import PruneLog, prune
 from secateur.pruning.repairing import repair
 from secateur.pruning.score import METHODS, Context, Scores, score
-from secateur.records.spec import REPAIRS, Cell, recipe_for
+from secateur.records.recipes import recipe_for
+from secateur.records.spec import REPAIRS, Cell
 from secateur.training.data import Calibration, from_arrays
 from secateur.training.models import build_network, find_architecture
 

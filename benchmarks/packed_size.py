@@ -37,7 +37,8 @@ from secateur.importing.aten import to_graph
 from secateur.measure.accuracy import accuracy
 from secateur.network.graph import Graph, Weight
 from secateur.records.environment import environment
-from secateur.records.spec import Cell, recipe_for
+from secateur.records.recipes import recipe_for
+from secateur.records.spec import Cell
 from secateur.records.store import Store
 from secateur.training.data import Dataset
 from secateur.training.models import build_network, find_architecture

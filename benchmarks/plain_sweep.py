@@ -20,7 +20,8 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
 from secateur.experiments.sweeping import sweep
-from secateur.records.spec import PAPER_RATIOS, recipe_for
+from secateur.records.recipes import recipe_for
+from secateur.records.spec import PAPER_RATIOS
 from secateur.training.data import Dataset, load_data, normalise
 from secateur.training.models import build_network, find_architecture
 

@@ -21,7 +21,8 @@ from secateur.measure.accuracy import accuracy
 from secateur.modules.heads import output_layers
 from secateur.modules.layers import norm_layers, weighted_layers
 from secateur.pruning.pruning import prune
-from secateur.records.spec import Cell, recipe_for
+from secateur.records.recipes import recipe_for
+from secateur.records.spec import Cell
 from secateur.report.paper import PRUNED_RATIOS, READINGS, Reading, published
 from secateur.training.data import Dataset, Split
 

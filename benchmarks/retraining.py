@@ -23,7 +23,8 @@ from secateur.measure.accuracy import accuracy
 from secateur.modules.layers import weight_of, weighted_layers
 from secateur.pruning.pruning import prune
 from secateur.pruning.retraining import retrain
-from secateur.records.spec import Cell, Retraining, identity, recipe_for
+from secateur.records.recipes import Retraining, recipe_for
+from secateur.records.spec import Cell, identity
 from secateur.support.progress import ConsoleReporter
 from secateur.support.settings import user_cache
 from secateur.training.models import find_architecture

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
-from secateur.records.spec import Recipe, recipe_for
+from secateur.records.recipes import Recipe, recipe_for
 from secateur.support.progress import SilentReporter
 from secateur.training.data import Dataset, Split, crop_and_flip, fit, load_data, normalise
 from secateur.training.models import Architecture, build_network, find_architecture

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from secateur.experiments.keys import EarlyKey, Parcel
 from secateur.pruning.score import Context
 from secateur.records.environment import environment
+from secateur.records.recipes import Recipe, recipe_for
 from secateur.records.results import (
     Accuracy,
     Contender,
@@ -28,7 +29,7 @@ from secateur.records.results import (
     SearchRecord,
     Trained,
 )
-from secateur.records.spec import Cell, Recipe, recipe_for
+from secateur.records.spec import Cell
 from secateur.report.paper import published
 from secateur.support.progress import SilentReporter
 from secateur.training.data import Dataset, from_arrays

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from secateur.pruning.repairing import repair
     from secateur.pruning.retraining import retrain
     from secateur.pruning.shrinking import shrink
-    from secateur.records.spec import Cell, Recipe, Retraining, Sweep
+    from secateur.records.recipes import Recipe, Retraining
+    from secateur.records.spec import Cell, Sweep
     from secateur.records.store import Store
     from secateur.runtime import Session, load
     from secateur.runtime.compilation import compile_backend
@@ -39,8 +40,8 @@ _HOMES = {
     "Cell": "records.spec",
     "Metadata": "packfile",
     "PruneLog": "pruning.pruning",
-    "Recipe": "records.spec",
-    "Retraining": "records.spec",
+    "Recipe": "records.recipes",
+    "Retraining": "records.recipes",
     "SearchResult": "experiments.searching",
     "Store": "records.store",
     "Sweep": "records.spec",

@@ -24,8 +24,9 @@ from secateur.errors import UsageError
 from secateur.experiments.executors import Executor
 from secateur.experiments.sweeping import SweepResult
 from secateur.records.environment import environment
+from secateur.records.recipes import Retraining
 from secateur.records.results import Failure, Row
-from secateur.records.spec import Cell, Retraining
+from secateur.records.spec import Cell
 from secateur.records.store import Store
 from secateur.support.progress import SilentReporter
 

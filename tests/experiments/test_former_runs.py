@@ -17,8 +17,9 @@ import pytest
 import secateur
 from secateur.experiments.searching import plan_search
 from secateur.experiments.sweeping import plan_sweep
+from secateur.records.recipes import Retraining
 from secateur.records.schema import SCHEMA_VERSION
-from secateur.records.spec import Cell, Retraining, canonical_json, cell_from_json, expand
+from secateur.records.spec import Cell, canonical_json, cell_from_json, expand
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import load_runs, render
 from secateur.report.page import write_page

@@ -32,7 +32,8 @@ from secateur.experiments.pipeline import make_network, prune_as_pytorch, prune_
 from secateur.experiments.sweeping import SweepResult, keep_best
 from secateur.modules.layers import weight_of
 from secateur.pruning.pruning import prune, sparsity
-from secateur.records.spec import Cell, Recipe, Retraining, WeightsFile, retraining_for
+from secateur.records.recipes import Recipe, Retraining, retraining_for
+from secateur.records.spec import Cell, WeightsFile
 from secateur.records.store import FILE_NAME, Store
 from secateur.runtime import reference
 from secateur.support.progress import SilentReporter

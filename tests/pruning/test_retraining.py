@@ -17,7 +17,7 @@ from secateur.measure.accuracy import accuracy
 from secateur.modules.layers import weight_of
 from secateur.pruning.pruning import prune, zero_counts
 from secateur.pruning.retraining import _loss, retrain, set_back
-from secateur.records.spec import SCHEDULES, Recipe, Retraining, retraining_for
+from secateur.records.recipes import SCHEDULES, Recipe, Retraining, retraining_for
 from secateur.support.progress import SilentReporter
 from secateur.training.schedules import cubic_ratio
 from secateur.training.train import recipe_course, train

@@ -6,7 +6,8 @@ import pytest
 
 from secateur.errors import UsageError
 from secateur.records.cuts import SCOPES, Cut, Scope, asked_cut, methods_of, parse_scope
-from secateur.records.spec import Cell, Recipe
+from secateur.records.recipes import Recipe
+from secateur.records.spec import Cell
 
 CELL = Cell("net", "data", "magnitude", "layer", 0.75, 0, Recipe())
 

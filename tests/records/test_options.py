@@ -19,14 +19,13 @@ from secateur.cli import app
 from secateur.cli.declared import options_from, with_options
 from secateur.errors import UsageError
 from secateur.records.options import Declared, Option, asked_for, at_least, declared, takes
+from secateur.records.recipes import Recipe, RecipeOptions, Retraining
 from secateur.records.spec import (
     OPTIONS,
     SEARCH_OPTIONS,
     SHARED,
     SWEPT,
     Cell,
-    Recipe,
-    RecipeOptions,
     SearchOptions,
     Sweep,
     SweepOptions,
@@ -174,3 +173,14 @@ def test_a_sweep_multiplies_by_every_option_that_is_declared_to() -> None:
     }  # fmt: skip
     assert several.keys() == {each.option.many for each in SWEPT}
     assert len({cell.id for cell in expand(Sweep(**several))}) == 2**8
+
+
+@pytest.mark.parametrize("kind", [Cell, Sweep, Recipe, Retraining])
+def test_the_signature_of_a_value_names_types_and_defaults(kind: Any) -> None:
+    parameters = inspect.signature(kind).parameters
+    assert "Option(" not in str(parameters)
+    held = {field.name: field for field in dataclasses.fields(kind)}
+    assert parameters.keys() == held.keys()
+    for name, each in parameters.items():
+        missing = held[name].default is dataclasses.MISSING
+        assert each.default is (inspect.Parameter.empty if missing else held[name].default)

@@ -6,18 +6,8 @@ from typing import Any
 import pytest
 
 from secateur.errors import UsageError
-from secateur.records.spec import (
-    Cell,
-    Recipe,
-    Retraining,
-    Sweep,
-    WeightsFile,
-    canonical_json,
-    cell_from_json,
-    expand,
-    recipe_for,
-    retraining_for,
-)
+from secateur.records.recipes import Recipe, Retraining, recipe_for, retraining_for
+from secateur.records.spec import Cell, Sweep, WeightsFile, canonical_json, cell_from_json, expand
 
 CELL = Cell("lenet-5", "mnist", "magnitude", "layer", 0.9, 0, Recipe())
 

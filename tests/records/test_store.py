@@ -14,9 +14,10 @@ import pytest
 from samples import make_row, with_digest
 from secateur.errors import StoreError
 from secateur.records.environment import environment
+from secateur.records.recipes import Retraining
 from secateur.records.results import Accuracy, Failure, FrontPoint, Outcome, Retrained
 from secateur.records.schema import SCHEMA_VERSION
-from secateur.records.spec import Retraining, Sweep, canonical_json
+from secateur.records.spec import Sweep, canonical_json
 from secateur.records.store import FILE_NAME, Store
 
 

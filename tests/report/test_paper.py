@@ -18,7 +18,8 @@ from samples import make_row, paper_row
 from secateur.errors import UsageError
 from secateur.modules.layers import weight_of
 from secateur.pruning.pruning import prune
-from secateur.records.spec import expand, recipe_for
+from secateur.records.recipes import recipe_for
+from secateur.records.spec import expand
 from secateur.records.store import Store
 from secateur.report import STUDY_FORMATS, study_grids
 from secateur.report.paper import PRUNED_RATIOS, READINGS, claims, compare, compounded, plan_study, published

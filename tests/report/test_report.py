@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from samples import contender, make_row, on_host, search_record
+from secateur.records.recipes import Retraining
 from secateur.records.results import Latency, Layer, Row
-from secateur.records.spec import Cell, Retraining, WeightsFile
+from secateur.records.spec import Cell, WeightsFile
 from secateur.report import (
     COLUMNS,
     Grid,

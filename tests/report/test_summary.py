@@ -7,9 +7,9 @@ import pytest
 
 from samples import contender, make_row, on_host, search_record
 from secateur.measure.intervals import spread
+from secateur.records.recipes import Recipe
 from secateur.records.results import Latency
 from secateur.records.selection import Selection
-from secateur.records.spec import Recipe
 from secateur.report.page import render_page
 from secateur.report.summary import Run, chosen_rows, curve_name, curves, fronts, machine_notes, pareto_front
 

@@ -12,7 +12,7 @@ import typer
 
 from secateur.cli.options import numbers, texts
 from secateur.records.options import Declared, declared
-from secateur.records.spec import Recipe, retraining_for
+from secateur.records.recipes import Recipe, retraining_for
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 

@@ -27,8 +27,9 @@ from secateur.modules.guarding import copied, first_line, run, watched
 from secateur.modules.inputs import Inputs
 from secateur.network.graph import Graph
 from secateur.pruning.retraining import CutTo, retrain
+from secateur.records.recipes import Retraining
 from secateur.records.results import Accuracy, Retrained, Trained
-from secateur.records.spec import Cell, Retraining
+from secateur.records.spec import Cell
 from secateur.runtime.agreement import largest_difference
 from secateur.support.checksums import check_members, is_sealed, read_sealed, sealed
 from secateur.support.progress import Reporter, SilentReporter

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.records.spec import Cell, Recipe, identity
+from secateur.records.recipes import Recipe
+from secateur.records.spec import Cell, identity
 
 
 @dataclass(frozen=True, slots=True)

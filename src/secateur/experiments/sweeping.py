@@ -33,16 +33,10 @@ from secateur.pruning.score import METHODS, find_method
 from secateur.records.cuts import Scope, methods_of
 from secateur.records.options import asked_for, takes
 from secateur.records.patterns import WholeSets, parse_pattern
+from secateur.records.recipes import check_recipe
 from secateur.records.results import Failure, Row
 from secateur.records.selection import Selection, select_best
-from secateur.records.spec import (
-    OPTIONS,
-    Cell,
-    Sweep,
-    SweepOptions,
-    check_recipe,
-    expand,
-)
+from secateur.records.spec import OPTIONS, Cell, Sweep, SweepOptions, expand
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import Grid, Printed, curve_lines, intervals, left_dense, remarks, rows_grid
 from secateur.support.progress import Reporter, SilentReporter

@@ -16,8 +16,8 @@ from secateur.modules.layers import weight_of, weighted_layers
 from secateur.modules.weight_norms import plain_weights
 from secateur.pruning.freezing import frozen_zeros
 from secateur.pruning.pruning import prune
+from secateur.records.recipes import Recipe, Retraining
 from secateur.records.results import Retrained
-from secateur.records.spec import Recipe, Retraining
 from secateur.support.progress import Reporter, SilentReporter
 from secateur.support.quantities import as_float, is_share
 from secateur.training.data import Dataset

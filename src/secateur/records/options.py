@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from secateur.errors import UsageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Kind = TypeVar("Kind")
 Check = Callable[[str, Any], None]
 """(name, value) → nothing, or UsageError, which says what was expected."""
 
@@ -110,6 +111,18 @@ def declared(kind: Any) -> tuple[Declared, ...]:
     )
 
 
+def with_plain_signature(kind: type[Kind]) -> type[Kind]:
+    """The dataclass, whose signature names types where its annotations declare options."""
+    hints = typing.get_type_hints(kind, localns={})
+    whole = inspect.signature(kind.__init__)
+    plain = [
+        each.replace(annotation=_exact_name(hints[name])) if str(each.annotation).startswith("Annotated[") else each
+        for name, each in whole.parameters.items()
+    ]
+    kind.__init__.__signature__ = whole.replace(parameters=plain)  # type: ignore[attr-defined]
+    return kind
+
+
 def check_declared(value: Any) -> None:
     """Check each field of a dataclass as it is declared."""
     kind: Any = type(value)
@@ -177,4 +190,9 @@ def _type_name(kind: Any) -> str:
     """As it stands in an annotation; of a tuple, what callers may hand over for it."""
     if typing.get_origin(kind) is tuple:
         return f"Sequence[{_type_name(typing.get_args(kind)[0])}]"
-    return kind.__name__ if isinstance(kind, type) else re.sub(r"\w+\.(?=\w)", "", str(kind))
+    return _exact_name(kind)
+
+
+def _exact_name(kind: Any) -> str:
+    plain = isinstance(kind, type) and not typing.get_args(kind)
+    return kind.__name__ if plain else re.sub(r"\w+\.(?=\w)", "", str(kind))

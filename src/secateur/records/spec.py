@@ -9,24 +9,34 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, MISSING, dataclass
 from pathlib import Path, PurePath
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 from secateur.errors import UsageError
 from secateur.records.cuts import SCOPES, Cut, methods_of, parse_scope
-from secateur.records.options import Option, at_least, check_declared, check_value, declared, one_of, rule
+from secateur.records.options import (
+    Option,
+    at_least,
+    check_declared,
+    check_value,
+    declared,
+    rule,
+    with_plain_signature,
+)
 from secateur.records.patterns import UNSTRUCTURED, check_pattern, check_pattern_in_scope
-from secateur.support.quantities import as_float, as_floats, as_number, as_whole, is_share
+from secateur.records.recipes import (
+    Recipe,
+    RecipeOptions,
+    Retraining,
+    recipe_for,
+)
+from secateur.support.quantities import as_float, as_floats, as_number, as_whole, is_share, percent
 
 PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
 REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint")
-AUGMENTS = ("auto", "none", "crop-flip")
-PRECISIONS = ("auto", "fp32", "bf16")
 TARGETS = ("latency", "bytes", "macs", "weights")
-SCHEDULES = ("one-shot", "iterative", "gradual", "rewind-rate", "rewind-weights", "scratch")
 
 
 _SEED = rule(lambda seed: 0 <= seed < 2**63, "in [0, 2^63)")
@@ -45,164 +55,6 @@ def check_repair(repair: str) -> None:
     several = "none" not in steps and len(set(steps)) == len(steps)
     known = all(step in REPAIRS for step in steps)
     check_value("repair", repair, known and (repair == "none" or several), f"some of {', '.join(REPAIRS)}, joined by +")
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a network is trained: SGD with (plain) momentum under a one-cycle schedule.
-
-    learning_rate is the peak of the cycle. augment: "auto" takes what the data set recommends (crop and flip
-    for CIFAR-10), or "none", "crop-flip". precision: "auto" takes bf16 autocast where the network and the
-    device gain from it, or "fp32", "bf16". epochs = 0 leaves the initial weights.
-    """
-
-    epochs: Annotated[int, Option("Instead of the network's own recipe.", check=at_least(0))] = 20
-    batch_size: Annotated[int, Option("Likewise.", check=at_least(1))] = 128
-    learning_rate: Annotated[
-        float,
-        Option("Likewise: peak learning rate.", flag="--lr", check=rule(lambda rate: 0 < rate < math.inf, "above 0")),
-    ] = 0.1
-    momentum: Annotated[float, Option(flag="", check=rule(lambda share: 0 <= share < 1, "in [0, 1)"))] = 0.9
-    weight_decay: Annotated[
-        float, Option("Likewise.", check=rule(lambda decay: 0 <= decay < math.inf, "0 or more"))
-    ] = 5e-4
-    label_smoothing: Annotated[float, Option("Likewise.", check=rule(lambda share: 0 <= share < 1, "in [0, 1)"))] = 0.0
-    augment: Annotated[str, Option("auto, none or crop-flip.", check=one_of(AUGMENTS))] = "auto"
-    precision: Annotated[str, Option("auto, fp32 or bf16.", check=one_of(PRECISIONS))] = "auto"
-
-    def __post_init__(self) -> None:
-        check_declared(self)
-
-
-_LENET = Recipe(epochs=20)
-_RESNET = Recipe(epochs=200)
-_RECIPES = {
-    "lenet-300-100": _LENET,
-    "lenet-5": _LENET,
-    "lenet-5-caffe": dataclasses.replace(_LENET, learning_rate=0.05),
-    "resnet-18": _RESNET,
-    "resnet-50": _RESNET,
-    "resnet-18-cifar": _RESNET,
-    "resnet-50-cifar": _RESNET,
-}
-
-
-def recipe_for(model: str, **overrides: Any) -> Recipe:
-    """The recipe of a built-in network, or the defaults for any other, with the overrides that are not None.
-
-    Raises UsageError where a value is out of range.
-    """
-    changed = {name: value for name, value in overrides.items() if value is not None}
-    return dataclasses.replace(_RECIPES.get(model, Recipe()), **changed)
-
-
-@dataclass(frozen=True, slots=True)
-class Retraining:
-    """How a network learns again once it is pruned, or while it is; with the recipe's batches and weight decay.
-
-    epochs: in all, over every round. schedule:
-    "one-shot": prune, then fine-tune under one cycle;
-    "iterative": the same in `rounds` rounds, each of which removes the same share of what is left (Han et al. 2015);
-    "gradual": the ratio rises along a cubic in the first `ramp` of the epochs, by a cut every `every` steps
-    (Zhu & Gupta 2017);
-    "rewind-rate": prune, then replay the end of the recipe's learning rates, one or more rounds (Renda et al. 2020);
-    "rewind-weights": likewise, but the weights left also go back to what they were then (Frankle et al. 2020; with
-    epochs = those of the recipe, to the initial weights: Frankle & Carbin 2019);
-    "scratch": train the pruned architecture from fresh weights under the recipe's cycle (Liu et al. 2019).
-    learning_rate: the peak of each cycle of the first three; None is the recipe's for "gradual", a tenth of it else.
-    distill: the share of the loss that is agreement with the dense network at `temperature` (Hinton et al. 2015).
-    """
-
-    schedule: Annotated[
-        str,
-        Option(
-            f"How pruned networks learn again: none, {', '.join(SCHEDULES)}.",
-            flag="--retrain",
-            many="schedules",
-            first=("none",),
-        ),
-    ] = "one-shot"
-    epochs: Annotated[int, Option("Epochs of retraining, over all rounds.", flag="--retrain-epochs", unset="10")] = 10
-    learning_rate: Annotated[
-        float | None,
-        Option("Its peak learning rate.", flag="--retrain-lr", unset="the recipe's for gradual, else a tenth of it"),
-    ] = None
-    rounds: Annotated[
-        int,
-        Option("Rounds of pruning and retraining.", flag="--retrain-rounds", unset="5 for iterative, else 1"),
-    ] = 1
-    ramp: float = 0.75
-    every: int = 100
-    distill: Annotated[float, Option("Share of retraining's loss that is agreement with the dense.")] = 0.0
-    temperature: float = 4.0
-
-    def __post_init__(self) -> None:
-        check_value("schedule", self.schedule, self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
-        check_value("retraining epochs", self.epochs, self.epochs >= 1, "1 or more")
-        check_value("rounds", self.rounds, 1 <= self.rounds <= self.epochs, f"1 to {self.epochs}, an epoch each")
-        check_value("rounds", self.rounds, self.epochs % self.rounds == 0, f"a divisor of the {self.epochs} epochs")
-        several = self.schedule in ("iterative", "rewind-rate", "rewind-weights")
-        check_value("rounds", self.rounds, self.rounds == 1 or several, f"1, as {self.schedule!r} has one")
-        if self.learning_rate is not None:
-            check_value("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
-            own = self.schedule in ("one-shot", "iterative", "gradual")
-            check_value("learning rate", self.learning_rate, own, f"none, as {self.schedule!r} follows the recipe's")
-        check_value(
-            "ramp", self.ramp, 0 < self.ramp <= 1, "in (0, 1]: the share of the epochs in which the ratio rises"
-        )
-        check_value("every", self.every, self.every >= 1, "1 step or more")
-        check_value("distill", self.distill, 0 <= self.distill <= 1, "in [0, 1]: a share of the loss")
-        check_value("temperature", self.temperature, 0 < self.temperature < math.inf, "above 0")
-
-    @property
-    def way(self) -> str:
-        """What was done, in a few words."""
-        words = [self.schedule, f"{self.epochs} epochs"]
-        words += [f"{self.rounds} rounds"] if self.rounds > 1 else []
-        words += [f"{percent(self.distill)} distilled"] if self.distill else []
-        return ", ".join(words)
-
-    @property
-    def starts_over(self) -> bool:
-        """Whether the weights left are set back to earlier or fresh ones."""
-        return self.schedule in ("rewind-weights", "scratch")
-
-    def recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe with the epochs and the peak rate of one round.
-
-        Raises UsageError where a round would rewind to before the recipe's first epoch.
-        """
-        length = self.epochs // self.rounds
-        if self.schedule.startswith("rewind"):
-            if length > recipe.epochs:
-                raise UsageError(
-                    f"retraining epochs {self.epochs}: {self.schedule!r} goes back {length} epochs a round, but the "
-                    f"network was trained for {recipe.epochs}: expected {recipe.epochs * self.rounds} or fewer"
-                )
-            return recipe
-        share = 1.0 if self.schedule in ("gradual", "scratch") else 0.1
-        return dataclasses.replace(
-            recipe, epochs=length, learning_rate=self.learning_rate or share * recipe.learning_rate
-        )
-
-
-_ROUNDS = {"iterative": 5}
-
-
-def check_recipe(changes: Mapping[str, Any], weights: object) -> None:
-    """Raises UsageError for changes to a recipe that name none of its fields, or are of a network that is loaded."""
-    unknown = changes.keys() - {field.name for field in dataclasses.fields(Recipe)}
-    if unknown:
-        raise UsageError(f"recipe: {', '.join(sorted(unknown))} is none of its fields")
-    if weights and changes:
-        raise UsageError(f"weights load a trained network, so training options mean nothing: drop {', '.join(changes)}")
-
-
-def retraining_for(schedule: str, **overrides: Any) -> Retraining:
-    """The defaults of a schedule (five rounds for "iterative"), with the overrides that are not None."""
-    changed = {name: value for name, value in overrides.items() if value is not None}
-    rounds = {"rounds": _ROUNDS[schedule]} if schedule in _ROUNDS else {}
-    return Retraining(schedule, **(rounds | changed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +132,7 @@ class Shared:
     ] = None
 
 
+@with_plain_signature
 @dataclass(frozen=True, slots=True)
 class Cell(Shared):
     """One measurement: a trained network, pruned one way at one ratio. `ratio` 0 is the dense network.
@@ -336,6 +189,7 @@ class Cell(Shared):
         ),
     ]
     recipe: Recipe
+    _: KW_ONLY
     pattern: Annotated[
         str,
         Option(
@@ -429,31 +283,23 @@ _WAYS = tuple(each for each in SWEPT if each.default is not MISSING)
 """Those that multiply the cuts of a network: what is done with each."""
 
 
-class RecipeOptions(TypedDict, total=False):
-    """Changes to a network's own recipe, for whoever reads types: the fields of Recipe."""
+class SharedOptions(RecipeOptions, total=False):
+    """Likewise the keywords of both a sweep and a search that are options of their cells, as they are declared."""
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    label_smoothing: float
-    augment: str
-    precision: str
-
-
-class SearchOptions(RecipeOptions, total=False):
-    """The keywords of a search that are options of its cells, for whoever reads types: as they are declared."""
-
-    method: str
-    seed: int
     exclude: Sequence[str]
     weights: str | Path | None
     calibration_images: int
     calibration_seed: int | None
 
 
-class SweepOptions(RecipeOptions, total=False):
+class SearchOptions(SharedOptions, total=False):
+    """Likewise of a search."""
+
+    method: str
+    seed: int
+
+
+class SweepOptions(SharedOptions, total=False):
     """Likewise of a sweep."""
 
     methods: Sequence[str]
@@ -463,12 +309,8 @@ class SweepOptions(RecipeOptions, total=False):
     patterns: Sequence[str]
     repairs: Sequence[str]
     retrainings: Sequence[Retraining | None]
-    exclude: Sequence[str]
     allow_empty: bool
     norms: bool
-    weights: str | Path | None
-    calibration_images: int
-    calibration_seed: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,6 +331,7 @@ class LayerRatios:
         return self.model in (None, model) and self.data in (None, data) and self.seed in (None, seed)
 
 
+@with_plain_signature
 @dataclass(frozen=True, slots=True)
 class Sweep(Shared):
     """The cross product of its lists. `overrides` change every network's own recipe.
@@ -506,6 +349,7 @@ class Sweep(Shared):
     ratios: tuple[float, ...] = PAPER_RATIOS
     seeds: tuple[int, ...] = (0,)
     overrides: tuple[tuple[str, Any], ...] = ()
+    _: KW_ONLY
     patterns: tuple[str, ...] = (UNSTRUCTURED,)
     repairs: tuple[str, ...] = ("none",)
     layer_ratios: tuple[LayerRatios, ...] = ()
@@ -585,11 +429,6 @@ def expand(sweep: Sweep) -> Iterator[Cell]:
 def _cuts(scopes: Sequence[str], ratios: Sequence[float]) -> list[tuple[str, float, tuple[tuple[str, float], ...]]]:
     """(scope, ratio, no ratios by layer) of each combination."""
     return [(scope, ratio, ()) for scope in scopes for ratio in sorted(ratios)]
-
-
-def percent(share: float) -> str:
-    """A share as text, with as many digits as tell it from none and from all: 25 %, 62.5 %, 99.9955 %."""
-    return f"{round(100 * share, 9):.10g} %"
 
 
 def identity(value: Any) -> str:

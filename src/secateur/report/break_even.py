@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from secateur.records.results import Row
-from secateur.records.spec import percent
+from secateur.support.quantities import percent
 
 NOISE = 1.05
 """Times faster than this is faster: layers take microseconds, and every median has an interval."""

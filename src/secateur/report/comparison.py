@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from secateur.measure.intervals import Spread
 from secateur.records.results import Row
-from secateur.records.spec import percent
 from secateur.report.grid import Grid
 from secateur.report.summary import Curve, curve_name
+from secateur.support.quantities import percent
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from secateur.records.results import Row
-from secateur.records.spec import percent
 from secateur.report.break_even import break_evens
 from secateur.report.comparison import MEASURES, line_of
 from secateur.report.paper import Comparison
@@ -29,6 +28,7 @@ from secateur.report.summary import (
     curve_name,
     fronts,
 )
+from secateur.support.quantities import percent
 
 LABEL_HEIGHT = 0.05
 """Of the axis of accuracies: what the text of a label takes."""

@@ -16,7 +16,6 @@ from plotly.offline import get_plotlyjs
 
 from secateur.records.results import Latency, Row
 from secateur.records.selection import Selection, faster
-from secateur.records.spec import percent
 from secateur.report.comparison import accuracy_grid, compared
 from secateur.report.figures import (
     Chart,
@@ -49,6 +48,7 @@ from secateur.report.summary import (
 )
 from secateur.report.tables import FORMATS, LEGEND, SHOWN, TEXT_COLUMNS, render, said_once, size_text, split_columns
 from secateur.report.writing import write_text
+from secateur.support.quantities import percent
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from typing import Any
 
 from secateur.errors import UsageError
 from secateur.measure.intervals import Spread, spread
+from secateur.records.recipes import Recipe
 from secateur.records.results import Latency, Row
-from secateur.records.spec import PAPER_RATIOS, Recipe, Sweep
+from secateur.records.spec import PAPER_RATIOS, Sweep
 
 PRUNED_RATIOS = PAPER_RATIOS[1:]
 

@@ -17,7 +17,6 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFo
 
 from secateur.records.results import Row
 from secateur.records.selection import Selection
-from secateur.records.spec import percent
 from secateur.report.break_even import BreakEven, break_evens
 from secateur.report.comparison import MEASURES, compared, line_of
 from secateur.report.paper import Comparison
@@ -42,6 +41,7 @@ from secateur.report.summary import (
     timed_together,
 )
 from secateur.report.writing import write_whole
+from secateur.support.quantities import percent
 
 FORMATS = ("svg", "pdf")
 COLUMN, PAGE = 3.4, 6.9

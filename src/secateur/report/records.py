@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from secateur.records.recipes import Recipe, Retraining
 from secateur.records.results import Footprint, Row
-from secateur.records.spec import OPTIONS, SHARED, Cell, Recipe, Retraining
+from secateur.records.spec import OPTIONS, SHARED, Cell
 
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
 _RETRAINING = tuple(field.name for field in dataclasses.fields(Retraining) if field.name != "epochs")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from secateur.measure.intervals import TELLING, lost_interval, smallest_loss, wilson
 from secateur.records.results import Accuracy, Latency, Outcome, Row
 from secateur.records.selection import choose, faster, within
-from secateur.records.spec import percent
+from secateur.support.quantities import percent
 
 _LESS = {"latency": "faster", "bytes": "smaller", "macs": "of fewer multiply-adds", "weights": "of fewer weights"}
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from secateur.records.results import Accuracy, Contender, Outcome, SearchRecord
-from secateur.records.spec import percent
 from secateur.report.grid import Grid
 from secateur.report.remarks import INTERVALS, accuracy_text, caution, intervals, points_text, verdict
 from secateur.report.tables import count_text, milliseconds_text, size_text
+from secateur.support.quantities import percent
 
 _RANKS = (0, 7, 8, 3, 4, 5, 6, 2, 1, 9, 10, 11, 12, 13, 14)
 """What is minimised and what it lost come first."""

@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from secateur.records.spec import percent
 from secateur.report.grid import Grid, sparkline
 from secateur.report.study import spread_text
 from secateur.report.summary import Curve, Point, Run, curve_name, curves, machine_notes, timing_host
 from secateur.report.tables import size_text
+from secateur.support.quantities import percent
 
 
 def side_by_side(runs: Sequence[Run]) -> list[Grid]:

@@ -11,10 +11,11 @@ from itertools import groupby
 from typing import Any
 
 from secateur.measure.intervals import Spread
+from secateur.records.recipes import recipe_for
 from secateur.records.results import Row
-from secateur.records.spec import percent, recipe_for
 from secateur.report.grid import Grid, as_latex, as_markdown, sparkline
 from secateur.report.paper import MEASURES, Claim, Comparison, Factor, Line, citation, claims, compare
+from secateur.support.quantities import percent
 
 SIDES = (("pytorch", "torch.nn.utils.prune"), ("ours", "Secateur"))
 _CLAIMS = (

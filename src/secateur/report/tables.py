@@ -12,10 +12,10 @@ from rich.console import Group
 
 from secateur.records.patterns import UNSTRUCTURED
 from secateur.records.results import Latency, Row
-from secateur.records.spec import percent
 from secateur.report.grid import Grid, as_latex, as_markdown, as_rich, sparkline
 from secateur.report.records import COLUMNS, record
 from secateur.report.summary import Run, curves, machine_notes, settings_apart, timing_host
+from secateur.support.quantities import percent
 
 TIMED_ON = "latency on"
 SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (

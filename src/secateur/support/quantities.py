@@ -51,3 +51,8 @@ def is_share(value: Any) -> bool:
 def _is_narrow(value: Any) -> bool:
     """A NumPy float of 16 or 32 bits."""
     return getattr(getattr(value, "dtype", None), "kind", "") == "f" and value.dtype.itemsize < 8
+
+
+def percent(share: float) -> str:
+    """A share as text, with as many digits as tell it from none and from all: 25 %, 62.5 %, 99.9955 %."""
+    return f"{round(100 * share, 9):.10g} %"

@@ -15,7 +15,7 @@ from torch.optim import SGD, Optimizer
 
 from secateur.errors import SecateurError, TrainingError, UsageError
 from secateur.modules.guarding import first_line
-from secateur.records.spec import Recipe
+from secateur.records.recipes import Recipe
 from secateur.support.checksums import check_members
 from secateur.support.progress import Reporter, Task
 from secateur.support.replacing import replacing

@@ -12,8 +12,9 @@ from secateur.experiments.searching.knapsack import Combination, best_combinatio
 from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.searching.plan import Search
 from secateur.records.results import Accuracy, FrontPoint
-from secateur.records.spec import Cell, percent
+from secateur.records.spec import Cell
 from secateur.support.progress import Reporter
+from secateur.support.quantities import percent
 
 HOPELESS = 1.0
 """Nats. A layer that moves the outputs so far on its own is not asked to lose more."""

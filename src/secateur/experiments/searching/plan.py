@@ -11,15 +11,8 @@ from typing import Any
 from secateur.importing.checkpoints import read_weights_file
 from secateur.pruning.score import find_method
 from secateur.records.options import asked_for, check_value
-from secateur.records.spec import (
-    SEARCH_OPTIONS,
-    TARGETS,
-    Cell,
-    Retraining,
-    check_recipe,
-    recipe_for,
-    retraining_for,
-)
+from secateur.records.recipes import Retraining, check_recipe, recipe_for, retraining_for
+from secateur.records.spec import SEARCH_OPTIONS, TARGETS, Cell
 from secateur.support.quantities import as_floats, as_number, is_share
 from secateur.support.references import planned_source
 from secateur.training.catalogue import Numbers, check_data_name, normalised_name

@@ -34,10 +34,11 @@ from secateur.experiments.sweeping import Best as Kept
 from secateur.experiments.sweeping import check_loaded, keep_best, only_writer
 from secateur.records.options import asked_for, takes
 from secateur.records.results import Outcome, SearchRecord
-from secateur.records.spec import SEARCH_OPTIONS, SearchOptions, canonical_json, percent
+from secateur.records.spec import SEARCH_OPTIONS, SearchOptions, canonical_json
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import Grid, Printed, caution, points_text, search_grids, verdict
 from secateur.support.progress import Reporter, SilentReporter
+from secateur.support.quantities import percent
 from secateur.training.catalogue import Numbers
 
 if TYPE_CHECKING:
