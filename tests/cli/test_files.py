@@ -168,6 +168,9 @@ def test_a_checkpoint_is_packed(verb: Verb, tmp_path: Path) -> None:
     assert (code, "--force" in err) == (1, True)
     code, _, _ = verb("pack", "c.pt", "--model", "lenet-300-100", "-o", "net.secateur", "--force", "--bits", "5")
     assert code == 0
+    sizes = ("--sizes", "x=batch,1,height,28")
+    code, _, err = verb("pack", "c.pt", "--model", "lenet-300-100", "-o", "net.secateur", "--force", *sizes)
+    assert (code, "dimension 2 of 'x'" in err) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +180,11 @@ def test_a_checkpoint_is_packed(verb: Verb, tmp_path: Path) -> None:
         (("pack", "c.pt", "--model", "lenet-300-100"), 1, "c.pt"),
         (("pack", ".", "-o", "net.secateur"), 1, "kept no best network"),
         (("pack", "c.pt", "--model", "lenet-5", "--input", "3x"), 2, "expected the shape of one image"),
+        (
+            ("pack", "c.pt", "--model", "lenet-5", "--sizes", "x"),
+            2,
+            "--sizes 'x': expected sizes of an argument of forward",
+        ),
         (("inspect", "x.secateur", "--format", "yaml"), 2, "expected table or json"),
         (("bench", "x.secateur", "--batch", "0"), 2, "--batch '0': expected whole numbers from 1 on separated by"),
         (("bench", "x.secateur", "--batch", "1.5"), 2, "--batch '1.5': expected whole numbers separated by commas"),

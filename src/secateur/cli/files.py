@@ -30,6 +30,10 @@ def pack(
         Optional[Path], typer.Option(help="Take this checkpoint's weights instead of the run's best.")  # noqa: UP045
     ] = None,
     input: Annotated[str, typer.Option(help="Shape of one image where the network takes any: 3x32x32.")] = "",
+    sizes: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Keep lengths free: x=batch,3,height,width for forward's argument x; once for each."),
+    ] = None,
     classes: Annotated[
         Optional[int], typer.Option(help="Outputs.", show_default="those of the checkpoint")  # noqa: UP045
     ] = None,
@@ -50,7 +54,7 @@ def pack(
     from secateur.experiments.delivery import from_checkpoint, from_run
     from secateur.exporting.packing import pack as write
 
-    shape = _shape(input) if input else None
+    shape, free = _shape(input) if input else None, _sizes(sizes or [])
     if source.is_dir() and weights is None:
         made = from_run(source, model)
     else:
@@ -64,6 +68,7 @@ def pack(
         made.network,
         output,
         example=made.example,
+        sizes=free,
         bits=bits,
         codebook=codebook,
         simplified=not exact,
@@ -76,6 +81,15 @@ def pack(
     if bits is not None:
         say(f"rounding to {bits} bits moved the outputs for the example by at most {apart:.2%} of the largest")
     say(f"look into it with: secateur inspect {output}")
+
+
+def _sizes(texts: list[str]) -> dict[str, list[str]]:
+    """Argument of forward → its sizes."""
+    pairs = [text.partition("=") for text in texts]
+    wrong = next((text for text, (name, _, sizes) in zip(texts, pairs, strict=True) if not name or not sizes), "")
+    if wrong:
+        raise UsageError(f"--sizes {wrong!r}: expected sizes of an argument of forward, as in x=batch,3,height,width")
+    return {name: sizes.split(",") for name, _, sizes in pairs}
 
 
 def _shape(text: str) -> tuple[int, ...]:

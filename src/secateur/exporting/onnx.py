@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from secateur.errors import ExportError, MissingExtraError
+from secateur.errors import ExportError, GraphError, MissingExtraError
 from secateur.network.building import unused_name
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight
 from secateur.network.operations import OPERATIONS, Real
+from secateur.network.sizes import Dimension, Floor, Product, Size, is_whole
 from secateur.runtime import reference
 from secateur.support.replacing import replacing
 
@@ -24,7 +27,7 @@ _LIMIT = 2**31 - 1
 
 
 def to_onnx(graph: Graph) -> bytes:
-    """An ONNX model that computes what the graph does, its batch dimension free (named "batch").
+    """An ONNX model that computes what the graph does, its batch dimension free (named "batch"), and its lengths.
 
     Inputs and outputs keep their names and are float32. Narrow weights stay narrow, and are cast where they are used.
     Raises MissingExtraError without the package onnx, ExportError for axes of length 0 and for more than 2 GB.
@@ -65,9 +68,22 @@ def _distance(graph: Graph, model: bytes) -> float | None:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
-    x = {name: random.normal(size=(2, *shape)).astype(np.float32) for name, shape in graph.inputs.items()}
+    shapes = _bound(graph).inputs
+    x = {name: random.normal(size=(2, *shape)).astype(np.float32) for name, shape in shapes.items()}
     pairs = zip(session.run(None, x), reference.run_all(graph, x), strict=True)
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny)) for a, b in pairs)
+
+
+def _bound(graph: Graph) -> Graph:
+    """A graph at lengths that it has a result for."""
+    for length in (16, 17, 32, 64, 224, 1):
+        with contextlib.suppress(GraphError):
+            return graph.bind(dict.fromkeys(graph.lengths, length))
+    raise ExportError(f"no lengths {', '.join(graph.lengths)} are known for which the network could be compared")
+
+
+def _terms(size: Dimension) -> tuple[tuple[Product, int], ...]:
+    return size.terms if isinstance(size, Size) else (((), size),)
 
 
 class _Translation:
@@ -82,6 +98,8 @@ class _Translation:
         self.weight_names: dict[str, str] = {}
         self.fixed: set[str] = set()
         self.batch = ""
+        self.sizes: dict[Dimension, str] = {}
+        self.lengths: dict[str, str] = {}
 
     def model(self) -> bytes:
         self._refuse()
@@ -107,7 +125,8 @@ class _Translation:
 
     def _described(self, name: str, shape: Shape) -> Any:
         kind = self.onnx.TensorProto.FLOAT
-        return self.onnx.helper.make_tensor_value_info(name, kind, ["batch", *shape])
+        sizes = [size if is_whole(size) else str(size) for size in shape]
+        return self.onnx.helper.make_tensor_value_info(name, kind, ["batch", *sizes])
 
     def _output(self, name: str) -> Any:
         """Outputs need names of their own, and every image's part of them."""
@@ -136,6 +155,50 @@ class _Translation:
         array = np.ascontiguousarray(values, np.int64 if np.asarray(values).dtype.kind == "i" else np.float32)
         self.initializers[name] = self.onnx.numpy_helper.from_array(array, name)
         return name
+
+    def size(self, size: Dimension) -> str:
+        """A size as a tensor (1,) of int64; of lengths it is computed from the inputs' shapes."""
+        if size not in self.sizes:
+            parts = [self._product(product, factor) for product, factor in _terms(size)]
+            self.sizes[size] = self._folded("Add", parts or [self.tensor("size", np.array([0]))])
+        return self.sizes[size]
+
+    def shape(self, shape: Shape, name: str) -> str:
+        """A shape behind the batch as Reshape takes it, the batch as it is."""
+        if is_whole(shape):
+            return self.tensor(name, np.array([0, *shape]))
+        parts = [self.tensor(name, np.array([0])), *(self.size(size) for size in shape)]
+        return self.add("Concat", parts, self.fresh(name), axis=0)
+
+    def _product(self, product: Product, factor: int) -> str:
+        parts = [self._length(each) if isinstance(each, str) else self._floor(each) for each in product]
+        return self._folded(
+            "Mul", [*parts, *([self.tensor("size", np.array([factor]))] if factor != 1 or not parts else [])]
+        )
+
+    def _floor(self, floor: Floor) -> str:
+        divisor = self.tensor("size", np.array([floor.divisor]))
+        return self.add("Div", [self.size(floor.numerator), divisor], self.fresh("size"))
+
+    def _length(self, name: str) -> str:
+        """A length by the first input that tells it, as a·length + b."""
+        if name not in self.lengths:
+            found, axis, line = next(
+                (value, axis, size.line)
+                for value, shape in self.graph.inputs.items()
+                for axis, size in enumerate(shape, 1)
+                if isinstance(size, Size) and size.line is not None and size.line[1] == name
+            )
+            told = self.add("Shape", [found], self.fresh(name), start=axis, end=axis + 1)
+            less = (
+                self.add("Sub", [told, self.tensor("size", np.array([line[2]]))], self.fresh(name)) if line[2] else told
+            )
+            slope = self.tensor("size", np.array([line[0]]))
+            self.lengths[name] = self.add("Div", [less, slope], self.fresh(name)) if line[0] != 1 else less
+        return self.lengths[name]
+
+    def _folded(self, op: str, parts: Sequence[str]) -> str:
+        return reduce(lambda left, right: self.add(op, [left, right], self.fresh("size")), parts)
 
     def weight(self, node: Node, role: str) -> str:
         """The name of a weight as float32, "" for a node that has none of this role."""
@@ -353,7 +416,7 @@ def _mean(made: _Translation, node: Node) -> None:
 
 
 def _reshape(made: _Translation, node: Node) -> None:
-    shape = made.tensor(f"{node.name}.shape", np.array([0, *node.shape]))  # 0: the batch as it is
+    shape = made.shape(node.shape, f"{node.name}.shape")
     made.add("Reshape", [node.inputs[0], shape], node.name)
 
 
@@ -369,7 +432,8 @@ def _concat(made: _Translation, node: Node) -> None:
 
 def _slice(made: _Translation, node: Node) -> None:
     bounds = [
-        made.tensor(f"{node.name}.{name}", np.array([node.attributes[name]])) for name in ("start", "stop", "axis")
+        made.tensor(f"{node.name}.{name}", np.array([size])) if is_whole(size) else made.size(size)  # type: ignore[arg-type]
+        for name, size in ((name, node.attributes[name]) for name in ("start", "stop", "axis"))
     ]
     made.add("Slice", [node.inputs[0], *bounds], node.name)
 

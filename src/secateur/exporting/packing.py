@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from secateur import packfile
-from secateur.errors import PackError
-from secateur.importing.aten import check_traceable, like_weights, to_graph
+from secateur.errors import PackError, RunError
+from secateur.importing.aten import Sizes, at_lengths, check_traceable, like_weights, to_graph
 from secateur.modules.guarding import outputs
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.network.graph import Graph
@@ -29,6 +29,7 @@ def pack(
     path: str | Path,
     *,
     example: Example,
+    sizes: Sizes | None = None,
     bits: int | None = None,
     codebook: str = "uniform",
     simplified: bool = True,
@@ -38,9 +39,11 @@ def pack(
     """Write a network to a .secateur file that needs neither PyTorch nor the network's class to be run.
 
     example: one batch of inputs, as inputs.as_inputs takes it; its first image is run through PyTorch and through the
-    network as it is read back, before the file gets its name. bits: None keeps every bit; 8, 6, 5 or 4 rounds weights,
-    and then the two must also agree before rounding. simplified: batch norm folded into layers, dead units gone and
-    the like, as simplification.simplify does it; without, the file holds weight by weight what the state dict does.
+    network as it is read back, before the file gets its name. sizes: of inputs by name, where more than the batch is to
+    stay free, as to_graph takes them; both are then run at other lengths too, where the network does. bits: None keeps
+    every bit; 8, 6, 5 or 4 rounds weights, and then the two must also agree before rounding. simplified: batch norm
+    folded into layers, dead units gone and the like, as simplification.simplify does it; without, the file holds weight
+    by weight what the state dict does.
     See packfile.write for the rest.
     Returns the largest difference of the file's outputs from PyTorch's on that image, as a share of the largest output:
     without bits that is rounding in float32, with bits it tells what they cost.
@@ -51,10 +54,13 @@ def pack(
     image = inputs.first(1).like(like_weights(network))
     expected = [each.float().cpu().numpy() for each in outputs(network, image)]
     apart = 0.0
+    others = _at_other_lengths(network, image, sizes) if sizes else []
 
     def checked(graph: Graph) -> Graph:
         if bits is not None:
             _check(graph, _apart(graph, image, expected))
+        for other, wanted in others:
+            _check_length(graph, other, wanted)
         return graph
 
     def verify(found: Graph) -> None:
@@ -65,7 +71,7 @@ def pack(
 
     with _enough_memory(network):
         packfile.write(  # which is the only one to hold the graph
-            checked(graph_of(network, inputs, simplified=simplified)),
+            checked(graph_of(network, inputs, sizes=sizes, simplified=simplified)),
             path,
             bits=bits,
             codebook=codebook,
@@ -89,10 +95,22 @@ def _enough_memory(network: nn.Module) -> Iterator[None]:
         ) from error
 
 
-def graph_of(network: nn.Module, example: Example, *, simplified: bool = True) -> Graph:
+def graph_of(network: nn.Module, example: Example, *, sizes: Sizes | None = None, simplified: bool = True) -> Graph:
     """What pack writes for a network; as long as nobody writes into that. Raises ExportError as to_graph does."""
-    graph = to_graph(network, example, copied=False)
+    graph = to_graph(network, example, sizes=sizes, copied=False)
     return simplify(graph) if simplified else graph
+
+
+def _at_other_lengths(
+    network: nn.Module, image: Inputs, sizes: Sizes
+) -> list[tuple[Inputs, list[NDArray[np.floating]]]]:
+    """Noise of a little more and of half the example's lengths, with what the network makes of those that it takes."""
+    found = []
+    for change in (lambda length: length + 1, lambda length: length // 2 + 1):
+        other = at_lengths(network, image, sizes, change)
+        with contextlib.suppress(Exception):  # whatever the network raises of sizes that are not for it
+            found.append((other, [each.float().cpu().numpy() for each in outputs(network, other)]))
+    return found
 
 
 def _apart(graph: Graph, image: Inputs, expected: Sequence[NDArray[np.floating]]) -> float:
@@ -108,6 +126,17 @@ def _check(graph: Graph, apart: float) -> None:
             f"the packed network's output is off by {apart:.2g} of the largest from PyTorch's: "
             "report this as a bug; nothing was kept"
         )
+
+
+def _check_length(graph: Graph, image: Inputs, expected: Sequence[NDArray[np.floating]]) -> None:
+    """Where a graph takes an image of another size at all, it has to give what the network does."""
+    with contextlib.suppress(RunError):
+        apart = _apart(graph, image, expected)
+        if not apart <= _tolerance(graph):
+            raise PackError(
+                f"for an input of {image.describe()} the network does something else than for the example (its output "
+                f"is off by {apart:.2g} of the largest): give it whole numbers for sizes; nothing was kept"
+            )
 
 
 def _tolerance(graph: Graph) -> float:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.network.graph import Graph, Weight
+from secateur.network.graph import Graph, Shape, Weight
 
 Weights = Mapping[str, Tensor]
 
@@ -30,19 +30,26 @@ class GraphNetwork(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         values = dict(zip(self.graph.inputs, inputs, strict=True))
-        for node in self.graph.nodes:
+        graph = self._bound(values)
+        for node in graph.nodes:
             weights = {role: self._weight(name) for role, name in node.weights.items()}
             values[node.name] = _OPERATIONS[node.op](node.attributes, [values[name] for name in node.inputs], weights)
-        outputs = tuple(self._whole(values[name], name, len(inputs[0])) for name in self.graph.outputs)
+        outputs = tuple(self._whole(values[name], graph.shape_of(name), len(inputs[0])) for name in graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _bound(self, inputs: Mapping[str, Tensor]) -> Graph:
+        """The Graph at the lengths that the inputs have."""
+        if not self.graph.lengths:
+            return self.graph
+        return self.graph.bind(self.graph.lengths_of({name: value.shape[1:] for name, value in inputs.items()}))
 
     def _weight(self, name: str) -> Tensor:
         owner, leaf = _owner(self, name)
         return getattr(owner, leaf)
 
-    def _whole(self, value: Tensor, name: str, batch: int) -> Tensor:
+    def _whole(self, value: Tensor, shape: Shape, batch: int) -> Tensor:
         """A constant is the same for every image; everything else has its batch already."""
-        return value if len(value) == batch else value.expand(batch, *self.graph.shape_of(name))
+        return value if len(value) == batch else value.expand(batch, *shape)
 
 
 def to_tensor(weight: Weight) -> Tensor:

@@ -166,6 +166,8 @@ def _random_input(graph: Graph, batch: int, seed: int) -> Array:
         raise BenchError(
             f"the network takes {len(graph.inputs)} inputs and has {len(graph.outputs)} outputs: expected 1 and 1"
         )
+    if graph.lengths:
+        raise BenchError(f"the network has lengths that are free ({', '.join(graph.lengths)}): bind its Graph to some")
     (shape,) = graph.inputs.values()
     try:
         return np.random.default_rng(seed).standard_normal((batch, *shape), np.float32)

@@ -44,15 +44,15 @@ class Inputs:
     def first(self, count: int) -> Inputs:
         """The first images (sentences, rows …) of the batch, of every tensor that is as long as the batch."""
         whole = len(self)
-        return self._each(lambda each: each[:count] if each.dim() and len(each) == whole else each)
+        return self.replaced(lambda each: each[:count] if each.dim() and len(each) == whole else each)
 
     def to(self, where: torch.device | str) -> Inputs:
-        return self._each(lambda each: each.to(where))
+        return self.replaced(lambda each: each.to(where))
 
     def copied(self) -> Inputs:
         """With copies of all tensors, apart from any graph of autograd, so that what changes its input in place changes
         nobody's."""
-        return self._each(lambda each: each.detach().clone())
+        return self.replaced(lambda each: each.detach().clone())
 
     def joined(self, other: Inputs) -> Inputs:
         """This batch and another behind it; what is not as long as the batch is this one's."""
@@ -62,7 +62,7 @@ class Inputs:
             more = next(behind)
             return torch.cat([each, more]) if each.dim() and len(each) == whole else each
 
-        return self._each(join)
+        return self.replaced(join)
 
     def doubled(self) -> Inputs:
         """The batch twice over."""
@@ -70,28 +70,31 @@ class Inputs:
 
     def like(self, other: Tensor) -> Inputs:
         """On the device of another tensor, and floating-point numbers of its type."""
-        return self._each(lambda each: each.to(other) if each.is_floating_point() else each.to(other.device))
+        return self.replaced(lambda each: each.to(other) if each.is_floating_point() else each.to(other.device))
 
     def pairs(self, like: Tensor) -> Inputs:
         """The first image of every tensor twice, in the type and on the device of another tensor."""
-        return self._each(lambda each: each[:1].detach().to(like).expand(2, *each.shape[1:]).contiguous())
+        return self.replaced(lambda each: each[:1].detach().to(like).expand(2, *each.shape[1:]).contiguous())
 
     def ones(self) -> Inputs:
         """Ones of double precision in place of all numbers that are not whole."""
-        return self._each(lambda each: torch.ones_like(each, dtype=torch.float64) if each.is_floating_point() else each)
+        return self.replaced(
+            lambda each: torch.ones_like(each, dtype=torch.float64) if each.is_floating_point() else each
+        )
 
     def singly(self) -> Iterator[Inputs]:
         """Each image of the batch as a batch of one."""
         whole = len(self)
         for place in range(whole):
             part = slice(place, place + 1)
-            yield self._each(lambda each, part=part: each[part] if each.dim() and len(each) == whole else each)  # type: ignore[misc]
+            yield self.replaced(lambda each, part=part: each[part] if each.dim() and len(each) == whole else each)  # type: ignore[misc]
 
     def describe(self) -> str:
         """The tensors' shapes, as in "(2, 3, 8, 8), (2, 4)"."""
         return ", ".join(str(tuple(each.shape)) for each in self.tensors)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+    def replaced(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        """With change(tensor) in the place of each tensor, in order."""
         arguments = _pytree.tree_map_only(Tensor, change, self.arguments)
         named = None if self.named is None else _pytree.tree_map_only(Tensor, change, dict(self.named))
         return Inputs(arguments, named)

@@ -17,7 +17,7 @@ from secateur.errors import GraphError
 
 BATCH = "batch"
 """The name of the number of images."""
-MOST_TERMS = 32
+MOST_TERMS = 12
 """Of a sum: networks need a few, and products of long sums would take whatever time a file asks for."""
 MOST_DEPTH = 8
 """Of divisions inside divisions."""

@@ -12,12 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from secateur.errors import FormatError
+from secateur.errors import FormatError, GraphError
 from secateur.network.graph import DTYPES, Attribute, Graph, Node, Shape
 from secateur.network.operations import OPERATIONS
+from secateur.network.operations.ranges import Extent
+from secateur.network.sizes import Dimension, Size, is_whole, parse
 from secateur.packfile import strict
 
 MOST_TEXT = 64 << 20
+MOST_SIZES = 1 << 12
+_WITH_LENGTHS = 1
+"""The minor version that has sizes with names."""
 MOST_ELEMENTS = 1 << 28
 """Of a value in the graph, per image: 1 GiB in float32."""
 
@@ -99,8 +104,9 @@ def document_of(graph: Graph, weights: tuple[Stored, ...], metadata: Metadata) -
 
 
 def minor_version(graph: Graph) -> int:
-    """The first minor version of the format that has all operations of a graph."""
-    return max((OPERATIONS[node.op].minor for node in graph.nodes), default=0)
+    """The first minor version of the format that has all operations of a graph, and its sizes."""
+    operations = max((OPERATIONS[node.op].minor for node in graph.nodes), default=0)
+    return max(operations, _WITH_LENGTHS if graph.lengths else 0)
 
 
 def to_bytes(document: Document) -> bytes:
@@ -115,7 +121,7 @@ def _described(document: Document) -> dict[str, Any]:
     return {
         "producer": metadata.producer,
         **{name: list(value) for name, value in facts.items() if value},
-        "inputs": {name: list(shape) for name, shape in document.inputs.items()},
+        "inputs": {name: _written(shape) for name, shape in document.inputs.items()},
         "outputs": list(document.outputs),
         "nodes": [_described_node(node) for node in document.nodes],
         "weights": [_described_weight(weight) for weight in document.weights],
@@ -123,15 +129,23 @@ def _described(document: Document) -> dict[str, Any]:
 
 
 def _described_node(node: Node) -> dict[str, Any]:
-    optional = {"weights": dict(node.weights), "attributes": dict(node.attributes)}
+    attributes = {name: _written(value) for name, value in node.attributes.items()}
+    optional = {"weights": dict(node.weights), "attributes": attributes}
     return {
         "name": node.name,
         "op": node.op,
         "inputs": list(node.inputs),
         **{name: value for name, value in optional.items() if value},
-        "shape": list(node.shape),
+        "shape": _written(node.shape),
         **({"source": node.source} if node.source else {}),
     }
+
+
+def _written(value: Any) -> Any:
+    """A shape or an attribute, sizes with names as their text."""
+    if isinstance(value, tuple):
+        return [_written(each) for each in value]
+    return str(value) if isinstance(value, Size) else value
 
 
 def _described_weight(weight: Stored) -> dict[str, Any]:
@@ -157,15 +171,52 @@ def from_bytes(squeezed: bytes) -> Document:
     return _document(strict.parse(text))
 
 
+class _Sizes:
+    """Reads sizes, each text once: who may ask for any number of them may ask for any time."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Dimension] = {}
+
+    def shape(self, value: Any) -> Shape:
+        """Of a value; what is whole of it is no larger than a value may be."""
+        sizes = tuple(self.size(each) for each in strict.items(value))
+        shape = strict.shape([size for size in sizes if is_whole(size)])
+        if len(sizes) > strict.MOST_DIMENSIONS:
+            raise FormatError(f"its description has {len(sizes)} sizes where at most 8 are expected")
+        if math.prod(shape) > MOST_ELEMENTS:
+            raise FormatError(f"its description has a value of shape {sizes}: more than {MOST_ELEMENTS} elements")
+        return sizes
+
+    def size(self, value: Any) -> Dimension:
+        if not isinstance(value, str):
+            return strict.whole(value)
+        if value not in self.known:
+            if len(self.known) >= MOST_SIZES:
+                raise FormatError(f"its description has more than {MOST_SIZES} different sizes with names")
+            self.known[value] = _parsed(strict.text(value))
+        return self.known[value]
+
+
+def _parsed(text: str) -> Dimension:
+    try:
+        size = parse(text)
+    except GraphError as error:
+        raise FormatError(f"its description has {error}") from error
+    if is_whole(size) or str(size) != text:
+        raise FormatError(f"its description has a size written {text!r}: expected {size}")
+    return size
+
+
 def _document(value: Any) -> Document:
+    sizes = _Sizes()
     found = strict.fields(
         value, "producer", "inputs", "outputs", "nodes", "weights", optional=("mean", "std", "classes")
     )
     return Document(
         _metadata(found),
-        {name: _value_shape(each) for name, each in strict.mapping(found["inputs"]).items()},
+        {name: sizes.shape(each) for name, each in strict.mapping(found["inputs"]).items()},
         strict.texts(found["outputs"]),
-        tuple(_node(each) for each in strict.items(found["nodes"])),
+        tuple(_node(each, sizes) for each in strict.items(found["nodes"])),
         tuple(_stored(each) for each in strict.items(found["weights"])),
     )
 
@@ -177,33 +228,28 @@ def _metadata(found: dict[str, Any]) -> Metadata:
     return Metadata(mean, std, strict.texts(found.get("classes", [])), strict.text(found["producer"]))
 
 
-def _value_shape(value: Any) -> Shape:
-    shape = strict.shape(value)
-    if math.prod(shape) > MOST_ELEMENTS:
-        raise FormatError(f"its description has a value of shape {shape}: more than {MOST_ELEMENTS} elements")
-    return shape
-
-
-def _node(value: Any) -> Node:
+def _node(value: Any, sizes: _Sizes) -> Node:
     found = strict.fields(value, "name", "op", "inputs", "shape", optional=("weights", "attributes", "source"))
     weights = strict.mapping(found.get("weights", {}))
-    attributes = strict.mapping(found.get("attributes", {}))
+    attributes, op = strict.mapping(found.get("attributes", {})), strict.text(found["op"])
     return Node(
         strict.text(found["name"]),
-        strict.text(found["op"]),
+        op,
         strict.texts(found["inputs"]),
         {role: strict.text(name) for role, name in weights.items()},
-        {name: _attribute(each) for name, each in attributes.items()},
-        _value_shape(found["shape"]),
+        {name: _attribute(op, name, each, sizes) for name, each in attributes.items()},
+        sizes.shape(found["shape"]),
         strict.text(found.get("source", "")),
     )
 
 
-def _attribute(value: Any) -> Attribute:
+def _attribute(op: str, name: str, value: Any, sizes: _Sizes) -> Attribute:
+    """A text is a size where the operation takes one."""
     if isinstance(value, list):
-        return tuple(strict.whole(each) for each in value[: strict.MOST_DIMENSIONS + 1])
+        return tuple(sizes.size(each) for each in value[: strict.MOST_DIMENSIONS + 1])
     if isinstance(value, str):
-        return strict.text(value)
+        taken = OPERATIONS[op].attributes.get(name) if op in OPERATIONS else None
+        return sizes.size(value) if isinstance(taken, Extent) else strict.text(value)
     if isinstance(value, bool) or type(value) is float:
         return value
     return strict.whole(value)

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from secateur.importing.aten.conversions import CONVERSIONS
 from secateur.importing.aten.exported import Trace, traced
 from secateur.importing.aten.kinds import Kind, kind_of
-from secateur.importing.aten.lengths import Sizes, declared
+from secateur.importing.aten.lengths import Sizes, at_lengths, declared
 from secateur.importing.aten.regions import Region, Survey, find_regions, is_impure, why_not_in_parts
 from secateur.importing.aten.tracing import check_traceable, like_weights, trace
 from secateur.importing.aten.translation import Translation
@@ -26,6 +26,7 @@ __all__ = [
     "Sizes",
     "Structure",
     "Survey",
+    "at_lengths",
     "check_traceable",
     "find_regions",
     "is_impure",

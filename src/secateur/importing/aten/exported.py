@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
+from torch.utils._sympy.numbers import int_oo
 
 from secateur.errors import ExportError
 from secateur.importing.aten.lengths import Declared, symbols_of
@@ -73,7 +74,12 @@ def _symbols(program: Any, sizes: Declared) -> dict[Any, Dimension]:
     own = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT}
     inputs = [node for node in program.graph.find_nodes(op="placeholder") if node.name in own]
     tensors = [(node.name, node.meta["val"].shape) for node in inputs if isinstance(node.meta.get("val"), Tensor)]
-    return symbols_of(sizes, tensors)
+    found = symbols_of(sizes, tensors)
+    for symbol, length in found.items():
+        most = program.range_constraints[symbol].upper if symbol in program.range_constraints else int_oo
+        if most != int_oo:
+            raise ExportError(f"the network does something else where {length} is above {most}, which a graph cannot")
+    return found
 
 
 def _outputs(network: nn.Module, graph: fx.Graph, signature: ExportGraphSignature) -> list[fx.Node]:

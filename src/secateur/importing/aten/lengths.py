@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -19,6 +19,7 @@ from secateur.network.sizes import (
     BATCH,
     Dimension,
     Size,
+    bind,
     is_whole,
     lengths_in,
     named,
@@ -42,16 +43,36 @@ def declared(sizes: Sizes, inputs: Inputs, network: nn.Module) -> Declared:
         raise UsageError(f"sizes of {lost[0]!r}: expected one of the inputs {', '.join(filter(None, names))}")
     pairs = list(zip(names, inputs.tensors, strict=True))
     found = tuple(_read(name, sizes[name], each) if name in sizes else None for name, each in pairs)
-    places = [
-        (f"sizes of {name!r}: dimension {axis} of the example", size, each.shape[axis])
-        for (name, each), own in zip(pairs, found, strict=True)
-        for axis, size in enumerate(own or ())
-    ]
     try:
-        lengths_in(places)
+        _lengths(found, inputs, names)
     except GraphError as error:
         raise UsageError(str(error)) from error
     return found
+
+
+def at_lengths(network: nn.Module, inputs: Inputs, sizes: Sizes, change: Callable[[int], int]) -> Inputs:
+    """Noise in the place of inputs whose sizes are given, each length changed."""
+    found = declared(sizes, inputs, network)
+    own = _lengths(found, inputs, _names_of(inputs, network))
+    lengths = {name: length if name == BATCH else change(length) for name, length in own.items()}
+    generator = torch.Generator().manual_seed(0)
+    made = [
+        each if own is None else torch.randn([int(bind(size, lengths)) for size in own], generator=generator).to(each)
+        for own, each in zip(found, inputs.tensors, strict=True)
+    ]
+    waiting = iter(made)
+    return inputs.replaced(lambda _: next(waiting))
+
+
+def _lengths(sizes: Declared, inputs: Inputs, names: Sequence[str]) -> dict[str, int]:
+    """What lengths are in an example."""
+    return lengths_in(
+        [
+            (f"sizes of {name!r}: dimension {axis} of the example", size, each.shape[axis])
+            for name, own, each in zip(names, sizes, inputs.tensors, strict=True)
+            for axis, size in enumerate(own or ())
+        ]
+    )
 
 
 def _names_of(inputs: Inputs, network: nn.Module) -> list[str]:

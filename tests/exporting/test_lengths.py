@@ -1,0 +1,129 @@
+"""Networks with lengths that are free, in files and in other forms: PyTorch computes the same at several lengths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import plain_reader
+from secateur import packfile
+from secateur.errors import PackError
+from secateur.exporting.onnx import to_onnx, write_onnx
+from secateur.exporting.packing import pack
+from secateur.exporting.rebuilding import GraphNetwork
+from secateur.importing.aten import to_graph
+from secateur.network.graph import Graph
+from secateur.packfile import document
+from secateur.runtime import load
+
+
+class Neighbours(nn.Module):
+    """Each token beside the one before it, and pairs of tokens in one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.fc = nn.LayerNorm(8), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        beside = torch.cat([x[:, 1:], x[:, :-1]], 2)
+        return torch.cat([self.fc(beside), self.fc(x.reshape(x.shape[0], -1, 16))], 1)
+
+
+class Planes(nn.Module):
+    """Strided windows, and the planes behind them in one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
+        self.pool, self.fc = nn.MaxPool2d(3, 2, 1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.fc(self.pool(self.norm(self.conv(x)).relu()).flatten(2).transpose(1, 2))
+        return made
+
+
+CASES: dict[str, tuple[Any, tuple[Any, ...], list[tuple[int, ...]]]] = {
+    "planes": (Planes, ("batch", 3, "height", "width"), [(1, 3, 12, 14), (2, 3, 9, 33), (3, 3, 8, 8)]),
+    "tokens": (Neighbours, ("batch", "2·length", 8), [(1, 10, 8), (2, 4, 8), (3, 64, 8)]),
+}
+
+
+def made(case: str) -> tuple[nn.Module, Graph, list[Tensor]]:
+    kind, sizes, shapes = CASES[case]
+    torch.manual_seed(0)
+    network = kind().eval()
+    return (
+        network,
+        to_graph(network, torch.randn(shapes[0]), sizes={"x": sizes}),
+        [torch.randn(each) for each in shapes],
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_keeps_lengths_free(case: str, tmp_path: Path) -> None:
+    network, _, inputs = made(case)
+    path = tmp_path / "net.secateur"
+    assert pack(network, path, example=inputs[0], sizes={"x": CASES[case][1]}) < 1e-5
+    session = load(path)
+    for x in inputs:
+        with torch.no_grad():
+            np.testing.assert_allclose(session(x.numpy()), network(x), rtol=1e-3, atol=1e-5)
+    assert packfile.describe(path).version == "1.1"
+    described, _ = plain_reader.read(path, document.DICTIONARY)
+    assert described["inputs"] == {"x": [size for size in CASES[case][1] if size != "batch"]}
+
+
+def test_a_file_without_free_lengths_is_what_it_was(tmp_path: Path) -> None:
+    network, _, inputs = made("planes")
+    pack(network, tmp_path / "net.secateur", example=inputs[0])
+    assert (tmp_path / "net.secateur").read_bytes()[8:].startswith(b'{"__metadata__":{"secateur":"1.0 ')
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_rebuilt_network_runs_at_other_lengths(case: str) -> None:
+    network, graph, inputs = made(case)
+    again = GraphNetwork(graph)
+    for x in inputs:
+        torch.testing.assert_close(again(x), network(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_onnx_model_runs_at_other_lengths(case: str, tmp_path: Path) -> None:
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    network, graph, inputs = made(case)
+    model = to_onnx(graph)
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == [size if isinstance(size, int) else str(size) for size in CASES[case][1]]
+    for x in inputs:
+        with torch.no_grad():
+            np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], network(x), rtol=1e-4, atol=1e-5)
+    apart = write_onnx(graph, tmp_path / "net.onnx")
+    assert apart is not None
+    assert apart < 1e-5
+
+
+class Otherwise(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[1] > 8 else x
+
+
+class Upwards(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[1] < 20 else x
+
+
+def test_a_network_that_asks_for_its_length_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        PackError, match=r"for an input of \(1, 6, 4\) the network does something else than for the example"
+    ):
+        pack(Otherwise(), tmp_path / "net.secateur", example=torch.randn(1, 10, 4), sizes={"x": ("batch", "length", 4)})
+    assert not (tmp_path / "net.secateur").exists()
+    with pytest.raises(Exception, match="the network does something else where length is above 19"):
+        pack(Upwards(), tmp_path / "net.secateur", example=torch.randn(1, 10, 4), sizes={"x": ("batch", "length", 4)})
