@@ -25,7 +25,8 @@ with atheris.instrument_imports(include=["secateur.packfile", "secateur.graph"])
 import numpy as np
 
 from secateur.errors import FormatError, SecateurError
-from secateur.network.graph import DTYPES, Weight
+from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.graph import Weight
 
 LIMIT = 64 << 20
 GOLDEN = sorted((Path(__file__).parents[1] / "tests" / "golden").glob("*.secateur"))
@@ -77,7 +78,7 @@ def coded(data: bytes) -> bytes:
     """Three bytes that choose codec, dtype and shape, the content of one weight."""
     if len(data) < 3:
         return described(b"{}")
-    codec, dtype, shape = data[0] % 3, sorted(DTYPES)[data[1] % 3], SHAPES[data[2] % len(SHAPES)]
+    codec, dtype, shape = data[0] % 3, sorted(WEIGHT_FORMATS)[data[1] % 3], SHAPES[data[2] % len(SHAPES)]
     content = data[3:]
     stored = {"name": "w", "dtype": dtype, "shape": shape, "codec": codec, "bytes": len(content)}
     node = {"name": "c", "op": "constant", "inputs": [], "weights": {"value": "w"}, "shape": shape}

@@ -18,7 +18,8 @@ import graph_strategies
 from packed import graph_of, linear, pruned, same_weights, weights
 from secateur import packfile
 from secateur.errors import FormatError, PackError, SpaceError, UsageError
-from secateur.network.graph import DTYPES, Graph, Weight
+from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.graph import Graph, Weight
 from secateur.packfile import codecs, reading
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -277,7 +278,7 @@ def test_writing_takes_the_weights_memory_twice_at_most(tmp_path: Path) -> None:
 
 def test_a_coder_that_errs_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(codec: int, content: bytes, dtype: str, shape: tuple[int, ...]) -> Weight:
-        return Weight(dtype, np.zeros(shape, DTYPES[dtype]))
+        return Weight(dtype, np.zeros(shape, WEIGHT_FORMATS[dtype].carrier))
 
     monkeypatch.setattr(reading, "decode", wrong)
     with pytest.raises(PackError, match=r"weight 'fc.weight' did not read back as it was written"):

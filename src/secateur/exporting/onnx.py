@@ -12,6 +12,7 @@ import numpy as np
 
 from secateur.errors import ExportError, GraphError, MissingExtraError
 from secateur.network.building import unused_name
+from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight
 from secateur.network.operations import OPERATIONS, Real
 from secateur.network.sizes import Dimension, Floor, Product, Size, is_whole
@@ -211,7 +212,7 @@ class _Translation:
 
     def _stored(self, name: str, weight: Weight) -> str:
         stored = self.fresh(name)
-        kind = getattr(self.onnx.TensorProto, _KINDS[weight.dtype])
+        kind = getattr(self.onnx.TensorProto, WEIGHT_FORMATS[weight.dtype].onnx)
         tensor = self.onnx.TensorProto(dims=weight.shape, data_type=kind, name=stored, raw_data=weight.bits.tobytes())
         self.initializers[stored] = tensor
         if weight.dtype == "float32":
@@ -228,9 +229,6 @@ class _Translation:
         ones = self.tensor(f"{value}.ones", np.ones(len(self.shapes[value]), np.int64))
         sizes = self.add("Concat", [self.batch, ones], self.fresh(f"{value}.sizes"), axis=0)
         return self.add("Expand", [value, sizes], self.fresh(f"{value}.spread"))
-
-
-_KINDS = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
 
 
 def _import_onnx() -> Any:

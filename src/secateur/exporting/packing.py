@@ -15,6 +15,7 @@ from secateur.errors import PackError, RunError
 from secateur.importing.aten import Sizes, at_lengths, check_traceable, like_weights, to_graph
 from secateur.modules.guarding import outputs
 from secateur.modules.inputs import Example, Inputs, as_inputs
+from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Graph
 from secateur.network.simplification import simplify
 from secateur.runtime import reference
@@ -141,5 +142,5 @@ def _check_length(graph: Graph, image: Inputs, expected: Sequence[NDArray[np.flo
 
 def _tolerance(graph: Graph) -> float:
     """PyTorch computes in the weights' own format."""
-    narrow = {"float16": 16.0, "bfloat16": 128.0}
-    return _TOLERANCE * max((narrow.get(each.dtype, 1.0) for each in graph.weights.values()), default=1.0)
+    mantissas = [WEIGHT_FORMATS[each.dtype].mantissa for each in graph.weights.values()]
+    return _TOLERANCE * 2.0 ** max(0, 14 - min(mantissas, default=14))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import GraphError
+from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.nodes import Attribute as Attribute
 from secateur.network.nodes import Node as Node
 from secateur.network.nodes import Shape as Shape
@@ -23,13 +24,6 @@ from secateur.network.operations import OPERATIONS
 from secateur.network.sizes import Dimension, Size, at_least, bind, lengths_in, names_of
 
 Bits = NDArray[np.unsignedinteger]
-
-DTYPES: Mapping[str, np.dtype[np.unsignedinteger]] = {
-    "float32": np.dtype("<u4"),
-    "float16": np.dtype("<u2"),
-    "bfloat16": np.dtype("<u2"),
-}
-"""Number formats of weights, with the unsigned integers that hold their bits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,10 +37,11 @@ class Weight:
     bits: Bits
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise GraphError(f"dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
-        if self.bits.dtype != DTYPES[self.dtype] or not self.bits.flags.c_contiguous:
-            raise GraphError(f"{self.dtype} weight: expected contiguous {DTYPES[self.dtype]}, got {self.bits.dtype}")
+        if self.dtype not in WEIGHT_FORMATS:
+            raise GraphError(f"dtype {self.dtype!r}: expected one of {', '.join(WEIGHT_FORMATS)}")
+        carrier = WEIGHT_FORMATS[self.dtype].carrier
+        if self.bits.dtype != carrier or not self.bits.flags.c_contiguous:
+            raise GraphError(f"{self.dtype} weight: expected contiguous {carrier}, got {self.bits.dtype}")
 
     @staticmethod
     def of(values: NDArray[np.floating]) -> Weight:
@@ -54,7 +49,7 @@ class Weight:
         name = values.dtype.name
         if name not in ("float32", "float16"):
             raise GraphError(f"a weight from an array of {name}: expected float32 or float16")
-        return Weight(name, np.ascontiguousarray(values).view(DTYPES[name]))
+        return Weight(name, np.ascontiguousarray(values).view(WEIGHT_FORMATS[name].carrier))
 
     @property
     def shape(self) -> Shape:
@@ -70,10 +65,9 @@ class Weight:
 
     def values(self) -> NDArray[np.float32]:
         """As float32, exactly: a view for float32, a copy for the narrower formats."""
-        if self.dtype == "float32":
-            return self.bits.view("<f4")
-        if self.dtype == "float16":
-            return self.bits.view("<f2").astype(np.float32)
+        numbers = WEIGHT_FORMATS[self.dtype].numbers
+        if numbers is not None:
+            return self.bits.view(numbers).astype(np.float32, copy=False)
         return (self.bits.astype("<u4") << np.uint32(16)).view("<f4")
 
 

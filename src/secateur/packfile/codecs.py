@@ -9,14 +9,12 @@ import numpy as np
 
 from secateur import _native
 from secateur.errors import FormatError
-from secateur.network.graph import DTYPES, Bits, Shape, Weight
+from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.graph import Bits, Shape, Weight
 from secateur.packfile.quantisation import quantise, read_codebook, scale, tabulate
 
 RAW, FLOATS, LEVELS = range(3)
 NAMES = {RAW: "raw", FLOATS: "floats", LEVELS: "levels"}
-
-_LAYOUTS = {"float32": (8, 23), "float16": (5, 10), "bfloat16": (8, 7)}
-"""Bits of exponent and mantissa."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ def encode(weight: Weight) -> Encoded:
     if weight.count == 0:
         return Encoded(RAW, b"")
     rows, cols = matrix(weight.shape)
-    coded = _native.encode_floats(weight.bits.reshape(-1), rows, cols, *_LAYOUTS[weight.dtype], _lag(weight.shape))
+    coded = _native.encode_floats(weight.bits.reshape(-1), rows, cols, *_layout(weight.dtype), _lag(weight.shape))
     found = [Encoded(FLOATS, coded)]
     if (few := tabulate(weight)) is not None:
         levels, packed = few
@@ -65,7 +63,7 @@ def decode(codec: int, content: bytes, dtype: str, shape: Shape) -> Weight:
     if codec not in NAMES:
         raise FormatError(f"codec {codec}, which this Secateur does not know: it needs a newer one")
     if codec == RAW:
-        return Weight(dtype, _raw(content, DTYPES[dtype], shape))
+        return Weight(dtype, _raw(content, WEIGHT_FORMATS[dtype].carrier, shape))
     if math.prod(shape) == 0:
         raise FormatError("it is coded although it is empty")
     try:
@@ -76,8 +74,8 @@ def decode(codec: int, content: bytes, dtype: str, shape: Shape) -> Weight:
 
 
 def _floats(content: bytes, dtype: str, shape: Shape) -> Bits:
-    words = np.empty(math.prod(shape), DTYPES[dtype])
-    _native.decode_floats(np.frombuffer(content, np.uint8), words, *matrix(shape), *_LAYOUTS[dtype])
+    words = np.empty(math.prod(shape), WEIGHT_FORMATS[dtype].carrier)
+    _native.decode_floats(np.frombuffer(content, np.uint8), words, *matrix(shape), *_layout(dtype))
     return words
 
 
@@ -88,6 +86,11 @@ def _levels(content: bytes, dtype: str, shape: Shape) -> Bits:
     coded = np.frombuffer(content, np.uint8)[at:]
     _native.decode_levels(coded, words, rows, cols, book.words, book.positive, book.negative)
     return words if book.steps is None else scale(words.view(np.int16), book.steps, dtype)
+
+
+def _layout(dtype: str) -> tuple[int, int]:
+    """Bits of exponent and mantissa."""
+    return WEIGHT_FORMATS[dtype].exponent, WEIGHT_FORMATS[dtype].mantissa
 
 
 def matrix(shape: Shape) -> tuple[int, int]:

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from secateur.network.graph import DTYPES, Shape, Weight
+from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.graph import Shape, Weight
 from secateur.network.limits import Limits
 from secateur.packfile import container
 from secateur.packfile.codecs import NAMES
@@ -45,7 +46,7 @@ class Description:
 
     @property
     def dense_bytes(self) -> int:
-        return sum(math.prod(each.shape) * DTYPES[each.dtype].itemsize for each in self.weights)
+        return sum(math.prod(each.shape) * WEIGHT_FORMATS[each.dtype].carrier.itemsize for each in self.weights)
 
     @property
     def bound(self) -> float:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secateur.errors import FormatError, GraphError
-from secateur.network.graph import DTYPES, Attribute, Graph, Node, Shape
+from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.graph import Attribute, Graph, Node, Shape
 from secateur.network.operations import OPERATIONS
 from secateur.network.operations.ranges import Extent
 from secateur.network.sizes import Dimension, Size, is_whole, parse
@@ -85,7 +86,7 @@ class Stored:
 
     @property
     def decoded_bytes(self) -> int:
-        return self.count * DTYPES[self.dtype].itemsize
+        return self.count * WEIGHT_FORMATS[self.dtype].carrier.itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +259,8 @@ def _attribute(op: str, name: str, value: Any, sizes: _Sizes) -> Attribute:
 def _stored(value: Any) -> Stored:
     found = strict.fields(value, "name", "dtype", "shape", "codec", "bytes", optional=("error",))
     dtype = strict.text(found["dtype"])
-    if dtype not in DTYPES:
-        raise FormatError(f"a weight of dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    if dtype not in WEIGHT_FORMATS:
+        raise FormatError(f"a weight of dtype {dtype!r}: expected one of {', '.join(WEIGHT_FORMATS)}")
     error = strict.number(found.get("error", 0.0))
     if error < 0:
         raise FormatError(f"a weight with a largest error of {error}: expected 0 or more")

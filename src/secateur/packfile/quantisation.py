@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import FormatError, UsageError
-from secateur.network.graph import DTYPES, Bits, Weight
+from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.graph import Bits, Weight
 
 CODEBOOKS = ("uniform", "channel", "k-means")
 BITS = (8, 6, 5, 4)
@@ -101,7 +102,7 @@ def look_up(levels: Levels, book: Codebook, dtype: str) -> Bits:
 
 def scale(levels: Levels, steps: NDArray[np.float32], dtype: str) -> Bits:
     """The bit patterns of levels times the step of their row, a few rows at a time."""
-    words = np.empty(levels.size, DTYPES[dtype])
+    words = np.empty(levels.size, WEIGHT_FORMATS[dtype].carrier)
     rows, into = levels.reshape(len(steps), -1), words.reshape(len(steps), -1)
     some = max(1, (1 << 16) // max(1, rows.shape[1]))
     for at in range(0, len(steps), some):
@@ -197,7 +198,7 @@ def _read_table(packed: bytes, dtype: str) -> tuple[Codebook, int]:
     positive, negative = _unpack("<HH", packed)
     if max(positive, negative) > _MOST_RANKS:
         raise FormatError(f"a codebook of {positive} and {negative} words: expected at most {_MOST_RANKS} of each sign")
-    words = _array(packed, 4, positive + negative, DTYPES[dtype])
+    words = _array(packed, 4, positive + negative, WEIGHT_FORMATS[dtype].carrier)
     book = Codebook(words, positive, negative, bytes([_TABLE]) + packed[: 4 + words.nbytes])
     return book, len(book.packed)
 
@@ -245,11 +246,10 @@ def _array(packed: bytes, at: int, count: int, dtype: Any) -> NDArray[Any]:
 
 def _words(values: NDArray[np.float64], dtype: str) -> Bits:
     """Bit patterns of values rounded to float32 and from there to dtype, each time to the nearest, ties to even."""
+    numbers = WEIGHT_FORMATS[dtype].numbers
     with np.errstate(over="ignore", under="ignore"):
         single = values.astype("<f4")
-        if dtype == "float16":
-            return single.astype("<f2").view("<u2")
-    if dtype == "float32":
-        return single.view("<u4")
+        if numbers is not None:
+            return single.astype(numbers, copy=False).view(WEIGHT_FORMATS[dtype].carrier)
     wide = single.view("<u4")
     return ((wide + np.uint32(0x7FFF) + (wide >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype("<u2")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import FormatError, GraphError
+from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Graph, Weight, check_shapes
 from secateur.network.limits import Limits, check_costs, check_parts
 from secateur.packfile import container
@@ -113,18 +114,20 @@ def to_safetensors(graph: Graph) -> bytes:
     at = 0
     for name, weight in graph.weights.items():
         end = at + weight.bits.nbytes
-        header[name] = {"dtype": _CODES[weight.dtype], "shape": list(weight.shape), "data_offsets": [at, end]}
+        header[name] = {
+            "dtype": WEIGHT_FORMATS[weight.dtype].safetensors,
+            "shape": list(weight.shape),
+            "data_offsets": [at, end],
+        }
         at = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([struct.pack("<Q", len(text)), text, *(each.bits.tobytes() for each in graph.weights.values())])
 
 
-_CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-
-
 def _array(weight: Weight) -> NDArray[np.generic]:
-    return weight.bits.view("<f2") if weight.dtype == "float16" else weight.values()
+    numbers = WEIGHT_FORMATS[weight.dtype].numbers
+    return weight.values() if numbers is None else weight.bits.view(numbers)
 
 
 def check_sizes(weights: Sequence[Stored], file_size: int, limit: int | None) -> None:

@@ -19,7 +19,8 @@ from secateur.importing.aten.placing import Extent, Place, Placed
 from secateur.importing.aten.wholes import HELD, first_unheld
 from secateur.network.building import Builder, Operand
 from secateur.network.composites import CompositeError, Padded, laid_out
-from secateur.network.graph import DTYPES, Graph, Shape, Weight
+from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.graph import Graph, Shape, Weight
 from secateur.network.sizes import Dimension, Size
 
 _ALIKE = {"expand", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full", "repeat"}
@@ -210,10 +211,13 @@ def _as_floats(constant: Constant, shape: Shape) -> Constant:
 
 def _to_weight(tensor: Tensor, name: str, copied: bool) -> Weight:
     dtype = str(tensor.dtype).removeprefix("torch.")
-    if dtype not in DTYPES:
-        raise ExportError(f"weight {name!r} is {dtype}: expected {', '.join(DTYPES)}; call network.float() first")
-    carrier = torch.int32 if dtype == "float32" else torch.int16
-    bits = tensor.detach().cpu().contiguous().view(carrier).numpy().view(DTYPES[dtype])
+    if dtype not in WEIGHT_FORMATS:
+        raise ExportError(
+            f"weight {name!r} is {dtype}: expected {', '.join(WEIGHT_FORMATS)}; call network.float() first"
+        )
+    found = WEIGHT_FORMATS[dtype]
+    carrier = getattr(torch, f"int{found.bits}")
+    bits = tensor.detach().cpu().contiguous().view(carrier).numpy().view(found.carrier)
     return Weight(dtype, bits.copy() if copied else bits)
 
 

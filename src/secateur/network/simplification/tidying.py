@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from secateur.network.building import without_dead_nodes
-from secateur.network.graph import DTYPES, Graph, Node, Shape, Weight
+from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.graph import Graph, Node, Shape, Weight
 from secateur.network.operations import OPERATIONS
 
 Nodes = Mapping[str, Node]
@@ -137,7 +138,7 @@ def _with_plain_zeros(graph: Graph) -> dict[str, Weight]:
 
 
 def _plain(weight: Weight) -> Weight:
-    kind = DTYPES[weight.dtype].type
+    kind = WEIGHT_FORMATS[weight.dtype].carrier.type
     negative = weight.bits == kind(1 << (8 * weight.bits.dtype.itemsize - 1))
     return Weight(weight.dtype, np.where(negative, kind(0), weight.bits)) if negative.any() else weight
 
