@@ -47,7 +47,7 @@ std::vector<double> parameters_of(const secateur::UnaryFunction& function) {
     return parameters;
 }
 
-std::vector<float> apply(const secateur::UnaryFunction& function, const std::vector<float>& from) {
+std::vector<float> applied(const secateur::UnaryFunction& function, const std::vector<float>& from) {
     std::vector<float> to(from.size());
     function.run(parameters_of(function).data(), from.data(), to.data(), static_cast<std::int64_t>(from.size()));
     return to;
@@ -65,7 +65,7 @@ Node node_of(const secateur::UnaryFunction& function) {
 }
 
 // Rows of 19 elements, and as many of `columns`: one for the whole row, or one for each.
-std::vector<float> combine(const secateur::BinaryFunction& function, const std::vector<float>& left, const std::vector<float>& right, std::int64_t columns) {
+std::vector<float> combined(const secateur::BinaryFunction& function, const std::vector<float>& left, const std::vector<float>& right, std::int64_t columns) {
     std::vector<float> to(left.size());
     for (std::size_t at = 0; at < to.size(); ++at)
         function.run({&left[at], &right[columns == 1 ? at / 19 : at], &to[at], 1, 1, 1, -INFINITY, INFINITY});
@@ -85,7 +85,7 @@ TEST(every_kernel_has_the_same_functions_in_the_same_order) {
 TEST(functions_of_one_element_agree_with_the_scalar_ones_on_numbers_of_any_size) {
     const auto from = numbers(1);
     for (const auto* kernels : secateur::runnable_kernels())
-        for (int i = 0; i < kernels->unary_count; ++i) CHECK(alike(apply(kernels->unaries[i], from), apply(kScalarKernels.unaries[i], from)));
+        for (int i = 0; i < kernels->unary_count; ++i) CHECK(alike(applied(kernels->unaries[i], from), applied(kScalarKernels.unaries[i], from)));
 }
 
 TEST(a_network_applies_functions_of_one_element) {
@@ -96,10 +96,10 @@ TEST(a_network_applies_functions_of_one_element) {
         for (int i = 0; i < kernels->unary_count; ++i) {
             secateur::Session session({{{kCount / 19, 19}}, {node_of(kernels->unaries[i])}, {1}}, *kernels, {}, 2);
             std::vector<float> found(images.size());
-            const float* from = images.data();
-            float* to = found.data();
+            const void* from = images.data();
+            void* to = found.data();
             session.run(&from, &to, 19);
-            CHECK(alike(found, apply(kernels->unaries[i], images)));
+            CHECK(alike(found, applied(kernels->unaries[i], images)));
         }
 }
 
@@ -110,16 +110,16 @@ TEST(a_network_applies_functions_of_two_elements_to_shapes_that_broadcast) {
         const auto some = numbers(image), others = numbers(100 + image);
         left.insert(left.end(), some.begin(), some.end()), right.insert(right.end(), others.begin(), others.end());
     }
-    const float* from[] = {left.data(), right.data()};
+    const void* from[] = {left.data(), right.data()};
     for (const auto* kernels : secateur::runnable_kernels())
         for (int i = 0; i < kernels->binary_count; ++i)
             for (const std::int64_t columns : {19, 1}) {
                 const Node node{"y", kernels->binaries[i].name, {0, 1}, {}, {}, {}, {}, {kRows, 19}};
                 secateur::Session session({{{kRows, 19}, {kRows, columns}}, {node}, {2}}, *kernels, {}, 1);
-                const auto expected = combine(kernels->binaries[i], left, right, columns);
+                const auto expected = combined(kernels->binaries[i], left, right, columns);
                 for (const std::int64_t images : {std::int64_t{1}, kImages}) {
                     std::vector<float> found(static_cast<std::size_t>(images * kCount));
-                    float* to = found.data();
+                    void* to = found.data();
                     session.run(from, &to, images);
                     CHECK(alike(found, expected));
                 }
