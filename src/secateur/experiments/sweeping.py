@@ -173,7 +173,8 @@ def plan_sweep(
     """A Sweep whose names and numbers make sense; options and what is raised are as in sweep."""
     check_recipe(recipe, options.get("weights"))
     asked, others = asked_for(OPTIONS, options, listed=True)
-    assert not others, others
+    if others:
+        raise TypeError(f"plan_sweep takes no {', '.join(others)}")
     asked = {name: tuple(value) if _is_several(value) else value for name, value in asked.items()}
     data = [normalised_name(name, mean, std) for name in data]
     asked["ratios"], asked["seeds"] = as_floats(asked["ratios"]), tuple(as_whole(seed) for seed in asked["seeds"])

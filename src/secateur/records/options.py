@@ -100,9 +100,15 @@ class Declared:
 
 
 @functools.cache
+def _annotations(kind: Any) -> dict[str, Any]:
+    """The fields' annotations, read; localns lets what they call see its module."""
+    return typing.get_type_hints(kind, localns={}, include_extras=True)
+
+
+@functools.cache
 def declared(kind: Any) -> tuple[Declared, ...]:
     """The options that a dataclass's fields declare, in their order."""
-    hints = typing.get_type_hints(kind, localns={}, include_extras=True)
+    hints = _annotations(kind)
     return tuple(
         Declared(field.name, hints[field.name].__origin__, field.default, option)
         for field in dataclasses.fields(kind)
@@ -113,13 +119,15 @@ def declared(kind: Any) -> tuple[Declared, ...]:
 
 def with_plain_signature(kind: type[Kind]) -> type[Kind]:
     """The dataclass, whose signature names types where its annotations declare options."""
-    hints = typing.get_type_hints(kind, localns={})
-    whole = inspect.signature(kind.__init__)
+    value: Any = kind
+    hints, whole = _annotations(value), inspect.signature(value.__init__)
     plain = [
-        each.replace(annotation=_exact_name(hints[name])) if str(each.annotation).startswith("Annotated[") else each
+        each.replace(annotation=_exact_name(hints[name].__origin__))
+        if hasattr(hints.get(name), "__metadata__")
+        else each
         for name, each in whole.parameters.items()
     ]
-    kind.__init__.__signature__ = whole.replace(parameters=plain)  # type: ignore[attr-defined]
+    value.__init__.__signature__ = whole.replace(parameters=plain)
     return kind
 
 

@@ -109,7 +109,8 @@ def plan_search(
     data = normalised_name(data, mean, std)
     check_data_name(data)
     asked, others = asked_for(SEARCH_OPTIONS, options | {"repair": repair})
-    assert not others, others
+    if others:
+        raise TypeError(f"plan_search takes no {', '.join(others)}")
     asked |= {
         "exclude": tuple(asked["exclude"]),
         "weights": read_weights_file(asked["weights"]) if asked["weights"] else None,
