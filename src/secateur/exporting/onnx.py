@@ -12,7 +12,7 @@ import numpy as np
 
 from secateur.errors import ExportError, GraphError, MissingExtraError
 from secateur.network.building import unused_name
-from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.formats import FORMATS, WEIGHT_FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight
 from secateur.network.operations import OPERATIONS, Real
 from secateur.network.sizes import Dimension, Floor, Product, Size, is_whole
@@ -110,7 +110,7 @@ class _Translation:
             _CONVERSIONS[node.op](self, node)
         outputs = [self._output(name) for name in self.graph.outputs]
         helper = self.onnx.helper
-        inputs = [self._described(name, shape) for name, shape in self.graph.inputs.items()]
+        inputs = [self._described(name, name) for name in self.graph.inputs]
         made = helper.make_graph(self.nodes, "secateur", inputs, outputs, [*self.initializers.values()])
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="secateur")
@@ -124,9 +124,10 @@ class _Translation:
         if size > _LIMIT:
             raise ExportError(f"the weights have {size:,} bytes: an ONNX file holds no more than {_LIMIT:,}")
 
-    def _described(self, name: str, shape: Shape) -> Any:
-        kind = self.onnx.TensorProto.FLOAT
-        sizes = [size if is_whole(size) else str(size) for size in shape]
+    def _described(self, name: str, value: str) -> Any:
+        """An input or output of that name, which is a value of the graph."""
+        kind = getattr(self.onnx.TensorProto, FORMATS[self.graph.value_elements[value]].onnx)
+        sizes = [size if is_whole(size) else str(size) for size in self.shapes[value]]
         return self.onnx.helper.make_tensor_value_info(name, kind, ["batch", *sizes])
 
     def _output(self, name: str) -> Any:
@@ -135,7 +136,7 @@ class _Translation:
         if name in self.fixed or name in self.graph.inputs or self.graph.outputs.count(name) > 1:
             final = self.fresh(f"{name}.output")
             self.add("Identity", [self.spread(name)], final)
-        return self._described(final, self.shapes[name])
+        return self._described(final, name)
 
     def fresh(self, wanted: str) -> str:
         name = unused_name(wanted, self.taken)

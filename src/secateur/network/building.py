@@ -20,11 +20,12 @@ Operand = str | float | Weight
 class Draft:
     """Everything that was added so far. reserved: names that only an entry of the state dict may have.
 
-    names, constants: of a weight, the name under which it is stored and the value that it is.
+    elements: as in Graph. names, constants: of a weight, the name under which it is stored and the value that it is.
     """
 
     reserved: set[str] = field(default_factory=set)
     inputs: dict[str, Shape] = field(default_factory=dict)
+    elements: dict[str, str] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
     weights: dict[str, Weight] = field(default_factory=dict)
@@ -58,10 +59,12 @@ class Builder:
         """What adds to the same draft from another place."""
         return replace(self, path=path, is_layer=is_layer, what=what)
 
-    def input(self, wanted: str, shape: Shape) -> str:
-        """Another input of the graph, its shape without the batch."""
+    def input(self, wanted: str, shape: Shape, element: str = "float32") -> str:
+        """Another input of the graph, its shape without the batch. element: what it holds."""
         name = unused_name(wanted, self.draft.shapes)
         self.draft.inputs[name] = self.draft.shapes[name] = shape
+        if element != "float32":
+            self.draft.elements[name] = element
         return name
 
     def shape(self, value: str) -> Shape:
@@ -129,7 +132,7 @@ class Builder:
         nodes = without_dead_nodes(draft.nodes, ends)
         used = {name for node in nodes for name in node.weights.values()}
         weights = {name: weight for name, weight in draft.weights.items() if name in used}
-        return Graph(draft.inputs, ends, tuple(nodes), weights)
+        return Graph(draft.inputs, ends, tuple(nodes), weights, draft.elements)
 
     def _stored(self, weight: Weight, wanted: str) -> str:
         draft = self.draft

@@ -10,13 +10,13 @@ docs/format.md lists them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import GraphError
-from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.formats import FORMATS, WEIGHT_FORMATS
 from secateur.network.nodes import Attribute as Attribute
 from secateur.network.nodes import Node as Node
 from secateur.network.nodes import Shape as Shape
@@ -75,6 +75,8 @@ class Weight:
 class Graph:
     """A whole network. inputs: name → shape without the batch; outputs: names of values.
 
+    elements: the number format of an input's elements where that is not float32; those of other values follow.
+
     Raises GraphError where a name is unknown or used twice, an operation, attribute, weight or shape is wrong: a
     Graph that exists can be run.
     """
@@ -83,6 +85,7 @@ class Graph:
     outputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     weights: Mapping[str, Weight]
+    elements: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check(self)
@@ -115,7 +118,8 @@ class Graph:
         if not lengths:
             return self
         inputs = {name: _bound_shape(name, shape, lengths) for name, shape in self.inputs.items()}
-        return Graph(inputs, self.outputs, tuple(_bound_node(node, lengths) for node in self.nodes), self.weights)
+        nodes = tuple(_bound_node(node, lengths) for node in self.nodes)
+        return replace(self, inputs=inputs, nodes=nodes)
 
     def shape_of(self, value: str) -> Shape:
         if value in self.inputs:
@@ -126,6 +130,11 @@ class Graph:
     def output_shapes(self) -> tuple[Shape, ...]:
         shapes = {**self.inputs, **{node.name: node.shape for node in self.nodes}}
         return tuple(shapes[name] for name in self.outputs)
+
+    @property
+    def value_elements(self) -> dict[str, str]:
+        """Value → the number format of its elements."""
+        return _value_elements(self.inputs, self.nodes, self.elements)
 
     def consumers(self) -> dict[str, list[Node]]:
         """Value → the nodes that read it."""
@@ -165,13 +174,18 @@ def infer_shape(node: Node, inputs: Sequence[Shape], weights: Mapping[str, Shape
 
 def check(graph: Graph) -> None:
     """Raises GraphError where the graph could not be run; its time is linear in the number of nodes."""
-    check_shapes(graph.inputs, graph.outputs, graph.nodes, {name: each.shape for name, each in graph.weights.items()})
+    shapes = {name: each.shape for name, each in graph.weights.items()}
+    check_shapes(graph.inputs, graph.outputs, graph.nodes, shapes, graph.elements)
 
 
 def check_shapes(
-    inputs: Mapping[str, Shape], outputs: Sequence[str], nodes: Sequence[Node], weights: Mapping[str, Shape]
+    inputs: Mapping[str, Shape],
+    outputs: Sequence[str],
+    nodes: Sequence[Node],
+    weights: Mapping[str, Shape],
+    elements: Mapping[str, str] | None = None,
 ) -> None:
-    """As check, of a graph whose weights are not there yet: their shapes by name."""
+    """As check, of a graph whose weights are not there yet: their shapes by name. elements: as in Graph."""
     shapes: dict[str, Shape] = dict(inputs)
     used: set[str] = set()
     for node in nodes:
@@ -188,9 +202,22 @@ def check_shapes(
             raise GraphError(f"node {node.name!r} ({node.op}): its shape is given as {node.shape} but is {found}")
         shapes[node.name] = found
     _check_lengths(inputs, nodes)
+    _value_elements(inputs, nodes, elements or {})
     lost = [name for name in outputs if name not in shapes] or sorted(weights.keys() - used)
     if lost or not inputs or not outputs:
         raise GraphError(f"a graph needs inputs, outputs that are values and no unused weights; wrong: {lost}")
+
+
+def _value_elements(inputs: Mapping[str, Shape], nodes: Sequence[Node], elements: Mapping[str, str]) -> dict[str, str]:
+    """Value → the number format of its elements. Raises GraphError where an operation takes others."""
+    for name, element in elements.items():
+        if name not in inputs or element not in FORMATS:
+            expected = ", ".join(FORMATS)
+            raise GraphError(f"elements of {name!r}: expected an input's, one of {expected}; got {element!r}")
+    found = {name: elements.get(name, "float32") for name in inputs}
+    for node in nodes:
+        found[node.name] = OPERATIONS[node.op].element_made(node, [found[name] for name in node.inputs])
+    return found
 
 
 def _check_lengths(inputs: Mapping[str, Shape], nodes: Sequence[Node]) -> None:

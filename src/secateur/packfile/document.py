@@ -22,7 +22,7 @@ from secateur.packfile import strict
 
 MOST_TEXT = 64 << 20
 MOST_SIZES = 1 << 12
-_WITH_LENGTHS = 1
+_WITH_LENGTHS = _WITH_ELEMENTS = 1
 """The minor version that has sizes with names."""
 MOST_ELEMENTS = 1 << 28
 """Of a value in the graph, per image: 1 GiB in float32."""
@@ -98,16 +98,22 @@ class Document:
     outputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     weights: tuple[Stored, ...] = field(default=())
+    elements: Mapping[str, str] = field(default_factory=dict)
 
 
 def document_of(graph: Graph, weights: tuple[Stored, ...], metadata: Metadata) -> Document:
-    return Document(metadata, graph.inputs, graph.outputs, graph.nodes, weights)
+    return Document(metadata, graph.inputs, graph.outputs, graph.nodes, weights, _others(graph.elements))
+
+
+def _others(elements: Mapping[str, str]) -> dict[str, str]:
+    """Those that are not float32."""
+    return {name: element for name, element in elements.items() if element != "float32"}
 
 
 def minor_version(graph: Graph) -> int:
-    """The first minor version of the format that has all operations of a graph, and its sizes."""
+    """The first minor version of the format that has all operations of a graph, its sizes and its elements."""
     operations = max((OPERATIONS[node.op].minor for node in graph.nodes), default=0)
-    return max(operations, _WITH_LENGTHS if graph.lengths else 0)
+    return max(operations, _WITH_LENGTHS if graph.lengths else 0, _WITH_ELEMENTS if _others(graph.elements) else 0)
 
 
 def to_bytes(document: Document) -> bytes:
@@ -123,6 +129,7 @@ def _described(document: Document) -> dict[str, Any]:
         "producer": metadata.producer,
         **{name: list(value) for name, value in facts.items() if value},
         "inputs": {name: _written(shape) for name, shape in document.inputs.items()},
+        **({"elements": dict(document.elements)} if document.elements else {}),
         "outputs": list(document.outputs),
         "nodes": [_described_node(node) for node in document.nodes],
         "weights": [_described_weight(weight) for weight in document.weights],
@@ -211,7 +218,7 @@ def _parsed(text: str) -> Dimension:
 def _document(value: Any) -> Document:
     sizes = _Sizes()
     found = strict.fields(
-        value, "producer", "inputs", "outputs", "nodes", "weights", optional=("mean", "std", "classes")
+        value, "producer", "inputs", "outputs", "nodes", "weights", optional=("mean", "std", "classes", "elements")
     )
     return Document(
         _metadata(found),
@@ -219,7 +226,15 @@ def _document(value: Any) -> Document:
         strict.texts(found["outputs"]),
         tuple(_node(each, sizes) for each in strict.items(found["nodes"])),
         tuple(_stored(each) for each in strict.items(found["weights"])),
+        _elements(found),
     )
+
+
+def _elements(found: dict[str, Any]) -> dict[str, str]:
+    elements = {name: strict.text(each) for name, each in strict.mapping(found.get("elements", {})).items()}
+    if elements != _others(elements):
+        raise FormatError("its description says that elements are float32, which goes without saying")
+    return elements
 
 
 def _metadata(found: dict[str, Any]) -> Metadata:

@@ -62,7 +62,7 @@ def read_packed(path: str | Path, *, limit: int | None = LIMIT, limits: Limits |
         places = list(_places(held, document.weights))
         _check_graph(document, limits)
         weights = {each.name: _weight(held, each, place) for each, place in places}
-        graph = Graph(document.inputs, document.outputs, document.nodes, weights)
+        graph = Graph(document.inputs, document.outputs, document.nodes, weights, document.elements)
         return Packed(graph, document.metadata, document.weights, held.size)
 
 
@@ -72,7 +72,7 @@ def _check_graph(document: Document, limits: Limits) -> None:
     shapes = {each.name: each.shape for each in document.weights}
     try:
         check_parts(inputs, outputs, nodes, shapes, limits)
-        check_shapes(inputs, outputs, nodes, shapes)
+        check_shapes(inputs, outputs, nodes, shapes, document.elements)
         check_costs(inputs, outputs, nodes, shapes, limits)
     except GraphError as error:
         raise FormatError(f"its graph cannot be used: {error}") from error

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import GraphError, RunError
+from secateur.network.formats import FORMATS
 from secateur.network.graph import Graph, Node
 from secateur.network.operations import OPERATIONS
 
@@ -47,8 +48,9 @@ def run_all(graph: Graph, inputs: Mapping[str, NDArray[np.floating]]) -> list[Re
             for name in set(node.inputs):
                 if last_use[name] == index and name not in kept:
                     del values[name]
+        kinds = {name: FORMATS[element].numbers for name, element in graph.value_elements.items()}
         return [
-            np.array(np.broadcast_to(values[name], (batch, *shape)), np.float32)
+            np.array(np.broadcast_to(values[name], (batch, *shape)), np.float32 if kinds[name] is None else kinds[name])
             for name, shape in zip(graph.outputs, graph.output_shapes, strict=True)
         ]
 

@@ -130,6 +130,7 @@ class Session:
         limits = limits or Limits()
         if not graph.lengths:
             _check_sizes(graph)
+        _check_elements(graph)
         _check_limits(graph, limits)
         self._graph = graph
         self._made_with = (threads, kernel, normalisation, calibrate, limits, costs)
@@ -293,6 +294,12 @@ def _check_sizes(graph: Graph) -> None:
     for name, shape in (*graph.inputs.items(), *((node.name, node.shape) for node in graph.nodes)):
         if math.prod(size for size in shape if size) > MOST_NUMBERS:
             raise RunError(f"value {name!r}: expected at most {MOST_NUMBERS} numbers an image, got shape {shape}")
+
+
+def _check_elements(graph: Graph) -> None:
+    for name, element in graph.elements.items():
+        if element != "float32":
+            raise RunError(f"input {name!r} is {element}: the runtime takes float32 only; convert it before")
 
 
 def _check_limits(graph: Graph, limits: Limits) -> None:

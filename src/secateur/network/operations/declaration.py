@@ -19,6 +19,8 @@ from secateur.network.sizes import Dimension
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]
 """By role."""
+ANY = ""
+"""The element of an operation that moves bits, whatever they mean."""
 Meaning = Callable[[Node, Sequence[Array], Weights], Array]
 """The output (N, …) of a node for its inputs, (N, …) each and 1 in place of N for a constant."""
 
@@ -45,10 +47,11 @@ class Operation:
     """All there is to say of an operation that does not depend on an engine or another format.
 
     rule: the output's shape. meaning: what is computed, in float64. inputs: how many; None: any number from 1 on.
-    element: what inputs and output hold. weights, attributes: by name. units: how it hands them on; None: it reads them
-    together. axis: of one with a matrix, along which it sums units and makes others, from 1; -1 is the last. steady:
-    per input, numbers between which a small error stays a small error; None: everywhere. formula: what is computed, in
-    words for people. minor: the minor version of the file format that it came with.
+    element: what inputs and output hold; ANY: whatever the inputs do, all the same. weights, attributes: by name.
+    units: how it hands them on; None: it reads them together. axis: of one with a matrix, along which it sums units and
+    makes others, from 1; -1 is the last. steady: per input, numbers between which a small error stays a small error;
+    None: everywhere. formula: what is computed, in words for people. minor: the minor version of the file format that
+    it came with.
     """
 
     rule: Callable[[Arguments], Shape]
@@ -84,6 +87,14 @@ class Operation:
         named = node.attributes.keys() == self.attributes.keys()
         given.demand(named, f"attributes {sorted(self.attributes)}", sorted(node.attributes))
         return self.rule(given)
+
+    def element_made(self, node: Node, inputs: Sequence[str]) -> str:
+        """What a node's output holds. inputs: what they hold. Raises GraphError."""
+        expected = self.element or inputs[0]
+        for each in inputs:
+            if each != expected:
+                raise GraphError(f"node {node.name!r} ({node.op}): expected inputs of {expected}, got {each}")
+        return expected
 
 
 class Arguments:

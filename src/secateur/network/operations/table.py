@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from secateur.network.operations import meanings, shapes, units
-from secateur.network.operations.declaration import Held, Operation, Role
+from secateur.network.operations.declaration import ANY, Held, Operation, Role
 from secateur.network.operations.forms import elementwise, pairwise
 from secateur.network.operations.ranges import Choice, Extent, Extents, Flag, Real, Whole, Wholes
 from secateur.network.operations.units import Passing
@@ -109,6 +109,7 @@ _FIRST: dict[str, Operation] = {
     "reshape": Operation(
         shapes.reshape,
         meanings.reshape,
+        element=ANY,
         attributes={"shape": Extents()},
         units=Passing(units.reshape, units.same_constants),
         formula="the same numbers in another shape",
@@ -116,6 +117,7 @@ _FIRST: dict[str, Operation] = {
     "permute": Operation(
         shapes.permute,
         meanings.permute,
+        element=ANY,
         attributes={"axes": Wholes(None, 1, "each once, from 1")},
         units=Passing(units.permute, units.same_constants),
         formula="output axis i is input axis `axes`[i]",
@@ -123,6 +125,7 @@ _FIRST: dict[str, Operation] = {
     "concat": Operation(
         shapes.concat,
         meanings.concat,
+        element=ANY,
         inputs=None,
         attributes={"axis": _AXIS},
         units=Passing(units.concat, units.concat_constants),
@@ -131,6 +134,7 @@ _FIRST: dict[str, Operation] = {
     "slice": Operation(
         shapes.part,
         meanings.part,
+        element=ANY,
         attributes={"axis": _AXIS, "start": Extent(), "stop": Extent()},
         units=Passing(units.part, units.same_constants),
         formula="from `start` on, up to `stop`",
