@@ -120,6 +120,20 @@ def test_a_constant_channel_leaves_through_every_function_of_numbers(op: str) ->
     check()
 
 
+def test_a_product_with_nothing_is_nothing_whatever_the_other_factor() -> None:
+    weights = {"left": weight([1, -2], [0, 0]), "right": weight([0.5, 1], [2, 1]), "last": weight([1, 3])}
+    nodes = (
+        Node("a", "linear", ("x",), {"weight": "left"}, {}, (2,)),
+        Node("b", "linear", ("x",), {"weight": "right"}, {}, (2,)),
+        Node("c", "mul", ("a", "b"), {}, {}, (2,)),
+        Node("d", "linear", ("c",), {"weight": "last"}, {}, (1,)),
+    )
+    graph = Graph({"x": (2,)}, ("d",), nodes, weights)
+    small, x = simplify(graph), inputs(graph, 3)
+    assert [node.shape for node in small.nodes] == [(1,), (1,), (1,), (1,)]
+    np.testing.assert_allclose(reference.run(small, x), reference.run(graph, x), rtol=1e-6)
+
+
 def test_what_is_read_together_stays() -> None:
     for op, attributes in (("softmax", {"axis": 1}), ("layer_norm", {"axes": 1, "eps": 1e-5})):
         assert simplify(two_layers(op, **attributes)).nodes[1].shape == (3,)
