@@ -468,7 +468,7 @@ class Unpackable(nn.Module):
     [
         ({"calibration_images": 99999, "repair": "moments"}, "calibration with 99999 images: expected 1 to 1197"),
         ({"exclude": ["nope"]}, "exclude 'nope' matches no layer: expected one of"),
-        ({"model": "test_searching:Unpackable"}, "runs in PyTorch only, so its bytes cannot be minimized"),
+        ({"model": f"{__name__}:Unpackable"}, "runs in PyTorch only, so its bytes cannot be minimized"),
     ],
 )
 def test_what_does_not_fit_leaves_no_run_behind(tmp_path: Path, options: dict[str, Any], message: str) -> None:
