@@ -7,7 +7,8 @@ JOBS ?= 2
 QUIET := --log-level=NOTICE
 READY := $(VENV)/.ready
 
-NATIVE := CMakeLists.txt $(shell find native -name '*.?pp')
+CXX_FILES := $(shell find native -name '*.?pp')
+NATIVE := CMakeLists.txt $(CXX_FILES)
 
 .PHONY: setup demo native test test-native test-neon check bench format clean
 
@@ -50,11 +51,13 @@ test: $(READY)
 
 check: $(READY)
 	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
 format: $(READY)
 	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CXX_FILES)
 	$(BIN)/ruff check --fix
 
 bench: $(READY)

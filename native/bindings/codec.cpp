@@ -38,24 +38,20 @@ void refuse(std::string_view wrong) {
 
 template <typename Word>
 void bind_words(nb::module_& module) {
-    module.def(
-        "encode_floats",
-        [](const Array<const Word>& words, std::size_t rows, std::size_t cols, int exponent, int mantissa,
-           std::size_t lag) {
-            check({rows, cols}, words.size());
-            std::vector<std::uint8_t> bytes;
-            {
-                secateur::WithoutGil released;
-                bytes = encode_floats<Word>(view(words), {rows, cols}, {exponent, mantissa}, lag);
-            }
-            return as_bytes(bytes);
-        });
+    module.def("encode_floats", [](const Array<const Word>& words, std::size_t rows, std::size_t cols, int exponent,
+                                   int mantissa, std::size_t lag) {
+        check({rows, cols}, words.size());
+        std::vector<std::uint8_t> bytes;
+        {
+            secateur::WithoutGil released;
+            bytes = encode_floats<Word>(view(words), {rows, cols}, {exponent, mantissa}, lag);
+        }
+        return as_bytes(bytes);
+    });
     module.def(
         "decode_floats",
         [](const Bytes& bytes, const Array<Word>& words, std::size_t rows, std::size_t cols, int exponent,
-           int mantissa) {
-            refuse(decode_floats<Word>(view(bytes), {rows, cols}, {exponent, mantissa}, view(words)));
-        },
+           int mantissa) { refuse(decode_floats<Word>(view(bytes), {rows, cols}, {exponent, mantissa}, view(words))); },
         nb::call_guard<secateur::WithoutGil>());
     module.def(
         "decode_levels",

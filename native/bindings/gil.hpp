@@ -44,7 +44,8 @@ class WithoutGil {
 
 // Python handles signals on the main thread only, which is another one after a fork.
 inline bool on_main_thread() {
-    static unsigned long main = nanobind::cast<unsigned long>(nanobind::module_::import_("threading").attr("main_thread")().attr("ident"));
+    static unsigned long main =
+        nanobind::cast<unsigned long>(nanobind::module_::import_("threading").attr("main_thread")().attr("ident"));
     static const int registered = pthread_atfork(nullptr, nullptr, [] { main = PyThread_get_thread_ident(); });
     (void)registered;
     return PyThread_get_thread_ident() == main;

@@ -67,7 +67,8 @@ class Session {
     // nodes is kept: its arrays are what the programs are made from.
     Session(const std::vector<secateur::Shape>& inputs, nb::list nodes, const std::vector<int>& outputs,
             const std::string& kernel, int threads, const std::vector<double>& costs)
-        : nodes_(nodes), session_(make_network(inputs, nodes, outputs), kernels_named(kernel), costs_of(costs, kernels_named(kernel)), threads) {}
+        : nodes_(nodes), session_(make_network(inputs, nodes, outputs), kernels_named(kernel),
+                                  costs_of(costs, kernels_named(kernel)), threads) {}
 
     void run(const Input& input, const Output& output) {
         const std::int64_t images = static_cast<std::int64_t>(input.shape(0));
@@ -98,7 +99,8 @@ class Session {
         nb::list found;
         for (const auto& [step, images, seconds] : steps) {
             nb::dict line;
-            line["name"] = step.name, line["operations"] = step.operations, line["kernel"] = step.kernel, line["layer"] = step.layer;
+            line["name"] = step.name, line["operations"] = step.operations, line["kernel"] = step.kernel,
+            line["layer"] = step.layer;
             line["shape"] = nb::tuple(nb::cast(step.shape)), line["images"] = images;
             line["density"] = step.density, line["multiply_adds"] = step.multiply_adds;
             line["nonzero_multiply_adds"] = step.nonzero_multiply_adds, line["bytes"] = step.bytes;
@@ -115,7 +117,8 @@ class Session {
     }
 
    private:
-    static secateur::Network make_network(const std::vector<secateur::Shape>& inputs, nb::list nodes, const std::vector<int>& outputs) {
+    static secateur::Network make_network(const std::vector<secateur::Shape>& inputs, nb::list nodes,
+                                          const std::vector<int>& outputs) {
         secateur::Network network{inputs, {}, outputs};
         for (nb::handle node : nodes) network.nodes.push_back(make_node(nb::cast<nb::tuple>(node)));
         return network;
@@ -129,7 +132,8 @@ using Places = std::vector<std::tuple<std::uintptr_t, std::size_t>>;  // address
 
 std::vector<secateur::Stretch> stretches_of(const Places& given) {
     std::vector<secateur::Stretch> stretches;
-    for (const auto& [address, bytes] : given) stretches.push_back({reinterpret_cast<const std::byte*>(address), bytes});
+    for (const auto& [address, bytes] : given)
+        stretches.push_back({reinterpret_cast<const std::byte*>(address), bytes});
     return stretches;
 }
 
@@ -154,8 +158,10 @@ NB_MODULE(_native, module) {
         return secateur::measure_costs(kernels).values();
     });
     nb::class_<Session>(module, "Session")
-        .def(nb::init<const std::vector<secateur::Shape>&, nb::list, const std::vector<int>&, const std::string&, int, const std::vector<double>&>(),
-             nb::arg("inputs"), nb::arg("nodes"), nb::arg("outputs"), nb::arg("kernel"), nb::arg("threads"), nb::arg("costs"))
+        .def(nb::init<const std::vector<secateur::Shape>&, nb::list, const std::vector<int>&, const std::string&, int,
+                      const std::vector<double>&>(),
+             nb::arg("inputs"), nb::arg("nodes"), nb::arg("outputs"), nb::arg("kernel"), nb::arg("threads"),
+             nb::arg("costs"))
         .def("run", &Session::run)
         .def("run_many", &Session::run_many)
         .def("divide", &Session::divide)

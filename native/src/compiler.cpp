@@ -16,14 +16,17 @@ std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all, bool 
 Setting setting_of(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs) {
     Setting setting = plain_setting(folded.network, images, kernels, costs);
     for (std::size_t value = 0; value < setting.storages.size(); ++value)
-        if (folded.folded[value]) setting.storages[value] = make_folded(folded.network.shapes[value], kernels.lanes, folded.bordered[value]);
+        if (folded.folded[value])
+            setting.storages[value] = make_folded(folded.network.shapes[value], kernels.lanes, folded.bordered[value]);
     return setting;
 }
 
 }  // namespace
 
-Compiler::Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs, int threads, Program& program)
-    : folded_(folded), network_(folded.network), setting_(setting_of(folded, images, kernels, costs)), threads_(threads), program_(program) {}
+Compiler::Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs, int threads,
+                   Program& program)
+    : folded_(folded), network_(folded.network), setting_(setting_of(folded, images, kernels, costs)),
+      threads_(threads), program_(program) {}
 
 void Compiler::compile() {
     place_values();
@@ -62,14 +65,17 @@ void Compiler::place_values() {
 
 void Compiler::touch(int value, int step) {
     Buffer& buffer = buffers_[buffer_of_[value]];
-    buffer.size = std::max(buffer.size, round_up(setting_.storages[value].size + (setting_.images == 1 ? kOverread : 0), 16));
+    buffer.size =
+        std::max(buffer.size, round_up(setting_.storages[value].size + (setting_.images == 1 ? kOverread : 0), 16));
     buffer.first = buffer.first < 0 ? step : std::min(buffer.first, step);
     buffer.last = std::max(buffer.last, step);
 }
 
-Step& Compiler::push(const std::string& name, const std::string& operations, const Shape& shape, const std::string& kernel) {
+Step& Compiler::push(const std::string& name, const std::string& operations, const Shape& shape,
+                     const std::string& kernel) {
     Step step;
-    step.report.name = name, step.report.operations = operations, step.report.shape = shape, step.report.kernel = kernel;
+    step.report.name = name, step.report.operations = operations, step.report.shape = shape,
+    step.report.kernel = kernel;
     program_.steps_.push_back(std::move(step));
     return program_.steps_.back();
 }
@@ -87,7 +93,8 @@ void Compiler::add_input(int index) {
     Step& step = push("input", "input", storage.dims, images == 1 ? "copy" : "interleave");
     if (images == 1) {
         Copy copy(storage.dims, dense_strides(storage.dims, 1), storage.strides, 1);
-        step.run = [=, size = storage.size, gaps = !dense(storage, 1)](const Frame& frame, std::int64_t, std::int64_t, Word*) {
+        step.run = [=, size = storage.size, gaps = !dense(storage, 1)](const Frame& frame, std::int64_t, std::int64_t,
+                                                                       Word*) {
             if (gaps) std::fill_n(frame.words(at), size, Word{0});
             copy.run(frame.inputs[index], frame.words(at));
         };
@@ -98,13 +105,15 @@ void Compiler::add_input(int index) {
     const std::int64_t pieces = whole ? std::clamp<std::int64_t>(count / 256, 1, 64) : storage.dims[0];
     const std::int64_t stride = whole ? 0 : storage.strides[0];
     step.items = pieces;
-    step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+    step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end,
+                                                           Word*) {
         for (std::int64_t piece = begin; piece < end; ++piece) {
             const std::int64_t first = edge(count, piece, pieces, whole), last = edge(count, piece + 1, pieces, whole);
             Word* target = frame.words(at + (whole ? first * images : piece * stride));
             transpose(frame.inputs[index] + first, count, target, images, frame.valid, last - first);
             if (frame.valid < images)
-                for (std::int64_t i = 0; i < last - first; ++i) std::fill(target + i * images + frame.valid, target + (i + 1) * images, Word{0});
+                for (std::int64_t i = 0; i < last - first; ++i)
+                    std::fill(target + i * images + frame.valid, target + (i + 1) * images, Word{0});
         }
     };
 }
@@ -126,7 +135,8 @@ void Compiler::add_output(int index) {
     const bool whole = dense(storage, images);
     const std::int64_t pieces = whole ? 1 : storage.dims[0], stride = whole ? 0 : storage.strides[0];
     step.items = pieces;
-    step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+    step.run = [=, transpose = setting_.kernels.transpose](const Frame& frame, std::int64_t begin, std::int64_t end,
+                                                           Word*) {
         for (std::int64_t piece = begin; piece < end; ++piece)
             transpose(frame.words(at + piece * stride), images, frame.outputs[index] + count / pieces * piece, count,
                       count / pieces, frame.valid);
@@ -138,8 +148,10 @@ void Compiler::add_border(int value) {
     const std::int64_t at = place(value) + storage.origin, plane = storage.strides[0];
     Step& step = push("border", "border", storage.dims, "copy");
     step.items = storage.dims[0];
-    step.run = [=, border = border_of(storage, setting_.kernels.lanes), fill = setting_.kernels.fill_border](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
-        fill({frame.words(at + begin * plane), plane, static_cast<int>(end - begin), border.moves.data(), static_cast<int>(border.moves.size()), border.lanes.data()});
+    step.run = [=, border = border_of(storage, setting_.kernels.lanes), fill = setting_.kernels.fill_border](
+                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+        fill({frame.words(at + begin * plane), plane, static_cast<int>(end - begin), border.moves.data(),
+              static_cast<int>(border.moves.size()), border.lanes.data()});
     };
 }
 

@@ -18,7 +18,8 @@ namespace secateur {
 class Compiler {
    public:
     // folded: the network with its conversions between layouts; a program of several images has none.
-    Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs, int threads, Program& program);
+    Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs, int threads,
+             Program& program);
 
     void compile();
 
@@ -42,7 +43,9 @@ class Compiler {
     Step& push(const Operation& operation, const std::string& kernel);
     void need_scratch(std::size_t words) { program_.scratch_words_ = std::max(program_.scratch_words_, words); }
     // What a value holds from the beginning and in every run.
-    void keep(int value, std::vector<Word> words) { program_.constants_.emplace_back(static_cast<std::size_t>(place(value)), std::move(words)); }
+    void keep(int value, std::vector<Word> words) {
+        program_.constants_.emplace_back(static_cast<std::size_t>(place(value)), std::move(words));
+    }
 
    private:
     void place_values();

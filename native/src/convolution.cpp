@@ -42,8 +42,8 @@ std::vector<Choice> Convolution::choices(const Filter& filter, const Convolution
 }
 
 Convolution::Convolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input,
-                         const Planes& output, const Kernels& kernels, const Costs& costs, const Choice& choice, int parts,
-                         const Border& border)
+                         const Planes& output, const Kernels& kernels, const Costs& costs, const Choice& choice,
+                         int parts, const Border& border)
     : kernels_(kernels), clamp_(clamp) {
     Builder(filter, shape, input, output, kernels, costs).build(*this, choice, parts, border);
 }
@@ -70,9 +70,12 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const Word* input, c
             const int channels = static_cast<int>(block.channels), pieces = tile.piece_end - tile.piece_begin;
             if (in_place_) tile_run.inputs = source;
             else if (planar_)
-                kernels_.pack_rows({source, input_channel_, packed_channel_, copy_stride_, scratch, row_pieces_.data() + tile.piece_begin, shifts_.data(), pieces, channels, static_cast<int>(shifts_.size()), row_stride_});
+                kernels_.pack_rows({source, input_channel_, packed_channel_, copy_stride_, scratch,
+                                    row_pieces_.data() + tile.piece_begin, shifts_.data(), pieces, channels,
+                                    static_cast<int>(shifts_.size()), row_stride_});
             else
-                kernels_.pack_pixels({source, input_channel_, packed_channel_, pixel_step_, scratch, pixel_pieces_.data() + tile.piece_begin, pieces, channels, pixel_width_});
+                kernels_.pack_pixels({source, input_channel_, packed_channel_, pixel_step_, scratch,
+                                      pixel_pieces_.data() + tile.piece_begin, pieces, channels, pixel_width_});
             tile_run.entries = entries_.data() + block.entry;
             tile_run.entry_count = block.shared;
             tile_run.weights = weights_.data() + block.weight;

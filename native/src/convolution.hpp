@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "kinds.hpp"
 #include "kernels.hpp"
+#include "kinds.hpp"
 #include "secateur/costs.hpp"
 #include "shelf.hpp"
 
@@ -47,7 +47,8 @@ class Convolution {
     // choice: one of choices(). parts: into how many parts the outputs are divided where there are few tiles. border:
     // that the layer fills too.
     Convolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input,
-                const Planes& output, const Kernels& kernels, const Costs& costs, const Choice& choice, int parts, const Border& border = {});
+                const Planes& output, const Kernels& kernels, const Costs& costs, const Choice& choice, int parts,
+                const Border& border = {});
 
     // All the choices that make sense, the one that should be fastest first; none for what is too large.
     static std::vector<Choice> choices(const Filter& filter, const ConvolutionShape& shape, const Planes& input,

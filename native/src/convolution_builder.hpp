@@ -4,8 +4,8 @@
 #include <tuple>
 #include <vector>
 
-#include "convolution_problem.hpp"
 #include "convolution.hpp"
+#include "convolution_problem.hpp"
 #include "memory.hpp"
 
 namespace secateur {
@@ -14,9 +14,9 @@ namespace secateur {
 struct Convolution::Geometry {
     std::vector<std::int64_t> taps;  // words, −1: unused
     std::int64_t channel_words = 0, row_step = 0, tiles = 0, used_taps = 0;
-    double pack_cycles = 0;          // per channel and tile
-    double words = 0;               // per channel that a tile reads
-    double work = 1;                 // share of the used taps that a tile needs, on average
+    double pack_cycles = 0;  // per channel and tile
+    double words = 0;        // per channel that a tile reads
+    double work = 1;         // share of the used taps that a tile needs, on average
     // Tiles differ in which taps see anything but padding; each class has streams of its own.
     std::vector<std::vector<bool>> classes;
     // interleaved
@@ -76,7 +76,9 @@ class Convolution::Builder {
     bool rows_lie_ready(const Choice& choice) const;
     bool pixels_lie_ready(const Choice& choice) const;
     Geometry in_place_layout(const Choice& choice) const;
-    std::int64_t output_pitch() const { return problem_.output.height == 1 ? round_up(problem_.output.width, lanes()) : problem_.output.row; }
+    std::int64_t output_pitch() const {
+        return problem_.output.height == 1 ? round_up(problem_.output.width, lanes()) : problem_.output.row;
+    }
     void add_blocks(Choice choice, std::vector<Choice>& found) const;
     double predict(const Choice& choice, const Geometry& geometry) const;
     // How much longer a multiply-add takes that reads from a packed block of so many bytes than one that reads from L1.
@@ -106,17 +108,25 @@ class Convolution::Builder {
     // Rows of the packed tile that one of the taps reads.
     std::vector<bool> needed_rows(const Geometry& g, const Choice& choice, const std::vector<bool>& taps) const;
     void make_planar_tiles(Convolution& target, const Geometry& g, const Choice& choice) const;
-    RowPiece row_piece(const Geometry& g, const Geometry::Group& group, std::int64_t oy, std::int64_t ox, std::int64_t j, std::int64_t chunk, std::int64_t pitch) const;
+    RowPiece row_piece(const Geometry& g, const Geometry::Group& group, std::int64_t oy, std::int64_t ox,
+                       std::int64_t j, std::int64_t chunk, std::int64_t pitch) const;
     // The non-zeros of one output in input channels [begin, end) of the network, relative to the block's first channel.
-    std::vector<Taken> take(const Geometry& g, const std::vector<bool>& taps_used, std::int64_t output, std::int64_t begin, std::int64_t end, std::int64_t origin, bool zeros) const;
-    Group single_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin, std::int64_t end) const;
-    Group paired_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin, std::int64_t end) const;
-    Group dense_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin, std::int64_t end, int outputs) const;
-    Group make_group(const Geometry& g, const std::vector<bool>& used, const TileVariant& variant, std::int64_t output, std::int64_t begin, std::int64_t end) const;
+    std::vector<Taken> take(const Geometry& g, const std::vector<bool>& taps_used, std::int64_t output,
+                            std::int64_t begin, std::int64_t end, std::int64_t origin, bool zeros) const;
+    Group single_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin,
+                       std::int64_t end) const;
+    Group paired_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin,
+                       std::int64_t end) const;
+    Group dense_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin,
+                      std::int64_t end, int outputs) const;
+    Group make_group(const Geometry& g, const std::vector<bool>& used, const TileVariant& variant, std::int64_t output,
+                     std::int64_t begin, std::int64_t end) const;
     // Groups of one block, those with the same flags and counts together so that loop exits predict.
     static void append(Convolution& target, std::vector<Group>& groups, bool dense);
     void make_streams(Convolution& target, const Geometry& g, const Choice& choice) const;
-    Pending pending(const Geometry& g, const std::vector<bool>& used, const TileVariant& variant, const TileVariant& single, std::int64_t begin, std::int64_t end, std::int64_t out_begin, std::int64_t out_end) const;
+    Pending pending(const Geometry& g, const std::vector<bool>& used, const TileVariant& variant,
+                    const TileVariant& single, std::int64_t begin, std::int64_t end, std::int64_t out_begin,
+                    std::int64_t out_end) const;
     // Groups that add nothing are dropped, but one of every output stays: it writes the bias. The first of what stays
     // starts an output's sum, the last one finishes it.
     static void settle(std::vector<Pending>& blocks, std::vector<Group> Pending::* list);

@@ -7,7 +7,7 @@ namespace secateur {
 
 namespace {
 
-constexpr std::int64_t kMostPieces = 1 << 24;  // of all tiles: more would be a plan larger than what it is for
+constexpr std::int64_t kMostPieces = 1 << 24;     // of all tiles: more would be a plan larger than what it is for
 constexpr std::int64_t kOffsetLimit = 2 * 65536;  // words that 16 bits in units of two reach
 
 }  // namespace
@@ -47,7 +47,8 @@ std::vector<Choice> Convolution::Builder::shapes(const TileVariant& variant) con
     const std::int64_t words = variant.columns * lanes(), pitch = output_pitch();
     if (pitch <= lanes()) {
         const std::int64_t vectors = ceil_divide(height * pitch, lanes());
-        if (variant.columns <= vectors) found.push_back({&variant, static_cast<int>(words / pitch), static_cast<int>(pitch), 1, 0, 0});
+        if (variant.columns <= vectors)
+            found.push_back({&variant, static_cast<int>(words / pitch), static_cast<int>(pitch), 1, 0, 0});
         return found;
     }
     for (std::int64_t columns = lanes(); columns <= words; columns += lanes()) {
@@ -62,7 +63,8 @@ std::vector<Choice> Convolution::Builder::shapes(const TileVariant& variant) con
 bool Convolution::Builder::rows_lie_ready(const Choice& choice) const {
     const ConvolutionShape& s = problem_.shape;
     const Planes &in = problem_.input, &out = problem_.output;
-    const bool pointwise = s.kernel_y * s.kernel_x == 1 && s.stride_y == 1 && s.stride_x == 1 && s.top == 0 && s.left == 0;
+    const bool pointwise =
+        s.kernel_y * s.kernel_x == 1 && s.stride_y == 1 && s.stride_x == 1 && s.top == 0 && s.left == 0;
     if (!pointwise || choice.rows != 1 || in.channel % 16 != 0 || in.channel == 0) return false;
     return in.height == 1 && out.height == 1 && in.width == out.width && out.width % choice.columns == 0;
 }
@@ -73,7 +75,9 @@ bool Convolution::Builder::pixels_lie_ready(const Choice& choice) const {
     const auto inside = [](const Axis& axis, std::int64_t kernel, std::int64_t dilation) {
         return axis.before == 0 && (axis.out - 1) * axis.stride + (kernel - 1) * dilation < axis.size;
     };
-    if (s.stride_x != 1 || !inside(problem_.y, s.kernel_y, s.dilation_y) || !inside(problem_.x, s.kernel_x, s.dilation_x)) return false;
+    if (s.stride_x != 1 || !inside(problem_.y, s.kernel_y, s.dilation_y) ||
+        !inside(problem_.x, s.kernel_x, s.dilation_x))
+        return false;
     if (choice.image_vectors * lanes() != in.images || in.column != in.images || in.channel == 0) return false;
     return out.height % choice.rows == 0 && out.width % choice.columns == 0;
 }
@@ -105,7 +109,8 @@ double Convolution::Builder::predict(const Choice& choice, const Geometry& geome
     const ConvolutionShape& s = problem_.shape;
     const TileVariant& variant = *choice.variant;
     const double t = variant.rows * variant.columns, fma = cycle();
-    const double density = counts_.used == 0 ? 0 : static_cast<double>(counts_.nonzero) / static_cast<double>(counts_.used);
+    const double density =
+        counts_.used == 0 ? 0 : static_cast<double>(counts_.nonzero) / static_cast<double>(counts_.used);
     const std::int64_t channels = s.channels / s.groups;
     const double blocks = static_cast<double>(ceil_divide(channels, choice.block));  // that an output takes part in
     const double far = distance(4.0 * static_cast<double>(choice.block) * geometry.words);
@@ -114,11 +119,14 @@ double Convolution::Builder::predict(const Choice& choice, const Geometry& geome
     const double single = std::max(1.7, (costs_.load * t * far + costs_.nonzero) * fma * tall);
     double per_output, used = std::min(blocks, positions * density);
     if (variant.dense) {
-        per_output = positions * std::max(1.03 * variant.outputs * t * fma, (t * far + 0.55 * variant.outputs) * fma) / variant.outputs + 0.1 * positions;
+        per_output = positions * std::max(1.03 * variant.outputs * t * fma, (t * far + 0.55 * variant.outputs) * fma) /
+                         variant.outputs +
+                     0.1 * positions;
         used = blocks;
     } else if (variant.patterns) {
         const double alone = density * (1 - density), both = density * density / 2;
-        per_output = positions * (alone * (single + 0.4) + both * (std::max(2.06 * t * fma, t * far * fma) + 0.6)) + 8 * blocks;
+        per_output =
+            positions * (alone * (single + 0.4) + both * (std::max(2.06 * t * fma, t * far * fma) + 0.6)) + 8 * blocks;
         used = blocks;
     } else {
         per_output = positions * density * single;

@@ -26,7 +26,8 @@ Convolution::Geometry Convolution::Builder::in_place_layout(const Choice& choice
 Convolution::Geometry Convolution::Builder::interleaved_layout(const Choice& choice) const {
     Geometry g;
     const Axis &y = problem_.y, &x = problem_.x;
-    for (std::int64_t c = 0; c < x.classes(); ++c) g.column_base.push_back(g.row_length), g.row_length += x.length(c, choice.columns);
+    for (std::int64_t c = 0; c < x.classes(); ++c)
+        g.column_base.push_back(g.row_length), g.row_length += x.length(c, choice.columns);
     std::int64_t rows = 0;
     for (std::int64_t c = 0; c < y.classes(); ++c) g.row_base.push_back(rows), rows += y.length(c, choice.rows);
     const std::int64_t pixel = choice.image_vectors * lanes();
@@ -47,13 +48,17 @@ Convolution::Geometry Convolution::Builder::interleaved_layout(const Choice& cho
     g.tiles = ceil_divide(problem_.output.height, choice.rows) * ceil_divide(problem_.output.width, choice.columns) *
               (problem_.output.images / pixel);
     find_classes(g, choice);
-    const double slow = costs_.pixels * (problem_.input.channel * problem_.input.channels > 200'000 ? 1.5 : 1.0);  // words beyond L2
-    g.pack_cycles = (static_cast<double>(g.channel_words) / lanes() * slow * cycle() + 2.0 * static_cast<double>(rows)) * (0.5 + 0.5 * g.work);
+    const double slow =
+        costs_.pixels * (problem_.input.channel * problem_.input.channels > 200'000 ? 1.5 : 1.0);  // words beyond L2
+    g.pack_cycles =
+        (static_cast<double>(g.channel_words) / lanes() * slow * cycle() + 2.0 * static_cast<double>(rows)) *
+        (0.5 + 0.5 * g.work);
     return g;
 }
 
 // Whether tap k sees anything but padding from one of the outputs [first, first + count).
-bool Convolution::Builder::sees(const Axis& axis, std::int64_t dilation, std::size_t k, std::int64_t first, std::int64_t count) {
+bool Convolution::Builder::sees(const Axis& axis, std::int64_t dilation, std::size_t k, std::int64_t first,
+                                std::int64_t count) {
     for (std::int64_t i = first; i < std::min(first + count, axis.out); ++i) {
         const std::int64_t at = i * axis.stride + static_cast<std::int64_t>(k) * dilation - axis.before;
         if (at >= 0 && at < axis.size) return true;
@@ -90,7 +95,8 @@ void Convolution::Builder::find_classes(Geometry& g, const Choice& choice) const
     const bool many = rows.taps.size() * columns.taps.size() > kManySights;
     std::map<std::vector<bool>, std::int64_t> tiles;
     for (std::size_t y = 0; !many && y < rows.taps.size(); ++y)
-        for (std::size_t x = 0; x < columns.taps.size(); ++x) tiles[taps_of(rows.taps[y], columns.taps[x])] += rows.tiles[y] * columns.tiles[x];
+        for (std::size_t x = 0; x < columns.taps.size(); ++x)
+            tiles[taps_of(rows.taps[y], columns.taps[x])] += rows.tiles[y] * columns.tiles[x];
     if (many || tiles.size() > kMost || g.used_taps <= 1) {
         std::vector<bool> all;
         for (std::int64_t tap : g.taps) all.push_back(tap >= 0);
@@ -100,7 +106,8 @@ void Convolution::Builder::find_classes(Geometry& g, const Choice& choice) const
     double needed = 0, count = 0;
     for (const auto& [taps, times] : tiles) {
         g.classes.push_back(taps);
-        needed += static_cast<double>(times * std::count(taps.begin(), taps.end(), true)), count += static_cast<double>(times);
+        needed += static_cast<double>(times * std::count(taps.begin(), taps.end(), true)),
+            count += static_cast<double>(times);
     }
     g.work = needed / (count * static_cast<double>(g.used_taps));
 }
@@ -117,7 +124,8 @@ Convolution::Geometry Convolution::Builder::planar_layout(const Choice& choice) 
     g.shifts = {0};
     if (together && !columns.empty()) {
         g.shifts.clear();
-        for (std::int64_t kx : columns) g.shifts.push_back(static_cast<std::int32_t>((kx - columns.front()) * dilation));
+        for (std::int64_t kx : columns)
+            g.shifts.push_back(static_cast<std::int32_t>((kx - columns.front()) * dilation));
     }
     while (g.piece_width > 1 && (g.piece_width - 1) * x.stride + g.shifts.back() > 63) g.piece_width /= 2;
     std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, std::size_t> known;
@@ -135,7 +143,8 @@ Convolution::Geometry Convolution::Builder::planar_layout(const Choice& choice) 
         }
     std::int64_t pieces = 0;
     for (const Geometry::Group& group : g.groups)
-        g.copy_stride = std::max(g.copy_stride, round_up((group.high - group.low + choice.rows) * pitch, std::max(lanes(), 16)));
+        g.copy_stride =
+            std::max(g.copy_stride, round_up((group.high - group.low + choice.rows) * pitch, std::max(lanes(), 16)));
     for (Geometry::Group& group : g.groups) {
         group.base = g.channel_words;
         g.channel_words += g.copy_stride * static_cast<std::int64_t>(g.shifts.size());
@@ -150,7 +159,9 @@ Convolution::Geometry Convolution::Builder::planar_layout(const Choice& choice) 
                 continue;
             }
             const Geometry::Group& group = g.groups[group_of[ky * x.used.size() + kx]];
-            const std::int64_t copy = together ? std::find(columns.begin(), columns.end(), static_cast<std::int64_t>(kx)) - columns.begin() : 0;
+            const std::int64_t copy =
+                together ? std::find(columns.begin(), columns.end(), static_cast<std::int64_t>(kx)) - columns.begin()
+                         : 0;
             g.taps.push_back(group.base + copy * g.copy_stride + (y.shift[ky] - group.low) * pitch);
             ++g.used_taps;
         }
@@ -159,7 +170,8 @@ Convolution::Geometry Convolution::Builder::planar_layout(const Choice& choice) 
     for (std::int64_t tap : g.taps) all.push_back(tap >= 0);
     g.classes.push_back(all);
     const double copies = static_cast<double>(g.shifts.size());
-    g.pack_cycles = static_cast<double>(pieces) * row_cycles(kernels_.cycles, problem_.shape.stride_x, copies) * costs_.rows;
+    g.pack_cycles =
+        static_cast<double>(pieces) * row_cycles(kernels_.cycles, problem_.shape.stride_x, copies) * costs_.rows;
     g.pieces = pieces;
     return g;
 }

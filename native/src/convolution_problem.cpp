@@ -8,9 +8,7 @@ Problem make_problem(ConvolutionShape shape, Planes input, Planes output) {
                            shape.top == 0 && shape.left == 0 && input.height == output.height &&
                            input.width == output.width;
     const bool planar = output.images == 1;
-    const auto contiguous = [&](const Planes& p) {
-        return planar ? p.row == output.row : p.row == p.width * p.column;
-    };
+    const auto contiguous = [&](const Planes& p) { return planar ? p.row == output.row : p.row == p.width * p.column; };
     if (pointwise && contiguous(input) && contiguous(output)) {
         for (Planes* each : {&input, &output}) {
             each->width = planar ? each->height * each->row : each->height * each->width;

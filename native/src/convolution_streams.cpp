@@ -7,7 +7,11 @@
 namespace secateur {
 
 // The non-zeros of one output in input channels [begin, end) of the network, relative to the block's first channel.
-std::vector<Convolution::Builder::Taken> Convolution::Builder::take(const Geometry& g, const std::vector<bool>& taps_used, std::int64_t output, std::int64_t begin, std::int64_t end, std::int64_t origin, bool zeros) const {
+std::vector<Convolution::Builder::Taken> Convolution::Builder::take(const Geometry& g,
+                                                                    const std::vector<bool>& taps_used,
+                                                                    std::int64_t output, std::int64_t begin,
+                                                                    std::int64_t end, std::int64_t origin,
+                                                                    bool zeros) const {
     const ConvolutionShape& s = problem_.shape;
     const std::int64_t per_group = s.channels / s.groups, group = output / (s.outputs / s.groups);
     const std::int64_t taps = s.kernel_y * s.kernel_x;
@@ -24,18 +28,24 @@ std::vector<Convolution::Builder::Taken> Convolution::Builder::take(const Geomet
     return taken;
 }
 
-Convolution::Builder::Group Convolution::Builder::single_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin, std::int64_t end) const {
+Convolution::Builder::Group Convolution::Builder::single_group(const Geometry& g, const std::vector<bool>& used,
+                                                               std::int64_t output, std::int64_t begin,
+                                                               std::int64_t end) const {
     Group group;
     group.entry.channel = static_cast<std::uint32_t>(output);
-    for (const Taken& each : take(g, used, output, begin, end, begin, false)) group.weights.push_back(as_word(each.weight)), group.offsets.push_back(each.offset);
+    for (const Taken& each : take(g, used, output, begin, end, begin, false))
+        group.weights.push_back(as_word(each.weight)), group.offsets.push_back(each.offset);
     group.entry.counts[0] = static_cast<std::uint16_t>(group.weights.size());
     return group;
 }
 
-Convolution::Builder::Group Convolution::Builder::paired_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin, std::int64_t end) const {
+Convolution::Builder::Group Convolution::Builder::paired_group(const Geometry& g, const std::vector<bool>& used,
+                                                               std::int64_t output, std::int64_t begin,
+                                                               std::int64_t end) const {
     Group group;
     group.entry.channel = static_cast<std::uint32_t>(output);
-    const auto one = take(g, used, output, begin, end, begin, true), two = take(g, used, output + 1, begin, end, begin, true);
+    const auto one = take(g, used, output, begin, end, begin, true),
+               two = take(g, used, output + 1, begin, end, begin, true);
     for (int pattern = 0; pattern < 3; ++pattern)
         for (std::size_t i = 0; i < one.size(); ++i) {
             const bool first = one[i].weight != 0.0f, second = two[i].weight != 0.0f;
@@ -48,7 +58,9 @@ Convolution::Builder::Group Convolution::Builder::paired_group(const Geometry& g
     return group;
 }
 
-Convolution::Builder::Group Convolution::Builder::dense_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin, std::int64_t end, int outputs) const {
+Convolution::Builder::Group Convolution::Builder::dense_group(const Geometry& g, const std::vector<bool>& used,
+                                                              std::int64_t output, std::int64_t begin, std::int64_t end,
+                                                              int outputs) const {
     Group group;
     group.entry.channel = static_cast<std::uint32_t>(output);
     std::vector<std::vector<Taken>> rows;
@@ -61,7 +73,9 @@ Convolution::Builder::Group Convolution::Builder::dense_group(const Geometry& g,
     return group;
 }
 
-Convolution::Builder::Group Convolution::Builder::make_group(const Geometry& g, const std::vector<bool>& used, const TileVariant& variant, std::int64_t output, std::int64_t begin, std::int64_t end) const {
+Convolution::Builder::Group Convolution::Builder::make_group(const Geometry& g, const std::vector<bool>& used,
+                                                             const TileVariant& variant, std::int64_t output,
+                                                             std::int64_t begin, std::int64_t end) const {
     if (variant.dense) return dense_group(g, used, output, begin, end, variant.outputs);
     return variant.patterns ? paired_group(g, used, output, begin, end) : single_group(g, used, output, begin, end);
 }
@@ -89,47 +103,58 @@ void Convolution::Builder::make_streams(Convolution& target, const Geometry& g, 
     target.nonzeros_ = counts_.nonzero;
     std::int64_t most = 0;
     for (const std::vector<bool>& used : g.classes)
-    for (int part = 0; part < target.parts_; ++part) {
-        const std::int64_t units = s.outputs / variant.outputs;
-        const std::int64_t out_begin = units * part / target.parts_ * variant.outputs;
-        const std::int64_t out_end = part + 1 == target.parts_ ? s.outputs : units * (part + 1) / target.parts_ * variant.outputs;
-        std::vector<Pending> blocks;
-        if (choice.block >= per_group) {  // whole groups at a time
-            const std::int64_t groups = per_group == 0 ? s.groups : std::max<std::int64_t>(1, choice.block / per_group);
-            for (std::int64_t first = 0; first < s.groups; first += groups) {
-                const std::int64_t end = std::min(s.groups, first + groups);
-                blocks.push_back(pending(g, used, variant, *target.single_, first * per_group, end * per_group,
-                                         std::max(out_begin, first * outputs_per_group),
-                                         std::min(out_end, end * outputs_per_group)));
+        for (int part = 0; part < target.parts_; ++part) {
+            const std::int64_t units = s.outputs / variant.outputs;
+            const std::int64_t out_begin = units * part / target.parts_ * variant.outputs;
+            const std::int64_t out_end =
+                part + 1 == target.parts_ ? s.outputs : units * (part + 1) / target.parts_ * variant.outputs;
+            std::vector<Pending> blocks;
+            if (choice.block >= per_group) {  // whole groups at a time
+                const std::int64_t groups =
+                    per_group == 0 ? s.groups : std::max<std::int64_t>(1, choice.block / per_group);
+                for (std::int64_t first = 0; first < s.groups; first += groups) {
+                    const std::int64_t end = std::min(s.groups, first + groups);
+                    blocks.push_back(pending(g, used, variant, *target.single_, first * per_group, end * per_group,
+                                             std::max(out_begin, first * outputs_per_group),
+                                             std::min(out_end, end * outputs_per_group)));
+                }
+            } else {
+                for (std::int64_t group = 0; group < s.groups; ++group)
+                    for (std::int64_t c = 0; c < per_group; c += choice.block)
+                        blocks.push_back(pending(g, used, variant, *target.single_, group * per_group + c,
+                                                 group * per_group + std::min(per_group, c + choice.block),
+                                                 std::max(out_begin, group * outputs_per_group),
+                                                 std::min(out_end, (group + 1) * outputs_per_group)));
             }
-        } else {
-            for (std::int64_t group = 0; group < s.groups; ++group)
-                for (std::int64_t c = 0; c < per_group; c += choice.block)
-                    blocks.push_back(pending(g, used, variant, *target.single_, group * per_group + c,
-                                             group * per_group + std::min(per_group, c + choice.block),
-                                             std::max(out_begin, group * outputs_per_group),
-                                             std::min(out_end, (group + 1) * outputs_per_group)));
+            settle(blocks, &Pending::shared), settle(blocks, &Pending::single);
+            target.blocks_.emplace_back();
+            for (Pending& each : blocks) {
+                if (each.shared.empty() && each.single.empty()) continue;
+                Block block{each.begin,
+                            each.end - each.begin,
+                            target.entries_.size(),
+                            each.shared.size(),
+                            each.single.size(),
+                            target.weights_.size(),
+                            target.offsets_.size(),
+                            0,
+                            0};
+                append(target, each.shared, variant.dense);
+                block.single_weight = target.weights_.size(), block.single_offset = target.offsets_.size();
+                append(target, each.single, false);
+                most = std::max(most, block.channels);
+                target.blocks_.back().push_back(block);
+            }
         }
-        settle(blocks, &Pending::shared), settle(blocks, &Pending::single);
-        target.blocks_.emplace_back();
-        for (Pending& each : blocks) {
-            if (each.shared.empty() && each.single.empty()) continue;
-            Block block{each.begin, each.end - each.begin, target.entries_.size(), each.shared.size(), each.single.size(),
-                        target.weights_.size(), target.offsets_.size(), 0, 0};
-            append(target, each.shared, variant.dense);
-            block.single_weight = target.weights_.size(), block.single_offset = target.offsets_.size();
-            append(target, each.single, false);
-            most = std::max(most, block.channels);
-            target.blocks_.back().push_back(block);
-        }
-    }
     const std::int64_t vectors = variant.rows * variant.columns;
     target.packed_words_ = static_cast<std::size_t>(round_up(most * g.channel_words, 16) + 16);
     target.scratch_ = target.packed_words_ + static_cast<std::size_t>(s.outputs * vectors * lanes());
 }
 
-Convolution::Builder::Pending Convolution::Builder::pending(const Geometry& g, const std::vector<bool>& used, const TileVariant& variant, const TileVariant& single, std::int64_t begin,
-                std::int64_t end, std::int64_t out_begin, std::int64_t out_end) const {
+Convolution::Builder::Pending Convolution::Builder::pending(const Geometry& g, const std::vector<bool>& used,
+                                                            const TileVariant& variant, const TileVariant& single,
+                                                            std::int64_t begin, std::int64_t end,
+                                                            std::int64_t out_begin, std::int64_t out_end) const {
     const std::int64_t outputs_per_group = problem_.shape.outputs / problem_.shape.groups;
     Pending result{begin, end, {}, {}};
     for (std::int64_t output = out_begin; output < out_end;) {

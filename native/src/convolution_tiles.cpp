@@ -12,7 +12,8 @@ void Convolution::Builder::make_tiles_in_place(Convolution& target, const Choice
     const std::uint32_t valid = vectors == 32 ? ~0u : (1u << vectors) - 1;
     for (std::int64_t y = 0; y < out.height; y += rows)
         for (std::int64_t x = 0; x < out.width; x += choice.columns)
-            target.tiles_.push_back({y * problem_.y.stride * in.row + x * in.column, y * out.row + x * out.column, valid, 0, 0, 0});
+            target.tiles_.push_back(
+                {y * problem_.y.stride * in.row + x * in.column, y * out.row + x * out.column, valid, 0, 0, 0});
 }
 
 // Where every vector of a tile goes.
@@ -41,9 +42,12 @@ void Convolution::Builder::make_moves(Convolution& target, const Border& border)
             if ((tile.valid >> t & 1) == 0) continue;
             const auto [first, last] = from.equal_range(tile.output + target.places_[t]);
             for (auto found = first; found != last; ++found)
-                target.moves_.push_back({target.places_[t], static_cast<std::int32_t>(found->second.target - tile.output), found->second.pattern});
+                target.moves_.push_back({target.places_[t],
+                                         static_cast<std::int32_t>(found->second.target - tile.output),
+                                         found->second.pattern});
         }
-        std::stable_sort(target.moves_.begin() + tile.move_begin, target.moves_.end(), [](const BorderMove& a, const BorderMove& b) { return a.pattern < b.pattern; });
+        std::stable_sort(target.moves_.begin() + tile.move_begin, target.moves_.end(),
+                         [](const BorderMove& a, const BorderMove& b) { return a.pattern < b.pattern; });
         tile.move_end = static_cast<std::int32_t>(target.moves_.size());
     }
 }
@@ -56,24 +60,32 @@ void Convolution::Builder::make_interleaved_tiles(Convolution& target, const Geo
     target.pixel_step_ = in.column * x.stride;
     make_places(target, choice);
     std::map<std::vector<std::int32_t>, std::pair<std::int32_t, std::int32_t>> known;
-    const Sights row_sights = sights(y, problem_.shape.dilation_y, choice.rows), column_sights = sights(x, problem_.shape.dilation_x, choice.columns);
-    std::map<std::pair<std::int64_t, std::int64_t>, std::pair<std::int32_t, std::vector<bool>>> classes;  // with the rows that they need
+    const Sights row_sights = sights(y, problem_.shape.dilation_y, choice.rows),
+                 column_sights = sights(x, problem_.shape.dilation_x, choice.columns);
+    std::map<std::pair<std::int64_t, std::int64_t>, std::pair<std::int32_t, std::vector<bool>>>
+        classes;  // with the rows that they need
     // Down each strip of columns: the rows that two tiles share are then still in L2.
     for (std::int64_t ox = 0; ox < out.width; ox += choice.columns)
         for (std::int64_t oy = 0; oy < out.height; oy += choice.rows) {
             const std::int64_t base = (oy * y.stride - y.before) * in.row + (ox * x.stride - x.before) * in.column;
-            const std::int64_t row_sight = row_sights.of_tile[oy / choice.rows], column_sight = column_sights.of_tile[ox / choice.columns];
+            const std::int64_t row_sight = row_sights.of_tile[oy / choice.rows],
+                               column_sight = column_sights.of_tile[ox / choice.columns];
             const auto [found, unknown] = classes.try_emplace({row_sight, column_sight});
             auto& [cls, rows] = found->second;
             if (unknown) {
-                const auto of_class = g.classes.size() == 1 ? g.classes.end() : std::find(g.classes.begin(), g.classes.end(), taps_of(row_sights.taps[row_sight], column_sights.taps[column_sight]));
+                const auto of_class =
+                    g.classes.size() == 1
+                        ? g.classes.end()
+                        : std::find(g.classes.begin(), g.classes.end(),
+                                    taps_of(row_sights.taps[row_sight], column_sights.taps[column_sight]));
                 cls = of_class == g.classes.end() ? 0 : static_cast<std::int32_t>(of_class - g.classes.begin());
                 rows = needed_rows(g, choice, g.classes[cls]);
             }
             std::vector<std::int32_t> flat;
             const auto add = [&](std::int64_t source, std::int64_t to, std::int64_t pixels) {
                 if (pixels <= 0) return;
-                for (std::int64_t value : {source, to * pixel, pixels}) flat.push_back(static_cast<std::int32_t>(value));
+                for (std::int64_t value : {source, to * pixel, pixels})
+                    flat.push_back(static_cast<std::int32_t>(value));
             };
             for (std::int64_t cy = 0; cy < y.classes(); ++cy)
                 for (std::int64_t j = 0; j < y.length(cy, choice.rows); ++j) {
@@ -87,14 +99,16 @@ void Convolution::Builder::make_interleaved_tiles(Convolution& target, const Geo
                         while (high > low && x.index(cx, ox, high - 1) >= in.width) --high;
                         if (iy < 0 || iy >= in.height) low = high = length;
                         add(kZeros, to, low);
-                        if (high > low) add(iy * in.row + x.index(cx, ox, low) * in.column - base, to + low, high - low);
+                        if (high > low)
+                            add(iy * in.row + x.index(cx, ox, low) * in.column - base, to + low, high - low);
                         add(kZeros, to + high, length - high);
                     }
                 }
             const auto [at, fresh] = known.emplace(flat, std::make_pair(0, 0));
             if (fresh) {
                 at->second.first = static_cast<std::int32_t>(target.pixel_pieces_.size());
-                for (std::size_t i = 0; i < flat.size(); i += 3) target.pixel_pieces_.push_back({flat[i], flat[i + 1], flat[i + 2]});
+                for (std::size_t i = 0; i < flat.size(); i += 3)
+                    target.pixel_pieces_.push_back({flat[i], flat[i + 1], flat[i + 2]});
                 at->second.second = static_cast<std::int32_t>(target.pixel_pieces_.size());
             }
             std::uint32_t valid = 0;
@@ -104,12 +118,14 @@ void Convolution::Builder::make_interleaved_tiles(Convolution& target, const Geo
                     for (int v = 0; v < choice.image_vectors; ++v, ++bit)
                         if (oy + r < out.height && ox + c < out.width) valid |= 1u << bit;
             for (std::int64_t image = 0; image < out.images; image += pixel)
-                target.tiles_.push_back({base + image, oy * out.row + ox * out.column + image, valid, at->second.first, at->second.second, cls});
+                target.tiles_.push_back({base + image, oy * out.row + ox * out.column + image, valid, at->second.first,
+                                         at->second.second, cls});
         }
 }
 
 // Rows of the packed tile that one of the taps reads.
-std::vector<bool> Convolution::Builder::needed_rows(const Geometry& g, const Choice& choice, const std::vector<bool>& taps) const {
+std::vector<bool> Convolution::Builder::needed_rows(const Geometry& g, const Choice& choice,
+                                                    const std::vector<bool>& taps) const {
     const Axis &y = problem_.y, &x = problem_.x;
     std::int64_t rows = 0;
     for (std::int64_t c = 0; c < y.classes(); ++c) rows += y.length(c, choice.rows);
@@ -117,7 +133,8 @@ std::vector<bool> Convolution::Builder::needed_rows(const Geometry& g, const Cho
     for (std::size_t tap = 0; tap < taps.size(); ++tap) {
         const std::size_t ky = tap / x.used.size();
         if (!taps[tap] || g.taps[tap] < 0) continue;
-        for (std::int64_t r = 0; r < choice.rows; ++r) needed[g.row_base[y.cls[ky]] + y.shift[ky] - y.low[y.cls[ky]] + r] = true;
+        for (std::int64_t r = 0; r < choice.rows; ++r)
+            needed[g.row_base[y.cls[ky]] + y.shift[ky] - y.low[y.cls[ky]] + r] = true;
     }
     return needed;
 }
@@ -145,8 +162,9 @@ void Convolution::Builder::make_planar_tiles(Convolution& target, const Geometry
         }
 }
 
-RowPiece Convolution::Builder::row_piece(const Geometry& g, const Geometry::Group& group, std::int64_t oy, std::int64_t ox, std::int64_t j,
-                   std::int64_t chunk, std::int64_t pitch) const {
+RowPiece Convolution::Builder::row_piece(const Geometry& g, const Geometry::Group& group, std::int64_t oy,
+                                         std::int64_t ox, std::int64_t j, std::int64_t chunk,
+                                         std::int64_t pitch) const {
     const Axis &y = problem_.y, &x = problem_.x;
     const Planes &in = problem_.input, &out = problem_.output;
     const std::int64_t width = std::min<std::int64_t>(g.piece_width, pitch - chunk);
@@ -160,7 +178,8 @@ RowPiece Convolution::Builder::row_piece(const Geometry& g, const Geometry::Grou
             if (inside) mask |= std::uint64_t{1} << (i * x.stride + shift);
         }
     const std::int64_t source = mask == 0 ? 0 : iy * in.row + first;
-    return {static_cast<std::int32_t>(source), static_cast<std::int32_t>(group.base + j * pitch + chunk), mask, static_cast<std::int32_t>(width)};
+    return {static_cast<std::int32_t>(source), static_cast<std::int32_t>(group.base + j * pitch + chunk), mask,
+            static_cast<std::int32_t>(width)};
 }
 
 }  // namespace secateur

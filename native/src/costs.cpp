@@ -6,8 +6,8 @@
 #include <functional>
 #include <stdexcept>
 
-#include "kernels.hpp"
 #include "convolution_problem.hpp"
+#include "kernels.hpp"
 #include "memory.hpp"
 
 namespace secateur {
@@ -30,7 +30,9 @@ double fastest(const std::function<void()>& work) {
 
 class Bench {
    public:
-    explicit Bench(const Kernels& kernels) : kernels_(kernels), inputs_(make_words(kWords + 4096)), sums_(make_words(kOutputs * 16 * 16)), outputs_(make_words(kOutputs * 16 * 16)) {
+    explicit Bench(const Kernels& kernels)
+        : kernels_(kernels), inputs_(make_words(kWords + 4096)), sums_(make_words(kOutputs * 16 * 16)),
+          outputs_(make_words(kOutputs * 16 * 16)) {
         bias_.assign(kOutputs + 16, 0.0f);
         for (int t = 0; t < 32; ++t) places_.push_back(t * kernels.lanes);
     }
@@ -41,7 +43,8 @@ class Bench {
         for (int v = 0; v < kernels_.variant_count; ++v) {
             const TileVariant& variant = kernels_.variants[v];
             if (!variant.dense || variant.rows != 1) continue;
-            best = std::min(best, run(variant, kNonzeros, 16e3, kFirst | kLast) / (kNonzeros * variant.outputs * variant.columns));
+            best = std::min(
+                best, run(variant, kNonzeros, 16e3, kFirst | kLast) / (kNonzeros * variant.outputs * variant.columns));
         }
         return best;
     }
@@ -52,9 +55,7 @@ class Bench {
     }
 
     // Seconds per vector of accumulators that is loaded and stored again, in L2.
-    double sums() const {
-        return run(sparse(8), 8, 16e3, 0) / 8 - nonzero(8, 16e3);
-    }
+    double sums() const { return run(sparse(8), 8, 16e3, 0) / 8 - nonzero(8, 16e3); }
 
     // Seconds per vector that packing copies.
     double pixels() const {
@@ -121,11 +122,15 @@ class Bench {
         }
         std::vector<Entry> entries;
         for (int i = 0; i < count; ++i)
-            entries.push_back({static_cast<std::uint32_t>(i * ((kOutputs - 16) / count)), static_cast<std::uint16_t>(flags), {static_cast<std::uint16_t>(nonzeros), 0, 0}});
-        const std::vector<float> weights(static_cast<std::size_t>(count * nonzeros * variant.outputs) + kOverread, 0.5f);
+            entries.push_back({static_cast<std::uint32_t>(i * ((kOutputs - 16) / count)),
+                               static_cast<std::uint16_t>(flags),
+                               {static_cast<std::uint16_t>(nonzeros), 0, 0}});
+        const std::vector<float> weights(static_cast<std::size_t>(count * nonzeros * variant.outputs) + kOverread,
+                                         0.5f);
         TileRun tile{};
         tile.inputs = inputs_.get(), tile.entries = entries.data(), tile.entry_count = entries.size();
-        tile.weights = as_words(weights.data()), tile.offsets = offsets.data(), tile.sums = sums_.get(), tile.bias = as_words(bias_.data());
+        tile.weights = as_words(weights.data()), tile.offsets = offsets.data(), tile.sums = sums_.get(),
+        tile.bias = as_words(bias_.data());
         tile.output = outputs_.get(), tile.channel_stride = vectors * kernels_.lanes, tile.places = places_.data();
         tile.valid = vectors == 32 ? ~0u : (1u << vectors) - 1;
         tile.low = -1e30f, tile.high = 1e30f;
@@ -150,8 +155,10 @@ std::vector<double> Costs::values() const {
 
 Costs Costs::of(const std::vector<double>& values) {
     Costs costs;
-    if (values.size() != costs.values().size()) throw std::invalid_argument("another number of costs than the model has");
-    costs.load = values[0], costs.nonzero = values[1], costs.sums = values[2], costs.pixels = values[3], costs.rows = values[4], costs.transform = values[5];
+    if (values.size() != costs.values().size())
+        throw std::invalid_argument("another number of costs than the model has");
+    costs.load = values[0], costs.nonzero = values[1], costs.sums = values[2], costs.pixels = values[3],
+    costs.rows = values[4], costs.transform = values[5];
     std::copy(values.begin() + 6, values.end(), costs.distance.begin());
     return costs;
 }
@@ -164,12 +171,14 @@ Costs measure_costs(const Kernels& kernels) {
     const Bench bench(kernels);
     const Costs& built_in = kernels.costs;
     Costs costs;
-    const double unit = bench.multiply_add(), four = bench.nonzero(4, 16e3) / unit, eight = bench.nonzero(8, 16e3) / unit;
+    const double unit = bench.multiply_add(), four = bench.nonzero(4, 16e3) / unit,
+                 eight = bench.nonzero(8, 16e3) / unit;
     costs.load = near((eight - four) / 4, built_in.load);
     costs.nonzero = near(eight - 8 * costs.load, built_in.nonzero);
     costs.sums = near(bench.sums() / unit, built_in.sums);
     costs.pixels = near(bench.pixels() / unit, built_in.pixels);
-    costs.rows = near(bench.rows() / unit / (row_cycles(kernels.cycles, 1, 3) / kernels.cycles.multiply_add), built_in.rows);
+    costs.rows =
+        near(bench.rows() / unit / (row_cycles(kernels.cycles, 1, 3) / kernels.cycles.multiply_add), built_in.rows);
     costs.transform = near(bench.transform() / unit, built_in.transform);
     double last = 1.0;
     for (std::size_t i = 0; i < costs.distance.size(); ++i) {

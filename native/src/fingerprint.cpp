@@ -13,7 +13,9 @@ constexpr std::uint64_t kOdd = 0x9E3779B97F4A7C15;
 
 // One to one in the state and in the word. Without the turn a change of the highest bit would stay in the highest bit,
 // where the next one like it (a second sign) takes it back.
-constexpr std::uint64_t stirred(std::uint64_t state, std::uint64_t word) { return (std::rotl(state, 29) ^ word) * kOdd; }
+constexpr std::uint64_t stirred(std::uint64_t state, std::uint64_t word) {
+    return (std::rotl(state, 29) ^ word) * kOdd;
+}
 
 using Lanes = std::array<std::uint64_t, kLanes>;
 

@@ -19,7 +19,8 @@ constexpr std::size_t kManySizes = 64;  // of planes: all are folded then, or no
 
 class Folding {
    public:
-    Folding(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) : network_(network), kernels_(kernels) {
+    Folding(const FusedNetwork& network, const Kernels& kernels, const Costs& costs)
+        : network_(network), kernels_(kernels) {
         for (const Operation& operation : network_.operations) can_.push_back(can_fold(operation));
         find_borders();
         const Setting planar = plain_setting(network_, 1, kernels_, costs), folded = folded_setting(costs);
@@ -34,15 +35,21 @@ class Folding {
     std::vector<double> cycles() const { return cost(chosen_); }
 
     FoldedNetwork rewrite() const {
-        FoldedNetwork result{{network_.shapes, {}, network_.inputs, network_.outputs}, std::vector<bool>(network_.shapes.size(), false), bordered_, {}};
+        FoldedNetwork result{{network_.shapes, {}, network_.inputs, network_.outputs},
+                             std::vector<bool>(network_.shapes.size(), false),
+                             bordered_,
+                             {}};
         std::map<std::pair<int, bool>, int> known;
         const auto converted = [&](int value, bool folded) {
             if (result.folded[value] == folded) return value;
-            const auto [at, fresh] = known.emplace(std::make_pair(value, folded), static_cast<int>(result.network.shapes.size()));
+            const auto [at, fresh] =
+                known.emplace(std::make_pair(value, folded), static_cast<int>(result.network.shapes.size()));
             if (!fresh) return at->second;
-            result.network.shapes.push_back(network_.shapes[value]), result.folded.push_back(folded), result.bordered.push_back(bordered_[value]);
+            result.network.shapes.push_back(network_.shapes[value]), result.folded.push_back(folded),
+                result.bordered.push_back(bordered_[value]);
             const char* name = folded ? "fold" : "unfold";
-            result.network.operations.push_back({&lowerings::conversion, kind::Conversion{}, name, name, {value}, at->second});
+            result.network.operations.push_back(
+                {&lowerings::conversion, kind::Conversion{}, name, name, {value}, at->second});
             return at->second;
         };
         for (std::size_t i = 0; i < network_.operations.size(); ++i) {
@@ -92,7 +99,8 @@ class Folding {
 
     // Values that a kernel larger than a pixel reads are kept with a border, and those that must lie alike.
     void find_borders() {
-        std::vector<int> same(network_.shapes.size());  // each value's way to the one that stands for all that lie alike
+        std::vector<int> same(
+            network_.shapes.size());  // each value's way to the one that stands for all that lie alike
         std::iota(same.begin(), same.end(), 0);
         const auto root = [&](int value) {
             while (same[value] != value) value = same[value] = same[same[value]];
@@ -108,7 +116,8 @@ class Folding {
         for (std::size_t i = 0; i < can_.size(); ++i)
             if (can_[i] && sees_border(network_.operations[i])) read[root(network_.operations[i].inputs[0])] = true;
         bordered_.assign(network_.shapes.size(), false);
-        for (std::size_t value = 0; value < bordered_.size(); ++value) bordered_[value] = read[root(static_cast<int>(value))];
+        for (std::size_t value = 0; value < bordered_.size(); ++value)
+            bordered_[value] = read[root(static_cast<int>(value))];
     }
 
     void choose() {
@@ -136,7 +145,8 @@ class Folding {
         std::vector<double> cycles;
         std::set<int> bordered;
         for (std::size_t i = 0; i < network_.operations.size(); ++i)
-            if (is_folded(i, sizes) && sees_border(network_.operations[i])) bordered.insert(network_.operations[i].inputs[0]);
+            if (is_folded(i, sizes) && sees_border(network_.operations[i]))
+                bordered.insert(network_.operations[i].inputs[0]);
         const auto conversion = [&](int value, bool wanted) {
             if (folded[value] == wanted || !converted.emplace(value, wanted).second) return 0.0;
             return kPerElement * static_cast<double>(elements(network_.shapes[value]));
@@ -157,7 +167,8 @@ class Folding {
 
     double border(int value) const {
         const Storage storage = make_folded(network_.shapes[value], kernels_.lanes, true);
-        return kPerBorderVector * static_cast<double>(storage.dims[0] * 2 * (storage.part_height() + storage.part_width() + 2));
+        return kPerBorderVector *
+               static_cast<double>(storage.dims[0] * 2 * (storage.part_height() + storage.part_width() + 2));
     }
 
     const FusedNetwork& network_;
@@ -169,7 +180,9 @@ class Folding {
 
 }  // namespace
 
-FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) { return Folding(network, kernels, costs).rewrite(); }
+FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) {
+    return Folding(network, kernels, costs).rewrite();
+}
 
 FoldedNetwork unfolded(const FusedNetwork& network) {
     const std::vector<bool> none(network.shapes.size(), false);
@@ -199,9 +212,11 @@ Border border_of(const Storage& storage, int lanes) {
             const auto place = [&](std::int64_t row, std::int64_t column) {
                 return static_cast<std::int32_t>(row * storage.strides[1] + column * storage.strides[2]);
             };
-            border.moves.push_back({place(y - dy * height, x - dx * width), place(y, x), static_cast<std::int32_t>((dy + 1) * 3 + dx + 1)});
+            border.moves.push_back({place(y - dy * height, x - dx * width), place(y, x),
+                                    static_cast<std::int32_t>((dy + 1) * 3 + dx + 1)});
         }
-    std::stable_sort(border.moves.begin(), border.moves.end(), [](const BorderMove& a, const BorderMove& b) { return a.pattern < b.pattern; });
+    std::stable_sort(border.moves.begin(), border.moves.end(),
+                     [](const BorderMove& a, const BorderMove& b) { return a.pattern < b.pattern; });
     return border;
 }
 

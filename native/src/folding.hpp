@@ -12,7 +12,7 @@
 namespace secateur {
 
 struct FoldedNetwork {
-    FusedNetwork network;           // with kFold and kUnfold where layouts meet
+    FusedNetwork network;        // with kFold and kUnfold where layouts meet
     std::vector<bool> folded;    // per value
     std::vector<bool> bordered;  // per value: whether it is kept with a border, if it is folded
     std::vector<bool> filled;    // per value: whether a kernel reads that border

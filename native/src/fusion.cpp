@@ -81,7 +81,8 @@ class Fusion {
     int fold_affine(Operation& operation, Filter& filter, int last) {
         int index;
         const auto* affine = reader<kind::Affine>(last, index);
-        const bool channels_lead = std::holds_alternative<kind::Convolution>(operation.kind) || network_.nodes[last].shape.size() == 1;
+        const bool channels_lead =
+            std::holds_alternative<kind::Convolution>(operation.kind) || network_.nodes[last].shape.size() == 1;
         if (affine == nullptr || !channels_lead) return last;
         filter.scale = affine->scale;
         for (std::size_t c = 0; c < filter.bias.size(); ++c)
@@ -96,7 +97,9 @@ class Fusion {
         const Node& next = network_.nodes[index];
         const int other = next.inputs[0] == inputs_ + last ? next.inputs[1] : next.inputs[0];
         const Shape& shape = other < inputs_ ? network_.inputs[other] : network_.nodes[other - inputs_].shape;
-        if (shape != next.shape || network_.nodes[last].shape != next.shape || next.inputs[0] == next.inputs[1] || constant(other)) return last;
+        if (shape != next.shape || network_.nodes[last].shape != next.shape || next.inputs[0] == next.inputs[1] ||
+            constant(other))
+            return last;
         operation.residual = true;
         operation.inputs.push_back(other);
         return take(operation, index);

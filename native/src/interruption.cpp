@@ -24,7 +24,9 @@ double now() {
 
 }  // namespace
 
-Interruptible::Interruptible(std::function<void()> ask) : ask_(std::move(ask)), next_(now() + kEvery), outer_(current) { current = this; }
+Interruptible::Interruptible(std::function<void()> ask) : ask_(std::move(ask)), next_(now() + kEvery), outer_(current) {
+    current = this;
+}
 
 Interruptible::~Interruptible() { current = outer_; }
 

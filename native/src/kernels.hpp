@@ -38,23 +38,23 @@ inline constexpr std::uint16_t kFirst = 1;  // no earlier block: start from the 
 inline constexpr std::uint16_t kLast = 2;   // no later block: add the residual, clamp, store
 
 struct TileRun {
-    const Word* inputs;           // packed tile
-    std::ptrdiff_t row_step;       // words between two rows of a run
+    const Word* inputs;       // packed tile
+    std::ptrdiff_t row_step;  // words between two rows of a run
     const Entry* entries;
     std::size_t entry_count;
-    const Word* weights;          // in the order of use
-    const std::uint16_t* offsets;  // in the order of use, in units of two words
-    Word* sums;                   // [channel][T vectors]: accumulators between blocks
-    const Word* bias;             // [channel]
-    Word* output;                 // the tile's place in channel 0
-    const Word* residual;         // same place, or null
-    std::ptrdiff_t channel_stride; // of output and residual, in words
-    const std::int32_t* places;    // [T]: where each vector goes, from output on
-    std::uint32_t valid;           // bit t: vector t is stored
-    float low, high;               // clamp: -inf and inf for none
-    const BorderMove* moves;       // of folded outputs: which vectors of the tile are also somebody's border
+    const Word* weights;            // in the order of use
+    const std::uint16_t* offsets;   // in the order of use, in units of two words
+    Word* sums;                     // [channel][T vectors]: accumulators between blocks
+    const Word* bias;               // [channel]
+    Word* output;                   // the tile's place in channel 0
+    const Word* residual;           // same place, or null
+    std::ptrdiff_t channel_stride;  // of output and residual, in words
+    const std::int32_t* places;     // [T]: where each vector goes, from output on
+    std::uint32_t valid;            // bit t: vector t is stored
+    float low, high;                // clamp: -inf and inf for none
+    const BorderMove* moves;        // of folded outputs: which vectors of the tile are also somebody's border
     int move_count;
-    const std::int32_t* lanes;     // [pattern][lanes]
+    const std::int32_t* lanes;  // [pattern][lanes]
 };
 
 struct TileVariant {
@@ -78,10 +78,10 @@ struct WinogradInputs {
     std::ptrdiff_t target_channel, frequency;  // floats
 };
 
-struct WinogradProducts {   // of one frequency
-    const float* inputs;    // [channel][columns vectors]
-    const float* weights;   // [group][channel][outputs]
-    float* products;        // [group][outputs][columns vectors]
+struct WinogradProducts {  // of one frequency
+    const float* inputs;   // [channel][columns vectors]
+    const float* weights;  // [group][channel][outputs]
+    float* products;       // [group][outputs][columns vectors]
     int channels, groups;
 };
 
@@ -89,10 +89,10 @@ struct WinogradOutputs {
     const float* products;
     std::ptrdiff_t product, frequency;  // floats between the products of two outputs, of two frequencies
     const float* bias;
-    const float* residual;              // the tile's first pixel, or null
+    const float* residual;  // the tile's first pixel, or null
     float* output;
     std::ptrdiff_t channel, row, column;
-    int rows, columns;                  // of the tile that lie within the image
+    int rows, columns;  // of the tile that lie within the image
     int outputs;
     float low, high;
     const BorderMove* moves;  // of folded outputs: which vectors of the tile are also somebody's border
@@ -149,14 +149,14 @@ struct RowPack {
 
 // Rows in slices of `lanes`; inputs in blocks of kTable. A step multiplies one weight per row by table[index].
 struct SliceRun {
-    const Word* inputs;          // padded to a multiple of kTable with zeros
-    const Word* weights;         // [step][lanes]
+    const Word* inputs;           // padded to a multiple of kTable with zeros
+    const Word* weights;          // [step][lanes]
     const std::uint8_t* indices;  // [step][lanes]
     const std::uint16_t* counts;  // [slice][block]: steps
     int slices, blocks;
-    const Word* bias;            // [slices * lanes]
-    const Word* residual;        // [rows] or null
-    Word* output;                // [rows]
+    const Word* bias;      // [slices * lanes]
+    const Word* residual;  // [rows] or null
+    Word* output;          // [rows]
     int rows;
     float low, high;
 };
@@ -180,7 +180,7 @@ struct DenseVectorRun {
 inline constexpr int kParameters = 2;
 
 struct UnaryFunction {
-    const char* name;                     // of the operation, behind it what its attributes that are texts say: "gelu tanh"
+    const char* name;  // of the operation, behind it what its attributes that are texts say: "gelu tanh"
     const char* parameters[kParameters];  // the attributes that are its parameters, as far as they are not fixed
     double fixed[kParameters];
     bool clamps;  // to what lies between its parameters

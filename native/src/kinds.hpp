@@ -93,8 +93,8 @@ struct Conversion {};  // between folded values and others (storage.hpp)
 
 }  // namespace kind
 
-using Kind = std::variant<kind::Convolution, kind::Linear, kind::Affine, kind::Unary, kind::Binary, kind::Pool, kind::Mean,
-                          kind::Softmax, kind::LayerNorm, kind::Reshape, kind::Permute, kind::Concat, kind::Slice,
-                          kind::Constant, kind::Conversion>;
+using Kind = std::variant<kind::Convolution, kind::Linear, kind::Affine, kind::Unary, kind::Binary, kind::Pool,
+                          kind::Mean, kind::Softmax, kind::LayerNorm, kind::Reshape, kind::Permute, kind::Concat,
+                          kind::Slice, kind::Constant, kind::Conversion>;
 
 }  // namespace secateur

@@ -36,10 +36,12 @@ namespace {
 
 // Calls visit(offsets) for every position in the first axes of dims; strides: for each of several values.
 template <std::size_t Count, typename Visit>
-void walk(const Shape& dims, std::size_t axes, const std::array<const std::vector<std::int64_t>*, Count>& strides, const Visit& visit) {
+void walk(const Shape& dims, std::size_t axes, const std::array<const std::vector<std::int64_t>*, Count>& strides,
+          const Visit& visit) {
     std::array<std::int64_t, Count> offsets{};
     std::vector<std::int64_t> at(axes, 0);
-    for (std::int64_t left = elements(Shape(dims.begin(), dims.begin() + static_cast<std::ptrdiff_t>(axes))); left > 0; --left) {
+    for (std::int64_t left = elements(Shape(dims.begin(), dims.begin() + static_cast<std::ptrdiff_t>(axes))); left > 0;
+         --left) {
         visit(offsets);
         for (std::size_t axis = axes; axis-- > 0;) {
             const bool on = ++at[axis] < dims[axis];
@@ -55,20 +57,22 @@ void walk(const Shape& dims, std::size_t axes, const std::array<const std::vecto
 std::vector<Segment> stretches(const Storage& storage, int images) {
     const Copy copy(storage.dims, storage.strides, dense_strides(storage.dims, images), images);
     std::vector<Segment> found;
-    walk<2>(copy.dims, copy.dims.size(), {&copy.source_strides, &copy.target_strides}, [&](const auto& at) { found.push_back({at[0], at[1], copy.length}); });
+    walk<2>(copy.dims, copy.dims.size(), {&copy.source_strides, &copy.target_strides},
+            [&](const auto& at) { found.push_back({at[0], at[1], copy.length}); });
     return found;
 }
 
 }  // namespace
 
-Copy::Copy(const Shape& dims_, const std::vector<std::int64_t>& sources, const std::vector<std::int64_t>& targets, int images,
-           std::int64_t target_)
+Copy::Copy(const Shape& dims_, const std::vector<std::int64_t>& sources, const std::vector<std::int64_t>& targets,
+           int images, std::int64_t target_)
     : length(images), target(target_) {
     std::size_t axes = dims_.size();
     for (; axes > 0 && sources[axes - 1] == length && targets[axes - 1] == length; --axes) length *= dims_[axes - 1];
     for (std::size_t axis = 0; axis < axes; ++axis) {
         // Two axes that are walked as one in both values.
-        if (!dims.empty() && source_strides.back() == sources[axis] * dims_[axis] && target_strides.back() == targets[axis] * dims_[axis]) {
+        if (!dims.empty() && source_strides.back() == sources[axis] * dims_[axis] &&
+            target_strides.back() == targets[axis] * dims_[axis]) {
             dims.back() *= dims_[axis], source_strides.back() = sources[axis], target_strides.back() = targets[axis];
             continue;
         }
@@ -93,7 +97,8 @@ void Copy::run(const Word* from, Word* to) const {
     });
 }
 
-Conversion::Conversion(const Storage& source, const Storage& target) : source_plane_(source.strides[0]), target_plane_(target.strides[0]) {
+Conversion::Conversion(const Storage& source, const Storage& target)
+    : source_plane_(source.strides[0]), target_plane_(target.strides[0]) {
     const auto sources = pixel_offsets(source), targets = pixel_offsets(target);
     for (std::size_t i = 0; i < sources.size(); ++i) moves_.emplace_back(sources[i], targets[i]);
 }
@@ -114,7 +119,8 @@ std::vector<Segment> segments_between(const Storage& source, const Storage& targ
     for (std::size_t i = 0, j = 0; i < read.size() && j < written.size();) {
         // Both are stretches of the dense value: what they share is copied.
         const std::int64_t first = std::max(read[i].target, written[j].source);
-        const std::int64_t end_read = read[i].target + read[i].length, end_written = written[j].source + written[j].length;
+        const std::int64_t end_read = read[i].target + read[i].length,
+                           end_written = written[j].source + written[j].length;
         segments.push_back({read[i].source + first - read[i].target, written[j].target + first - written[j].source,
                             std::min(end_read, end_written) - first});
         if (end_read <= end_written) ++i;
@@ -127,8 +133,8 @@ void copy_segments(const std::vector<Segment>& segments, const Word* source, Wor
     for (const Segment& each : segments) std::copy_n(source + each.source, each.length, target + each.target);
 }
 
-void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, const Operand& left, const Operand& right, const Operand& target,
-             float* arena, int images) {
+void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, const Operand& left, const Operand& right,
+             const Operand& target, float* arena, int images) {
     const std::size_t outer = dims.empty() ? 0 : dims.size() - 1;
     const auto last = [&](const Operand& operand) { return dims.empty() ? 0 : operand.strides.back() / images; };
     const std::int64_t count = dims.empty() ? 1 : dims.back(), lefts = last(left), rights = last(right);
@@ -137,9 +143,12 @@ void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, cons
     walk<3>(dims, outer, {&left.strides, &right.strides, &target.strides}, [&](const auto& at) {
         const float *a = arena + left.place + at[0], *b = arena + right.place + at[1];
         float* to = arena + target.place + at[2];
-        if (together) return run({a, b, to, images == 1 ? lefts : 1, images == 1 ? rights : 1, count * images, clamp.low, clamp.high});
+        if (together)
+            return run(
+                {a, b, to, images == 1 ? lefts : 1, images == 1 ? rights : 1, count * images, clamp.low, clamp.high});
         for (std::int64_t i = 0; i < count; ++i)
-            run({a + i * lefts * images, b + i * rights * images, to + i * images, 1, 1, images, clamp.low, clamp.high});
+            run({a + i * lefts * images, b + i * rights * images, to + i * images, 1, 1, images, clamp.low,
+                 clamp.high});
     });
 }
 
@@ -194,7 +203,8 @@ AdaptiveWindows::AdaptiveWindows(const Storage& source_, const Storage& target_)
     }
 }
 
-void average_adaptive(const AdaptiveWindows& windows, std::int64_t begin, std::int64_t end, const float* from, float* to, int images) {
+void average_adaptive(const AdaptiveWindows& windows, std::int64_t begin, std::int64_t end, const float* from,
+                      float* to, int images) {
     const Storage &source = windows.source, &target = windows.target;
     const std::int64_t channels = target.dims[0], width = target.dims[2];
     std::int64_t c = begin % channels, x = begin / channels % width, y = begin / channels / width;
@@ -205,9 +215,11 @@ void average_adaptive(const AdaptiveWindows& windows, std::int64_t begin, std::i
             const auto [top, bottom] = windows.bounds[0][static_cast<std::size_t>(y)];
             const auto [left, right] = windows.bounds[1][static_cast<std::size_t>(x)];
             for (std::int64_t i = top; i < bottom; ++i)
-                for (std::int64_t j = left; j < right; ++j) form.push_back(i * source.strides[1] + j * source.strides[2]);
+                for (std::int64_t j = left; j < right; ++j)
+                    form.push_back(i * source.strides[1] + j * source.strides[2]);
         }
-        average_form(form, from + c * source.strides[0], to + c * target.strides[0] + y * target.strides[1] + x * target.strides[2], images);
+        average_form(form, from + c * source.strides[0],
+                     to + c * target.strides[0] + y * target.strides[1] + x * target.strides[2], images);
         if (++c < channels) continue;
         c = 0;
         if (++x == width) x = 0, ++y;
@@ -237,8 +249,8 @@ void softmax_lines(const Lines& lines, const float* source, float* target, int i
         }
 }
 
-void normalise_lines(const Lines& lines, const std::vector<float>& weight, const std::vector<float>& bias, double epsilon,
-                     const float* source, float* target, int images) {
+void normalise_lines(const Lines& lines, const std::vector<float>& weight, const std::vector<float>& bias,
+                     double epsilon, const float* source, float* target, int images) {
     const double count = static_cast<double>(lines.steps.size());
     for (std::int64_t start : lines.starts)
         for (int image = 0; image < images; ++image) {

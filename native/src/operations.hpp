@@ -25,8 +25,8 @@ struct Copy {
     std::vector<std::int64_t> source_strides, target_strides;
     std::int64_t length, target;  // target: where the first position goes
 
-    Copy(const Shape& dims, const std::vector<std::int64_t>& source_strides, const std::vector<std::int64_t>& target_strides,
-         int images, std::int64_t target = 0);
+    Copy(const Shape& dims, const std::vector<std::int64_t>& source_strides,
+         const std::vector<std::int64_t>& target_strides, int images, std::int64_t target = 0);
     void run(const Word* from, Word* to) const;
 };
 
@@ -56,8 +56,8 @@ struct Operand {
     std::vector<std::int64_t> strides;
 };
 
-void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, const Operand& left, const Operand& right, const Operand& target,
-             float* arena, int images);
+void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, const Operand& left, const Operand& right,
+             const Operand& target, float* arena, int images);
 
 // What is averaged into each target: the elements of a form, counted from a source.
 struct Windows {
@@ -82,7 +82,8 @@ struct AdaptiveWindows {
 };
 
 // Outputs [begin, end), counted pixel by pixel, the channels of each.
-void average_adaptive(const AdaptiveWindows& windows, std::int64_t begin, std::int64_t end, const float* from, float* to, int images);
+void average_adaptive(const AdaptiveWindows& windows, std::int64_t begin, std::int64_t end, const float* from,
+                      float* to, int images);
 
 // The axes [first, last) of a value, for every position in its other axes.
 struct Lines {
@@ -91,7 +92,7 @@ struct Lines {
 
 Lines lines_of(const Storage& storage, std::int64_t first, std::int64_t last);
 void softmax_lines(const Lines& lines, const float* source, float* target, int images);
-void normalise_lines(const Lines& lines, const std::vector<float>& weight, const std::vector<float>& bias, double epsilon,
-                     const float* source, float* target, int images);
+void normalise_lines(const Lines& lines, const std::vector<float>& weight, const std::vector<float>& bias,
+                     double epsilon, const float* source, float* target, int images);
 
 }  // namespace secateur

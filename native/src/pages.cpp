@@ -86,8 +86,18 @@ bool clean(const Stretch& pages) {
     if (!kernel.open()) return false;
     const auto [start, length] = range_of(pages);
     Found found{};
-    Scan scan{sizeof(Scan), 0, start, start + length, 0, reinterpret_cast<std::uintptr_t>(&found), 1, 1,
-              kPresent | kMarkable, 0, kWritten | kOfFile | kPresent | kMarkable, kWritten};
+    Scan scan{sizeof(Scan),
+              0,
+              start,
+              start + length,
+              0,
+              reinterpret_cast<std::uintptr_t>(&found),
+              1,
+              1,
+              kPresent | kMarkable,
+              0,
+              kWritten | kOfFile | kPresent | kMarkable,
+              kWritten};
     return ioctl(kernel.map, kScan, &scan) == 0;
 }
 

@@ -18,9 +18,11 @@ Range seen(std::int64_t start, std::int64_t stride, std::int64_t inputs, std::in
 
 }  // namespace
 
-PlainConvolution::PlainConvolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input, const Planes& output)
+PlainConvolution::PlainConvolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape,
+                                   const Planes& input, const Planes& output)
     : shape_(shape), input_(input), output_(output), bias_(filter.bias), clamp_(clamp) {
-    const std::int64_t per_group = shape.channels / shape.groups, outputs_per_group = std::max<std::int64_t>(1, shape.outputs / shape.groups);
+    const std::int64_t per_group = shape.channels / shape.groups,
+                       outputs_per_group = std::max<std::int64_t>(1, shape.outputs / shape.groups);
     const float* weight = filter.weight.data;
     for (std::int64_t o = 0; o < shape.outputs; ++o) {
         first_.push_back(static_cast<std::int64_t>(taps_.size()));
@@ -29,7 +31,8 @@ PlainConvolution::PlainConvolution(const Filter& filter, Clamp clamp, const Conv
             for (std::int64_t ky = 0; ky < shape.kernel_y; ++ky)
                 for (std::int64_t kx = 0; kx < shape.kernel_x; ++kx, ++weight)
                     if (*weight != 0.0f)
-                        taps_.made().push_back({*weight * scale, static_cast<std::int32_t>(o / outputs_per_group * per_group + c),
+                        taps_.made().push_back({*weight * scale,
+                                                static_cast<std::int32_t>(o / outputs_per_group * per_group + c),
                                                 static_cast<std::int32_t>(ky * shape.dilation_y - shape.top),
                                                 static_cast<std::int32_t>(kx * shape.dilation_x - shape.left)});
     }
@@ -40,7 +43,8 @@ double PlainConvolution::cycles(std::int64_t nonzeros, const Planes& output) {
     return 0.5 * static_cast<double>(nonzeros) * static_cast<double>(output.height * output.width * output.images);
 }
 
-void PlainConvolution::run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output, Word*) const {
+void PlainConvolution::run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
+                           Word*) const {
     for (std::int64_t o = begin; o < end; ++o) {
         float* plane = as_floats(output) + o * output_.channel;
         for (std::int64_t y = 0; y < output_.height; ++y)

@@ -13,12 +13,14 @@ namespace secateur {
 // One non-zero at a time over the whole plane of an output, where it lies.
 class PlainConvolution {
    public:
-    PlainConvolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input, const Planes& output);
+    PlainConvolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input,
+                     const Planes& output);
 
     std::int64_t items() const { return shape_.outputs; }
     std::size_t scratch_words() const { return 0; }
     void shelve(Shelf& shelf) { shelf.add(taps_); }
-    void run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output, Word* scratch) const;
+    void run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
+             Word* scratch) const;
 
     double cycles() const { return cycles(nonzeros(), output_); }
     // Of a layer of so many non-zeros.

@@ -13,17 +13,19 @@ namespace secateur {
 namespace {
 
 constexpr double kLong = 1e9;  // elements that are looked at without asking whether to go on
-constexpr int kPieces = 4;  // of a step for every thread: who comes late or is slow takes fewer
+constexpr int kPieces = 4;     // of a step for every thread: who comes late or is slow takes fewer
 
 // Into how many pieces one thread does a step.
 std::int64_t pieces_of(const Step& step, int images) {
-    const double work = static_cast<double>(images) * std::max(step.work, static_cast<double>(step.report.multiply_adds));
+    const double work =
+        static_cast<double>(images) * std::max(step.work, static_cast<double>(step.report.multiply_adds));
     return std::max<std::int64_t>(1, std::min(step.items, static_cast<std::int64_t>(work / kLong)));
 }
 
 }  // namespace
 
-Program::Program(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs, int threads) : images_(images) {
+Program::Program(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs, int threads)
+    : images_(images) {
     const FoldedNetwork folded = images == 1 ? fold(network, kernels, costs) : unfolded(network);
     Compiler(folded, images, kernels, costs, threads, *this).compile();
     for (Step& step : steps_) step.pieces = pieces_of(step, images);
@@ -54,7 +56,8 @@ void Program::run_shared(const Frame& frame, int threads) const {
     std::atomic<bool> stopped{false};
     const auto share = [&](int thread) {
         for (std::size_t i = 0; i < steps_.size(); ++i) {
-            const std::int64_t items = steps_[i].items, all = std::max<std::int64_t>(kPieces * threads, steps_[i].pieces);
+            const std::int64_t items = steps_[i].items,
+                               all = std::max<std::int64_t>(kPieces * threads, steps_[i].pieces);
             const std::int64_t piece = std::max<std::int64_t>(1, items / all);
             for (std::int64_t begin; (begin = progress[i].taken.fetch_add(piece, std::memory_order_relaxed)) < items;) {
                 check_interruption();

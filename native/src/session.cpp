@@ -31,13 +31,14 @@ auto or_stop(std::atomic<std::int64_t>& taken, std::int64_t count, const Work& w
 constexpr std::size_t kIdleFrames = 4;
 constexpr int kBlocks[] = {16, 32, 64, 128};
 constexpr std::int64_t kBlocksToShare = 2;
-constexpr double kMuch = 4e6;  // cycles
+constexpr double kMuch = 4e6;      // cycles
 constexpr double kHandOver = 1.2;  // cycles per word and image between the two layouts
 
 // For every cut, the only value that operations before it make and others read, −1 where there are several or none.
 std::vector<int> find_handed_over(const FusedNetwork& network) {
     const std::size_t all = network.operations.size();
-    std::vector<std::size_t> made(network.shapes.size(), 0), read(network.shapes.size(), 0);  // a cut before, from which on; 0: never
+    std::vector<std::size_t> made(network.shapes.size(), 0),
+        read(network.shapes.size(), 0);  // a cut before, from which on; 0: never
     for (std::size_t i = 0; i < all; ++i) {
         made[network.operations[i].output] = i + 1;
         for (int value : network.operations[i].inputs) read[value] = i;
@@ -118,7 +119,8 @@ class Session::Runner {
 };
 
 Session::Runner::Runner(const Network& network, const Kernels& kernels, const Costs& costs, int threads)
-    : network_(fuse(network)), handed_over_(find_handed_over(network_)), kernels_(kernels), costs_(costs), threads_(threads) {
+    : network_(fuse(network)), handed_over_(find_handed_over(network_)), kernels_(kernels), costs_(costs),
+      threads_(threads) {
     for (int value : network_.inputs) input_sizes_.push_back(elements(network_.shapes[value]));
     for (int value : network_.outputs) output_sizes_.push_back(elements(network_.shapes[value]));
 }
@@ -186,8 +188,10 @@ std::vector<Part> Session::Runner::divide(std::int64_t images) {
 
 FusedNetwork Session::Runner::slice(int begin, int end) const {
     const int all = static_cast<int>(network_.operations.size());
-    FusedNetwork part{network_.shapes, {network_.operations.begin() + begin, network_.operations.begin() + end},
-                      network_.inputs, network_.outputs};
+    FusedNetwork part{network_.shapes,
+                      {network_.operations.begin() + begin, network_.operations.begin() + end},
+                      network_.inputs,
+                      network_.outputs};
     if (begin > 0) part.inputs = {handed_over(begin)};
     if (end < all) part.outputs = {handed_over(end)};
     return part;
@@ -196,7 +200,9 @@ FusedNetwork Session::Runner::slice(int begin, int end) const {
 Session::Runner::Compiled& Session::Runner::compiled(int images, int begin, int end, int threads) {
     const std::lock_guard lock(mutex_);
     Compiled& found = programs_[{images, begin, end, threads}];
-    if (!found.program) found.program = std::make_unique<Program>(slice(begin, end), images, kernels_, costs_, threads), found.threads = threads;
+    if (!found.program)
+        found.program = std::make_unique<Program>(slice(begin, end), images, kernels_, costs_, threads),
+        found.threads = threads;
     return found;
 }
 
@@ -209,7 +215,8 @@ Session::Runner::Halves Session::Runner::halves(const Part& part, int threads) {
     const int all = static_cast<int>(network_.operations.size());
     if (part.block == 1) return {&compiled(1, 0, all, threads), nullptr, 0};
     if (part.cut == 0) return {nullptr, &compiled(part.block, 0, all, threads), 0};
-    return {&compiled(1, 0, part.cut, 1), &compiled(part.block, part.cut, all, threads), elements(network_.shapes[handed_over(part.cut)])};
+    return {&compiled(1, 0, part.cut, 1), &compiled(part.block, part.cut, all, threads),
+            elements(network_.shapes[handed_over(part.cut)])};
 }
 
 Frame Session::Runner::borrow(Compiled& compiled) {
@@ -226,13 +233,14 @@ Frame Session::Runner::borrow(Compiled& compiled) {
 
 void Session::Runner::give_back(Compiled& compiled, Frame frame) {
     const std::lock_guard lock(mutex_);
-    if (compiled.idle.size() < kIdleFrames + static_cast<std::size_t>(threads_)) compiled.idle.push_back(std::move(frame));
+    if (compiled.idle.size() < kIdleFrames + static_cast<std::size_t>(threads_))
+        compiled.idle.push_back(std::move(frame));
 }
 
 // ---- Running ----------------------------------------------------------------------------------------------------
 
-void Session::Runner::run_program(Compiled& compiled, const std::vector<const Word*>& inputs, const std::vector<Word*>& outputs,
-                          std::int64_t valid, int threads) {
+void Session::Runner::run_program(Compiled& compiled, const std::vector<const Word*>& inputs,
+                                  const std::vector<Word*>& outputs, std::int64_t valid, int threads) {
     Frame frame = borrow(compiled);
     frame.inputs = inputs.data(), frame.outputs = outputs.data(), frame.valid = static_cast<int>(valid);
     if (threads > 1) compiled.program->run_shared(frame, threads);
@@ -241,9 +249,10 @@ void Session::Runner::run_program(Compiled& compiled, const std::vector<const Wo
 }
 
 // Images one after another, or several at once on as many threads.
-void Session::Runner::run_images(Compiled& compiled, const void* const* inputs, const std::vector<std::int64_t>& input_sizes,
-                         void* const* outputs, const std::vector<std::int64_t>& output_sizes, std::int64_t first,
-                         std::int64_t images, int threads) {
+void Session::Runner::run_images(Compiled& compiled, const void* const* inputs,
+                                 const std::vector<std::int64_t>& input_sizes, void* const* outputs,
+                                 const std::vector<std::int64_t>& output_sizes, std::int64_t first, std::int64_t images,
+                                 int threads) {
     std::atomic<std::int64_t> taken{0};
     const auto some = [&] {
         std::int64_t image = taken.fetch_add(1);
@@ -253,8 +262,10 @@ void Session::Runner::run_images(Compiled& compiled, const void* const* inputs, 
         std::vector<Word*> to(output_sizes.size());
         frame.inputs = from.data(), frame.outputs = to.data(), frame.valid = 1;
         for (; image < images; image = taken.fetch_add(1)) {
-            for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<const Word*>(inputs[i]) + (first + image) * input_sizes[i];
-            for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<Word*>(outputs[i]) + image * output_sizes[i];
+            for (std::size_t i = 0; i < from.size(); ++i)
+                from[i] = static_cast<const Word*>(inputs[i]) + (first + image) * input_sizes[i];
+            for (std::size_t i = 0; i < to.size(); ++i)
+                to[i] = static_cast<Word*>(outputs[i]) + image * output_sizes[i];
             compiled.program->run(frame);
         }
         give_back(compiled, std::move(frame));
@@ -263,11 +274,13 @@ void Session::Runner::run_images(Compiled& compiled, const void* const* inputs, 
 }
 
 void Session::Runner::run_block(const Halves& halves, const Part& part, const void* const* inputs, void* const* outputs,
-                        std::int64_t first, std::int64_t valid, int threads) {
+                                std::int64_t first, std::int64_t valid, int threads) {
     std::vector<const Word*> from;
     std::vector<Word*> to;
-    for (std::size_t i = 0; i < input_sizes_.size(); ++i) from.push_back(static_cast<const Word*>(inputs[i]) + first * input_sizes_[i]);
-    for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(static_cast<Word*>(outputs[i]) + first * output_sizes_[i]);
+    for (std::size_t i = 0; i < input_sizes_.size(); ++i)
+        from.push_back(static_cast<const Word*>(inputs[i]) + first * input_sizes_[i]);
+    for (std::size_t i = 0; i < output_sizes_.size(); ++i)
+        to.push_back(static_cast<Word*>(outputs[i]) + first * output_sizes_[i]);
     if (halves.head == nullptr) return run_program(*halves.tail, from, to, valid, threads);
     if (halves.tail == nullptr) return run_program(*halves.head, from, to, valid, threads);
     const Words between = make_words(static_cast<std::size_t>(halves.between * part.block));
@@ -280,19 +293,22 @@ void Session::Runner::run(const void* const* inputs, void* const* outputs, std::
     std::int64_t first = 0;
     for (const Part& part : divide(images)) {
         const std::int64_t covered = std::min(images - first, part.block * part.count);
-        const auto valid = [&](std::int64_t index) { return std::min<std::int64_t>(part.block, covered - index * part.block); };
+        const auto valid = [&](std::int64_t index) {
+            return std::min<std::int64_t>(part.block, covered - index * part.block);
+        };
         const std::int64_t side_by_side = apart(part);
         if (side_by_side > 0 && part.block == 1) {
             std::vector<void*> to;
-            for (std::size_t i = 0; i < output_sizes_.size(); ++i) to.push_back(static_cast<Word*>(outputs[i]) + first * output_sizes_[i]);
+            for (std::size_t i = 0; i < output_sizes_.size(); ++i)
+                to.push_back(static_cast<Word*>(outputs[i]) + first * output_sizes_[i]);
             run_images(*halves(part, 1).head, inputs, input_sizes_, to.data(), output_sizes_, first, covered, threads_);
         } else if (side_by_side > 0) {
             const Halves programs = halves(part, 1);
             std::atomic<std::int64_t> taken{0};
             run_together(threads_, or_stop(taken, side_by_side, [&] {
-                for (std::int64_t i; (i = taken.fetch_add(1)) < side_by_side;)
-                    run_block(programs, part, inputs, outputs, first + i * part.block, valid(i), 1);
-            }));
+                             for (std::int64_t i; (i = taken.fetch_add(1)) < side_by_side;)
+                                 run_block(programs, part, inputs, outputs, first + i * part.block, valid(i), 1);
+                         }));
         }
         for (std::int64_t i = side_by_side; i < part.count; ++i)
             run_block(halves(part, threads_), part, inputs, outputs, first + i * part.block, valid(i), threads_);
@@ -311,7 +327,8 @@ std::vector<TimedStep> Session::Runner::steps(const Part& part, int rounds) {
         std::vector<double> seconds(program.steps().size(), -1.0);
         if (rounds > 0) {
             Frame frame = borrow(*half);
-            const bool first = half == programs.head || programs.head == nullptr, last = half == programs.tail || programs.tail == nullptr;
+            const bool first = half == programs.head || programs.head == nullptr,
+                       last = half == programs.tail || programs.tail == nullptr;
             const std::vector<std::int64_t> between{programs.between};
             std::vector<std::vector<float>> inputs, outputs;
             std::vector<const Word*> from;
@@ -319,7 +336,8 @@ std::vector<TimedStep> Session::Runner::steps(const Part& part, int rounds) {
             unsigned state = 1;
             for (auto size : first ? input_sizes_ : between) {
                 inputs.emplace_back(static_cast<std::size_t>(size * program.images()));
-                for (float& each : inputs.back()) state = state * 1664525u + 1013904223u, each = static_cast<float>(state >> 8) / 16777216.0f - 0.5f;
+                for (float& each : inputs.back())
+                    state = state * 1664525u + 1013904223u, each = static_cast<float>(state >> 8) / 16777216.0f - 0.5f;
                 from.push_back(as_words(inputs.back().data()));
             }
             for (auto size : last ? output_sizes_ : between) {
@@ -330,7 +348,8 @@ std::vector<TimedStep> Session::Runner::steps(const Part& part, int rounds) {
             seconds = program.time_steps(frame, rounds);
             give_back(*half, std::move(frame));
         }
-        for (std::size_t i = 0; i < seconds.size(); ++i) found.push_back({program.steps()[i].report, program.images(), seconds[i]});
+        for (std::size_t i = 0; i < seconds.size(); ++i)
+            found.push_back({program.steps()[i].report, program.images(), seconds[i]});
     }
     return found;
 }
@@ -350,7 +369,9 @@ Session::Session(const Network& network, const Kernels& kernels, const Costs& co
 
 Session::~Session() = default;
 
-void Session::run(const void* const* inputs, void* const* outputs, std::int64_t images) { runner_->run(inputs, outputs, images); }
+void Session::run(const void* const* inputs, void* const* outputs, std::int64_t images) {
+    runner_->run(inputs, outputs, images);
+}
 
 std::vector<Part> Session::divide(std::int64_t images) { return runner_->divide(images); }
 

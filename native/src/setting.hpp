@@ -17,7 +17,9 @@ struct Setting {
     const Costs& costs;
     std::vector<Storage> storages;  // of every value
 
-    const Storage& input(const Operation& operation, std::size_t index = 0) const { return storages[operation.inputs[index]]; }
+    const Storage& input(const Operation& operation, std::size_t index = 0) const {
+        return storages[operation.inputs[index]];
+    }
     const Storage& output(const Operation& operation) const { return storages[operation.output]; }
 };
 

@@ -39,7 +39,8 @@ class Shelf {
     // The array must live until settle().
     template <typename T>
     void add(Shelved<T>& array) {
-        const std::size_t bytes = static_cast<std::size_t>(round_up(static_cast<std::int64_t>(array.size() * sizeof(T)), 64));
+        const std::size_t bytes =
+            static_cast<std::size_t>(round_up(static_cast<std::int64_t>(array.size() * sizeof(T)), 64));
         movers_.emplace_back(bytes_, [&array](std::byte* place) { array.move_to(place); });
         bytes_ += bytes;
     }

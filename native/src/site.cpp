@@ -4,7 +4,14 @@ namespace secateur {
 namespace {
 
 Planes planes_of(const Storage& s, int images) {
-    if (s.folded) return {s.dims[0], s.part_height(), s.part_width(), s.strides[0], s.strides[1], s.strides[2], static_cast<int>(s.strides[2])};
+    if (s.folded)
+        return {s.dims[0],
+                s.part_height(),
+                s.part_width(),
+                s.strides[0],
+                s.strides[1],
+                s.strides[2],
+                static_cast<int>(s.strides[2])};
     return {s.dims[0], s.dims[1], s.dims[2], s.strides[0], s.strides[1], s.strides[2], images};
 }
 
@@ -15,7 +22,8 @@ Site convolution_site(const kind::Convolution& layer, const Storage& input, cons
     const std::int64_t top = layer.padding[0], left = layer.padding[2];
     Site site{{input.dims[0], output.dims[0], weight[2], weight[3], layer.stride[0], layer.stride[1], top, left,
                layer.dilation[0], layer.dilation[1], layer.groups},
-              planes_of(input, images), planes_of(output, images)};
+              planes_of(input, images),
+              planes_of(output, images)};
     if (!input.folded) return site;
     // What the taps of a part see, its border included, as an input of its own without padding.
     ConvolutionShape& shape = site.shape;
@@ -31,7 +39,8 @@ Site linear_site(const Filter& filter, const Storage& input, const Storage& outp
     // Features are channels; what lies before them are pixels, in rows where the first axis may have gaps.
     const auto planes = [&](const Storage& s) {
         const std::int64_t features = s.dims.back();
-        if (s.dims.size() == 3) return Planes{features, s.dims[0], s.dims[1], s.strides[2], s.strides[0], s.strides[1], images};
+        if (s.dims.size() == 3)
+            return Planes{features, s.dims[0], s.dims[1], s.strides[2], s.strides[0], s.strides[1], images};
         const std::int64_t rows = elements(Shape(s.dims.begin(), s.dims.end() - 1));
         return Planes{features, 1, rows, images, rows * features * images, features * images, images};
     };
@@ -39,12 +48,15 @@ Site linear_site(const Filter& filter, const Storage& input, const Storage& outp
 }
 
 bool folds(const kind::Convolution& layer, const Storage& input, const Storage& output) {
-    const auto axis = [](std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t dilation, std::int64_t before) {
+    const auto axis = [](std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride,
+                         std::int64_t dilation, std::int64_t before) {
         return in == out * stride && before <= 1 && (out - 1) * stride + (kernel - 1) * dilation - before <= in;
     };
     const auto& weight = layer.filter.weight.shape;
-    return axis(input.part_height(), output.part_height(), weight[2], layer.stride[0], layer.dilation[0], layer.padding[0]) &&
-           axis(input.part_width(), output.part_width(), weight[3], layer.stride[1], layer.dilation[1], layer.padding[2]);
+    return axis(input.part_height(), output.part_height(), weight[2], layer.stride[0], layer.dilation[0],
+                layer.padding[0]) &&
+           axis(input.part_width(), output.part_width(), weight[3], layer.stride[1], layer.dilation[1],
+                layer.padding[2]);
 }
 
 }  // namespace secateur

@@ -84,7 +84,9 @@ Storage make_folded(const Shape& dims, int lanes, bool bordered) {
     return storage;
 }
 
-bool dense(const Storage& storage, int images) { return !storage.folded && storage.size == elements(storage.dims) * images; }
+bool dense(const Storage& storage, int images) {
+    return !storage.folded && storage.size == elements(storage.dims) * images;
+}
 
 std::vector<std::int64_t> pixel_offsets(const Storage& storage) {
     std::vector<std::int64_t> offsets;

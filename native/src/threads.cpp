@@ -54,7 +54,8 @@ class Crew {
         keep_off_callers_core();
         {
             const std::lock_guard lock(mutex_);
-            while (static_cast<int>(threads_.size()) < threads - 1 && hire()) {}
+            while (static_cast<int>(threads_.size()) < threads - 1 && hire()) {
+            }
             work_ = &work, wanted_ = threads;
             round_.fetch_add(1, std::memory_order_release);
         }

@@ -20,7 +20,8 @@ Slices slice(std::int64_t rows, std::int64_t columns, const std::function<float(
     std::vector<std::vector<std::pair<std::uint8_t, float>>> taken(static_cast<std::size_t>(lanes));
     std::vector<VectorProduct::Reach> reached(taken.size());
     for (std::int64_t first = 0; first < rows; first += lanes) {
-        for (int lane = 0; lane < lanes; ++lane) reached[lane] = first + lane < rows ? reach(first + lane) : VectorProduct::Reach{0, 0};
+        for (int lane = 0; lane < lanes; ++lane)
+            reached[lane] = first + lane < rows ? reach(first + lane) : VectorProduct::Reach{0, 0};
         slices.begin.push_back(slices.weights.size() / lanes);
         for (std::int64_t block = 0; block < columns; block += kTable) {
             std::size_t steps = 0;
@@ -51,14 +52,15 @@ Slices slice(std::int64_t rows, std::int64_t columns, const std::function<float(
 
 VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
                              const std::function<float(std::int64_t, std::int64_t)>& weight,
-                             const std::function<Reach(std::int64_t)>& reach, std::vector<std::int32_t> gather, const std::vector<float>& bias, Clamp clamp,
-                             const Kernels& kernels, int parts)
+                             const std::function<Reach(std::int64_t)>& reach, std::vector<std::int32_t> gather,
+                             const std::vector<float>& bias, Clamp clamp, const Kernels& kernels, int parts)
     : kernels_(kernels), rows_(rows), columns_(columns), gather_(std::move(gather)), clamp_(clamp) {
     const int lanes = kernels.lanes;
     const std::int64_t slices = (rows + lanes - 1) / lanes, blocks = (columns + kTable - 1) / kTable;
     Slices sliced = slice(rows, columns, weight, reach, lanes);
     nonzeros_ = sliced.nonzeros;
-    const double sparse = static_cast<double>(sliced.begin.back()) * kernels.cycles.sparse_step + static_cast<double>(slices * blocks) * 4;
+    const double sparse = static_cast<double>(sliced.begin.back()) * kernels.cycles.sparse_step +
+                          static_cast<double>(slices * blocks) * 4;
     const double dense = static_cast<double>(slices * columns) * kernels.cycles.dense_step;
     sparse_ = sparse < dense;
     cycles_ = std::min(sparse, dense);
@@ -66,7 +68,8 @@ VectorProduct::VectorProduct(std::int64_t rows, std::int64_t columns,
     std::copy(bias.begin(), bias.end(), as_floats(bias_.get()));
     if (sparse_) {
         steps_ = sliced.begin.back();
-        weights_.made() = std::move(sliced.weights), indices_.made() = std::move(sliced.indices), counts_.made() = std::move(sliced.counts);
+        weights_.made() = std::move(sliced.weights), indices_.made() = std::move(sliced.indices),
+        counts_.made() = std::move(sliced.counts);
     } else {
         steps_ = static_cast<std::size_t>(slices * columns);
         std::vector<Word>& weights = weights_.made();
@@ -100,8 +103,8 @@ void VectorProduct::run(std::int64_t begin, std::int64_t end, const Word* input,
         const Word* added = residual == nullptr ? nullptr : residual + first;
         if (sparse_)
             kernels_.sparse_vector({input, weights, indices_.data() + part.step * lanes, counts_.data() + part.count,
-                                    part.slices, static_cast<int>((columns_ + kTable - 1) / kTable), bias_.get() + first,
-                                    added, output + first, rows, clamp_.low, clamp_.high});
+                                    part.slices, static_cast<int>((columns_ + kTable - 1) / kTable),
+                                    bias_.get() + first, added, output + first, rows, clamp_.low, clamp_.high});
         else
             kernels_.dense_vector({input, weights, part.slices, static_cast<int>(columns_), bias_.get() + first, added,
                                    output + first, rows, clamp_.low, clamp_.high});

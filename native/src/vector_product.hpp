@@ -18,9 +18,10 @@ class VectorProduct {
    public:
     // weight(row, column): of a rows × columns matrix, zero outside the columns [first, second) of reach(row). gather: where each column's input lies; empty: side by side.
     using Reach = std::pair<std::int64_t, std::int64_t>;
-    VectorProduct(std::int64_t rows, std::int64_t columns, const std::function<float(std::int64_t, std::int64_t)>& weight,
-                  const std::function<Reach(std::int64_t)>& reach, std::vector<std::int32_t> gather, const std::vector<float>& bias, Clamp clamp, const Kernels& kernels,
-                  int parts);
+    VectorProduct(std::int64_t rows, std::int64_t columns,
+                  const std::function<float(std::int64_t, std::int64_t)>& weight,
+                  const std::function<Reach(std::int64_t)>& reach, std::vector<std::int32_t> gather,
+                  const std::vector<float>& bias, Clamp clamp, const Kernels& kernels, int parts);
 
     int items() const { return static_cast<int>(parts_.size()); }
     std::size_t scratch_words() const { return gather_.empty() ? 0 : gather_.size() + kOverread; }

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "convolution.hpp"
-#include "kinds.hpp"
 #include "kernels.hpp"
+#include "kinds.hpp"
 #include "secateur/costs.hpp"
 #include "shelf.hpp"
 
@@ -24,8 +24,8 @@ struct WinogradChoice {
 class Winograd {
    public:
     // Arguments as of Convolution; choice: one of choices().
-    Winograd(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input, const Planes& output,
-             const Kernels& kernels, const WinogradChoice& choice, const Border& border = {});
+    Winograd(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input,
+             const Planes& output, const Kernels& kernels, const WinogradChoice& choice, const Border& border = {});
 
     // All that are possible, the one that should be fastest first; none for other convolutions or planar values.
     static std::vector<WinogradChoice> choices(const ConvolutionShape& shape, const Planes& input, const Planes& output,
@@ -40,7 +40,7 @@ class Winograd {
     void run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
              Word* scratch) const;
 
-    double cycles() const { return choice_.cycles; }  // predicted
+    double cycles() const { return choice_.cycles; }     // predicted
     std::int64_t nonzeros() const { return nonzeros_; }  // of the layer's own weights
     std::size_t bytes() const { return weights_.size() * sizeof(float); }
     std::string describe() const;

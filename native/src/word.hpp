@@ -14,8 +14,12 @@ struct [[gnu::may_alias]] Word {
 
 [[gnu::always_inline]] inline Word as_word(float value) { return {std::bit_cast<std::uint32_t>(value)}; }
 [[gnu::always_inline]] inline Word* as_words(float* values) { return reinterpret_cast<Word*>(values); }
-[[gnu::always_inline]] inline const Word* as_words(const float* values) { return reinterpret_cast<const Word*>(values); }
+[[gnu::always_inline]] inline const Word* as_words(const float* values) {
+    return reinterpret_cast<const Word*>(values);
+}
 [[gnu::always_inline]] inline float* as_floats(Word* words) { return reinterpret_cast<float*>(words); }
-[[gnu::always_inline]] inline const float* as_floats(const Word* words) { return reinterpret_cast<const float*>(words); }
+[[gnu::always_inline]] inline const float* as_floats(const Word* words) {
+    return reinterpret_cast<const float*>(words);
+}
 
 }  // namespace secateur

@@ -24,7 +24,8 @@ constexpr std::int64_t kCount = 190;
 
 std::vector<float> numbers(unsigned seed) {
     std::mt19937 generator(seed);
-    std::vector<float> values{0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1e-45f, -1e-45f, 3.4e38f, -3.4e38f, 20.0f, 88.8f, -104.0f};
+    std::vector<float> values{0.0f,    -0.0f,   INFINITY, -INFINITY, NAN,   1e-45f,
+                              -1e-45f, 3.4e38f, -3.4e38f, 20.0f,     88.8f, -104.0f};
     while (values.size() < kCount / 2) values.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(generator())));
     std::normal_distribution<float> usual;
     while (values.size() < kCount) values.push_back(3 * usual(generator));
@@ -43,7 +44,8 @@ bool alike(const std::vector<float>& one, const std::vector<float>& other) {
 
 std::vector<double> parameters_of(const secateur::UnaryFunction& function) {
     std::vector<double> parameters;
-    for (int i = 0; i < secateur::kParameters; ++i) parameters.push_back(function.parameters[i] == nullptr ? function.fixed[i] : kGiven[i]);
+    for (int i = 0; i < secateur::kParameters; ++i)
+        parameters.push_back(function.parameters[i] == nullptr ? function.fixed[i] : kGiven[i]);
     return parameters;
 }
 
@@ -65,7 +67,8 @@ Node node_of(const secateur::UnaryFunction& function) {
 }
 
 // Rows of 19 elements, and as many of `columns`: one for the whole row, or one for each.
-std::vector<float> combined(const secateur::BinaryFunction& function, const std::vector<float>& left, const std::vector<float>& right, std::int64_t columns) {
+std::vector<float> combined(const secateur::BinaryFunction& function, const std::vector<float>& left,
+                            const std::vector<float>& right, std::int64_t columns) {
     std::vector<float> to(left.size());
     for (std::size_t at = 0; at < to.size(); ++at)
         function.run({&left[at], &right[columns == 1 ? at / 19 : at], &to[at], 1, 1, 1, -INFINITY, INFINITY});
@@ -76,16 +79,20 @@ std::vector<float> combined(const secateur::BinaryFunction& function, const std:
 
 TEST(every_kernel_has_the_same_functions_in_the_same_order) {
     for (const auto* kernels : secateur::runnable_kernels()) {
-        CHECK(kernels->unary_count == kScalarKernels.unary_count && kernels->binary_count == kScalarKernels.binary_count);
-        for (int i = 0; i < kernels->unary_count; ++i) CHECK(std::string_view(kernels->unaries[i].name) == kScalarKernels.unaries[i].name);
-        for (int i = 0; i < kernels->binary_count; ++i) CHECK(std::string_view(kernels->binaries[i].name) == kScalarKernels.binaries[i].name);
+        CHECK(kernels->unary_count == kScalarKernels.unary_count &&
+              kernels->binary_count == kScalarKernels.binary_count);
+        for (int i = 0; i < kernels->unary_count; ++i)
+            CHECK(std::string_view(kernels->unaries[i].name) == kScalarKernels.unaries[i].name);
+        for (int i = 0; i < kernels->binary_count; ++i)
+            CHECK(std::string_view(kernels->binaries[i].name) == kScalarKernels.binaries[i].name);
     }
 }
 
 TEST(functions_of_one_element_agree_with_the_scalar_ones_on_numbers_of_any_size) {
     const auto from = numbers(1);
     for (const auto* kernels : secateur::runnable_kernels())
-        for (int i = 0; i < kernels->unary_count; ++i) CHECK(alike(applied(kernels->unaries[i], from), applied(kScalarKernels.unaries[i], from)));
+        for (int i = 0; i < kernels->unary_count; ++i)
+            CHECK(alike(applied(kernels->unaries[i], from), applied(kScalarKernels.unaries[i], from)));
 }
 
 TEST(a_network_applies_functions_of_one_element) {

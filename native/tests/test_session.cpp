@@ -39,7 +39,8 @@ struct Case {
     Network network{};
 
     bool fits() const {
-        return height + top + bottom >= dilation_y * (kernel_y - 1) + 1 && width + left + right >= dilation_x * (kernel_x - 1) + 1;
+        return height + top + bottom >= dilation_y * (kernel_y - 1) + 1 &&
+               width + left + right >= dilation_x * (kernel_x - 1) + 1;
     }
 
     void build() {
@@ -69,10 +70,13 @@ struct Case {
         for (std::int64_t c = 0; c < per_group; ++c)
             for (std::int64_t ky = 0; ky < kernel_y; ++ky)
                 for (std::int64_t kx = 0; kx < kernel_x; ++kx) {
-                    const std::int64_t iy = y * stride_y + ky * dilation_y - top, ix = x * stride_x + kx * dilation_x - left;
+                    const std::int64_t iy = y * stride_y + ky * dilation_y - top,
+                                       ix = x * stride_x + kx * dilation_x - left;
                     if (iy < 0 || iy >= height || ix < 0 || ix >= width) continue;
-                    sum += static_cast<double>(weight[static_cast<std::size_t>(((o * per_group + c) * kernel_y + ky) * kernel_x + kx)]) *
-                           image[((first + c) * height + iy) * width + ix];
+                    sum +=
+                        static_cast<double>(
+                            weight[static_cast<std::size_t>(((o * per_group + c) * kernel_y + ky) * kernel_x + kx)]) *
+                        image[((first + c) * height + iy) * width + ix];
                 }
         return static_cast<float>(std::max(0.0, sum));
     }
@@ -91,8 +95,9 @@ struct Case {
 Case draw() {
     for (;;) {
         const std::int64_t groups = between(0, 3) == 0 ? between(1, 3) : 1;
-        Case drawn{groups * between(1, 5), between(1, 20), between(1, 35), groups * between(1, 20), between(1, 4), between(1, 4),
-                   between(1, 3), between(1, 3), between(0, 2), between(0, 2), between(0, 2), between(0, 2), between(1, 2), between(1, 2), groups};
+        Case drawn{groups * between(1, 5), between(1, 20), between(1, 35), groups * between(1, 20), between(1, 4),
+                   between(1, 4),          between(1, 3),  between(1, 3),  between(0, 2),           between(0, 2),
+                   between(0, 2),          between(0, 2),  between(1, 2),  between(1, 2),           groups};
         if (!drawn.fits()) continue;
         drawn.build();
         return drawn;
@@ -102,7 +107,21 @@ Case draw() {
 // A convolution between images that every kernel can fold.
 Case draw_foldable() {
     const std::int64_t kernel = between(0, 2) == 0 ? 1 : 3, stride = kernel == 1 ? 2 : between(1, 2), pad = kernel / 2;
-    Case drawn{between(1, 20), 8 * between(1, 2), 8 * between(1, 3), between(1, 20), kernel, kernel, stride, stride, pad, pad, pad, pad, 1, 1, 1};
+    Case drawn{between(1, 20),
+               8 * between(1, 2),
+               8 * between(1, 3),
+               between(1, 20),
+               kernel,
+               kernel,
+               stride,
+               stride,
+               pad,
+               pad,
+               pad,
+               pad,
+               1,
+               1,
+               1};
     drawn.build();
     return drawn;
 }
@@ -113,7 +132,8 @@ bool near(const std::vector<float>& found, const std::vector<float>& right) {
     return true;
 }
 
-std::vector<float> run(secateur::Session& session, const std::vector<float>& input, std::int64_t images, std::size_t outputs) {
+std::vector<float> run(secateur::Session& session, const std::vector<float>& input, std::int64_t images,
+                       std::size_t outputs) {
     std::vector<float> output(outputs, NAN);
     const void* from = input.data();
     void* to = output.data();
@@ -171,14 +191,16 @@ bool by_winograd(secateur::Session& session, std::int64_t images) {
 
 TEST(batches_by_winograds_transform_agree_with_plain_loops) {
     for (int round = 0; round < 30; ++round) {
-        Case drawn{between(1, 20), between(1, 14), between(1, 14), between(1, 40), 3, 3, 1, 1, between(0, 2), between(0, 2), between(0, 2), between(0, 2), 1, 1, 1};
+        Case drawn{between(1, 20), between(1, 14), between(1, 14), between(1, 40), 3, 3, 1, 1,
+                   between(0, 2),  between(0, 2),  between(0, 2),  between(0, 2),  1, 1, 1};
         if (!drawn.fits()) continue;
         drawn.build(1.0);
         const std::int64_t images = between(0, 1) == 0 ? 19 : 40;
         const auto input = normal(images * drawn.channels * drawn.height * drawn.width);
         const auto right = drawn.right_outputs(input, images);
         for (const auto* kernels : secateur::runnable_kernels()) {
-            secateur::Session alone(drawn.network, *kernels, winograd_costs(), 1), shared(drawn.network, *kernels, winograd_costs(), 3);
+            secateur::Session alone(drawn.network, *kernels, winograd_costs(), 1),
+                shared(drawn.network, *kernels, winograd_costs(), 3);
             const bool large = drawn.out_height * drawn.out_width > 4;  // fewer pixels may be a matrix times a vector
             CHECK(!large || (by_winograd(alone, images) && by_winograd(shared, images)));
             const auto found = run(alone, input, images, right.size());
@@ -192,7 +214,8 @@ TEST(folded_images_by_winograds_transform_agree_with_plain_loops) {
     secateur::Costs costs = winograd_costs();
     costs.rows = 1e9;  // what can be folded is
     for (int round = 0; round < 30; ++round) {
-        Case drawn{between(1, 20), 4 * between(2, 8), 4 * between(2, 8), between(1, 40), 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+        Case drawn{
+            between(1, 20), 4 * between(2, 8), 4 * between(2, 8), between(1, 40), 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1};
         drawn.build(1.0);
         const auto input = normal(drawn.channels * drawn.height * drawn.width);
         const auto right = drawn.right_outputs(input, 1);
@@ -211,7 +234,8 @@ TEST(measured_costs_lie_around_those_built_in) {
         const auto built_in = secateur::built_in_costs(*kernels).values();
         const auto values = secateur::measure_costs(*kernels).values();
         CHECK(values.size() == built_in.size());
-        for (std::size_t i = 0; i < values.size(); ++i) CHECK(values[i] >= built_in[i] / 4.001 && values[i] <= built_in[i] * 4.001);
+        for (std::size_t i = 0; i < values.size(); ++i)
+            CHECK(values[i] >= built_in[i] / 4.001 && values[i] <= built_in[i] * 4.001);
         CHECK(secateur::peak_rate(*kernels) > 1e6);
         CHECK(secateur::Costs::of(values).values() == values);
     }
@@ -226,7 +250,9 @@ TEST(a_matrix_times_a_vector_agrees_with_plain_loops) {
         std::vector<float> right;
         for (std::int64_t o = 0; o < outputs; ++o) {
             double sum = 0;
-            for (std::int64_t i = 0; i < inputs; ++i) sum += static_cast<double>(weight[static_cast<std::size_t>(o * inputs + i)]) * input[static_cast<std::size_t>(i)];
+            for (std::int64_t i = 0; i < inputs; ++i)
+                sum += static_cast<double>(weight[static_cast<std::size_t>(o * inputs + i)]) *
+                       input[static_cast<std::size_t>(i)];
             right.push_back(static_cast<float>(sum));
         }
         for (const auto* kernels : secateur::runnable_kernels()) {
@@ -241,7 +267,8 @@ TEST(any_number_of_threads_gives_the_same_bits) {
         Case drawn = draw();
         const std::int64_t images = round % 2 == 0 ? 1 : 40;
         const auto input = normal(images * drawn.channels * drawn.height * drawn.width);
-        const std::size_t outputs = static_cast<std::size_t>(images * drawn.outputs * drawn.out_height * drawn.out_width);
+        const std::size_t outputs =
+            static_cast<std::size_t>(images * drawn.outputs * drawn.out_height * drawn.out_width);
         for (const auto* kernels : secateur::runnable_kernels()) {
             secateur::Session alone(drawn.network, *kernels, {}, 1), shared(drawn.network, *kernels, {}, 3);
             CHECK(run(alone, input, images, outputs) == run(shared, input, images, outputs));

@@ -23,13 +23,15 @@ using Bits = std::vector<std::uint32_t>;
 
 // Signalling and quiet NaNs of either sign, denormals, −0 and bytes of four small numbers, all different.
 Bits awkward(std::int64_t count) {
-    const std::uint32_t patterns[] = {0x7f800001u, 0xff800001u, 0x7fc00000u, 0x00000001u, 0x80000001u, 0x80000000u, 0x01020304u};
+    const std::uint32_t patterns[] = {0x7f800001u, 0xff800001u, 0x7fc00000u, 0x00000001u,
+                                      0x80000001u, 0x80000000u, 0x01020304u};
     Bits bits;
     for (std::uint32_t i = 0; i < count; ++i) bits.push_back(patterns[i % 7] + (i / 7 << 2));
     return bits;
 }
 
-Node make_node(const char* op, std::vector<int> inputs, Shape shape, std::map<std::string, std::vector<std::int64_t>> integers = {}) {
+Node make_node(const char* op, std::vector<int> inputs, Shape shape,
+               std::map<std::string, std::vector<std::int64_t>> integers = {}) {
     Node node{op, op, std::move(inputs), {}, std::move(integers), {}, {}, {}};
     node.shape = std::move(shape);
     return node;
@@ -39,7 +41,8 @@ Node make_node(const char* op, std::vector<int> inputs, Shape shape, std::map<st
 Network moves() {
     return {{{6, 5, 4}},
             {make_node("reshape", {0}, {6, 20}), make_node("permute", {1}, {20, 6}, {{"axes", {2, 1}}}),
-             make_node("slice", {2}, {7, 6}, {{"axis", {1}}, {"start", {0}}}), make_node("slice", {2}, {13, 6}, {{"axis", {1}}, {"start", {7}}}),
+             make_node("slice", {2}, {7, 6}, {{"axis", {1}}, {"start", {0}}}),
+             make_node("slice", {2}, {13, 6}, {{"axis", {1}}, {"start", {7}}}),
              make_node("concat", {4, 3}, {20, 6}, {{"axis", {1}}}), make_node("reshape", {5}, {10, 4, 3})},
             {6, 0}};
 }
@@ -96,7 +99,8 @@ TEST(folding_and_unfolding_move_any_bits) {
     for (const auto* kernels : secateur::runnable_kernels())
         for (bool bordered : {false, true}) {
             const Shape dims{3, 16, 24};
-            const Storage planar = secateur::make_storage(dims, 1, kernels->lanes), folded = secateur::make_folded(dims, kernels->lanes, bordered);
+            const Storage planar = secateur::make_storage(dims, 1, kernels->lanes),
+                          folded = secateur::make_folded(dims, kernels->lanes, bordered);
             const Bits bits = awkward(secateur::elements(dims));
             const std::vector<Word> source = laid_out(bits, planar);
             std::vector<Word> there(static_cast<std::size_t>(folded.size)), back(source.size());
@@ -118,7 +122,8 @@ TEST(interleaving_moves_any_bits) {
                 bool same = true;
                 for (std::int64_t i = 0; i < rows; ++i)
                     for (std::int64_t j = 0; j < columns; ++j)
-                        same = same && target[static_cast<std::size_t>(j * rows + i)].bits == bits[static_cast<std::size_t>(i * columns + j)];
+                        same = same && target[static_cast<std::size_t>(j * rows + i)].bits ==
+                                           bits[static_cast<std::size_t>(i * columns + j)];
                 CHECK(same);
             }
 }
@@ -140,14 +145,16 @@ TEST(packing_moves_any_bits) {
                 for (int copy = 0; copy < 3; ++copy)
                     for (int x = 0; x < 16; ++x) {
                         const int at = x * stride + shifts[copy];
-                        const std::uint32_t right = (mask >> at & 1) != 0 ? bits[static_cast<std::size_t>(c * kWidth + 3 + at)] : 0;
+                        const std::uint32_t right =
+                            (mask >> at & 1) != 0 ? bits[static_cast<std::size_t>(c * kWidth + 3 + at)] : 0;
                         same = same && target[(c * 3 + copy) * 16 + x].bits == right;
                     }
             CHECK(same);
         }
         const secateur::PixelPiece pixels{16, 0, 2};
         kernels->pack_pixels({source, kWidth, 48, 16, target, &pixels, 1, kChannels, 16});
-        for (int c = 0; c < kChannels; ++c) CHECK(std::memcmp(target + c * 48, source + c * kWidth + 16, 32 * sizeof(Word)) == 0);
+        for (int c = 0; c < kChannels; ++c)
+            CHECK(std::memcmp(target + c * 48, source + c * kWidth + 16, 32 * sizeof(Word)) == 0);
     }
 }
 
@@ -162,6 +169,7 @@ TEST(borders_move_any_bits) {
         const secateur::BorderMove move{0, lanes, 0};
         kernels->fill_border({plane, 2 * lanes, 1, &move, 1, from.data()});
         CHECK(plane[lanes].bits == 0);
-        CHECK(std::equal(bits.begin(), bits.end() - 1, plane + lanes + 1, [](std::uint32_t a, Word b) { return a == b.bits; }));
+        CHECK(std::equal(bits.begin(), bits.end() - 1, plane + lanes + 1,
+                         [](std::uint32_t a, Word b) { return a == b.bits; }));
     }
 }

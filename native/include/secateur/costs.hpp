@@ -10,12 +10,12 @@ struct Kernels;
 
 // In units of a vector multiply-add from registers, where not said otherwise.
 struct Costs {
-    double load = 1.1;     // a multiply-add of a non-zero whose input is in L1
-    double nonzero = 0.15; // per non-zero, beside its multiply-adds
-    double sums = 2.9;     // per vector of accumulators, to load and store it between blocks
-    double pixels = 2.4;   // per vector that packing copies (interleaved)
-    double rows = 1.0;     // packing of shifted rows (planar), as a multiple of what is built in
-    double transform = 5.2; // per vector of a frequency that Winograd's transform writes or reads
+    double load = 1.1;       // a multiply-add of a non-zero whose input is in L1
+    double nonzero = 0.15;   // per non-zero, beside its multiply-adds
+    double sums = 2.9;       // per vector of accumulators, to load and store it between blocks
+    double pixels = 2.4;     // per vector that packing copies (interleaved)
+    double rows = 1.0;       // packing of shifted rows (planar), as a multiple of what is built in
+    double transform = 5.2;  // per vector of a frequency that Winograd's transform writes or reads
     // How much longer a multiply-add takes whose input comes from a packed block of so many bytes.
     std::array<double, 6> distance = {1.0, 1.03, 1.16, 1.4, 1.6, 1.8};
 

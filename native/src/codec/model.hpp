@@ -15,13 +15,13 @@ constexpr int kSquashLimit = 3071;
 struct Tables {
     std::array<std::uint16_t, 2 * kSquashLimit + 1> squash;  // probability of 1, in 1/65536, of logit + kSquashLimit
     std::array<std::int16_t, 4096> stretch;                  // logit of a probability in 1/4096
-    std::array<std::uint16_t, 1024> rate;                    // how far a cell that has seen n decisions moves, in 1/65536
+    std::array<std::uint16_t, 1024> rate;  // how far a cell that has seen n decisions moves, in 1/65536
 };
 extern const Tables kTables;
 
 inline int squash(std::int64_t logit) {
-    return kTables.squash[static_cast<std::size_t>(std::clamp<std::int64_t>(logit, -kSquashLimit, kSquashLimit) +
-                                                   kSquashLimit)];
+    return kTables
+        .squash[static_cast<std::size_t>(std::clamp<std::int64_t>(logit, -kSquashLimit, kSquashLimit) + kSquashLimit)];
 }
 
 // A probability of 1 in 22 bits above the number of decisions seen in 10 bits.

@@ -44,13 +44,10 @@ constexpr std::size_t kRun = 1024;  // symbols that are coded at a time: first t
 class Row {
    public:
     Row(std::size_t cols, std::size_t lag)
-        : lag_(lag),
-          ahead_(std::max<std::size_t>(3, 2 * lag)),
-          kept_(ahead_ + cols),
-          signs_(ahead_ + cols),
+        : lag_(lag), ahead_(std::max<std::size_t>(3, 2 * lag)), kept_(ahead_ + cols), signs_(ahead_ + cols),
           sizes_(ahead_ + cols) {}
 
-    std::uint8_t* kept(std::size_t col) { return kept_.data() + ahead_ + col; }        // 1 where not zero
+    std::uint8_t* kept(std::size_t col) { return kept_.data() + ahead_ + col; }   // 1 where not zero
     std::uint8_t* sign(std::size_t col) { return signs_.data() + ahead_ + col; }  // 0 zero, 1 negative, 2 positive
     std::uint8_t* size(std::size_t col) { return sizes_.data() + ahead_ + col; }  // level + 1, at most 21, or 0
     std::size_t lag() const { return lag_; }
@@ -94,14 +91,9 @@ template <class Coder>
 class Model {
    public:
     Model(Coder& coder, const Plan& plan, Matrix shape, int low_bits)
-        : coder_(coder),
-          plan_(plan),
-          low_bits_(low_bits),
-          modelled_(std::min<int>(plan.modelled, low_bits)),
-          base_(kTables.stretch[plan.density >> 4]),
-          row_(shape.cols, plan.lag),
-          column_(plan.mask_column ? shape.cols : 0, start()),
-          near_(plan.mask_near ? 128 : 0, start()),
+        : coder_(coder), plan_(plan), low_bits_(low_bits), modelled_(std::min<int>(plan.modelled, low_bits)),
+          base_(kTables.stretch[plan.density >> 4]), row_(shape.cols, plan.lag),
+          column_(plan.mask_column ? shape.cols : 0, start()), near_(plan.mask_near ? 128 : 0, start()),
           signs_(plan.sign_near ? 729 : 0) {}
 
     void begin_row() {

@@ -17,7 +17,9 @@ struct Vec {
 };
 
 [[gnu::always_inline]] inline Vec load(const void* from) { return {_mm256_load_ps(static_cast<const float*>(from))}; }
-[[gnu::always_inline]] inline Vec load_any(const void* from) { return {_mm256_loadu_ps(static_cast<const float*>(from))}; }
+[[gnu::always_inline]] inline Vec load_any(const void* from) {
+    return {_mm256_loadu_ps(static_cast<const float*>(from))};
+}
 [[gnu::always_inline]] inline void store(void* to, Vec a) { _mm256_store_ps(static_cast<float*>(to), a.v); }
 [[gnu::always_inline]] inline void store_any(void* to, Vec a) { _mm256_storeu_ps(static_cast<float*>(to), a.v); }
 [[gnu::always_inline]] inline Vec splat(float a) { return {_mm256_set1_ps(a)}; }
@@ -107,20 +109,27 @@ struct Table {
 #include "winograd.hpp"
 
 constexpr TileVariant kVariants[] = {
-    sparse<1, 1, 8>(), sparse<1, 2, 4>(), sparse<1, 4, 2>(), sparse<1, 5, 2>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
-    sparse<1, 10, 1>(), sparse<1, 12, 1>(),
-    sparse<2, 2, 2>(), sparse<2, 4, 1>(), sparse<4, 2, 1>(),
-    paired<1, 1>(),    paired<1, 2>(),    paired<1, 4>(),    paired<2, 2>(),
-    dense<8, 1, 1>(),  dense<4, 1, 2>(),  dense<3, 1, 4>(),  dense<2, 1, 4>(),  dense<3, 2, 2>(),  dense<2, 2, 2>(),
+    sparse<1, 1, 8>(),  sparse<1, 2, 4>(),  sparse<1, 4, 2>(), sparse<1, 5, 2>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
+    sparse<1, 10, 1>(), sparse<1, 12, 1>(), sparse<2, 2, 2>(), sparse<2, 4, 1>(), sparse<4, 2, 1>(), paired<1, 1>(),
+    paired<1, 2>(),     paired<1, 4>(),     paired<2, 2>(),    dense<8, 1, 1>(),  dense<4, 1, 2>(),  dense<3, 1, 4>(),
+    dense<2, 1, 4>(),   dense<3, 2, 2>(),   dense<2, 2, 2>(),
 };
 
 constexpr WinogradProduct kProducts[] = {
-    product<12, 1>(), product<8, 1>(), product<6, 2>(), product<3, 4>(),
+    product<12, 1>(),
+    product<8, 1>(),
+    product<6, 2>(),
+    product<3, 4>(),
 };
 
 constexpr Cycles kCycles = {
-    .multiply_add = 0.5, .shifted_row = 5, .strided_row = 20, .sparse_step = 9.0,
-    .dense_step = 1.0, .sparse_weight = 1.2, .dense_weight = 0.2,
+    .multiply_add = 0.5,
+    .shifted_row = 5,
+    .strided_row = 20,
+    .sparse_step = 9.0,
+    .dense_step = 1.0,
+    .sparse_weight = 1.2,
+    .dense_weight = 0.2,
 };
 
 #include "table.hpp"

@@ -5,7 +5,8 @@
 
 template <typename Function>
 [[gnu::always_inline]] inline float apply(Function function, float x, const double* parameters) {
-    if constexpr (requires { function(x, parameters[0], parameters[1]); }) return function(x, parameters[0], parameters[1]);
+    if constexpr (requires { function(x, parameters[0], parameters[1]); })
+        return function(x, parameters[0], parameters[1]);
     else if constexpr (requires { function(x, parameters[0]); }) return function(x, parameters[0]);
     else return function(x);
 }
@@ -22,7 +23,9 @@ constexpr UnaryFunction unary(const char* name, Function, const char* first = nu
 }
 
 struct Clamped {
-    float operator()(float x, double low, double high) const { return bounded(x, static_cast<float>(low), static_cast<float>(high)); }
+    float operator()(float x, double low, double high) const {
+        return bounded(x, static_cast<float>(low), static_cast<float>(high));
+    }
 };
 
 constexpr UnaryFunction clamp(const char* name, double low, double high) {
@@ -32,12 +35,14 @@ constexpr UnaryFunction clamp(const char* name, double low, double high) {
 template <typename Function, int Left, int Right>
 [[gnu::always_inline]] inline void run_stepped(const BinaryRun& run) {
     const float low = run.low, high = run.high;
-    for (std::int64_t i = 0; i < run.count; ++i) run.target[i] = bounded(Function{}(run.left[i * Left], run.right[i * Right]), low, high);
+    for (std::int64_t i = 0; i < run.count; ++i)
+        run.target[i] = bounded(Function{}(run.left[i * Left], run.right[i * Right]), low, high);
 }
 
 template <typename Function>
 void run_binary(const BinaryRun& run) {
-    if (run.left_step == 0) return run.right_step == 0 ? run_stepped<Function, 0, 0>(run) : run_stepped<Function, 0, 1>(run);
+    if (run.left_step == 0)
+        return run.right_step == 0 ? run_stepped<Function, 0, 0>(run) : run_stepped<Function, 0, 1>(run);
     return run.right_step == 0 ? run_stepped<Function, 1, 0>(run) : run_stepped<Function, 1, 1>(run);
 }
 
@@ -61,25 +66,28 @@ inline float mish(float x) {
 constexpr UnaryFunction kUnaries[] = {
     clamp("relu", 0, INFINITY),
     clamp("relu6", 0, 6),
-    unary("leaky_relu",
-          [](float x, double slope) {
-              const float scaled = x * static_cast<float>(slope);  // in any case: a branch keeps loops from vectors
-              return x >= 0.0f ? x : scaled;
-          },
-          "negative_slope"),
+    unary(
+        "leaky_relu",
+        [](float x, double slope) {
+            const float scaled = x * static_cast<float>(slope);  // in any case: a branch keeps loops from vectors
+            return x >= 0.0f ? x : scaled;
+        },
+        "negative_slope"),
     unary("hardswish", [](float x) { return x * bounded(x + 3.0f, 0.0f, 6.0f) / 6.0f; }),
     unary("hardsigmoid", [](float x) { return bounded(x + 3.0f, 0.0f, 6.0f) / 6.0f; }),
     unary("silu", [](float x) { return x * sigmoid(x); }),
     unary("sigmoid", [](float x) { return sigmoid(x); }),
     unary("tanh", [](float x) { return tanhf(x); }),
-    unary("elu", [](float x, double alpha) { return x > 0.0f ? x : static_cast<float>(alpha * expm1f(x)); }, "alpha"),
+    unary(
+        "elu", [](float x, double alpha) { return x > 0.0f ? x : static_cast<float>(alpha * expm1f(x)); }, "alpha"),
     unary("selu", [](float x) { return x > 0.0f ? 1.0507009873554805f * x : 1.7580993408473766f * expm1f(x); }),
-    unary("softplus",
-          [](float x, double beta, double threshold) {
-              const double scaled = beta * x;
-              return scaled > threshold ? x : static_cast<float>(log_of_sum(scaled) / beta);
-          },
-          "beta", "threshold"),
+    unary(
+        "softplus",
+        [](float x, double beta, double threshold) {
+            const double scaled = beta * x;
+            return scaled > threshold ? x : static_cast<float>(log_of_sum(scaled) / beta);
+        },
+        "beta", "threshold"),
     unary("mish", [](float x) { return mish(x); }),
     unary("abs", [](float x) { return fabsf(x); }),
     unary("neg", [](float x) { return -x; }),
@@ -91,13 +99,17 @@ constexpr UnaryFunction kUnaries[] = {
     unary("sin", [](float x) { return sinf(x); }),
     unary("cos", [](float x) { return cosf(x); }),
     unary("erf", [](float x) { return erff(x); }),
-    unary("pow", [](float x, double exponent) { return static_cast<float>(pow(static_cast<double>(x), exponent)); }, "exponent"),
+    unary(
+        "pow", [](float x, double exponent) { return static_cast<float>(pow(static_cast<double>(x), exponent)); },
+        "exponent"),
     unary("gelu none", [](float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }),
-    unary("gelu tanh", [](float x) { return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x))); }),
+    unary("gelu tanh",
+          [](float x) { return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x))); }),
 };
 
 constexpr BinaryFunction kBinaries[] = {
-    binary("add", [](float a, float b) { return a + b; }, true),
+    binary(
+        "add", [](float a, float b) { return a + b; }, true),
     binary("sub", [](float a, float b) { return a - b; }),
     binary("mul", [](float a, float b) { return a * b; }),
     binary("div", [](float a, float b) { return a / b; }),

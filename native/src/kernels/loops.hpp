@@ -19,7 +19,8 @@
 // ---- Convolution tiles ------------------------------------------------------------------------------------------
 
 template <typename Product, int T>
-[[gnu::always_inline]] inline void start(const TileRun& run, bool first, std::size_t channel, typename Product::Sum* sums) {
+[[gnu::always_inline]] inline void start(const TileRun& run, bool first, std::size_t channel,
+                                         typename Product::Sum* sums) {
     if (first) {
         const auto bias = Product::start(run.bias, channel);
         #pragma GCC unroll 32
@@ -32,16 +33,19 @@ template <typename Product, int T>
 }
 
 // The border of one plane, or of one tile in it; moves of the same pattern lie together.
-[[gnu::always_inline]] inline void fill(Word* plane, const BorderMove* move, const BorderMove* end, const std::int32_t* lanes) {
+[[gnu::always_inline]] inline void fill(Word* plane, const BorderMove* move, const BorderMove* end,
+                                        const std::int32_t* lanes) {
     while (move != end) {
         const std::int32_t kind = move->pattern;
         const Pattern pattern = make_pattern(lanes + kind * kLanes);
-        for (; move != end && move->pattern == kind; ++move) store(plane + move->target, pick(plane + move->source, pattern));
+        for (; move != end && move->pattern == kind; ++move)
+            store(plane + move->target, pick(plane + move->source, pattern));
     }
 }
 
 template <typename Product, int T>
-[[gnu::always_inline]] inline void finish(const TileRun& run, bool last, std::size_t channel, const typename Product::Sum* sums) {
+[[gnu::always_inline]] inline void finish(const TileRun& run, bool last, std::size_t channel,
+                                          const typename Product::Sum* sums) {
     if (!last) {
         Word* kept = run.sums + channel * (T * kLanes);
         #pragma GCC unroll 32
@@ -77,9 +81,7 @@ template <int T>
     for (int line = 0; line < T * kLanes * outputs / 16; ++line) __builtin_prefetch(kept + 64 * line, 1);
 }
 
-[[gnu::always_inline]] inline const Word* at(const Word* inputs, std::uint64_t offset) {
-    return inputs + offset * 2;
-}
+[[gnu::always_inline]] inline const Word* at(const Word* inputs, std::uint64_t offset) { return inputs + offset * 2; }
 
 // Where a later entry will be stored, and its residual: often in L3 or further.
 template <typename Product, int T>
@@ -99,7 +101,8 @@ template <typename Product, int T>
 
 // One non-zero weight times the vectors of a tile.
 template <typename Product, int Rows, int Columns>
-[[gnu::always_inline]] inline void add(typename Product::Sum* sums, Vec weight, const Word* inputs, std::ptrdiff_t row_step) {
+[[gnu::always_inline]] inline void add(typename Product::Sum* sums, Vec weight, const Word* inputs,
+                                       std::ptrdiff_t row_step) {
     #pragma GCC unroll 32
     for (int r = 0; r < Rows; ++r)
         #pragma GCC unroll 32
@@ -203,7 +206,8 @@ void run_dense(const TileRun& run) {
         fetch_places<Product, T>(run, entry + 1, end, Outputs);
         typename Product::Sum sums[Outputs][T];
         #pragma GCC unroll 32
-        for (int m = 0; m < Outputs; ++m) start<Product, T>(run, (entry->flags & kFirst) != 0, entry->channel + m, sums[m]);
+        for (int m = 0; m < Outputs; ++m)
+            start<Product, T>(run, (entry->flags & kFirst) != 0, entry->channel + m, sums[m]);
         const std::uint16_t* offsets = run.offsets;
         for (int count = entry->counts[0]; count > 0; --count, weights += Outputs, ++offsets) {
             const Word* inputs = at(run.inputs, *offsets);
@@ -237,7 +241,8 @@ void run_dense(const TileRun& run) {
             }
         }
         #pragma GCC unroll 32
-        for (int m = 0; m < Outputs; ++m) finish<Product, T>(run, (entry->flags & kLast) != 0, entry->channel + m, sums[m]);
+        for (int m = 0; m < Outputs; ++m)
+            finish<Product, T>(run, (entry->flags & kLast) != 0, entry->channel + m, sums[m]);
     }
 }
 
@@ -334,10 +339,13 @@ void dense_vector(const DenseVectorRun& run) {
         int i = 0;
         for (; i + kChains <= run.length; i += kChains)
             for (int chain = 0; chain < kChains; ++chain)
-                sums[chain] = Product::add(load(weights + static_cast<std::size_t>(i + chain) * kLanes), splat_word(run.inputs + i + chain), sums[chain]);
+                sums[chain] = Product::add(load(weights + static_cast<std::size_t>(i + chain) * kLanes),
+                                           splat_word(run.inputs + i + chain), sums[chain]);
         for (; i < run.length; ++i)
-            sums[0] = Product::add(load(weights + static_cast<std::size_t>(i) * kLanes), splat_word(run.inputs + i), sums[0]);
-        Product::finish_slice(run, slice, Product::joined(Product::joined(sums[0], sums[1]), Product::joined(sums[2], sums[3])));
+            sums[0] =
+                Product::add(load(weights + static_cast<std::size_t>(i) * kLanes), splat_word(run.inputs + i), sums[0]);
+        Product::finish_slice(run, slice,
+                              Product::joined(Product::joined(sums[0], sums[1]), Product::joined(sums[2], sums[3])));
     }
 }
 

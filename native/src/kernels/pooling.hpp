@@ -7,7 +7,8 @@ template <bool Average>
     int i = 0;
     const auto window = [&](auto&& visit) __attribute__((always_inline)) {
         for (int y = y0; y < y1; y += run.dilation_y)
-            for (int x = x0; x < x1; x += run.dilation_x) visit(source + y * run.source_row + x * run.source_column + i);
+            for (int x = x0; x < x1; x += run.dilation_x)
+                visit(source + y * run.source_row + x * run.source_column + i);
     };
     for (; i + kLanes <= run.images; i += kLanes) {
         Vec value = splat(Average ? 0.0f : -INFINITY);
@@ -26,7 +27,9 @@ template <bool Average>
 }
 
 // The first element of a window at or behind the edge of the image.
-inline int within(int start, int dilation) { return start >= 0 ? start : start + (-start + dilation - 1) / dilation * dilation; }
+inline int within(int start, int dilation) {
+    return start >= 0 ? start : start + (-start + dilation - 1) / dilation * dilation;
+}
 
 void pool_pixels(const PoolRun& run, const float* source, float* target) {
     for (int y = 0; y < run.out_height; ++y) {
@@ -61,7 +64,8 @@ inline int pool_pitch(const PoolRun& run) {
 inline bool whole_windows(const PoolRun& run) {
     const bool padded = run.top > 0 || run.bottom > 0 || run.left > 0 || run.right > 0;
     return (run.count_padding || !padded) &&
-           (run.out_height - 1) * run.stride_y + (run.kernel_y - 1) * run.dilation_y < run.height + run.top + run.bottom &&
+           (run.out_height - 1) * run.stride_y + (run.kernel_y - 1) * run.dilation_y <
+               run.height + run.top + run.bottom &&
            (run.out_width - 1) * run.stride_x + (run.kernel_x - 1) * run.dilation_x < run.width + run.left + run.right;
 }
 
@@ -70,8 +74,10 @@ inline bool whole_windows(const PoolRun& run) {
 template <bool Average>
 void pool_rows(const PoolRun& run, const float* source, float* target, float* buffer) {
     const int pitch = pool_pitch(run), band = kPoolBuffer / pitch;
-    const Vec empty = splat(Average ? 0.0f : -INFINITY), scale = splat(1.0f / static_cast<float>(run.kernel_y * run.kernel_x));
-    const auto joined = [](Vec a, Vec b) __attribute__((always_inline)) { return Average ? plus(a, b) : largest(a, b); };
+    const Vec empty = splat(Average ? 0.0f : -INFINITY),
+              scale = splat(1.0f / static_cast<float>(run.kernel_y * run.kernel_x));
+    const auto joined = [](Vec a, Vec b)
+                            __attribute__((always_inline)) { return Average ? plus(a, b) : largest(a, b); };
     for (int first = 0; first < run.out_height; first += band) {
         const int last = first + band < run.out_height ? first + band : run.out_height;
         for (int y = first; y < last; ++y) {
@@ -80,7 +86,8 @@ void pool_rows(const PoolRun& run, const float* source, float* target, float* bu
             float* row = buffer + (y - first) * pitch + kLanes;
             for (int x = 0; x < run.width; x += kLanes) {
                 Vec value = empty;
-                for (int i = y0; i < y1; i += run.dilation_y) value = joined(value, load_any(source + i * run.source_row + x));
+                for (int i = y0; i < y1; i += run.dilation_y)
+                    value = joined(value, load_any(source + i * run.source_row + x));
                 store(row + x, value);
             }
             for (int x = run.width; x % kLanes != 0; ++x) row[x] = Average ? 0.0f : -INFINITY;

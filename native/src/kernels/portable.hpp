@@ -40,7 +40,8 @@ struct Pattern {
 
 [[gnu::always_inline]] inline Vec pick(const Word* from, const Pattern& pattern) {
     alignas(16) Word picked[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) picked[lane] = pattern.lanes[lane] < 0 ? Word{0} : from[pattern.lanes[lane]];
+    for (int lane = 0; lane < kLanes; ++lane)
+        picked[lane] = pattern.lanes[lane] < 0 ? Word{0} : from[pattern.lanes[lane]];
     return load(picked);
 }
 

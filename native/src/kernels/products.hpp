@@ -24,14 +24,18 @@ struct FloatProduct {
     [[gnu::always_inline]] static void keep(Word* kept, Sum sum) { store(kept, sum); }
     [[gnu::always_inline]] static Sum add(Vec weight, Vec input, Sum sum) { return fused(weight, input, sum); }
     [[gnu::always_inline]] static Sum joined(Sum sum, Sum other) { return plus(sum, other); }
-    [[gnu::always_inline]] static std::ptrdiff_t plane(std::size_t channel) { return static_cast<std::ptrdiff_t>(channel); }
+    [[gnu::always_inline]] static std::ptrdiff_t plane(std::size_t channel) {
+        return static_cast<std::ptrdiff_t>(channel);
+    }
 
     struct Finish {
         Vec low, high;
 
         [[gnu::always_inline]] Finish(const TileRun& run, std::size_t) : low(splat(run.low)), high(splat(run.high)) {}
         [[gnu::always_inline]] void put(Word* to, Sum sum) const { store(to, smaller(high, larger(low, sum))); }
-        [[gnu::always_inline]] void put(Word* to, Sum sum, const Word* residual) const { put(to, plus(sum, load(residual))); }
+        [[gnu::always_inline]] void put(Word* to, Sum sum, const Word* residual) const {
+            put(to, plus(sum, load(residual)));
+        }
     };
 
     template <typename Run>

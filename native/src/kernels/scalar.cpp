@@ -76,12 +76,18 @@ constexpr TileVariant kVariants[] = {
 };
 
 constexpr WinogradProduct kProducts[] = {
-    product<4, 1>(), product<4, 2>(),
+    product<4, 1>(),
+    product<4, 2>(),
 };
 
 constexpr Cycles kCycles = {
-    .multiply_add = 0.5, .shifted_row = 5, .strided_row = 20, .sparse_step = 6.0,
-    .dense_step = 1.0, .sparse_weight = 1.2, .dense_weight = 0.2,
+    .multiply_add = 0.5,
+    .shifted_row = 5,
+    .strided_row = 20,
+    .sparse_step = 6.0,
+    .dense_step = 1.0,
+    .sparse_weight = 1.2,
+    .dense_weight = 0.2,
 };
 
 #include "table.hpp"

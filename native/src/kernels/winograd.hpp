@@ -12,7 +12,8 @@ template <int M>
         v[0] = minus(d[0], d[2]), v[1] = plus(d[1], d[2]), v[2] = minus(d[2], d[1]), v[3] = minus(d[1], d[3]);
     } else {
         const Vec two_less = splat(-2.0f), half_less = splat(-0.5f), sum_less = splat(-2.5f);
-        const Vec near = splat(kRootHalf), near_less = splat(-kRootHalf), far = splat(kRootTwo), far_less = splat(-kRootTwo);
+        const Vec near = splat(kRootHalf), near_less = splat(-kRootHalf), far = splat(kRootTwo),
+                  far_less = splat(-kRootTwo);
         const Vec near_even = fused(two_less, d[2], d[4]), near_odd = fused(two_less, d[1], d[3]);
         const Vec far_even = fused(half_less, d[2], d[4]), far_odd = fused(half_less, d[1], d[3]);
         v[0] = fused(sum_less, d[2], plus(d[0], d[4])), v[5] = fused(sum_less, d[3], plus(d[1], d[5]));

@@ -25,13 +25,14 @@ std::optional<Kind> read(const Node& node) {
 
 void compile(Compiler& compiler, const Operation& operation) {
     const Storage& storage = compiler.setting().output(operation);
-    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output), stride = storage.strides[0];
+    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output),
+                       stride = storage.strides[0];
     Step& step = compiler.push(operation, "loop");
     step.items = storage.dims[0];
-    step.run = [=, run = compiler.setting().kernels.affine, affine = std::get<kind::Affine>(operation.kind), clamp = operation.clamp](
-                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
-        run(frame.floats(from + begin * stride), stride, affine.scale.data() + begin, affine.shift.data() + begin, clamp.low, clamp.high,
-            frame.floats(to + begin * stride), end - begin, stride);
+    step.run = [=, run = compiler.setting().kernels.affine, affine = std::get<kind::Affine>(operation.kind),
+                clamp = operation.clamp](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+        run(frame.floats(from + begin * stride), stride, affine.scale.data() + begin, affine.shift.data() + begin,
+            clamp.low, clamp.high, frame.floats(to + begin * stride), end - begin, stride);
     };
 }
 

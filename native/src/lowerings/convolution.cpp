@@ -10,7 +10,8 @@ namespace {
 
 std::optional<Kind> read(const Node& node) {
     if (node.op != "conv2d") return {};
-    return kind::Convolution{filter_in(node), integers_of(node, "stride"), integers_of(node, "padding"), integers_of(node, "dilation"), integer_of(node, "groups")};
+    return kind::Convolution{filter_in(node), integers_of(node, "stride"), integers_of(node, "padding"),
+                             integers_of(node, "dilation"), integer_of(node, "groups")};
 }
 
 const kind::Convolution& layer_of(const Operation& operation) { return std::get<kind::Convolution>(operation.kind); }
@@ -23,7 +24,8 @@ LayerChoice choose(const Setting& setting, const Operation& operation) {
     const Filter& filter = layer_of(operation).filter;
     const Shape &input = setting.input(operation).dims, &output = setting.output(operation).dims;
     const int lanes = setting.kernels.lanes;
-    if (setting.images == 1 && few_pixels(input, output, lanes)) return choose_vector(filter, elements(output) / filter.outputs(), setting.kernels);
+    if (setting.images == 1 && few_pixels(input, output, lanes))
+        return choose_vector(filter, elements(output) / filter.outputs(), setting.kernels);
     const Site site = site_of(setting, operation);
     if (setting.images == 1 && tiny(output, lanes)) return choose_plain(filter, site);
     return choose_tiles(filter, site, setting.kernels, setting.costs);
@@ -43,7 +45,8 @@ VectorLayer few_pixel_layer(const Filter& filter, const ConvolutionShape& s, con
     for (std::int64_t iy = 0; iy < in.dims[1]; ++iy)
         for (std::int64_t ix = 0; ix < in.dims[2]; ++ix)
             for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
-                const std::int64_t y = iy + s.top - pixel / out.dims[2] * s.stride_y, x = ix + s.left - pixel % out.dims[2] * s.stride_x;
+                const std::int64_t y = iy + s.top - pixel / out.dims[2] * s.stride_y,
+                                   x = ix + s.left - pixel % out.dims[2] * s.stride_x;
                 const bool meets = y >= 0 && x >= 0 && y % s.dilation_y == 0 && x % s.dilation_x == 0 &&
                                    y / s.dilation_y < s.kernel_y && x / s.dilation_x < s.kernel_x;
                 tap_of.push_back(meets ? y / s.dilation_y * s.kernel_x + x / s.dilation_x : -1);
@@ -56,14 +59,19 @@ VectorLayer few_pixel_layer(const Filter& filter, const ConvolutionShape& s, con
         for (std::int64_t iy = 0; iy < in.dims[1]; ++iy)
             for (std::int64_t ix = 0; ix < in.dims[2]; ++ix) {
                 if (!used(iy * in.dims[2] + ix)) continue;
-                gather.push_back(static_cast<std::int32_t>(c * in.strides[0] + iy * in.strides[1] + ix * in.strides[2]));
+                gather.push_back(
+                    static_cast<std::int32_t>(c * in.strides[0] + iy * in.strides[1] + ix * in.strides[2]));
                 seen.push_back({c, iy, ix});
             }
     bool contiguous = true;
-    for (std::size_t i = 0; i < gather.size(); ++i) contiguous = contiguous && gather[i] == static_cast<std::int32_t>(i);
-    const std::int64_t per_group = s.channels / s.groups, outputs_per_group = s.outputs / s.groups, taps = s.kernel_y * s.kernel_x;
-    const std::int64_t columns = static_cast<std::int64_t>(gather.size()), per_channel = columns / std::max<std::int64_t>(1, s.channels);
-    const auto weight = [=, &filter, width = in.dims[2], seen = std::move(seen), tap_of = std::move(tap_of)](std::int64_t row, std::int64_t at) {
+    for (std::size_t i = 0; i < gather.size(); ++i)
+        contiguous = contiguous && gather[i] == static_cast<std::int32_t>(i);
+    const std::int64_t per_group = s.channels / s.groups, outputs_per_group = s.outputs / s.groups,
+                       taps = s.kernel_y * s.kernel_x;
+    const std::int64_t columns = static_cast<std::int64_t>(gather.size()),
+                       per_channel = columns / std::max<std::int64_t>(1, s.channels);
+    const auto weight = [=, &filter, width = in.dims[2], seen = std::move(seen), tap_of = std::move(tap_of)](
+                            std::int64_t row, std::int64_t at) {
         const std::int64_t output = row / pixels;
         const auto [channel, iy, ix] = seen[at];
         const std::int64_t within = channel - output / outputs_per_group * per_group;
@@ -84,7 +92,9 @@ VectorLayer few_pixel_layer(const Filter& filter, const ConvolutionShape& s, con
 
 std::string name_of(const kind::Convolution& layer) {
     const Shape& weight = layer.filter.weight.shape;
-    const std::string name = layer.groups == 1 ? " convolution" : weight[1] == 1 ? " depthwise convolution" : " grouped convolution";
+    const std::string name = layer.groups == 1 ? " convolution"
+                             : weight[1] == 1  ? " depthwise convolution"
+                                               : " grouped convolution";
     return std::to_string(weight[2]) + "×" + std::to_string(weight[3]) + name;
 }
 
@@ -93,8 +103,11 @@ void compile(Compiler& compiler, const Operation& operation) {
     const kind::Convolution& layer = layer_of(operation);
     const LayerChoice choice = choose(setting, operation);
     const Site site = site_of(setting, operation);
-    if (!std::holds_alternative<AsVector>(choice.way)) return add_layer(compiler, operation, layer.filter, site, choice, name_of(layer));
-    add_vector(compiler, operation, layer.filter, few_pixel_layer(layer.filter, site.shape, setting.input(operation), setting.output(operation)), name_of(layer));
+    if (!std::holds_alternative<AsVector>(choice.way))
+        return add_layer(compiler, operation, layer.filter, site, choice, name_of(layer));
+    add_vector(compiler, operation, layer.filter,
+               few_pixel_layer(layer.filter, site.shape, setting.input(operation), setting.output(operation)),
+               name_of(layer));
 }
 
 bool can_fold(const FusedNetwork& network, const Operation& operation, int lanes) {

@@ -26,7 +26,8 @@ void compile_reshape(Compiler& compiler, const Operation& operation) {
     const Setting& setting = compiler.setting();
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
     Step& step = compiler.push(operation, "copy");
-    step.run = [from, to, segments = segments_between(setting.input(operation), setting.output(operation), setting.images)](
+    step.run = [from, to,
+                segments = segments_between(setting.input(operation), setting.output(operation), setting.images)](
                    const Frame& frame, std::int64_t, std::int64_t, Word*) {
         copy_segments(segments, frame.words(from), frame.words(to));
     };
@@ -42,7 +43,8 @@ void compile_permute(Compiler& compiler, const Operation& operation) {
     const Storage &source = setting.input(operation), &target = setting.output(operation);
     std::vector<std::int64_t> strides;
     for (std::int64_t axis : std::get<kind::Permute>(operation.kind).axes) strides.push_back(source.strides[axis]);
-    add_copies(compiler, operation, {{compiler.place(operation.inputs[0]), Copy(target.dims, strides, target.strides, setting.images)}});
+    add_copies(compiler, operation,
+               {{compiler.place(operation.inputs[0]), Copy(target.dims, strides, target.strides, setting.images)}});
 }
 
 std::optional<Kind> read_slice(const Node& node) {
@@ -54,7 +56,9 @@ void compile_slice(Compiler& compiler, const Operation& operation) {
     const Setting& setting = compiler.setting();
     const Storage &source = setting.input(operation), &target = setting.output(operation);
     const auto [axis, start] = std::get<kind::Slice>(operation.kind);
-    add_copies(compiler, operation, {{compiler.place(operation.inputs[0]) + start * source.strides[axis], Copy(target.dims, source.strides, target.strides, setting.images)}});
+    add_copies(compiler, operation,
+               {{compiler.place(operation.inputs[0]) + start * source.strides[axis],
+                 Copy(target.dims, source.strides, target.strides, setting.images)}});
 }
 
 std::optional<Kind> read_concat(const Node& node) {
@@ -71,7 +75,8 @@ void compile_concat(Compiler& compiler, const Operation& operation) {
     for (int value : operation.inputs) {
         const Storage& source = setting.storages[value];
         if (elements(source.dims) > 0)
-            parts.emplace_back(compiler.place(value), Copy(source.dims, source.strides, target.strides, setting.images, start * target.strides[axis]));
+            parts.emplace_back(compiler.place(value), Copy(source.dims, source.strides, target.strides, setting.images,
+                                                           start * target.strides[axis]));
         start += source.dims[axis];
     }
     add_copies(compiler, operation, std::move(parts));
@@ -88,7 +93,8 @@ void compile_constant(Compiler& compiler, const Operation& operation) {
     const Word* values = as_words(array.data);
     std::vector<Word> words(static_cast<std::size_t>(storage.size), Word{0});
     const auto offsets = offsets_of(storage.dims, storage.strides);
-    for (std::size_t i = 0; i < offsets.size(); ++i) std::fill_n(words.begin() + offsets[i], compiler.setting().images, values[i]);
+    for (std::size_t i = 0; i < offsets.size(); ++i)
+        std::fill_n(words.begin() + offsets[i], compiler.setting().images, values[i]);
     compiler.keep(operation.output, std::move(words));
 }
 
@@ -97,18 +103,21 @@ void compile_conversion(Compiler& compiler, const Operation& operation) {
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
     Step& step = compiler.push(operation, "copy");
     step.items = source.dims[0];
-    step.run = [=, conversion = Conversion(source, target)](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+    step.run = [=, conversion = Conversion(source, target)](const Frame& frame, std::int64_t begin, std::int64_t end,
+                                                            Word*) {
         conversion.run(begin, end, frame.words(from), frame.words(to));
     };
 }
 
 }  // namespace
 
-const Lowering lowerings::reshape = {.read = read_reshape, .cycles = nothing, .compile = compile_reshape, .renames = true};
+const Lowering lowerings::reshape = {
+    .read = read_reshape, .cycles = nothing, .compile = compile_reshape, .renames = true};
 const Lowering lowerings::permute = {.read = read_permute, .cycles = streaming, .compile = compile_permute};
 const Lowering lowerings::slice = {.read = read_slice, .cycles = streaming, .compile = compile_slice};
 const Lowering lowerings::concat = {.read = read_concat, .cycles = streaming, .compile = compile_concat};
-const Lowering lowerings::constant = {.read = read_constant, .cycles = nothing, .compile = compile_constant, .constant = true};
+const Lowering lowerings::constant = {
+    .read = read_constant, .cycles = nothing, .compile = compile_constant, .constant = true};
 // Made by folding.cpp; its cost is counted there.
 const Lowering lowerings::conversion = {.cycles = nothing, .compile = compile_conversion};
 

@@ -32,17 +32,19 @@ std::optional<Kind> read_unary(const Node& node) {
     const UnaryFunction& function = kScalarKernels.unaries[index];
     kind::Unary unary{index, {}};
     for (int i = 0; i < kParameters; ++i)
-        unary.parameters[i] = function.parameters[i] == nullptr ? function.fixed[i] : node.numbers.at(function.parameters[i]);
+        unary.parameters[i] =
+            function.parameters[i] == nullptr ? function.fixed[i] : node.numbers.at(function.parameters[i]);
     return unary;
 }
 
 void compile_unary(Compiler& compiler, const Operation& operation) {
-    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output), size = compiler.setting().output(operation).size;
+    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output),
+                       size = compiler.setting().output(operation).size;
     const auto& unary = std::get<kind::Unary>(operation.kind);
     Step& step = compiler.push(operation, "loop");
     step.items = pieces(size);
-    step.run = [=, all = step.items, run = compiler.setting().kernels.unaries[unary.function].run, parameters = unary.parameters](
-                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+    step.run = [=, all = step.items, run = compiler.setting().kernels.unaries[unary.function].run,
+                parameters = unary.parameters](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         const std::int64_t first = edge(size, begin, all), last = edge(size, end, all);
         run(parameters.data(), frame.floats(from + first), frame.floats(to + first), last - first);
     };
@@ -56,8 +58,10 @@ std::optional<Kind> read_binary(const Node& node) {
 
 void compile_binary(Compiler& compiler, const Operation& operation) {
     const Setting& setting = compiler.setting();
-    const Storage &target = setting.output(operation), &left = setting.input(operation, 0), &right = setting.input(operation, 1);
-    const std::int64_t a = compiler.place(operation.inputs[0]), b = compiler.place(operation.inputs[1]), to = compiler.place(operation.output), size = target.size;
+    const Storage &target = setting.output(operation), &left = setting.input(operation, 0),
+                  &right = setting.input(operation, 1);
+    const std::int64_t a = compiler.place(operation.inputs[0]), b = compiler.place(operation.inputs[1]),
+                       to = compiler.place(operation.output), size = target.size;
     const auto run = setting.kernels.binaries[std::get<kind::Binary>(operation.kind).function].run;
     const Clamp clamp = operation.clamp;
     Step& step = compiler.push(operation, "loop");
@@ -65,11 +69,13 @@ void compile_binary(Compiler& compiler, const Operation& operation) {
         step.items = pieces(size);
         step.run = [=, all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
             const std::int64_t first = edge(size, begin, all), last = edge(size, end, all);
-            run({frame.floats(a + first), frame.floats(b + first), frame.floats(to + first), 1, 1, last - first, clamp.low, clamp.high});
+            run({frame.floats(a + first), frame.floats(b + first), frame.floats(to + first), 1, 1, last - first,
+                 clamp.low, clamp.high});
         };
         return;
     }
-    const Operand one{a, broadcast(left, target.dims)}, other{b, broadcast(right, target.dims)}, made{to, target.strides};
+    const Operand one{a, broadcast(left, target.dims)}, other{b, broadcast(right, target.dims)},
+        made{to, target.strides};
     step.run = [=, dims = target.dims, images = setting.images](const Frame& frame, std::int64_t, std::int64_t, Word*) {
         combine(run, clamp, dims, one, other, made, frame.floats(0), images);
     };
@@ -77,8 +83,12 @@ void compile_binary(Compiler& compiler, const Operation& operation) {
 
 }  // namespace
 
-const Lowering lowerings::unary = {.read = read_unary, .cycles = streaming, .compile = compile_unary, .folding = &kElementwiseFolding};
-const Lowering lowerings::binary = {
-    .read = read_binary, .cycles = streaming, .compile = compile_binary, .folding = &kElementwiseFolding, .clamps = true};
+const Lowering lowerings::unary = {
+    .read = read_unary, .cycles = streaming, .compile = compile_unary, .folding = &kElementwiseFolding};
+const Lowering lowerings::binary = {.read = read_binary,
+                                    .cycles = streaming,
+                                    .compile = compile_binary,
+                                    .folding = &kElementwiseFolding,
+                                    .clamps = true};
 
 }  // namespace secateur

@@ -24,7 +24,8 @@ int parts_for(std::int64_t items, int threads) {
 }
 
 // nonzeros: that are multiplied at each of so many places.
-void report_weights(StepReport& report, const Filter& filter, const std::string& name, std::int64_t places, std::int64_t nonzeros, std::size_t bytes) {
+void report_weights(StepReport& report, const Filter& filter, const std::string& name, std::int64_t places,
+                    std::int64_t nonzeros, std::size_t bytes) {
     const std::int64_t all = elements(filter.weight.shape);
     report.density = all == 0 ? 0 : static_cast<double>(nonzeros_of(filter)) / static_cast<double>(all);
     report.multiply_adds = all * places;
@@ -35,7 +36,8 @@ void report_weights(StepReport& report, const Filter& filter, const std::string&
 
 // make(parts): a Convolution, Winograd or PlainConvolution whose outputs are divided into so many parts.
 template <typename Make>
-void add_made(Compiler& compiler, const Operation& operation, const Filter& filter, const Site& site, const std::string& name, const Make& make) {
+void add_made(Compiler& compiler, const Operation& operation, const Filter& filter, const Site& site,
+              const std::string& name, const Make& make) {
     auto layer = make(1);
     if (const int parts = parts_for(layer->items(), compiler.threads()); parts > 1) layer = make(parts);
     layer->shelve(compiler.shelf());
@@ -45,18 +47,23 @@ void add_made(Compiler& compiler, const Operation& operation, const Filter& filt
     step.report.predicted_cycles = layer->cycles();
     const std::int64_t places = elements(compiler.setting().output(operation).dims) / filter.outputs();
     report_weights(step.report, filter, name, places, layer->nonzeros(), layer->bytes());
-    const std::int64_t input = compiler.place(operation.inputs[0]) + site.input_offset, output = compiler.place(operation.output) + site.output_offset;
-    const std::int64_t residual = operation.residual ? compiler.place(operation.inputs.back()) + site.output_offset : -1;
+    const std::int64_t input = compiler.place(operation.inputs[0]) + site.input_offset,
+                       output = compiler.place(operation.output) + site.output_offset;
+    const std::int64_t residual =
+        operation.residual ? compiler.place(operation.inputs.back()) + site.output_offset : -1;
     step.run = [=](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
-        layer->run(begin, end, frame.words(input), residual < 0 ? nullptr : frame.words(residual), frame.words(output), scratch);
+        layer->run(begin, end, frame.words(input), residual < 0 ? nullptr : frame.words(residual), frame.words(output),
+                   scratch);
     };
 }
 
 }  // namespace
 
 LayerChoice choose_vector(const Filter& filter, std::int64_t repeats, const Kernels& kernels) {
-    const double all = static_cast<double>(elements(filter.weight.shape)), nonzeros = static_cast<double>(nonzeros_of(filter));
-    return {AsVector{}, static_cast<double>(repeats) * std::min(all * kernels.cycles.dense_weight, nonzeros * kernels.cycles.sparse_weight)};
+    const double all = static_cast<double>(elements(filter.weight.shape)),
+                 nonzeros = static_cast<double>(nonzeros_of(filter));
+    return {AsVector{}, static_cast<double>(repeats) *
+                            std::min(all * kernels.cycles.dense_weight, nonzeros * kernels.cycles.sparse_weight)};
 }
 
 LayerChoice choose_plain(const Filter& filter, const Site& site) {
@@ -72,32 +79,39 @@ LayerChoice choose_tiles(const Filter& filter, const Site& site, const Kernels& 
     return {tiles.front(), tiles.front().cycles};
 }
 
-void add_layer(Compiler& compiler, const Operation& operation, const Filter& filter, const Site& site, const LayerChoice& choice, const std::string& name) {
+void add_layer(Compiler& compiler, const Operation& operation, const Filter& filter, const Site& site,
+               const LayerChoice& choice, const std::string& name) {
     const Setting& setting = compiler.setting();
     const bool filled = compiler.fills(operation.output);
     const Border border = filled ? border_of(setting.output(operation), setting.kernels.lanes) : Border{};
     const auto add = [&](const auto& make) { add_made(compiler, operation, filter, site, name, make); };
     if (const auto* tiles = std::get_if<Choice>(&choice.way)) {
         add([&](int parts) {
-            return std::make_shared<Convolution>(filter, operation.clamp, site.shape, site.input, site.output, setting.kernels, setting.costs, *tiles, parts, border);
+            return std::make_shared<Convolution>(filter, operation.clamp, site.shape, site.input, site.output,
+                                                 setting.kernels, setting.costs, *tiles, parts, border);
         });
     } else if (const auto* winograd = std::get_if<WinogradChoice>(&choice.way)) {
-        const auto made = std::make_shared<Winograd>(filter, operation.clamp, site.shape, site.input, site.output, setting.kernels, *winograd, border);
+        const auto made = std::make_shared<Winograd>(filter, operation.clamp, site.shape, site.input, site.output,
+                                                     setting.kernels, *winograd, border);
         add([&](int parts) {
             made->divide(parts);
             return made;
         });
     } else {
-        add([&](int) { return std::make_shared<PlainConvolution>(filter, operation.clamp, site.shape, site.input, site.output); });
+        add([&](int) {
+            return std::make_shared<PlainConvolution>(filter, operation.clamp, site.shape, site.input, site.output);
+        });
         if (filled) compiler.add_border(operation.output);
     }
 }
 
-void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, const VectorLayer& layer, const std::string& name) {
+void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, const VectorLayer& layer,
+                const std::string& name) {
     const std::int64_t repeats = static_cast<std::int64_t>(layer.sources.size());
     const int threads = compiler.threads();
-    const auto product = std::make_shared<VectorProduct>(layer.rows, layer.columns, layer.weight, layer.reach, layer.gather, layer.bias,
-                                                         operation.clamp, compiler.setting().kernels, repeats < threads ? threads : 1);
+    const auto product =
+        std::make_shared<VectorProduct>(layer.rows, layer.columns, layer.weight, layer.reach, layer.gather, layer.bias,
+                                        operation.clamp, compiler.setting().kernels, repeats < threads ? threads : 1);
     product->shelve(compiler.shelf());
     compiler.need_scratch(product->scratch_words());
     Step& step = compiler.push(operation, product->describe());
@@ -108,12 +122,14 @@ void add_vector(Compiler& compiler, const Operation& operation, const Filter& fi
     step.report.nonzero_multiply_adds = product->nonzeros() * repeats;
     const std::int64_t input = compiler.place(operation.inputs[0]), output = compiler.place(operation.output);
     const std::int64_t residual = operation.residual ? compiler.place(operation.inputs.back()) : -1;
-    step.run = [=, sources = layer.sources, targets = layer.targets](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
+    step.run = [=, sources = layer.sources, targets = layer.targets](const Frame& frame, std::int64_t begin,
+                                                                     std::int64_t end, Word* scratch) {
         const int items = product->items();
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t row = item / items;
             product->run(item % items, item % items + 1, frame.words(input + sources[row]),
-                         residual < 0 ? nullptr : frame.words(residual + targets[row]), frame.words(output + targets[row]), scratch);
+                         residual < 0 ? nullptr : frame.words(residual + targets[row]),
+                         frame.words(output + targets[row]), scratch);
         }
     };
 }

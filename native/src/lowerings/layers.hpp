@@ -31,7 +31,8 @@ LayerChoice choose_plain(const Filter& filter, const Site& site);
 LayerChoice choose_tiles(const Filter& filter, const Site& site, const Kernels& kernels, const Costs& costs);
 
 // Any of these but AsVector. name: of the layer, for plan().
-void add_layer(Compiler& compiler, const Operation& operation, const Filter& filter, const Site& site, const LayerChoice& choice, const std::string& name);
+void add_layer(Compiler& compiler, const Operation& operation, const Filter& filter, const Site& site,
+               const LayerChoice& choice, const std::string& name);
 
 // Arguments as of VectorProduct; sources, targets: of every vector, from the places of the values.
 struct VectorLayer {
@@ -43,6 +44,7 @@ struct VectorLayer {
     Offsets sources, targets;
 };
 
-void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, const VectorLayer& layer, const std::string& name);
+void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, const VectorLayer& layer,
+                const std::string& name);
 
 }  // namespace secateur

@@ -48,7 +48,8 @@ void compile(Compiler& compiler, const Operation& operation) {
     const LayerChoice choice = choose(setting, operation);
     if (!std::holds_alternative<AsVector>(choice.way))
         return add_layer(compiler, operation, filter, site_of(setting, operation), choice, "fully connected");
-    add_vector(compiler, operation, filter, vector_layer(filter, setting.input(operation), setting.output(operation)), "fully connected");
+    add_vector(compiler, operation, filter, vector_layer(filter, setting.input(operation), setting.output(operation)),
+               "fully connected");
 }
 
 }  // namespace

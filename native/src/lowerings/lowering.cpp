@@ -7,14 +7,15 @@ namespace secateur {
 namespace {
 
 constexpr const Lowering* kLowerings[] = {
-    &lowerings::convolution, &lowerings::linear,     &lowerings::affine,  &lowerings::unary,   &lowerings::binary,
-    &lowerings::pool,        &lowerings::mean,       &lowerings::softmax, &lowerings::layer_norm, &lowerings::reshape,
-    &lowerings::permute,     &lowerings::concat,     &lowerings::slice,   &lowerings::constant,
+    &lowerings::convolution, &lowerings::linear, &lowerings::affine,  &lowerings::unary,      &lowerings::binary,
+    &lowerings::pool,        &lowerings::mean,   &lowerings::softmax, &lowerings::layer_norm, &lowerings::reshape,
+    &lowerings::permute,     &lowerings::concat, &lowerings::slice,   &lowerings::constant,
 };
 
 bool same_shapes(const FusedNetwork& network, const Operation& operation, int) {
     const Shape& shape = network.shapes[operation.output];
-    return std::all_of(operation.inputs.begin(), operation.inputs.end(), [&](int value) { return network.shapes[value] == shape; });
+    return std::all_of(operation.inputs.begin(), operation.inputs.end(),
+                       [&](int value) { return network.shapes[value] == shape; });
 }
 
 }  // namespace
@@ -35,7 +36,9 @@ Filter* filter_of(Kind& kind) {
 
 std::int64_t integer_of(const Node& node, const char* attribute) { return integers_of(node, attribute)[0]; }
 
-const std::vector<std::int64_t>& integers_of(const Node& node, const char* attribute) { return node.integers.at(attribute); }
+const std::vector<std::int64_t>& integers_of(const Node& node, const char* attribute) {
+    return node.integers.at(attribute);
+}
 
 std::vector<std::int64_t> axes_of(const Node& node, const char* attribute) {
     std::vector<std::int64_t> axes = integers_of(node, attribute);
@@ -46,7 +49,9 @@ std::vector<std::int64_t> axes_of(const Node& node, const char* attribute) {
 Filter filter_in(const Node& node) {
     const Array &weight = node.weights.at("weight"), *bias = weight_of(node, "bias");
     const std::size_t outputs = static_cast<std::size_t>(weight.shape[0]);
-    return {weight, {}, bias == nullptr ? std::vector<float>(outputs, 0.0f) : std::vector<float>(bias->data, bias->data + outputs)};
+    return {weight,
+            {},
+            bias == nullptr ? std::vector<float>(outputs, 0.0f) : std::vector<float>(bias->data, bias->data + outputs)};
 }
 
 const Array* weight_of(const Node& node, const char* role) {

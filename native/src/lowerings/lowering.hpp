@@ -38,8 +38,8 @@ struct Lowering {
 
 namespace lowerings {
 
-extern const Lowering convolution, linear, affine, unary, binary, pool, mean, softmax, layer_norm, reshape, permute, concat, slice,
-    constant, conversion;
+extern const Lowering convolution, linear, affine, unary, binary, pool, mean, softmax, layer_norm, reshape, permute,
+    concat, slice, constant, conversion;
 
 }  // namespace lowerings
 

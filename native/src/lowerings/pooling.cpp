@@ -11,8 +11,13 @@ namespace {
 std::optional<Kind> read_pool(const Node& node) {
     const bool average = node.op == "avg_pool2d";
     if (!average && node.op != "max_pool2d") return {};
-    const std::vector<std::int64_t> dilation = average ? std::vector<std::int64_t>{1, 1} : integers_of(node, "dilation");
-    return kind::Pool{integers_of(node, "kernel"), integers_of(node, "stride"), integers_of(node, "padding"), dilation, average,
+    const std::vector<std::int64_t> dilation =
+        average ? std::vector<std::int64_t>{1, 1} : integers_of(node, "dilation");
+    return kind::Pool{integers_of(node, "kernel"),
+                      integers_of(node, "stride"),
+                      integers_of(node, "padding"),
+                      dilation,
+                      average,
                       average && integer_of(node, "count_include_pad") != 0};
 }
 
@@ -40,7 +45,8 @@ void compile_pool(Compiler& compiler, const Operation& operation) {
     Step& step = compiler.push(operation, "loop");
     step.items = in.channels;
     step.work = static_cast<double>(elements(setting.output(operation).dims)) *
-                static_cast<double>(std::min(pool.kernel[0], in.height)) * static_cast<double>(std::min(pool.kernel[1], in.width));
+                static_cast<double>(std::min(pool.kernel[0], in.height)) *
+                static_cast<double>(std::min(pool.kernel[1], in.width));
     step.run = [=, pool = setting.kernels.pool](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         PoolRun part = run;
         part.source = frame.floats(from + begin * run.source_channel);
@@ -60,14 +66,16 @@ std::optional<Kind> read_mean(const Node& node) {
 void compile_mean(Compiler& compiler, const Operation& operation) {
     const auto& axes = std::get<kind::Mean>(operation.kind).axes;
     const Storage &source = compiler.setting().input(operation), &target = compiler.setting().output(operation);
-    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output), count = elements(target.dims);
+    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output),
+                       count = elements(target.dims);
     Step& step = compiler.push(operation, "loop");
     step.items = std::clamp<std::int64_t>(count / 16, 1, 64);
     step.work = static_cast<double>(std::max(count, elements(source.dims)));
     if (axes.empty()) {
         step.run = [=, windows = AdaptiveWindows(source, target), images = compiler.setting().images, all = step.items](
                        const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
-            average_adaptive(windows, count * begin / all, count * end / all, frame.floats(from), frame.floats(to), images);
+            average_adaptive(windows, count * begin / all, count * end / all, frame.floats(from), frame.floats(to),
+                             images);
         };
         return;
     }
