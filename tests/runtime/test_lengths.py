@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
 from torch import Tensor
 
+from graph_strategies import graphs
 from secateur.errors import GraphError, RunError
-from secateur.network.graph import Attribute, Graph, Node, Weight
+from secateur.network.graph import Attribute, Graph, Node, Weight, infer_shape
 from secateur.network.limits import Limits
 from secateur.network.simplification import simplify
 from secateur.network.sizes import named
@@ -88,9 +91,9 @@ def test_a_graph_with_free_lengths_computes_what_pytorch_does_at_each(case: str)
         given = [torch.randn(batch, *each) for each in shape]
         arrays = [each.numpy() for each in given]
         wanted = [each.numpy() for each in expected(*given)]
-        for graphs in (graph, simplify(graph)):
+        for each in (graph, simplify(graph)):
             for found, want in zip(
-                reference.run_all(graphs, dict(zip(graph.inputs, arrays, strict=True))), wanted, strict=True
+                reference.run_all(each, dict(zip(graph.inputs, arrays, strict=True))), wanted, strict=True
             ):
                 np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-5)
         for session in sessions:
@@ -208,3 +211,45 @@ def test_a_copy_of_a_session_runs_at_other_lengths() -> None:
     session = copy.copy(Session(planes()))
     x = np.ones((2, 3, 8, 9), np.float32)
     np.testing.assert_array_equal(session(x)[1], Session(planes())(x)[1])
+
+
+def freed(graph: Graph) -> Graph | None:
+    """A graph with names for the sizes of its input that are no channels, as far as its operations allow."""
+    ((name, shape),) = graph.inputs.items()
+    axes = range(1, 3) if len(shape) == 3 else range(len(shape) - 1)
+    shapes = {name: tuple(named(f"size{axis}") if axis in axes else size for axis, size in enumerate(shape))}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        held = {role: graph.weights[each].shape for role, each in node.weights.items()}
+        try:
+            found = infer_shape(node, [shapes[each] for each in node.inputs], held)
+        except (GraphError, KeyError):
+            continue
+        shapes[node.name] = found
+        nodes.append(replace(node, shape=found))
+    used = {each for node in nodes for each in node.weights.values()}
+    made = [node.name for node in nodes if node.op != "constant"]
+    if not made:
+        return None
+    return Graph({name: shapes[name]}, (made[-1],), tuple(nodes), {each: graph.weights[each] for each in used})
+
+
+@given(graphs())
+@settings(max_examples=40, deadline=None)
+def test_names_in_place_of_numbers_change_nothing(graph: Graph) -> None:
+    free = freed(graph)
+    if free is None:
+        return
+    (shape,) = graph.inputs.values()
+    lengths = {f"size{axis}": size for axis, size in enumerate(shape) if f"size{axis}" in free.lengths}
+    kept = {node.name for node in free.nodes}
+    assert free.bind(lengths).nodes == tuple(node for node in graph.nodes if node.name in kept)
+    session = Session(free)
+    for more in (0, 1):
+        try:
+            bound = free.bind({name: size + more for name, size in lengths.items()})
+        except GraphError:
+            continue
+        x = np.random.default_rng(more).normal(size=(3, *bound.inputs["x"])).astype(np.float32)
+        found, expected = session(x), reference.run(free, x)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * max(1, np.abs(expected).max(initial=0)))
