@@ -173,6 +173,15 @@ def test_a_checkpoint_is_packed(verb: Verb, tmp_path: Path) -> None:
     assert (code, "dimension 2 of 'x'" in err) == (1, True)
 
 
+def test_a_plan_of_a_file_with_free_lengths_is_for_some(verb: Verb) -> None:
+    golden = str(Path(__file__).parents[1] / "golden" / "1.1-lengths.secateur")
+    code, out, _ = verb("inspect", golden, "--plan", "--lengths", "height=12,width=9", "--format", "json")
+    assert code == 0
+    assert [8, 3, 2] in [step["shape"] for step in json.loads(out)["steps"]]
+    code, _, err = verb("inspect", golden, "--plan")
+    assert (code, "lengths []: expected ['height', 'width']" in err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
@@ -186,6 +195,7 @@ def test_a_checkpoint_is_packed(verb: Verb, tmp_path: Path) -> None:
             "--sizes 'x': expected sizes of an argument of forward",
         ),
         (("inspect", "x.secateur", "--format", "yaml"), 2, "expected table or json"),
+        (("inspect", "x.secateur", "--plan", "--lengths", "height=a"), 2, "expected whole numbers by name"),
         (("bench", "x.secateur", "--batch", "0"), 2, "--batch '0': expected whole numbers from 1 on separated by"),
         (("bench", "x.secateur", "--batch", "1.5"), 2, "--batch '1.5': expected whole numbers separated by commas"),
         (("bench", "x.secateur", "--batch", ""), 2, "--batch '': expected whole numbers from 1 on separated by commas"),

@@ -108,6 +108,7 @@ def inspect(
     batch: Annotated[int, typer.Option(help="With --plan: images at once.")] = 1,
     threads: Annotated[int, typer.Option(help="With --plan: 1 to 1,024.")] = 1,
     kernel: Annotated[Optional[str], typer.Option(help="With --plan: force one.")] = None,  # noqa: UP045
+    lengths: Annotated[str, typer.Option(help="With --plan: those that are free, as in height=224,width=224.")] = "",
     format: Annotated[str, typer.Option(help="table or json.")] = "table",
     allowed: LimitsText = "",
     debug: Debug = False,
@@ -115,7 +116,7 @@ def inspect(
     """Say what a file holds, weight by weight, every checksum verified."""
     _check_format(format)
     if plan:
-        _print_plan(file, batch, threads, kernel, format, limits(allowed))
+        _print_plan(file, batch, threads, kernel, _lengths(lengths), format, limits(allowed))
         return
     from secateur.packfile import describe
 
@@ -183,14 +184,24 @@ def _described(file: Path, found: Any) -> dict[str, Any]:
     }
 
 
-def _print_plan(file: Path, batch: int, threads: int, kernel: str | None, format: str, allowed: Limits) -> None:
+def _lengths(text: str) -> dict[str, int]:
+    """Name → length."""
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    if not all(size.isdecimal() for _, _, size in pairs):
+        raise UsageError(f"--lengths {text!r}: expected whole numbers by name, as in height=224,width=224")
+    return {name: int(size) for name, _, size in pairs}
+
+
+def _print_plan(
+    file: Path, batch: int, threads: int, kernel: str | None, lengths: dict[str, int], format: str, allowed: Limits
+) -> None:
     from dataclasses import asdict
 
     from secateur.runtime import load
 
     if batch < 1:
         raise UsageError(f"--batch {batch}: expected a whole number from 1 on")
-    plan = load(file, threads, kernel, True, allowed).plan(batch, rounds=5)
+    plan = load(file, threads, kernel, True, allowed).plan(batch, rounds=5, lengths=lengths)
     if format == "json":
         say_lines(json.dumps(asdict(plan), indent=2))
         return

@@ -125,8 +125,9 @@ class Translation:
         """How many times the batch a dimension is; 0 where it is no multiple."""
         if str(size) == self.batch:
             return 1
-        if isinstance(size, int) and isinstance(self.images, int):
-            return 0 if self.images == 0 or size % self.images else size // self.images
+        if isinstance(size, int):
+            whole = isinstance(self.images, int) and self.images > 0 and size % self.images == 0
+            return size // self.images if whole else 0
         found = to_dimension(_formula(size) / _formula(self.images), self.program.symbols)
         return 0 if found is None else found
 
