@@ -253,6 +253,17 @@ def in_heads(x: Tensor, fc: nn.Module) -> Tensor:
     )
 
 
+def patches_in_rows(x: Tensor, norm: nn.Module, fc: nn.Module) -> Tensor:
+    """The pixels at one place of all 2×2 patches in a row, (N·4, patches, C), as MobileViT has them."""
+    images, channels, height, width = x.shape
+    high, wide = height // 2, width // 2
+    parts = x.reshape(images * channels * high, 2, wide, 2).transpose(1, 2)
+    rows = parts.reshape(images, channels, high * wide, 4).transpose(1, 3).reshape(images * 4, high * wide, channels)
+    rows = rows + fc(norm(rows))
+    parts = rows.contiguous().view(images, 4, high * wide, channels).transpose(1, 3)
+    return parts.reshape(images * channels * high, wide, 2, 2).transpose(1, 2).reshape(images, channels, height, width)
+
+
 BATCH_ELSEWHERE: dict[str, tuple[Any, ...]] = {
     "heads and their kinds in front": (mixed_heads, nn.Linear(4, 12), nn.Linear(4, 4)),
     "sequences first, heads folded into the batch": (in_heads, nn.Linear(4, 4)),
@@ -261,6 +272,7 @@ BATCH_ELSEWHERE: dict[str, tuple[Any, ...]] = {
         nn.Linear(4, 5),
         nn.LayerNorm(5),
     ),
+    "patches in rows": (patches_in_rows, nn.LayerNorm(4), nn.Linear(4, 4)),
     "the batch folded behind the sequence": (
         lambda x, fc: fc(x.flatten(2).permute(2, 0, 1).reshape(-1, 4)).view(48, -1, 3).permute(1, 2, 0),
         nn.Linear(4, 3),
