@@ -108,6 +108,7 @@ def test_a_bound_graph_is_one_of_whole_numbers() -> None:
     assert [node.shape for node in bound.nodes][2:4] == [(8, 6, 5), (8, 3, 2)]
     assert bound.bind({}) is bound
     assert planes().lengths == ("height", "width")
+    assert planes().bind({"height": np.int64(12), "width": np.int32(9)}).nodes == bound.nodes  # type: ignore[dict-item]
     cut = tokens().bind({"length": 4}).nodes[3]
     assert (cut.attributes["stop"], cut.shape) == (4, (16, 3))
 

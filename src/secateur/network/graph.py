@@ -9,6 +9,7 @@ docs/format.md lists them.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -117,6 +118,7 @@ class Graph:
             raise GraphError(f"lengths {sorted(lengths)}: expected {list(self.lengths) or 'none'}")
         if not lengths:
             return self
+        lengths = {name: operator.index(length) for name, length in lengths.items()}
         inputs = {name: _bound_shape(name, shape, lengths) for name, shape in self.inputs.items()}
         nodes = tuple(_bound_node(node, lengths) for node in self.nodes)
         return replace(self, inputs=inputs, nodes=nodes)
