@@ -249,7 +249,7 @@ def test_the_rate_of_a_step_is_that_of_its_own_images(
     plan = Plan("scalar", "built in", 1, ((16, 1, 4),), 64, (step("alone", 1), step("together", 16)))
 
     class Planned:
-        def plan(self, batch: int, rounds: int) -> Plan:
+        def plan(self, batch: int, rounds: int, lengths: dict[str, int]) -> Plan:
             return plan
 
     monkeypatch.setenv("COLUMNS", "200")
