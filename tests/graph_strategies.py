@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from secateur.network.building import Builder, Draft
 from secateur.network.graph import Attribute, Graph, Shape, Weight
 from secateur.network.operations import OPERATIONS, Choice, Range, Real
+from secateur.network.sizes import is_whole, named
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -37,6 +38,11 @@ class Drawing:
         self.constants: set[str] = set()
         self.draft = Draft(inputs={"x": shape}, shapes={"x": shape})
         self.shapes = self.draft.shapes
+
+    @property
+    def of_known_size(self) -> dict[str, Shape]:
+        """Values whose shapes are numbers, and so are not of all images."""
+        return {name: shape for name, shape in self.shapes.items() if is_whole(shape)}
 
     def add(self, op: str, *inputs: str, weights: dict[str, np.ndarray] | None = None, **attributes: Attribute) -> str:
         held = {role: self.weight(role, value) for role, value in (weights or {}).items()}
@@ -160,7 +166,7 @@ def _elementwise(build: Drawing, op: str, value: str) -> str:
 
 def _pairwise(build: Drawing, op: str, value: str) -> str:
     """With a value that broadcasts against it, a constant, or itself; in either order."""
-    fitting = [name for name, shape in build.shapes.items() if _broadcasts(shape, build.shapes[value])]
+    fitting = [name for name, shape in build.of_known_size.items() if _broadcasts(shape, build.shapes[value])]
     other = build.draw(st.sampled_from([*fitting, ""])) or _constant(build, value)
     both = build.draw(st.permutations([value, other]))
     return build.add(op, *map(build.steadied, both, OPERATIONS[op].steady))
@@ -238,7 +244,8 @@ def _concat(build: Drawing, value: str) -> str:
     def around(other: Shape) -> Shape:
         return other[: axis - 1] + other[axis:]
 
-    fitting = [name for name, each in build.shapes.items() if len(each) == len(shape) and around(each) == around(shape)]
+    known = build.of_known_size.items()
+    fitting = [name for name, each in known if len(each) == len(shape) and around(each) == around(shape)]
     others = build.draw(st.lists(st.sampled_from([*fitting, ""]), max_size=2))
     widths = [build.draw(st.integers(1, 2)) if other == "" else 0 for other in others]
     made = [
@@ -256,6 +263,37 @@ def _slice(build: Drawing, value: str) -> str:
     return build.add("slice", value, axis=axis, start=start, stop=build.draw(st.integers(start + 1, shape[axis - 1])))
 
 
+def _fill(build: Drawing, value: str) -> str:
+    """Against a value, with some axes 1."""
+    shape = tuple(size if build.draw(st.booleans()) else 1 for size in build.shapes[value])
+    filled = build.add("fill", value=build.draw(st.sampled_from([0.0, 1.0, -2.5])), shape=shape)
+    build.constants.add(filled)
+    return build.add("add", value, filled)
+
+
+def _range(build: Drawing, value: str) -> str:
+    """Along the last axis of a value."""
+    places = build.add("range", start=0.5, step=-0.25, length=build.shapes[value][-1])
+    build.constants.add(places)
+    return build.add("mul", value, places)
+
+
+def _gather_images(build: Drawing, value: str) -> str:
+    """The absolute values of a value of all images, at once."""
+    gathered = build.add("gather_images", value, images=named("batch"))
+    made = build.add("abs", gathered)
+    build.constants |= {gathered, made}
+    return build.add("sub", value, build.add("scatter_images", made, images=named("batch")))
+
+
+def _scatter_images(build: Drawing, value: str) -> str:
+    """Each image's share among all of them."""
+    gathered = build.add("gather_images", value, images=named("batch"))
+    shares = build.add("softmax", gathered, axis=1)
+    build.constants |= {gathered, shares}
+    return build.add("scatter_images", shares, images=named("batch"))
+
+
 _BY_HAND: dict[str, Callable[[Drawing, str], str]] = {
     "conv2d": _conv2d,
     "linear": _linear,
@@ -271,6 +309,10 @@ _BY_HAND: dict[str, Callable[[Drawing, str], str]] = {
     "concat": _concat,
     "slice": _slice,
     "constant": _constant,
+    "fill": _fill,
+    "range": _range,
+    "gather_images": _gather_images,
+    "scatter_images": _scatter_images,
 }
 """How to add operations whose shapes take some thought to a value; each returns the name of what it made."""
 
@@ -282,6 +324,8 @@ def add(build: Drawing, op: str, value: str) -> str:
     return (_elementwise if OPERATIONS[op].inputs == 1 else _pairwise)(build, op, value)
 
 
+OF_EACH_IMAGE = tuple(op for op, operation in OPERATIONS.items() if operation.ordinary is None)
+"""Operations that mix no images: what they make of a batch, they make of its parts."""
 _PLANES = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"}
 
 
@@ -299,7 +343,7 @@ def shapes() -> st.SearchStrategy[Shape]:
 @st.composite
 def graphs(
     draw: Draw,
-    operations: Collection[str] = tuple(OPERATIONS),
+    operations: Collection[str] = OF_EACH_IMAGE,
     least: int = 1,
     most: int = 6,
     dtype: str = "float32",

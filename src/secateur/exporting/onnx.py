@@ -15,7 +15,7 @@ from secateur.network.building import unused_name
 from secateur.network.formats import FORMATS, WEIGHT_FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight
 from secateur.network.operations import OPERATIONS, Real
-from secateur.network.sizes import Dimension, Floor, Product, Size, is_whole
+from secateur.network.sizes import BATCH, Dimension, Floor, Product, Size, is_whole
 from secateur.runtime import reference
 from secateur.support.replacing import replacing
 
@@ -97,16 +97,13 @@ class _Translation:
         self.initializers: dict[str, Any] = {}
         self.taken = {*self.shapes}
         self.weight_names: dict[str, str] = {}
-        self.fixed: set[str] = set()
-        self.batch = ""
+        self.fixed = graph.ordinary
         self.sizes: dict[Dimension, str] = {}
         self.lengths: dict[str, str] = {}
 
     def model(self) -> bytes:
         self._refuse()
         for node in self.graph.nodes:
-            if all(name in self.fixed for name in node.inputs):
-                self.fixed.add(node.name)
             _CONVERSIONS[node.op](self, node)
         outputs = [self._output(name) for name in self.graph.outputs]
         helper = self.onnx.helper
@@ -128,7 +125,8 @@ class _Translation:
         """An input or output of that name, which is a value of the graph."""
         kind = getattr(self.onnx.TensorProto, FORMATS[self.graph.value_elements[value]].onnx)
         sizes = [size if is_whole(size) else str(size) for size in self.shapes[value]]
-        return self.onnx.helper.make_tensor_value_info(name, kind, ["batch", *sizes])
+        images = BATCH if self.graph.images is None else self.graph.images
+        return self.onnx.helper.make_tensor_value_info(name, kind, [images, *sizes])
 
     def _output(self, name: str) -> Any:
         """Outputs need names of their own, and every image's part of them."""
@@ -184,6 +182,8 @@ class _Translation:
 
     def _length(self, name: str) -> str:
         """A length by the first input that tells it, as a·length + b."""
+        if name == BATCH:
+            return self.batch()
         if name not in self.lengths:
             found, axis, line = next(
                 (value, axis, size.line)
@@ -198,6 +198,13 @@ class _Translation:
             slope = self.tensor("size", np.array([line[0]]))
             self.lengths[name] = self.add("Div", [less, slope], self.fresh(name)) if line[0] != 1 else less
         return self.lengths[name]
+
+    def batch(self) -> str:
+        """The number of images."""
+        if BATCH not in self.lengths:
+            first = next(iter(self.graph.inputs))
+            self.lengths[BATCH] = self.add("Shape", [first], self.fresh(BATCH), start=0, end=1)
+        return self.lengths[BATCH]
 
     def _folded(self, op: str, parts: Sequence[str]) -> str:
         return reduce(lambda left, right: self.add(op, [left, right], self.fresh("size")), parts)
@@ -224,11 +231,8 @@ class _Translation:
         """A value with one row per image: a constant is repeated."""
         if value not in self.fixed:
             return value
-        if not self.batch:
-            first = next(iter(self.graph.inputs))
-            self.batch = self.add("Shape", [first], self.fresh("batch"), start=0, end=1)
         ones = self.tensor(f"{value}.ones", np.ones(len(self.shapes[value]), np.int64))
-        sizes = self.add("Concat", [self.batch, ones], self.fresh(f"{value}.sizes"), axis=0)
+        sizes = self.add("Concat", [self.batch(), ones], self.fresh(f"{value}.sizes"), axis=0)
         return self.add("Expand", [value, sizes], self.fresh(f"{value}.spread"))
 
 
@@ -438,9 +442,33 @@ def _slice(made: _Translation, node: Node) -> None:
 
 
 def _constant(made: _Translation, node: Node) -> None:
-    made.fixed.add(node.name)
     axes = made.tensor(f"{node.name}.axes", np.array([0]))
     made.add("Unsqueeze", [made.weight(node, "value"), axes], node.name)
+
+
+def _fill(made: _Translation, node: Node) -> None:
+    value = made.tensor(f"{node.name}.value", np.float32(node.number("value")))
+    sizes = [made.tensor(f"{node.name}.one", np.array([1])), *(made.size(size) for size in node.shape)]
+    made.add("Expand", [value, made.step("Concat", sizes, node, axis=0)], node.name)
+
+
+def _range(made: _Translation, node: Node) -> None:
+    """Counted in whole numbers, which engines agree on."""
+    first, many, every = (made.step("Squeeze", [made.size(size)], node) for size in (0, node.shape[0], 1))
+    counted = made.step("Range", [first, many, every], node)
+    numbers = made.step("Cast", [counted], node, to=made.onnx.TensorProto.FLOAT)
+    step, start = (made.tensor(f"{node.name}.{name}", np.float32(node.number(name))) for name in ("step", "start"))
+    placed = made.step("Add", [made.step("Mul", [numbers, step], node), start], node)
+    made.add("Unsqueeze", [placed, made.tensor(f"{node.name}.front", np.array([0]))], node.name)
+
+
+def _with_front(op: str) -> Callable[[_Translation, Node], None]:
+    """An axis in front, made or taken away: all images' values are (1, N, …)."""
+
+    def convert(made: _Translation, node: Node) -> None:
+        made.add(op, [node.inputs[0], made.tensor(f"{node.name}.axes", np.array([0]))], node.name)
+
+    return convert
 
 
 _CONVERSIONS: Mapping[str, Callable[[_Translation, Node], None]] = {
@@ -488,4 +516,8 @@ _CONVERSIONS: Mapping[str, Callable[[_Translation, Node], None]] = {
     "concat": _concat,
     "slice": _slice,
     "constant": _constant,
+    "fill": _fill,
+    "range": _range,
+    "gather_images": _with_front("Unsqueeze"),
+    "scatter_images": _with_front("Squeeze"),
 }

@@ -24,6 +24,7 @@ class GraphNetwork(nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
+        self.lengths = graph.lengths
         for name, weight in graph.weights.items():
             owner, leaf = _owner(self, name)
             owner.register_parameter(leaf, nn.Parameter(to_tensor(weight), requires_grad=False))
@@ -33,15 +34,18 @@ class GraphNetwork(nn.Module):
         graph = self._bound(values)
         for node in graph.nodes:
             weights = {role: self._weight(name) for role, name in node.weights.items()}
-            values[node.name] = _OPERATIONS[node.op](node.attributes, [values[name] for name in node.inputs], weights)
+            given = [values[name] for name in node.inputs]
+            made = _OPERATIONS[node.op](node.attributes, given, weights)
+            values[node.name] = made if given or weights else made.to(inputs[0])
         outputs = tuple(self._whole(values[name], graph.shape_of(name), len(inputs[0])) for name in graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _bound(self, inputs: Mapping[str, Tensor]) -> Graph:
         """The Graph at the lengths that the inputs have."""
-        if not self.graph.lengths:
+        if not self.lengths:
             return self.graph
-        return self.graph.bind(self.graph.lengths_of({name: value.shape[1:] for name, value in inputs.items()}))
+        images = len(next(iter(inputs.values())))
+        return self.graph.bind(self.graph.lengths_of({name: value.shape[1:] for name, value in inputs.items()}, images))
 
     def _weight(self, name: str) -> Tensor:
         owner, leaf = _owner(self, name)
@@ -179,4 +183,10 @@ _OPERATIONS: Mapping[str, Callable[[Mapping[str, Any], Sequence[Tensor], Weights
         attributes["axis"], attributes["start"], attributes["stop"] - attributes["start"]
     ),
     "constant": lambda attributes, _, weights: weights["value"][None],
+    "fill": lambda attributes, *_: torch.full((1, *attributes["shape"]), attributes["value"]),
+    "range": lambda attributes, *_: (
+        attributes["start"] + attributes["step"] * torch.arange(attributes["length"], dtype=torch.float64)
+    )[None],
+    "gather_images": lambda attributes, inputs, _: inputs[0][None],
+    "scatter_images": lambda attributes, inputs, _: inputs[0][0],
 }

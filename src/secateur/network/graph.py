@@ -3,6 +3,10 @@
 Dimension 0 of every value is the batch: it is free, and shapes here leave it out. Other dimensions are whole numbers,
 or expressions of lengths with names (`sizes`), which inputs tell; bound to lengths, all are numbers.
 
+An ordinary value is one that no image has a part in: a constant, the values of all images as one (`gather_images`), and
+what is made of such alone. It has no batch, meets values of images as a constant does, and where the number of images
+is one of its sizes, that is the length `batch`.
+
 A value is named after the node that makes it, or is one of the graph's inputs. `operations` declares each operation,
 docs/format.md lists them.
 """
@@ -22,7 +26,7 @@ from secateur.network.nodes import Attribute as Attribute
 from secateur.network.nodes import Node as Node
 from secateur.network.nodes import Shape as Shape
 from secateur.network.operations import OPERATIONS
-from secateur.network.sizes import Dimension, Size, at_least, bind, lengths_in, names_of
+from secateur.network.sizes import BATCH, Dimension, Size, at_least, bind, lengths_in, names_of
 
 Bits = NDArray[np.unsignedinteger]
 
@@ -93,21 +97,34 @@ class Graph:
 
     @property
     def lengths(self) -> tuple[str, ...]:
-        """Names of the lengths that are free, in alphabetical order; the batch is not among them."""
-        return tuple(sorted(names_of(size for shape in self.inputs.values() for size in shape)))
+        """Names of the lengths that are free, in alphabetical order; `batch` only where a size depends on it."""
+        told = names_of(size for shape in self.inputs.values() for size in shape)
+        return tuple(sorted(told.union(*(names_of(_sizes(node)) for node in self.nodes))))
 
-    def lengths_of(self, came: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    @property
+    def ordinary(self) -> frozenset[str]:
+        """Names of the values that no image has a part in."""
+        return _ordinary_values(self.nodes)
+
+    @property
+    def images(self) -> int | None:
+        """How many images it is bound to, None where it takes any number of them."""
+        counts = (node.attributes["images"] for node in self.nodes if OPERATIONS[node.op].ordinary is not None)
+        return next((count for count in counts if isinstance(count, int)), None)
+
+    def lengths_of(self, came: Mapping[str, Sequence[int]], images: int) -> dict[str, int]:
         """The lengths that inputs of these shapes have. came: input → shape without the batch, of the right rank.
 
         Raises GraphError where sizes came that cannot be, or do not go together.
         """
-        return lengths_in(
+        found = lengths_in(
             [
                 (f"input {name!r}, dimension {axis}", size, came[name][axis - 1])
                 for name, shape in self.inputs.items()
                 for axis, size in enumerate(shape, 1)
             ]
         )
+        return found | ({BATCH: images} if BATCH in self.lengths else {})
 
     def bind(self, lengths: Mapping[str, int]) -> Graph:
         """The graph of whole numbers that this one is at lengths, all of them given by name.
@@ -204,6 +221,7 @@ def check_shapes(
             raise GraphError(f"node {node.name!r} ({node.op}): its shape is given as {node.shape} but is {found}")
         shapes[node.name] = found
     _check_lengths(inputs, nodes)
+    _ordinary_values(nodes)
     _value_elements(inputs, nodes, elements or {})
     lost = [name for name in outputs if name not in shapes] or sorted(weights.keys() - used)
     if lost or not inputs or not outputs:
@@ -222,22 +240,47 @@ def _value_elements(inputs: Mapping[str, Shape], nodes: Sequence[Node], elements
     return found
 
 
-def _check_lengths(inputs: Mapping[str, Shape], nodes: Sequence[Node]) -> None:
-    """That the inputs' shapes tell every length that is in use."""
-    told = {name for shape in inputs.values() for size in shape for name in _told(size)}
+def _ordinary_values(nodes: Sequence[Node]) -> frozenset[str]:
+    """Those that no image has a part in. Raises GraphError where an operation takes the other kind."""
+    found: set[str] = set()
     for node in nodes:
-        sizes = [*node.shape, *(part for value in node.attributes.values() for part in _parts(value))]
-        lost = sorted(names_of(sizes) - told)
+        declared, given = OPERATIONS[node.op].ordinary, found.issuperset(node.inputs)
+        if declared is not None and declared == given:
+            expected, came = (
+                ("values of images", "an ordinary one") if given else ("an ordinary value", "one per image")
+            )
+            raise GraphError(f"node {node.name!r} ({node.op}): expected {expected}, got {came}")
+        if given if declared is None else declared:
+            found.add(node.name)
+    return frozenset(found)
+
+
+def _check_lengths(inputs: Mapping[str, Shape], nodes: Sequence[Node]) -> None:
+    """That the inputs' shapes tell every length that is in use, but for the batch, which they leave out."""
+    told = {name for shape in inputs.values() for size in shape for name in _told(size)} | {BATCH}
+    for node in nodes:
+        lost = sorted(names_of(_sizes(node)) - told)
         if lost:
             raise GraphError(f"node {node.name!r} ({node.op}): no input tells the length {lost[0]!r}")
-    lost = sorted(names_of(size for shape in inputs.values() for size in shape) - told)
+    used = names_of(size for shape in inputs.values() for size in shape)
+    if BATCH in used:
+        raise GraphError(f"inputs with a size of {BATCH}: expected none, as shapes leave the batch out")
+    lost = sorted(used - told)
     if lost:
         raise GraphError(f"no input tells the length {lost[0]!r}: expected one of a shape with {lost[0]} in it alone")
+    counts = {node.attributes["images"] for node in nodes if OPERATIONS[node.op].ordinary is not None}
+    if len(counts) > 1:
+        raise GraphError(f"a graph for {' and '.join(sorted(map(str, counts)))} images: expected one number of them")
 
 
 def _told(size: Dimension) -> tuple[str, ...]:
     line = size.line if isinstance(size, Size) else None
     return () if line is None else (line[1],)
+
+
+def _sizes(node: Node) -> list[Dimension]:
+    """Those of a node's output and among its attributes."""
+    return [*node.shape, *(part for value in node.attributes.values() for part in _parts(value))]
 
 
 def _parts(value: Attribute) -> tuple[Dimension, ...]:

@@ -76,7 +76,7 @@ def check_costs(
 
     Of a graph with free lengths nothing is known yet: whoever binds it asks again.
     """
-    if names_of(size for shape in inputs.values() for size in shape):
+    if names_of(size for shape in (*inputs.values(), *(node.shape for node in nodes)) for size in shape):
         return
     limits.check("memory", _memory(inputs, outputs, nodes), "bytes of values for one image")
     shapes = {**inputs, **{node.name: node.shape for node in nodes}}
@@ -100,6 +100,7 @@ def _memory(inputs: Mapping[str, Shape], outputs: Sequence[str], nodes: Sequence
     sizes = {name: 4 * math.prod(shape) for name, shape in inputs.items()}
     sizes |= {node.name: 4 * math.prod(node.shape) for node in nodes}
     last = {name: index for index, node in enumerate(nodes) for name in node.inputs}
+    last |= dict.fromkeys([node.name for node in nodes if not node.inputs and not node.weights], len(nodes))
     last |= dict.fromkeys(outputs, len(nodes))
     now = most = sum(sizes[name] for name in inputs)
     for index, node in enumerate(nodes):

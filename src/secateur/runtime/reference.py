@@ -40,6 +40,8 @@ def run_all(graph: Graph, inputs: Mapping[str, NDArray[np.floating]]) -> list[Re
     if len(batches) != 1:
         raise RunError(f"inputs of {sorted(batches)} images: expected one number for all")
     (batch,) = batches
+    if graph.images not in (None, batch):
+        raise RunError(f"inputs of {batch} images: expected the {graph.images} that the graph is bound to")
     kept = set(graph.outputs)
     last_use = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     with np.errstate(all="ignore"):  # infinities and NaN are results like others
@@ -61,7 +63,8 @@ def _bound(graph: Graph, inputs: Mapping[str, NDArray[np.floating]]) -> Graph:
     if not graph.lengths or any(name not in inputs or np.ndim(inputs[name]) != rank for name, rank in ranks.items()):
         return graph
     try:
-        return graph.bind(graph.lengths_of({name: np.shape(inputs[name])[1:] for name in graph.inputs}))
+        images = len(next(iter(inputs.values())))
+        return graph.bind(graph.lengths_of({name: np.shape(inputs[name])[1:] for name in graph.inputs}, images))
     except GraphError as error:
         raise RunError(str(error)) from error
 
@@ -82,6 +85,15 @@ def _weights(graph: Graph, node: Node) -> dict[str, Any]:
     held = {role: graph.weights[name].values() for role, name in node.weights.items()}
     matrix = OPERATIONS[node.op].matrix
     return {role: value if role == matrix else value.astype(np.float64) for role, value in held.items()}
+
+
+def run_nodes(graph: Graph, nodes: Sequence[Node]) -> dict[str, Array]:
+    """The values of nodes of a graph that nothing else has a part in."""
+    values: dict[str, Array] = {}
+    with np.errstate(all="ignore"):
+        for node in nodes:
+            values[node.name] = run_node(node, [values[name] for name in node.inputs], _weights(graph, node))
+    return values
 
 
 def run_node(node: Node, inputs: Sequence[Array], weights: Mapping[str, Array]) -> Array:

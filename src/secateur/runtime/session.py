@@ -6,7 +6,7 @@ import math
 import operator
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import SupportsIndex
@@ -18,8 +18,12 @@ from secateur import _native
 from secateur.errors import GraphError, RunError
 from secateur.network.graph import Graph, Node, Shape
 from secateur.network.limits import Limits, check_costs, check_parts
+from secateur.network.operations import OPERATIONS
+from secateur.network.sizes import BATCH
+from secateur.network.stages import crosses_images
 from secateur.runtime.calibration import Costs, costs_for
 from secateur.runtime.normalisation import Normalisation
+from secateur.runtime.staging import Staged
 from secateur.support import settings
 
 Floats = NDArray[np.float32]
@@ -69,7 +73,9 @@ class Plan:
     """How a batch is run. steps: those of the first part.
 
     parts: (images in a block, how many operations of it run image by image before the rest runs on the whole block,
-    how many such blocks). costs: "measured" on this machine, "built in" or "given".
+    how many such blocks). costs: "measured" on this machine, "built in" or "given". stages: where the network mixes
+    images, what runs image by image and what once for all of them, and the plan of each; steps are then all of theirs,
+    parts those of the first, and arena_bytes are of the largest.
     """
 
     kernel: str
@@ -78,8 +84,11 @@ class Plan:
     parts: tuple[tuple[int, int, int], ...]
     arena_bytes: int
     steps: tuple[PlanStep, ...]
+    stages: tuple[tuple[str, Plan], ...] = ()
 
     def __str__(self) -> str:
+        if self.stages:
+            return "\n".join(f"{kind}: {plan}" for kind, plan in self.stages)
         return "\n".join([self._heading(), *(_line(step) for step in self.steps)])
 
     def _heading(self) -> str:
@@ -109,8 +118,9 @@ class Session:
     (N, C, H, W) may be given too. calibrate: whether how each layer of a large network is run is decided by constants
     timed on this machine (once: they are cached) rather than by those built in; SECATEUR_CALIBRATE=0 says no for all.
     Layers run otherwise may round otherwise. limits: what the graph may ask for at most, None for limits.Limits().
-    costs: constants to decide by, whatever calibrate says.
+    costs: constants to decide by, whatever calibrate says. parts: sessions of parts of the graph to be used again.
     Where the graph has lengths that are free, the inputs' shapes tell them, and it is compiled for those: see bind.
+    Where it mixes images, the parts that do run once for all images, and the others in blocks of them as ever.
     Pickles and copies are made from its graph and these arguments.
     out: the array to write to, for graphs with one input and one output: the input itself, or apart from it.
     Raises RunError.
@@ -125,6 +135,8 @@ class Session:
         calibrate: bool = True,
         limits: Limits | None = None,
         costs: Costs | None = None,
+        *,
+        parts: Sequence[Session] = (),
     ) -> None:
         threads = _whole("threads", threads, 1, MOST_THREADS)
         limits = limits or Limits()
@@ -142,11 +154,17 @@ class Session:
         self._bound: OrderedDict[tuple[tuple[str, int], ...], Session] = OrderedDict()
         self._lock = Lock()
         self._single = False
+        self._staged: Staged | None = None
+        self._indirect = Session._call_bound if self._lengths else None
         if self._lengths:
             return
         self._shapes = tuple(tuple(shape) for _, shape in self._inputs)
         self._output_shapes = tuple(map(tuple, graph.output_shapes))
         self._costs = costs or costs_for(graph, self._kernel, calibrate)
+        if crosses_images(graph):
+            self._indirect = Session._call_staged
+            self._staged = Staged(graph, lambda part: self._part(part, parts))
+            return
         self._native = _compile(graph, self._kernel, threads, self._costs)
         self._single = len(self._shapes) == len(self._output_shapes) == 1
 
@@ -183,16 +201,51 @@ class Session:
     def _call_many(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
         if len(inputs) != len(self._inputs):
             raise RunError(f"expected {len(self._inputs)} inputs, got {len(inputs)}")
-        if self._lengths:
-            return self.bind(self._lengths_of(inputs))(*inputs, out=out)
+        if self._indirect:
+            return self._indirect(self, inputs, out)
         if out is not None:
             raise RunError("out= is for graphs with one input and one output")
-        taken = tuple(self._taken(index, x) for index, x in enumerate(inputs))
-        if len({len(x) for x in taken}) > 1:
-            raise RunError(f"expected as many images in every input, got {[len(x) for x in taken]}")
+        taken = self._all_taken(inputs)
         outputs = tuple(np.empty((len(taken[0]), *shape), np.float32) for shape in self._output_shapes)
         self._native.run_many(taken, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _all_taken(self, inputs: tuple[Images, ...]) -> tuple[Floats, ...]:
+        taken = tuple(self._taken(index, x) for index, x in enumerate(inputs))
+        if len({len(x) for x in taken}) > 1:
+            raise RunError(f"expected as many images in every input, got {[len(x) for x in taken]}")
+        return taken
+
+    def _call_bound(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
+        return self.bind(self._lengths_of(inputs))(*inputs, out=out)
+
+    def _call_staged(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
+        assert self._staged is not None
+        taken = self._all_taken(inputs)
+        self._check_images(len(taken[0]))
+        if out is not None:
+            if len(taken) != 1 or len(self._output_shapes) != 1:
+                raise RunError("out= is for graphs with one input and one output")
+            _check_output(out, (len(taken[0]), *self._output_shapes[0]), taken[0])
+        outputs = self._staged(taken)
+        if out is not None:
+            out[...] = outputs[0]
+            return out
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _check_images(self, images: int) -> None:
+        if self._graph.images not in (None, images):
+            raise RunError(f"{images} images: expected the {self._graph.images} that the graph is bound to")
+
+    def _part(self, graph: Graph, made: Sequence[Session]) -> Session:
+        """What runs a part of the graph: one that was made for the same already, or a new one."""
+        threads, kernel, _, calibrate, limits, _ = self._made_with
+        found = next((each for each in made if each._graph == graph), None)
+        return found or Session(graph, threads, kernel, None, calibrate, limits, self._costs)
+
+    @property
+    def _parts(self) -> list[Session]:
+        return [session for _, session in self._staged.parts] if self._staged else []
 
     def _taken(self, index: int, x: Images) -> Floats:
         """An input as the network takes it: as it is, or uint8 images normalised."""
@@ -227,7 +280,8 @@ class Session:
             if key in self._bound:
                 self._bound.move_to_end(key)
                 return self._bound[key]
-        made = Session(self._graph_at(lengths), *self._made_with)
+            parts = [part for each in self._bound.values() for part in each._parts]
+        made = Session(self._graph_at(lengths), *self._made_with, parts=parts)
         with self._lock:
             self._bound[key] = made
             while len(self._bound) > MOST_LENGTHS:
@@ -245,9 +299,8 @@ class Session:
             if not isinstance(x, np.ndarray) or x.ndim != 1 + len(shape):
                 raise self._wrong(index, x)
         try:
-            return self._graph.lengths_of(
-                {name: x.shape[1:] for (name, _), x in zip(self._inputs, inputs, strict=True)}
-            )
+            shapes = {name: x.shape[1:] for (name, _), x in zip(self._inputs, inputs, strict=True)}
+            return self._graph.lengths_of(shapes, len(inputs[0]))
         except GraphError as error:
             raise RunError(str(error)) from error
 
@@ -257,8 +310,11 @@ class Session:
         lengths: where the graph has some that are free, those to plan for, by name.
         """
         if self._lengths or lengths:
-            return self.bind(lengths or {}).plan(batch, rounds)
+            own = {BATCH: batch} if BATCH in self._lengths else {}
+            return self.bind({**(lengths or {}), **own}).plan(batch, rounds)
         batch, rounds = _whole("batch", batch, 0, MOST_IMAGES), _whole("rounds", rounds, 0, MOST_ROUNDS)
+        if self._staged:
+            return self._plan_of_stages(self._staged, batch, rounds)
         try:
             parts = tuple(self._native.divide(batch))
             block, cut, _ = parts[0] if parts else self._native.divide(1)[0]
@@ -267,6 +323,14 @@ class Session:
         except (MemoryError, ValueError, RuntimeError) as error:
             raise self._stopped(error, batch) from error
         return Plan(self._kernel, self._costs.source, self._threads, parts, arena, steps)
+
+    def _plan_of_stages(self, staged: Staged, batch: int, rounds: int) -> Plan:
+        self._check_images(batch)
+        plans = tuple((step.kind, part.plan(1 if step.ordinary else batch, rounds)) for step, part in staged.parts)
+        steps = tuple(step for _, plan in plans for step in plan.steps)
+        arena = max((plan.arena_bytes for _, plan in plans), default=0)
+        parts = plans[0][1].parts if plans else ()
+        return Plan(self._kernel, self._costs.source, self._threads, parts, arena, steps, plans)
 
     def _stopped(self, error: Exception, images: int) -> RunError:
         """What an exception of NumPy or of the core means to a caller."""
@@ -326,6 +390,9 @@ def _compile(graph: Graph, kernel: str, threads: int, costs: Costs) -> _native.S
 
     def entry(node: Node) -> tuple[str, str, list[int], dict[str, Floats], dict[str, object], Shape]:
         weights = {role: values[name] for role, name in node.weights.items()}
+        if not node.inputs and not weights:  # made of sizes: a constant like others, now that they are known
+            made = OPERATIONS[node.op].meaning(node, [], {})[0].astype(np.float32)
+            return node.name, "constant", [], {"value": made}, {}, node.shape
         return node.name, node.op, [index[each] for each in node.inputs], weights, dict(node.attributes), node.shape
 
     nodes = [entry(node) for node in graph.nodes]

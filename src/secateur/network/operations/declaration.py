@@ -51,7 +51,8 @@ class Operation:
     units: how it hands them on; None: it reads them together. axis: of one with a matrix, along which it sums units and
     makes others, from 1; -1 is the last. steady: per input, numbers between which a small error stays a small error;
     None: everywhere. formula: what is computed, in words for people. minor: the minor version of the file format that
-    it came with.
+    it came with. ordinary: of one that says itself whether its output is an ordinary value, which no image has a part
+    in, and whose input is then of the other kind; None: the output is ordinary where all inputs are.
     """
 
     rule: Callable[[Arguments], Shape]
@@ -65,6 +66,7 @@ class Operation:
     steady: tuple[tuple[float, float] | None, ...] = ()
     formula: str = ""
     minor: int = 0
+    ordinary: bool | None = None
 
     @property
     def matrix(self) -> str:

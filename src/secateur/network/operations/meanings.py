@@ -198,3 +198,19 @@ def part(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
 
 def constant(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
     return weights["value"][None]
+
+
+def fill(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
+    return np.full((1, *node.shape), node.number("value"), np.float64)
+
+
+def progression(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
+    return (node.number("start") + node.number("step") * np.arange(node.whole("length"), dtype=np.float64))[None]
+
+
+def gather_images(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
+    return inputs[0][None]
+
+
+def scatter_images(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
+    return inputs[0][0]

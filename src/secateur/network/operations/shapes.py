@@ -6,7 +6,7 @@ import math
 
 from secateur.network.nodes import Shape
 from secateur.network.operations.declaration import Arguments
-from secateur.network.sizes import at_least, is_whole
+from secateur.network.sizes import BATCH, Dimension, at_least, is_whole, named
 
 MOST_PADDING = 4096
 """On one side of a plane: more would ask for memory that nothing in a file pays for."""
@@ -154,3 +154,30 @@ def part(given: Arguments) -> Shape:
 
 def constant(given: Arguments) -> Shape:
     return given.weights["value"]
+
+
+def fill(given: Arguments) -> Shape:
+    given.check_attributes()
+    shape: Shape = given.node.attributes["shape"]  # type: ignore[assignment]
+    return shape
+
+
+def progression(given: Arguments) -> Shape:
+    given.check_attributes()
+    return (given.node.attributes["length"],)
+
+
+def gather_images(given: Arguments) -> Shape:
+    return (_images(given), *given.shapes[0])
+
+
+def scatter_images(given: Arguments) -> Shape:
+    images, shape = _images(given), given.shapes[0]
+    given.demand(shape[:1] == (images,), f"an ordinary value ({images}, …)", shape)
+    return shape[1:]
+
+
+def _images(given: Arguments) -> Dimension:
+    images: Dimension = given.read("images")
+    given.demand(is_whole(images) or images == named(BATCH), f"images to be {BATCH}, or a whole number", images)
+    return images

@@ -181,6 +181,36 @@ _SECOND: dict[str, Operation] = {
     "minimum": pairwise(np.minimum, "min(x, y)"),
     "sub": pairwise(np.subtract, "x − y"),
     "div": pairwise(np.divide, "x / y", steady=(None, (0.25, 4))),
+    "fill": Operation(
+        shapes.fill,
+        meanings.fill,
+        inputs=0,
+        attributes={"value": Real(), "shape": Extents()},
+        formula="`value` in every place of a constant",
+    ),
+    "range": Operation(
+        shapes.progression,
+        meanings.progression,
+        inputs=0,
+        attributes={"start": Real(), "step": Real(), "length": Extent()},
+        formula="the constant `start` + i · `step` for i from 0 on",
+    ),
+    "gather_images": Operation(
+        shapes.gather_images,
+        meanings.gather_images,
+        element=ANY,
+        attributes={"images": Extent()},
+        ordinary=True,
+        formula="the values of all images, (images, …), as one that is the same for every image",
+    ),
+    "scatter_images": Operation(
+        shapes.scatter_images,
+        meanings.scatter_images,
+        element=ANY,
+        attributes={"images": Extent()},
+        ordinary=False,
+        formula="of such a value (images, …) each image its own part",
+    ),
 }
 
 OPERATIONS: dict[str, Operation] = _FIRST | {name: replace(each, minor=1) for name, each in _SECOND.items()}
