@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from secateur import packfile
 from secateur.errors import SecateurError
+from secateur.exporting.onnx import to_onnx
+from secateur.exporting.rebuilding import GraphNetwork
 from secateur.importing.aten import to_graph
 from secateur.network.graph import Graph
 from secateur.network.simplification import simplify
-from secateur.runtime import Session, reference
+from secateur.runtime import Session, available_kernels, reference
 
 
 class Written(nn.Module):
@@ -87,6 +92,38 @@ def patches(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, planes.shape[2:])
 
 
+class Positions(nn.Module):
+    """Tokens with what is learned of their places added, a class token in front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.fresh = nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(1, 1, 8))
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, input: Tensor) -> Tensor:
+        placed = input + torch.arange(input.shape[1])[None, :, None] * self.places / 10
+        return self.fc(torch.cat([self.fresh.expand(input.shape[0], -1, -1), placed], 1))
+
+
+def waves(x: Tensor) -> Tensor:
+    """Sines and cosines of places, for tokens with the batch between."""
+    places = torch.arange(1, 2 * x.shape[1] + 1, 2, dtype=torch.float32).view(-1, 1)
+    rates = torch.exp(torch.arange(0, 4) * -0.5)
+    table = torch.stack([torch.sin(places * rates), torch.cos(places * rates)], 2).flatten(1)
+    return ((x.transpose(0, 1) + table.unsqueeze(1)).relu() * 2 - table[:, None]).transpose(0, 1)
+
+
+def filled(x: Tensor, fresh: nn.LayerNorm) -> Tensor:
+    """With zeros, ones and other numbers as long as the row, the batch or both."""
+    images, count, _ = x.shape
+    rows = torch.cat([torch.zeros(count, 3), torch.full((count, 5), -0.5)], 1)
+    both = torch.ones(images, count, 2).transpose(1, 2) * 3
+    repeated = fresh.weight[:, None].expand(8, count)
+    return torch.cat(
+        [x + rows, both.transpose(1, 2), x - repeated.transpose(0, 1) - fresh.bias.expand(images, count, 8)], 2
+    )
+
+
 PLANES: tuple[Any, ...] = ("batch", 3, "height", "width")
 TOKENS: tuple[Any, ...] = ("batch", "length", 8)
 WITHOUT_LENGTH = (((2, 5, 8), (3, 17, 8), (1, 3, 8), (2, 1, 8)), TOKENS)
@@ -104,6 +141,16 @@ CASES: dict[str, tuple[nn.Module, Any, Any]] = {
         ("batch", "2·rows", 4, 6),
     ),
     "neighbours": (Written(neighbours, nn.Linear(16, 4)), ((2, 5, 8), (3, 17, 8), (1, 3, 8)), TOKENS),
+    "positions": (Positions(), *WITHOUT_LENGTH),
+    "sines of positions": (Written(waves), *WITHOUT_LENGTH),
+    "constants of its length": (Written(filled, nn.LayerNorm(8)), *WITHOUT_LENGTH),
+    "as many zeros": (Written(lambda x: x + torch.zeros(x.shape[1], 8)), *WITHOUT_LENGTH),
+    "whole places": (Written(lambda x: x + torch.arange(x.shape[1])[:, None]), *WITHOUT_LENGTH),
+    "repeated": (
+        Written(lambda x: x[:, :, :1].expand(-1, -1, 3) + x[:, :1, :3].expand(-1, x.shape[1], -1)),
+        *WITHOUT_LENGTH,
+    ),
+    "zeros around it": (Written(lambda x: F.pad(x, (1, 0))), *WITHOUT_LENGTH),
     "patches and back": (
         Written(patches, nn.Conv2d(3, 6, 3, 2, 1), nn.LayerNorm(6)),
         ((2, 3, 12, 14), (1, 3, 33, 9), (3, 3, 8, 8)),
@@ -125,6 +172,22 @@ def test_a_network_is_itself_at_every_length(case: str) -> None:
             expected = network(x).numpy()
         np.testing.assert_allclose(reference.run(graph, x.numpy()), expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(session(x.numpy()), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_positions_run_in_every_engine(tmp_path: Path) -> None:
+    network = Positions().eval()
+    graph = to_graph(network, torch.randn(2, 5, 8), sizes={"input": TOKENS})
+    assert {"range", "linear"} <= {node.op for node in graph.nodes}
+    packfile.write(graph, tmp_path / "net.secateur")
+    sessions = [Session(packfile.read(tmp_path / "net.secateur"), kernel=kernel) for kernel in available_kernels()]
+    onnx = onnxruntime.InferenceSession(to_onnx(graph), providers=["CPUExecutionProvider"])
+    for shape in ((1, 4, 8), (5, 1, 8), (17, 9, 8)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            expected = network(x).numpy()
+        found = [session(x.numpy()) for session in sessions]
+        for each in (*found, onnx.run(None, {"input": x.numpy()})[0], GraphNetwork(graph)(x).numpy()):
+            np.testing.assert_allclose(each, expected, rtol=1e-4, atol=1e-5)
 
 
 class Two(nn.Module):
@@ -172,12 +235,27 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda x: x.reshape(x.shape[0], -1, 16),
         r"has sizes that a graph cannot hold: .* as in 2·length",
     ),
-    "as many zeros": (lambda x: x + torch.zeros(x.shape[1], 8), "makes a constant that depends on a length"),
-    "positions": (lambda x: x + torch.arange(x.shape[1])[:, None], "makes a constant that depends on a length"),
+    "places from the end": (
+        lambda x: x + torch.arange(x.shape[1] - 1, -1, -1)[:, None],
+        "makes a constant that depends on a length",
+    ),
+    "a repeated constant": (lambda x: x + torch.ones(1, 8).repeat(x.shape[1], 1), "makes a constant that depends on"),
+    "no number everywhere": (
+        lambda x: x + torch.full((x.shape[1], 8), -torch.inf),
+        "makes a constant that depends on a length",
+    ),
+    "as many as true": (
+        lambda x: x * torch.ones(x.shape[1], 8, dtype=torch.bool),
+        "makes a constant that depends on a length",
+    ),
+    "places that are compared": (lambda x: x * (torch.arange(x.shape[1]) < 3)[:, None], "lt is not supported"),
+    "numbers of images": (
+        lambda x: x + torch.arange(x.shape[0])[:, None, None],
+        "depends on the number of images, which is free",
+    ),
+    "less the mean of all images": (lambda x: x - x.mean(0), "works across the batch"),
     "the length as a number": (lambda x: x * x.shape[1], "takes a length"),
     "a sum over the length": (lambda x: x.sum(1), "takes a length"),
-    "repeated": (lambda x: x[:, :, :1].expand(-1, -1, 3), "expand to .* is not supported"),
-    "zeros around it": (lambda x: F.pad(x, (1, 0)), "zeros are put around sizes that are known"),
     "each token alone": (lambda x: x.unbind(1)[0], "works for one size of dimension 1 of 'x' only"),
 }
 

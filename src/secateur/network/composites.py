@@ -16,7 +16,7 @@ import numpy as np
 from secateur.errors import GraphError
 from secateur.network.building import Builder, filled
 from secateur.network.graph import Shape, Weight
-from secateur.network.sizes import Dimension, is_whole, written
+from secateur.network.sizes import Dimension, is_whole
 
 _NO_PADDING = (0, 0, 0, 0)
 
@@ -170,9 +170,12 @@ def broadcast(build: Builder, value: str, shape: Shape) -> str:
     """Axes of length 1 repeated: a product with ones."""
     if build.shape(value) == shape:
         return value
-    if not is_whole(shape):
-        raise CompositeError(f"to {written(shape)} is not supported: expected sizes that are known")
-    return build.emit("mul", value, filled(shape, 1))
+    return build.emit("mul", value, _of_one_number(build, shape, 1))
+
+
+def _of_one_number(build: Builder, shape: Shape, number: float) -> str | Weight:
+    """A constant that is this number everywhere."""
+    return filled(shape, number) if is_whole(shape) else build.emit("fill", value=float(number), shape=shape)
 
 
 def cut(build: Builder, value: str, axis: int, start: Dimension, stop: Dimension) -> str:
@@ -240,11 +243,9 @@ def laid_out(build: Builder, value: str | Padded) -> str:
 def _with_zeros(build: Builder, value: str, axis: int, before: int, after: int) -> str:
     """Zeros before and after along one axis, by concatenation."""
     shape = build.shape(value)
-    if not is_whole(shape[: axis - 1] + shape[axis:]):
-        raise CompositeError(f"of {written(shape)} is not supported: zeros are put around sizes that are known")
 
-    def zeros(count: int) -> list[Weight]:
-        return [filled((*shape[: axis - 1], count, *shape[axis:]), 0)] if count else []
+    def zeros(count: int) -> list[str | Weight]:
+        return [_of_one_number(build, (*shape[: axis - 1], count, *shape[axis:]), 0)] if count else []
 
     parts: list[str | Weight] = [*zeros(before), value, *zeros(after)]
     return value if len(parts) == 1 else build.emit("concat", *parts, axis=axis)

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from secateur.importing.aten.placing import Place, Placed, permuted, reshaped
-from secateur.importing.aten.translation import Call, Constant, Conversion, PlacedCall
+from secateur.importing.aten.placing import Ordinary, Place, Placed, permuted, reshaped
+from secateur.importing.aten.translation import Call, Constant, Conversion, OrdinaryCall, PlacedCall
 from secateur.importing.aten.wholes import HELD
 from secateur.network import composites
 from secateur.network.building import Builder
@@ -127,7 +127,7 @@ def _pair_of_values(call: Call, op: str, left: Any, right: Any) -> str:
     values = []
     for held in (left, right):
         name = call.value_of(held, call.rank)
-        if not isinstance(held, (Constant, int, float)) and not call.fits(name):
+        if not isinstance(held, (Constant, Ordinary, int, float)) and not call.fits(name):
             raise call.error("broadcasts values of different numbers of dimensions, the batch against another")
         values.append(name)
     return call.emit(op, *values)
@@ -271,7 +271,10 @@ def _sum(call: Call) -> str:
     return composites.sum_over(call.build, value, _axes(call, value), keepdims=bool(call["keepdim"]))
 
 
-def _reshape(call: Call) -> str | Placed:
+def _reshape(call: Call) -> str | Placed | Ordinary:
+    if isinstance(call.first, Ordinary):
+        inner = call.where_placed()
+        return Ordinary(composites.reshape(call.build, inner.first, inner.shape()))
     value, place = call.anywhere()
     old, new = (call.translation.extents(each.meta["val"]) for each in (call.node.all_input_nodes[0], call.node))
     found = reshaped(place, old, new)
@@ -280,18 +283,20 @@ def _reshape(call: Call) -> str | Placed:
     return call.placed(composites.reshape(call.build, value, call.shape_at(found)), found)
 
 
-def _rearranged(call: Call, dims: Sequence[int]) -> str | Placed:
+def _rearranged(call: Call, dims: Sequence[int]) -> str | Placed | Ordinary:
     """The first argument with its dimensions in another order."""
+    if isinstance(call.first, Ordinary):
+        return Ordinary(composites.permute(call.build, call.first.base, tuple(dim + 1 for dim in dims)))
     value, place = call.anywhere()
     found, axes = permuted(place, dims)
     return call.placed(composites.permute(call.build, value, axes), found)
 
 
-def _permute(call: Call) -> str | Placed:
+def _permute(call: Call) -> str | Placed | Ordinary:
     return _rearranged(call, [int(dim) % call.rank for dim in call["dims"]])
 
 
-def _transpose(call: Call) -> str | Placed:
+def _transpose(call: Call) -> str | Placed | Ordinary:
     dims = list(range(call.rank))
     first, second = (int(call[name]) % call.rank for name in ("dim0", "dim1"))
     dims[first], dims[second] = second, first
@@ -307,6 +312,8 @@ def _anywhere(conversion: Conversion, wider: Callable[[PlacedCall], int] | None 
     def convert(call: Call) -> Any:
         inner = call.where_placed()
         made = conversion(inner)
+        if isinstance(inner, OrdinaryCall):
+            return [Ordinary(each) for each in made] if isinstance(made, list) else Ordinary(made)
         if not isinstance(inner, PlacedCall):
             return made
         place = inner.place.wider(wider(inner) if wider else 0)
@@ -355,8 +362,11 @@ def _concat(call: Call) -> str:
     return call.emit("concat", *values, axis=call.axis(call["dim"], values[0]))
 
 
-def _stack(call: Call) -> str | Placed:
+def _stack(call: Call) -> str | Placed | Ordinary:
     inner, dim = call.where_placed(), int(call["dim"]) % call.rank
+    if isinstance(inner, OrdinaryCall):
+        tensors = [inner.value_of(each) for each in inner["tensors"]]
+        return Ordinary(composites.stack(call.build, tensors, dim + 1))
     place = inner.place if isinstance(inner, PlacedCall) else Place(call.rank - 1)
     after = place.wider(int(dim > place.axis(call.rank - 1)))
     values = [inner.value_of(each, call.rank - 1) for each in inner["tensors"]]

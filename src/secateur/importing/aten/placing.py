@@ -74,6 +74,13 @@ class Placed:
         return self.place == Place(rank, "outer")
 
 
+@dataclass(frozen=True, slots=True)
+class Ordinary:
+    """Stands for a tensor made of sizes, which no image has a part in. base: its value, each dimension an axis."""
+
+    base: str
+
+
 def permuted(place: Place, dims: Sequence[int]) -> tuple[Place, tuple[int, ...]]:
     """Where the batch is after dimensions were permuted, and how the axes of what each image is are permuted."""
     rank = len(dims)

@@ -15,10 +15,11 @@ from torch import Tensor, fx, nn
 
 from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.lengths import mentions_size, to_dimension
-from secateur.importing.aten.placing import Extent, Place, Placed
+from secateur.importing.aten.placing import Extent, Ordinary, Place, Placed
+from secateur.importing.aten.sized import made_of_sizes
 from secateur.importing.aten.wholes import HELD, first_unheld
 from secateur.network.building import Builder, Operand
-from secateur.network.composites import CompositeError, Padded, laid_out
+from secateur.network.composites import CompositeError, Padded, laid_out, reshape
 from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Graph, Shape, Weight
 from secateur.network.sizes import Dimension, Size
@@ -51,7 +52,8 @@ class Batch:
 BATCH = Batch()
 
 Conversion = Callable[["Call"], Any]
-"""Gives what a call's result became: the name of a value, a Padded, a Placed, a Constant, or a list of them."""
+"""Gives what a call's result became: the name of a value, a Padded, a Placed, an Ordinary, a Constant, or a list of
+them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +165,14 @@ class Translation:
     def _converted(self, call: Call) -> Any:
         with _told_by(call):
             made = self.conversions[call.name](call)
+        return self.checked(call, made)
+
+    def checked(self, call: Call, made: Any) -> Any:
+        """What a call became, its shape compared with the traced one."""
         if isinstance(made, Placed):
             self._check(call, made.base, call.shape_at(made.place))
+        elif isinstance(made, Ordinary):
+            self._check(call, made.base, OrdinaryCall(self, call.node).shape())
         elif isinstance(made, str):
             self._check(call, made, call.shape())
         return made
@@ -266,11 +274,11 @@ class Call:
     def evaluated(self) -> Any:
         """What an operation on constants gives. One that is made as long as the batch is made once, and broadcasts."""
         arguments = {name: self[name] for name in self.arguments}
-        alike = self.name in _ALIKE and _holds_batch(self.node, self.translation.batch)
+        alike = self.name in _ALIKE and self._holds_batch()
         if not alike and any(_mentions_batch(value) for value in arguments.values()):
             raise self.error("depends on the number of images, which is free")
         if (size := mentions_size([*arguments.values()])) is not None:
-            raise self.error(f"makes a constant that depends on a length ({size}), which is free")
+            return self._of_sizes(size)
         if self._is_random():
             raise self.error("draws random numbers in eval mode too, which a graph cannot")
         plain = {name: _plain(value) for name, value in arguments.items()}
@@ -279,6 +287,20 @@ class Call:
         with torch.no_grad():
             made = _as_constants(self.node.target(*positional, **keywords))  # type: ignore[operator]
         return self.first if self.name in _SAME and _are_same(made, self.first) else made
+
+    def _of_sizes(self, size: Size) -> Ordinary:
+        inner = OrdinaryCall(self.translation, self.node)
+        with _told_by(self):
+            made = made_of_sizes(inner)
+        if made is None:
+            raise self.error(f"makes a constant that depends on a length ({size}), which is free")
+        found: Ordinary = self.translation.checked(self, Ordinary(made))
+        return found
+
+    def _holds_batch(self) -> bool:
+        """Whether the batch is one dimension of the result, and all others are sizes that a Graph holds."""
+        others = [size for size in self.node.meta["val"].shape if str(size) != self.translation.batch]
+        return len(others) == self.rank - 1 and all(self.translation.dimension(size) is not None for size in others)
 
     def _is_random(self) -> bool:
         tags = getattr(self.node.target, "tags", ())
@@ -366,6 +388,8 @@ class Call:
             return laid_out(self.build, held)
         if isinstance(held, Placed):
             raise self.misplaced(held, "takes a value with the batch moved: expected it to be the first dimension")
+        if isinstance(held, Ordinary):
+            return reshape(self.build, held.base, self.constant_shape(self.size(held.base), rank))
         if isinstance(held, (int, float)):
             return self.build.value(float(held))
         if isinstance(held, Size):
@@ -374,11 +398,10 @@ class Call:
             raise self.error(f"takes {held.what}: expected float32 with the batch in front and all other sizes fixed")
         if not isinstance(held, Constant):
             raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
-        return self.translation.constant_value(held, self.constant_shape(held, rank), self.build)
+        return self.translation.constant_value(held, self.constant_shape(tuple(held.tensor.shape), rank), self.build)
 
-    def constant_shape(self, held: Constant, rank: int | None) -> Shape:
-        """A constant's shape for each image; rank as for value_of."""
-        shape = tuple(held.tensor.shape)
+    def constant_shape(self, shape: Shape, rank: int | None) -> Shape:
+        """The shape for each image of a constant of a shape; rank as for value_of."""
         if rank is None or len(shape) >= rank:
             if len(shape) != (rank or len(shape)) or shape[:1] != (1,):
                 raise self.error(f"takes a constant of shape {shape}, the first dimension of which would be the batch")
@@ -409,8 +432,10 @@ class Call:
         return self.build.emit(op, *inputs, **attributes)
 
     def where_placed(self) -> Call:
-        """The same call where it takes Placed: on what each image is."""
+        """The same call where it takes Placed: on what each image is; where no image has a part in it: on that."""
         held = [self.translation.values[node] for node in self.node.all_input_nodes]
+        if not any(isinstance(each, (str, Placed, Padded, Foreign)) for each in held):
+            return OrdinaryCall(self.translation, self.node)
         if not any(isinstance(each, Placed) for each in held):
             return self
         places = {each.place for each in held if isinstance(each, Placed)}
@@ -437,7 +462,7 @@ class PlacedCall(Call):
 
     def __getitem__(self, name: str) -> Any:
         held = super().__getitem__(name)
-        return [_base(each) for each in held] if isinstance(held, (list, tuple)) else _base(held)
+        return [_base(each, Placed) for each in held] if isinstance(held, (list, tuple)) else _base(held, Placed)
 
     def shape(self, value: Any = None) -> Shape:
         return self.shape_at(self.place, value)
@@ -451,8 +476,7 @@ class PlacedCall(Call):
     def fits(self, value: str) -> bool:
         return True
 
-    def constant_shape(self, held: Constant, rank: int | None) -> Shape:
-        shape = tuple(held.tensor.shape)
+    def constant_shape(self, shape: Shape, rank: int | None) -> Shape:
         axis = self.place.axis(len(shape))
         if axis < 0:
             return shape
@@ -461,8 +485,35 @@ class PlacedCall(Call):
         return shape if self.place.fold else (*shape[:axis], *shape[axis + 1 :])
 
 
-def _base(held: Any) -> Any:
-    return held.base if isinstance(held, Placed) else held
+class OrdinaryCall(Call):
+    """A call on tensors that no image has a part in, each dimension of which is an axis; the batch, as a size, is 1."""
+
+    def __getitem__(self, name: str) -> Any:
+        held = super().__getitem__(name)
+        return [_base(each, Ordinary) for each in held] if isinstance(held, (list, tuple)) else _base(held, Ordinary)
+
+    def shape(self, value: Any = None) -> Shape:
+        extents = self.translation.extents(self.node.meta["val"] if value is None else value)
+        sizes = tuple(1 if each.share == 1 else each.size for each in extents)
+        if any(size is None for size in sizes):
+            raise self.mixed(value)
+        return sizes
+
+    def own_axis(self, dim: int, value: str) -> int:
+        return dim + 1
+
+    def dims(self, value: str) -> int:
+        return len(self.size(value))
+
+    def fits(self, value: str) -> bool:
+        return True
+
+    def constant_shape(self, shape: Shape, rank: int | None) -> Shape:
+        return shape
+
+
+def _base(held: Any, kind: type[Placed] | type[Ordinary]) -> Any:
+    return held.base if isinstance(held, kind) else held
 
 
 def _formula(size: Any) -> Any:
@@ -523,12 +574,6 @@ def _mentions_batch(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(_mentions_batch(each) for each in value)
     return isinstance(value, Batch)
-
-
-def _holds_batch(node: fx.Node, batch: str) -> bool:
-    """Whether the batch is one dimension of a result, and all others are numbers."""
-    others = [size for size in node.meta["val"].shape if str(size) != batch]
-    return len(others) == node.meta["val"].ndim - 1 and all(isinstance(size, int) for size in others)
 
 
 def _plain(value: Any) -> Any:
