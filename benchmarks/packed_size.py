@@ -34,7 +34,7 @@ from secateur import packfile
 from secateur.experiments.cache import NetworkCache
 from secateur.exporting.rebuilding import GraphNetwork
 from secateur.importing.aten import to_graph
-from secateur.measure.accuracy import accuracy
+from secateur.measure.correctness import accuracy
 from secateur.network.graph import Graph, Weight
 from secateur.records.environment import environment
 from secateur.records.recipes import recipe_for

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from secateur.experiments.cache import NetworkCache
-from secateur.measure.accuracy import accuracy
+from secateur.measure.correctness import accuracy
 from secateur.modules.heads import output_layers
 from secateur.modules.layers import norm_layers, weighted_layers
 from secateur.pruning.pruning import prune

@@ -19,7 +19,7 @@ from torch import nn
 
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.evaluation import uses_channels_last
-from secateur.measure.accuracy import accuracy
+from secateur.measure.correctness import accuracy
 from secateur.modules.layers import weight_of, weighted_layers
 from secateur.pruning.pruning import prune
 from secateur.pruning.retraining import retrain

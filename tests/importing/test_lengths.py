@@ -213,6 +213,8 @@ def test_two_inputs_share_a_length() -> None:
         ({"x": ("batch", "length")}, "sizes of 'x': expected 3 as the example has them, .*; got"),
         ({"x": (2, "length", 3)}, "the first and only the first 'batch'"),
         ({"x": ("batch", "batch", 3)}, "the first and only the first 'batch'"),
+        ({"x": ("batch", None, 3)}, "sizes of 'x': expected numbers and texts such as 'height', got None"),
+        ({"x": ("batch", 5.0, 3)}, "sizes of 'x': expected numbers and texts such as 'height', got 5.0"),
         ({"x": ("batch", "a length", 3)}, "sizes of 'x': a size written 'a length'"),
         ({"x": ("batch", "length", 4)}, "sizes of 'x': dimension 2 of the example: expected 4, got 3"),
         ({"x": ("batch", "2·length", 3)}, "expected 2·length of a whole length, got 5"),

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from samples import Backwards, stripes
 from secateur.errors import SecateurError
-from secateur.measure.accuracy import accuracy
-from secateur.measure.doubts import doubts
+from secateur.measure.correctness import accuracy
 from secateur.measure.footprint import file_bytes, memory_of
 from secateur.measure.latency import compare_latency
 from secateur.measure.macs import layer_table
+from secateur.measure.plausibility import doubts
 from secateur.measure.prediction import faster_predictor
 from secateur.measure.timing import median_interval
 from secateur.training.data import from_arrays, load_data, normalise

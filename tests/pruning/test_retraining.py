@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import secateur
 from samples import Interrupting, stripes
 from secateur.errors import UsageError
-from secateur.measure.accuracy import accuracy
+from secateur.measure.correctness import accuracy
 from secateur.modules.layers import weight_of
 from secateur.pruning.pruning import prune, zero_counts
 from secateur.pruning.retraining import _loss, retrain, set_back

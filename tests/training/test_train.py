@@ -8,7 +8,7 @@ from torch import nn
 
 from samples import Interrupting, stripes
 from secateur.errors import TrainingError, UsageError
-from secateur.measure.accuracy import accuracy
+from secateur.measure.correctness import accuracy
 from secateur.records.recipes import Recipe
 from secateur.support.progress import SilentReporter
 from secateur.training.models import ARCHITECTURES, build_network

@@ -21,8 +21,8 @@ from secateur.experiments.evaluation import Evaluation, agree, on_device, uses_c
 from secateur.experiments.graphs import DIFFERENCE, Graphs
 from secateur.experiments.keys import EarlyKey, Parcel, RetrainKey, TrainKey, train_key_from
 from secateur.importing.checkpoints import load_weights
-from secateur.measure.doubts import doubts
 from secateur.measure.footprint import file_bytes
+from secateur.measure.plausibility import doubts
 from secateur.modules.guarding import copied, first_line, run, watched
 from secateur.modules.inputs import Inputs
 from secateur.network.graph import Graph

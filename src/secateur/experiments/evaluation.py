@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from secateur.measure.accuracy import accuracy
+from secateur.measure.correctness import accuracy
 from secateur.measure.prediction import faster_predictor
 from secateur.modules.guarding import watched
 from secateur.network.graph import Graph

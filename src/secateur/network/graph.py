@@ -16,6 +16,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +136,9 @@ class Graph:
             raise GraphError(f"lengths {sorted(lengths)}: expected {list(self.lengths) or 'none'}")
         if not lengths:
             return self
+        wrong = [f"{name} {length!r}" for name, length in lengths.items() if not isinstance(length, SupportsIndex)]
+        if wrong:
+            raise GraphError(f"{', '.join(wrong)}: expected a whole number")
         lengths = {name: operator.index(length) for name, length in lengths.items()}
         inputs = {name: _bound_shape(name, shape, lengths) for name, shape in self.inputs.items()}
         nodes = tuple(_bound_node(node, lengths) for node in self.nodes)

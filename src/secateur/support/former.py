@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -38,6 +38,9 @@ FORMER = {
     "layer_ratios": "experiments.layer_ratios",
     "layers": "modules.layers",
     "limits": "network.limits",
+    "measure.accuracy": "measure.correctness",
+    "measure.agreement": "runtime.agreement",
+    "measure.doubts": "measure.plausibility",
     "models": "training.models",
     "moments": "pruning.moments",
     "onnx_export": "exporting.onnx",
@@ -77,13 +80,18 @@ FORMER = {
     "weight_norms": "modules.weight_norms",
 }
 """Former name → the name now, both within secateur. A package's modules moved with it."""
+MOVED = {
+    "catalogue": {"user_cache": "support.settings"},
+    "spec": {"retraining_for": "records.recipes"},
+}
+"""Former name of a module → public names that other modules now have, each with where."""
 
 
 class _Same(Loader):
-    """Gives the module of another name, as it is."""
+    """Gives the module of another name, as it is. moved: names that it had, and where they are."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, moved: Mapping[str, str]) -> None:
+        self.name, self.moved = name, moved
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module(self.name)
@@ -92,6 +100,8 @@ class _Same(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self.own
+        for name, home in self.moved.items():
+            setattr(module, name, getattr(importlib.import_module(f"secateur.{home}"), name))
 
 
 class _Former(MetaPathFinder):
@@ -99,10 +109,11 @@ class _Former(MetaPathFinder):
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         root, _, rest = name.partition(".")
-        first, _, deeper = rest.partition(".")
-        if root != "secateur" or first not in FORMER:
+        former = next((each for each in (rest, rest.partition(".")[0]) if each in FORMER), None)
+        if root != "secateur" or former is None:
             return None
-        return ModuleSpec(name, _Same(".".join(filter(None, (root, FORMER[first], deeper)))))
+        now = f"secateur.{FORMER[former]}{rest.removeprefix(former)}"
+        return ModuleSpec(name, _Same(now, MOVED.get(rest, {})))
 
 
 def know_former_names() -> None:

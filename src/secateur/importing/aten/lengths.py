@@ -87,6 +87,9 @@ def _names_of(inputs: Inputs, network: nn.Module) -> list[str]:
 
 
 def _read(name: str, sizes: Sequence[int | str], example: Tensor) -> tuple[Dimension, ...]:
+    wrong = [size for size in sizes if not isinstance(size, int | str)]
+    if wrong:
+        raise UsageError(f"sizes of {name!r}: expected numbers and texts such as 'height', got {wrong[0]!r}")
     try:
         found = tuple(size if isinstance(size, int) else parse(size) for size in sizes)
     except GraphError as error:
