@@ -39,6 +39,12 @@ def test_different_recipes_are_different_curves() -> None:
     assert [curve_name(curve, both) for curve in both] == ["epochs 20", "epochs 40"]
 
 
+def test_labels_say_settings_in_an_order_that_stays() -> None:
+    (curve,) = curves([Run("a", (make_row(),), (), ())])
+    order = ["excluded", "empty layers", "norms", "weights", "pattern", "repair", "retraining", "calibration images"]
+    assert [name for name, _ in curve.settings][-9:] == [*order, "calibration seed"]
+
+
 def test_the_front_holds_what_nothing_beats() -> None:
     rows = [make_row(ratio, accuracy=accuracy) for ratio, accuracy in ((0.1, 0.9), (0.5, 0.95), (0.6, 0.8), (0.9, 0.7))]
     front = pareto_front(rows, cost=lambda row: row.nonzero_macs)

@@ -128,6 +128,12 @@ def test_lengths_that_do_not_fit_are_refused(lengths: dict[str, int], message: s
         Session(planes()).bind(lengths)
 
 
+@pytest.mark.parametrize("length", [2.5, "3", None])
+def test_a_length_that_is_no_whole_number_is_refused(length: Any) -> None:
+    with pytest.raises(GraphError, match=f"^height {length!r}: expected a whole number$"):
+        planes().bind({"height": length, "width": 4})
+
+
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [

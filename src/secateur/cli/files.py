@@ -32,7 +32,9 @@ def pack(
     input: Annotated[str, typer.Option(help="Shape of one image where the network takes any: 3x32x32.")] = "",
     sizes: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Keep lengths free: x=batch,3,height,width for forward's argument x; once for each."),
+        typer.Option(
+            metavar="<str>", help="Keep lengths free: x=batch,3,height,width for forward's argument x; once for each."
+        ),
     ] = None,
     classes: Annotated[
         Optional[int], typer.Option(help="Outputs.", show_default="those of the checkpoint")  # noqa: UP045

@@ -28,6 +28,9 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 PAPER = "#8a8a8a"
 """What was printed, beside ours: grey, dotted, crossed."""
 
+_SAID = tuple(sorted(OPTIONS, key=lambda each: each.name not in ("exclude", "allow_empty", "norms", "weights")))
+"""Options as labels say them, which is also how curves are ordered: first which weights there are and may go."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -98,7 +101,7 @@ def curves(runs: Iterable[Run]) -> list[Curve]:
 
 def _settings(cell: Cell) -> tuple[tuple[str, str], ...]:
     recipe = {name.replace("_", " "): f"{value}" for name, value in dataclasses.asdict(cell.recipe).items()}
-    told = [(option.option.setting, getattr(cell, option.name)) for option in OPTIONS]
+    told = [(option.option.setting, getattr(cell, option.name)) for option in _SAID]
     others = {setting[0]: setting[1](value) for setting, value in told if setting}
     return tuple((recipe | others).items())
 
