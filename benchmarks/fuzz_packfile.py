@@ -18,7 +18,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["secateur.packfile", "secateur.graph"]):
+with atheris.instrument_imports(include=["secateur.packfile", "secateur.network"]):
     from secateur import packfile
     from secateur.packfile import codecs, container, document
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,8 +168,3 @@ def _check(inputs: Inputs, example: Example, what: str) -> None:
     first = inputs.tensors[0]
     if first.dim() == 0 or len(first) == 0:
         raise UsageError(f"{what} of shape {tuple(first.shape)}: expected a batch (N, …) with one input at least")
-
-
-def sequence_of(example: Example) -> Sequence[Any]:
-    """A tensor or array alone, or several in order."""
-    return example if isinstance(example, (tuple, list)) else (example,)

@@ -41,8 +41,3 @@ def round_ratio(done: int, rounds: int, final: float) -> float:
     1 - (1 - s)^(done / rounds), as the iterative pruning of Han et al. 2015 and Frankle & Carbin 2019.
     """
     return final if done == rounds else 1 - (1 - final) ** (done / rounds)
-
-
-def round_starts(epochs: int, rounds: int) -> tuple[int, ...]:
-    """The epoch at which each round begins: rounds of equal length, the last ones an epoch longer where needed."""
-    return tuple(done * epochs // rounds for done in range(rounds))
