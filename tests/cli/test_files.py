@@ -18,7 +18,9 @@ from secateur import packfile
 from secateur.cli import main
 from secateur.errors import BenchError, ExportError, MissingExtraError
 from secateur.measure.bench import PEERS, bench
+from secateur.network.building import Builder
 from secateur.network.graph import Attribute, Graph, Node, Weight
+from secateur.network.sizes import named
 from secateur.runtime import Plan, PlanStep, reference
 
 Verb = Callable[..., tuple[int, str, str]]
@@ -180,6 +182,22 @@ def test_a_plan_of_a_file_with_free_lengths_is_for_some(verb: Verb) -> None:
     assert [8, 3, 2] in [step["shape"] for step in json.loads(out)["steps"]]
     code, _, err = verb("inspect", golden, "--plan")
     assert (code, "lengths []: expected ['height', 'width']" in err) == (1, True)
+
+
+def test_a_network_that_mixes_images_is_inspected_run_and_exported(verb: Verb, tmp_path: Path) -> None:
+    made = Builder()
+    x = made.input("x", (3,))
+    mean = made.emit("mean", made.emit("gather_images", x, images=named("batch")), axes=(1,), keepdims=False)
+    packfile.write(made.graph([made.emit("sub", x, mean)]), tmp_path / "net.secateur")
+    code, out, _ = verb("inspect", "net.secateur", "--plan", "--batch", "4", "--format", "json")
+    kinds = [kind for kind, _ in json.loads(out)["stages"]]
+    assert (code, kinds) == (0, ["once for all images", "image by image"])
+    assert "image by" in verb("inspect", "net.secateur", "--plan", "--batch", "4")[1]
+    images = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    np.save(tmp_path / "x.npy", images)
+    assert verb("run", "net.secateur", "--input", "x.npy")[0] == 0
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), images - images.mean(0), rtol=1e-5, atol=1e-6)
+    assert verb("export", "net.secateur", "-o", "net.onnx")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,11 @@ def test_a_plan_says_the_stages() -> None:
 def test_what_does_not_depend_on_the_batch_is_compiled_once() -> None:
     session = Session(centred())
     five, three = (session.bind({"length": 4, "batch": batch}) for batch in (5, 3))
-    assert [one is other for one, other in zip(five._parts, three._parts, strict=True)] == [True, False, True]
+    assert [one is other for one, other in zip(five._parts.values(), three._parts.values(), strict=True)] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_graph_of_each_image_alone_has_no_stages() -> None:
@@ -151,6 +155,23 @@ def test_a_graph_bound_to_a_number_of_images_refuses_others() -> None:
     with pytest.raises(RunError, match="inputs of 4 images: expected the 5 that the graph is bound to"):
         reference.run_all(bound, {"x": x})
     agree(Session(bound)(images(5, 4)), on_centred(torch.from_numpy(images(5, 4))))
+
+
+def test_no_images_have_a_result_but_no_mean() -> None:
+    for found, shape in zip(Session(placed())(images(0, 4)), [(0, 4, 3), (0, 4, 3), (0, 0)], strict=True):
+        assert found.shape == shape
+    with pytest.raises(RunError, match=r"node 'mean' \(mean\): expected axes that are not empty, got \(0, 4, 4\)"):
+        Session(centred())(images(0, 4))
+
+
+def test_a_thousand_stages_follow_one_another() -> None:
+    build = Builder()
+    value = build.input("x", (3,))
+    for _ in range(500):
+        value = build.emit("abs", build.emit("scatter_images", all_of(build, value), images=BATCH))
+        value = build.emit("add", value, 1.0)
+    session = Session(build.graph([value]))
+    np.testing.assert_array_equal(session(np.ones((2, 3), np.float32)), np.full((2, 3), 501))
 
 
 def test_the_array_to_write_to_may_be_given() -> None:

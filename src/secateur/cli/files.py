@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -14,6 +14,9 @@ from secateur.cli.printing import say, say_lines, stdout_console
 from secateur.errors import RunError, SecateurError, UsageError
 from secateur.escaping import one_line
 from secateur.network.limits import Limits
+
+if TYPE_CHECKING:
+    from secateur.runtime import PlanStep
 
 File = Annotated[Path, typer.Argument(help="A .secateur file.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
@@ -205,7 +208,8 @@ def _print_plan(
         raise UsageError(f"--batch {batch}: expected a whole number from 1 on")
     plan = load(file, threads, kernel, True, allowed).plan(batch, rounds=5, lengths=lengths)
     if format == "json":
-        say_lines(json.dumps(asdict(plan), indent=2))
+        described = {name: value for name, value in asdict(plan).items() if name != "stages" or value}
+        say_lines(json.dumps(described, indent=2))
         return
     from rich.table import Table
 
@@ -215,22 +219,12 @@ def _print_plan(
     table.add_column("kernel", overflow="fold")
     for heading in ("output", "density", "MACs", "non-zero", "weights", "images", "time", "GMAC/s"):
         table.add_column(heading, justify="right")
-    for step in plan.steps:
-        table.add_row(
-            step.name,
-            step.operations,
-            step.kernel,
-            "×".join(map(str, step.shape)),
-            f"{step.density:.1%}" if step.multiply_adds else "",
-            f"{step.multiply_adds:,}" if step.multiply_adds else "",
-            f"{step.nonzero_multiply_adds:,}" if step.multiply_adds else "",
-            _bytes(step.bytes) if step.bytes else "",
-            str(step.images),
-            f"{1e6 * step.seconds:,.1f} µs" if step.seconds is not None else "",
-            f"{step.images * step.nonzero_multiply_adds / step.seconds / 1e9:.1f}"
-            if step.seconds and step.multiply_adds
-            else "",
-        )
+    for kind, stage in plan.stages or (("", plan),):
+        if kind:
+            table.add_section()
+            table.add_row(f"{kind}:")
+        for step in stage.steps:
+            table.add_row(*_described_step(step))
     console = stdout_console()
     console.print(table)
     parts = " + ".join(f"{count} × {size}" for size, _, count in plan.parts)
@@ -240,6 +234,24 @@ def _print_plan(
         f"buffers {_bytes(plan.arena_bytes)}; MACs are of one image, times of as many as the step takes at once",
         markup=False,
         soft_wrap=True,
+    )
+
+
+def _described_step(step: PlanStep) -> tuple[str, ...]:
+    return (
+        step.name,
+        step.operations,
+        step.kernel,
+        "×".join(map(str, step.shape)),
+        f"{step.density:.1%}" if step.multiply_adds else "",
+        f"{step.multiply_adds:,}" if step.multiply_adds else "",
+        f"{step.nonzero_multiply_adds:,}" if step.multiply_adds else "",
+        _bytes(step.bytes) if step.bytes else "",
+        str(step.images),
+        f"{1e6 * step.seconds:,.1f} µs" if step.seconds is not None else "",
+        f"{step.images * step.nonzero_multiply_adds / step.seconds / 1e9:.1f}"
+        if step.seconds and step.multiply_adds
+        else "",
     )
 
 

@@ -26,7 +26,7 @@ class Stage:
 
 def crosses_images(graph: Graph) -> bool:
     """Whether any value is of all images."""
-    return any(OPERATIONS[node.op].ordinary is not None for node in graph.nodes)
+    return any(map(_crosses, graph.nodes))
 
 
 def stages_of(graph: Graph) -> list[Stage | Node]:
@@ -42,43 +42,74 @@ def constants_of(graph: Graph) -> frozenset[str]:
     """Ordinary values that no input has a part in."""
     found: set[str] = set()
     for node in graph.nodes:
-        if OPERATIONS[node.op].ordinary is None and found.issuperset(node.inputs):
+        if not _crosses(node) and found.issuperset(node.inputs):
             found.add(node.name)
     return frozenset(found)
 
 
 class _Division:
-    """depths: value → how often what it is made of was gathered or scattered; odd for ordinary values."""
+    """depths: value → how often what it is made of was gathered or scattered; odd for ordinary values.
+
+    Its time is linear in the number of nodes, and in the constants that each stage is made with.
+    """
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.constants = graph, constants_of(graph)
-        self.nodes = without_dead_nodes(graph.nodes, graph.outputs)
-        self.shapes = {**graph.inputs, **{node.name: node.shape for node in graph.nodes}}
-        self.depths = dict.fromkeys(graph.inputs, 0)
-        ordinary = graph.ordinary
-        for node in self.nodes:
-            own = int(node.name in ordinary)
-            most = max((self.depths[name] for name in node.inputs if name not in self.constants), default=own)
-            self.depths[node.name] = most + (most - own) % 2
+        self.graph, self.constants, self.elements = graph, constants_of(graph), graph.value_elements
+        nodes = without_dead_nodes(graph.nodes, graph.outputs)
+        self.places = {node.name: place for place, node in enumerate(nodes)}
+        self.nodes = nodes
+        self.shapes = {**graph.inputs, **{node.name: node.shape for node in nodes}}
+        self.depths = self._depths(graph.ordinary)
+        self.handed_on = self._handed_on()
 
     def steps(self) -> list[Stage | Node]:
+        crossing: dict[int, list[Node]] = {}
+        within: dict[int, list[Node]] = {}
+        for node in self.nodes:
+            if node.name in self.depths:
+                (crossing if _crosses(node) else within).setdefault(self.depths[node.name], []).append(node)
         found: list[Stage | Node] = []
-        for depth in sorted({*self.depths.values()}):
-            here = [node for node in self.nodes if self.depths[node.name] == depth and node.name not in self.constants]
-            within = [node for node in here if OPERATIONS[node.op].ordinary is None]
-            found += [node for node in here if OPERATIONS[node.op].ordinary is not None]
-            found += [Stage(self._part({node.name for node in within}), depth % 2 == 1)] if within else []
+        for depth in sorted({*crossing, *within}):
+            found += crossing.get(depth, [])
+            found += [Stage(self._part(within[depth]), depth % 2 == 1)] if depth in within else []
         return found
 
-    def _part(self, own: set[str]) -> Graph:
+    def _depths(self, ordinary: frozenset[str]) -> dict[str, int]:
+        """Of all values but constants."""
+        depths = dict.fromkeys(self.graph.inputs, 0)
+        for node in self.nodes:
+            if node.name not in self.constants:
+                own = int(node.name in ordinary)
+                most = max((depths[name] for name in node.inputs if name in depths), default=own)
+                depths[node.name] = most + (most - own) % 2
+        return depths
+
+    def _handed_on(self) -> set[str]:
+        """Values that something outside of their stage reads."""
+        return {*self.graph.outputs} | {
+            name
+            for node in self.nodes
+            for name in node.inputs
+            if _crosses(node) or self.depths.get(name) != self.depths.get(node.name)
+        }
+
+    def _part(self, own: list[Node]) -> Graph:
         """These nodes, and the constants that they are made with."""
-        read = {name for node in self.nodes if node.name not in own for name in node.inputs} | {*self.graph.outputs}
-        outputs = tuple(node.name for node in self.nodes if node.name in own & read)
-        among = [node for node in self.nodes if node.name in own | self.constants]
-        nodes = tuple(without_dead_nodes(among, outputs))
+        places = {self.places[node.name] for node in own}
+        waiting = [name for node in own for name in node.inputs]
+        while waiting:
+            name = waiting.pop()
+            if name in self.constants and self.places[name] not in places:
+                places.add(self.places[name])
+                waiting += self.nodes[self.places[name]].inputs
+        nodes = tuple(self.nodes[place] for place in sorted(places))
         made = {node.name for node in nodes}
         inputs = {name: self.shapes[name] for node in nodes for name in node.inputs if name not in made}
-        held = self.graph.value_elements
+        outputs = tuple(node.name for node in own if node.name in self.handed_on)
         weights = {name: self.graph.weights[name] for node in nodes for name in node.weights.values()}
-        elements = {name: held[name] for name in inputs if held[name] != "float32"}
+        elements = {name: self.elements[name] for name in inputs if self.elements[name] != "float32"}
         return Graph(inputs, outputs, nodes, weights, elements)
+
+
+def _crosses(node: Node) -> bool:
+    return OPERATIONS[node.op].ordinary is not None

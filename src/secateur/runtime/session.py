@@ -6,7 +6,7 @@ import math
 import operator
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import SupportsIndex
@@ -118,9 +118,10 @@ class Session:
     (N, C, H, W) may be given too. calibrate: whether how each layer of a large network is run is decided by constants
     timed on this machine (once: they are cached) rather than by those built in; SECATEUR_CALIBRATE=0 says no for all.
     Layers run otherwise may round otherwise. limits: what the graph may ask for at most, None for limits.Limits().
-    costs: constants to decide by, whatever calibrate says. parts: sessions of parts of the graph to be used again.
+    costs: constants to decide by, whatever calibrate says. parts: sessions of parts of the graph, by outputs.
     Where the graph has lengths that are free, the inputs' shapes tell them, and it is compiled for those: see bind.
-    Where it mixes images, the parts that do run once for all images, and the others in blocks of them as ever.
+    Where it mixes images, the parts that do run once for all images, and the others in blocks of them as ever; a mean
+    of no images is refused.
     Pickles and copies are made from its graph and these arguments.
     out: the array to write to, for graphs with one input and one output: the input itself, or apart from it.
     Raises RunError.
@@ -136,7 +137,7 @@ class Session:
         limits: Limits | None = None,
         costs: Costs | None = None,
         *,
-        parts: Sequence[Session] = (),
+        parts: Mapping[tuple[str, ...], Session] | None = None,
     ) -> None:
         threads = _whole("threads", threads, 1, MOST_THREADS)
         limits = limits or Limits()
@@ -163,7 +164,7 @@ class Session:
         self._costs = costs or costs_for(graph, self._kernel, calibrate)
         if crosses_images(graph):
             self._indirect = Session._call_staged
-            self._staged = Staged(graph, lambda part: self._part(part, parts))
+            self._staged = Staged(graph, lambda part: self._part(part, parts or {}))
             return
         self._native = _compile(graph, self._kernel, threads, self._costs)
         self._single = len(self._shapes) == len(self._output_shapes) == 1
@@ -237,15 +238,17 @@ class Session:
         if self._graph.images not in (None, images):
             raise RunError(f"{images} images: expected the {self._graph.images} that the graph is bound to")
 
-    def _part(self, graph: Graph, made: Sequence[Session]) -> Session:
+    def _part(self, graph: Graph, made: Mapping[tuple[str, ...], Session]) -> Session:
         """What runs a part of the graph: one that was made for the same already, or a new one."""
         threads, kernel, _, calibrate, limits, _ = self._made_with
-        found = next((each for each in made if each._graph == graph), None)
-        return found or Session(graph, threads, kernel, None, calibrate, limits, self._costs)
+        found = made.get(graph.outputs)
+        if found is not None and found._graph == graph:
+            return found
+        return Session(graph, threads, kernel, None, calibrate, limits, self._costs)
 
     @property
-    def _parts(self) -> list[Session]:
-        return [session for _, session in self._staged.parts] if self._staged else []
+    def _parts(self) -> dict[tuple[str, ...], Session]:
+        return {step.graph.outputs: session for step, session in self._staged.parts} if self._staged else {}
 
     def _taken(self, index: int, x: Images) -> Floats:
         """An input as the network takes it: as it is, or uint8 images normalised."""
@@ -280,7 +283,7 @@ class Session:
             if key in self._bound:
                 self._bound.move_to_end(key)
                 return self._bound[key]
-            parts = [part for each in self._bound.values() for part in each._parts]
+            parts = {name: part for each in self._bound.values() for name, part in each._parts.items()}
         made = Session(self._graph_at(lengths), *self._made_with, parts=parts)
         with self._lock:
             self._bound[key] = made
