@@ -57,7 +57,7 @@ def whole(data: bytes) -> bytes:
 def resealed(data: bytes) -> bytes:
     """Two bytes of length, a header's list of tensors, the data of the tensors."""
     length = int.from_bytes(data[:2], "little")
-    start = b'{"__metadata__":{"secateur":"1.0 '
+    start = b'{"__metadata__":{"secateur":"1.1 '
     rest = b'"},' + data[2 : 2 + length]
     checksum = f"{zlib.crc32(start + b'00000000' + rest):08x}".encode()
     text = start + checksum + rest
@@ -71,7 +71,7 @@ def described(data: bytes) -> bytes:
     sections = {"secateur.graph": container.seal(made.compress(text) + made.flush())}
     if pool:
         sections["secateur.pool"] = pool
-    return container.header({name: len(each) for name, each in sections.items()}) + b"".join(sections.values())
+    return container.header({name: len(each) for name, each in sections.items()}, 1) + b"".join(sections.values())
 
 
 def coded(data: bytes) -> bytes:

@@ -96,6 +96,14 @@ def test_narrow_weights_stay_narrow() -> None:
     assert_onnx_agrees(replace(graph, weights=narrow), 2)
 
 
+@pytest.mark.parametrize("op", [("pow", {"exponent": 1e300}), ("softplus", {"beta": 2.0, "threshold": 1e300})])
+def test_a_number_beyond_float32_is_infinite_there_without_a_warning(op: tuple[str, dict[str, float]]) -> None:
+    onnx = pytest.importorskip("onnx")
+    graph = Graph({"x": (4,)}, ("y",), (Node("y", op[0], ("x",), attributes=op[1], shape=(4,)),), {})
+    made = onnx.load_from_string(to_onnx(graph)).graph.initializer
+    assert np.inf in [number for each in made for number in onnx.numpy_helper.to_array(each).flat]
+
+
 def test_what_onnx_cannot_hold_is_refused() -> None:
     empty = Graph(
         {"x": (2,)}, ("cut",), (Node("cut", "slice", ("x",), {}, {"axis": 1, "start": 1, "stop": 1}, (0,)),), {}

@@ -156,6 +156,11 @@ class _Translation:
         self.initializers[name] = self.onnx.numpy_helper.from_array(array, name)
         return name
 
+    def number(self, name: str, value: float) -> str:
+        """A float32 constant of one number; beyond float32 it is infinite, as in the runtime."""
+        with np.errstate(over="ignore"):
+            return self.tensor(name, np.float32(value))
+
     def size(self, size: Dimension) -> str:
         """A size as a tensor (1,) of int64; of lengths it is computed from the inputs' shapes."""
         if size not in self.sizes:
@@ -292,7 +297,7 @@ def _layer_norm(made: _Translation, node: Node) -> None:
 
 
 def _relu6(made: _Translation, node: Node) -> None:
-    bounds = [made.tensor(f"{node.name}.{name}", np.float32(bound)) for name, bound in (("least", 0), ("most", 6))]
+    bounds = [made.number(f"{node.name}.{name}", bound) for name, bound in (("least", 0), ("most", 6))]
     made.add("Clip", [node.inputs[0], *bounds], node.name)
 
 
@@ -329,10 +334,10 @@ def _softplus(made: _Translation, node: Node) -> None:
     if beta == 1 and threshold >= _LINEAR_FROM:
         made.add("Softplus", [x], node.name)
         return
-    factor = made.tensor(f"{node.name}.beta", np.float32(beta))
+    factor = made.number(f"{node.name}.beta", beta)
     scaled = made.step("Mul", [x, factor], node)
     curved = made.step("Div", [made.step("Softplus", [scaled], node), factor], node)
-    above = made.step("Greater", [scaled, made.tensor(f"{node.name}.threshold", np.float32(threshold))], node)
+    above = made.step("Greater", [scaled, made.number(f"{node.name}.threshold", threshold)], node)
     made.add("Where", [above, x, curved], node.name)
 
 
@@ -345,7 +350,7 @@ def _rsqrt(made: _Translation, node: Node) -> None:
 
 
 def _pow(made: _Translation, node: Node) -> None:
-    exponent = made.tensor(f"{node.name}.exponent", np.float32(node.number("exponent")))
+    exponent = made.number(f"{node.name}.exponent", node.number("exponent"))
     made.add("Pow", [node.inputs[0], exponent], node.name)
 
 
