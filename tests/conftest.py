@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
 import subprocess
 import sys
@@ -49,6 +51,9 @@ def real_data() -> Path | None:
 
 def pytest_collection_finish() -> None:
     """What was imported stays: collecting garbage, which measuring memory does often, need not go through it."""
+    for name in ("torch._dynamo", "torch.export", "sklearn.datasets"):  # what tests would import one by one
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
 

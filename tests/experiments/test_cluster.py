@@ -207,8 +207,8 @@ def test_what_does_not_go_together_is_refused_in_one_line() -> None:
         pass
 
 
-def test_a_cluster_that_is_not_there_is_told_of_at_once(head: Node, run_cli: RunCli, tmp_path: Path) -> None:
-    done = run_cli("sweep", "--executor", "ray", "--address", "127.0.0.1:1", timeout=60)
+def test_a_cluster_that_is_not_there_is_told_of_at_once(head: Node, run_cli_apart: RunCli, tmp_path: Path) -> None:
+    done = run_cli_apart("sweep", "--executor", "ray", "--address", "127.0.0.1:1", timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith("secateur: --address 127.0.0.1:1: nothing answers there (")
     assert done.stderr.count("\n") == 1
