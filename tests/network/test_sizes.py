@@ -123,6 +123,11 @@ def test_what_would_grow_without_end_is_refused(grow: Callable[[Any], Any]) -> N
         reduce(lambda size, _: grow(size), range(100), named("height") + 1)
 
 
+def test_a_length_that_two_places_tell_differently_is_said_once() -> None:
+    with pytest.raises(GraphError, match=r"^y: expected height = 6, got 7$"):
+        lengths_in([("x", named("height"), 6), ("y", named("height"), 7)])
+
+
 def test_lengths_are_found_from_the_places_that_tell_them() -> None:
     length, width = named("length"), named("width")
     places = [("x", 2 * length + 1, 9), ("x", length * width, 12), ("y", width, 3)]

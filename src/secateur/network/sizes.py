@@ -220,6 +220,8 @@ def lengths_in(places: Sequence[tuple[str, Dimension, int]]) -> dict[str, int]:
 
 def _explained(size: Dimension, lengths: Mapping[str, int]) -> str:
     """A size with what it is at these lengths."""
+    if str(size) in lengths:
+        return f"{size} = {lengths[str(size)]}"
     known = ", ".join(f"{name} is {lengths[name]}" for name in sorted(names_of([size])) if name in lengths)
     return f"{size} = {bind(size, lengths)} where {known}" if known else str(size)
 
