@@ -11,8 +11,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
+from graph_strategies import graphs, inputs
 from secateur import packfile
 from secateur.errors import RunError
 from secateur.exporting.onnx import to_onnx
@@ -20,6 +23,7 @@ from secateur.exporting.rebuilding import GraphNetwork
 from secateur.network.building import Builder
 from secateur.network.graph import Graph, Weight
 from secateur.network.limits import Limits
+from secateur.network.operations import OPERATIONS
 from secateur.network.simplification import simplify
 from secateur.network.sizes import named
 from secateur.runtime import Session, available_kernels, reference
@@ -121,6 +125,21 @@ def test_every_engine_computes_what_pytorch_does_on_the_whole_batch(case: str, t
             agree(reference.run_all(each, {"x": x}), expected)
         agree(GraphNetwork(graph)(torch.from_numpy(x)), expected)
         agree(onnx.run(None, {"x": x}), expected)
+
+
+CROSSING = tuple(op for op, operation in OPERATIONS.items() if operation.ordinary is not None)
+
+
+@given(graph=graphs(operations=(*OPERATIONS, *CROSSING * 8), most=8), batch=st.integers(0, 4))
+@settings(max_examples=60, deadline=None)
+def test_random_graphs_that_mix_images_are_the_references_and_pytorchs(graph: Graph, batch: int) -> None:
+    x = inputs(graph, batch)
+    expected = reference.run_all(graph, {"x": x})
+    for found in (Session(graph)(x), Session(simplify(graph))(x), GraphNetwork(graph)(torch.from_numpy(x))):
+        for mine, right in zip(found if isinstance(found, tuple) else (found,), expected, strict=True):
+            assert mine.shape == right.shape
+            scale = max(1.0, float(np.abs(right).max(initial=0)))
+            np.testing.assert_allclose(np.asarray(mine), right, rtol=1e-3, atol=1e-4 * scale)
 
 
 def test_a_plan_says_the_stages() -> None:
