@@ -155,18 +155,12 @@ class Session:
         self._bound: OrderedDict[tuple[tuple[str, int], ...], Session] = OrderedDict()
         self._lock = Lock()
         self._single = False
-        self._staged: Staged | None = None
-        self._indirect = Session._call_bound if self._lengths else None
         if self._lengths:
             return
         self._shapes = tuple(tuple(shape) for _, shape in self._inputs)
         self._output_shapes = tuple(map(tuple, graph.output_shapes))
         self._costs = costs or costs_for(graph, self._kernel, calibrate)
-        if crosses_images(graph):
-            self._indirect = Session._call_staged
-            self._staged = Staged(graph, lambda part: self._part(part, parts or {}))
-            return
-        self._native = _compile(graph, self._kernel, threads, self._costs)
+        self._native = self._compiled(graph, parts or {})
         self._single = len(self._shapes) == len(self._output_shapes) == 1
 
     def __reduce__(self) -> tuple[type[Session], tuple[object, ...]]:
@@ -202,41 +196,21 @@ class Session:
     def _call_many(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
         if len(inputs) != len(self._inputs):
             raise RunError(f"expected {len(self._inputs)} inputs, got {len(inputs)}")
-        if self._indirect:
-            return self._indirect(self, inputs, out)
+        if self._lengths:
+            return self.bind(self._lengths_of(inputs))(*inputs, out=out)
         if out is not None:
             raise RunError("out= is for graphs with one input and one output")
-        taken = self._all_taken(inputs)
+        taken = tuple(self._taken(index, x) for index, x in enumerate(inputs))
+        if len({len(x) for x in taken}) > 1:
+            raise RunError(f"expected as many images in every input, got {[len(x) for x in taken]}")
         outputs = tuple(np.empty((len(taken[0]), *shape), np.float32) for shape in self._output_shapes)
         self._native.run_many(taken, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _all_taken(self, inputs: tuple[Images, ...]) -> tuple[Floats, ...]:
-        taken = tuple(self._taken(index, x) for index, x in enumerate(inputs))
-        if len({len(x) for x in taken}) > 1:
-            raise RunError(f"expected as many images in every input, got {[len(x) for x in taken]}")
-        return taken
-
-    def _call_bound(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
-        return self.bind(self._lengths_of(inputs))(*inputs, out=out)
-
-    def _call_staged(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
-        assert self._staged is not None
-        taken = self._all_taken(inputs)
-        self._check_images(len(taken[0]))
-        if out is not None:
-            if len(taken) != 1 or len(self._output_shapes) != 1:
-                raise RunError("out= is for graphs with one input and one output")
-            _check_output(out, (len(taken[0]), *self._output_shapes[0]), taken[0])
-        outputs = self._staged(taken)
-        if out is not None:
-            out[...] = outputs[0]
-            return out
-        return outputs[0] if len(outputs) == 1 else outputs
-
-    def _check_images(self, images: int) -> None:
-        if self._graph.images not in (None, images):
-            raise RunError(f"{images} images: expected the {self._graph.images} that the graph is bound to")
+    def _compiled(self, graph: Graph, parts: Mapping[tuple[str, ...], Session]) -> _native.Session | Staged:
+        if crosses_images(graph):
+            return Staged(graph, lambda part: self._part(part, parts))
+        return _compile(graph, self._kernel, self._threads, self._costs)
 
     def _part(self, graph: Graph, made: Mapping[tuple[str, ...], Session]) -> Session:
         """What runs a part of the graph: one that was made for the same already, or a new one."""
@@ -248,7 +222,8 @@ class Session:
 
     @property
     def _parts(self) -> dict[tuple[str, ...], Session]:
-        return {step.graph.outputs: session for step, session in self._staged.parts} if self._staged else {}
+        found = self._native.parts if isinstance(self._native, Staged) else []
+        return {step.graph.outputs: session for step, session in found}
 
     def _taken(self, index: int, x: Images) -> Floats:
         """An input as the network takes it: as it is, or uint8 images normalised."""
@@ -316,8 +291,8 @@ class Session:
             own = {BATCH: batch} if BATCH in self._lengths else {}
             return self.bind({**(lengths or {}), **own}).plan(batch, rounds)
         batch, rounds = _whole("batch", batch, 0, MOST_IMAGES), _whole("rounds", rounds, 0, MOST_ROUNDS)
-        if self._staged:
-            return self._plan_of_stages(self._staged, batch, rounds)
+        if isinstance(self._native, Staged):
+            return self._plan_of_stages(self._native, batch, rounds)
         try:
             parts = tuple(self._native.divide(batch))
             block, cut, _ = parts[0] if parts else self._native.divide(1)[0]
@@ -328,7 +303,7 @@ class Session:
         return Plan(self._kernel, self._costs.source, self._threads, parts, arena, steps)
 
     def _plan_of_stages(self, staged: Staged, batch: int, rounds: int) -> Plan:
-        self._check_images(batch)
+        staged.check_images(batch)
         plans = tuple((step.kind, part.plan(1 if step.ordinary else batch, rounds)) for step, part in staged.parts)
         steps = tuple(step for _, plan in plans for step in plan.steps)
         arena = max((plan.arena_bytes for _, plan in plans), default=0)

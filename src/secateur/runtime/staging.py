@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secateur.errors import RunError
 from secateur.network.graph import Graph, Node
 from secateur.network.operations import OPERATIONS
 from secateur.network.stages import Stage, constants_of, stages_of
@@ -17,10 +18,13 @@ Floats = NDArray[np.float32]
 
 
 class Staged:
-    """session: what runs a part. An ordinary value is (1, …) here, one of images (N, …)."""
+    """Runs as a native session does. session: what runs a part.
+
+    An ordinary value is (1, …) here, one of images (N, …).
+    """
 
     def __init__(self, graph: Graph, session: Callable[[Graph], Any]) -> None:
-        self.graph = graph
+        self.graph, self.images = graph, graph.images
         self.steps: list[tuple[Stage | Node, Any]] = [
             (step, session(step.graph) if isinstance(step, Stage) else None) for step in stages_of(graph)
         ]
@@ -31,9 +35,19 @@ class Staged:
         """The stages and their sessions, in order."""
         return [(step, session) for step, session in self.steps if isinstance(step, Stage)]
 
-    def __call__(self, inputs: Sequence[Floats]) -> tuple[Floats, ...]:
-        """The outputs, for as many images in each input as the graph is bound to."""
+    def check_images(self, images: int) -> None:
+        """Raises RunError for another number than the graph is bound to."""
+        if self.images not in (None, images):
+            raise RunError(f"{images} images: expected the {self.images} that the graph is bound to")
+
+    def run(self, x: Floats, out: Floats) -> None:
+        """As run_many, of one input and one output."""
+        self.run_many((x,), (out,))
+
+    def run_many(self, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:
+        """Write to the outputs, for as many images in each input as the graph is bound to."""
         images = len(inputs[0])
+        self.check_images(images)
         values = dict(zip(self.graph.inputs, inputs, strict=True)) | self.constants
         for step, session in self.steps:
             if isinstance(step, Stage):
@@ -43,7 +57,8 @@ class Staged:
             else:
                 value = values[step.inputs[0]]
                 values[step.name] = value[None] if OPERATIONS[step.op].ordinary else value[0]
-        return tuple(_spread(values[name], images).copy() for name in self.graph.outputs)
+        for name, out in zip(self.graph.outputs, outputs, strict=True):
+            out[...] = values[name]
 
 
 def _spread(value: Floats, images: int) -> Floats:
