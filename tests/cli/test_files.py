@@ -181,7 +181,9 @@ def test_a_plan_of_a_file_with_free_lengths_is_for_some(verb: Verb) -> None:
     assert code == 0
     assert [8, 3, 2] in [step["shape"] for step in json.loads(out)["steps"]]
     code, _, err = verb("inspect", golden, "--plan")
-    assert (code, "lengths []: expected ['height', 'width']" in err) == (1, True)
+    assert (code, "lengths not given; expected height, width: give them as in --lengths height=16" in err) == (2, True)
+    code, _, err = verb("inspect", golden, "--plan", "--lengths", "height=9,height=3,width=4")
+    assert (code, "'height' stands twice" in err) == (2, True)
 
 
 def test_a_network_that_mixes_images_is_inspected_run_and_exported(verb: Verb, tmp_path: Path) -> None:

@@ -96,6 +96,11 @@ def test_costs_that_no_model_has_are_refused(values: tuple[float, ...]) -> None:
         Costs(values)
 
 
+def test_costs_that_are_none_are_refused() -> None:
+    with pytest.raises(RunError, match=r"^costs \(1,\): expected a runtime.calibration.Costs, or None$"):
+        Session(LARGE, costs=(1,))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kernel", available_kernels())
 def test_measured_costs_are_of_the_order_of_those_built_in(kernel: str) -> None:
     values = _native.measure_costs(kernel)

@@ -201,6 +201,8 @@ def test_a_plan_is_for_lengths() -> None:
     session = Session(planes())
     assert (8, 3, 2) in [step.shape for step in session.plan(4, lengths={"height": 12, "width": 9}).steps]
     assert session.plan(4, lengths={"height": 12, "width": 9}) == session.bind({"height": 12, "width": 9}).plan(4)
+    with pytest.raises(RunError, match=r"^lengths None: expected a mapping of names to whole numbers$"):
+        session.bind(None)  # type: ignore[arg-type]
     with pytest.raises(RunError, match=r"lengths \[\]: expected \['height', 'width'\]"):
         session.plan(4)
     with pytest.raises(RunError, match=r"lengths \['height'\]: expected none"):

@@ -194,6 +194,9 @@ def _lengths(text: str) -> dict[str, int]:
     pairs = [part.partition("=") for part in text.split(",") if part]
     if not all(size.isdecimal() for _, _, size in pairs):
         raise UsageError(f"--lengths {text!r}: expected whole numbers by name, as in height=224,width=224")
+    names = [name for name, _, _ in pairs]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UsageError(f"--lengths {text!r}: {twice[0]!r} stands twice")
     return {name: int(size) for name, _, size in pairs}
 
 
@@ -206,7 +209,12 @@ def _print_plan(
 
     if batch < 1:
         raise UsageError(f"--batch {batch}: expected a whole number from 1 on")
-    plan = load(file, threads, kernel, True, allowed).plan(batch, rounds=5, lengths=lengths)
+    session = load(file, threads, kernel, True, allowed)
+    if lengths.keys() != set(session.lengths):
+        example = ",".join(f"{name}=16" for name in session.lengths)
+        expected = f"{', '.join(session.lengths)}: give them as in --lengths {example}" if example else "none"
+        raise UsageError(f"{file}: lengths {', '.join(lengths) or 'not given'}; expected {expected}")
+    plan = session.plan(batch, rounds=5, lengths=lengths)
     if format == "json":
         described = {name: value for name, value in asdict(plan).items() if name != "stages" or value}
         say_lines(json.dumps(described, indent=2))

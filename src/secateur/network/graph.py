@@ -132,8 +132,10 @@ class Graph:
 
         Raises GraphError where a length is missing or unknown, or an operation has no result at these.
         """
+        if not isinstance(lengths, Mapping):
+            raise GraphError(f"lengths {lengths!r}: expected a mapping of names to whole numbers")
         if lengths.keys() != set(self.lengths):
-            raise GraphError(f"lengths {sorted(lengths)}: expected {list(self.lengths) or 'none'}")
+            raise GraphError(f"lengths {sorted(map(str, lengths))}: expected {list(self.lengths) or 'none'}")
         if not lengths:
             return self
         wrong = [f"{name} {length!r}" for name, length in lengths.items() if not isinstance(length, SupportsIndex)]

@@ -140,6 +140,8 @@ class Session:
         parts: Mapping[tuple[str, ...], Session] | None = None,
     ) -> None:
         threads = _whole("threads", threads, 1, MOST_THREADS)
+        if costs is not None and not isinstance(costs, Costs):
+            raise RunError(f"costs {costs!r}: expected a runtime.calibration.Costs, or None")
         limits = limits or Limits()
         if not graph.lengths:
             _check_sizes(graph)
@@ -247,11 +249,18 @@ class Session:
         hint += _resizing(shape, x)
         return RunError(f"input {name!r}: expected {kinds} {_described(shape)}, got {_came(x)}{hint}")
 
+    @property
+    def lengths(self) -> tuple[str, ...]:
+        """Names of the lengths that are free, beside the number of images."""
+        return tuple(name for name in self._lengths if name != BATCH)
+
     def bind(self, lengths: Mapping[str, int]) -> Session:
         """The session of the graph at lengths, given by name: all that are free. Raises RunError for others.
 
         What was made for the MOST_LENGTHS lengths last used is kept, and made again for others.
         """
+        if not isinstance(lengths, Mapping):
+            raise RunError(f"lengths {lengths!r}: expected a mapping of names to whole numbers")
         lengths = {name: _whole(name, length, 0, MOST_NUMBERS) for name, length in lengths.items()}
         key = tuple(sorted(lengths.items()))
         with self._lock:

@@ -87,6 +87,8 @@ def _names_of(inputs: Inputs, network: nn.Module) -> list[str]:
 
 
 def _read(name: str, sizes: Sequence[int | str], example: Tensor) -> tuple[Dimension, ...]:
+    if isinstance(sizes, str) or not isinstance(sizes, Sequence):
+        raise UsageError(f"sizes of {name!r}: expected a size for each dimension, as in ('batch', 3), got {sizes!r}")
     wrong = [size for size in sizes if not isinstance(size, int | str)]
     if wrong:
         raise UsageError(f"sizes of {name!r}: expected numbers and texts such as 'height', got {wrong[0]!r}")
