@@ -30,6 +30,7 @@ Verb = Callable[..., tuple[int, str, str]]
 def verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verb:
     """Run a verb in this process, in an empty folder: (exit code, output, errors)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
 
     def run(*words: str) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -269,6 +270,8 @@ def test_the_rate_of_a_step_is_that_of_its_own_images(
     plan = Plan("scalar", "built in", 1, ((16, 1, 4),), 64, (step("alone", 1), step("together", 16)))
 
     class Planned:
+        lengths = ()
+
         def plan(self, batch: int, rounds: int, lengths: dict[str, int]) -> Plan:
             return plan
 
