@@ -23,7 +23,9 @@ from pathlib import Path
 WORKER = """
 import hashlib, json, os, sys, time
 import numpy as np
+sys.meta_path = [each for each in sys.meta_path if "editable" not in type(each).__module__]
 import secateur
+assert os.path.realpath(secateur.__file__).startswith(SOURCE), f"{secateur.__file__} is none of {SOURCE}"
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 for line in sys.stdin:
     path, batch = json.loads(line)
@@ -53,7 +55,7 @@ class Build:
     def __init__(self, source: Path, networks: list[str]) -> None:
         shapes = {name: SHAPES.get(name, (3, 32, 32)) for name in networks}
         environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", f"SHAPES = {shapes!r}\n{WORKER}"]
+        command = [sys.executable, "-c", f"SHAPES, SOURCE = {shapes!r}, {os.path.realpath(source)!r}\n{WORKER}"]
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
