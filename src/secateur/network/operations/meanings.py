@@ -15,7 +15,8 @@ import numpy as np
 from secateur.network.nodes import Node
 from secateur.network.operations.declaration import Array, Weights
 
-error_function = np.vectorize(math.erf, otypes=[np.float64])
+normal_distribution = np.vectorize(lambda x: math.erfc(-x / math.sqrt(2)) / 2, otypes=[np.float64])
+"""Φ(x): the share of a standard normal distribution below x."""
 
 
 def sigmoid(x: Array) -> Array:
@@ -25,7 +26,7 @@ def sigmoid(x: Array) -> Array:
 def gelu(x: Array, approximate: str) -> Array:
     if approximate == "tanh":
         return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1 + error_function(x / math.sqrt(2)))
+    return x * normal_distribution(x)
 
 
 def leaky_relu(x: Array, negative_slope: float) -> Array:

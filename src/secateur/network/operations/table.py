@@ -7,6 +7,7 @@ are said where those are made.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -168,7 +169,7 @@ _SECOND: dict[str, Operation] = {
     "rsqrt": elementwise(lambda x: 1 / np.sqrt(x), "1 / √x", steady=(0.25, 4)),
     "sin": elementwise(np.sin, "sin x", steady=(-6, 6)),
     "cos": elementwise(np.cos, "cos x", steady=(-6, 6)),
-    "erf": elementwise(meanings.error_function, "2 / √π · ∫₀ˣ e^(−t²) dt"),
+    "erf": elementwise(np.vectorize(math.erf, otypes=[np.float64]), "2 / √π · ∫₀ˣ e^(−t²) dt"),
     "pow": elementwise(
         lambda x, exponent: np.power(x, exponent),
         "x to the power of `exponent`",
