@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
 from secateur.importing.aten.placing import Ordinary, Place, Placed, permuted, reshaped
-from secateur.importing.aten.translation import Call, Constant, Conversion, OrdinaryCall, PlacedCall
 from secateur.importing.aten.wholes import HELD
 from secateur.network import composites
 from secateur.network.building import Builder

@@ -11,8 +11,9 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind, Output
 from torch.utils._sympy.numbers import int_oo
 
 from secateur.errors import ExportError
+from secateur.importing.aten.calls import Constant
 from secateur.importing.aten.lengths import Declared, symbols_of
-from secateur.importing.aten.translation import Constant, Program
+from secateur.importing.aten.translation import Program
 from secateur.network.sizes import Dimension
 
 _ENTRIES = (InputKind.PARAMETER, InputKind.BUFFER)

@@ -13,18 +13,10 @@ from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
 
 from secateur.errors import ExportError, GraphError
+from secateur.importing.aten.calls import BATCH, Batch, Constant, Foreign, arguments_of, describe
 from secateur.importing.aten.conversions import CONVERSIONS
 from secateur.importing.aten.placing import Placed
-from secateur.importing.aten.translation import (
-    BATCH,
-    Batch,
-    Constant,
-    Foreign,
-    Program,
-    Translation,
-    arguments_of,
-    describe,
-)
+from secateur.importing.aten.translation import Program, Translation
 from secateur.network.graph import Graph
 from secateur.network.operations import OPERATIONS
 

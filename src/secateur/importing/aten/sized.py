@@ -11,7 +11,7 @@ import torch
 from secateur.network import composites
 
 if TYPE_CHECKING:
-    from secateur.importing.aten.translation import OrdinaryCall
+    from secateur.importing.aten.calls import OrdinaryCall
 
 _NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
 """Held as float32, in which whole numbers up to 2²⁴ are what they are."""

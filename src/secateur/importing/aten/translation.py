@@ -1,11 +1,9 @@
-"""From traced ATen operations to nodes: names, constants, the batch. What each becomes is in conversions.py."""
+"""One pass over traced ATen operations: what each node becomes. How an operation is read is in calls.py."""
 
 from __future__ import annotations
 
-import contextlib
 import operator
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,47 +11,15 @@ import sympy
 import torch
 from torch import Tensor, fx, nn
 
-from secateur.errors import ExportError, GraphError
-from secateur.importing.aten.lengths import mentions_size, to_dimension
+from secateur.errors import ExportError
+from secateur.importing.aten.calls import BATCH, Call, Constant, Conversion, OrdinaryCall, told_by
+from secateur.importing.aten.lengths import to_dimension
 from secateur.importing.aten.placing import Extent, Ordinary, Place, Placed
-from secateur.importing.aten.sized import made_of_sizes
-from secateur.importing.aten.wholes import HELD, first_unheld
-from secateur.network.building import Builder, Operand
-from secateur.network.composites import CompositeError, Padded, laid_out, reshape
+from secateur.importing.aten.wholes import HELD
+from secateur.network.building import Builder
 from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Graph, Shape, Weight
-from secateur.network.sizes import Dimension, Size
-
-_ALIKE = {"expand", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full", "repeat"}
-"""Operations that make every image's part of a constant alike."""
-_SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
-"""Operations after which a constant of the same type is what it was."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Constant:
-    """A tensor that no input changes, and its name in the state dict where it is an entry of it, bit for bit."""
-
-    tensor: Tensor
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """Stands for a value that no Graph holds, and says what it is."""
-
-    what: str
-
-
-class Batch:
-    """Stands for the number of images where a network asks for it."""
-
-
-BATCH = Batch()
-
-Conversion = Callable[["Call"], Any]
-"""Gives what a call's result became: the name of a value, a Padded, a Placed, an Ordinary, a Constant, or a list of
-them."""
+from secateur.network.sizes import Dimension
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +105,7 @@ class Translation:
             return held.base
         if isinstance(held, Placed):
             raise call.misplaced(held, "moves the batch, which has to be the first dimension of an output")
-        with _told_by(call):
+        with told_by(call):
             return call.value_of(held)
 
     def translate(self, node: fx.Node) -> None:
@@ -163,7 +129,7 @@ class Translation:
             raise call.error(f"is not supported; {HELD}")
 
     def _converted(self, call: Call) -> Any:
-        with _told_by(call):
+        with told_by(call):
             made = self.conversions[call.name](call)
         return self.checked(call, made)
 
@@ -199,17 +165,6 @@ class Translation:
         return build.constant(self._in_shape[key], constant.name)
 
 
-@contextlib.contextmanager
-def _told_by(call: Call) -> Iterator[None]:
-    """What a Graph cannot hold is said of the operation that asked for it."""
-    try:
-        yield
-    except CompositeError as error:
-        raise call.error(str(error)) from error
-    except GraphError as error:
-        raise call.error(f"does not fit a graph: {error}") from error
-
-
 def _as_floats(constant: Constant, shape: Shape) -> Constant:
     """The constant itself where it holds floats and has that shape."""
     tensor = constant.tensor
@@ -230,366 +185,5 @@ def _to_weight(tensor: Tensor, name: str, copied: bool) -> Weight:
     return Weight(dtype, bits.copy() if copied else bits)
 
 
-class Call:
-    """One traced operation: its arguments by the names of ATen's schema, and the means to add nodes for it."""
-
-    def __init__(self, translation: Translation, node: fx.Node) -> None:
-        self.translation, self.node = translation, node
-        schema = getattr(node.target, "_schema", None)
-        self.schema = schema.arguments if schema else []
-        self.name = _name_of(node)
-        self.path, self.module = _module_of(node, translation.network)
-        self.arguments = arguments_of(node)
-        self.build = translation.build.at(self.path, is_layer=self._is_layer(), what=self.name)
-
-    def error(self, problem: str) -> ExportError:
-        """In whose text the outermost module stands that no graph can hold, where the operation is part of one."""
-        if whole := first_unheld(self.translation.network, _paths(self.node, self.translation.network)):
-            return ExportError(whole)
-        return ExportError(f"{describe(self.translation.network, self.node)} {problem}")
-
-    def __getitem__(self, name: str) -> Any:
-        return fx.node.map_arg(self.arguments[name], lambda node: self.translation.values[node])
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self.arguments else default
-
-    @property
-    def first(self) -> Any:
-        """What the first argument became, whatever its name."""
-        return self[self.schema[0].name]
-
-    def reads_input(self) -> bool:
-        """Whether any argument, however deep, depends on an input's values."""
-        values = [self.translation.values[node] for node in self.node.all_input_nodes]
-        return any(not isinstance(value, (Constant, Batch, Size, int, float, type(None))) for value in values)
-
-    def sym_size(self) -> Batch | Dimension:
-        size = self.node.args[0].meta["val"].shape[self.node.args[1]]  # type: ignore[union-attr]
-        if str(size) == self.translation.batch:
-            return BATCH
-        found = self.translation.dimension(size)
-        return int(size) if found is None else found
-
-    def evaluated(self) -> Any:
-        """What an operation on constants gives. One that is made as long as the batch is made once, and broadcasts."""
-        arguments = {name: self[name] for name in self.arguments}
-        alike = self.name in _ALIKE and self._holds_batch()
-        if not alike and any(_mentions_batch(value) for value in arguments.values()):
-            raise self.error("depends on the number of images, which is free")
-        if (size := mentions_size([*arguments.values()])) is not None:
-            return self._of_sizes(size)
-        if self._is_random():
-            raise self.error("draws random numbers in eval mode too, which a graph cannot")
-        plain = {name: _plain(value) for name, value in arguments.items()}
-        positional = [plain[each.name] for each in self.schema if not each.kwarg_only]
-        keywords = {each.name: plain[each.name] for each in self.schema if each.kwarg_only}
-        with torch.no_grad():
-            made = _as_constants(self.node.target(*positional, **keywords))  # type: ignore[operator]
-        return self.first if self.name in _SAME and _are_same(made, self.first) else made
-
-    def _of_sizes(self, size: Size) -> Ordinary:
-        inner = OrdinaryCall(self.translation, self.node)
-        with _told_by(self):
-            made = made_of_sizes(inner)
-        if made is None:
-            raise self.error(f"makes a constant that depends on a length ({size}), which is free")
-        found: Ordinary = self.translation.checked(self, Ordinary(made))
-        return found
-
-    def _holds_batch(self) -> bool:
-        """Whether the batch is one dimension of the result, and all others are sizes that a Graph holds."""
-        others = [size for size in self.node.meta["val"].shape if str(size) != self.translation.batch]
-        return len(others) == self.rank - 1 and all(self.translation.dimension(size) is not None for size in others)
-
-    def _is_random(self) -> bool:
-        tags = getattr(self.node.target, "tags", ())
-        return torch.Tag.nondeterministic_seeded in tags and "dropout" not in self.name
-
-    @property
-    def rank(self) -> int:
-        """Dimensions of the result, the batch counted."""
-        return len(self.node.meta["val"].shape)
-
-    def shape(self, value: Any = None) -> Shape:
-        """The shape of the result (or of another traced value) behind the batch.
-
-        Raises ExportError where the batch is not the first dimension, alone.
-        """
-        shape = (self.node.meta["val"] if value is None else value).shape
-        return self.shape_at(Place(len(shape)), value)
-
-    def shape_at(self, place: Place, value: Any = None) -> Shape:
-        """As shape, with the batch at a place."""
-        extents = self.translation.extents(self.node.meta["val"] if value is None else value)
-        axis = place.axis(len(extents))
-        share = extents[axis].share if 0 <= axis < len(extents) else 0
-        own = place.own(extents) if share != 0 and (share == 1 or place.fold) else (None,)
-        if any(size is None for size in own):
-            raise self.mixed(value)
-        return own
-
-    def mixed(self, value: Any = None) -> ExportError:
-        shape = (self.node.meta["val"] if value is None else value).shape
-        if self.translation.is_beyond(shape):
-            return self.error(
-                f"has sizes that a graph cannot hold: its result is {tuple(map(str, shape))}; a length that has "
-                "to be a multiple may be given as one, as in 2·length"
-            )
-        return self.error(f"mixes the batch with other dimensions: its result is {tuple(map(str, shape))}")
-
-    def size(self, value: str) -> Shape:
-        return self.build.shape(value)
-
-    def fits(self, value: str) -> bool:
-        """Whether a value has the batch where the result has it."""
-        return self.dims(value) == self.rank
-
-    def axis(self, dim: Any, value: str) -> int:
-        """A dimension counted from either end, as an axis of the graph. Raises ExportError where it is the batch."""
-        axis = self.own_axis(self.dim(dim, value), value)
-        if axis == 0:
-            raise self.error("works across the batch; a graph treats each image on its own")
-        return axis
-
-    def own_axis(self, dim: int, value: str) -> int:
-        """A dimension as an axis of the graph, 0 for the batch."""
-        return dim
-
-    def dims(self, value: str) -> int:
-        """Dimensions that a value has for the network, the batch counted."""
-        return 1 + len(self.size(value))
-
-    def dim(self, dim: Any, value: str) -> int:
-        """A dimension counted from either end, from the front."""
-        return int(dim) % self.dims(value)
-
-    def anywhere(self) -> tuple[str, Place]:
-        """The first argument, and where the batch is in it."""
-        held = self.first
-        if isinstance(held, Placed):
-            return held.base, held.place
-        value = self.value_of(held)
-        return value, Place(self.dims(value))
-
-    def placed(self, value: str, place: Place) -> str | Placed:
-        """A value with the batch at a place."""
-        return value if place == Place(self.dims(value)) else Placed(value, place)
-
-    def value(self, argument: str) -> str:
-        """The name of the value that an argument is; a constant becomes a node."""
-        return self.value_of(self[argument])
-
-    def value_of(self, held: Any, rank: int | None = None) -> str:
-        """As value. rank: of what a constant is combined with, the batch counted; None: it has the batch, of 1."""
-        if isinstance(held, str):
-            return held
-        if isinstance(held, Padded):
-            return laid_out(self.build, held)
-        if isinstance(held, Placed):
-            raise self.misplaced(held, "takes a value with the batch moved: expected it to be the first dimension")
-        if isinstance(held, Ordinary):
-            return reshape(self.build, held.base, self.constant_shape(self.size(held.base), rank))
-        if isinstance(held, (int, float)):
-            return self.build.value(float(held))
-        if isinstance(held, Size):
-            raise self.error(f"takes a length ({held}) as a number, which is not known before it runs")
-        if isinstance(held, Foreign):
-            raise self.error(f"takes {held.what}: expected float32 with the batch in front and all other sizes fixed")
-        if not isinstance(held, Constant):
-            raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
-        return self.translation.constant_value(held, self.constant_shape(tuple(held.tensor.shape), rank), self.build)
-
-    def constant_shape(self, shape: Shape, rank: int | None) -> Shape:
-        """The shape for each image of a constant of a shape; rank as for value_of."""
-        if rank is None or len(shape) >= rank:
-            if len(shape) != (rank or len(shape)) or shape[:1] != (1,):
-                raise self.error(f"takes a constant of shape {shape}, the first dimension of which would be the batch")
-            shape = shape[1:]
-        return shape
-
-    def misplaced(self, held: Placed, moved: str) -> ExportError:
-        return self.error(
-            "mixes the batch with other dimensions: it is about rows of all images, one under the other"
-            if held.place.fold
-            else moved
-        )
-
-    def weight(self, argument: str, role: str) -> dict[str, Weight]:
-        """{role: weight} of an argument that must be constant, {} where it is None."""
-        held = self[argument]
-        if held is None:
-            return {}
-        if not isinstance(held, Constant):
-            raise self.error(f"has a {role} that depends on the input")
-        return {role: self.bits(held, role)}
-
-    def bits(self, constant: Constant, role: str) -> Weight:
-        return self.translation.weight(constant, self.build.label(role))
-
-    def emit(self, op: str, *inputs: Operand, **attributes: Any) -> str:
-        """As Builder.emit, at the place of the module that the operation is of."""
-        return self.build.emit(op, *inputs, **attributes)
-
-    def where_placed(self) -> Call:
-        """The same call where it takes Placed: on what each image is; where no image has a part in it: on that."""
-        held = [self.translation.values[node] for node in self.node.all_input_nodes]
-        if not any(isinstance(each, (str, Placed, Padded, Foreign)) for each in held):
-            return OrdinaryCall(self.translation, self.node)
-        if not any(isinstance(each, Placed) for each in held):
-            return self
-        places = {each.place for each in held if isinstance(each, Placed)}
-        places |= {Place(self.dims(each)) for each in held if isinstance(each, str)}
-        if len(places) > 1 or any(isinstance(each, Padded) for each in held):
-            raise self.error(
-                "combines values that have the batch in different dimensions, or folded into one with others"
-            )
-        return PlacedCall(self.translation, self.node, *places)
-
-    def _is_layer(self) -> bool:
-        try:
-            return not any(True for _ in self.translation.network.get_submodule(self.path).children())
-        except AttributeError:
-            return False
-
-
-class PlacedCall(Call):
-    """A call on values with the batch at a place as one on what each image is: dimensions are still the network's."""
-
-    def __init__(self, translation: Translation, node: fx.Node, place: Place) -> None:
-        super().__init__(translation, node)
-        self.place = place
-
-    def __getitem__(self, name: str) -> Any:
-        held = super().__getitem__(name)
-        return [_base(each, Placed) for each in held] if isinstance(held, (list, tuple)) else _base(held, Placed)
-
-    def shape(self, value: Any = None) -> Shape:
-        return self.shape_at(self.place, value)
-
-    def own_axis(self, dim: int, value: str) -> int:
-        return self.place.axis_of(dim, self.dims(value))
-
-    def dims(self, value: str) -> int:
-        return self.place.rank(self.size(value))
-
-    def fits(self, value: str) -> bool:
-        return True
-
-    def constant_shape(self, shape: Shape, rank: int | None) -> Shape:
-        axis = self.place.axis(len(shape))
-        if axis < 0:
-            return shape
-        if shape[axis] != 1:
-            raise self.error(f"takes a constant of shape {shape}, dimension {axis} of which would be the batch")
-        return shape if self.place.fold else (*shape[:axis], *shape[axis + 1 :])
-
-
-class OrdinaryCall(Call):
-    """A call on tensors that no image has a part in, each dimension of which is an axis; the batch, as a size, is 1."""
-
-    def __getitem__(self, name: str) -> Any:
-        held = super().__getitem__(name)
-        return [_base(each, Ordinary) for each in held] if isinstance(held, (list, tuple)) else _base(held, Ordinary)
-
-    def shape(self, value: Any = None) -> Shape:
-        extents = self.translation.extents(self.node.meta["val"] if value is None else value)
-        sizes = tuple(1 if each.share == 1 else each.size for each in extents)
-        if any(size is None for size in sizes):
-            raise self.mixed(value)
-        return sizes
-
-    def own_axis(self, dim: int, value: str) -> int:
-        return dim + 1
-
-    def dims(self, value: str) -> int:
-        return len(self.size(value))
-
-    def fits(self, value: str) -> bool:
-        return True
-
-    def constant_shape(self, shape: Shape, rank: int | None) -> Shape:
-        return shape
-
-
-def _base(held: Any, kind: type[Placed] | type[Ordinary]) -> Any:
-    return held.base if isinstance(held, kind) else held
-
-
 def _formula(size: Any) -> Any:
     return size.node.expr if isinstance(size, torch.SymInt) else sympy.Integer(size)
-
-
-def arguments_of(node: fx.Node) -> dict[str, Any]:
-    """What an operation is called with, nodes or plain values, by the names of its schema, defaults included."""
-    schema = getattr(node.target, "_schema", None)
-    expected = schema.arguments if schema else []
-    given = dict(zip((each.name for each in expected), node.args, strict=False)) | dict(node.kwargs)
-    return {each.name: given.get(each.name, each.default_value) for each in expected}
-
-
-def describe(network: nn.Module, node: fx.Node) -> str:
-    """An operation and the module that it is of, for messages."""
-    path, module = _module_of(node, network)
-    where = f"module {path!r} ({module})" if path else f"{module}'s forward"
-    return f"{where}: {_name_of(node)}"
-
-
-def _name_of(node: fx.Node) -> str:
-    schema = getattr(node.target, "_schema", None)
-    return schema.name.split("::")[-1] if schema else str(node.target)
-
-
-def _module_of(node: fx.Node, network: nn.Module) -> tuple[str, str]:
-    """The path of the innermost module that ran the node, and its type."""
-    stack = _stack(node)
-    traced = "the network" if isinstance(network, fx.GraphModule) else type(network)
-    path, kind = stack[-1] if stack else ("", traced)
-    name = kind if isinstance(kind, str) else kind.__name__
-    return path, name.split(".")[-1]
-
-
-def _stack(node: fx.Node) -> list[tuple[str, Any]]:
-    """(path, type) of the modules that ran a node, outermost first. Dynamo says L['self'] for the network."""
-    held = [each for each in (node.meta.get("nn_module_stack") or {}).values() if isinstance(each, tuple)]
-    return [(re.sub(r"^L\['\w+'\]\.?|@\d+", "", str(path)), kind) for path, kind in held]
-
-
-def _paths(node: fx.Node, network: nn.Module) -> list[str]:
-    """Of the modules that ran a node and are parts of the network, outermost first."""
-    known = {path for path, _ in network.named_modules()}
-    return [path for path, _ in _stack(node) if path in known]
-
-
-def _are_same(one: Any, other: Any) -> bool:
-    """Whether two constants have the same type and shape."""
-    return (
-        isinstance(one, Constant)
-        and isinstance(other, Constant)
-        and (one.tensor.dtype, one.tensor.shape) == (other.tensor.dtype, other.tensor.shape)
-    )
-
-
-def _mentions_batch(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return any(_mentions_batch(each) for each in value)
-    return isinstance(value, Batch)
-
-
-def _plain(value: Any) -> Any:
-    """What PyTorch is to be called with: one image stands for the batch."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    if isinstance(value, Batch):
-        return 1
-    return value.tensor if isinstance(value, Constant) else value
-
-
-def _as_constants(result: Any) -> Any:
-    if isinstance(result, (list, tuple)):
-        return [_as_constants(each) for each in result]
-    if not isinstance(result, Tensor):
-        return result
-    return Constant(
-        result + 0.0 if result.is_floating_point() else result
-    )  # a mask leaves -0.0, which is no zero bit for bit
