@@ -27,15 +27,28 @@ struct BorderMove {
 };
 
 // What one block of input channels adds to `outputs` output channels that share their input loads.
-// counts: how many non-zeros follow in the streams; with patterns: needed by the first only, the second only, both.
+// counts: how many non-zeros follow in the streams; with patterns: needed by the first only, the second only, both; of
+// four outputs of eight bits: of each, one after the other.
 struct Entry {
     std::uint32_t channel;
     std::uint16_t flags;
-    std::uint16_t counts[3];
+    std::uint16_t counts[4];
 };
 
 inline constexpr std::uint16_t kFirst = 1;  // no earlier block: start from the bias
 inline constexpr std::uint16_t kLast = 2;   // no later block: add the residual, clamp, store
+
+// How sums of eight-bit products become what is stored. With t = float(sum) · multipliers[output], plus, where there is a
+// residual, float(residual − residual_zero) · residual_scale: bytes: min(max(t, low), high), rounded half to even, plus
+// zero; floats: t, plus the residual itself. Every product and sum is rounded to float32, none fused.
+struct Requantisation {
+    const float* multipliers;  // [output]
+    float residual_scale;
+    std::int32_t residual_zero, zero;
+    float low, high;  // of a byte, less zero; NaN becomes low
+    bool floats;      // of what is stored: floats, else bytes
+    bool bounded;     // no t is beyond ±2³⁰, so that it may be rounded before it is clamped
+};
 
 struct TileRun {
     const Word* inputs;       // packed tile
@@ -55,6 +68,8 @@ struct TileRun {
     const BorderMove* moves;        // of folded outputs: which vectors of the tile are also somebody's border
     int move_count;
     const std::int32_t* lanes;  // [pattern][lanes]
+    Word fill{0};               // what lies beyond the border: zero, or four zero points
+    Requantisation end{};         // of eight bits; low and high above are of floats
 };
 
 struct TileVariant {
@@ -64,6 +79,11 @@ struct TileVariant {
     bool dense;         // offsets restart with every entry
     void (*run)(const TileRun&);
 };
+
+// Of eight bits (Bytes below) a word of the inputs is four consecutive channels, a word of the weights what multiplies
+// them, a sum an int32, a bias too. Entries cover 4·n outputs, which one plane of words (n of them) receives: channel is
+// the first output, its plane channel / 4 of `output` (and of the residual), or, of floats, planes of their own.
+// Streams of those that are not dense: for each of the four outputs its counts[i] weights and offsets, in order.
 
 // ---- Winograd's transform ---------------------------------------------------------------------------------------
 
@@ -120,16 +140,17 @@ struct PixelPiece {
     std::int32_t source, target, pixels;
 };
 
-struct PixelPack {
+struct PixelPack {  // zeros: `fill`
     const Word* source;
     std::ptrdiff_t source_stride, target_stride, step;  // words between channels, channels, pixels
     Word* target;
     const PixelPiece* pieces;
     int piece_count, channels, width;
+    Word fill{0};
 };
 
 // Planar: a piece of a row, shifted for every column of the kernel. Copy k, at target + k · copy_stride, receives in
-// its word x < width source[x · stride + shifts[k]] where that bit of the mask is set, else 0.
+// its word x < width source[x · stride + shifts[k]] where that bit of the mask is set, else `fill`.
 struct RowPiece {
     std::int32_t source, target;
     std::uint64_t mask;
@@ -143,6 +164,7 @@ struct RowPack {
     const RowPiece* pieces;
     const std::int32_t* shifts;
     int piece_count, channels, copies, stride;
+    Word fill{0};
 };
 
 // ---- Sparse and dense matrix times vector -----------------------------------------------------------------------
@@ -156,9 +178,10 @@ struct SliceRun {
     int slices, blocks;
     const Word* bias;      // [slices * lanes]
     const Word* residual;  // [rows] or null
-    Word* output;          // [rows]
+    Word* output;          // [rows]; of eight bits, unless they become floats: [rows] bytes, as is the residual
     int rows;
     float low, high;
+    Requantisation end{};  // of eight bits
 };
 
 inline constexpr int kTable = 32;
@@ -172,6 +195,7 @@ struct DenseVectorRun {
     Word* output;
     int rows;
     float low, high;
+    Requantisation end{};  // of eight bits
 };
 
 // ---- Everything else --------------------------------------------------------------------------------------------
@@ -218,9 +242,65 @@ struct BorderRun {
     const BorderMove* moves;
     int move_count;
     const std::int32_t* lanes;  // [pattern][lanes]
+    Word fill{0};
 };
 
-// ---- What a plan assumes ----------------------------------------------------------------------------------------
+// ---- Eight bits -------------------------------------------------------------------------------------------------
+//
+// All of these give the same bits in every kernel: integers, and floats of which every operation is rounded on its own.
+
+// Four planes of floats and one of words, whose bytes they are, the first the lowest; `count` of each, at any address.
+struct Quantising {  // byte = min(max(float · inverse, low), high), rounded half to even, plus zero; NaN becomes low + zero
+    const float* planes[4];
+    Word* words;
+    std::int64_t count;
+    float inverse, low, high;
+    std::int32_t zero;
+};
+
+struct Dequantising {  // float = float(byte − zero) · scale; planes that are null are left out
+    const Word* words;
+    float* planes[4];
+    std::int64_t count;
+    float scale;
+    std::int32_t zero;
+};
+
+// The same of one line: number i is byte i.
+struct LineQuantising {
+    const float* floats;
+    std::uint8_t* bytes;
+    std::int64_t count;
+    float inverse, low, high;
+    std::int32_t zero;
+};
+
+struct LineDequantising {
+    const std::uint8_t* bytes;
+    float* floats;
+    std::int64_t count;
+    float scale;
+    std::int32_t zero;
+};
+
+// Byte by byte of words. Sums: t = float(a − left_zero) · left_scale + float(b − right_zero) · right_scale; products:
+// t = float((a − left_zero)(b − right_zero)) · left_scale. Then as in Quantising. A step of 0: one word for all.
+struct BytePairs {
+    const Word *left, *right;
+    Word* target;
+    std::int64_t left_step, right_step, count;  // words
+    float left_scale, right_scale, low, high;
+    std::int32_t left_zero, right_zero, zero;
+};
+
+// PoolRun of words (`source` and `target` point to words; channels are planes of words). Of an average:
+// t = float(Σ (byte − input_zero)) · factors[number of pixels that it is divided by], then as in Quantising.
+struct BytePool {
+    PoolRun pool;
+    const float* factors;
+    float low, high;
+    std::int32_t input_zero, zero;
+};
 
 // Cycles of an instruction set, fitted once (those of AVX-512 and AVX2 on Zen 4).
 struct Cycles {
@@ -232,6 +312,30 @@ struct Cycles {
     double sparse_weight;  // of a product with a vector that is only thought of: per non-zero
     double dense_weight;   // the same per weight
 };
+
+struct Bytes {
+    // Dot products add two products in 16 bits, which must suffice: of no word of weights w0 … w3 (of two that lie side by
+    // side, 0 and 1, 2 and 3) may the positive ones, or the negative ones, times 255 be beyond them. A word that would be
+    // is given as two at one offset.
+    bool narrow;
+    // What a dot product subtracts from every input, so that both sides are signed: 128, or 0. Biases make up for it.
+    std::int32_t shift;
+    Cycles cycles;  // as those of floats, but of words
+    Costs costs;
+    const TileVariant* variants;
+    int variant_count;
+    void (*sparse_vector)(const SliceRun&);
+    void (*dense_vector)(const DenseVectorRun&);
+    void (*quantise)(const Quantising&);
+    void (*dequantise)(const Dequantising&);
+    void (*quantise_line)(const LineQuantising&);
+    void (*dequantise_line)(const LineDequantising&);
+    void (*add)(const BytePairs&);
+    void (*multiply)(const BytePairs&);
+    void (*pool)(const BytePool&);
+};
+
+// ---- What a plan assumes ----------------------------------------------------------------------------------------
 
 struct Kernels {
     const char* name;
@@ -261,15 +365,23 @@ struct Kernels {
     void (*affine)(const float* source, std::ptrdiff_t channel_stride, const float* scale, const float* shift,
                    float low, float high, float* target, std::int64_t channels, std::int64_t count);
     void (*fill_border)(const BorderRun&);
+    const Bytes* bytes;  // filled in by cpu.cpp
 };
 
 // Those compiled in; the processor may lack some.
 extern const Kernels kScalarKernels;
+extern const Bytes kScalarBytes;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+extern const Bytes kAvx2Bytes;
+extern const Bytes kAvx2VnniBytes;
+extern const Bytes kAvx512Bytes;
+extern const Bytes kAvx512VnniBytes;
 #elif defined(__aarch64__)
 extern const Kernels kNeonKernels;
+extern const Bytes kNeonBytes;
+extern const Bytes kNeonDotBytes;
 #endif
 
 }  // namespace secateur

@@ -24,5 +24,6 @@ constexpr Kernels table(const char* name, const Cycles& cycles, const Costs& cos
             sizeof kBinaries / sizeof *kBinaries,
             pool,
             affine,
-            fill_border};
+            fill_border,
+            nullptr};
 }
