@@ -13,7 +13,6 @@ steps, repeated until nothing is left to remove:
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +20,9 @@ import numpy as np
 from secateur.network.building import Builder, Draft, unused_name
 from secateur.network.graph import Bits, Graph, Node, Weight
 from secateur.network.operations import OPERATIONS
-from secateur.network.operations.units import Indices, Known, Link, Mask, Numbers, Units
+from secateur.network.operations.units import Link, Mask, Numbers, Passing
 from secateur.network.simplification.folding import bias_name, single
+from secateur.network.simplification.following import Followed, group_of, is_mixing
 from secateur.network.simplification.tidying import rebuilt
 
 _COLUMNS = 1024
@@ -43,46 +43,29 @@ def remove_units(graph: Graph) -> Graph:
             graph = _Cut(study).graph()
 
 
-class _Study(Known):
+class _Study(Followed):
     """1 and 2. leaving: for each value with units, which of them can go."""
 
     def __init__(self, graph: Graph) -> None:
-        shapes = {**graph.inputs, **{node.name: node.shape for node in graph.nodes}}
-        constants = {node.name: node for node in graph.nodes if node.op == "constant"}
-        super().__init__(shapes, constants, lambda name: graph.weights[name].values())
-        self.graph = graph
-        uses = Counter(name for node in graph.nodes for name in node.weights.values())
-        self.shared = {name for name, count in uses.items() if count > 1}
+        super().__init__(graph)
         self.nonzero: dict[str, Mask] = {}
-        for node in graph.nodes:
-            self._learn(node)
+        self.follow()
         self.leaving = {name: np.ones(len(units.constant), bool) for name, units in self.units.items()}
         self._settle()
 
     # 1. Forwards
 
-    def _learn(self, node: Node) -> None:
-        if is_mixing(node):
-            self.units[node.name] = self._mixed(node)
-        elif OPERATIONS[node.op].matrix:
-            self.units[node.name] = self._grouped(node)
-        else:
-            self._link(node)
+    def made(self, node: Node) -> Numbers:
+        return _finite(self._mixed(node) if is_mixing(node) else self._grouped(node))
 
-    def reads(self, node: Node) -> Units | None:
-        """The units of a convolution's or linear layer's input, where they lie along the axis that it sums over."""
-        units = self.units.get(node.inputs[0])
-        return units if units is not None and units.axis == self._axis(node) else None
-
-    def _axis(self, node: Node) -> int:
-        """Along which a convolution or linear layer sums over its input."""
-        return OPERATIONS[node.op].axis_of(self.shapes[node.inputs[0]])
+    def passed(self, node: Node, passing: Passing, link: Link) -> Numbers:
+        return _finite(passing.constants(self, node, link))
 
     def foldable(self, node: Node) -> Mask:
         """Input units that the bias can take in."""
         units = self.reads(node)
         if units is None:
-            return np.zeros(self.shapes[node.inputs[0]][self._axis(node) - 1], bool)
+            return np.zeros(self.shapes[node.inputs[0]][self.axis(node) - 1], bool)
         padded = "padding" in node.attributes and any(node.numbers("padding"))
         return units.constant == 0 if padded else ~np.isnan(units.constant)
 
@@ -108,37 +91,25 @@ class _Study(Known):
             total = total + part.reshape(*part.shape[:2], -1).sum(axis=2) @ units.constant[some]
         return total
 
-    def _mixed(self, node: Node) -> Units:
+    def _mixed(self, node: Node) -> Numbers:
         foldable = self.foldable(node)
         dead = ~self.taps(node)[:, ~foldable].any(axis=1)
-        constant = np.where(dead, self.offset(node, foldable), np.nan)
-        axis = OPERATIONS[node.op].axis_of(node.shape)
-        return Units(axis, np.where(np.isfinite(constant), constant, np.nan))
+        return np.where(dead, self.offset(node, foldable), np.nan)
 
-    def _grouped(self, node: Node) -> Units:
+    def _grouped(self, node: Node) -> Numbers:
         """Of a convolution in groups: constant where no weight is, or where all of a group's inputs are foldable."""
         taps, bias = self.taps(node), self.values(node, "bias")
         offset = np.zeros(len(taps)) if bias is None else bias
         foldable, units = self.foldable(node), self.reads(node)
         groups = node.whole("groups")
-        own = _blocks(node, len(taps))
-        constant = np.where(taps.any(axis=1), np.nan, offset)
-        if units is not None:
-            matrix = self.values(node, "weight")
-            assert matrix is not None
-            sums = matrix.reshape(*matrix.shape[:2], -1).sum(axis=2)
-            known = np.where(foldable, units.constant, np.nan).reshape(groups, -1)[own]
-            constant = np.where(taps, sums * known, 0).sum(axis=1) + offset
-        return Units(1, np.where(np.isfinite(constant), constant, np.nan))
-
-    def _link(self, node: Node) -> None:
-        """As the operation declares; units that are read together have no link, and all stay."""
-        passing = OPERATIONS[node.op].units
-        link = passing.link(self, node) if passing is not None else None
-        if passing is not None and link is not None:
-            self.links[node.name] = link
-            constant = passing.constants(self, node, link)
-            self.units[node.name] = Units(link.axis, np.where(np.isfinite(constant), constant, np.nan))
+        own = group_of(node, len(taps))
+        if units is None:
+            return np.where(taps.any(axis=1), np.nan, offset)
+        matrix = self.values(node, "weight")
+        assert matrix is not None
+        sums = matrix.reshape(*matrix.shape[:2], -1).sum(axis=2)
+        known = np.where(foldable, units.constant, np.nan).reshape(groups, -1)[own]
+        return np.where(taps, sums * known, 0).sum(axis=1) + offset
 
     # 2. To and fro
 
@@ -188,7 +159,7 @@ class _Study(Known):
             out[:] = False
             return
         given = self.leaving[node.inputs[0]]
-        sources, targets = _blocks(node, len(given)), _blocks(node, len(out))
+        sources, targets = group_of(node, len(given)), group_of(node, len(out))
         staying = np.union1d(sources[~given], targets[~out])
         given &= ~np.isin(sources, staying)
         out &= ~np.isin(targets, staying)
@@ -208,15 +179,8 @@ class _Study(Known):
             out[there] &= given[source[there]]
 
 
-def is_mixing(node: Node) -> bool:
-    """Whether each output unit is a sum over all input units."""
-    return bool(OPERATIONS[node.op].matrix) and node.attributes.get("groups", 1) == 1
-
-
-def _blocks(node: Node, size: int) -> Indices:
-    """The group of each of a grouped convolution's input or output units."""
-    groups = node.whole("groups")
-    return np.repeat(np.arange(groups), size // groups)
+def _finite(constant: Numbers) -> Numbers:
+    return np.where(np.isfinite(constant), constant, np.nan)
 
 
 class _Cut:
@@ -254,7 +218,7 @@ class _Cut:
         else:
             kept = {"weight": self._part(node, "weight", out, None)}
             if out is not None:
-                groups = len(np.unique(_blocks(node, len(out))[out]))
+                groups = len(np.unique(group_of(node, len(out))[out]))
                 node = replace(node, attributes={**node.attributes, "groups": groups})
         if "bias" in node.weights:
             kept["bias"] = self._part(node, "bias", out, None)
