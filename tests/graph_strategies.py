@@ -366,9 +366,9 @@ def graphs(
 
 
 @st.composite
-def dead_graphs(draw: Draw, dtype: str = "mixed") -> Graph:
-    """A convolution, other operations and a linear layer, many rows and columns of which are zero."""
-    build = Drawing(draw, draw(st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(2, 5))), dtype, 0.5, 4)
+def dead_graphs(draw: Draw, dtype: str = "mixed", dead: float = 0.5) -> Graph:
+    """A convolution, other operations and a linear layer, many rows and columns of which are zero: a share `dead`."""
+    build = Drawing(draw, draw(st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(2, 5))), dtype, dead, 4)
     last = _conv2d(build, "x")
     for _ in range(draw(st.integers(1, 8))):
         value = draw(st.sampled_from([*[last] * 8, *(name for name in build.shapes if name not in build.constants)]))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from secateur.network.graph import Graph
 from secateur.network.simplification.folding import fold_scales
+from secateur.network.simplification.ordering import Gain, order_channels
 from secateur.network.simplification.tidying import share_equal_weights, tidy
 from secateur.network.simplification.units import remove_units
 
-__all__ = ["fold_scales", "remove_units", "share_equal_weights", "simplify", "tidy"]
+__all__ = ["Gain", "fold_scales", "order_channels", "remove_units", "share_equal_weights", "simplify", "tidy"]
 
 
 def simplify(graph: Graph, *, widen: bool = False) -> Graph:
