@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -328,15 +328,19 @@ def bench(
     batch: Annotated[str, typer.Option(help="Images at once, separated by commas.")] = "1,64",
     threads: Annotated[str, typer.Option(help="Threads, likewise, each 1 to 1,024.")] = "1",
     peers: Annotated[
-        str, typer.Option(help="Rivals: torch, torch-compile, onnxruntime, openvino.")
-    ] = "torch,torch-compile,onnxruntime,openvino",
+        str, typer.Option(help="Rivals: torch, torch-compile, onnxruntime, openvino, onnxruntime-int8, openvino-int8.")
+    ] = "torch,torch-compile,onnxruntime,openvino,onnxruntime-int8,openvino-int8",
     seconds: Annotated[float, typer.Option(help="Of timing for the slowest engine at each batch size.")] = 1.0,
     kernel: Annotated[Optional[str], typer.Option(help="Force one of ours.")] = None,  # noqa: UP045
     format: Annotated[str, typer.Option(help="table or json.")] = "table",
     allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
-    """Time a network in Secateur's runtime and in other engines, in turns in one run; outputs are compared first."""
+    """Time a network in Secateur's runtime and in other engines; outputs are compared first.
+
+    All are timed in turns in one run, so that each finds the caches as the others left them; where runs are short each
+    is also timed warm, among its own runs. Rivals in eight bits are quantised by their own tools.
+    """
     _check_format(format)
     from secateur.measure.bench import bench as measure
     from secateur.packfile import read
@@ -357,10 +361,11 @@ def bench(
 
     table = Table()
     table.add_column("engine")
-    for heading in ("batch", "threads", "median", "95 % interval", "n", "÷ ours", "largest difference"):
+    for heading in ("batch", "threads", "median", "95 % interval", "n", "÷ ours", "warm", "÷ ours", "difference"):
         table.add_column(heading, justify="right")
-    ours = {(row.batch, row.threads): row.median_ms for row in found.rows if row.engine == "secateur"}
+    ours = {(row.batch, row.threads): row for row in found.rows if row.engine == "secateur"}
     for row in found.rows:
+        own = ours[row.batch, row.threads]
         table.add_row(
             row.engine,
             str(row.batch),
@@ -368,29 +373,46 @@ def bench(
             f"{row.median_ms:.4g} ms",
             f"{row.low_ms:.4g} – {row.high_ms:.4g}",
             str(row.n),
-            f"{row.median_ms / ours[row.batch, row.threads]:.2f}",
+            f"{row.median_ms / own.median_ms:.2f}",
+            f"{row.warm.median_ms:.4g} ms" if row.warm else "",
+            f"{row.warm.median_ms / own.warm.median_ms:.2f}" if row.warm and own.warm else "",
             f"{row.max_abs_diff:.1e}",
         )
     console = stdout_console()
     console.print(table)
+    for line in (*_told(found), *(f"missing: {name}: {reason}" for name, reason in found.missing.items())):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _told(found: Any) -> Iterator[str]:
+    """What is said of a Bench below its table."""
     for verdict in found.verdicts():
-        console.print(_told(verdict, found.uninstalled), markup=False, highlight=False, soft_wrap=True)
-    for name, reason in found.missing.items():
-        console.print(f"missing: {name}: {reason}", markup=False, soft_wrap=True)
+        yield _judged(verdict, found.uninstalled)
+        if verdict.warm is not None:
+            name, faster = verdict.warm
+            yield f"batch {verdict.batch}, {verdict.threads} threads, warm: {faster:.2f} times as fast as {name}"
+    for name, tool in found.quantisers.items():
+        rows = [row for row in found.rows if row.engine == name]
+        error, same = max(row.relative_error for row in rows), min(row.same_choice for row in rows)
+        yield (
+            f"{name}: quantised by {tool} on noise; outputs off by {error:.1%} of their norm, "
+            f"the same choice for {same:.0%} of images"
+        )
 
 
-def _told(verdict: Any, uninstalled: Sequence[str]) -> str:
+def _judged(verdict: Any, uninstalled: Sequence[str]) -> str:
     """How much faster ours is, than what, and what it was not timed against."""
     from secateur.measure.bench import INSTALL
 
-    name = verdict.fastest_other
+    name, kind = verdict.fastest_other, " in int8" if verdict.element == "int8" else ""
     faster = f"batch {verdict.batch}, {verdict.threads} threads: {verdict.times_faster:.2f} times as fast as"
     if not verdict.untimed:
-        return f"{faster} the best rival ({name})"
-    absent = [each for each in verdict.untimed if each in uninstalled]
+        return f"{faster} the best rival{kind} ({name})"
+    absent = [each for each in verdict.untimed if each.removesuffix("-int8") in uninstalled]
     if absent:
-        return f"{faster} {name}, the best of those installed; {' and '.join(absent)} would be added by: {INSTALL}"
-    return f"{faster} {name}, the best of those timed; not timed: {' and '.join(verdict.untimed)}"
+        added = f"{' and '.join(absent)} would be added by: {INSTALL}"
+        return f"{faster} {name}, the best of those installed{kind}; {added}"
+    return f"{faster} {name}, the best of those timed{kind}; not timed: {' and '.join(verdict.untimed)}"
 
 
 def _counts(name: str, value: str, example: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Wall times of rivals in one run, in turns, so that they share the machine's moods. Needs no PyTorch."""
+"""Wall times of rivals in one run, in turns, so that they share the machine's moods, and warm. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 WARM_UP = 3
@@ -16,8 +17,56 @@ MIN_ROUNDS = 7
 MAX_ROUNDS = 200
 SECONDS_PER_ENGINE = 0.25
 SAMPLE_MS = 0.5
+STRETCHES = 3
+SHORT_MS = 10.0
+"""Up to here much of a run's time depends on whose weights the caches hold."""
 
 Run = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Milliseconds of an engine's runs: with the others' in between, and, where runs are short, in runs of its own."""
+
+    in_turns: list[float]
+    warm: list[float]
+
+
+def time_twice(engines: Mapping[str, Run], *, seconds: float | None = None) -> dict[str, Times]:
+    """In turns (`interleave`), and warm too (`run_on_end`) where any engine takes less than SHORT_MS."""
+    turns = interleave(engines, seconds=seconds)
+    short = any(median_interval(times)[1] < SHORT_MS for times in turns.values())
+    warm = run_on_end(engines, seconds=seconds) if short else {}
+    return {name: Times(turns[name], warm.get(name, [])) for name in engines}
+
+
+def run_on_end(engines: Mapping[str, Run], *, seconds: float | None = None) -> dict[str, list[float]]:
+    """Milliseconds of a run of each engine among its own, A A A …, B B B …, three such stretches each.
+
+    An engine finds the caches as a program that runs nothing else does. A third of each stretch goes by before the
+    first sample, which are as in `interleave`: from 7 to 200, as many as fit into `seconds` for each engine.
+    """
+    each = (SECONDS_PER_ENGINE if seconds is None else seconds) / STRETCHES
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(STRETCHES):
+        for name, run in engines.items():
+            times[name] += _stretch(run, each)
+    return times
+
+
+def _stretch(run: Run, seconds: float) -> list[float]:
+    until = time.perf_counter() + seconds / 3
+    for _ in range(WARM_UP):
+        run()
+    while time.perf_counter() < until:
+        run()
+    repeats = _repeats(run)
+    samples = [_sample(run, repeats)]
+    least, most = math.ceil(MIN_ROUNDS / STRETCHES), MAX_ROUNDS // STRETCHES
+    until = time.perf_counter() + seconds
+    while len(samples) < least or (len(samples) < most and time.perf_counter() < until):
+        samples.append(_sample(run, repeats))
+    return samples
 
 
 def interleave(engines: Mapping[str, Run], *, seconds: float | None = None) -> dict[str, list[float]]:

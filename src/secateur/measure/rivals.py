@@ -1,0 +1,262 @@
+"""The engines that people already have, set up as their users would for speed. Importing this needs none of them.
+
+In float32 they run the network as it is; in eight bits they run it as their own tools quantise it: ONNX Runtime's
+`quantize_static` (QDQ, a scale per channel, activations uint8, weights int8) and, for OpenVINO where it is installed,
+NNCF, both calibrated on the same inputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import importlib.util
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.errors import BenchError, MissingExtraError, RunError
+from secateur.measure.timing import interleave, median_interval
+from secateur.network.graph import Graph
+
+Array = NDArray[np.float32]
+Predict = Callable[[Array], Array]
+Model = bytes
+"""An ONNX file with one input and one output."""
+
+USUAL = ("onnxruntime", "openvino")
+"""What people run networks in on a CPU: without both, the fastest of the others is nobody's best rival."""
+
+CALIBRATION = (4, 16)
+"""Batches, and images in each, of the noise that rivals are calibrated on."""
+
+
+def random_input(graph: Graph, batch: int, seed: int) -> Array:
+    """N(0, 1) of the shape of the only input. Raises BenchError where there are more, or lengths that are free."""
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise BenchError(
+            f"the network takes {len(graph.inputs)} inputs and has {len(graph.outputs)} outputs: expected 1 and 1"
+        )
+    if graph.lengths:
+        raise BenchError(f"the network has lengths that are free ({', '.join(graph.lengths)}): bind its Graph to some")
+    (shape,) = graph.inputs.values()
+    try:
+        return np.random.default_rng(seed).standard_normal((batch, *shape), np.float32)
+    except (MemoryError, ValueError) as error:  # the latter for sizes beyond any machine
+        raise RunError(f"{batch} images of {shape} take more memory than there is: ask for fewer at once") from error
+
+
+def onnxruntime_engine(model: Model, threads: int) -> Predict:
+    _need("onnxruntime", "bench")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that go on spinning after a run would take the core from the engine that is timed next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
+
+
+def openvino_engine(model: Any, threads: int, precision: str | None = "f32") -> Predict:
+    """Compiled for each shape of the input when that first comes. model: a Model, or OpenVINO's own.
+
+    precision: what is computed in that is not in eight bits; None leaves it to OpenVINO, which takes bfloat16 where the
+    processor has it.
+    """
+    _need("openvino", "bench")
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    if precision is not None:
+        settings["INFERENCE_PRECISION_HINT"] = precision
+    read = core.read_model(io.BytesIO(model)) if isinstance(model, bytes) else model
+
+    @functools.lru_cache(maxsize=8)
+    def request(shape: tuple[int, ...]) -> Any:
+        read.reshape(list(shape))
+        return core.compile_model(read, "CPU", settings).create_infer_request()
+
+    return lambda x: request(x.shape).infer({0: x}, share_inputs=True)[0]
+
+
+def quantised_by_onnxruntime(model: Model, batches: Sequence[Array]) -> Model:
+    """The network in eight bits as ONNX Runtime's own tool makes it. batches: what scales are calibrated on."""
+    _need("onnx", "bench")
+    _need("onnxruntime", "bench")
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]
+            def __init__(self, name: str) -> None:
+                self.given = iter([{name: batch} for batch in batches])
+
+            def get_next(self) -> Mapping[str, Array] | None:
+                return next(self.given, None)
+
+        given, prepared, made = (Path(folder) / f"{name}.onnx" for name in ("given", "prepared", "made"))
+        given.write_bytes(model)
+        quant_pre_process(str(given), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared), str(made), Reader(_input_name(model)), quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        )  # fmt: skip
+        return made.read_bytes()
+
+
+def quantised_for_openvino(model: Model, batches: Sequence[Array]) -> Any:
+    """The network in eight bits, an ONNX file or OpenVINO's own: by NNCF where it is installed, else by ONNX Runtime.
+
+    NNCF is OpenVINO's own tool; what it made was as fast or faster in every network that was tried.
+    """
+    _need("openvino", "bench")
+    if importlib.util.find_spec("nncf") is None:
+        return quantised_by_onnxruntime(model, batches)
+    import openvino
+
+    with _quiet(), _environment("NNCF_CI", "1"):  # which keeps it from sending telemetry
+        import nncf
+
+        images = [image[None] for batch in batches for image in batch]
+        read = openvino.Core().read_model(io.BytesIO(model))
+        return nncf.quantize(read, nncf.Dataset(images), subset_size=len(images))
+
+
+def _input_name(model: Model) -> str:
+    import onnx
+
+    return str(onnx.load_from_string(model).graph.input[0].name)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress and advice of tools, which would stand among what is printed here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _need(package: str, extra: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(f"{package} is not installed: pip install 'secateur[{extra}]'")
+
+
+def _onnx(graph: Graph) -> Model:
+    _need("onnx", "bench")
+    from secateur.exporting.onnx import to_onnx
+
+    return to_onnx(graph)
+
+
+def _noise(graph: Graph) -> list[Array]:
+    batches, images = CALIBRATION
+    return [random_input(graph, images, 1 + seed) for seed in range(batches)]
+
+
+def _torch(graph: Graph, threads: int) -> Predict:
+    """PyTorch eager, in the memory layout that is faster on one image."""
+    _need("torch", "torch")
+    import torch
+
+    from secateur.exporting.rebuilding import GraphNetwork
+
+    torch.set_num_threads(threads)
+    network = GraphNetwork(graph).eval()
+    layouts = [torch.contiguous_format]
+    if any(node.op == "conv2d" for node in graph.nodes):
+        layouts.append(torch.channels_last)
+    runs = {str(layout): _torch_run(network, layout, torch.inference_mode) for layout in layouts}
+    x = random_input(graph, 1, 0)
+    times = interleave({name: functools.partial(run, x) for name, run in runs.items()}, seconds=0.1)
+    return runs[min(times, key=lambda name: median_interval(times[name])[1])]
+
+
+def _torch_compile(graph: Graph, threads: int) -> Predict:
+    _need("torch", "torch")
+    import torch
+
+    from secateur.exporting.rebuilding import GraphNetwork
+
+    torch.set_num_threads(threads)
+    compiled = torch.compile(GraphNetwork(graph).eval(), dynamic=False)
+    return _torch_run(compiled, torch.contiguous_format, torch.no_grad)
+
+
+def _torch_run(network: Any, layout: Any, without_gradients: Any) -> Predict:
+    import torch
+
+    def run(x: Array) -> Array:
+        with without_gradients():
+            given = torch.from_numpy(x)
+            given = given.contiguous(memory_format=layout) if given.ndim == 4 else given
+            return network(given).numpy()
+
+    return run
+
+
+def _onnxruntime(graph: Graph, threads: int) -> Predict:
+    return onnxruntime_engine(_onnx(graph), threads)
+
+
+def _openvino(graph: Graph, threads: int) -> Predict:
+    _need("openvino", "bench")
+    return openvino_engine(_onnx(graph), threads)
+
+
+def _onnxruntime_int8(graph: Graph, threads: int) -> Predict:
+    return onnxruntime_engine(quantised_by_onnxruntime(_onnx(graph), _noise(graph)), threads)
+
+
+def _openvino_int8(graph: Graph, threads: int) -> Predict:
+    return openvino_engine(quantised_for_openvino(_onnx(graph), _noise(graph)), threads, precision=None)
+
+
+PEERS: Mapping[str, Callable[[Graph, int], Predict]] = {
+    "torch": _torch,
+    "torch-compile": _torch_compile,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "onnxruntime-int8": _onnxruntime_int8,
+    "openvino-int8": _openvino_int8,
+}
+"""Name → what makes an engine out of a graph for a number of threads; MissingExtraError where it is not installed."""
+
+
+def in_eight_bits(peer: str) -> bool:
+    return peer.endswith("-int8")
+
+
+def quantiser(peer: str) -> str:
+    """Whose tool quantises the network for a rival in eight bits."""
+    ours_to_choose = peer == "openvino-int8" and importlib.util.find_spec("nncf") is not None
+    package, name = ("nncf", "NNCF") if ours_to_choose else ("onnxruntime", "ONNX Runtime")
+    return f"{name} {importlib.metadata.version(package)}"

@@ -1,0 +1,111 @@
+"""Rivals, in float32 and in eight bits, and how they are timed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from networks import make_graph
+from secateur.exporting.onnx import to_onnx
+from secateur.measure import timing
+from secateur.measure.bench import PEERS, Bench, BenchRow, Spread, bench
+from secateur.measure.rivals import onnxruntime_engine, openvino_engine, quantised_by_onnxruntime
+from secateur.measure.timing import run_on_end, time_twice
+
+onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'secateur[onnx]'")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'secateur[bench]'")
+
+
+def recorded(names: str) -> tuple[dict[str, Callable[[], object]], list[str]]:
+    """An engine for each letter, which writes it down where it runs."""
+    calls: list[str] = []
+
+    def engine(name: str) -> Callable[[], object]:
+        return lambda: calls.append(name)
+
+    return {name: engine(name) for name in names}, calls
+
+
+def test_a_warm_engine_runs_among_its_own_runs() -> None:
+    engines, calls = recorded("ab")
+    times = run_on_end(engines, seconds=0.003)
+    assert [name for name, _ in itertools.groupby(calls)] == ["a", "b"] * timing.STRETCHES
+    assert all(timing.MIN_ROUNDS <= len(each) <= timing.MAX_ROUNDS for each in times.values())
+
+
+def test_only_short_runs_are_timed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines, _ = recorded("ab")
+    assert all(each.in_turns and each.warm for each in time_twice(engines, seconds=0.003).values())
+    monkeypatch.setattr(timing, "SHORT_MS", 0.0)
+    assert all(each.in_turns and not each.warm for each in time_twice(engines, seconds=0.003).values())
+
+
+def test_onnx_runtime_quantises_every_layer_for_its_rival() -> None:
+    model = to_onnx(make_graph("lenet-5"))
+    random = np.random.default_rng(0)
+    batches = [random.standard_normal((8, 1, 28, 28), np.float32) for _ in range(2)]
+    made = quantised_by_onnxruntime(model, batches)
+    graph = onnx.load_from_string(made).graph
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    assert len(layers) == 5
+    assert all({makers[name] for name in node.input} == {"DequantizeLinear"} for node in layers)
+    held = [onnx.numpy_helper.to_array(each) for each in graph.initializer]
+    assert {each.dtype.name for each in held if each.ndim > 1} == {"int8"}
+    exact, rough = (onnxruntime_engine(each, 1)(batches[0]) for each in (model, made))
+    assert 0 < np.abs(rough - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def test_openvino_takes_any_batch_and_runs_what_onnx_runtime_quantised() -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install 'secateur[bench]'")
+    model = to_onnx(make_graph("lenet-5"))
+    random = np.random.default_rng(0)
+    made = quantised_by_onnxruntime(model, [random.standard_normal((8, 1, 28, 28), np.float32)])
+    floating, eight = openvino_engine(model, 1), openvino_engine(made, 1, precision=None)
+    for batch in (1, 5):
+        x = random.standard_normal((batch, 1, 28, 28), np.float32)
+        exact = onnxruntime_engine(model, 1)(x)
+        np.testing.assert_allclose(floating(x), exact, rtol=1e-4, atol=1e-5)
+        assert 0 < np.abs(eight(x) - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def test_rivals_in_eight_bits_are_timed_beside_those_in_float32(capfd: pytest.CaptureFixture[str]) -> None:
+    found = bench(make_graph("lenet-5"), batches=(1,), peers=("onnxruntime", "onnxruntime-int8"), seconds=0.01)
+    ours, floating, eight = found.rows
+    assert (ours.engine, floating.engine, eight.engine) == ("secateur", "onnxruntime", "onnxruntime-int8")
+    assert floating.relative_error < 1e-5 < eight.relative_error < 0.05
+    assert eight.same_choice == 1
+    assert all(row.warm is not None and row.warm.n >= timing.MIN_ROUNDS for row in found.rows)
+    assert [(each.element, each.fastest_other) for each in found.verdicts()] == [
+        ("float32", "onnxruntime"), ("int8", "onnxruntime-int8"),
+    ]  # fmt: skip
+    assert found.quantisers["onnxruntime-int8"].startswith("ONNX Runtime ")
+    assert found.to_json()["rows"][0]["warm"].keys() == {"median_ms", "low_ms", "high_ms", "n"}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_eight_bits_that_compute_something_else_are_no_rival(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PEERS, "onnxruntime-int8", lambda graph, threads: lambda x: np.full((len(x), 10), 9e9))
+    monkeypatch.setitem(PEERS, "openvino-int8", lambda graph, threads: lambda x: np.full((len(x), 10), np.nan))
+    found = bench(make_graph("lenet-5"), batches=(2,), peers=("onnxruntime-int8", "openvino-int8"), seconds=0.01)
+    assert [row.engine for row in found.rows] == ["secateur"]
+    assert "computes something else" in found.missing["onnxruntime-int8"]
+    assert found.missing["openvino-int8"] == "its outputs are off by nan% of their norm, so it computes something else"
+
+
+def test_verdicts_name_the_fastest_of_each_element_in_turns_and_warm() -> None:
+    def row(engine: str, turns: float, warm: float) -> BenchRow:
+        return BenchRow(engine, 1, 1, turns, turns, turns, 9, 0.0, warm=Spread(warm, warm, warm, 9))
+
+    rows = (
+        row("secateur", 1, 0.5), row("torch", 9, 1), row("onnxruntime", 7, 3),
+        row("onnxruntime-int8", 3, 2), row("openvino-int8", 4, 1),
+    )  # fmt: skip
+    floating, eight = Bench(rows, {}).verdicts()
+    assert (floating.fastest_other, floating.times_faster, floating.warm) == ("onnxruntime", 7, ("torch", 2))
+    assert (eight.fastest_other, eight.times_faster, eight.warm) == ("onnxruntime-int8", 3, ("openvino-int8", 2))
+    assert (floating.untimed, eight.untimed) == (("openvino",), ())
