@@ -18,6 +18,7 @@ from secateur.network.graph import Graph, Weight
 from secateur.network.operations import OPERATIONS
 from secateur.network.simplification import order_channels, simplify
 from secateur.network.simplification.ordering import Ties, reordered
+from secateur.network.words import count_words
 from secateur.runtime import reference
 
 _PLAIN = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1)}
@@ -110,11 +111,15 @@ def test_words_are_counted_as_the_runtime_multiplies_them_and_fewer_are_left() -
     names = [layer.node for layer in gain.layers]
     for side, counts in ((graph, [each.before for each in gain.layers]), (found, [each.after for each in gain.layers])):
         first, second, grouped, flat, last = weights_of(side, names)
+        assert [count_words(each != 0) for each in (first, second, grouped, last)] == [
+            counts[at] for at in (0, 1, 2, 4)
+        ]
+        assert min(count_words(flat != 0, pixels) for pixels in (1, 4)) == counts[3]
         assert counts == [
             words_by_hand(first),
             words_by_hand(second),
             words_by_hand(grouped),
-            words_by_hand(flat, pixels=4),
+            min(words_by_hand(flat), words_by_hand(flat, pixels=4)),
             words_by_hand(last),
         ]
     assert [layer.words for layer in gain.layers] == [24 * 9, 16 * 6 * 9, 22 * 2 * 4, 30 * 6 * 4, 5 * 8]
@@ -182,3 +187,17 @@ def test_what_is_read_together_keeps_its_order() -> None:
 
 def out_of(graph: Graph, op: str) -> str:
     return next(node.name for node in graph.nodes if node.op == op)
+
+
+@pytest.mark.parametrize("side", [2, 3])
+def test_blocks_along_flattened_pixels_are_left_to_be_read_as_they_lie(side: int) -> None:
+    """Four pixels of a channel in a block: as a convolution of planes the layer would take over three times as many."""
+    pixels = side * side
+    build = Builder()
+    a = conv(build, build.input("x", (3, side, side)), np.random.default_rng(0).normal(size=(16, 3, 1, 1)))
+    blocks = np.repeat(mask(24, 4 * pixels, density=0.1), 4, axis=1)
+    graph = build.graph([linear(build, build.emit("reshape", a, shape=(16 * pixels,)), blocks)])
+    found, gain = order_channels(graph)
+    assert gain.layers[1].before == gain.layers[1].after == np.count_nonzero(blocks) // 4
+    assert words_by_hand(blocks, pixels) > 3 * gain.layers[1].after
+    assert found is graph

@@ -1,8 +1,8 @@
 """Channels in an order in which zeros meet in words of four.
 
-The integer runtime multiplies words of four consecutive input channels of one tap (docs/performance.md), and skips one
-whose four weights are zero. What a layer writes is what its readers read, so the order in between is free: rows of the
-writers, columns of the readers, and all that is per channel on the way are permuted alike.
+In eight bits a word of four weights is skipped where all four are zero (`network.words`). What a layer writes is what
+its readers read, so the order in between is free: rows of the writers, columns of the readers, and all that is per
+channel on the way are permuted alike.
 
 Units of all values that are the same channel, by the links that also say which can leave (`following`), are a tie. Two
 ties may change places if they stand in the same values, and there in the same parts (of a concatenation, a slice, the
@@ -26,9 +26,7 @@ from secateur.network.simplification.following import Followed, group_of, is_mix
 from secateur.network.simplification.gathering import Pattern, gather
 from secateur.network.simplification.tidying import rebuilt
 from secateur.network.sizes import is_whole
-
-WORD = 4
-"""Channels in a word."""
+from secateur.network.words import word_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +91,24 @@ def reordered(ties: Ties, order: Indices) -> Graph:
 
 
 def _better(order: Indices, family: Indices, readers: Sequence[_Reader]) -> Indices:
-    """The order with one family's channels moved, where its readers then take fewer words."""
+    """The order with one family's channels moved, where its readers then take fewer words: by what all of them have in
+    common, or by those alone that do not rather take pixels in words."""
     reading = [reader for reader in readers if reader.places(family).any()]
-    if not reading:
-        return order
-    costliest = max(reading, key=lambda reader: reader.uses * np.count_nonzero(reader.nonzero))
+    gaining = [reader for reader in reading if reader.takes_channels(order)]
+    ways = [reading, gaining] if 0 < len(gaining) < len(reading) else [reading] if reading else []
+    orders = [order, *(_moved(order, family, some) for some in ways)]
+    return min(orders, key=lambda each: sum(reader.uses * reader.count(each) for reader in reading))
+
+
+def _moved(order: Indices, family: Indices, readers: Sequence[_Reader]) -> Indices:
+    """The order with a family's channels in words by what these readers multiply."""
+    costliest = max(readers, key=lambda reader: reader.uses * np.count_nonzero(reader.nonzero))
     slots, sizes = costliest.slots(family)
-    if len(sizes) < 2:
-        return order
     moved = order.copy()
-    words = gather([reader.pattern(family) for reader in reading], sizes)
-    moved[family[slots]] = family[np.concatenate([np.sort(word) for word in words])]
-    now, then = (sum(reader.uses * reader.count(each) for reader in reading) for each in (order, moved))
-    return moved if then < now else order
+    if len(sizes) > 1:
+        words = gather([reader.pattern(family) for reader in readers], sizes)
+        moved[family[slots]] = family[np.concatenate([np.sort(word) for word in words])]
+    return moved
 
 
 def _has_words(node: Node) -> bool:
@@ -238,7 +241,11 @@ def _is_depthwise(ties: Followed, node: Node) -> bool:
 
 class _Reader:
     """A layer and the words that it multiplies. nonzero: (units of its input, places); of a grouped convolution those
-    of the unit's group."""
+    of the unit's group.
+
+    ways: the words that units can lie in, of which the runtime takes the way with the fewest: across the channels, or,
+    where planes were flattened, across the pixels of one.
+    """
 
     def __init__(self, ties: Ties, node: Node) -> None:
         self.node = node
@@ -250,33 +257,57 @@ class _Reader:
         axis = OPERATIONS[node.op].axis_of(node.shape)
         around = (*node.shape[: axis - 1], *node.shape[axis:])
         self.uses = math.prod(around) if is_whole(around) else 1
-        known = ties.reads(node) is not None
-        self.span = ties.spans[node.inputs[0]] if known else slice(0, 0)
-        self.word = _words(groups, given, _planes(ties.tie[self.span]) if known else 1)
-        self._at = np.argsort(self.word, kind="stable")
-        self._starts = np.flatnonzero(np.concatenate([[True], np.diff(self.word[self._at]) != 0]))
-
-    @property
-    def words(self) -> int:
-        return len(self._starts) * self.nonzero.shape[1]
+        self.span = ties.spans[node.inputs[0]] if ties.reads(node) is not None else None
+        pixels = _planes(ties.tie[self.span]) if self.span is not None else 1
+        self.ways = [_Words(groups, given // each, each) for each in dict.fromkeys((pixels, 1))]
+        self.words = self.ways[0].count * self.nonzero.shape[1]
 
     def count(self, order: Indices) -> int:
         """Words that are not zero, in an order of elements."""
-        units = order[self.span] - self.span.start if self.span.stop else np.arange(len(self.nonzero))
-        return int(np.logical_or.reduceat(self.nonzero[units[self._at]], self._starts, axis=0).sum())
+        return min(self._counts(order))
+
+    def takes_channels(self, order: Indices) -> bool:
+        """Whether it takes channels in words, rather than pixels."""
+        first, *others = self._counts(order)
+        return all(first <= other for other in others)
+
+    def _counts(self, order: Indices) -> list[int]:
+        nonzero = self.nonzero if self.span is None else self.nonzero[order[self.span] - self.span.start]
+        return [way.count_nonzero(nonzero) for way in self.ways]
 
     def places(self, family: Indices) -> Mask:
         """Which of the elements of each tie lie in this reader's input."""
+        if self.span is None:
+            return np.zeros(family.shape[1], bool)
         return (family[0] >= self.span.start) & (family[0] < self.span.stop)
 
+    def units(self, family: Indices) -> Indices:
+        """(ties, those of their elements): as units of this reader's input."""
+        assert self.span is not None
+        return family[:, self.places(family)] - self.span.start
+
     def pattern(self, family: Indices) -> Pattern:
-        units = family[:, self.places(family)] - self.span.start
-        return Pattern(self.nonzero[units].reshape(len(family), -1), self.uses)
+        return Pattern(self.nonzero[self.units(family)].reshape(len(family), -1), self.uses)
 
     def slots(self, family: Indices) -> tuple[Indices, Indices]:
         """The ties of a family in the order of the words that they lie in, and how many lie in each."""
-        word = self.word[family[:, self.places(family)][:, 0] - self.span.start]
+        word = self.ways[0].word[self.units(family)[:, 0]]
         return np.argsort(word, kind="stable"), np.unique(word, return_counts=True)[1]
+
+
+class _Words:
+    """The word of each unit of groups · channels · pixels, and how many words there are."""
+
+    def __init__(self, groups: int, channels: int, pixels: int) -> None:
+        own = word_of(channels, pixels)
+        self.word = (np.arange(groups)[:, None] * len(own) + own).reshape(-1)
+        self.at = np.argsort(self.word, kind="stable")
+        self.starts = np.flatnonzero(np.diff(self.word[self.at], prepend=-1))
+        self.count = len(self.starts)
+
+    def count_nonzero(self, nonzero: Mask) -> int:
+        """Words that are not zero, of (units, places)."""
+        return int(np.logical_or.reduceat(nonzero[self.at], self.starts, axis=0).sum())
 
 
 def _planes(tie: Indices) -> int:
@@ -284,13 +315,6 @@ def _planes(tie: Indices) -> int:
     run = int(np.argmax(tie != tie[0])) or len(tie)
     whole = len(tie) % run == 0 and len(np.unique(tie[::run])) == len(tie) // run
     return run if whole and np.array_equal(tie, np.repeat(tie[::run], run)) else 1
-
-
-def _words(groups: int, given: int, pixels: int) -> Indices:
-    """The word that each input unit lies in: with its neighbours in the group, of flattened planes in the pixel."""
-    unit = np.arange(given)
-    own = unit // pixels // WORD * pixels + unit % pixels
-    return (np.arange(groups)[:, None] * given + own).reshape(-1)
 
 
 class _Reordering:
