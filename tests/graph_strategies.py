@@ -324,7 +324,9 @@ def add(build: Drawing, op: str, value: str) -> str:
     return (_elementwise if OPERATIONS[op].inputs == 1 else _pairwise)(build, op, value)
 
 
-OF_EACH_IMAGE = tuple(op for op, operation in OPERATIONS.items() if operation.ordinary is None)
+FLOATING = tuple(op for op, operation in OPERATIONS.items() if not operation.quantised)
+"""Operations on numbers that stand for themselves."""
+OF_EACH_IMAGE = tuple(op for op in FLOATING if OPERATIONS[op].ordinary is None)
 """Operations that mix no images: what they make of a batch, they make of its parts."""
 _PLANES = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"}
 
@@ -378,7 +380,7 @@ def dead_graphs(draw: Draw, dtype: str = "mixed", dead: float = 0.5) -> Graph:
     return build.graph(_linear(build, last))
 
 
-_UNITWISE = ["conv2d", "linear", *(op for op, each in OPERATIONS.items() if each.units or each.matrix)]
+_UNITWISE = ["conv2d", "linear", *(op for op, each in OPERATIONS.items() if each.units or each.is_layer)]
 
 
 @st.composite

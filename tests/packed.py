@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.formats import FLOAT_FORMATS
 from secateur.network.graph import Graph, Node, Weight
 from secateur.packfile import container, document
 
@@ -52,8 +52,8 @@ def same_weights(one: Graph, other: Graph) -> bool:
 
 @st.composite
 def weights(draw: st.DrawFn) -> Weight:
-    """Any dtype and shape (scalars and empty ones too), any density; values of a layer, or any bits at all."""
-    dtype = draw(st.sampled_from(sorted(WEIGHT_FORMATS)))
+    """Any dtype of floating point, any shape (scalars and empty ones too), any density; layers, or any bits."""
+    dtype = draw(st.sampled_from(sorted(FLOAT_FORMATS)))
     shape = draw(npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=12))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kind = draw(st.sampled_from(["layer", "bits", "special", "few"]))
@@ -67,7 +67,7 @@ def weights(draw: st.DrawFn) -> Weight:
     density = draw(st.sampled_from([0.0, 0.02, 0.3, 0.9, 1.0]))
     wide = np.where(random.random(shape) < density, wide, np.uint32(0)).astype(np.uint32)
     bits = wide if dtype == "float32" else wide >> np.uint32(16)
-    return Weight(dtype, np.ascontiguousarray(bits, WEIGHT_FORMATS[dtype].carrier).reshape(shape))
+    return Weight(dtype, np.ascontiguousarray(bits, FLOAT_FORMATS[dtype].carrier).reshape(shape))
 
 
 def squeeze(text: bytes) -> bytes:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.network.formats import FORMATS, Format
+from secateur.network.formats import FLOAT_FORMATS, FORMATS, Format
 
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
@@ -32,6 +32,7 @@ def test_a_floating_point_format_has_pytorchs_range_and_precision(name: str, hel
     assert held.bits == 1 + held.exponent + held.mantissa
 
 
-def test_weights_are_floating_point() -> None:
-    assert {name for name, held in FORMATS.items() if held.weighs} == {"float32", "float16", "bfloat16"}
+def test_weights_are_floating_point_or_what_quantised_layers_take() -> None:
+    assert set(FLOAT_FORMATS) == {"float32", "float16", "bfloat16"}
+    assert {name for name, held in FORMATS.items() if held.weighs} == {*FLOAT_FORMATS, "int8", "int32"}
     assert all(np.issubdtype(held.carrier, np.unsignedinteger) for held in FORMATS.values())

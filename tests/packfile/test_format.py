@@ -110,7 +110,8 @@ def row(name: str, operation: Operation) -> str:
     attributes = [
         f"`{each}` ({wanted})" if str(wanted) else f"`{each}`" for each, wanted in operation.attributes.items()
     ]
-    takes = filter(None, [counts[operation.inputs], ", ".join(weights), ", ".join(attributes)])
+    more = {0: counts[operation.inputs], 1: "one input or two"}
+    takes = filter(None, [more[operation.more], ", ".join(weights), ", ".join(attributes)])
     return f"| `{name}` | 1.{operation.minor} | {'; '.join(takes)} | {operation.formula} |"
 
 

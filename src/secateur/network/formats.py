@@ -34,10 +34,11 @@ FORMATS: Mapping[str, Format] = {
     "float32": Format(32, np.dtype("<f4"), "FLOAT", "F32", exponent=8, mantissa=23, weighs=True),
     "float16": Format(16, np.dtype("<f2"), "FLOAT16", "F16", exponent=5, mantissa=10, weighs=True),
     "bfloat16": Format(16, None, "BFLOAT16", "BF16", exponent=8, mantissa=7, weighs=True),
-    "int8": Format(8, np.dtype("<i1"), "INT8", "I8"),
+    "int8": Format(8, np.dtype("<i1"), "INT8", "I8", weighs=True),
     "uint8": Format(8, np.dtype("<u1"), "UINT8", "U8"),
-    "int32": Format(32, np.dtype("<i4"), "INT32", "I32"),
+    "int32": Format(32, np.dtype("<i4"), "INT32", "I32", weighs=True),
     "int64": Format(64, np.dtype("<i8"), "INT64", "I64"),
     "bool": Format(8, np.dtype("?"), "BOOL", "BOOL"),
 }
 WEIGHT_FORMATS: Mapping[str, Format] = {name: each for name, each in FORMATS.items() if each.weighs}
+FLOAT_FORMATS: Mapping[str, Format] = {name: each for name, each in WEIGHT_FORMATS.items() if each.mantissa}

@@ -16,7 +16,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import SupportsIndex
+from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,21 @@ from secateur.network.nodes import Attribute as Attribute
 from secateur.network.nodes import Node as Node
 from secateur.network.nodes import Shape as Shape
 from secateur.network.operations import OPERATIONS
+from secateur.network.operations.elements import Element, format_of
+from secateur.network.quantisation import Quantisation
 from secateur.network.sizes import BATCH, Dimension, Size, at_least, bind, lengths_in, names_of
 
 Bits = NDArray[np.unsignedinteger]
+
+
+class Described(Protocol):
+    """What a weight is, whether or not its numbers are there."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def shape(self) -> Shape: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +62,11 @@ class Weight:
             raise GraphError(f"{self.dtype} weight: expected contiguous {carrier}, got {self.bits.dtype}")
 
     @staticmethod
-    def of(values: NDArray[np.floating]) -> Weight:
-        """A float32 or float16 array as a Weight, without a copy where it is contiguous."""
+    def of(values: NDArray[np.number[Any]]) -> Weight:
+        """An array of float32, float16, int8 or int32 as a Weight, without a copy where it is contiguous."""
         name = values.dtype.name
-        if name not in ("float32", "float16"):
-            raise GraphError(f"a weight from an array of {name}: expected float32 or float16")
+        if name not in WEIGHT_FORMATS:
+            raise GraphError(f"a weight from an array of {name}: expected float32, float16, int8 or int32")
         return Weight(name, np.ascontiguousarray(values).view(WEIGHT_FORMATS[name].carrier))
 
     @property
@@ -70,10 +82,21 @@ class Weight:
         return int(np.count_nonzero(self.bits))
 
     def values(self) -> NDArray[np.float32]:
-        """As float32, exactly: a view for float32, a copy for the narrower formats."""
+        """As float32, exactly: a view for float32, a copy for others.
+
+        Raises GraphError for whole numbers that float32 has not.
+        """
+        numbers = self.numbers()
+        made = numbers.astype(np.float32, copy=False)
+        if self.dtype == "int32" and not np.array_equal(made, numbers):
+            raise GraphError("an int32 weight has numbers that float32 has not: expected its numbers() to be asked for")
+        return made
+
+    def numbers(self) -> NDArray[np.number[Any]]:
+        """In the type of its own: a view, but for bfloat16, which NumPy has not and which comes as float32."""
         numbers = WEIGHT_FORMATS[self.dtype].numbers
         if numbers is not None:
-            return self.bits.view(numbers).astype(np.float32, copy=False)
+            return self.bits.view(numbers)
         return (self.bits.astype("<u4") << np.uint32(16)).view("<f4")
 
 
@@ -159,6 +182,14 @@ class Graph:
     @property
     def value_elements(self) -> dict[str, str]:
         """Value → the number format of its elements."""
+        return {name: format_of(each) for name, each in self._contents().items()}
+
+    @property
+    def quantisations(self) -> dict[str, Quantisation]:
+        """Value → what its integers stand for, of those that stand for others."""
+        return {name: each for name, each in self._contents().items() if isinstance(each, Quantisation)}
+
+    def _contents(self) -> dict[str, Element]:
         return _value_elements(self.inputs, self.nodes, self.elements)
 
     def consumers(self) -> dict[str, list[Node]]:
@@ -198,19 +229,30 @@ def infer_shape(node: Node, inputs: Sequence[Shape], weights: Mapping[str, Shape
 
 
 def check(graph: Graph) -> None:
-    """Raises GraphError where the graph could not be run; its time is linear in the number of nodes."""
-    shapes = {name: each.shape for name, each in graph.weights.items()}
-    check_shapes(graph.inputs, graph.outputs, graph.nodes, shapes, graph.elements)
+    """Raises GraphError where the graph could not be run; its time is linear in the number of nodes and in what
+    integers its weights hold."""
+    check_shapes(graph.inputs, graph.outputs, graph.nodes, graph.weights, graph.elements)
+    for node in graph.nodes:
+        _check_numbers(node, graph.weights)
+
+
+def _check_numbers(node: Node, weights: Mapping[str, Weight]) -> None:
+    demands = OPERATIONS[node.op].demands
+    if demands is None:
+        return
+    expected = demands(node, {role: weights[name].numbers() for role, name in node.weights.items()})
+    if expected:
+        raise GraphError(f"node {node.name!r} ({node.op}): expected {expected}")
 
 
 def check_shapes(
     inputs: Mapping[str, Shape],
     outputs: Sequence[str],
     nodes: Sequence[Node],
-    weights: Mapping[str, Shape],
+    weights: Mapping[str, Described],
     elements: Mapping[str, str] | None = None,
 ) -> None:
-    """As check, of a graph whose weights are not there yet: their shapes by name. elements: as in Graph."""
+    """As check, of a graph whose weights need not be there yet. elements: as in Graph."""
     shapes: dict[str, Shape] = dict(inputs)
     used: set[str] = set()
     for node in nodes:
@@ -222,9 +264,12 @@ def check_shapes(
             raise GraphError(f"node {node.name!r} ({node.op}): {missing[0]!r} is no value before it and no weight")
         used.update(node.weights.values())
         held = {role: weights[name] for role, name in node.weights.items()}
-        found = infer_shape(node, [shapes[name] for name in node.inputs], held)
+        found = infer_shape(
+            node, [shapes[name] for name in node.inputs], {role: each.shape for role, each in held.items()}
+        )
         if found != node.shape:
             raise GraphError(f"node {node.name!r} ({node.op}): its shape is given as {node.shape} but is {found}")
+        OPERATIONS[node.op].check_formats(node, {role: each.dtype for role, each in held.items()})
         shapes[node.name] = found
     _check_lengths(inputs, nodes)
     _ordinary_values(nodes)
@@ -234,15 +279,17 @@ def check_shapes(
         raise GraphError(f"a graph needs inputs, outputs that are values and no unused weights; wrong: {lost}")
 
 
-def _value_elements(inputs: Mapping[str, Shape], nodes: Sequence[Node], elements: Mapping[str, str]) -> dict[str, str]:
-    """Value → the number format of its elements. Raises GraphError where an operation takes others."""
+def _value_elements(
+    inputs: Mapping[str, Shape], nodes: Sequence[Node], elements: Mapping[str, str]
+) -> dict[str, Element]:
+    """Value → what it holds. Raises GraphError where an operation takes others."""
     for name, element in elements.items():
         if name not in inputs or element not in FORMATS:
             expected = ", ".join(FORMATS)
             raise GraphError(f"elements of {name!r}: expected an input's, one of {expected}; got {element!r}")
-    found = {name: elements.get(name, "float32") for name in inputs}
+    found: dict[str, Element] = {name: elements.get(name, "float32") for name in inputs}
     for node in nodes:
-        found[node.name] = OPERATIONS[node.op].element_made(node, [found[name] for name in node.inputs])
+        found[node.name] = OPERATIONS[node.op].element.made(node, [found[name] for name in node.inputs])
     return found
 
 

@@ -117,9 +117,9 @@ def _multiply_adds(node: Node, weights: Mapping[str, Shape]) -> int:
 
 def _window_elements(node: Node, given: Sequence[Shape]) -> int:
     """Of adaptive pooling a bound: windows overlap by one row and one column."""
-    if node.op in ("max_pool2d", "avg_pool2d"):
+    if "kernel" in node.attributes:
         return math.prod(node.shape) * math.prod(map(min, node.numbers("kernel"), given[0][1:]))
-    if node.op == "adaptive_avg_pool2d":
+    if "size" in node.attributes:
         channels, *plane = given[0]
         return channels * math.prod(size + made for size, made in zip(plane, node.shape[1:], strict=True))
-    return math.prod(given[0]) if node.op in ("mean", "softmax", "layer_norm") else 0
+    return math.prod(given[0]) if node.op in ("mean", "quantised_mean", "softmax", "layer_norm") else 0

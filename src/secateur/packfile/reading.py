@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -62,17 +62,25 @@ def read_packed(path: str | Path, *, limit: int | None = LIMIT, limits: Limits |
         places = list(_places(held, document.weights))
         _check_graph(document, limits)
         weights = {each.name: _weight(held, each, place) for each, place in places}
-        graph = Graph(document.inputs, document.outputs, document.nodes, weights, document.elements)
-        return Packed(graph, document.metadata, document.weights, held.size)
+        return Packed(_graph(document, weights), document.metadata, document.weights, held.size)
+
+
+def _graph(document: Document, weights: Mapping[str, Weight]) -> Graph:
+    """With what its weights turn out to be."""
+    try:
+        return Graph(document.inputs, document.outputs, document.nodes, weights, document.elements)
+    except GraphError as error:
+        raise FormatError(f"its graph cannot be used: {error}") from error
 
 
 def _check_graph(document: Document, limits: Limits) -> None:
     """That the graph makes sense and what it asks for, before any weight is decoded."""
     inputs, outputs, nodes = document.inputs, document.outputs, document.nodes
-    shapes = {each.name: each.shape for each in document.weights}
+    weights = {each.name: each for each in document.weights}
+    shapes = {name: each.shape for name, each in weights.items()}
     try:
-        check_parts(inputs, outputs, nodes, shapes, limits)
-        check_shapes(inputs, outputs, nodes, shapes, document.elements)
+        check_parts(inputs, outputs, nodes, weights, limits)
+        check_shapes(inputs, outputs, nodes, weights, document.elements)
         check_costs(inputs, outputs, nodes, shapes, limits)
     except GraphError as error:
         raise FormatError(f"its graph cannot be used: {error}") from error
@@ -126,8 +134,7 @@ def to_safetensors(graph: Graph) -> bytes:
 
 
 def _array(weight: Weight) -> NDArray[np.generic]:
-    numbers = WEIGHT_FORMATS[weight.dtype].numbers
-    return weight.values() if numbers is None else weight.bits.view(numbers)
+    return weight.numbers()
 
 
 def check_sizes(weights: Sequence[Stored], file_size: int, limit: int | None) -> None:

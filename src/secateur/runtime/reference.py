@@ -1,7 +1,8 @@
 """A Graph run by what its operations mean, in NumPy: slow, and short enough to be seen to be right.
 
 Values are float64 from the input to the output, so that what is left of an error is that of the kernel compared.
-Every kernel has to agree with this to within the rounding of its own float32 arithmetic.
+Every kernel has to agree with this to within the rounding of its own float32 arithmetic. Values that hold integers are
+arrays of these, and what is computed with them is exact: there every kernel has to give the same bits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from secateur.network.formats import FORMATS
 from secateur.network.graph import Graph, Node
 from secateur.network.operations import OPERATIONS
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
+"""float64, or the integers that a value holds."""
 Result = NDArray[np.float32]
 
 
@@ -77,14 +79,16 @@ def _checked(graph: Graph, name: str, inputs: Mapping[str, NDArray[np.floating]]
         raise RunError(
             f"input {name!r}: expected shape (N, {', '.join(map(str, graph.inputs[name]))}), got {value.shape}"
         )
-    return value.astype(np.float64)
+    held = FORMATS[graph.elements.get(name, "float32")]
+    return value.astype(np.float64 if held.mantissa else held.numbers)
 
 
 def _weights(graph: Graph, node: Node) -> dict[str, Any]:
-    """In float64, but for matrices and kernels: those are widened where they are used, piece by piece."""
-    held = {role: graph.weights[name].values() for role, name in node.weights.items()}
-    matrix = OPERATIONS[node.op].matrix
-    return {role: value if role == matrix else value.astype(np.float64) for role, value in held.items()}
+    """In float64, but for integers, and for matrices and kernels: those are widened where they are used, in pieces."""
+    held = {role: graph.weights[name].numbers() for role, name in node.weights.items()}
+    whole = {role for role, value in held.items() if np.issubdtype(value.dtype, np.integer)}
+    kept = whole | {OPERATIONS[node.op].matrix}
+    return {role: value if role in kept else value.astype(np.float64) for role, value in held.items()}
 
 
 def run_nodes(graph: Graph, nodes: Sequence[Node]) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from secateur.importing.aten.lengths import to_dimension
 from secateur.importing.aten.placing import Extent, Ordinary, Place, Placed
 from secateur.importing.aten.wholes import HELD
 from secateur.network.building import Builder
-from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.formats import FLOAT_FORMATS
 from secateur.network.graph import Graph, Shape, Weight
 from secateur.network.sizes import Dimension
 
@@ -175,11 +175,11 @@ def _as_floats(constant: Constant, shape: Shape) -> Constant:
 
 def _to_weight(tensor: Tensor, name: str, copied: bool) -> Weight:
     dtype = str(tensor.dtype).removeprefix("torch.")
-    if dtype not in WEIGHT_FORMATS:
+    if dtype not in FLOAT_FORMATS:
         raise ExportError(
-            f"weight {name!r} is {dtype}: expected {', '.join(WEIGHT_FORMATS)}; call network.float() first"
+            f"weight {name!r} is {dtype}: expected {', '.join(FLOAT_FORMATS)}; call network.float() first"
         )
-    found = WEIGHT_FORMATS[dtype]
+    found = FLOAT_FORMATS[dtype]
     carrier = getattr(torch, f"int{found.bits}")
     bits = tensor.detach().cpu().contiguous().view(carrier).numpy().view(found.carrier)
     return Weight(dtype, bits.copy() if copied else bits)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import GraphError
+from secateur.network.formats import FLOAT_FORMATS
 from secateur.network.nodes import Attribute, Node, Shape
+from secateur.network.operations.elements import FLOAT, Elements, Stated
 from secateur.network.operations.ranges import Extent, Range, Whole, Wholes
 from secateur.network.operations.units import Passing
 from secateur.network.sizes import Dimension
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
+"""float64, or integers as they are: of a value that holds such, or of a weight."""
 Weights = Mapping[str, Array]
 """By role."""
-ANY = ""
-"""The element of an operation that moves bits, whatever they mean."""
 Meaning = Callable[[Node, Sequence[Array], Weights], Array]
 """The output (N, …) of a node for its inputs, (N, …) each and 1 in place of N for a constant."""
 
@@ -35,19 +35,24 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A weight that an operation takes. shape: in the words of docs/format.md. optional: it may be absent."""
+    """A weight that an operation takes. shape: in the words of docs/format.md. optional: it may be absent.
+
+    formats: those that it may have.
+    """
 
     role: Role
     shape: str = ""
     optional: bool = False
+    formats: Collection[str] = tuple(FLOAT_FORMATS)
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """All there is to say of an operation that does not depend on an engine or another format.
 
-    rule: the output's shape. meaning: what is computed, in float64. inputs: how many; None: any number from 1 on.
-    element: what inputs and output hold; ANY: whatever the inputs do, all the same. weights, attributes: by name.
+    rule: the output's shape. meaning: what is computed, in float64, or in integers where values hold such. inputs: how
+    many; None: any number from 1 on. more: how many may follow. element: what inputs and output hold. weights,
+    attributes: by name. demands: what was expected of its weights' numbers, by role, nothing where all is well.
     units: how it hands them on; None: it reads them together. axis: of one with a matrix, along which it sums units and
     makes others, from 1; -1 is the last. steady: per input, numbers between which a small error stays a small error;
     None: everywhere. formula: what is computed, in words for people. minor: the minor version of the file format that
@@ -58,7 +63,8 @@ class Operation:
     rule: Callable[[Arguments], Shape]
     meaning: Meaning
     inputs: int | None = 1
-    element: str = "float32"
+    more: int = 0
+    element: Elements = FLOAT
     weights: Mapping[str, Held] = field(default_factory=dict)
     attributes: Mapping[str, Range] = field(default_factory=dict)
     units: Passing | None = None
@@ -67,6 +73,17 @@ class Operation:
     formula: str = ""
     minor: int = 0
     ordinary: bool | None = None
+    demands: Callable[[Node, Weights], str] | None = None
+
+    @property
+    def quantised(self) -> bool:
+        """Whether it takes or makes integers that stand for others."""
+        return isinstance(self.element, Stated)
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is a convolution or fully connected layer of floating point."""
+        return bool(self.matrix) and not self.quantised
 
     @property
     def matrix(self) -> str:
@@ -80,8 +97,9 @@ class Operation:
     def shape(self, node: Node, inputs: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
         """Of a node's output, without the batch. weights: by name here. Raises GraphError."""
         given = Arguments(self, node, inputs, weights)
-        many = len(inputs) >= 1 if self.inputs is None else len(inputs) == self.inputs
-        given.demand(many, f"{self.inputs or 'one or more'} inputs", len(inputs))
+        many = len(inputs) >= 1 if self.inputs is None else 0 <= len(inputs) - self.inputs <= self.more
+        expected = f"{self.inputs} to {self.inputs + self.more}" if self.inputs and self.more else self.inputs
+        given.demand(many, f"{expected or 'one or more'} inputs", len(inputs))
         needed = sorted(name for name, held in self.weights.items() if not held.optional)
         allowed = sorted(self.weights.keys() - needed)
         fits = set(needed) <= weights.keys() <= self.weights.keys()
@@ -90,13 +108,14 @@ class Operation:
         given.demand(named, f"attributes {sorted(self.attributes)}", sorted(node.attributes))
         return self.rule(given)
 
-    def element_made(self, node: Node, inputs: Sequence[str]) -> str:
-        """What a node's output holds. inputs: what they hold. Raises GraphError."""
-        expected = self.element or inputs[0]
-        for each in inputs:
-            if each != expected:
-                raise GraphError(f"node {node.name!r} ({node.op}): expected inputs of {expected}, got {each}")
-        return expected
+    def check_formats(self, node: Node, formats: Mapping[str, str]) -> None:
+        """That weights have formats which it takes. formats: by role. Raises GraphError."""
+        for role, came in formats.items():
+            wanted = self.weights[role].formats
+            if came not in wanted:
+                raise GraphError(
+                    f"node {node.name!r} ({node.op}): expected {role} of {' or '.join(wanted)}, got {came}"
+                )
 
 
 class Arguments:

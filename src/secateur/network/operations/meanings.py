@@ -1,7 +1,7 @@
 """What operations mean, in NumPy and float64: short enough to be seen to be right.
 
-A value is an array (N, …), the N of a constant being 1. Matrices and kernels come in float32 and are widened where they
-are used, piece by piece.
+A value is an array (N, …), the N of a constant being 1. Matrices and kernels come in their own type and are widened
+where they are used, piece by piece.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _windows(node: Node, x: Array, dilation: Sequence[int]) -> tuple[_Window, _W
 def _pooled(node: Node, x: Array, dilation: Sequence[int], combine: np.ufunc, start: float) -> Array:
     """Everything that a window sees of the plane combined with `start`, along rows and then along columns."""
     for axis, (window, kernel) in enumerate(zip(_windows(node, x, dilation), node.numbers("kernel"), strict=True), 2):
-        made = np.full((*x.shape[:axis], window.count, *x.shape[axis + 1 :]), start)
+        made = np.full((*x.shape[:axis], window.count, *x.shape[axis + 1 :]), start, x.dtype)
         for _, windows, seen in window.taps(kernel):
             into = made[_along(axis, windows)]
             combine(into, x[_along(axis, seen)], out=into)
@@ -150,27 +150,41 @@ def softmax(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
 
 
 def max_pool2d(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
-    return _pooled(node, inputs[0], node.numbers("dilation"), np.maximum, -np.inf)
+    whole = np.issubdtype(inputs[0].dtype, np.integer)
+    least = np.iinfo(inputs[0].dtype).min if whole else -np.inf
+    return _pooled(node, inputs[0], node.numbers("dilation"), np.maximum, least)
 
 
 def avg_pool2d(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
-    total = _pooled(node, inputs[0], (1, 1), np.add, 0.0)
+    total, count = window_sums(node, inputs[0])
+    return total / count
+
+
+def window_sums(node: Node, x: Array) -> tuple[Array, Array]:
+    """Of each window of an average pooling its sum, and the number that this is divided by."""
+    total = _pooled(node, x, (1, 1), np.add, 0)
     if node.attributes["count_include_pad"]:
-        return total / math.prod(node.numbers("kernel"))
-    return total / _pooled(node, np.ones((1, 1, *inputs[0].shape[2:])), (1, 1), np.add, 0.0)
+        return total, np.array(math.prod(node.numbers("kernel")))
+    return total, _pooled(node, np.ones((1, 1, *x.shape[2:])), (1, 1), np.add, 0)
 
 
 def adaptive_avg_pool2d(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
-    """Window i of n over length H is [⌊i·H/n⌋, ⌈(i+1)·H/n⌉)."""
+    total, count = adaptive_sums(node, inputs[0])
+    return total / count
+
+
+def adaptive_sums(node: Node, x: Array) -> tuple[Array, Array]:
+    """As window_sums. Window i of n over length H is [⌊i·H/n⌋, ⌈(i+1)·H/n⌉)."""
     channels, rows, columns = node.shape
-    _, _, height, width = inputs[0].shape
-    result = np.empty((len(inputs[0]), channels, rows, columns))
+    _, _, height, width = x.shape
+    total, count = np.empty((len(x), channels, rows, columns), x.dtype), np.empty((rows, columns))
     for row in range(rows):
         for column in range(columns):
             top, bottom = row * height // rows, -(-(row + 1) * height // rows)
             left, right = column * width // columns, -(-(column + 1) * width // columns)
-            result[:, :, row, column] = inputs[0][:, :, top:bottom, left:right].mean((2, 3))
-    return result
+            total[:, :, row, column] = x[:, :, top:bottom, left:right].sum((2, 3))
+            count[row, column] = (bottom - top) * (right - left)
+    return total, count
 
 
 def mean(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:

@@ -7,15 +7,17 @@ import sys
 from dataclasses import dataclass
 
 from secateur.network.nodes import Attribute
+from secateur.network.quantisation import LARGEST_SCALE, SMALLEST_SCALE
 from secateur.network.sizes import Dimension, Size, at_least
 
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """A finite number, from `least` on and above `above`. typical: such as networks in use have."""
+    """A finite number in [least, most] and above `above`. typical: such as networks in use have."""
 
     least: float = -math.inf
     above: float = -math.inf
+    most: float = math.inf
     typical: tuple[float, ...] = ()
 
     def expected(self, name: str, value: Attribute) -> str:
@@ -24,6 +26,8 @@ class Real:
             return f"{name} to be a finite number"
         if value < self.least:  # type: ignore[operator]
             return f"{name} of at least {self.least:g}"
+        if value > self.most:  # type: ignore[operator]
+            return f"{name} of at most {self.most:g}"
         return "" if value > self.above else f"{name} above {self.above:g}"  # type: ignore[operator]
 
     def __str__(self) -> str:
@@ -45,6 +49,28 @@ class Whole:
 
     def __str__(self) -> str:
         return f"from {self.least} on" if self.most is None else f"from {self.least} to {self.most}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale(Real):
+    """What a step between integers is worth: a number with which float32 can divide."""
+
+    least: float = SMALLEST_SCALE
+    most: float = LARGEST_SCALE
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Code(Whole):
+    """An integer of eight bits, with a sign or without."""
+
+    least: int = -128
+    most: int | None = 255
+
+    def __str__(self) -> str:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,16 @@ import math
 
 from secateur.network.nodes import Shape
 from secateur.network.operations.declaration import Arguments
+from secateur.network.operations.ranges import Real
+from secateur.network.quantisation import FARTHEST, LARGEST_SUM, bounds, in_single, multiplier
 from secateur.network.sizes import BATCH, Dimension, at_least, is_whole, named
 
 MOST_PADDING = 4096
 """On one side of a plane: more would ask for memory that nothing in a file pays for."""
 MOST_STEP = 1 << 24
 """A stride's or dilation's: wider than planes are, and still a whole number of 32 bits when planes are added to it."""
+MOST_SUMMED = LARGEST_SUM // FARTHEST
+"""Quantised numbers whose sum is a whole number of 32 bits, whatever they are."""
 
 
 def same(given: Arguments) -> Shape:
@@ -181,3 +185,100 @@ def _images(given: Arguments) -> Dimension:
     images: Dimension = given.read("images")
     given.demand(is_whole(images) or images == named(BATCH), f"images to be {BATCH}, or a whole number", images)
     return images
+
+
+def quantise(given: Arguments) -> Shape:
+    given.check_attributes()
+    _within_element(given, "zero_point")
+    return given.shapes[0]
+
+
+def quantised_conv2d(given: Arguments) -> Shape:
+    return _quantised_layer(given, conv2d(given))
+
+
+def quantised_linear(given: Arguments) -> Shape:
+    return _quantised_layer(given, linear(given))
+
+
+def _quantised_layer(given: Arguments, made: Shape) -> Shape:
+    given.check_attributes()
+    given.weight("scale", given.weights["weight"][:1])
+    given.demand(given.shapes[1:] in ([], [made]), f"a residual of shape {made}", given.shapes[-1])
+    floating = given.read("element") == "float32"
+    if floating:
+        _neutral(given, "output_scale", "output_zero_point", "low", "high")
+    else:
+        _clamped(given)
+    if floating or len(given.shapes) == 1:
+        _neutral(given, "residual_scale", "residual_zero_point")
+    _comparable(given, "residual_scale")
+    return made
+
+
+def quantised_add(given: Arguments) -> Shape:
+    given.check_attributes()
+    _clamped(given)
+    given.demand(given.shapes[0] == given.shapes[1], "two inputs of one shape", list(given.shapes))
+    _comparable(given, "left_scale")
+    _comparable(given, "right_scale")
+    return given.shapes[0]
+
+
+def quantised_mul(given: Arguments) -> Shape:
+    made = broadcast(given)
+    _clamped(given)
+    _comparable(given, "left_scale", "right_scale")
+    return made
+
+
+def quantised_avg_pool2d(given: Arguments) -> Shape:
+    return _quantised_mean(given, avg_pool2d(given), given.numbers("kernel"))
+
+
+def quantised_adaptive_avg_pool2d(given: Arguments) -> Shape:
+    made = adaptive_avg_pool2d(given)
+    sizes = zip(given.planes()[1:], made[1:], strict=True)
+    widest = [size if windows == 1 else size // windows + 2 for size, windows in sizes]
+    return _quantised_mean(given, made, tuple(widest))
+
+
+def quantised_mean(given: Arguments) -> Shape:
+    made = mean(given)
+    return _quantised_mean(given, made, tuple(given.shapes[0][axis - 1] for axis in given.numbers("axes")))
+
+
+def _quantised_mean(given: Arguments, made: Shape, window: Shape) -> Shape:
+    given.check_attributes()
+    _within_element(given, "output_zero_point")
+    _comparable(given, "input_scale")
+    summed = math.prod(window)
+    given.demand(not is_whole((summed,)) or summed <= MOST_SUMMED, f"at most {MOST_SUMMED} numbers a mean", summed)
+    return made
+
+
+def _clamped(given: Arguments) -> None:
+    """That results lie between `low` and `high`, as their format can."""
+    _within_element(given, "output_zero_point", "low", "high")
+    low, high = given.read("low"), given.read("high")
+    given.demand(low <= high, "low up to high", f"{low} and {high}")
+
+
+def _within_element(given: Arguments, *names: str) -> None:
+    least, most = bounds(given.read("element"))
+    for name in names:
+        given.whole(name, least=least, most=most)
+
+
+def _comparable(given: Arguments, *scales: str) -> None:
+    """That the product of scales is a multiple of the output's that float32 has."""
+    output, *found = (in_single(given.read(name)) for name in ("output_scale", *scales))
+    finite = math.isfinite(multiplier(math.prod(found), output))
+    given.demand(finite, "scales whose ratio is a number of float32", f"{found} and {output}")
+
+
+def _neutral(given: Arguments, scale: str, *others: str) -> None:
+    """That attributes without a meaning here have the numbers that do nothing."""
+    given.read(scale, Real(least=1, most=1))
+    for name in others:
+        given.whole(name, least=0, most=0)

@@ -8,14 +8,18 @@ are said where those are made.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from secateur.network.operations import meanings, shapes, units
-from secateur.network.operations.declaration import ANY, Held, Operation, Role
+from secateur.network import quantisation
+from secateur.network.nodes import Shape
+from secateur.network.operations import eight_bits, meanings, shapes, units
+from secateur.network.operations.declaration import Arguments, Held, Meaning, Operation, Role
+from secateur.network.operations.elements import ANY, ANY_FORMAT, FLOAT_OR_QUANTISED, Stated
 from secateur.network.operations.forms import elementwise, pairwise
-from secateur.network.operations.ranges import Choice, Extent, Extents, Flag, Real, Whole, Wholes
+from secateur.network.operations.ranges import Choice, Code, Extent, Extents, Flag, Range, Real, Scale, Whole, Wholes
 from secateur.network.operations.units import Passing
 
 _STEPS = Wholes(2, 1, "of rows, of columns")
@@ -82,6 +86,7 @@ _FIRST: dict[str, Operation] = {
     "max_pool2d": Operation(
         shapes.max_pool2d,
         meanings.max_pool2d,
+        element=FLOAT_OR_QUANTISED,
         attributes={**_WINDOW, "dilation": _STEPS},
         units=Passing(units.on_planes, units.max_pool2d_constants),
         formula="the largest number in each window; padding never wins",
@@ -199,7 +204,7 @@ _SECOND: dict[str, Operation] = {
     "gather_images": Operation(
         shapes.gather_images,
         meanings.gather_images,
-        element=ANY,
+        element=ANY_FORMAT,
         attributes={"images": Extent()},
         ordinary=True,
         formula="the values of all images, (images, …), as one that is the same for every image",
@@ -207,12 +212,116 @@ _SECOND: dict[str, Operation] = {
     "scatter_images": Operation(
         shapes.scatter_images,
         meanings.scatter_images,
-        element=ANY,
+        element=ANY_FORMAT,
         attributes={"images": Extent()},
         ordinary=False,
         formula="of such a value (images, …) each image its own part",
     ),
 }
 
-OPERATIONS: dict[str, Operation] = _FIRST | {name: replace(each, minor=1) for name, each in _SECOND.items()}
+_ELEMENT = {"element": Choice(quantisation.ELEMENTS)}
+_CLAMP = {"low": Code(), "high": Code()}
+
+
+def _scales(*prefixes: str) -> dict[str, Range]:
+    """The attributes that say what integers stand for."""
+    return {
+        f"{prefix}{name}": each for prefix in prefixes for name, each in (("scale", Scale()), ("zero_point", Code()))
+    }
+
+
+def _layer(rule: Callable[[Arguments], Shape], meaning: Meaning, like: Operation, formula: str) -> Operation:
+    """A quantised convolution or fully connected layer. like: the one of floating point."""
+    weight = replace(like.weights["weight"], formats=("int8",))
+    bias = replace(like.weights["bias"], formats=("int32",))
+    return Operation(
+        rule,
+        meaning,
+        more=1,
+        element=Stated(("input_",), "output_", beside="residual_"),
+        weights={"weight": weight, "scale": Held(Role.STATISTIC, "(O)", formats=("float32",)), "bias": bias},
+        attributes={
+            **like.attributes,
+            "element": Choice((*quantisation.ELEMENTS, "float32")),
+            **_scales("input_", "output_"),
+            **_CLAMP,
+            **_scales("residual_"),
+        },
+        axis=like.axis,
+        formula=formula,
+        demands=eight_bits.demands_of_layers,
+    )
+
+
+def _mean(rule: Callable[[Arguments], Shape], meaning: Meaning, like: str) -> Operation:
+    """A quantised mean. like: the name of that of floating point."""
+    return Operation(
+        rule,
+        meaning,
+        element=Stated(("input_",), "output_"),
+        attributes={**_FIRST[like].attributes, **_ELEMENT, **_scales("input_", "output_")},
+        formula=f"t = S · (`input_scale` / (`output_scale` · n)), S the sum that `{like}` divides by n",
+    )
+
+
+def _pair(rule: Callable[[Arguments], Shape], meaning: Meaning, formula: str) -> Operation:
+    return Operation(
+        rule,
+        meaning,
+        inputs=2,
+        element=Stated(("left_", "right_"), "output_"),
+        attributes={**_ELEMENT, **_scales("left_", "right_", "output_"), **_CLAMP},
+        formula=formula,
+    )
+
+
+_THIRD: dict[str, Operation] = {
+    "quantise": Operation(
+        shapes.quantise,
+        eight_bits.quantise,
+        element=Stated((None,), ""),
+        attributes={**_ELEMENT, **_scales("")},
+        formula="t = x · (1 / `scale`)",
+    ),
+    "dequantise": Operation(
+        shapes.same,
+        eight_bits.dequantise,
+        element=Stated(("",), None),
+        attributes=_scales(""),
+        formula="(x − `zero_point`) · `scale`",
+    ),
+    "quantised_conv2d": _layer(
+        shapes.quantised_conv2d,
+        eight_bits.conv2d,
+        _FIRST["conv2d"],
+        "t = S · m, S the cross-correlation as of `conv2d`, plus the bias; a residual is added to t",
+    ),
+    "quantised_linear": _layer(
+        shapes.quantised_linear,
+        eight_bits.linear,
+        _FIRST["linear"],
+        "t = S · m, S = x Wᵀ + bias along the last axis; a residual is added to t",
+    ),
+    "quantised_add": _pair(
+        shapes.quantised_add,
+        eight_bits.add,
+        "t = x · (`left_scale` / `output_scale`) + y · (`right_scale` / `output_scale`), shapes alike",
+    ),
+    "quantised_mul": _pair(
+        shapes.quantised_mul,
+        eight_bits.mul,
+        "t = x · y · (`left_scale` · `right_scale` / `output_scale`)",
+    ),
+    "quantised_avg_pool2d": _mean(shapes.quantised_avg_pool2d, eight_bits.avg_pool2d, "avg_pool2d"),
+    "quantised_adaptive_avg_pool2d": _mean(
+        shapes.quantised_adaptive_avg_pool2d, eight_bits.adaptive_avg_pool2d, "adaptive_avg_pool2d"
+    ),
+    "quantised_mean": _mean(shapes.quantised_mean, eight_bits.mean, "mean"),
+}
+
+OPERATIONS: dict[str, Operation] = {
+    name: replace(each, minor=minor)
+    for minor, operations in enumerate((_FIRST, _SECOND, _THIRD))
+    for name, each in operations.items()
+}
 """A constant has no batch dimension of its own: it is the same for every image (batch size 1, which broadcasts)."""

@@ -67,7 +67,7 @@ class _Folding:
         self.reads[name] = self.reads[node.name]
 
     def _may_change(self, layer: Node) -> bool:
-        if not OPERATIONS[layer.op].matrix or self.reads[layer.name] != 1:
+        if not OPERATIONS[layer.op].is_layer or self.reads[layer.name] != 1:
             return False
         matrix = layer.weights["weight"]
         wide = all(self.weights[name].dtype == "float32" for name in layer.weights.values())

@@ -32,7 +32,7 @@ class Followed(Known):
     def follow(self) -> None:
         """Through all nodes, in their order."""
         for node in self.graph.nodes:
-            if OPERATIONS[node.op].matrix:
+            if OPERATIONS[node.op].is_layer:
                 self.units[node.name] = Units(OPERATIONS[node.op].axis_of(node.shape), self.made(node))
             else:
                 self._link(node)
@@ -65,7 +65,7 @@ class Followed(Known):
 
 def is_mixing(node: Node) -> bool:
     """Whether each output unit is a sum over all input units."""
-    return bool(OPERATIONS[node.op].matrix) and node.attributes.get("groups", 1) == 1
+    return OPERATIONS[node.op].is_layer and node.attributes.get("groups", 1) == 1
 
 
 def group_of(node: Node, size: int) -> Indices:

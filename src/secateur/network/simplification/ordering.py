@@ -113,7 +113,7 @@ def _moved(order: Indices, family: Indices, readers: Sequence[_Reader]) -> Indic
 
 def _has_words(node: Node) -> bool:
     """Whether a node is a layer that sums over more than one channel."""
-    return bool(OPERATIONS[node.op].matrix) and (is_mixing(node) or node.whole("groups") < node.shape[0])
+    return OPERATIONS[node.op].is_layer and (is_mixing(node) or node.whole("groups") < node.shape[0])
 
 
 class Ties(Followed):
@@ -134,7 +134,7 @@ class Ties(Followed):
         self.sources = {node.name: list(self._sources(node)) for node in graph.nodes}
         self.grouped: dict[str, list[Node]] = defaultdict(list)
         for node in graph.nodes:
-            if OPERATIONS[node.op].matrix and not is_mixing(node) and not _is_depthwise(self, node):
+            if OPERATIONS[node.op].is_layer and not is_mixing(node) and not _is_depthwise(self, node):
                 self.grouped[node.name].append(node)
                 self.grouped[node.inputs[0]].append(node)
         for name in graph.outputs:
@@ -163,7 +163,7 @@ class Ties(Followed):
 
     def _sources(self, node: Node) -> Iterator[tuple[str, Indices]]:
         """(an input, its unit for each of the node's or -1), where they are tied; fixes what is read otherwise."""
-        if OPERATIONS[node.op].matrix:
+        if OPERATIONS[node.op].is_layer:
             yield from self._sources_of_layer(node)
             return
         link = self.links.get(node.name)
@@ -331,7 +331,7 @@ class _Reordering:
     def _reordered(self, node: Node) -> Node:
         if node.name not in self.orders:
             return node
-        if not OPERATIONS[node.op].matrix:
+        if not OPERATIONS[node.op].is_layer:
             axis = self.ties.units[node.name].axis - 1
             return replace(node, weights={role: self._taken(name, node, axis) for role, name in node.weights.items()})
         weights = {role: self._taken(name, node, 0) for role, name in node.weights.items()}

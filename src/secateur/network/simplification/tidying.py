@@ -133,7 +133,8 @@ def _with_constant(node: Node, number: float, by_name: Nodes, graph: Graph) -> s
 
 def _with_plain_zeros(graph: Graph) -> dict[str, Weight]:
     """The weights; a -0.0 in a convolution or linear layer adds as much as a 0, and 0 needs no bits."""
-    matrices = {node.weights[role] for node in graph.nodes if (role := OPERATIONS[node.op].matrix)}
+    layers = [node for node in graph.nodes if OPERATIONS[node.op].is_layer]
+    matrices = {node.weights[OPERATIONS[node.op].matrix] for node in layers}
     return {name: _plain(weight) if name in matrices else weight for name, weight in graph.weights.items()}
 
 

@@ -132,7 +132,7 @@ class _Study(Followed):
             self.leaving[name][:] = False
 
     def _restrict(self, node: Node) -> None:
-        if OPERATIONS[node.op].matrix:
+        if OPERATIONS[node.op].is_layer:
             self._restrict_layer(node)
         elif node.name in self.links:
             self._restrict_linked(node, self.links[node.name])
@@ -198,7 +198,7 @@ class _Cut:
         return rebuilt(self.study.graph, self.build.draft.nodes, self.weights)
 
     def _cut(self, node: Node) -> Node:
-        if OPERATIONS[node.op].matrix:
+        if OPERATIONS[node.op].is_layer:
             return self._cut_layer(node)
         if node.op == "slice":
             return self._cut_slice(node)
