@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FORMATS = {"float32": (8, 23), "float16": (5, 10), "bfloat16": (8, 7)}
+LETTERS = {"float32": "I", "float16": "H", "bfloat16": "H", "int8": "B", "int32": "I"}
 
 
 def read(path: Path, dictionary: bytes) -> tuple[dict[str, Any], dict[str, list[int]]]:
@@ -20,7 +21,7 @@ def read(path: Path, dictionary: bytes) -> tuple[dict[str, Any], dict[str, list[
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     text = data[8 : 8 + length]
-    assert text.startswith((b'{"__metadata__":{"secateur":"1.0 ', b'{"__metadata__":{"secateur":"1.1 '))
+    assert text.startswith(tuple(b'{"__metadata__":{"secateur":"1.%d ' % minor for minor in range(3)))
     assert zlib.crc32(text[:33] + b"00000000" + text[41:]) == int(text[33:41], 16)
     header = json.loads(text)
     del header["__metadata__"]
@@ -48,10 +49,10 @@ def checked(sealed: bytes) -> bytes:
 
 def decode(weight: dict[str, Any], content: bytes) -> list[int]:
     dtype, shape = weight["dtype"], weight["shape"]
-    width = 4 if dtype == "float32" else 2
-    letter = "I" if width == 4 else "H"
     if weight["codec"] == 0:
-        return list(struct.unpack(f"<{math.prod(shape)}{letter}", content))
+        return list(struct.unpack(f"<{math.prod(shape)}{LETTERS[dtype]}", content))
+    if weight["codec"] == 1 and dtype == "int32":
+        return [whole(word) for word in decode({**weight, "dtype": "float32"}, content)]
     rows = shape[0] if len(shape) > 1 else 1
     cols = math.prod(shape) // rows
     if weight["codec"] == 1:
@@ -76,8 +77,7 @@ def codebook(content: bytes, rows: int, dtype: str) -> tuple[Any, bytes]:
     kind, content = content[0], content[1:]
     if kind == 0:
         positive, negative = struct.unpack_from("<HH", content)
-        letter = "I" if dtype == "float32" else "H"
-        layout = f"<{positive + negative}{letter}"
+        layout = f"<{positive + negative}{LETTERS[dtype]}"
         table = struct.unpack_from(layout, content, 4)
         return lambda _, minus, rank: table[rank + positive * minus], content[4 + struct.calcsize(layout) :]
     if kind == 1:
@@ -89,12 +89,21 @@ def codebook(content: bytes, rows: int, dtype: str) -> tuple[Any, bytes]:
             return rounded(-size if minus else size, dtype)
 
         return meaning, content[11 + (2 * count if placed else 0) :]
+    if kind == 3:
+        return lambda _, minus, rank: 255 - rank if minus else rank + 1, content
     (count,) = struct.unpack_from("<H", content)
     steps = struct.unpack_from(f"<{rows}f", content, 2)
     return (
         lambda row, minus, rank: rounded((-1 if minus else 1) * (rank + 1) * steps[row], dtype),
         content[2 + 4 * rows :],
     )
+
+
+def whole(word: int) -> int:
+    """The bits of the whole number that a float32 is."""
+    (value,) = struct.unpack("<f", word.to_bytes(4, "little"))
+    assert value == int(value)
+    return int(value) % (1 << 32)
 
 
 def rounded(value: float, dtype: str) -> int:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from secateur import _native
 from secateur.errors import FormatError
-from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.formats import FLOAT_FORMATS, WEIGHT_FORMATS
 from secateur.network.graph import Bits, Shape, Weight
-from secateur.packfile.quantisation import quantise, read_codebook, scale, tabulate
+from secateur.packfile.quantisation import INTEGERS, Levels, quantise, read_codebook, scale, tabulate
 
 RAW, FLOATS, LEVELS = range(3)
 NAMES = {RAW: "raw", FLOATS: "floats", LEVELS: "levels"}
@@ -30,14 +31,41 @@ def encode(weight: Weight) -> Encoded:
     """Losslessly, in the fewest bytes."""
     if weight.count == 0:
         return Encoded(RAW, b"")
+    best = min(_CODERS[weight.dtype](weight), key=lambda each: len(each.content), default=None)
+    if best is None or len(best.content) >= weight.bits.nbytes:
+        return Encoded(RAW, weight.bits.tobytes())
+    return best
+
+
+def _coded_floats(weight: Weight) -> Iterator[Encoded]:
     rows, cols = matrix(weight.shape)
     coded = _native.encode_floats(weight.bits.reshape(-1), rows, cols, *_layout(weight.dtype), _lag(weight.shape))
-    found = [Encoded(FLOATS, coded)]
+    yield Encoded(FLOATS, coded)
     if (few := tabulate(weight)) is not None:
-        levels, packed = few
-        found.append(Encoded(LEVELS, packed + _native.encode_levels(levels, rows, cols, _lag(weight.shape))))
-    best = min(found, key=lambda each: len(each.content))
-    return best if len(best.content) < weight.bits.nbytes else Encoded(RAW, weight.bits.tobytes())
+        yield _coded_levels(weight.shape, *few)
+
+
+def _coded_bytes(weight: Weight) -> Iterator[Encoded]:
+    """Each its own level."""
+    yield _coded_levels(weight.shape, weight.numbers().reshape(-1).astype(np.int16), INTEGERS.packed)
+
+
+def _coded_integers(weight: Weight) -> Iterator[Encoded]:
+    """As float32, where that has all of them."""
+    single = weight.numbers().astype(np.float32)
+    if np.array_equal(single.astype(np.int64), weight.numbers()):
+        yield next(_coded_floats(Weight.of(single)))
+
+
+def _coded_levels(shape: Shape, levels: Levels, codebook: bytes) -> Encoded:
+    return Encoded(LEVELS, codebook + _native.encode_levels(levels, *matrix(shape), _lag(shape)))
+
+
+_CODERS: Mapping[str, Callable[[Weight], Iterator[Encoded]]] = {
+    **dict.fromkeys(FLOAT_FORMATS, _coded_floats),
+    "int8": _coded_bytes,
+    "int32": _coded_integers,
+}
 
 
 def encode_lossy(weight: Weight, bits: int, codebook: str) -> tuple[Encoded, Weight]:
@@ -48,14 +76,14 @@ def encode_lossy(weight: Weight, bits: int, codebook: str) -> tuple[Encoded, Wei
     exact = encode(weight)
     if weight.count == 0:
         return exact, weight
-    rows, cols = matrix(weight.shape)
+    rows, _ = matrix(weight.shape)
     made = quantise(weight, rows, bits, codebook if len(weight.shape) > 1 else "uniform")
     if made is None:
         return exact, weight
-    content = made.codebook.packed + _native.encode_levels(made.levels, rows, cols, _lag(weight.shape))
-    if len(content) >= len(exact.content):
+    coded = _coded_levels(weight.shape, made.levels, made.codebook.packed)
+    if len(coded.content) >= len(exact.content):
         return exact, weight
-    return Encoded(LEVELS, content, _rounded_up(made.error)), made.weight
+    return replace(coded, error=_rounded_up(made.error)), made.weight
 
 
 def decode(codec: int, content: bytes, dtype: str, shape: Shape) -> Weight:
@@ -66,8 +94,11 @@ def decode(codec: int, content: bytes, dtype: str, shape: Shape) -> Weight:
         return Weight(dtype, _raw(content, WEIGHT_FORMATS[dtype].carrier, shape))
     if math.prod(shape) == 0:
         raise FormatError("it is coded although it is empty")
+    read = _READERS[dtype].get(codec)
+    if read is None:
+        raise FormatError(f"codec {NAMES[codec]}, which no weight of {dtype} has")
     try:
-        words = _floats(content, dtype, shape) if codec == FLOATS else _levels(content, dtype, shape)
+        words = read(content, dtype, shape)
     except ValueError as error:
         raise FormatError(f"its bytes make no sense: {error}") from error
     return Weight(dtype, words.reshape(shape))
@@ -86,6 +117,29 @@ def _levels(content: bytes, dtype: str, shape: Shape) -> Bits:
     coded = np.frombuffer(content, np.uint8)[at:]
     _native.decode_levels(coded, words, rows, cols, book.words, book.positive, book.negative)
     return words if book.steps is None else scale(words.view(np.int16), book.steps, dtype)
+
+
+def _bytes(content: bytes, dtype: str, shape: Shape) -> Bits:
+    return _levels(content, dtype, shape).view(np.int16).astype(np.int8).view("<u1")
+
+
+def _integers(content: bytes, dtype: str, shape: Shape) -> Bits:
+    words = _floats(content, "float32", shape)
+    numbers = words.view("<f4").astype(np.float64)
+    limits = np.iinfo(np.int32)
+    if not ((numbers >= limits.min) & (numbers <= limits.max) & (numbers == np.rint(numbers))).all():
+        raise FormatError("it has numbers that are no whole ones of 32 bits")
+    if np.count_nonzero(words) != np.count_nonzero(numbers):
+        raise FormatError("it has a zero with a sign, which whole numbers have not")
+    return numbers.astype("<i4").view("<u4")
+
+
+_Reader = Callable[[bytes, str, Shape], Bits]
+_READERS: Mapping[str, Mapping[int, _Reader]] = {
+    **{dtype: {FLOATS: _floats, LEVELS: _levels} for dtype in FLOAT_FORMATS},
+    "int8": {LEVELS: _bytes},
+    "int32": {FLOATS: _integers},
+}
 
 
 def _layout(dtype: str) -> tuple[int, int]:

@@ -268,7 +268,7 @@ def _attribute(op: str, name: str, value: Any, sizes: _Sizes) -> Attribute:
         return sizes.size(value) if isinstance(taken, Extent) else strict.text(value)
     if isinstance(value, bool) or type(value) is float:
         return value
-    return strict.whole(value)
+    return strict.whole(value, least=-strict.MOST_SIZE)
 
 
 def _stored(value: Any) -> Stored:

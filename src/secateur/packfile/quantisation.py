@@ -19,7 +19,7 @@ from secateur.network.graph import Bits, Weight
 
 CODEBOOKS = ("uniform", "channel", "k-means")
 BITS = (8, 6, 5, 4)
-_TABLE, _STEPS, _CHANNELS = range(3)
+_TABLE, _STEPS, _CHANNELS, _INTEGERS = range(4)
 _MOST_RANKS = 256
 _PLACES_FROM = 16  # a tensor that has this many values for each code also says where in its interval each code lies
 
@@ -185,6 +185,10 @@ _MAKERS = {"uniform": _uniform, "channel": _channel, "k-means": _k_means}
 def read_codebook(packed: bytes, rows: int, dtype: str) -> tuple[Codebook, int]:
     """A codebook from the beginning of some bytes, and how many bytes it took. Raises FormatError."""
     kind = packed[0] if packed else -1
+    if (kind == _INTEGERS) != (dtype == "int8"):
+        raise FormatError(f"a codebook of kind {kind}, which no weight of {dtype} has")
+    if kind == _INTEGERS:
+        return INTEGERS, len(INTEGERS.packed)
     if kind == _TABLE:
         return _read_table(packed[1:], dtype)
     if kind == _STEPS:
@@ -227,9 +231,17 @@ def _read_channels(packed: bytes, rows: int) -> tuple[Codebook, int]:
     steps = _array(packed, 2, rows, "<f4")
     if not np.isfinite(steps).all():
         raise FormatError("a codebook with a step that is no number")
-    ranks = np.arange(1, count + 1, dtype=np.int16)
-    levels = np.concatenate([ranks, -ranks]).view("<u2")
+    levels = _themselves(count, count)
     return Codebook(levels, count, count, bytes([_CHANNELS]) + packed[: 2 + 4 * rows], steps), 3 + 4 * rows
+
+
+def _themselves(positive: int, negative: int) -> Bits:
+    """Levels as words of 16 bits."""
+    return np.concatenate([np.arange(1, positive + 1), -np.arange(1, negative + 1)]).astype("<i2").view("<u2")
+
+
+INTEGERS = Codebook(_themselves(127, 128), 127, 128, bytes([_INTEGERS]))
+"""Of int8 weights, in which levels are the numbers themselves. words: in 16 bits."""
 
 
 def _unpack(layout: str, packed: bytes) -> tuple[Any, ...]:

@@ -102,9 +102,11 @@ def number(value: Any) -> float:
     return float(value)
 
 
-def whole(value: Any, most: int = MOST_SIZE) -> int:
-    if type(value) is not int or not 0 <= value <= most:
-        raise FormatError(f"its description has {_short(value)} where a whole number from 0 to {most} is expected")
+def whole(value: Any, most: int = MOST_SIZE, least: int = 0) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise FormatError(
+            f"its description has {_short(value)} where a whole number from {least} to {most} is expected"
+        )
     return int(value)
 
 

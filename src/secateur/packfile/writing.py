@@ -11,6 +11,7 @@ from pathlib import Path
 
 import secateur
 from secateur.errors import FormatError, PackError
+from secateur.network.formats import FLOAT_FORMATS
 from secateur.network.graph import Graph, Node, Shape, Weight
 from secateur.network.limits import NO_LIMITS
 from secateur.network.operations import OPERATIONS, Role
@@ -40,7 +41,8 @@ def write(
     """Write a network to a .secateur file; whoever writes the same network twice gets the same bytes.
 
     bits: None keeps every bit of every weight. 8, 6, 5 or 4 rounds the weights of convolutions and fully connected
-    layers to 2**bits values besides zero (their biases to 2**8) where that is smaller; other weights stay exact.
+    layers to 2**bits values besides zero (their biases to 2**8) where that is smaller; other weights, and integers,
+    stay exact.
     codebook: which values, see quantisation.quantise. force: replace an existing file. verify is called with the
     network as it is read back, before the file gets its name; what it raises stops that.
     Raises PackError where the file exists or cannot be written, UsageError for bits or a codebook that do not exist.
@@ -88,7 +90,7 @@ def _encode_all(graph: Graph, bits: int | None, codebook: str) -> tuple[dict[str
     roles = _roles(graph)
     for name, weight in graph.weights.items():
         expected = weight
-        if bits is not None and roles[name] <= {Role.MATRIX, Role.VECTOR}:
+        if bits is not None and weight.dtype in FLOAT_FORMATS and roles[name] <= {Role.MATRIX, Role.VECTOR}:
             few = bits if Role.MATRIX in roles[name] else _VECTOR_BITS
             kept[name], expected = encode_lossy(weight, few, codebook)
         else:
