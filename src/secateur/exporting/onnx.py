@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from secateur.errors import ExportError, GraphError, MissingExtraError
+from secateur.exporting import qdq
 from secateur.network.building import unused_name
 from secateur.network.formats import FORMATS, WEIGHT_FORMATS
-from secateur.network.graph import Attribute, Graph, Node, Shape, Weight
+from secateur.network.graph import Attribute, Graph, Node, Shape
 from secateur.network.operations import OPERATIONS, Real
+from secateur.network.quantisation import Quantisation
 from secateur.network.sizes import BATCH, Dimension, Floor, Product, Size, is_whole
 from secateur.runtime import reference
 from secateur.support.replacing import replacing
@@ -22,7 +24,8 @@ from secateur.support.replacing import replacing
 OPSET, IR_VERSION = 20, 9
 """Of ONNX 1.15: the first operator set with Gelu."""
 
-_TOLERANCE = 1e-3
+_TOLERANCE, _STEPS = 1e-3, 0.05
+"""Shares of the largest output. In eight bits an integer that is rounded the other way moves all that follows."""
 _LIMIT = 2**31 - 1
 """Protocol buffers hold no more bytes."""
 
@@ -30,10 +33,11 @@ _LIMIT = 2**31 - 1
 def to_onnx(graph: Graph) -> bytes:
     """An ONNX model that computes what the graph does, its batch dimension free (named "batch"), and its lengths.
 
-    Inputs and outputs keep their names and are float32. Narrow weights stay narrow, and are cast where they are used.
+    Inputs and outputs keep their names and are float32. Narrow weights stay narrow, and are cast where they are used;
+    what is quantised is so there, by QuantizeLinear and DequantizeLinear.
     Raises MissingExtraError without the package onnx, ExportError for axes of length 0 and for more than 2 GB.
     """
-    return _Translation(graph).model()
+    return Translation(graph).model()
 
 
 def write_onnx(graph: Graph, path: str | Path, *, force: bool = False) -> float | None:
@@ -48,7 +52,7 @@ def write_onnx(graph: Graph, path: str | Path, *, force: bool = False) -> float 
         raise ExportError(f"{path} exists: choose another name, or replace it with --force (force=True)")
     model = to_onnx(graph)
     apart = _distance(graph, model)
-    if apart is not None and not apart <= _TOLERANCE:
+    if apart is not None and not apart <= (_STEPS if graph.quantisations else _TOLERANCE):
         raise ExportError(
             f"{path}: ONNX Runtime's results are off by {apart:.2g}: report this as a bug; nothing was kept"
         )
@@ -87,8 +91,11 @@ def _terms(size: Dimension) -> tuple[tuple[Product, int], ...]:
     return size.terms if isinstance(size, Size) else (((), size),)
 
 
-class _Translation:
-    """nodes and initializers so far. fixed: values that have a batch of 1, constants and what is made of them."""
+class Translation:
+    """nodes and initializers so far. fixed: values that have a batch of 1, constants and what is made of them.
+
+    quantised: value → what its integers stand for.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.onnx = graph, _import_onnx()
@@ -97,7 +104,10 @@ class _Translation:
         self.initializers: dict[str, Any] = {}
         self.taken = {*self.shapes}
         self.weight_names: dict[str, str] = {}
-        self.fixed = graph.ordinary
+        self.widened: dict[str, str] = {}
+        self.scales: dict[Quantisation, tuple[str, str]] = {}
+        self.fixed = {*graph.ordinary}
+        self.quantised = graph.quantisations
         self.sizes: dict[Dimension, str] = {}
         self.lengths: dict[str, str] = {}
 
@@ -150,9 +160,10 @@ class _Translation:
         return self.add(op, inputs, self.fresh(f"{node.name}.{op.lower()}"), **attributes)
 
     def tensor(self, name: str, values: Any) -> str:
-        """A constant of this translation's own: int64 or float32."""
+        """A constant of this translation's own: float32, or of the whole numbers that it is given in."""
         name = self.fresh(name)
-        array = np.ascontiguousarray(values, np.int64 if np.asarray(values).dtype.kind == "i" else np.float32)
+        array = np.asarray(values)
+        array = np.ascontiguousarray(array, array.dtype if array.dtype.kind in "iu" else np.float32)
         self.initializers[name] = self.onnx.numpy_helper.from_array(array, name)
         return name
 
@@ -219,18 +230,24 @@ class _Translation:
         name = node.weights.get(role)
         if name is None:
             return ""
-        if name not in self.weight_names:
-            self.weight_names[name] = self._stored(name, self.graph.weights[name])
-        return self.weight_names[name]
-
-    def _stored(self, name: str, weight: Weight) -> str:
-        stored = self.fresh(name)
-        kind = getattr(self.onnx.TensorProto, WEIGHT_FORMATS[weight.dtype].onnx)
-        tensor = self.onnx.TensorProto(dims=weight.shape, data_type=kind, name=stored, raw_data=weight.bits.tobytes())
-        self.initializers[stored] = tensor
-        if weight.dtype == "float32":
+        stored = self.stored(name)
+        if self.graph.weights[name].dtype == "float32":
             return stored
-        return self.add("Cast", [stored], self.fresh(f"{name}.float32"), to=self.onnx.TensorProto.FLOAT)
+        if name not in self.widened:
+            wide = self.fresh(f"{name}.float32")
+            self.widened[name] = self.add("Cast", [stored], wide, to=self.onnx.TensorProto.FLOAT)
+        return self.widened[name]
+
+    def stored(self, name: str) -> str:
+        """The name of a weight of the graph, in its own format."""
+        if name not in self.weight_names:
+            stored, weight = self.fresh(name), self.graph.weights[name]
+            kind = getattr(self.onnx.TensorProto, WEIGHT_FORMATS[weight.dtype].onnx)
+            self.initializers[stored] = self.onnx.TensorProto(
+                dims=weight.shape, data_type=kind, name=stored, raw_data=weight.bits.tobytes()
+            )
+            self.weight_names[name] = stored
+        return self.weight_names[name]
 
     def spread(self, value: str) -> str:
         """A value with one row per image: a constant is repeated."""
@@ -254,11 +271,14 @@ def _onnx_pads(node: Node) -> list[int]:
     return [top, left, bottom, right]
 
 
-def _conv2d(made: _Translation, node: Node) -> None:
-    inputs = [node.inputs[0], made.weight(node, "weight"), made.weight(node, "bias")]
+def _conv2d(made: Translation, node: Node) -> None:
+    _convolve(made, node, made.weight(node, "weight"), made.weight(node, "bias"))
+
+
+def _convolve(made: Translation, node: Node, weight: str, bias: str) -> None:
     made.add(
         "Conv",
-        inputs if inputs[2] else inputs[:2],
+        [node.inputs[0], weight, *([bias] if bias else [])],
         node.name,
         strides=node.numbers("stride"),
         pads=_onnx_pads(node),
@@ -267,9 +287,12 @@ def _conv2d(made: _Translation, node: Node) -> None:
     )
 
 
-def _linear(made: _Translation, node: Node) -> None:
+def _linear(made: Translation, node: Node) -> None:
+    _multiply(made, node, made.weight(node, "weight"), made.weight(node, "bias"))
+
+
+def _multiply(made: Translation, node: Node, weight: str, bias: str) -> None:
     """Gemm for rows of features, MatMul where there are more axes."""
-    weight, bias = made.weight(node, "weight"), made.weight(node, "bias")
     if len(node.shape) == 1:
         made.add("Gemm", [node.inputs[0], weight, *([bias] if bias else [])], node.name, transB=1)
         return
@@ -280,7 +303,7 @@ def _linear(made: _Translation, node: Node) -> None:
     made.add("Add", [made.step("MatMul", [node.inputs[0], turned], node), bias], node.name)
 
 
-def _batch_norm(made: _Translation, node: Node) -> None:
+def _batch_norm(made: Translation, node: Node) -> None:
     size = node.shape[0]
     scale = made.weight(node, "weight") or made.tensor(f"{node.name}.ones", np.ones(size))
     shift = made.weight(node, "bias") or made.tensor(f"{node.name}.zeros", np.zeros(size))
@@ -288,7 +311,7 @@ def _batch_norm(made: _Translation, node: Node) -> None:
     made.add("BatchNormalization", inputs, node.name, epsilon=node.attributes["eps"])
 
 
-def _layer_norm(made: _Translation, node: Node) -> None:
+def _layer_norm(made: Translation, node: Node) -> None:
     axes = node.whole("axes")
     scale = made.weight(node, "weight") or made.tensor(f"{node.name}.ones", np.ones(node.shape[-axes:]))
     bias = made.weight(node, "bias")
@@ -296,18 +319,18 @@ def _layer_norm(made: _Translation, node: Node) -> None:
     made.add("LayerNormalization", inputs, node.name, axis=-axes, epsilon=node.attributes["eps"])
 
 
-def _relu6(made: _Translation, node: Node) -> None:
+def _relu6(made: Translation, node: Node) -> None:
     bounds = [made.number(f"{node.name}.{name}", bound) for name, bound in (("least", 0), ("most", 6))]
     made.add("Clip", [node.inputs[0], *bounds], node.name)
 
 
-def _silu(made: _Translation, node: Node) -> None:
+def _silu(made: Translation, node: Node) -> None:
     gate = made.step("Sigmoid", [node.inputs[0]], node)
     made.add("Mul", [node.inputs[0], gate], node.name)
 
 
-def _elementwise(op: str, **attributes: Any) -> Callable[[_Translation, Node], None]:
-    def convert(made: _Translation, node: Node) -> None:
+def _elementwise(op: str, **attributes: Any) -> Callable[[Translation, Node], None]:
+    def convert(made: Translation, node: Node) -> None:
         made.add(op, node.inputs, node.name, **attributes)
 
     return convert
@@ -319,16 +342,16 @@ def _theirs(node: Node, name: str) -> Attribute:
     return node.number(name) * 1.0 if real else node.attributes[name]
 
 
-def _renamed(op: str, **names: str) -> Callable[[_Translation, Node], None]:
+def _renamed(op: str, **names: str) -> Callable[[Translation, Node], None]:
     """An operation that takes attributes of ours under other names."""
 
-    def convert(made: _Translation, node: Node) -> None:
+    def convert(made: Translation, node: Node) -> None:
         made.add(op, node.inputs, node.name, **{theirs: _theirs(node, ours) for theirs, ours in names.items()})
 
     return convert
 
 
-def _softplus(made: _Translation, node: Node) -> None:
+def _softplus(made: Translation, node: Node) -> None:
     """ONNX has neither beta nor threshold."""
     (x,), beta, threshold = node.inputs, node.number("beta"), node.number("threshold")
     if beta == 1 and threshold >= _LINEAR_FROM:
@@ -345,19 +368,19 @@ _LINEAR_FROM = 18
 """From here on log(1 + eˣ) is x in float32."""
 
 
-def _rsqrt(made: _Translation, node: Node) -> None:
+def _rsqrt(made: Translation, node: Node) -> None:
     made.add("Reciprocal", [made.step("Sqrt", node.inputs, node)], node.name)
 
 
-def _pow(made: _Translation, node: Node) -> None:
+def _pow(made: Translation, node: Node) -> None:
     exponent = made.number(f"{node.name}.exponent", node.number("exponent"))
     made.add("Pow", [node.inputs[0], exponent], node.name)
 
 
-def _pairwise(op: str) -> Callable[[_Translation, Node], None]:
+def _pairwise(op: str) -> Callable[[Translation, Node], None]:
     """Shapes are aligned behind the batch: the shorter one gets axes of length 1 there."""
 
-    def convert(made: _Translation, node: Node) -> None:
+    def convert(made: Translation, node: Node) -> None:
         inputs = []
         for name in node.inputs:
             missing = len(node.shape) - len(made.shapes[name])
@@ -370,7 +393,7 @@ def _pairwise(op: str) -> Callable[[_Translation, Node], None]:
     return convert
 
 
-def _max_pool2d(made: _Translation, node: Node) -> None:
+def _max_pool2d(made: Translation, node: Node) -> None:
     made.add(
         "MaxPool",
         node.inputs,
@@ -382,7 +405,7 @@ def _max_pool2d(made: _Translation, node: Node) -> None:
     )
 
 
-def _avg_pool2d(made: _Translation, node: Node) -> None:
+def _avg_pool2d(made: Translation, node: Node) -> None:
     made.add(
         "AveragePool",
         node.inputs,
@@ -394,7 +417,7 @@ def _avg_pool2d(made: _Translation, node: Node) -> None:
     )
 
 
-def _adaptive_avg_pool2d(made: _Translation, node: Node) -> None:
+def _adaptive_avg_pool2d(made: Translation, node: Node) -> None:
     """One window, windows of one size, or a product with the matrices of their shares."""
     _, *size = made.shapes[node.inputs[0]]
     _, *wanted = node.shape
@@ -418,27 +441,27 @@ def _shares(have: int, want: int) -> Any:
     return found
 
 
-def _mean(made: _Translation, node: Node) -> None:
+def _mean(made: Translation, node: Node) -> None:
     axes = made.tensor(f"{node.name}.axes", np.array(node.numbers("axes")))
     made.add("ReduceMean", [node.inputs[0], axes], node.name, keepdims=int(bool(node.attributes["keepdims"])))
 
 
-def _reshape(made: _Translation, node: Node) -> None:
+def _reshape(made: Translation, node: Node) -> None:
     shape = made.shape(node.shape, f"{node.name}.shape")
     made.add("Reshape", [node.inputs[0], shape], node.name)
 
 
-def _permute(made: _Translation, node: Node) -> None:
+def _permute(made: Translation, node: Node) -> None:
     made.add("Transpose", node.inputs, node.name, perm=(0, *node.numbers("axes")))
 
 
-def _concat(made: _Translation, node: Node) -> None:
+def _concat(made: Translation, node: Node) -> None:
     """Constants are repeated for every image, unless all are constant."""
     inputs = node.inputs if node.name in made.fixed else [made.spread(name) for name in node.inputs]
     made.add("Concat", inputs, node.name, axis=node.attributes["axis"])
 
 
-def _slice(made: _Translation, node: Node) -> None:
+def _slice(made: Translation, node: Node) -> None:
     bounds = [
         made.tensor(f"{node.name}.{name}", np.array([size])) if is_whole(size) else made.size(size)  # type: ignore[arg-type]
         for name, size in ((name, node.attributes[name]) for name in ("start", "stop", "axis"))
@@ -446,18 +469,18 @@ def _slice(made: _Translation, node: Node) -> None:
     made.add("Slice", [node.inputs[0], *bounds], node.name)
 
 
-def _constant(made: _Translation, node: Node) -> None:
+def _constant(made: Translation, node: Node) -> None:
     axes = made.tensor(f"{node.name}.axes", np.array([0]))
     made.add("Unsqueeze", [made.weight(node, "value"), axes], node.name)
 
 
-def _fill(made: _Translation, node: Node) -> None:
+def _fill(made: Translation, node: Node) -> None:
     value = made.tensor(f"{node.name}.value", np.float32(node.number("value")))
     sizes = [made.tensor(f"{node.name}.one", np.array([1])), *(made.size(size) for size in node.shape)]
     made.add("Expand", [value, made.step("Concat", sizes, node, axis=0)], node.name)
 
 
-def _range(made: _Translation, node: Node) -> None:
+def _range(made: Translation, node: Node) -> None:
     """Counted in whole numbers, which engines agree on."""
     first, many, every = (made.step("Squeeze", [made.size(size)], node) for size in (0, node.shape[0], 1))
     counted = made.step("Range", [first, many, every], node)
@@ -467,16 +490,16 @@ def _range(made: _Translation, node: Node) -> None:
     made.add("Unsqueeze", [placed, made.tensor(f"{node.name}.front", np.array([0]))], node.name)
 
 
-def _with_front(op: str) -> Callable[[_Translation, Node], None]:
+def _with_front(op: str) -> Callable[[Translation, Node], None]:
     """An axis in front, made or taken away: all images' values are (1, N, …)."""
 
-    def convert(made: _Translation, node: Node) -> None:
+    def convert(made: Translation, node: Node) -> None:
         made.add(op, [node.inputs[0], made.tensor(f"{node.name}.axes", np.array([0]))], node.name)
 
     return convert
 
 
-_CONVERSIONS: Mapping[str, Callable[[_Translation, Node], None]] = {
+_CONVERSIONS: Mapping[str, Callable[[Translation, Node], None]] = {
     "conv2d": _conv2d,
     "linear": _linear,
     "batch_norm": _batch_norm,
@@ -512,17 +535,26 @@ _CONVERSIONS: Mapping[str, Callable[[_Translation, Node], None]] = {
     "minimum": _pairwise("Min"),
     "sub": _pairwise("Sub"),
     "div": _pairwise("Div"),
-    "max_pool2d": _max_pool2d,
+    "max_pool2d": qdq.in_numbers(_max_pool2d),
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": _adaptive_avg_pool2d,
     "mean": _mean,
-    "reshape": _reshape,
-    "permute": _permute,
-    "concat": _concat,
-    "slice": _slice,
+    "reshape": qdq.in_numbers(_reshape),
+    "permute": qdq.in_numbers(_permute),
+    "concat": qdq.in_numbers(_concat),
+    "slice": qdq.in_numbers(_slice),
     "constant": _constant,
     "fill": _fill,
     "range": _range,
     "gather_images": _with_front("Unsqueeze"),
     "scatter_images": _with_front("Squeeze"),
+    "quantise": qdq.quantise,
+    "dequantise": qdq.dequantise,
+    "quantised_conv2d": qdq.in_numbers(qdq.layer(_convolve)),
+    "quantised_linear": qdq.in_numbers(qdq.layer(_multiply)),
+    "quantised_add": qdq.in_numbers(_pairwise("Add")),
+    "quantised_mul": qdq.in_numbers(_pairwise("Mul")),
+    "quantised_avg_pool2d": qdq.in_numbers(_avg_pool2d),
+    "quantised_adaptive_avg_pool2d": qdq.in_numbers(_adaptive_avg_pool2d),
+    "quantised_mean": qdq.in_numbers(_mean),
 }
