@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import RunCli
+from secateur import packfile
 from secateur.errors import ExportError
 from secateur.exporting.onnx import to_onnx, write_onnx
 from secateur.network.building import Builder
@@ -208,6 +210,17 @@ def test_a_file_is_written_where_onnx_runtime_agrees(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
     (found,) = session((tmp_path / "net.onnx").read_bytes()).run(None, {"x": x})
     np.testing.assert_allclose(found, reference.run(network(), x), atol=0.01 * np.abs(found).max())
+
+
+def test_the_command_line_exports_a_file_of_integers(tmp_path: Path, run_cli: RunCli) -> None:
+    graph = network()
+    packfile.write(graph, tmp_path / "net.secateur")
+    done = run_cli("export", "net.secateur", "-o", "net.onnx")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ONNX Runtime agrees within" in done.stdout
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    (found,) = session((tmp_path / "net.onnx").read_bytes()).run(None, {"x": x})
+    np.testing.assert_allclose(found, reference.run(graph, x), atol=0.01 * np.abs(found).max())
 
 
 def test_an_engine_that_is_far_off_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,9 @@ from secateur.measure import timing
 from secateur.measure.bench import PEERS, Bench, BenchRow, Spread, bench
 from secateur.measure.rivals import onnxruntime_engine, openvino_engine, quantised_by_onnxruntime
 from secateur.measure.timing import run_on_end, time_twice
+from secateur.network.building import Builder
+from secateur.network.graph import Graph, Weight
+from secateur.runtime import reference
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'secateur[onnx]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'secateur[bench]'")
@@ -93,8 +96,10 @@ def test_eight_bits_that_compute_something_else_are_no_rival(monkeypatch: pytest
     monkeypatch.setitem(PEERS, "openvino-int8", lambda graph, threads: lambda x: np.full((len(x), 10), np.nan))
     found = bench(make_graph("lenet-5"), batches=(2,), peers=("onnxruntime-int8", "openvino-int8"), seconds=0.01)
     assert [row.engine for row in found.rows] == ["secateur"]
-    assert "computes something else" in found.missing["onnxruntime-int8"]
-    assert found.missing["openvino-int8"] == "its outputs are off by nan% of their norm, so it computes something else"
+    assert "that computes something else" in found.missing["onnxruntime-int8"]
+    assert found.missing["openvino-int8"] == (
+        "in eight bits outputs are off by nan% of their norm: that computes something else"
+    )
 
 
 def test_verdicts_name_the_fastest_of_each_element_in_turns_and_warm() -> None:
@@ -109,3 +114,34 @@ def test_verdicts_name_the_fastest_of_each_element_in_turns_and_warm() -> None:
     assert (floating.fastest_other, floating.times_faster, floating.warm) == ("onnxruntime", 7, ("torch", 2))
     assert (eight.fastest_other, eight.times_faster, eight.warm) == ("onnxruntime-int8", 3, ("openvino-int8", 2))
     assert (floating.untimed, eight.untimed) == (("openvino",), ())
+
+
+def test_rivals_of_a_network_in_eight_bits_are_given_the_float_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the integers -2 … 2 of a scale of ½ stand for; noise is kept where the input's scale has numbers."""
+    build = Builder()
+    x = build.emit("quantise", build.input("x", (4,)), element="int8", scale=0.01, zero_point=0)
+    numbers, ones = np.arange(-2, 2).reshape(1, 4).astype(np.int8), np.array([0.5], np.float32)
+    held = {"weight": Weight.of(numbers), "scale": Weight.of(ones)}
+    out: dict[str, Any] = {"element": "float32", "output_scale": 1.0, "output_zero_point": 0, "low": 0, "high": 0}
+    y = build.emit(
+        "quantised_linear", x, weights=held, input_scale=0.01, input_zero_point=0, **out,
+        residual_scale=1.0, residual_zero_point=0,
+    )  # fmt: skip
+    given: list[np.ndarray] = []
+
+    def reference_engine(graph: Graph, threads: int, kernel: str | None = None) -> Callable[[Any], Any]:
+        return lambda x: given.append(x) or reference.run(graph, x)  # type: ignore[func-returns-value]
+
+    def floating(graph: Graph, threads: int) -> Callable[[Any], Any]:
+        (weight,) = graph.weights.values()
+        return lambda x: x @ weight.values().T
+
+    monkeypatch.setattr("secateur.measure.bench._engine", reference_engine)
+    monkeypatch.setitem(PEERS, "torch", floating)
+    found = bench(build.graph([y]), batches=(8,), peers=("torch",), seconds=0.01)
+    assert found.dequantised
+    assert found.to_json()["dequantised"]
+    ours, torch = found.rows
+    assert 0 < ours.max_abs_diff < 0.005 * np.abs(numbers / 2).sum()
+    assert torch.max_abs_diff < 1e-6
+    assert np.abs(given[0]).max() <= 1.28

@@ -386,6 +386,8 @@ def bench(
 
 def _told(found: Any) -> Iterator[str]:
     """What is said of a Bench below its table."""
+    if found.dequantised:
+        yield "the others were given the float network that this one approximates: its weights times their scales"
     for verdict in found.verdicts():
         yield _judged(verdict, found.uninstalled)
         if verdict.warm is not None:

@@ -20,6 +20,7 @@ from secateur.measure.rivals import PEERS as PEERS
 from secateur.measure.rivals import USUAL as USUAL
 from secateur.measure.rivals import Array, Predict, in_eight_bits, quantiser, random_input
 from secateur.measure.timing import Times, median_interval, on_cores, time_twice
+from secateur.network.dequantising import to_floats
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
 from secateur.runtime import MOST_IMAGES, MOST_THREADS, Session
@@ -93,13 +94,15 @@ class Bench:
     """rows by batch, threads and engine, ours first; missing: engine → why it could not run here, or not always.
 
     uninstalled: those of USUAL that are not installed here, asked for or not. quantisers: rival in eight bits → whose
-    tool quantised the network for it, on noise.
+    tool quantised the network for it, on noise. dequantised: the network was in eight bits, and the others were given
+    the float network that it approximates.
     """
 
     rows: tuple[BenchRow, ...]
     missing: Mapping[str, str]
     uninstalled: tuple[str, ...] = ()
     quantisers: Mapping[str, str] = field(default_factory=dict)
+    dequantised: bool = False
 
     def verdicts(self) -> list[Verdict]:
         """For each batch size and number of threads, one over each element that any of the others computes in."""
@@ -123,6 +126,7 @@ class Bench:
             "missing": dict(self.missing),
             "uninstalled": list(self.uninstalled),
             "quantisers": dict(self.quantisers),
+            "dequantised": self.dequantised,
         }
 
 
@@ -155,6 +159,9 @@ def bench(
 ) -> Bench:
     """Time a network in Secateur's runtime and in each peer, on random inputs of N(0, 1).
 
+    Of a network in eight bits the peers are given the float network that it approximates, which those in eight bits
+    quantise with their own tools; ours is compared with that one, and inputs lie where its first scale has numbers.
+
     seconds: of timing that the slowest engine gets at each batch size, and again that each gets warm where runs are
     short. Engines that are not installed, cannot be made of the network or fail at their first call are named in
     `missing`, and the others are timed. Raises UsageError for a peer that is none and for numbers that make no sense,
@@ -167,19 +174,21 @@ def bench(
     _check_counts("threads", threads, MOST_THREADS)
     if not 0 < seconds < math.inf:
         raise UsageError(f"seconds {seconds}: expected a number above 0")
+    floats = to_floats(graph)
     rows: list[BenchRow] = []
     missing: dict[str, str] = {}
     for count in threads:
         with on_cores(count):
-            ours = _ours(graph, count, kernel)
-            rivals = _those_that_run({name: functools.partial(PEERS[name], graph, count) for name in peers}, missing)
+            ours = _engine(graph, count, kernel)
+            exact = ours if floats is graph else _engine(floats, count, kernel)
+            rivals = _those_that_run({name: functools.partial(PEERS[name], floats, count) for name in peers}, missing)
             for batch in batches:
-                x = random_input(graph, batch, seed)
-                rows += _compare(ours, rivals, x, count, seconds, missing)
+                x = _within_range(graph, random_input(graph, batch, seed))
+                rows += _compare(ours, exact, rivals, x, count, seconds, missing)
     timed = {row.engine for row in rows}
     quantisers = {name: quantiser(name) for name in peers if in_eight_bits(name) and name in timed}
     uninstalled = tuple(name for name in USUAL if importlib.util.find_spec(name) is None)
-    return Bench(tuple(rows), missing, uninstalled, quantisers)
+    return Bench(tuple(rows), missing, uninstalled, quantisers, floats is not graph)
 
 
 def _check_counts(name: str, counts: Sequence[int], most: int) -> None:
@@ -204,15 +213,32 @@ def _in_a_line(error: Exception) -> str:
     return " ".join([f"{type(error).__name__}:", *str(error).strip().partition("\n")[0].split()])
 
 
+def _within_range(graph: Graph, x: Array) -> Array:
+    """Numbers that the input's first quantisation has, where it has one: what is beyond has no answer in common."""
+    readers = [node for node in graph.nodes if node.op == "quantise" and node.inputs[0] in graph.inputs]
+    for node in readers:
+        of = graph.quantisations[node.name]
+        least, most = (np.float32((end - of.zero_point) * of.scale) for end in (of.least, of.most))
+        x = x.clip(least, most)
+    return x
+
+
 def _compare(
-    ours: Predict, rivals: Mapping[str, Predict], x: Array, threads: int, seconds: float, missing: dict[str, str]
+    ours: Predict,
+    exact: Predict,
+    rivals: Mapping[str, Predict],
+    x: Array,
+    threads: int,
+    seconds: float,
+    missing: dict[str, str],
 ) -> list[BenchRow]:
-    expected = ours(x)
+    """exact: ours in float32, or ours itself."""
+    expected = exact(x)
     first = {name: functools.partial(_first_run, name, run, x, expected) for name, run in rivals.items()}
-    outputs = {OURS: expected} | _those_that_run(first, missing)
-    for name, output in outputs.items():
+    outputs = {OURS: expected if exact is ours else _rough(ours(x), expected)} | _those_that_run(first, missing)
+    for name in rivals.keys() & outputs.keys():
         if not in_eight_bits(name):
-            _check_same(name, output, expected)
+            _check_same(name, outputs[name], expected)
     runs = {OURS: ours} | {name: run for name, run in rivals.items() if name in outputs}
     times = time_twice({name: functools.partial(run, x) for name, run in runs.items()}, seconds=seconds)
     return [_row(name, threads, outputs[name], expected, each) for name, each in times.items()]
@@ -249,14 +275,19 @@ def _spread(times: list[float]) -> Spread:
 
 
 def _first_run(name: str, run: Predict, x: Array, ours: Array) -> Array:
-    """Raises BenchError for outputs of another shape than ours, as some engines give for layers without channels, and
-    for those in eight bits that are no approximation of ours."""
+    """Raises BenchError for outputs of another shape than ours, as some engines give for layers without channels."""
     found = np.asarray(run(x))
     if found.shape != ours.shape:
         raise BenchError(f"gives {found.shape} where {OURS} gives {ours.shape}")
-    if in_eight_bits(name) and not (error := _relative_error(found, ours)) <= ROUGHLY:
-        raise BenchError(f"its outputs are off by {error:.0%} of their norm, so it computes something else")
-    return found
+    return _rough(found, ours) if in_eight_bits(name) else found
+
+
+def _rough(output: Array, exact: Array) -> Array:
+    """The output. Raises BenchError where it is no approximation of what is exact."""
+    error = _relative_error(output, exact)
+    if not error <= ROUGHLY:
+        raise BenchError(f"in eight bits outputs are off by {error:.0%} of their norm: that computes something else")
+    return output
 
 
 def _largest_difference(output: Array, ours: Array) -> float:
@@ -279,6 +310,6 @@ def _same_choice(output: Array, ours: Array) -> float:
     return float(np.mean(rows[0].argmax(1) == rows[1].argmax(1)))
 
 
-def _ours(graph: Graph, threads: int, kernel: str | None) -> Predict:
+def _engine(graph: Graph, threads: int, kernel: str | None) -> Predict:
     session = Session(graph, threads=threads, kernel=kernel, limits=NO_LIMITS)
     return lambda x: session(x)  # type: ignore[return-value]
