@@ -2,22 +2,57 @@
 
 #include "kernels.hpp"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace secateur {
+namespace {
+
+// The loops of floats of one instruction set beside those of bytes of the same or a newer one.
+constexpr Kernels composed(const char* name, const Kernels& floats, const Bytes& bytes) {
+    Kernels both = floats;
+    both.name = name, both.bytes = &bytes;
+    return both;
+}
+
+#if defined(__aarch64__)
+bool has_dot_products() {
+#if defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+    return false;
+#endif
+}
+#endif
+
+}  // namespace
 
 std::vector<const Kernels*> runnable_kernels() {
     std::vector<const Kernels*> found;
+    static const Kernels scalar = composed("scalar", kScalarKernels, kScalarBytes);
 #if defined(__x86_64__)
+    static const Kernels avx2 = composed("avx2", kAvx2Kernels, kAvx2Bytes),
+                         avx2_vnni = composed("avx2vnni", kAvx2Kernels, kAvx2VnniBytes),
+                         avx512 = composed("avx512", kAvx512Kernels, kAvx512Bytes),
+                         avx512_vnni = composed("avx512vnni", kAvx512Kernels, kAvx512VnniBytes);
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("bmi2");
-    if (avx512) found.push_back(&kAvx512Kernels);
-    if (avx2) found.push_back(&kAvx2Kernels);
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                            __builtin_cpu_supports("bmi2");
+    if (has_avx512 && __builtin_cpu_supports("avx512vnni")) found.push_back(&avx512_vnni);
+    if (has_avx512) found.push_back(&avx512);
+    if (has_avx2 && __builtin_cpu_supports("avxvnni")) found.push_back(&avx2_vnni);
+    if (has_avx2) found.push_back(&avx2);
 #elif defined(__aarch64__)
-    found.push_back(&kNeonKernels);
+    static const Kernels neon = composed("neon", kNeonKernels, kNeonBytes),
+                         neon_dot = composed("neondot", kNeonKernels, kNeonDotBytes);
+    if (has_dot_products()) found.push_back(&neon_dot);
+    found.push_back(&neon);
 #endif
-    found.push_back(&kScalarKernels);
+    found.push_back(&scalar);
     return found;
 }
 

@@ -45,9 +45,10 @@ struct Requantisation {
     const float* multipliers;  // [output]
     float residual_scale;
     std::int32_t residual_zero, zero;
-    float low, high;  // of a byte, less zero; NaN becomes low
-    bool floats;      // of what is stored: floats, else bytes
-    bool bounded;     // no t is beyond ±2³⁰, so that it may be rounded before it is clamped
+    float low, high;                  // of a byte, less zero; NaN becomes low
+    bool floats;                      // of what is stored: floats, else bytes
+    std::int32_t planes = INT32_MAX;  // of floats: those from this one on are left out
+    bool bounded;                     // no t is beyond ±2³⁰, so that it may be rounded before it is clamped
 };
 
 struct TileRun {
@@ -63,13 +64,13 @@ struct TileRun {
     const Word* residual;           // same place, or null
     std::ptrdiff_t channel_stride;  // of output and residual, in words
     const std::int32_t* places;     // [T]: where each vector goes, from output on
-    std::uint32_t valid;            // bit t: vector t is stored
+    std::uint32_t valid;            // bit t: vector t is stored; the first one always is
     float low, high;                // clamp: -inf and inf for none
     const BorderMove* moves;        // of folded outputs: which vectors of the tile are also somebody's border
     int move_count;
     const std::int32_t* lanes;  // [pattern][lanes]
     Word fill{0};               // what lies beyond the border: zero, or four zero points
-    Requantisation end{};         // of eight bits; low and high above are of floats
+    Requantisation end{};       // of eight bits; low and high above are of floats
 };
 
 struct TileVariant {
@@ -83,7 +84,8 @@ struct TileVariant {
 // Of eight bits (Bytes below) a word of the inputs is four consecutive channels, a word of the weights what multiplies
 // them, a sum an int32, a bias too. Entries cover 4·n outputs, which one plane of words (n of them) receives: channel is
 // the first output, its plane channel / 4 of `output` (and of the residual), or, of floats, planes of their own.
-// Streams of those that are not dense: for each of the four outputs its counts[i] weights and offsets, in order.
+// Streams of those that are not dense: for each of the four outputs its counts[i] weights and offsets, in order. Biases and
+// multipliers are there for all outputs of an entry; planes of floats for those of them that end.planes has.
 
 // ---- Winograd's transform ---------------------------------------------------------------------------------------
 
@@ -250,7 +252,8 @@ struct BorderRun {
 // All of these give the same bits in every kernel: integers, and floats of which every operation is rounded on its own.
 
 // Four planes of floats and one of words, whose bytes they are, the first the lowest; `count` of each, at any address.
-struct Quantising {  // byte = min(max(float · inverse, low), high), rounded half to even, plus zero; NaN becomes low + zero
+struct
+    Quantising {  // byte = min(max(float · inverse, low), high), rounded half to even, plus zero; NaN becomes low + zero
     const float* planes[4];
     Word* words;
     std::int64_t count;

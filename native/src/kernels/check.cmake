@@ -6,7 +6,7 @@ foreach(OBJECT IN LISTS OBJECTS)
   string(REGEX REPLACE "\n$" "" SYMBOLS "${SYMBOLS}")
   string(REPLACE "\n" ";" SYMBOLS "${SYMBOLS}")
   # DW.ref: an address, which the sanitizers' handlers of exceptions need.
-  list(FILTER SYMBOLS EXCLUDE REGEX "[0-9]k[A-Za-z0-9]+KernelsE$| DW\\.ref\\.")
+  list(FILTER SYMBOLS EXCLUDE REGEX "[0-9]k[A-Za-z0-9]+(Kernels|Bytes)E$| DW\\.ref\\.")
   if(SYMBOLS)
     list(JOIN SYMBOLS "\n  " SYMBOLS)
     message(FATAL_ERROR "${OBJECT} must offer nothing but its table of kernels, but has\n  ${SYMBOLS}\n"

@@ -7,12 +7,7 @@
 //
 // No function of the standard library that could stay a function may be used here (check.cmake).
 
-// The word at this place in every lane.
-[[gnu::always_inline]] inline Vec splat_word(const Word* from) {
-    float word;
-    __builtin_memcpy(&word, from, sizeof word);
-    return splat(word);
-}
+#include "streams.hpp"
 
 #include "products.hpp"
 
@@ -30,17 +25,6 @@ template <typename Product, int T>
     const Word* kept = run.sums + channel * (T * kLanes);
     #pragma GCC unroll 32
     for (int t = 0; t < T; ++t) sums[t] = Product::resume(kept + t * kLanes);
-}
-
-// The border of one plane, or of one tile in it; moves of the same pattern lie together.
-[[gnu::always_inline]] inline void fill(Word* plane, const BorderMove* move, const BorderMove* end,
-                                        const std::int32_t* lanes) {
-    while (move != end) {
-        const std::int32_t kind = move->pattern;
-        const Pattern pattern = make_pattern(lanes + kind * kLanes);
-        for (; move != end && move->pattern == kind; ++move)
-            store(plane + move->target, pick(plane + move->source, pattern));
-    }
 }
 
 template <typename Product, int T>
@@ -70,18 +54,8 @@ template <typename Product, int T>
         for (int t = 0; t < T; ++t)
             if ((run.valid >> t & 1) != 0) end.put(output + run.places[t], sums[t]);
     }
-    if (run.move_count > 0) fill(output, run.moves, run.moves + run.move_count, run.lanes);
+    if (run.move_count > 0) fill(output, run.moves, run.moves + run.move_count, run.lanes, splat_word(&run.fill));
 }
-
-// The accumulators of the entry after this one, on their way from L2 while this one is computed.
-template <int T>
-[[gnu::always_inline]] inline void fetch_next(const TileRun& run, const Entry* next, const Entry* end, int outputs) {
-    if (next == end || (next->flags & kFirst) != 0) return;
-    const char* kept = reinterpret_cast<const char*>(run.sums + std::size_t{next->channel} * (T * kLanes));
-    for (int line = 0; line < T * kLanes * outputs / 16; ++line) __builtin_prefetch(kept + 64 * line, 1);
-}
-
-[[gnu::always_inline]] inline const Word* at(const Word* inputs, std::uint64_t offset) { return inputs + offset * 2; }
 
 // Where a later entry will be stored, and its residual: often in L3 or further.
 template <typename Product, int T>
@@ -111,8 +85,6 @@ template <typename Product, int Rows, int Columns>
             sum = Product::add(weight, load(inputs + r * row_step + c * kLanes), sum);
         }
 }
-
-constexpr int kAhead = 256;  // non-zeros; small tiles read streams faster than they are fetched unasked
 
 // One output channel at a time. Chains: independent accumulators per vector, so that few vectors still fill the
 // latency of a multiply-add.
@@ -271,7 +243,7 @@ template <int Vectors>
 }
 
 void pack_pixels(const PixelPack& pack) {
-    const Vec zero = splat(0.0f);
+    const Vec fill = splat_word(&pack.fill);
     const int vectors = pack.width / kLanes;
     for (int channel = 0; channel < pack.channels; ++channel) {
         const Word* source = pack.source + channel * pack.source_stride;
@@ -279,7 +251,7 @@ void pack_pixels(const PixelPack& pack) {
         for (const PixelPiece* piece = pack.pieces; piece != pack.pieces + pack.piece_count; ++piece) {
             Word* to = target + piece->target;
             if (piece->source == kZeros) {
-                for (int v = 0; v < piece->pixels * vectors; ++v) store(to + v * kLanes, zero);
+                for (int v = 0; v < piece->pixels * vectors; ++v) store(to + v * kLanes, fill);
             } else if (vectors == 1) {
                 copy_pixels<1>(source + piece->source, pack.step, to, piece->pixels);
             } else if (vectors == 2) {
@@ -300,52 +272,6 @@ void pack_rows(const RowPack& pack) {
         Word* target = pack.target + channel * pack.target_stride;
         for (const RowPiece* piece = pack.pieces; piece != pack.pieces + pack.piece_count; ++piece)
             pack_piece(pack, *piece, source + piece->source, target + piece->target);
-    }
-}
-
-// ---- Matrix times vector ----------------------------------------------------------------------------------------
-
-template <typename Product>
-void sparse_vector(const SliceRun& run) {
-    const Word* weights = run.weights;
-    const std::uint8_t* indices = run.indices;
-    const std::uint16_t* counts = run.counts;
-    for (int slice = 0; slice < run.slices; ++slice) {
-        auto even = Product::start_lanes(run.bias + slice * kLanes), odd = Product::none();
-        for (int block = 0; block < run.blocks; ++block) {
-            int count = *counts++;
-            const Table table = make_table(run.inputs + block * kTable);
-            for (; count >= 2; count -= 2, weights += 2 * kLanes, indices += 2 * kLanes) {
-                even = Product::add(load(weights), look_up(table, indices), even);
-                odd = Product::add(load(weights + kLanes), look_up(table, indices + kLanes), odd);
-            }
-            if (count > 0) {
-                even = Product::add(load(weights), look_up(table, indices), even);
-                weights += kLanes, indices += kLanes;
-            }
-        }
-        Product::finish_slice(run, slice, Product::joined(even, odd));
-    }
-}
-
-template <typename Product>
-void dense_vector(const DenseVectorRun& run) {
-    constexpr int kChains = 4;
-    for (int slice = 0; slice < run.slices; ++slice) {
-        const Word* weights = run.weights + static_cast<std::size_t>(slice) * run.length * kLanes;
-        typename Product::Sum sums[kChains];
-        sums[0] = Product::start_lanes(run.bias + slice * kLanes);
-        for (int chain = 1; chain < kChains; ++chain) sums[chain] = Product::none();
-        int i = 0;
-        for (; i + kChains <= run.length; i += kChains)
-            for (int chain = 0; chain < kChains; ++chain)
-                sums[chain] = Product::add(load(weights + static_cast<std::size_t>(i + chain) * kLanes),
-                                           splat_word(run.inputs + i + chain), sums[chain]);
-        for (; i < run.length; ++i)
-            sums[0] =
-                Product::add(load(weights + static_cast<std::size_t>(i) * kLanes), splat_word(run.inputs + i), sums[0]);
-        Product::finish_slice(run, slice,
-                              Product::joined(Product::joined(sums[0], sums[1]), Product::joined(sums[2], sums[3])));
     }
 }
 
@@ -384,5 +310,5 @@ void affine(const float* source, std::ptrdiff_t channel_stride, const float* sca
 
 void fill_border(const BorderRun& run) {
     for (int plane = 0; plane < run.count; ++plane)
-        fill(run.planes + plane * run.stride, run.moves, run.moves + run.move_count, run.lanes);
+        fill(run.planes + plane * run.stride, run.moves, run.moves + run.move_count, run.lanes, splat_word(&run.fill));
 }

@@ -7,34 +7,7 @@
 namespace secateur {
 namespace {
 
-#include "primitives.hpp"
-
-constexpr int kLanes = 4;
-constexpr int kSquare = 4;
-
-struct Vec {
-    float32x4_t v;
-};
-
-[[gnu::always_inline]] inline Vec load(const void* from) { return {vld1q_f32(static_cast<const float*>(from))}; }
-[[gnu::always_inline]] inline Vec load_any(const void* from) { return {vld1q_f32(static_cast<const float*>(from))}; }
-[[gnu::always_inline]] inline void store(void* to, Vec a) { vst1q_f32(static_cast<float*>(to), a.v); }
-[[gnu::always_inline]] inline void store_any(void* to, Vec a) { vst1q_f32(static_cast<float*>(to), a.v); }
-[[gnu::always_inline]] inline Vec splat(float a) { return {vdupq_n_f32(a)}; }
-[[gnu::always_inline]] inline Vec fused(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
-[[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
-[[gnu::always_inline]] inline Vec minus(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
-[[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
-[[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
-[[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }
-[[gnu::always_inline]] inline Vec largest(Vec a, Vec b) { return larger(a, b); }
-
-inline void transpose_square(const Word* from, std::ptrdiff_t from_row, Word* to, std::ptrdiff_t to_row) {
-    for (int i = 0; i < kSquare; ++i)
-        for (int j = 0; j < kSquare; ++j) to[j * to_row + i] = from[i * from_row + j];
-}
-
-#include "portable.hpp"
+#include "neon.hpp"
 
 #include "loops.hpp"
 

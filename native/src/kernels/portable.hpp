@@ -10,7 +10,7 @@
 
 [[gnu::always_inline]] inline void pack_piece(const RowPack& pack, const RowPiece& piece, const Word* from, Word* to) {
     for (int copy = 0; copy < pack.copies; ++copy, to += pack.copy_stride)
-        pack_words(from + pack.shifts[copy], piece.mask >> pack.shifts[copy], pack.stride, piece.width, to);
+        pack_words(from + pack.shifts[copy], piece.mask >> pack.shifts[copy], pack.stride, piece.width, pack.fill, to);
 }
 
 // The lanes of even and of odd number of two vectors side by side.
@@ -31,17 +31,18 @@ template <int Index>
     return splat(four.v[Index]);
 }
 
-// Lane i of what is picked is from[lanes[i]], zero where lanes[i] is negative.
+// Lane i of what is picked is from[lanes[i]], of `fill` where lanes[i] is negative.
 struct Pattern {
     const std::int32_t* lanes;
 };
 
 [[gnu::always_inline]] inline Pattern make_pattern(const std::int32_t* lanes) { return {lanes}; }
 
-[[gnu::always_inline]] inline Vec pick(const Word* from, const Pattern& pattern) {
+[[gnu::always_inline]] inline Vec pick(const Word* from, const Pattern& pattern, Vec fill) {
     alignas(16) Word picked[kLanes];
+    store(picked, fill);
     for (int lane = 0; lane < kLanes; ++lane)
-        picked[lane] = pattern.lanes[lane] < 0 ? Word{0} : from[pattern.lanes[lane]];
+        if (pattern.lanes[lane] >= 0) picked[lane] = from[pattern.lanes[lane]];
     return load(picked);
 }
 

@@ -6,61 +6,7 @@
 namespace secateur {
 namespace {
 
-#include "primitives.hpp"
-
-constexpr int kLanes = 4;
-constexpr int kSquare = 4;
-
-struct Vec {
-    float v[kLanes];
-};
-
-template <typename Function>
-[[gnu::always_inline]] inline Vec lanewise(Function function) {
-    Vec result;
-    for (int i = 0; i < kLanes; ++i) result.v[i] = function(i);
-    return result;
-}
-
-[[gnu::always_inline]] inline Vec load(const void* from) {
-    Vec result;
-    __builtin_memcpy(&result, from, sizeof result);
-    return result;
-}
-[[gnu::always_inline]] inline Vec load_any(const void* from) { return load(from); }
-[[gnu::always_inline]] inline void store(void* to, Vec a) { __builtin_memcpy(to, &a, sizeof a); }
-[[gnu::always_inline]] inline void store_any(void* to, Vec a) { store(to, a); }
-[[gnu::always_inline]] inline Vec splat(float a) {
-    return lanewise([=](int) { return a; });
-}
-[[gnu::always_inline]] inline Vec fused(Vec a, Vec b, Vec c) {
-    return lanewise([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
-}
-[[gnu::always_inline]] inline Vec plus(Vec a, Vec b) {
-    return lanewise([&](int i) { return a.v[i] + b.v[i]; });
-}
-[[gnu::always_inline]] inline Vec minus(Vec a, Vec b) {
-    return lanewise([&](int i) { return a.v[i] - b.v[i]; });
-}
-[[gnu::always_inline]] inline Vec times(Vec a, Vec b) {
-    return lanewise([&](int i) { return a.v[i] * b.v[i]; });
-}
-[[gnu::always_inline]] inline Vec larger(Vec a, Vec b) {
-    return lanewise([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
-}
-[[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) {
-    return lanewise([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
-}
-[[gnu::always_inline]] inline Vec largest(Vec a, Vec b) {
-    return lanewise([&](int i) { return a.v[i] > b.v[i] || a.v[i] != a.v[i] ? a.v[i] : b.v[i]; });
-}
-
-inline void transpose_square(const Word* from, std::ptrdiff_t from_row, Word* to, std::ptrdiff_t to_row) {
-    for (int i = 0; i < kSquare; ++i)
-        for (int j = 0; j < kSquare; ++j) to[j * to_row + i] = from[i * from_row + j];
-}
-
-#include "portable.hpp"
+#include "scalar.hpp"
 
 #include "loops.hpp"
 

@@ -107,7 +107,7 @@ void transform_outputs(const WinogradOutputs& run) {
                 store(output + place, smaller(high, larger(low, sum)));
             }
         }
-        if (run.move_count > 0) fill(as_words(output), run.moves, run.moves + run.move_count, run.lanes);
+        if (run.move_count > 0) fill(as_words(output), run.moves, run.moves + run.move_count, run.lanes, splat(0.0f));
     }
 }
 

@@ -1,0 +1,79 @@
+// Pooling of words of four bytes, written once for every kernel: included by bytes.hpp.
+
+// The first element of a window at or behind the edge of the image.
+inline int within(int start, int dilation) {
+    return start >= 0 ? start : start + (-start + dilation - 1) / dilation * dilation;
+}
+
+// Words of a window that lie in the image: rows [y0, y1), columns [x0, x1), in steps of the dilation.
+struct Window {
+    int y0, y1, x0, x1;
+};
+
+inline int steps(int begin, int end, int step) { return end > begin ? (end - begin + step - 1) / step : 0; }
+
+template <typename Visit>
+[[gnu::always_inline]] inline void visit(const PoolRun& run, const Window& window, const Word* source,
+                                         Visit visit_one) {
+    for (int y = window.y0; y < window.y1; y += run.dilation_y)
+        for (int x = window.x0; x < window.x1; x += run.dilation_x)
+            visit_one(source + y * run.source_row + x * run.source_column);
+}
+
+void largest_words(const PoolRun& run, const Window& window, const Word* source, Word* target) {
+    for (int i = 0; i < run.images; i += kLanes) {
+        Vec value = splat(0.0f);
+        visit(run, window, source + i, [&](const Word* from) __attribute__((always_inline)) {
+            value = most(value, load_some(from, run.images - i));
+        });
+        store_rest(target + i, value, run.images - i);
+    }
+}
+
+void mean_words(const BytePool& pool, const Ending& ending, const Window& window, float factor, const Word* source,
+                Word* target) {
+    const PoolRun& run = pool.pool;
+    const int inside = steps(window.y0, window.y1, run.dilation_y) * steps(window.x0, window.x1, run.dilation_x);
+    const Ints nothing = splat_int(-inside * pool.input_zero);
+    for (int i = 0; i < run.images; i += kLanes) {
+        Ints sums[4] = {nothing, nothing, nothing, nothing};
+        visit(run, window, source + i, [&](const Word* from) __attribute__((always_inline)) {
+            const Vec words = load_some(from, run.images - i);
+            for_four([&](auto index) __attribute__((always_inline)) {
+                constexpr int m = decltype(index)::value;
+                sums[m] = plus_ints(sums[m], byte_of<m>(words));
+            });
+        });
+        Vec values[4];
+        #pragma GCC unroll 4
+        for (int m = 0; m < 4; ++m) values[m] = times(float_of(sums[m]), splat(factor));
+        store_rest(target + i, ending.words_of_floats(values), run.images - i);
+    }
+}
+
+void pool_bytes(const BytePool& pool) {
+    const PoolRun& run = pool.pool;
+    const Ending ending(pool.low, pool.high, pool.zero, false);
+    for (int c = 0; c < run.channels; ++c) {
+        const Word* source = as_words(run.source) + c * run.source_channel;
+        for (int y = 0; y < run.out_height; ++y) {
+            const int top = y * run.stride_y - run.top, bottom = top + (run.kernel_y - 1) * run.dilation_y + 1;
+            const int high = bottom < run.height + run.bottom ? bottom : run.height + run.bottom;
+            for (int x = 0; x < run.out_width; ++x) {
+                const int left = x * run.stride_x - run.left, right = left + (run.kernel_x - 1) * run.dilation_x + 1;
+                const int wide = right < run.width + run.right ? right : run.width + run.right;
+                const Window window{within(top, run.dilation_y), bottom < run.height ? bottom : run.height,
+                                    within(left, run.dilation_x), right < run.width ? right : run.width};
+                Word* target =
+                    as_words(run.target) + c * run.target_channel + y * run.target_row + x * run.target_column;
+                if (!run.average) {
+                    largest_words(run, window, source, target);
+                    continue;
+                }
+                const int area = run.count_padding ? (high - top) * (wide - left)
+                                                   : (window.y1 - window.y0) * (window.x1 - window.x0);
+                mean_words(pool, ending, window, pool.factors[area], source, target);
+            }
+        }
+    }
+}

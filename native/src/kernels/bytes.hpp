@@ -1,0 +1,492 @@
+// The loops of eight bits, written once. Included by one file per instruction set, after it has defined, in the same
+// unnamed namespace, its vectors (avx512.hpp …) and what it does with bytes:
+//
+//   Ints                       a vector of int32; as_ints and as_vec of the same bits, splat_int
+//   Sum, none, sum_of(Ints)    a vector's accumulators: of nothing, of what is there already
+//   dot(sum, inputs, weight)   one step: in every lane four bytes of inputs times four of the weight
+//   joined(sum, sum), total(sum)
+//   float_of(Ints)
+//   rounded(Vec)               to Ints, half to even; of no number beyond int32
+//   clamped(t, low, high)      NaN becomes low
+//   byte_of<i>(words)          byte i of every lane, as Ints
+//   most(a, b)                 of every byte the larger
+//   Halves, halves(a, b)       two vectors of Ints side by side in 16 bits, saturated
+//   Packing, make_packing(zero, low, high), words_of(halves, halves, packing)
+//                              four vectors of Ints as the bytes of words: plus zero, then within low and high
+//
+// Floats are rounded after every operation: none of this may be compiled with products and sums fused.
+
+// ---- From sums to bytes -----------------------------------------------------------------------------------------
+
+// What becomes of numbers t: within bounds, rounded half to even, plus zero.
+struct Ending {
+    Vec low, high;
+    Packing packing;
+    bool clamps;  // before rounding; else bytes saturate behind it
+
+    [[gnu::always_inline]] Ending(float least, float largest, std::int32_t zero, bool bounded)
+        : low(splat(least)), high(splat(largest)),
+          packing(make_packing(zero, static_cast<int>(least) + zero, static_cast<int>(largest) + zero)),
+          clamps(!bounded) {}
+
+    // All of a tile at once: what is known of all is asked once.
+    template <int Count>
+    [[gnu::always_inline]] void round(const Vec* values, Ints* results) const {
+        if (clamps) {
+            #pragma GCC unroll 32
+            for (int t = 0; t < Count; ++t) results[t] = rounded(clamped(values[t], low, high));
+            return;
+        }
+        #pragma GCC unroll 32
+        for (int t = 0; t < Count; ++t) results[t] = rounded(values[t]);
+    }
+
+    [[gnu::always_inline]] Vec words(const Ints* four) const {
+        return words_of(halves(four[0], four[1]), halves(four[2], four[3]), packing);
+    }
+
+    [[gnu::always_inline]] Vec words_of_floats(const Vec* four) const {
+        Ints results[4];
+        round<4>(four, results);
+        return words(results);
+    }
+};
+
+template <int Number>
+struct Index {
+    static constexpr int value = Number;
+};
+
+// Calls body(Index<i>) for i < 4, each a copy of its own.
+template <typename Body>
+[[gnu::always_inline]] inline void for_four(Body body) {
+    body(Index<0>{}), body(Index<1>{}), body(Index<2>{}), body(Index<3>{});
+}
+
+// ---- Convolution tiles ------------------------------------------------------------------------------------------
+
+template <int T>
+[[gnu::always_inline]] inline void start(const TileRun& run, bool first, std::size_t channel, Sum* sums) {
+    if (first) {
+        const Sum bias = sum_of(as_ints(splat_word(run.bias + channel)));
+        #pragma GCC unroll 32
+        for (int t = 0; t < T; ++t) sums[t] = bias;
+        return;
+    }
+    const Word* kept = run.sums + channel * (T * kLanes);
+    #pragma GCC unroll 32
+    for (int t = 0; t < T; ++t) sums[t] = sum_of(as_ints(load(kept + t * kLanes)));
+}
+
+template <int T>
+[[gnu::always_inline]] inline void keep(const TileRun& run, std::size_t channel, const Ints* totals) {
+    Word* kept = run.sums + channel * (T * kLanes);
+    #pragma GCC unroll 32
+    for (int t = 0; t < T; ++t) store(kept + t * kLanes, as_vec(totals[t]));
+}
+
+// The way of sums of a tile into bytes: every output by itself, then four of them together.
+template <int T>
+struct Requantiser {
+    const TileRun& run;
+    Ending ending;
+    Vec residual_zero, residual_scale;
+    std::int32_t places[T];  // of vectors that are not stored: the first one's, which is stored last
+
+    [[gnu::always_inline]] explicit Requantiser(const TileRun& tile)
+        : run(tile), ending(tile.end.low, tile.end.high, tile.end.zero, tile.end.bounded),
+          residual_zero(splat(static_cast<float>(tile.end.residual_zero))),
+          residual_scale(splat(tile.end.residual_scale)) {
+        for (int t = 0; t < T; ++t) places[t] = run.places[(run.valid >> t & 1) != 0 ? t : 0];
+    }
+
+    // Of the output channel + M; results may be the totals themselves.
+    template <int M>
+    [[gnu::always_inline]] void round(std::size_t channel, const Ints* totals, Ints* results) const {
+        const Vec multiplier = splat(run.end.multipliers[channel + M]);
+        Vec values[T];
+        #pragma GCC unroll 32
+        for (int t = 0; t < T; ++t) values[t] = times(float_of(totals[t]), multiplier);
+        if (run.residual != nullptr) {
+            const Word* residual = run.residual + plane(channel);
+            #pragma GCC unroll 32
+            for (int t = 0; t < T; ++t) {
+                const Vec byte = float_of(byte_of<M>(load(residual + places[t])));
+                values[t] = plus(values[t], times(minus(byte, residual_zero), residual_scale));
+            }
+        }
+        ending.round<T>(values, results);
+    }
+
+    [[gnu::always_inline]] void put(std::size_t channel, int t, Halves low, Halves high) const {
+        store(run.output + plane(channel) + places[t], words_of(low, high, ending.packing));
+    }
+
+    [[gnu::always_inline]] void fill_borders(std::size_t channel) const {
+        if (run.move_count > 0)
+            fill(run.output + plane(channel), run.moves, run.moves + run.move_count, run.lanes, splat_word(&run.fill));
+    }
+
+    [[gnu::always_inline]] std::ptrdiff_t plane(std::size_t channel) const {
+        return static_cast<std::ptrdiff_t>(channel / 4) * run.channel_stride;
+    }
+};
+
+// The sums of `count` outputs, which lie in memory, as floats.
+[[gnu::noinline]] void put_floats(const TileRun& run, std::size_t channel, int count, int vectors) {
+    for (int m = 0; m < count && static_cast<int>(channel) + m < run.end.planes; ++m) {
+        const Vec multiplier = splat(run.end.multipliers[channel + m]);
+        const Word* kept = run.sums + (channel + m) * (vectors * kLanes);
+        const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(channel + m) * run.channel_stride;
+        for (int t = 0; t < vectors; ++t) {
+            if ((run.valid >> t & 1) == 0) continue;
+            Vec value = times(float_of(as_ints(load(kept + t * kLanes))), multiplier);
+            if (run.residual != nullptr) value = plus(value, load(run.residual + plane + run.places[t]));
+            store(run.output + plane + run.places[t], value);
+        }
+        if (run.move_count > 0)
+            fill(run.output + plane, run.moves, run.moves + run.move_count, run.lanes, splat_word(&run.fill));
+    }
+}
+
+// Where a later entry will be stored, and its residual: often in L3 or further.
+template <int T>
+[[gnu::always_inline]] inline void fetch_places(const TileRun& run, const Entry* later, const Entry* end, int planes) {
+    if (later >= end || later->flags != kLast) return;
+    constexpr int kStep = 16 / kLanes;  // vectors a line
+    #pragma GCC unroll 4
+    for (int m = 0; m < planes; ++m) {
+        const std::ptrdiff_t base = static_cast<std::ptrdiff_t>(later->channel / 4 + m) * run.channel_stride;
+        #pragma GCC unroll 32
+        for (int t = 0; t < T; t += kStep) __builtin_prefetch(run.output + base + run.places[t], 1);
+        if (run.residual != nullptr)
+            #pragma GCC unroll 32
+            for (int t = 0; t < T; t += kStep) __builtin_prefetch(run.residual + base + run.places[t]);
+    }
+}
+
+// One word of weights times the vectors of a tile.
+template <int Rows, int Columns>
+[[gnu::always_inline]] inline void add(Sum* sums, Vec weight, const Word* inputs, std::ptrdiff_t row_step) {
+    #pragma GCC unroll 32
+    for (int r = 0; r < Rows; ++r)
+        #pragma GCC unroll 32
+        for (int c = 0; c < Columns; ++c) {
+            Sum& sum = sums[r * Columns + c];
+            sum = dot(sum, load(inputs + r * row_step + c * kLanes), weight);
+        }
+}
+
+// What `count` words of weights add to the tile of one output, from `totals` on.
+template <int Rows, int Columns, int Chains>
+[[gnu::always_inline]] inline void multiply(const TileRun& run, const Word*& weights, const std::uint16_t*& offsets,
+                                            int count, Sum* begun, Ints* totals) {
+    constexpr int T = Rows * Columns;
+    Sum sums[Chains][T];
+    #pragma GCC unroll 32
+    for (int chain = 0; chain < Chains; ++chain)
+        #pragma GCC unroll 32
+        for (int t = 0; t < T; ++t) sums[chain][t] = chain == 0 ? begun[t] : none();
+    const Word* stop = weights + count;
+    const auto add_one = [&](int chain, Vec weight, std::uint64_t offset) __attribute__((always_inline)) {
+        add<Rows, Columns>(sums[chain % Chains], weight, at(run.inputs, offset), run.row_step);
+    };
+    // Four at a time: one load for four weights and one for four offsets leave the load ports to the inputs.
+    for (; stop - weights >= 4; weights += 4, offsets += 4) {
+        if constexpr (T == 1) {
+            __builtin_prefetch(weights + kAhead);
+            __builtin_prefetch(offsets + kAhead);
+        }
+        const Vec four = load_four(weights);
+        std::uint64_t packed;
+        __builtin_memcpy(&packed, offsets, sizeof packed);
+        add_one(0, spread<0>(four), packed & 0xffff);
+        add_one(1, spread<1>(four), packed >> 16 & 0xffff);
+        add_one(2, spread<2>(four), packed >> 32 & 0xffff);
+        add_one(3, spread<3>(four), packed >> 48);
+    }
+    for (; weights != stop; ++weights, ++offsets) add_one(0, splat_word(weights), *offsets);
+    #pragma GCC unroll 32
+    for (int chain = 1; chain < Chains; ++chain)
+        #pragma GCC unroll 32
+        for (int t = 0; t < T; ++t) sums[0][t] = joined(sums[0][t], sums[chain][t]);
+    #pragma GCC unroll 32
+    for (int t = 0; t < T; ++t) totals[t] = total(sums[0][t]);
+}
+
+// Four outputs, one after the other. What is finished is packed at once, so that it needs few registers.
+template <int Rows, int Columns, int Chains>
+void run_sparse(const TileRun& run) {
+    constexpr int T = Rows * Columns;
+    const Word* weights = run.weights;
+    const std::uint16_t* offsets = run.offsets;
+    const Requantiser<T> requantiser(run);
+    const Entry* end = run.entries + run.entry_count;
+    for (const Entry* entry = run.entries; entry != end; ++entry) {
+        fetch_next<T>(run, entry + 1, end, 4);
+        fetch_places<T>(run, entry + (T <= 2 ? 2 : 1), end, 1);
+        const bool first = (entry->flags & kFirst) != 0, last = (entry->flags & kLast) != 0;
+        const bool packs = last && !run.end.floats;
+        const std::size_t channel = entry->channel;
+        Ints even[T];
+        Halves low[T];
+        for_four([&](auto index) __attribute__((always_inline)) {
+            constexpr int m = decltype(index)::value;
+            Sum sums[T];
+            Ints totals[T];
+            start<T>(run, first, channel + m, sums);
+            multiply<Rows, Columns, Chains>(run, weights, offsets, entry->counts[m], sums, totals);
+            if (!packs) return keep<T>(run, channel + m, totals);
+            requantiser.template round<m>(channel, totals, totals);
+            #pragma GCC unroll 32
+            for (int t = T - 1; t >= 0; --t) {
+                if constexpr (m % 2 == 0) even[t] = totals[t];
+                else if constexpr (m == 1) low[t] = halves(even[t], totals[t]);
+                else requantiser.put(channel, t, low[t], halves(even[t], totals[t]));
+            }
+        });
+        if (packs) requantiser.fill_borders(channel);
+        else if (last) put_floats(run, channel, 4, T);
+    }
+}
+
+// Outputs channels that use every offset of the block; the offsets are the same for every entry.
+template <int Outputs, int Rows, int Columns>
+void run_dense(const TileRun& run) {
+    constexpr int T = Rows * Columns;
+    const Word* weights = run.weights;
+    const Requantiser<T> requantiser(run);
+    const Entry* end = run.entries + run.entry_count;
+    for (const Entry* entry = run.entries; entry != end; ++entry) {
+        fetch_next<T>(run, entry + 1, end, Outputs);
+        fetch_places<T>(run, entry + 1, end, Outputs / 4);
+        Sum sums[Outputs][T];
+        #pragma GCC unroll 32
+        for (int m = 0; m < Outputs; ++m) start<T>(run, (entry->flags & kFirst) != 0, entry->channel + m, sums[m]);
+        const std::uint16_t* offsets = run.offsets;
+        for (int count = entry->counts[0]; count > 0; --count, weights += Outputs, ++offsets) {
+            const Word* inputs = at(run.inputs, *offsets);
+            if constexpr (T <= 2) __builtin_prefetch(weights + kAhead);
+            if constexpr (T > Outputs) {
+                Vec weight[Outputs];
+                #pragma GCC unroll 32
+                for (int m = 0; m < Outputs; ++m) weight[m] = splat_word(weights + m);
+                #pragma GCC unroll 32
+                for (int r = 0; r < Rows; ++r)
+                    #pragma GCC unroll 32
+                    for (int c = 0; c < Columns; ++c) {
+                        const Vec input = load(inputs + r * run.row_step + c * kLanes);
+                        #pragma GCC unroll 32
+                        for (int m = 0; m < Outputs; ++m)
+                            sums[m][r * Columns + c] = dot(sums[m][r * Columns + c], input, weight[m]);
+                    }
+            } else {
+                Vec input[T];
+                #pragma GCC unroll 32
+                for (int r = 0; r < Rows; ++r)
+                    #pragma GCC unroll 32
+                    for (int c = 0; c < Columns; ++c)
+                        input[r * Columns + c] = load(inputs + r * run.row_step + c * kLanes);
+                #pragma GCC unroll 32
+                for (int m = 0; m < Outputs; ++m) {
+                    const Vec weight = splat_word(weights + m);
+                    #pragma GCC unroll 32
+                    for (int t = 0; t < T; ++t) sums[m][t] = dot(sums[m][t], input[t], weight);
+                }
+            }
+        }
+        const bool last = (entry->flags & kLast) != 0, packs = last && !run.end.floats;
+        #pragma GCC unroll 32
+        for (int m = 0; m < Outputs; m += 4) {
+            Ints totals[4][T];
+            #pragma GCC unroll 32
+            for (int i = 0; i < 4; ++i)
+                #pragma GCC unroll 32
+                for (int t = 0; t < T; ++t) totals[i][t] = total(sums[m + i][t]);
+            if (!packs) {
+                #pragma GCC unroll 32
+                for (int i = 0; i < 4; ++i) keep<T>(run, entry->channel + m + i, totals[i]);
+                continue;
+            }
+            for_four([&](auto index) __attribute__((always_inline)) {
+                constexpr int i = decltype(index)::value;
+                requantiser.template round<i>(entry->channel + m, totals[i], totals[i]);
+            });
+            #pragma GCC unroll 32
+            for (int t = T - 1; t >= 0; --t)
+                requantiser.put(entry->channel + m, t, halves(totals[0][t], totals[1][t]),
+                                halves(totals[2][t], totals[3][t]));
+            requantiser.fill_borders(entry->channel + m);
+        }
+        if (last && !packs) put_floats(run, entry->channel, Outputs, T);
+    }
+}
+
+template <int Rows, int Columns, int Chains = 1>
+constexpr TileVariant sparse() {
+    return {Rows, Columns, 4, false, false, run_sparse<Rows, Columns, Chains>};
+}
+
+template <int Outputs, int Rows, int Columns>
+constexpr TileVariant dense() {
+    static_assert(Outputs % 4 == 0);
+    return {Rows, Columns, Outputs, false, true, run_dense<Outputs, Rows, Columns>};
+}
+
+// ---- Matrix times vector ----------------------------------------------------------------------------------------
+
+inline float clamped_float(float value, float low, float high) {
+    value = value > low ? value : low;  // low where it is NaN
+    return value < high ? value : high;
+}
+
+// Half to even, of what is smaller than 2²².
+inline std::int32_t nearest(float value) { return __builtin_bit_cast(std::int32_t, value + 12582912.0f) - 0x4b400000; }
+
+inline std::uint8_t byte_of_float(float value, float low, float high, std::int32_t zero) {
+    return static_cast<std::uint8_t>(nearest(clamped_float(value, low, high)) + zero);
+}
+
+// The product of loops that move words (streams.hpp).
+struct ByteProduct {
+    using Sum = secateur::Sum;
+
+    [[gnu::always_inline]] static Sum none() { return secateur::none(); }
+    [[gnu::always_inline]] static Sum start_lanes(const Word* bias) { return sum_of(as_ints(load(bias))); }
+    [[gnu::always_inline]] static Sum add(Vec weight, Vec input, Sum sum) { return dot(sum, input, weight); }
+    [[gnu::always_inline]] static Sum joined(Sum sum, Sum other) { return secateur::joined(sum, other); }
+
+    template <typename Run>
+    [[gnu::always_inline]] static void finish_slice(const Run& run, int slice, Sum sum) {
+        const Requantisation& end = run.end;
+        const int first = slice * kLanes, count = run.rows - first < kLanes ? run.rows - first : kLanes;
+        alignas(64) float values[kLanes] = {};
+        for (int lane = 0; lane < count; ++lane) values[lane] = end.multipliers[first + lane];
+        store(values, times(float_of(total(sum)), load(values)));
+        if (end.floats) {
+            float* output = as_floats(run.output);
+            const float* residual = as_floats(run.residual);
+            for (int lane = 0; lane < count; ++lane)
+                output[first + lane] = residual == nullptr ? values[lane] : values[lane] + residual[first + lane];
+            return;
+        }
+        std::uint8_t* output = reinterpret_cast<std::uint8_t*>(run.output);
+        const std::uint8_t* residual = reinterpret_cast<const std::uint8_t*>(run.residual);
+        if (residual != nullptr)
+            for (int lane = 0; lane < count; ++lane)
+                values[lane] += static_cast<float>(residual[first + lane] - end.residual_zero) * end.residual_scale;
+        for (int lane = 0; lane < count; ++lane)
+            output[first + lane] = byte_of_float(values[lane], end.low, end.high, end.zero);
+    }
+};
+
+// ---- Between floats and bytes -----------------------------------------------------------------------------------
+
+[[gnu::always_inline]] inline Vec load_some(const void* from, std::int64_t count) {
+    if (count >= kLanes) return load_any(from);
+    alignas(64) Word words[kLanes] = {};
+    __builtin_memcpy(words, from, static_cast<std::size_t>(count) * sizeof(Word));
+    return load(words);
+}
+
+[[gnu::always_inline]] inline void store_rest(void* to, Vec a, std::int64_t count) {
+    store_some(to, a, count < kLanes ? static_cast<int>(count) : kLanes);
+}
+
+void quantise(const Quantising& run) {
+    const Ending ending(run.low, run.high, run.zero, false);
+    const Vec inverse = splat(run.inverse);
+    for (std::int64_t i = 0; i < run.count; i += kLanes) {
+        Vec values[4];
+        #pragma GCC unroll 4
+        for (int m = 0; m < 4; ++m) values[m] = times(load_some(run.planes[m] + i, run.count - i), inverse);
+        store_rest(run.words + i, ending.words_of_floats(values), run.count - i);
+    }
+}
+
+void dequantise(const Dequantising& run) {
+    const Vec scale = splat(run.scale), zero = splat(static_cast<float>(run.zero));
+    for (std::int64_t i = 0; i < run.count; i += kLanes) {
+        const Vec words = load_some(run.words + i, run.count - i);
+        for_four([&](auto index) __attribute__((always_inline)) {
+            constexpr int m = decltype(index)::value;
+            if (run.planes[m] == nullptr) return;
+            const Vec value = times(minus(float_of(byte_of<m>(words)), zero), scale);
+            store_rest(run.planes[m] + i, value, run.count - i);
+        });
+    }
+}
+
+void quantise_line(const LineQuantising& run) {
+    const float inverse = run.inverse, low = run.low, high = run.high;
+    const std::int32_t zero = run.zero;
+    const float* floats = run.floats;
+    std::uint8_t* bytes = run.bytes;
+    for (std::int64_t i = 0; i < run.count; ++i) bytes[i] = byte_of_float(floats[i] * inverse, low, high, zero);
+}
+
+void dequantise_line(const LineDequantising& run) {
+    const float scale = run.scale;
+    const std::int32_t zero = run.zero;
+    for (std::int64_t i = 0; i < run.count; ++i) run.floats[i] = static_cast<float>(run.bytes[i] - zero) * scale;
+}
+
+// ---- Pairs ------------------------------------------------------------------------------------------------------
+
+// Function(index, left, right): byte number index of both, as float32.
+template <typename Function>
+[[gnu::always_inline]] inline void run_pairs(const BytePairs& run, Function function) {
+    const Ending ending(run.low, run.high, run.zero, false);
+    const Vec every_left = splat_word(run.left), every_right = splat_word(run.right);
+    const Vec left_zero = splat(static_cast<float>(run.left_zero)),
+              right_zero = splat(static_cast<float>(run.right_zero));
+    for (std::int64_t i = 0; i < run.count; i += kLanes) {
+        const Vec left = run.left_step == 0 ? every_left : load_some(run.left + i, run.count - i);
+        const Vec right = run.right_step == 0 ? every_right : load_some(run.right + i, run.count - i);
+        Vec values[4];
+        for_four([&](auto index) __attribute__((always_inline)) {
+            constexpr int m = decltype(index)::value;
+            values[m] =
+                function(minus(float_of(byte_of<m>(left)), left_zero), minus(float_of(byte_of<m>(right)), right_zero));
+        });
+        store_rest(run.target + i, ending.words_of_floats(values), run.count - i);
+    }
+}
+
+void add_bytes(const BytePairs& run) {
+    const Vec left_scale = splat(run.left_scale), right_scale = splat(run.right_scale);
+    run_pairs(run, [&](Vec left, Vec right) __attribute__((always_inline)) {
+        return plus(times(left, left_scale), times(right, right_scale));
+    });
+}
+
+// The product of two numbers of nine bits is exact.
+void multiply_bytes(const BytePairs& run) {
+    const Vec scale = splat(run.left_scale);
+    run_pairs(run,
+              [&](Vec left, Vec right) __attribute__((always_inline)) { return times(times(left, right), scale); });
+}
+
+#include "byte_pooling.hpp"
+
+// ---- A table of them --------------------------------------------------------------------------------------------
+
+template <int Variants>
+constexpr Bytes byte_table(bool narrow, std::int32_t shift, const Cycles& cycles, const Costs& costs,
+                           const TileVariant (&variants)[Variants]) {
+    return {narrow,
+            shift,
+            cycles,
+            costs,
+            variants,
+            Variants,
+            sparse_vector<ByteProduct>,
+            dense_vector<ByteProduct>,
+            quantise,
+            dequantise,
+            quantise_line,
+            dequantise_line,
+            add_bytes,
+            multiply_bytes,
+            pool_bytes};
+}

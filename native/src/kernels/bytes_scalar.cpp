@@ -1,0 +1,36 @@
+// Eight bits in no instruction set in particular.
+#include <math.h>
+
+#include "kernels.hpp"
+
+namespace secateur {
+namespace {
+
+#include "scalar.hpp"
+
+#include "scalar_bytes.hpp"
+
+#include "streams.hpp"
+
+#include "bytes.hpp"
+
+constexpr TileVariant kVariants[] = {
+    sparse<1, 1, 4>(), sparse<1, 2, 2>(), sparse<1, 4, 1>(), sparse<1, 5, 1>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
+    sparse<2, 2, 1>(), sparse<2, 4, 1>(), dense<8, 1, 1>(),  dense<4, 1, 2>(),  dense<4, 2, 1>(),  sparse<2, 1, 1>(),
+};
+
+constexpr Cycles kCycles = {
+    .multiply_add = 2.0,
+    .shifted_row = 5,
+    .strided_row = 20,
+    .sparse_step = 9.0,
+    .dense_step = 1.0,
+    .sparse_weight = 1.2,
+    .dense_weight = 0.2,
+};
+
+}  // namespace
+
+extern constinit const Bytes kScalarBytes = byte_table(false, 0, kCycles, {}, kVariants);
+
+}  // namespace secateur
