@@ -11,7 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from graph_strategies import inputs
+from quantised_strategies import quantised_graphs
 from secateur.errors import GraphError
 from secateur.network import quantisation
 from secateur.network.building import Builder
@@ -37,7 +41,7 @@ SAME: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (
 
 
 def stated(prefix: str, of: Quantisation) -> dict[str, Any]:
-    return {f"{prefix}scale": of.scale, f"{prefix}zero_point": of.zero_point}
+    return of.stated(prefix)
 
 
 def made(of: Quantisation) -> dict[str, Any]:
@@ -305,6 +309,18 @@ def test_a_quantised_graph_survives_simplification() -> None:
     assert (run(graph, (x, U8)).reshape(3, 4, 9)[:, 1:] == I8.zero_point).all()
 
 
+@given(graph=quantised_graphs(), batch=st.integers(0, 3))
+@settings(max_examples=80, deadline=None)
+def test_simplified_or_image_by_image_it_is_the_same_bits(graph: Graph, batch: int) -> None:
+    x = inputs(graph, batch)
+    found = reference.run_all(graph, {"x": x})
+    for mine, small in zip(found, reference.run_all(simplify(graph), {"x": x}), strict=True):
+        np.testing.assert_array_equal(mine, small)
+    for image in range(batch):
+        for mine, alone in zip(found, reference.run_all(graph, {"x": x[image : image + 1]}), strict=True):
+            np.testing.assert_array_equal(mine[image : image + 1], alone)
+
+
 def layer(changes: dict[str, Any], weights: dict[str, np.ndarray] | None = None, width: int = 4) -> Graph:
     """x (width) → quantise → quantised_linear → dequantise, changed."""
     build = Builder()
@@ -416,6 +432,14 @@ def test_means_of_too_many_are_refused() -> None:
 def test_a_quantisation_that_no_value_can_have_is_none(scale: float, zero_point: int) -> None:
     with pytest.raises(GraphError, match="expected one from"):
         Quantisation("uint8", scale, zero_point)
+
+
+def test_a_scale_is_stated_in_few_digits_that_mean_the_same() -> None:
+    for number in np.random.default_rng(0).uniform(1e-4, 1, 100).astype(np.float32):
+        stated = Quantisation("int8", float(number), 3).stated("left_")
+        assert stated["left_zero_point"] == 3
+        assert f32(stated["left_scale"]) == number
+        assert len(str(stated["left_scale"])) < 14
 
 
 def test_weights_give_their_integers() -> None:

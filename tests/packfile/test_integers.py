@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 import plain_reader
 from packed import pruned, same_weights
+from quantised_strategies import quantised_graphs
 from secateur import packfile
 from secateur.errors import FormatError
 from secateur.network.graph import Graph, Node, Weight
@@ -36,7 +37,7 @@ SETTINGS: dict[str, Any] = {
 def layer(weight: np.ndarray, bias: np.ndarray, **changes: Any) -> Graph:
     """x → quantise → quantised_linear → dequantise."""
     out, width = weight.shape
-    weights = {"w": weight, "b": bias, "s": np.random.default_rng(0).uniform(1e-3, 2e-3, out).astype(np.float32)}
+    weights = {"w": weight, "b": bias, "s": np.linspace(1e-3, 2e-3, out, dtype=np.float32)}
     nodes = (
         Node("q", "quantise", ("x",), {}, {"element": "int8", "scale": 0.05, "zero_point": -3}, (width,)),
         Node("l", "quantised_linear", ("q",), dict(zip(ROLES, weights, strict=True)), SETTINGS | changes, (out,)),
@@ -51,7 +52,7 @@ ROLES = ("weight", "bias", "scale")
 def sparse(*shape: int, density: float = 0.1) -> np.ndarray:
     """Normal weights, the smallest of which are zero, as multiples of a step."""
     values = pruned(*shape, density=density)
-    return (values * (127 / np.abs(values).max())).round().astype(np.int8)
+    return np.asarray(np.rint(values * (127 / np.abs(values).max())), np.int8)
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,6 +95,17 @@ def test_a_quantised_layer_is_never_rounded_and_its_file_is_of_version_1_2(bits:
     described = packfile.describe(path)
     assert (described.version, described.error) == ("1.2", 0)
     assert {each.dtype for each in described.weights} == {"int8", "int32", "float32"}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(graph=quantised_graphs())
+def test_every_quantised_graph_survives(graph: Graph, tmp_path: Path) -> None:
+    path = tmp_path / "graph.secateur"
+    packfile.write(graph, path, force=True)
+    found = packfile.read(path)
+    assert (found.inputs, found.outputs, found.nodes) == (graph.inputs, graph.outputs, graph.nodes)
+    assert found.quantisations == graph.quantisations
+    assert same_weights(found, graph)
 
 
 @pytest.mark.parametrize("bias", [np.array([2**24 + 1, -(2**31) + 2**22], np.int32), np.array([0, -7], np.int32)])

@@ -54,6 +54,10 @@ class Quantisation:
     def most(self) -> int:
         return bounds(self.element)[1]
 
+    def stated(self, prefix: str = "") -> dict[str, Any]:
+        """As attributes of a node, the scale in the fewest digits that float32 tells apart."""
+        return {f"{prefix}scale": float(str(np.float32(self.scale))), f"{prefix}zero_point": self.zero_point}
+
     def __str__(self) -> str:
         return f"{self.element} ({described(self.scale, self.zero_point)})"
 
