@@ -18,8 +18,10 @@ from secateur.network.operations.units import Indices, Mask, Numbers
 
 _WORK = 2e11
 """Multiply-adds of a search: some seconds on one core. Counted, not timed, so that results are the same everywhere."""
-_PLACES = 4096
-"""So many places are widened at a time."""
+_CHOICE = 256
+"""What it costs to find the best of two channels' exchanges, in the same."""
+_PLACES, _ROWS = 4096, 256
+"""So many places, and so many channels, are looked at at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +121,7 @@ class _Exchange:
         stale = np.arange(count)
         while len(stale) and left > 0:
             self._look(stale)
-            left -= _work(patterns) * len(stale) / count
+            left -= _work(patterns) * len(stale) / count + _CHOICE * count**2
             stale = self._step()
 
     def _sizes(self, rows: Sequence[Mask]) -> Numbers:
@@ -150,11 +152,12 @@ class _Exchange:
         """For each channel the one to change places with, and what that costs: below 0 where it saves."""
         now = np.diag(self.with_other)
         partners, gains = np.empty(len(now), np.intp), np.empty(len(now))
-        for at in range(len(now)):
-            costs = self.with_other[at] + self.with_other[:, at] - now[at] - now
-            costs[self.words[self.word_of[at]]] = 0
-            partners[at] = costs.argmin()
-            gains[at] = costs[partners[at]]
+        for first in range(0, len(now), _ROWS):
+            some = slice(first, first + _ROWS)
+            costs = self.with_other[some] + self.with_other[:, some].T - now[some, None] - now
+            costs[self.word_of[some, None] == self.word_of] = 0
+            partners[some] = costs.argmin(axis=1)
+            gains[some] = costs.min(axis=1)
         return partners, gains
 
     def _exchange(self, one: int, other: int) -> None:

@@ -26,7 +26,7 @@ from secateur.network.simplification.following import Followed, group_of, is_mix
 from secateur.network.simplification.gathering import Pattern, gather
 from secateur.network.simplification.tidying import rebuilt
 from secateur.network.sizes import is_whole
-from secateur.network.words import word_of
+from secateur.network.words import WORD, word_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ class _Reader:
         self.span = ties.spans[node.inputs[0]] if ties.reads(node) is not None else None
         pixels = _planes(ties.tie[self.span]) if self.span is not None else 1
         self.ways = [_Words(groups, given // each, each) for each in dict.fromkeys((pixels, 1))]
-        self.words = self.ways[0].count * self.nonzero.shape[1]
+        self.words = len(self.ways[0].units) * self.nonzero.shape[1]
 
     def count(self, order: Indices) -> int:
         """Words that are not zero, in an order of elements."""
@@ -296,18 +296,25 @@ class _Reader:
 
 
 class _Words:
-    """The word of each unit of groups · channels · pixels, and how many words there are."""
+    """The word of each unit of groups · channels · pixels; and (words, WORD): their units, the first in place of those
+    that a shorter one has not."""
 
     def __init__(self, groups: int, channels: int, pixels: int) -> None:
         own = word_of(channels, pixels)
         self.word = (np.arange(groups)[:, None] * len(own) + own).reshape(-1)
-        self.at = np.argsort(self.word, kind="stable")
-        self.starts = np.flatnonzero(np.diff(self.word[self.at], prepend=-1))
-        self.count = len(self.starts)
+        at = np.argsort(self.word, kind="stable")
+        starts = np.flatnonzero(np.diff(self.word[at], prepend=-1))
+        ends = np.append(starts[1:], len(at))
+        self.units = at[
+            np.where((places := starts[:, None] + np.arange(WORD)) < ends[:, None], places, starts[:, None])
+        ]
 
     def count_nonzero(self, nonzero: Mask) -> int:
         """Words that are not zero, of (units, places)."""
-        return int(np.logical_or.reduceat(nonzero[self.at], self.starts, axis=0).sum())
+        found = nonzero[self.units[:, 0]]
+        for others in self.units.T[1:]:
+            found |= nonzero[others]
+        return int(np.count_nonzero(found))
 
 
 def _planes(tie: Indices) -> int:
