@@ -37,7 +37,19 @@ void refuse(std::string_view wrong) {
 }
 
 template <typename Word>
-void bind_words(nb::module_& module) {
+void bind_levels(nb::module_& module) {
+    module.def(
+        "decode_levels",
+        [](const Bytes& bytes, const Array<Word>& words, std::size_t rows, std::size_t cols,
+           const Array<const Word>& codebook, std::size_t positive, std::size_t negative) {
+            const Codebook<Word> book{view(codebook), positive, negative};
+            refuse(decode_levels<Word>(view(bytes), {rows, cols}, book, view(words)));
+        },
+        nb::call_guard<secateur::WithoutGil>());
+}
+
+template <typename Word>
+void bind_floats(nb::module_& module) {
     module.def("encode_floats", [](const Array<const Word>& words, std::size_t rows, std::size_t cols, int exponent,
                                    int mantissa, std::size_t lag) {
         check({rows, cols}, words.size());
@@ -53,21 +65,16 @@ void bind_words(nb::module_& module) {
         [](const Bytes& bytes, const Array<Word>& words, std::size_t rows, std::size_t cols, int exponent,
            int mantissa) { refuse(decode_floats<Word>(view(bytes), {rows, cols}, {exponent, mantissa}, view(words))); },
         nb::call_guard<secateur::WithoutGil>());
-    module.def(
-        "decode_levels",
-        [](const Bytes& bytes, const Array<Word>& words, std::size_t rows, std::size_t cols,
-           const Array<const Word>& codebook, std::size_t positive, std::size_t negative) {
-            const Codebook<Word> book{view(codebook), positive, negative};
-            refuse(decode_levels<Word>(view(bytes), {rows, cols}, book, view(words)));
-        },
-        nb::call_guard<secateur::WithoutGil>());
 }
 
 }  // namespace
 
 void bind_codec(nb::module_& module) {
-    bind_words<std::uint16_t>(module);
-    bind_words<std::uint32_t>(module);
+    bind_floats<std::uint16_t>(module);
+    bind_floats<std::uint32_t>(module);
+    bind_levels<std::uint8_t>(module);
+    bind_levels<std::uint16_t>(module);
+    bind_levels<std::uint32_t>(module);
     using Levels = Array<const std::int16_t>;
     module.def("encode_levels", [](const Levels& levels, std::size_t rows, std::size_t cols, std::size_t lag) {
         check({rows, cols}, levels.size());

@@ -72,6 +72,8 @@ std::string_view decode_levels(std::span<const std::uint8_t> bytes, Matrix shape
 
 template std::string_view decode_floats(std::span<const std::uint8_t>, Matrix, FloatLayout, std::span<std::uint16_t>);
 template std::string_view decode_floats(std::span<const std::uint8_t>, Matrix, FloatLayout, std::span<std::uint32_t>);
+template std::string_view decode_levels(std::span<const std::uint8_t>, Matrix, const Codebook<std::uint8_t>&,
+                                        std::span<std::uint8_t>);
 template std::string_view decode_levels(std::span<const std::uint8_t>, Matrix, const Codebook<std::uint16_t>&,
                                         std::span<std::uint16_t>);
 template std::string_view decode_levels(std::span<const std::uint8_t>, Matrix, const Codebook<std::uint32_t>&,

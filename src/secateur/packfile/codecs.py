@@ -12,6 +12,7 @@ from secateur import _native
 from secateur.errors import FormatError
 from secateur.network.formats import FLOAT_FORMATS, WEIGHT_FORMATS
 from secateur.network.graph import Bits, Shape, Weight
+from secateur.network.operations.meanings import pieces
 from secateur.packfile.quantisation import INTEGERS, Levels, quantise, read_codebook, scale, tabulate
 
 RAW, FLOATS, LEVELS = range(3)
@@ -119,14 +120,17 @@ def _levels(content: bytes, dtype: str, shape: Shape) -> Bits:
     return words if book.steps is None else scale(words.view(np.int16), book.steps, dtype)
 
 
-def _bytes(content: bytes, dtype: str, shape: Shape) -> Bits:
-    return _levels(content, dtype, shape).view(np.int16).astype(np.int8).view("<u1")
-
-
 def _integers(content: bytes, dtype: str, shape: Shape) -> Bits:
+    """In place, a few at a time."""
     words = _floats(content, "float32", shape)
-    numbers = words.view("<f4").astype(np.float64)
-    limits = np.iinfo(np.int32)
+    for part in pieces(len(words), 1, 1 << 16):
+        words[part] = _as_integers(words[part])
+    return words
+
+
+def _as_integers(words: Bits) -> Bits:
+    """Of float32 numbers the whole ones that they are. Raises FormatError."""
+    numbers, limits = words.view("<f4").astype(np.float64), np.iinfo(np.int32)
     if not ((numbers >= limits.min) & (numbers <= limits.max) & (numbers == np.rint(numbers))).all():
         raise FormatError("it has numbers that are no whole ones of 32 bits")
     if np.count_nonzero(words) != np.count_nonzero(numbers):
@@ -137,7 +141,7 @@ def _integers(content: bytes, dtype: str, shape: Shape) -> Bits:
 _Reader = Callable[[bytes, str, Shape], Bits]
 _READERS: Mapping[str, Mapping[int, _Reader]] = {
     **{dtype: {FLOATS: _floats, LEVELS: _levels} for dtype in FLOAT_FORMATS},
-    "int8": {LEVELS: _bytes},
+    "int8": {LEVELS: _levels},
     "int32": {FLOATS: _integers},
 }
 

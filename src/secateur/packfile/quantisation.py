@@ -231,17 +231,17 @@ def _read_channels(packed: bytes, rows: int) -> tuple[Codebook, int]:
     steps = _array(packed, 2, rows, "<f4")
     if not np.isfinite(steps).all():
         raise FormatError("a codebook with a step that is no number")
-    levels = _themselves(count, count)
+    levels = _themselves(count, count, "<i2").view("<u2")
     return Codebook(levels, count, count, bytes([_CHANNELS]) + packed[: 2 + 4 * rows], steps), 3 + 4 * rows
 
 
-def _themselves(positive: int, negative: int) -> Bits:
-    """Levels as words of 16 bits."""
-    return np.concatenate([np.arange(1, positive + 1), -np.arange(1, negative + 1)]).astype("<i2").view("<u2")
+def _themselves(positive: int, negative: int, dtype: str) -> NDArray[np.integer]:
+    """Levels as the numbers that they are."""
+    return np.concatenate([np.arange(1, positive + 1), -np.arange(1, negative + 1)]).astype(dtype)
 
 
-INTEGERS = Codebook(_themselves(127, 128), 127, 128, bytes([_INTEGERS]))
-"""Of int8 weights, in which levels are the numbers themselves. words: in 16 bits."""
+INTEGERS = Codebook(_themselves(127, 128, "<i1").view("<u1"), 127, 128, bytes([_INTEGERS]))
+"""Of int8 weights, in which levels are the numbers themselves."""
 
 
 def _unpack(layout: str, packed: bytes) -> tuple[Any, ...]:
