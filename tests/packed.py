@@ -36,6 +36,32 @@ def linear(values: np.ndarray, bias: np.ndarray | None = None) -> Graph:
     return Graph({"x": (values.shape[1],)}, ("fc",), (node,), held)
 
 
+_SETTINGS: dict[str, Any] = {
+    "element": "int8",
+    "input_scale": 0.05,
+    "input_zero_point": -3,
+    "output_scale": 0.25,
+    "output_zero_point": -5,
+    "low": -128,
+    "high": 127,
+    "residual_scale": 1.0,
+    "residual_zero_point": 0,
+}
+
+
+def quantised_linear(weight: np.ndarray, bias: np.ndarray) -> Graph:
+    """x → quantise → quantised_linear → dequantise."""
+    out, width = weight.shape
+    roles = {"weight": "w", "bias": "b", "scale": "s"}
+    weights = {"w": weight, "b": bias, "s": np.linspace(1e-3, 2e-3, out, dtype=np.float32)}
+    nodes = (
+        Node("q", "quantise", ("x",), {}, {"element": "int8", "scale": 0.05, "zero_point": -3}, (width,)),
+        Node("l", "quantised_linear", ("q",), roles, _SETTINGS, (out,)),
+        Node("d", "dequantise", ("l",), {}, {"scale": 0.25, "zero_point": -5}, (out,)),
+    )
+    return Graph({"x": (width,)}, ("d",), nodes, {name: Weight.of(each) for name, each in weights.items()})
+
+
 def pruned(*shape: int, density: float = 0.1, seed: int = 0) -> np.ndarray:
     """Normal weights whose smallest are zero."""
     values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)

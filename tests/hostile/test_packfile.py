@@ -16,16 +16,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from packed import forge, linear, pruned, reseal, squeeze
+from packed import forge, linear, pruned, quantised_linear, reseal, squeeze
 from secateur import packfile
 from secateur.errors import FormatError
-from secateur.packfile import container
+from secateur.network.graph import Weight
+from secateur.packfile import codecs, container
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     path = tmp_path / "small.secateur"
     packfile.write(linear(pruned(5, 20, density=0.3), pruned(5, density=1)), path)
+    return path
+
+
+@pytest.fixture
+def quantised(tmp_path: Path) -> Path:
+    """weights w, b and s; quantise, quantised_linear, dequantise."""
+    path = tmp_path / "quantised.secateur"
+    weight = np.random.default_rng(0).integers(-128, 128, (5, 60)).astype(np.int8)
+    packfile.write(quantised_linear(np.where(pruned(5, 60), weight, np.int8(0)), np.arange(5, dtype=np.int32)), path)
     return path
 
 
@@ -317,13 +327,17 @@ STRANGE: list[Any] = [None, True, -1, 0, 2**40 + 1, 0.5, 1e308, "", "x", [], [[]
 
 
 @pytest.mark.usefixtures("little_memory")
-def test_any_value_of_another_kind_is_refused_or_harmless(small: Path) -> None:
+@pytest.mark.parametrize(("network", "strange_ones"), [("small", STRANGE), ("quantised", STRANGE[2:10:2])])
+def test_any_value_of_another_kind_is_refused_or_harmless(
+    network: str, strange_ones: list[Any], request: pytest.FixtureRequest
+) -> None:
     """Every value of a description is replaced by strange ones: there is a network, or a FormatError."""
-    whole = description(small)
+    path = request.getfixturevalue(network)
+    whole = description(path)
     pool = whole.pop("pool")
     read, refusals = 0, 0
     for at in places(whole):
-        for strange in STRANGE:
+        for strange in strange_ones:
             described: Any = copy.deepcopy(whole)
             if not at:
                 described = strange
@@ -332,13 +346,96 @@ def test_any_value_of_another_kind_is_refused_or_harmless(small: Path) -> None:
                 for key in at[:-1]:
                     inner = inner[key]
                 inner[at[-1]] = strange
-            forge(small, described, pool=pool)
+            forge(path, described, pool=pool)
             try:
-                packfile.read(small)
+                packfile.read(path)
                 read += 1
             except FormatError:
                 refusals += 1
     assert refusals > 5 * read > 0
+
+
+def stated(node: int, **attributes: Any) -> Callable[[dict[str, Any]], object]:
+    """A change of a node's attributes."""
+    return lambda it: it["nodes"][node]["attributes"].update(attributes)
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (stated(0, scale=0), "expected scale of at least 1.17549e-38, got 0"),
+        (stated(0, scale=-0.5), "expected scale of at least 1.17549e-38, got -0.5"),
+        (stated(0, scale=1e-320), "expected scale of at least 1.17549e-38"),
+        (stated(0, scale=1e300), "expected scale of at most 8.50706e"),
+        (stated(0, zero_point=128), r"expected zero_point in \[-128, 127\], got 128"),
+        (stated(0, zero_point=-(2**41)), "where a whole number from -1099511627776"),
+        (stated(0, zero_point=0.0), r"expected zero_point in \[-128, 255\], got 0.0"),
+        (stated(0, element="uint8", zero_point=9), "expected an input of scale 0.05, zero point -3, got uint8"),
+        (stated(0, element="float32"), "expected element to be 'uint8' or 'int8', got 'float32'"),
+        (stated(0, element="int4"), "expected element to be 'uint8' or 'int8', got 'int4'"),
+        (stated(1, input_scale=0.06), "expected an input of scale 0.06, zero point -3, got int8"),
+        (stated(1, input_scale=1e37, output_scale=1e-37), "expected an input of scale 1e.37|whose product"),
+        (stated(1, low=5, high=4), "expected low up to high, got 5 and 4"),
+        (stated(1, high=255), r"expected high in \[-128, 127\], got 255"),
+        (stated(1, residual_scale=0.5), "expected residual_scale of at least 1, got 0.5"),
+        (stated(2, scale=0.2500001), "expected an input of scale 0.2500001"),
+        (lambda it: it.update(elements={"x": "int8"}), "expected an input of float32, got int8"),
+        (lambda it: it["nodes"][1]["inputs"].append("q"), r"expected a residual of shape \(5,\), got \(60,\)"),
+        (lambda it: it["nodes"][1]["inputs"].append("x"), r"expected a residual of shape \(5,\), got \(60,\)"),
+        (lambda it: it["nodes"][1].update(inputs=["x"]), "expected an input of scale 0.05, zero point -3, got float32"),
+        (lambda it: it["nodes"][1].update(op="linear", attributes={}), "expected weights"),
+        (lambda it: it["nodes"][1]["weights"].pop("scale"), "expected weights"),
+        (lambda it: it["nodes"][1]["weights"].update(scale="b", bias="s"), "expected bias of int32, got float32"),
+        (lambda it: it["weights"][0].update(dtype="float32"), "expected weight of int8, got float32"),
+        (lambda it: it["weights"][0].update(dtype="int32"), "expected weight of int8, got int32"),
+        (lambda it: it["weights"][0].update(dtype="uint8"), "a weight of dtype 'uint8'"),
+        (lambda it: it["weights"][0].update(shape=[5, 1 << 30]), "too good to be true|more than the limit"),
+        (lambda it: it["weights"][0].update(codec=1), "weight 'w': codec floats, which no weight of int8 has"),
+        (lambda it: it["weights"][1].update(codec=2), "weight 'b': codec levels, which no weight of int32 has"),
+    ],
+)
+def test_quantised_networks_that_do_not_fit_are_refused(
+    change: Callable[[dict[str, Any]], object], text: str, quantised: Path
+) -> None:
+    assert re.search(text, refused(forged(quantised, change)))
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [
+        ({"s": np.zeros(5, np.float32)}, "expected scales of weights above 0, and finite"),
+        ({"s": np.full(5, np.nan, np.float32)}, "expected scales of weights above 0, and finite"),
+        ({"b": np.full(5, 2**31 - 1, np.int32)}, "stay below 2³¹ whatever the input"),
+    ],
+)
+def test_weights_that_mean_nothing_are_refused_when_they_are_read(
+    weights: dict[str, np.ndarray], text: str, quantised: Path
+) -> None:
+    """All checksums are right: what they say is seen once they are there."""
+    held = packfile.read(quantised).weights
+
+    def change(described: dict[str, Any]) -> None:
+        made = [codecs.encode(Weight.of(weights[name]) if name in weights else each) for name, each in held.items()]
+        described["pool"] = b"".join(container.seal(each.content) for each in made)
+        for entry, each in zip(described["weights"], made, strict=True):
+            entry.update(codec=each.codec, bytes=len(each.content))
+
+    found = refused(forged(quantised, change))
+    assert re.search("its graph cannot be used: node 'l' .quantised_linear.: .*" + text, found)
+
+
+@settings(max_examples=200, deadline=None)
+@given(noise=st.binary(max_size=120), dtype=st.sampled_from(["int8", "int32"]), plausible=st.booleans())
+def test_noise_is_refused_or_integers(noise: bytes, dtype: str, plausible: bool) -> None:
+    codec = codecs.LEVELS if dtype == "int8" else codecs.FLOATS
+    if plausible:
+        noise = (b"\x03" if dtype == "int8" else b"") + HEAD[:1] + noise[:1] + HEAD[2:] + noise[1:]
+    try:
+        found = codecs.decode(codec, noise, dtype, (5, 8))
+    except FormatError:
+        return
+    assert (found.dtype, found.shape) == (dtype, (5, 8))
 
 
 @pytest.mark.usefixtures("little_memory")

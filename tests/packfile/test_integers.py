@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,40 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 import plain_reader
-from packed import pruned, same_weights
+from packed import pruned, quantised_linear, same_weights
 from quantised_strategies import quantised_graphs
 from secateur import packfile
 from secateur.errors import FormatError
-from secateur.network.graph import Graph, Node, Weight
+from secateur.network.graph import Graph, Weight
 from secateur.packfile import codecs, document
 from secateur.packfile.codecs import FLOATS, LEVELS
-
-SETTINGS: dict[str, Any] = {
-    "element": "int8",
-    "input_scale": 0.05,
-    "input_zero_point": -3,
-    "output_scale": 0.25,
-    "output_zero_point": -5,
-    "low": -128,
-    "high": 127,
-    "residual_scale": 1.0,
-    "residual_zero_point": 0,
-}
-
-
-def layer(weight: np.ndarray, bias: np.ndarray, **changes: Any) -> Graph:
-    """x → quantise → quantised_linear → dequantise."""
-    out, width = weight.shape
-    weights = {"w": weight, "b": bias, "s": np.linspace(1e-3, 2e-3, out, dtype=np.float32)}
-    nodes = (
-        Node("q", "quantise", ("x",), {}, {"element": "int8", "scale": 0.05, "zero_point": -3}, (width,)),
-        Node("l", "quantised_linear", ("q",), dict(zip(ROLES, weights, strict=True)), SETTINGS | changes, (out,)),
-        Node("d", "dequantise", ("l",), {}, {"scale": 0.25, "zero_point": -5}, (out,)),
-    )
-    return Graph({"x": (width,)}, ("d",), nodes, {name: Weight.of(each) for name, each in weights.items()})
-
-
-ROLES = ("weight", "bias", "scale")
 
 
 def sparse(*shape: int, density: float = 0.1) -> np.ndarray:
@@ -87,7 +59,7 @@ def test_biases_cost_less_than_their_bits() -> None:
 
 @pytest.mark.parametrize("bits", [None, 4])
 def test_a_quantised_layer_is_never_rounded_and_its_file_is_of_version_1_2(bits: int | None, tmp_path: Path) -> None:
-    graph, path = layer(sparse(30, 40), np.arange(-15, 15, dtype=np.int32) * 1000), tmp_path / "net.secateur"
+    graph, path = quantised_linear(sparse(30, 40), np.arange(-15, 15, dtype=np.int32) * 1000), tmp_path / "net.secateur"
     packfile.write(graph, path, bits=bits)
     found = packfile.read(path)
     assert same_weights(found, graph)
@@ -111,7 +83,7 @@ def test_every_quantised_graph_survives(graph: Graph, tmp_path: Path) -> None:
 @pytest.mark.parametrize("bias", [np.array([2**24 + 1, -(2**31) + 2**22], np.int32), np.array([0, -7], np.int32)])
 def test_another_reader_finds_the_same_integers(bias: np.ndarray, tmp_path: Path) -> None:
     weight = np.array([[-128, 0, 0, 127], [0, 0, 0, 0]], np.int8).repeat(40, axis=1)
-    graph, path = layer(weight, bias), tmp_path / "net.secateur"
+    graph, path = quantised_linear(weight, bias), tmp_path / "net.secateur"
     packfile.write(graph, path)
     _, found = plain_reader.read(path, document.DICTIONARY)
     for name, each in graph.weights.items():
