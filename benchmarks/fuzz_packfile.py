@@ -15,6 +15,7 @@ import sys
 import tempfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import atheris
 
@@ -25,7 +26,7 @@ with atheris.instrument_imports(include=["secateur.packfile", "secateur.network"
 import numpy as np
 
 from secateur.errors import FormatError, SecateurError
-from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.formats import FLOAT_FORMATS, WEIGHT_FORMATS
 from secateur.network.graph import Weight
 
 LIMIT = 64 << 20
@@ -78,12 +79,45 @@ def coded(data: bytes) -> bytes:
     """Three bytes that choose codec, dtype and shape, the content of one weight."""
     if len(data) < 3:
         return described(b"{}")
-    codec, dtype, shape = data[0] % 3, sorted(WEIGHT_FORMATS)[data[1] % 3], SHAPES[data[2] % len(SHAPES)]
+    dtypes = sorted(WEIGHT_FORMATS)
+    codec, dtype, shape = data[0] % 3, dtypes[data[1] % len(dtypes)], SHAPES[data[2] % len(SHAPES)]
     content = data[3:]
     stored = {"name": "w", "dtype": dtype, "shape": shape, "codec": codec, "bytes": len(content)}
-    node = {"name": "c", "op": "constant", "inputs": [], "weights": {"value": "w"}, "shape": shape}
-    text = {"producer": "", "inputs": {"x": [1]}, "outputs": ["c"], "nodes": [node], "weights": [stored]}
-    return described(json.dumps(text).encode() + b"\0" + container.seal(content))
+    if dtype in FLOAT_FORMATS:
+        node = {"name": "c", "op": "constant", "inputs": [], "weights": {"value": "w"}, "shape": shape}
+        text = {"producer": "", "inputs": {"x": [1]}, "outputs": ["c"], "nodes": [node], "weights": [stored]}
+        return described(json.dumps(text).encode() + b"\0" + container.seal(content))
+    return quantised(stored, content)
+
+
+QUANTISED = {"scale": 0.5, "zero_point": 0}
+LAYER: dict[str, object] = {"element": "float32", "low": 0, "high": 0} | {
+    f"{prefix}_{name}": value
+    for prefix, scale in (("input", 0.5), ("output", 1.0), ("residual", 1.0))
+    for name, value in (("scale", scale), ("zero_point", 0))
+}
+
+
+def quantised(stored: dict[str, Any], content: bytes) -> bytes:
+    """A layer with these integers for its weight or its bias, where they have its shape."""
+    shape = stored["shape"]
+    rows, columns = (*shape, 1, 1)[:2]
+    zeros, ones = bytes(min(rows, 1 << 16)), np.ones(min(rows, 1 << 16), "<f4").tobytes()
+    others = [("s", "float32", [rows], ones)] + ([("v", "int8", [rows, 1], zeros)] if len(shape) != 2 else [])
+    weights = [stored] + [
+        {"name": name, "dtype": dtype, "shape": size, "codec": 0, "bytes": len(raw)}
+        for name, dtype, size, raw in others
+    ]
+    roles = {"weight": "w", "scale": "s"} if len(shape) == 2 else {"weight": "v", "bias": "w", "scale": "s"}
+    nodes = [
+        {"name": "q", "op": "quantise", "inputs": ["x"], "attributes": {"element": "int8", **QUANTISED}},
+        {"name": "l", "op": "quantised_linear", "inputs": ["q"], "weights": roles, "attributes": LAYER},
+    ]
+    sizes = ([columns], [rows])
+    nodes = [{**node, "shape": size} for node, size in zip(nodes, sizes, strict=True)]
+    text = {"producer": "", "inputs": {"x": [columns]}, "outputs": ["l"], "nodes": nodes, "weights": weights}
+    pool = b"".join(map(container.seal, (content, *(raw for *_, raw in others))))
+    return described(json.dumps(text).encode() + b"\0" + pool)
 
 
 LAYERS = (whole, resealed, described, coded)
@@ -135,6 +169,9 @@ def seeds(folder: Path) -> None:
             weight = Weight.of(np.rint(random.normal(size=shape) * 2).astype(np.float32))
             made = codecs.encode(weight) if coder != "levels" else codecs.encode_lossy(weight, 4, "uniform")[0]
             (folder / f"weight-{number}-{codec}").write_bytes(bytes([3, made.codec, 2, number]) + made.content)
+    for place, kind, number in ((4, np.int8, 0), (3, np.int32, 2)):
+        made = codecs.encode(Weight.of(np.rint(random.normal(size=SHAPES[number]) * 30).astype(kind)))
+        (folder / f"integers-{place}").write_bytes(bytes([3, made.codec, place, number]) + made.content)
 
 
 def main() -> None:
