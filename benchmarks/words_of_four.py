@@ -3,7 +3,8 @@
 order [network[=checkpoint] …]: of networks pruned by magnitude, weight by weight and in blocks of 1×4, the share of
 words that are multiplied before and after `order_channels`: in the whole network, as often as each is used in one
 image, and layer by layer at 90 % of each layer's. accuracy [network …]: what blocks of 1×4 lose beside single weights,
-reconstructed and not retrained, in float32, and the words that are left of either; over three seeds.
+as they are and in a network that was arranged for them, reconstructed and not retrained, in float32, and the words that
+are left of either; over three seeds.
 Networks come from the cache (trained where they are missing; lenet-300-100 and lenet-5 on MNIST by default) or from a
 checkpoint; resnet-18 is on CIFAR-10. The layer that gives the outputs is left whole.
 """
@@ -27,6 +28,7 @@ from secateur.importing.checkpoints import load_weights
 from secateur.modules.heads import output_layers
 from secateur.network.graph import Graph
 from secateur.network.simplification import Gain, order_channels
+from secateur.pruning.arrangement import arrange
 from secateur.pruning.pruning import prune
 from secateur.pruning.repairing import repair
 from secateur.records.recipes import recipe_for
@@ -36,6 +38,7 @@ from secateur.training.models import build_network, find_architecture
 
 RATIOS, SEEDS, IMAGES = (0.8, 0.9, 0.95), (0, 1, 2), 1024
 WAYS = (("global", "unstructured"), ("layer", "unstructured"), ("global", "1x4"), ("layer", "1x4"))
+ARRANGED = "arranged 1x4"
 
 
 def cell_of(name: str, seed: int = 0) -> Cell:
@@ -95,7 +98,7 @@ def show_accuracy(names: Sequence[str]) -> None:
         print(f"\n{name}, dense {shown} % (a seed each); test accuracy in %, mean of three seeds [lowest, highest],")
         print(f"{IMAGES} calibration images; words: the share that is multiplied, channels in order\n")
         print("  scope   pattern      " + "".join(f"{ratio:>20.0%}  words" for ratio in RATIOS))
-        for scope, pattern in WAYS:
+        for scope, pattern in (*WAYS, ("global", ARRANGED), ("layer", ARRANGED)):
             found = [[reconstructed(cache, name, seed, scope, pattern, ratio) for seed in SEEDS] for ratio in RATIOS]
             print(f"  {scope:7} {pattern:13}" + "".join(_spread(each) for each in found), flush=True)
 
@@ -106,8 +109,11 @@ def reconstructed(
     """(test accuracy, share of words that are multiplied)."""
     cell = cell_of(name, seed)
     dense, data = cache.trained(cell)[0], cache.dataset(cell)
+    dense = copy.deepcopy(dense)
+    if pattern == ARRANGED:
+        arrange(dense, example_of(name), ratio, scope=scope)
     network = copy.deepcopy(dense)
-    prune(network, ratio, scope=scope, pattern=pattern, keep_output=output_layers(network))
+    prune(network, ratio, scope=scope, pattern=pattern.split()[-1], keep_output=output_layers(network))
     repair(network, "reconstruct", Calibration(data, IMAGES, seed), dense)
     _, test = cache.accuracies(network, cell, cache.graph(network, cell))
     _, gain = order_channels(graph_of(network, example_of(name)))

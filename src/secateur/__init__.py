@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from secateur.exporting.packing import pack
     from secateur.importing.checkpoints import load_weights
     from secateur.packfile import Metadata, unpack
+    from secateur.pruning.arrangement import arrange
     from secateur.pruning.freezing import frozen_zeros
     from secateur.pruning.pruning import PruneLog, layer_sparsity, prune, sparsity
     from secateur.pruning.repairing import repair
@@ -47,6 +48,7 @@ _HOMES = {
     "Sweep": "records.spec",
     "SweepResult": "experiments.sweeping",
     "Session": "runtime",
+    "arrange": "pruning.arrangement",
     "compile_backend": "runtime.compilation",
     "frozen_zeros": "pruning.freezing",
     "layer_sparsity": "pruning.pruning",
@@ -76,6 +78,7 @@ __all__ = [
     "Store",
     "Sweep",
     "SweepResult",
+    "arrange",
     "compile_backend",
     "frozen_zeros",
     "layer_sparsity",

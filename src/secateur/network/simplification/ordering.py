@@ -68,19 +68,22 @@ def order_channels(graph: Graph) -> tuple[Graph, Gain]:
     gets more words than it had, and a graph in which nothing can be saved comes back as it is.
     """
     ties = Ties(graph)
-    readers = [_Reader(ties, node) for node in graph.nodes if _has_words(node)]
+    order, gain = best_order(ties)
+    return reordered(ties, order), gain
+
+
+def best_order(ties: Ties) -> tuple[Indices, Gain]:
+    """An order of elements as `reordered` takes it, and what it saves."""
+    readers = [_Reader(ties, node) for node in ties.graph.nodes if _has_words(node)]
     order = np.arange(ties.count)
     before = [reader.count(order) for reader in readers]
     for family in ties.families():
         order = _better(order, family, readers)
-    after = [reader.count(order) for reader in readers]
-    gain = Gain(
-        tuple(
-            LayerWords(reader.node.name, reader.words, was, now, reader.uses)
-            for reader, was, now in zip(readers, before, after, strict=True)
-        )
+    layers = (
+        LayerWords(reader.node.name, reader.words, was, reader.count(order), reader.uses)
+        for reader, was in zip(readers, before, strict=True)
     )
-    return reordered(ties, order), gain
+    return order, Gain(tuple(layers))
 
 
 def reordered(ties: Ties, order: Indices) -> Graph:
@@ -138,7 +141,7 @@ class Ties(Followed):
                 self.grouped[node.name].append(node)
                 self.grouped[node.inputs[0]].append(node)
         for name in graph.outputs:
-            self._fix(name)
+            self.fix(name)
         self.tie = self._joined()
         self.turn = self._turns()
 
@@ -157,7 +160,8 @@ class Ties(Followed):
                 found.setdefault(place[elements].tobytes(), []).append(elements)
         return [np.stack(ties) for ties in found.values() if len(ties) > 1]
 
-    def _fix(self, name: str) -> None:
+    def fix(self, name: str) -> None:
+        """Leave the units of a value, and all that are tied to them, where they are."""
         if name in self.spans:
             self.fixed[self.spans[name]] = True
 
@@ -172,7 +176,7 @@ class Ties(Followed):
         for at, name in enumerate(node.inputs):
             source = link.sources[at] if link is not None else None
             if source is None:
-                self._fix(name)
+                self.fix(name)
             else:
                 yield name, source
 
@@ -180,11 +184,11 @@ class Ties(Followed):
         """A layer ties nothing, but for a convolution of each channel on its own."""
         source, made = node.inputs[0], len(self.units[node.name].constant)
         if node.weights["weight"] in self.shared:
-            self._fix(node.name)
+            self.fix(node.name)
         if node.weights["weight"] in self.shared or self.reads(node) is None:
-            self._fix(source)
+            self.fix(source)
             if not is_mixing(node):
-                self._fix(node.name)
+                self.fix(node.name)
         elif _is_depthwise(self, node):
             yield source, group_of(node, made)
 
