@@ -163,7 +163,7 @@ class Translation:
         """A constant of this translation's own: float32, or of the whole numbers that it is given in."""
         name = self.fresh(name)
         array = np.asarray(values)
-        array = np.ascontiguousarray(array, array.dtype if array.dtype.kind in "iu" else np.float32)
+        array = np.asarray(array, array.dtype if array.dtype.kind in "iu" else np.float32, order="C")
         self.initializers[name] = self.onnx.numpy_helper.from_array(array, name)
         return name
 
