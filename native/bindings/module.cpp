@@ -20,6 +20,7 @@ void bind_codec(nb::module_& module);
 namespace {
 
 using Input = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Tensor = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 
 const secateur::Kernels& kernels_named(const std::string& name) {
@@ -28,10 +29,27 @@ const secateur::Kernels& kernels_named(const std::string& name) {
     throw std::invalid_argument("no kernel named " + name);
 }
 
-secateur::Shape shape_of(const Input& array) {
+template <typename Held>
+secateur::Shape shape_of(const Held& array) {
     secateur::Shape shape;
     for (std::size_t i = 0; i < array.ndim(); ++i) shape.push_back(static_cast<std::int64_t>(array.shape(i)));
     return shape;
+}
+
+secateur::Array array_of(const Tensor& tensor) {
+    secateur::Array array{nullptr, shape_of(tensor)};
+    if (tensor.dtype() == nb::dtype<float>()) array.data = static_cast<const float*>(tensor.data());
+    else if (tensor.dtype() == nb::dtype<std::int8_t>()) array.bytes = static_cast<const std::int8_t*>(tensor.data());
+    else if (tensor.dtype() == nb::dtype<std::int32_t>())
+        array.integers = static_cast<const std::int32_t*>(tensor.data());
+    else throw std::invalid_argument("a weight of another number format than float32, int8 and int32");
+    return array;
+}
+
+secateur::Element element_named(const std::string& name) {
+    if (name == "float32") return secateur::Element::kFloat32;
+    if (name == "uint8") return secateur::Element::kUint8;
+    throw std::invalid_argument("the runtime has no values of " + name);
 }
 
 void take_attribute(secateur::Node& node, const std::string& name, nb::handle value) {
@@ -43,17 +61,16 @@ void take_attribute(secateur::Node& node, const std::string& name, nb::handle va
     }
 }
 
-// (name, op, inputs, {role: array}, {attribute: value}, shape)
+// (name, op, inputs, {role: array}, {attribute: value}, shape, element)
 secateur::Node make_node(nb::tuple from) {
     secateur::Node node;
     node.name = nb::cast<std::string>(from[0]), node.op = nb::cast<std::string>(from[1]);
     node.inputs = nb::cast<std::vector<int>>(from[2]);
-    for (auto [role, array] : nb::cast<nb::dict>(from[3])) {
-        const auto weight = nb::cast<Input>(array);
-        node.weights[nb::cast<std::string>(role)] = {weight.data(), shape_of(weight)};
-    }
+    for (auto [role, array] : nb::cast<nb::dict>(from[3]))
+        node.weights[nb::cast<std::string>(role)] = array_of(nb::cast<Tensor>(array));
     for (auto [name, value] : nb::cast<nb::dict>(from[4])) take_attribute(node, nb::cast<std::string>(name), value);
     node.shape = nb::cast<secateur::Shape>(from[5]);
+    node.element = element_named(nb::cast<std::string>(from[6]));
     return node;
 }
 

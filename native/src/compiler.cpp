@@ -13,6 +13,10 @@ std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all, bool 
     return piece == all ? size : lines ? size * piece / all / 16 * 16 : size * piece / all;
 }
 
+std::int64_t longest_stride(const Storage& storage) {
+    return storage.strides.empty() ? 0 : *std::max_element(storage.strides.begin(), storage.strides.end());
+}
+
 Setting setting_of(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs) {
     Setting setting = plain_setting(folded.network, images, kernels, costs);
     for (std::size_t value = 0; value < setting.storages.size(); ++value)
@@ -22,6 +26,15 @@ Setting setting_of(const FoldedNetwork& folded, int images, const Kernels& kerne
 }
 
 }  // namespace
+
+// Whether channels that are side by side stay so: one row of them, and nothing or ones around it.
+bool keeps_words(const FusedNetwork& network, const Operation& operation) {
+    const auto row = [&](int value) {
+        const Shape& shape = network.whole[value];
+        return !shape.empty() && shape[packed_axis(shape)] == elements(shape);
+    };
+    return row(operation.inputs[0]) && row(operation.output);
+}
 
 Compiler::Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs, int threads,
                    Program& program)
@@ -42,7 +55,8 @@ void Compiler::compile() {
 
 bool Compiler::renames(const Operation& operation) const {
     const auto whole = [&](const Storage& storage) { return dense(storage, setting_.images); };
-    return operation.lowering->renames && whole(setting_.input(operation)) && whole(setting_.output(operation));
+    return operation.lowering->renames && whole(setting_.input(operation)) && whole(setting_.output(operation)) &&
+           (network_.elements[operation.output] == Element::kFloat32 || keeps_words(network_, operation));
 }
 
 void Compiler::place_values() {
@@ -58,8 +72,14 @@ void Compiler::place_values() {
     }
     ++step;
     for (int value : network_.outputs) touch(value, step);
-    for (const Operation& operation : network_.operations)
+    for (const Operation& operation : network_.operations) {
         if (operation.lowering->constant) touch(operation.output, step);
+        // A quantised layer that makes floats writes planes for as many outputs as fill its last word.
+        if (const Filter* filter = filter_of(operation.kind); filter != nullptr && filter->bytes) {
+            Buffer& buffer = buffers_[buffer_of_[operation.output]];
+            buffer.size += round_up(3 * longest_stride(setting_.output(operation)), 16);
+        }
+    }
     program_.arena_words_ = static_cast<std::size_t>(lay_out(buffers_)) + kOverread;
 }
 
@@ -148,10 +168,10 @@ void Compiler::add_border(int value) {
     const std::int64_t at = place(value) + storage.origin, plane = storage.strides[0];
     Step& step = push("border", "border", storage.dims, "copy");
     step.items = storage.dims[0];
-    step.run = [=, border = border_of(storage, setting_.kernels.lanes), fill = setting_.kernels.fill_border](
+    step.run = [=, border = border_of(storage, setting_.kernels.lanes, network_.fills[value]), fill = setting_.kernels.fill_border](
                    const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         fill({frame.words(at + begin * plane), plane, static_cast<int>(end - begin), border.moves.data(),
-              static_cast<int>(border.moves.size()), border.lanes.data()});
+              static_cast<int>(border.moves.size()), border.lanes.data(), border.fill});
     };
 }
 

@@ -15,6 +15,8 @@
 
 namespace secateur {
 
+bool keeps_words(const FusedNetwork& network, const Operation& operation);
+
 class Compiler {
    public:
     // folded: the network with its conversions between layouts; a program of several images has none.

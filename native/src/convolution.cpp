@@ -11,7 +11,8 @@ void Convolution::Builder::build(Convolution& target, const Choice& choice, int 
     target.choice_ = choice;
     target.planar_ = planar();
     target.outputs_ = problem_.shape.outputs;
-    target.bias_ = filter_.bias;
+    target.bias_ = filter_.biases(kernels_);
+    if (filter_.bytes) target.bytes_ = filter_.bytes, target.fill_ = filter_.bytes->fill();
     target.single_ = single_for(*choice.variant);
     const Geometry geometry = layout(choice);
     target.packed_channel_ = geometry.channel_words;
@@ -23,15 +24,16 @@ void Convolution::Builder::build(Convolution& target, const Choice& choice, int 
     else if (planar()) make_planar_tiles(target, geometry, choice);
     else make_interleaved_tiles(target, geometry, choice);
     make_moves(target, border);
+    target.output_fill_ = border.fill;
     const std::int64_t most = std::max<std::int64_t>(1, problem_.shape.outputs / std::max(8, choice.variant->outputs));
     target.parts_ = static_cast<int>(std::clamp<std::int64_t>(parts, 1, problem_.shape.groups > 1 ? 1 : most));
     make_streams(target, geometry, choice);
 }
 
 const TileVariant* Convolution::Builder::single_for(const TileVariant& variant) const {
-    for (int v = 0; v < kernels_.variant_count; ++v) {
-        const TileVariant& each = kernels_.variants[v];
-        if (each.outputs == 1 && each.rows == variant.rows && each.columns == variant.columns) return &each;
+    for (const TileVariant& each : variants()) {
+        const bool single = !each.dense && !each.patterns && each.outputs == (filter_.bytes ? 4 : 1);
+        if (single && each.rows == variant.rows && each.columns == variant.columns) return &each;
     }
     throw std::logic_error("no kernel for single outputs of this tile");
 }
@@ -54,7 +56,9 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const Word* input, c
     tile_run.inputs = scratch;
     tile_run.row_step = row_step_;
     tile_run.sums = scratch + packed_words_;
-    tile_run.bias = as_words(bias_.data());
+    tile_run.bias = bias_.data();
+    tile_run.fill = output_fill_;
+    if (bytes_) tile_run.end = bytes_->end, tile_run.end.multipliers = bytes_->multipliers.data();
     tile_run.channel_stride = output_channel_;
     tile_run.places = places_.data();
     tile_run.lanes = lanes_.data();
@@ -72,10 +76,10 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const Word* input, c
             else if (planar_)
                 kernels_.pack_rows({source, input_channel_, packed_channel_, copy_stride_, scratch,
                                     row_pieces_.data() + tile.piece_begin, shifts_.data(), pieces, channels,
-                                    static_cast<int>(shifts_.size()), row_stride_});
+                                    static_cast<int>(shifts_.size()), row_stride_, fill_});
             else
                 kernels_.pack_pixels({source, input_channel_, packed_channel_, pixel_step_, scratch,
-                                      pixel_pieces_.data() + tile.piece_begin, pieces, channels, pixel_width_});
+                                      pixel_pieces_.data() + tile.piece_begin, pieces, channels, pixel_width_, fill_});
             tile_run.entries = entries_.data() + block.entry;
             tile_run.entry_count = block.shared;
             tile_run.weights = weights_.data() + block.weight;
@@ -97,7 +101,8 @@ std::size_t Convolution::bytes() const {
 
 std::string Convolution::describe() const {
     const TileVariant& variant = *choice_.variant;
-    std::string text = variant.dense ? "dense" : variant.patterns ? "paired" : "sparse";
+    std::string text = bytes_ ? "int8 " : "";
+    text += variant.dense ? "dense" : variant.patterns ? "paired" : "sparse";
     if (variant.dense) text += " ×" + std::to_string(variant.outputs);
     text += ", tile " + std::to_string(choice_.rows) + "×" + std::to_string(choice_.columns);
     if (!planar_) text += "×" + std::to_string(choice_.image_vectors * kernels_.lanes) + " images";

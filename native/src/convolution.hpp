@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,8 @@ struct ConvolutionShape {
 // What fills the border of a folded output, plane by plane. Places are counted from the first pixel.
 struct Border {
     std::vector<BorderMove> moves;
-    std::vector<std::int32_t> lanes;  // [9][lanes]: where each lane comes from, -1: zero
+    std::vector<std::int32_t> lanes;  // [9][lanes]: where each lane comes from, -1: `fill`
+    Word fill{0};
 };
 
 // How a layer is computed, and what that should cost.
@@ -43,7 +45,7 @@ struct Choice {
 
 class Convolution {
    public:
-    // weight: (outputs, channels / groups, kernel_y, kernel_x), times scale[output] unless scale is empty.
+    // Shapes and planes are counted in words, outputs too, but for bytes: those rounded up to whole words.
     // choice: one of choices(). parts: into how many parts the outputs are divided where there are few tiles. border:
     // that the layer fills too.
     Convolution(const Filter& filter, Clamp clamp, const ConvolutionShape& shape, const Planes& input,
@@ -99,7 +101,9 @@ class Convolution {
     Shelved<Entry> entries_;
     Shelved<Word> weights_;
     Shelved<std::uint16_t> offsets_;
-    std::vector<float> bias_;
+    std::vector<Word> bias_;
+    std::shared_ptr<const ByteWeights> bytes_;  // of eight bits
+    Word fill_{0}, output_fill_{0};             // beyond the borders of the input and of a folded output
     Clamp clamp_;
     std::int64_t nonzeros_ = 0;
     std::size_t scratch_ = 0, packed_words_ = 0;

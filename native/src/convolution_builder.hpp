@@ -1,6 +1,7 @@
 // How a Convolution is made: what it could look like, what that would cost, and the tables of the choice.
 #pragma once
 
+#include <span>
 #include <tuple>
 #include <vector>
 
@@ -39,7 +40,8 @@ class Convolution::Builder {
     Builder(const Filter& filter, const ConvolutionShape& shape, const Planes& input, const Planes& output,
             const Kernels& kernels, const Costs& costs)
         : filter_(filter), kernels_(kernels), costs_(costs), problem_(make_problem(shape, input, output)),
-          counts_(count(filter, problem_)) {}
+          counts_(count(filter, problem_)), narrow_(filter.bytes && kernels.bytes->narrow),
+          halves_(narrow_ && has_wide(*filter.bytes)) {}
 
     std::vector<Choice> choices() const;
 
@@ -48,7 +50,7 @@ class Convolution::Builder {
    private:
     struct Taken {
         std::uint16_t offset;
-        float weight;
+        Word weight;
     };
 
     struct Group {
@@ -66,8 +68,13 @@ class Convolution::Builder {
 
     bool planar() const { return problem_.output.images == 1; }
     int lanes() const { return kernels_.lanes; }
+    std::span<const TileVariant> variants() const {
+        if (filter_.bytes) return {kernels_.bytes->variants, static_cast<std::size_t>(kernels_.bytes->variant_count)};
+        return {kernels_.variants, static_cast<std::size_t>(kernels_.variant_count)};
+    }
+    const Cycles& cycles() const { return filter_.bytes ? kernels_.bytes->cycles : kernels_.cycles; }
     // Of a vector multiply-add.
-    double cycle() const { return kernels_.cycles.multiply_add; }
+    double cycle() const { return cycles().multiply_add; }
     const TileVariant* single_for(const TileVariant& variant) const;
     // The tiles that a variant can have here.
     std::vector<Choice> shapes(const TileVariant& variant) const;
@@ -115,6 +122,8 @@ class Convolution::Builder {
                             std::int64_t begin, std::int64_t end, std::int64_t origin, bool zeros) const;
     Group single_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin,
                        std::int64_t end) const;
+    Group four_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin,
+                     std::int64_t end) const;
     Group paired_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin,
                        std::int64_t end) const;
     Group dense_group(const Geometry& g, const std::vector<bool>& used, std::int64_t output, std::int64_t begin,
@@ -136,6 +145,7 @@ class Convolution::Builder {
     const Costs& costs_;
     Problem problem_;
     Counts counts_;
+    bool narrow_, halves_;  // whether wide words are two, whether all words of dense tiles are
 };
 
 }  // namespace secateur

@@ -14,11 +14,10 @@ constexpr std::int64_t kOffsetLimit = 2 * 65536;  // words that 16 bits in units
 
 std::vector<Choice> Convolution::Builder::choices() const {
     std::vector<Choice> found;
-    for (int v = 0; v < kernels_.variant_count; ++v) {
-        const TileVariant& variant = kernels_.variants[v];
+    for (const TileVariant& variant : variants()) {
         // Dense entries share one list of offsets, so a block of them must hold one group of channels.
         if (variant.outputs > problem_.shape.outputs / problem_.shape.groups) continue;
-        if (variant.dense && problem_.shape.groups > 1) continue;
+        if (variant.dense && (problem_.shape.groups > 1 || filter_.span() < problem_.shape.channels)) continue;
         for (Choice choice : shapes(variant)) {
             add_blocks(choice, found);
             choice.in_place = true;
@@ -86,7 +85,7 @@ void Convolution::Builder::add_blocks(Choice choice, std::vector<Choice>& found)
     const Geometry geometry = layout(choice);
     const std::int64_t channels = problem_.shape.channels / problem_.shape.groups;
     const std::int64_t taps = std::max<std::int64_t>(1, geometry.used_taps);
-    const std::int64_t most = std::min(kOffsetLimit / geometry.channel_words, 65535 / taps);
+    const std::int64_t most = std::min(kOffsetLimit / geometry.channel_words, 65535 / taps / (narrow_ ? 2 : 1));
     if (most < 1 || geometry.pieces > kMostPieces / std::max<std::int64_t>(1, geometry.tiles)) return;
     std::int64_t last = 0;
     for (double bytes : {12e3, 16e3, 20e3, 24e3, 28e3, 40e3, 60e3, 90e3, 130e3, 200e3, 300e3, 520e3}) {

@@ -24,13 +24,15 @@ Problem make_problem(ConvolutionShape shape, Planes input, Planes output) {
 Counts count(const Filter& filter, const Problem& problem) {
     Counts counts;
     const ConvolutionShape& s = problem.shape;
-    const std::int64_t per_output = s.channels / s.groups, taps = s.kernel_y * s.kernel_x;
+    const std::int64_t taps = s.kernel_y * s.kernel_x;
     std::vector<bool> used;
     for (std::int64_t ky = 0; ky < s.kernel_y; ++ky)
         for (std::int64_t kx = 0; kx < s.kernel_x; ++kx) used.push_back(problem.y.used[ky] && problem.x.used[kx]);
-    for (std::int64_t i = 0; i < s.outputs * per_output; ++i)
-        for (std::int64_t tap = 0; tap < taps; ++tap)
-            if (used[tap]) ++counts.used, counts.nonzero += filter.weight.data[i * taps + tap] != 0.0f;
+    for (std::int64_t o = 0; o < s.outputs; ++o)
+        for (std::int64_t c = 0; c < filter.span(); ++c)
+            for (std::int64_t tap = 0; tap < taps; ++tap)
+                if (used[tap]) counts.nonzero += !filter.zero(o, c, tap);
+    counts.used = s.outputs * (s.channels / s.groups) * std::count(used.begin(), used.end(), true);
     return counts;
 }
 

@@ -64,7 +64,7 @@ struct Problem {
 Problem make_problem(ConvolutionShape shape, Planes input, Planes output);
 
 struct Counts {
-    std::int64_t used = 0, nonzero = 0;  // weights whose taps are used
+    std::int64_t used = 0, nonzero = 0;  // words of weights whose taps are used
 };
 
 Counts count(const Filter& filter, const Problem& problem);

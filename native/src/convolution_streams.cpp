@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <map>
 #include <tuple>
 
@@ -14,15 +15,23 @@ std::vector<Convolution::Builder::Taken> Convolution::Builder::take(const Geomet
                                                                     bool zeros) const {
     const ConvolutionShape& s = problem_.shape;
     const std::int64_t per_group = s.channels / s.groups, group = output / (s.outputs / s.groups);
-    const std::int64_t taps = s.kernel_y * s.kernel_x;
-    const float scale = filter_.scale.empty() ? 1.0f : filter_.scale[output];
+    const std::int64_t taps = s.kernel_y * s.kernel_x, first = group * per_group + filter_.first(output);
     std::vector<Taken> taken;
-    for (std::int64_t c = std::max(begin, group * per_group); c < std::min(end, (group + 1) * per_group); ++c) {
-        const float* weights = filter_.weight.data + (output * per_group + c - group * per_group) * taps;
+    const auto add = [&](std::int64_t offset, Word weight) {
+        taken.push_back({static_cast<std::uint16_t>(offset / 2), weight});
+    };
+    const std::int64_t low = std::max(begin, zeros ? group * per_group : first),
+                       high = std::min(end, zeros ? (group + 1) * per_group : first + filter_.span());
+    for (std::int64_t c = low; c < high; ++c) {
+        const bool within = c >= first && c < first + filter_.span();
         for (std::int64_t tap = 0; tap < taps; ++tap) {
-            if (g.taps[tap] < 0 || !taps_used[tap] || (weights[tap] == 0.0f && !zeros)) continue;
+            if (g.taps[tap] < 0 || !taps_used[tap]) continue;
+            const bool zero = !within || filter_.zero(output, c - first, tap);
+            if (zero && !zeros) continue;
             const std::int64_t offset = (c - origin) * g.channel_words + g.taps[tap];
-            taken.push_back({static_cast<std::uint16_t>(offset / 2), weights[tap] * scale});
+            const Word weight = zero ? Word{0} : filter_.word(output, c - first, tap);
+            if (zeros ? halves_ : narrow_ && is_wide(weight)) add(offset, even_half(weight)), add(offset, odd_half(weight));
+            else add(offset, weight);
         }
     }
     return taken;
@@ -34,8 +43,22 @@ Convolution::Builder::Group Convolution::Builder::single_group(const Geometry& g
     Group group;
     group.entry.channel = static_cast<std::uint32_t>(output);
     for (const Taken& each : take(g, used, output, begin, end, begin, false))
-        group.weights.push_back(as_word(each.weight)), group.offsets.push_back(each.offset);
+        group.weights.push_back(each.weight), group.offsets.push_back(each.offset);
     group.entry.counts[0] = static_cast<std::uint16_t>(group.weights.size());
+    return group;
+}
+
+// Four outputs of eight bits, which one plane of words receives.
+Convolution::Builder::Group Convolution::Builder::four_group(const Geometry& g, const std::vector<bool>& used,
+                                                             std::int64_t output, std::int64_t begin,
+                                                             std::int64_t end) const {
+    Group group;
+    group.entry.channel = static_cast<std::uint32_t>(output);
+    for (int i = 0; i < 4; ++i) {
+        const auto taken = take(g, used, output + i, begin, end, begin, false);
+        for (const Taken& each : taken) group.weights.push_back(each.weight), group.offsets.push_back(each.offset);
+        group.entry.counts[i] = static_cast<std::uint16_t>(taken.size());
+    }
     return group;
 }
 
@@ -48,12 +71,12 @@ Convolution::Builder::Group Convolution::Builder::paired_group(const Geometry& g
                two = take(g, used, output + 1, begin, end, begin, true);
     for (int pattern = 0; pattern < 3; ++pattern)
         for (std::size_t i = 0; i < one.size(); ++i) {
-            const bool first = one[i].weight != 0.0f, second = two[i].weight != 0.0f;
+            const bool first = one[i].weight.bits != 0, second = two[i].weight.bits != 0;
             if (first != (pattern != 1) || second != (pattern != 0)) continue;
             ++group.entry.counts[pattern];
             group.offsets.push_back(one[i].offset);
-            if (first) group.weights.push_back(as_word(one[i].weight));
-            if (second) group.weights.push_back(as_word(two[i].weight));
+            if (first) group.weights.push_back(one[i].weight);
+            if (second) group.weights.push_back(two[i].weight);
         }
     return group;
 }
@@ -66,7 +89,7 @@ Convolution::Builder::Group Convolution::Builder::dense_group(const Geometry& g,
     std::vector<std::vector<Taken>> rows;
     for (int m = 0; m < outputs; ++m) rows.push_back(take(g, used, output + m, begin, end, begin, true));
     for (std::size_t i = 0; i < rows[0].size(); ++i) {
-        for (int m = 0; m < outputs; ++m) group.weights.push_back(as_word(rows[m][i].weight));
+        for (int m = 0; m < outputs; ++m) group.weights.push_back(rows[m][i].weight);
         group.offsets.push_back(rows[0][i].offset);
     }
     group.entry.counts[0] = static_cast<std::uint16_t>(rows[0].size());
@@ -77,14 +100,15 @@ Convolution::Builder::Group Convolution::Builder::make_group(const Geometry& g, 
                                                              const TileVariant& variant, std::int64_t output,
                                                              std::int64_t begin, std::int64_t end) const {
     if (variant.dense) return dense_group(g, used, output, begin, end, variant.outputs);
-    return variant.patterns ? paired_group(g, used, output, begin, end) : single_group(g, used, output, begin, end);
+    if (variant.patterns) return paired_group(g, used, output, begin, end);
+    return variant.outputs == 4 ? four_group(g, used, output, begin, end) : single_group(g, used, output, begin, end);
 }
 
 // Groups of one block, those with the same flags and counts together so that loop exits predict.
 void Convolution::Builder::append(Convolution& target, std::vector<Group>& groups, bool dense) {
     std::stable_sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) {
-        return std::tie(a.entry.flags, a.entry.counts[0], a.entry.counts[1], a.entry.counts[2]) <
-               std::tie(b.entry.flags, b.entry.counts[0], b.entry.counts[1], b.entry.counts[2]);
+        return std::tuple(a.entry.flags, std::to_array(a.entry.counts)) <
+               std::tuple(b.entry.flags, std::to_array(b.entry.counts));
     });
     bool offsets_written = false;
     for (const Group& group : groups) {
@@ -162,7 +186,7 @@ Convolution::Builder::Pending Convolution::Builder::pending(const Geometry& g, c
         const bool whole = left >= variant.outputs;
         Group group = make_group(g, used, whole ? variant : single, output, begin, end);
         (whole ? result.shared : result.single).push_back(std::move(group));
-        output += whole ? variant.outputs : 1;
+        output += whole ? variant.outputs : single.outputs;
     }
     return result;
 }

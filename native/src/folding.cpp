@@ -35,18 +35,16 @@ class Folding {
     std::vector<double> cycles() const { return cost(chosen_); }
 
     FoldedNetwork rewrite() const {
-        FoldedNetwork result{{network_.shapes, {}, network_.inputs, network_.outputs},
-                             std::vector<bool>(network_.shapes.size(), false),
-                             bordered_,
-                             {}};
+        FoldedNetwork result{network_, std::vector<bool>(network_.shapes.size(), false), bordered_, {}};
+        result.network.operations.clear();
         std::map<std::pair<int, bool>, int> known;
         const auto converted = [&](int value, bool folded) {
             if (result.folded[value] == folded) return value;
             const auto [at, fresh] =
                 known.emplace(std::make_pair(value, folded), static_cast<int>(result.network.shapes.size()));
             if (!fresh) return at->second;
-            result.network.shapes.push_back(network_.shapes[value]), result.folded.push_back(folded),
-                result.bordered.push_back(bordered_[value]);
+            result.network.add_alike(value);
+            result.folded.push_back(folded), result.bordered.push_back(bordered_[value]);
             const char* name = folded ? "fold" : "unfold";
             result.network.operations.push_back(
                 {&lowerings::conversion, kind::Conversion{}, name, name, {value}, at->second});
@@ -193,8 +191,9 @@ std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& ke
     return Folding(network, kernels, costs).cycles();
 }
 
-Border border_of(const Storage& storage, int lanes) {
+Border border_of(const Storage& storage, int lanes, Word fill) {
     Border border;
+    border.fill = fill;
     const std::int64_t height = storage.part_height(), width = storage.part_width();
     for (std::int64_t dy = -1; dy <= 1; ++dy)
         for (std::int64_t dx = -1; dx <= 1; ++dx)

@@ -25,6 +25,6 @@ FoldedNetwork unfolded(const FusedNetwork& network);
 // Cycles per operation of `network`, folded as fold() would; conversions count for the operation that needs them.
 std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& kernels, const Costs& costs);
 
-Border border_of(const Storage& storage, int lanes);
+Border border_of(const Storage& storage, int lanes, Word fill);
 
 }  // namespace secateur

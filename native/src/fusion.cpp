@@ -35,9 +35,16 @@ class Fusion {
 
     FusedNetwork run() {
         FusedNetwork fused;
-        for (const Shape& shape : network_.inputs) fused.shapes.push_back(words_of(shape, Element::kFloat32));
+        const auto add_value = [&](const Shape& shape, Element element) {
+            fused.shapes.push_back(words_of(shape, element)), fused.elements.push_back(element),
+                fused.whole.push_back(shape), fused.fills.push_back(Word{0});
+        };
+        for (const Shape& shape : network_.inputs) add_value(shape, Element::kFloat32);
         for (int i = 0; i < inputs_; ++i) fused.inputs.push_back(i);
-        for (const Node& node : network_.nodes) fused.shapes.push_back(words_of(node.shape, node.element));
+        for (const Node& node : network_.nodes) add_value(node.shape, node.element);
+        for (const Operation& each : read_)
+            if (const Filter* filter = filter_of(each.kind); filter != nullptr && filter->bytes)
+                fused.fills[each.inputs[0]] = filter->bytes->fill();
         fused.outputs = network_.outputs;
         std::vector<std::pair<int, Operation>> placed;  // by the position of its last node
         for (int i = 0; i < static_cast<int>(network_.nodes.size()); ++i) {
@@ -56,11 +63,12 @@ class Fusion {
    private:
     Operation start(int index, int& last) {
         Operation operation = read_[index];
-        if (Filter* filter = filter_of(operation.kind)) {
+        if (Filter* filter = filter_of(operation.kind); filter != nullptr && !filter->bytes) {
             last = fold_affine(operation, *filter, last);
             last = fold_add(operation, last);
         }
-        if (operation.lowering->clamps) last = fold_clamp(operation, last);
+        const Filter* filter = filter_of(operation.kind);
+        if (operation.lowering->clamps && (filter == nullptr || !filter->bytes)) last = fold_clamp(operation, last);
         operation.output = inputs_ + last;
         return operation;
     }

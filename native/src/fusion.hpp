@@ -27,6 +27,15 @@ struct FusedNetwork {
     std::vector<Shape> shapes;  // of every value, in words (storage.hpp), without the batch
     std::vector<Operation> operations;
     std::vector<int> inputs, outputs;
+    std::vector<Element> elements{};  // of every value
+    std::vector<Shape> whole{};       // of every value, in elements
+    std::vector<Word> fills{};        // of every value: what lies beyond its border for those that read it
+    // Another value as this one.
+    int add_alike(int value) {
+        shapes.push_back(shapes[value]), elements.push_back(elements[value]), whole.push_back(whole[value]),
+            fills.push_back(fills[value]);
+        return static_cast<int>(shapes.size()) - 1;
+    }
 };
 
 // Throws std::invalid_argument for an operation that the runtime lacks.

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "filter.hpp"
 #include "kernels.hpp"
 #include "secateur/graph.hpp"
 
@@ -16,14 +17,6 @@ namespace secateur {
 struct Clamp {
     float low = -std::numeric_limits<float>::infinity();
     float high = std::numeric_limits<float>::infinity();
-};
-
-// The weights of a layer, outputs first; scale and bias: per output, scale may be empty (ones).
-struct Filter {
-    Array weight;
-    std::vector<float> scale, bias;
-
-    std::int64_t outputs() const { return weight.shape[0]; }
 };
 
 // Axes are counted from 0 behind the batch.
@@ -91,10 +84,46 @@ struct Constant {
 
 struct Conversion {};  // between folded values and others (storage.hpp)
 
+// Eight bits: a byte stands for (byte − zero) · scale.
+
+struct Quantise {
+    float inverse, low, high;
+    std::int32_t zero;
+};
+
+struct Dequantise {
+    float scale;
+    std::int32_t zero;
+};
+
+struct BytePair {
+    bool product;
+    float left_scale, right_scale, low, high;
+    std::int32_t left_zero, right_zero, zero;
+};
+
+// Of Pool and Mean in bytes: what becomes of a sum of them.
+struct ByteAverage {
+    double input_scale, output_scale;
+    float low, high;
+    std::int32_t input_zero, zero;
+};
+
+struct BytePool {
+    Pool pool;
+    ByteAverage average;
+};
+
+struct ByteMean {
+    std::vector<std::int64_t> axes;  // none: the windows of an adaptive pooling
+    ByteAverage average;
+};
+
 }  // namespace kind
 
 using Kind = std::variant<kind::Convolution, kind::Linear, kind::Affine, kind::Unary, kind::Binary, kind::Pool,
                           kind::Mean, kind::Softmax, kind::LayerNorm, kind::Reshape, kind::Permute, kind::Concat,
-                          kind::Slice, kind::Constant, kind::Conversion>;
+                          kind::Slice, kind::Constant, kind::Conversion, kind::Quantise, kind::Dequantise,
+                          kind::BytePair, kind::BytePool, kind::ByteMean>;
 
 }  // namespace secateur

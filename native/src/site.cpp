@@ -19,9 +19,10 @@ Planes planes_of(const Storage& s, int images) {
 
 Site convolution_site(const kind::Convolution& layer, const Storage& input, const Storage& output, int images) {
     const auto& weight = layer.filter.weight.shape;
+    const auto& bytes = layer.filter.bytes;
     const std::int64_t top = layer.padding[0], left = layer.padding[2];
-    Site site{{input.dims[0], output.dims[0], weight[2], weight[3], layer.stride[0], layer.stride[1], top, left,
-               layer.dilation[0], layer.dilation[1], layer.groups},
+    Site site{{input.dims[0], bytes ? bytes->outputs : weight[0], weight[2], weight[3], layer.stride[0],
+               layer.stride[1], top, left, layer.dilation[0], layer.dilation[1], bytes ? bytes->groups : layer.groups},
               planes_of(input, images),
               planes_of(output, images)};
     if (!input.folded) return site;
@@ -44,7 +45,9 @@ Site linear_site(const Filter& filter, const Storage& input, const Storage& outp
         const std::int64_t rows = elements(Shape(s.dims.begin(), s.dims.end() - 1));
         return Planes{features, 1, rows, images, rows * features * images, features * images, images};
     };
-    return {{filter.weight.shape[1], filter.weight.shape[0], 1, 1, 1, 1, 0, 0, 1, 1, 1}, planes(input), planes(output)};
+    const std::int64_t channels = filter.bytes ? filter.bytes->channels : filter.weight.shape[1],
+                       outputs = filter.bytes ? filter.bytes->outputs : filter.weight.shape[0];
+    return {{channels, outputs, 1, 1, 1, 1, 0, 0, 1, 1, 1}, planes(input), planes(output)};
 }
 
 bool folds(const kind::Convolution& layer, const Storage& input, const Storage& output) {

@@ -9,7 +9,8 @@ namespace {
 
 std::int64_t elements_in_word(Element element) {
     switch (element) {
-        case Element::kFloat32: break;
+        case Element::kFloat32: return 1;
+        case Element::kUint8: return 4;
     }
     return 1;
 }
@@ -31,8 +32,14 @@ void cut(int lanes, std::int64_t& parts_y, std::int64_t& parts_x) {
 
 }  // namespace
 
+std::size_t packed_axis(const Shape& shape) { return shape.size() == 2 ? 1 : 0; }
+
 Shape words_of(Shape shape, Element element) {
-    if (!shape.empty()) shape[0] = (shape[0] + elements_in_word(element) - 1) / elements_in_word(element);
+    const std::int64_t several = elements_in_word(element);
+    if (!shape.empty()) {
+        std::int64_t& size = shape[packed_axis(shape)];
+        size = (size + several - 1) / several;
+    }
     return shape;
 }
 

@@ -1,7 +1,7 @@
 // Where the words of a value lie in the arena.
 //
-// A word holds one element, or as many consecutive channels (the first axis) as fit into its 32 bits. Behind words_of
-// all is counted in words: shapes, strides, places, borders and copies.
+// A word holds one element, or as many consecutive channels as fit into its 32 bits. Behind words_of all is counted in
+// words: shapes, strides, places, borders and copies.
 //
 // One image: rows contiguous, in whole vectors or fractions of one (planar), or *folded*: the image is cut into as many
 // equal parts as a vector has lanes, and the lanes of a vector hold the same pixel of every part. Where a
@@ -17,6 +17,8 @@
 
 namespace secateur {
 
+// The axis of channels: the first, but of rows of features (tokens) the last.
+std::size_t packed_axis(const Shape& shape);
 // The shape of a value in words.
 Shape words_of(Shape shape, Element element);
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,14 +15,22 @@
 
 namespace secateur {
 
+// rows × columns words: weight(row, column) is zero outside the columns [first, second) of reach(row). gather: where each
+// column's input lies; empty: side by side. Of eight bits multipliers are per row, and four rows are bytes of one word.
+struct VectorProblem {
+    using Reach = std::pair<std::int64_t, std::int64_t>;
+    std::int64_t rows, columns;
+    std::function<Word(std::int64_t, std::int64_t)> weight;
+    std::function<Reach(std::int64_t)> reach;
+    std::vector<std::int32_t> gather;
+    std::vector<Word> bias;
+    std::vector<float> multipliers{};
+    std::shared_ptr<const ByteWeights> bytes{};  // null: floats
+};
+
 class VectorProduct {
    public:
-    // weight(row, column): of a rows × columns matrix, zero outside the columns [first, second) of reach(row). gather: where each column's input lies; empty: side by side.
-    using Reach = std::pair<std::int64_t, std::int64_t>;
-    VectorProduct(std::int64_t rows, std::int64_t columns,
-                  const std::function<float(std::int64_t, std::int64_t)>& weight,
-                  const std::function<Reach(std::int64_t)>& reach, std::vector<std::int32_t> gather,
-                  const std::vector<float>& bias, Clamp clamp, const Kernels& kernels, int parts);
+    VectorProduct(VectorProblem problem, Clamp clamp, const Kernels& kernels, int parts);
 
     int items() const { return static_cast<int>(parts_.size()); }
     std::size_t scratch_words() const { return gather_.empty() ? 0 : gather_.size() + kOverread; }
@@ -52,6 +61,8 @@ class VectorProduct {
     Shelved<std::uint16_t> counts_;
     std::vector<Part> parts_;
     Clamp clamp_;
+    std::vector<float> multipliers_;
+    std::shared_ptr<const ByteWeights> bytes_;
     double cycles_ = 0;
 };
 

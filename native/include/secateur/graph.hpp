@@ -13,12 +13,14 @@ using Shape = std::vector<std::int64_t>;
 std::int64_t elements(const Shape& shape);
 
 // What a value is made of.
-enum class Element { kFloat32 };
+enum class Element { kFloat32, kUint8 };
 
-// float32, C-contiguous; the caller keeps it alive as long as the network.
+// C-contiguous; the caller keeps it alive as long as the network. One of three: float32, int8, int32.
 struct Array {
     const float* data = nullptr;
     Shape shape;
+    const std::int8_t* bytes = nullptr;
+    const std::int32_t* integers = nullptr;
 };
 
 // One node of a validated Graph. inputs: indices of values; the graph's inputs come first, then one per node.

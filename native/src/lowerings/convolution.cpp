@@ -9,9 +9,11 @@ namespace secateur {
 namespace {
 
 std::optional<Kind> read(const Node& node) {
-    if (node.op != "conv2d") return {};
-    return kind::Convolution{filter_in(node), integers_of(node, "stride"), integers_of(node, "padding"),
-                             integers_of(node, "dilation"), integer_of(node, "groups")};
+    const bool bytes = node.op == "quantised_conv2d";
+    if (!bytes && node.op != "conv2d") return {};
+    const std::int64_t groups = integer_of(node, "groups");
+    return kind::Convolution{bytes ? byte_filter_in(node, groups) : filter_in(node), integers_of(node, "stride"),
+                             integers_of(node, "padding"), integers_of(node, "dilation"), groups};
 }
 
 const kind::Convolution& layer_of(const Operation& operation) { return std::get<kind::Convolution>(operation.kind); }
@@ -25,7 +27,7 @@ LayerChoice choose(const Setting& setting, const Operation& operation) {
     const Shape &input = setting.input(operation).dims, &output = setting.output(operation).dims;
     const int lanes = setting.kernels.lanes;
     if (setting.images == 1 && few_pixels(input, output, lanes))
-        return choose_vector(filter, elements(output) / filter.outputs(), setting.kernels);
+        return choose_vector(filter, output[1] * output[2], setting.kernels);
     const Site site = site_of(setting, operation);
     if (setting.images == 1 && tiny(output, lanes)) return choose_plain(filter, site);
     return choose_tiles(filter, site, setting.kernels, setting.costs);
@@ -36,8 +38,10 @@ double cycles(const Setting& setting, const Operation& operation) {
     return choose(setting, operation).cycles + traffic(setting, operation);
 }
 
-// Few output pixels: a matrix of a row per output and pixel, times a vector of all the inputs that they see.
-VectorLayer few_pixel_layer(const Filter& filter, const ConvolutionShape& s, const Storage& in, const Storage& out) {
+// Few output pixels: a matrix of a row per output and pixel, times a vector of all the inputs that they see. Four outputs
+// of eight bits at one pixel are rows side by side, as they are bytes of one word.
+VectorProblem few_pixel_problem(const Filter& filter, const ConvolutionShape& s, const Storage& in, const Storage& out,
+                                const Kernels& kernels) {
     const std::int64_t pixels = out.dims[1] * out.dims[2];
     std::vector<std::int32_t> gather;
     std::vector<std::array<std::int64_t, 3>> seen;  // channel, row, column
@@ -66,28 +70,40 @@ VectorLayer few_pixel_layer(const Filter& filter, const ConvolutionShape& s, con
     bool contiguous = true;
     for (std::size_t i = 0; i < gather.size(); ++i)
         contiguous = contiguous && gather[i] == static_cast<std::int32_t>(i);
-    const std::int64_t per_group = s.channels / s.groups, outputs_per_group = s.outputs / s.groups,
-                       taps = s.kernel_y * s.kernel_x;
+    const std::int64_t per_group = s.channels / s.groups, outputs_per_group = s.outputs / s.groups;
     const std::int64_t columns = static_cast<std::int64_t>(gather.size()),
                        per_channel = columns / std::max<std::int64_t>(1, s.channels);
+    struct Row {
+        std::int64_t output, pixel;
+    };
+    const std::int64_t together = filter.makes_bytes() ? 4 : 1;
+    const auto row_at = [=](std::int64_t row) {
+        return Row{row / together / pixels * together + row % together, row / together % pixels};
+    };
     const auto weight = [=, &filter, width = in.dims[2], seen = std::move(seen), tap_of = std::move(tap_of)](
                             std::int64_t row, std::int64_t at) {
-        const std::int64_t output = row / pixels;
+        const auto [output, pixel] = row_at(row);
         const auto [channel, iy, ix] = seen[at];
-        const std::int64_t within = channel - output / outputs_per_group * per_group;
-        const std::int64_t tap = tap_of[(iy * width + ix) * pixels + row % pixels];
-        if (within < 0 || within >= per_group || tap < 0) return 0.0f;
-        const float value = filter.weight.data[(output * per_group + within) * taps + tap];
-        return filter.scale.empty() ? value : value * filter.scale[output];
+        const std::int64_t within = channel - output / outputs_per_group * per_group - filter.first(output);
+        const std::int64_t tap = tap_of[(iy * width + ix) * pixels + pixel];
+        if (within < 0 || within >= filter.span() || tap < 0) return Word{0};
+        return filter.word(output, within, tap);
     };
-    const auto reach = [=](std::int64_t row) {
-        const std::int64_t first = row / pixels / outputs_per_group * per_group * per_channel;
-        return VectorProduct::Reach{first, first + per_group * per_channel};
+    const auto reach = [=, &filter](std::int64_t row) {
+        const std::int64_t output = row_at(row).output;
+        const std::int64_t first = (output / outputs_per_group * per_group + filter.first(output)) * per_channel;
+        return VectorProblem::Reach{first, first + filter.span() * per_channel};
     };
-    std::vector<float> bias;
-    for (float each : filter.bias) bias.insert(bias.end(), static_cast<std::size_t>(pixels), each);
+    const std::int64_t rows = (filter.makes_bytes() ? filter.bytes->outputs : filter.outputs()) * pixels;
+    const std::vector<Word> biases = filter.biases(kernels);
+    std::vector<Word> bias;
+    std::vector<float> multipliers;
+    for (std::int64_t row = 0; row < rows; ++row) {
+        bias.push_back(biases[row_at(row).output]);
+        if (filter.bytes) multipliers.push_back(filter.bytes->multipliers[row_at(row).output]);
+    }
     if (contiguous) gather.clear();
-    return {s.outputs * pixels, columns, weight, reach, std::move(gather), std::move(bias), {0}, {0}};
+    return {rows, columns, weight, reach, std::move(gather), std::move(bias), std::move(multipliers), filter.bytes};
 }
 
 std::string name_of(const kind::Convolution& layer) {
@@ -106,8 +122,9 @@ void compile(Compiler& compiler, const Operation& operation) {
     if (!std::holds_alternative<AsVector>(choice.way))
         return add_layer(compiler, operation, layer.filter, site, choice, name_of(layer));
     add_vector(compiler, operation, layer.filter,
-               few_pixel_layer(layer.filter, site.shape, setting.input(operation), setting.output(operation)),
-               name_of(layer));
+               few_pixel_problem(layer.filter, site.shape, setting.input(operation), setting.output(operation),
+                                 setting.kernels),
+               {0}, {0}, name_of(layer));
 }
 
 bool can_fold(const FusedNetwork& network, const Operation& operation, int lanes) {

@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include "byte_operations.hpp"
 #include "compiler.hpp"
 #include "lowerings/lowering.hpp"
 #include "operations.hpp"
@@ -16,6 +19,38 @@ void add_copies(Compiler& compiler, const Operation& operation, Parts parts) {
     };
 }
 
+bool holds_bytes(const Compiler& compiler, int value) {
+    return compiler.setting().network.elements[value] == Element::kUint8;
+}
+
+// Where the elements of a value lie in the arena, row-major.
+std::vector<BytePlace> places_of(const Compiler& compiler, int value) {
+    auto places = byte_places(compiler.setting().network.whole[value], compiler.setting().storages[value]);
+    for (BytePlace& place : places) place.word += compiler.place(value);
+    return places;
+}
+
+// Byte by byte: element i of the output is sources[i].
+void add_byte_moves(Compiler& compiler, const Operation& operation, const std::vector<BytePlace>& sources) {
+    Step& step = compiler.push(operation, "copy of bytes");
+    ByteMoves moves(places_of(compiler, operation.output), sources);
+    step.items = moves.items();
+    step.run = [moves = std::move(moves), images = compiler.setting().images](const Frame& frame, std::int64_t begin,
+                                                                              std::int64_t end, Word*) {
+        moves.run(begin, end, frame.words(0), images);
+    };
+}
+
+// The elements of the first input that become those of the output: at `start`, in steps of `strides` along its axes.
+void add_strided_moves(Compiler& compiler, const Operation& operation, std::int64_t start,
+                       const std::vector<std::int64_t>& strides) {
+    const auto places = places_of(compiler, operation.inputs[0]);
+    std::vector<BytePlace> sources;
+    for (std::int64_t at : offsets_of(compiler.setting().network.whole[operation.output], strides))
+        sources.push_back(places[static_cast<std::size_t>(start + at)]);
+    add_byte_moves(compiler, operation, sources);
+}
+
 std::optional<Kind> read_reshape(const Node& node) {
     if (node.op != "reshape") return {};
     return kind::Reshape{};
@@ -23,6 +58,8 @@ std::optional<Kind> read_reshape(const Node& node) {
 
 void compile_reshape(Compiler& compiler, const Operation& operation) {
     if (compiler.renames(operation)) return;
+    if (holds_bytes(compiler, operation.output) && !keeps_words(compiler.setting().network, operation))
+        return add_byte_moves(compiler, operation, places_of(compiler, operation.inputs[0]));
     const Setting& setting = compiler.setting();
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
     Step& step = compiler.push(operation, "copy");
@@ -41,8 +78,16 @@ std::optional<Kind> read_permute(const Node& node) {
 void compile_permute(Compiler& compiler, const Operation& operation) {
     const Setting& setting = compiler.setting();
     const Storage &source = setting.input(operation), &target = setting.output(operation);
+    const std::vector<std::int64_t>& axes = std::get<kind::Permute>(operation.kind).axes;
+    const Shape& whole = setting.network.whole[operation.inputs[0]];
+    const std::size_t packed = packed_axis(whole);
     std::vector<std::int64_t> strides;
-    for (std::int64_t axis : std::get<kind::Permute>(operation.kind).axes) strides.push_back(source.strides[axis]);
+    if (holds_bytes(compiler, operation.output) && !axes.empty() && axes[packed] != static_cast<std::int64_t>(packed)) {
+        const auto dense = dense_strides(whole, 1);
+        for (std::int64_t axis : axes) strides.push_back(dense[axis]);
+        return add_strided_moves(compiler, operation, 0, strides);
+    }
+    for (std::int64_t axis : axes) strides.push_back(source.strides[axis]);
     add_copies(compiler, operation,
                {{compiler.place(operation.inputs[0]), Copy(target.dims, strides, target.strides, setting.images)}});
 }
@@ -56,6 +101,11 @@ void compile_slice(Compiler& compiler, const Operation& operation) {
     const Setting& setting = compiler.setting();
     const Storage &source = setting.input(operation), &target = setting.output(operation);
     const auto [axis, start] = std::get<kind::Slice>(operation.kind);
+    const Shape& whole = setting.network.whole[operation.inputs[0]];
+    if (holds_bytes(compiler, operation.output) && axis == static_cast<std::int64_t>(packed_axis(whole))) {
+        const auto dense = dense_strides(whole, 1);
+        return add_strided_moves(compiler, operation, start * dense[axis], dense);
+    }
     add_copies(compiler, operation,
                {{compiler.place(operation.inputs[0]) + start * source.strides[axis],
                  Copy(target.dims, source.strides, target.strides, setting.images)}});
@@ -66,10 +116,33 @@ std::optional<Kind> read_concat(const Node& node) {
     return kind::Concat{axes_of(node, "axis")[0]};
 }
 
+// Those of all inputs, in the order of the output's elements.
+std::vector<BytePlace> joined_places(const Compiler& compiler, const Operation& operation, std::int64_t axis) {
+    const auto& whole = compiler.setting().network.whole;
+    std::vector<BytePlace> joined(static_cast<std::size_t>(elements(whole[operation.output])));
+    const auto dense = dense_strides(whole[operation.output], 1);
+    std::int64_t start = 0;
+    for (int value : operation.inputs) {
+        const auto places = places_of(compiler, value);
+        const Offsets targets = offsets_of(whole[value], dense);
+        for (std::size_t i = 0; i < places.size(); ++i)
+            joined[static_cast<std::size_t>(start * dense[axis] + targets[i])] = places[i];
+        start += whole[value][axis];
+    }
+    return joined;
+}
+
 void compile_concat(Compiler& compiler, const Operation& operation) {
     const Setting& setting = compiler.setting();
     const Storage& target = setting.output(operation);
     const std::int64_t axis = std::get<kind::Concat>(operation.kind).axis;
+    if (holds_bytes(compiler, operation.output)) {
+        const auto& whole = setting.network.whole;
+        const bool along = axis == static_cast<std::int64_t>(packed_axis(whole[operation.output]));
+        const bool odd = std::any_of(operation.inputs.begin(), operation.inputs.end() - 1,
+                                     [&](int value) { return whole[value][axis] % 4 != 0; });
+        if (along && odd) return add_byte_moves(compiler, operation, joined_places(compiler, operation, axis));
+    }
     Parts parts;
     std::int64_t start = 0;
     for (int value : operation.inputs) {

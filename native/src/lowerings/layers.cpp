@@ -2,16 +2,13 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
+#include "byte_convolution.hpp"
 #include "plain_convolution.hpp"
 
 namespace secateur {
 namespace {
-
-std::int64_t nonzeros_of(const Filter& filter) {
-    const std::int64_t all = elements(filter.weight.shape);
-    return all - std::count(filter.weight.data, filter.weight.data + all, 0.0f);
-}
 
 // Into how many parts to divide items so that threads have nearly as much to do; each part reads all inputs.
 int parts_for(std::int64_t items, int threads) {
@@ -23,13 +20,19 @@ int parts_for(std::int64_t items, int threads) {
     return threads;
 }
 
-// nonzeros: that are multiplied at each of so many places.
+// Where a layer computes all its outputs, of one image.
+std::int64_t places_of(const Compiler& compiler, const Operation& operation, const Filter& filter) {
+    const std::int64_t outputs = filter.makes_bytes() ? filter.bytes->outputs / 4 : filter.outputs();
+    return elements(compiler.setting().output(operation).dims) / outputs;
+}
+
+// nonzeros: words that are multiplied by at each of so many places.
 void report_weights(StepReport& report, const Filter& filter, const std::string& name, std::int64_t places,
                     std::int64_t nonzeros, std::size_t bytes) {
     const std::int64_t all = elements(filter.weight.shape);
-    report.density = all == 0 ? 0 : static_cast<double>(nonzeros_of(filter)) / static_cast<double>(all);
+    report.density = all == 0 ? 0 : static_cast<double>(filter.nonzeros()) / static_cast<double>(all);
     report.multiply_adds = all * places;
-    report.nonzero_multiply_adds = nonzeros * places;
+    report.nonzero_multiply_adds = nonzeros * places * (filter.bytes ? 4 : 1);
     report.bytes = bytes;
     report.layer = name;
 }
@@ -45,8 +48,7 @@ void add_made(Compiler& compiler, const Operation& operation, const Filter& filt
     Step& step = compiler.push(operation, layer->describe());
     step.items = layer->items();
     step.report.predicted_cycles = layer->cycles();
-    const std::int64_t places = elements(compiler.setting().output(operation).dims) / filter.outputs();
-    report_weights(step.report, filter, name, places, layer->nonzeros(), layer->bytes());
+    report_weights(step.report, filter, name, places_of(compiler, operation, filter), layer->nonzeros(), layer->bytes());
     const std::int64_t input = compiler.place(operation.inputs[0]) + site.input_offset,
                        output = compiler.place(operation.output) + site.output_offset;
     const std::int64_t residual =
@@ -60,21 +62,24 @@ void add_made(Compiler& compiler, const Operation& operation, const Filter& filt
 }  // namespace
 
 LayerChoice choose_vector(const Filter& filter, std::int64_t repeats, const Kernels& kernels) {
-    const double all = static_cast<double>(elements(filter.weight.shape)),
-                 nonzeros = static_cast<double>(nonzeros_of(filter));
-    return {AsVector{}, static_cast<double>(repeats) *
-                            std::min(all * kernels.cycles.dense_weight, nonzeros * kernels.cycles.sparse_weight)};
+    const Cycles& cycles = filter.bytes ? kernels.bytes->cycles : kernels.cycles;
+    const double all = static_cast<double>(filter.words()), nonzeros = static_cast<double>(filter.nonzero_words());
+    return {AsVector{},
+            static_cast<double>(repeats) * std::min(all * cycles.dense_weight, nonzeros * cycles.sparse_weight)};
 }
 
 LayerChoice choose_plain(const Filter& filter, const Site& site) {
-    return {AsPlain{}, PlainConvolution::cycles(nonzeros_of(filter), site.output)};
+    if (filter.bytes) return {AsPlain{}, BytePlainConvolution::cycles(filter.nonzero_words(), site.output)};
+    return {AsPlain{}, PlainConvolution::cycles(filter.nonzeros(), site.output)};
 }
 
 LayerChoice choose_tiles(const Filter& filter, const Site& site, const Kernels& kernels, const Costs& costs) {
     const auto tiles = Convolution::choices(filter, site.shape, site.input, site.output, kernels, costs);
-    const auto winograds = Winograd::choices(site.shape, site.input, site.output, kernels, costs);
-    if (!winograds.empty() && (tiles.empty() || winograds.front().cycles < tiles.front().cycles))
-        return {winograds.front(), winograds.front().cycles};
+    if (!filter.bytes) {
+        const auto winograds = Winograd::choices(site.shape, site.input, site.output, kernels, costs);
+        if (!winograds.empty() && (tiles.empty() || winograds.front().cycles < tiles.front().cycles))
+            return {winograds.front(), winograds.front().cycles};
+    }
     if (tiles.empty()) return choose_plain(filter, site);
     return {tiles.front(), tiles.front().cycles};
 }
@@ -83,7 +88,9 @@ void add_layer(Compiler& compiler, const Operation& operation, const Filter& fil
                const LayerChoice& choice, const std::string& name) {
     const Setting& setting = compiler.setting();
     const bool filled = compiler.fills(operation.output);
-    const Border border = filled ? border_of(setting.output(operation), setting.kernels.lanes) : Border{};
+    const Border border = filled ? border_of(setting.output(operation), setting.kernels.lanes,
+                                             setting.network.fills[operation.output])
+                                 : Border{};
     const auto add = [&](const auto& make) { add_made(compiler, operation, filter, site, name, make); };
     if (const auto* tiles = std::get_if<Choice>(&choice.way)) {
         add([&](int parts) {
@@ -97,6 +104,9 @@ void add_layer(Compiler& compiler, const Operation& operation, const Filter& fil
             made->divide(parts);
             return made;
         });
+    } else if (filter.bytes) {
+        add([&](int) { return std::make_shared<BytePlainConvolution>(filter, site.shape, site.input, site.output); });
+        if (filled) compiler.add_border(operation.output);
     } else {
         add([&](int) {
             return std::make_shared<PlainConvolution>(filter, operation.clamp, site.shape, site.input, site.output);
@@ -105,25 +115,22 @@ void add_layer(Compiler& compiler, const Operation& operation, const Filter& fil
     }
 }
 
-void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, const VectorLayer& layer,
-                const std::string& name) {
-    const std::int64_t repeats = static_cast<std::int64_t>(layer.sources.size());
+void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, VectorProblem problem,
+                const Offsets& sources, const Offsets& targets, const std::string& name) {
+    const std::int64_t repeats = static_cast<std::int64_t>(sources.size());
     const int threads = compiler.threads();
-    const auto product =
-        std::make_shared<VectorProduct>(layer.rows, layer.columns, layer.weight, layer.reach, layer.gather, layer.bias,
-                                        operation.clamp, compiler.setting().kernels, repeats < threads ? threads : 1);
+    const auto product = std::make_shared<VectorProduct>(
+        std::move(problem), operation.clamp, compiler.setting().kernels, repeats < threads ? threads : 1);
     product->shelve(compiler.shelf());
     compiler.need_scratch(product->scratch_words());
     Step& step = compiler.push(operation, product->describe());
     step.items = repeats * product->items();
     step.report.predicted_cycles = product->cycles() * static_cast<double>(repeats);
-    // Of a convolution a row is an output at one of its pixels.
-    report_weights(step.report, filter, name, repeats * layer.rows / filter.outputs(), 0, product->bytes());
-    step.report.nonzero_multiply_adds = product->nonzeros() * repeats;
+    report_weights(step.report, filter, name, places_of(compiler, operation, filter), 0, product->bytes());
+    step.report.nonzero_multiply_adds = product->nonzeros() * repeats * (filter.bytes ? 4 : 1);
     const std::int64_t input = compiler.place(operation.inputs[0]), output = compiler.place(operation.output);
     const std::int64_t residual = operation.residual ? compiler.place(operation.inputs.back()) : -1;
-    step.run = [=, sources = layer.sources, targets = layer.targets](const Frame& frame, std::int64_t begin,
-                                                                     std::int64_t end, Word* scratch) {
+    step.run = [=](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
         const int items = product->items();
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t row = item / items;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <variant>
 #include <vector>
 
@@ -34,17 +33,8 @@ LayerChoice choose_tiles(const Filter& filter, const Site& site, const Kernels& 
 void add_layer(Compiler& compiler, const Operation& operation, const Filter& filter, const Site& site,
                const LayerChoice& choice, const std::string& name);
 
-// Arguments as of VectorProduct; sources, targets: of every vector, from the places of the values.
-struct VectorLayer {
-    std::int64_t rows, columns;
-    std::function<float(std::int64_t, std::int64_t)> weight;
-    std::function<VectorProduct::Reach(std::int64_t)> reach;
-    std::vector<std::int32_t> gather;
-    std::vector<float> bias;
-    Offsets sources, targets;
-};
-
-void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, const VectorLayer& layer,
-                const std::string& name);
+// sources, targets: of every vector, from the places of the values.
+void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, VectorProblem problem,
+                const Offsets& sources, const Offsets& targets, const std::string& name);
 
 }  // namespace secateur

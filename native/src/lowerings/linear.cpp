@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "lowerings/layers.hpp"
 #include "lowerings/lowering.hpp"
 #include "prediction.hpp"
@@ -6,8 +8,9 @@ namespace secateur {
 namespace {
 
 std::optional<Kind> read(const Node& node) {
-    if (node.op != "linear") return {};
-    return kind::Linear{filter_in(node)};
+    if (node.op == "linear") return kind::Linear{filter_in(node)};
+    if (node.op == "quantised_linear") return kind::Linear{byte_filter_in(node, 1)};
+    return {};
 }
 
 const Filter& filter_of(const Operation& operation) { return std::get<kind::Linear>(operation.kind).filter; }
@@ -18,7 +21,7 @@ Site site_of(const Setting& setting, const Operation& operation) {
 
 LayerChoice choose(const Setting& setting, const Operation& operation) {
     const Filter& filter = filter_of(operation);
-    const std::int64_t rows = elements(setting.output(operation).dims) / filter.outputs();
+    const std::int64_t rows = elements(setting.output(operation).dims) / std::max<std::int64_t>(1, setting.output(operation).dims.back());
     if (setting.images == 1) return choose_vector(filter, rows, setting.kernels);
     return choose_tiles(filter, site_of(setting, operation), setting.kernels, setting.costs);
 }
@@ -32,14 +35,15 @@ Offsets row_starts(const Storage& storage) {  // of every row of features
     return offsets_of(Shape(storage.dims.begin(), storage.dims.end() - 1), storage.strides);
 }
 
-VectorLayer vector_layer(const Filter& filter, const Storage& input, const Storage& output) {
-    const std::int64_t outputs = filter.outputs(), inputs = filter.weight.shape[1];
-    const auto weight = [&filter, inputs](std::int64_t row, std::int64_t column) {
-        const float value = filter.weight.data[row * inputs + column];
-        return filter.scale.empty() ? value : value * filter.scale[row];
-    };
-    const auto all = [inputs](std::int64_t) { return VectorProduct::Reach{0, inputs}; };
-    return {outputs, inputs, weight, all, {}, filter.bias, row_starts(input), row_starts(output)};
+VectorProblem vector_problem(const Filter& filter, const Kernels& kernels) {
+    const std::int64_t rows = filter.makes_bytes() ? filter.bytes->outputs : filter.outputs(), columns = filter.span();
+    const auto weight = [&filter](std::int64_t row, std::int64_t column) { return filter.word(row, column, 0); };
+    const auto all = [columns](std::int64_t) { return VectorProblem::Reach{0, columns}; };
+    std::vector<Word> bias = filter.biases(kernels);
+    bias.resize(static_cast<std::size_t>(rows));
+    return {rows,   columns,      weight,
+            all,    {},           std::move(bias),
+            filter.bytes ? filter.bytes->multipliers : std::vector<float>{}, filter.bytes};
 }
 
 void compile(Compiler& compiler, const Operation& operation) {
@@ -48,8 +52,8 @@ void compile(Compiler& compiler, const Operation& operation) {
     const LayerChoice choice = choose(setting, operation);
     if (!std::holds_alternative<AsVector>(choice.way))
         return add_layer(compiler, operation, filter, site_of(setting, operation), choice, "fully connected");
-    add_vector(compiler, operation, filter, vector_layer(filter, setting.input(operation), setting.output(operation)),
-               "fully connected");
+    add_vector(compiler, operation, filter, vector_problem(filter, setting.kernels),
+               row_starts(setting.input(operation)), row_starts(setting.output(operation)), "fully connected");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 namespace secateur {
 namespace {
@@ -10,6 +11,8 @@ constexpr const Lowering* kLowerings[] = {
     &lowerings::convolution, &lowerings::linear, &lowerings::affine,  &lowerings::unary,      &lowerings::binary,
     &lowerings::pool,        &lowerings::mean,   &lowerings::softmax, &lowerings::layer_norm, &lowerings::reshape,
     &lowerings::permute,     &lowerings::concat, &lowerings::slice,   &lowerings::constant,
+    &lowerings::quantise,    &lowerings::dequantise, &lowerings::byte_pair, &lowerings::byte_pool,
+    &lowerings::byte_mean,
 };
 
 bool same_shapes(const FusedNetwork& network, const Operation& operation, int) {
@@ -24,15 +27,22 @@ const FoldingRules kElementwiseFolding = {.possible = same_shapes};
 
 Operation read_operation(const Node& node) {
     for (const Lowering* lowering : kLowerings)
-        if (auto kind = lowering->read(node)) return {lowering, std::move(*kind), node.name, node.op, node.inputs};
+        if (auto kind = lowering->read(node)) {
+            Operation operation{lowering, std::move(*kind), node.name, node.op, node.inputs};
+            const Filter* filter = filter_of(operation.kind);
+            operation.residual = filter != nullptr && filter->bytes && node.inputs.size() == 2;
+            return operation;
+        }
     throw std::invalid_argument("node '" + node.name + "': the runtime has no operation '" + node.op + "'");
 }
 
-Filter* filter_of(Kind& kind) {
-    if (auto* convolution = std::get_if<kind::Convolution>(&kind)) return &convolution->filter;
-    if (auto* linear = std::get_if<kind::Linear>(&kind)) return &linear->filter;
+const Filter* filter_of(const Kind& kind) {
+    if (const auto* convolution = std::get_if<kind::Convolution>(&kind)) return &convolution->filter;
+    if (const auto* linear = std::get_if<kind::Linear>(&kind)) return &linear->filter;
     return nullptr;
 }
+
+Filter* filter_of(Kind& kind) { return const_cast<Filter*>(filter_of(std::as_const(kind))); }
 
 std::int64_t integer_of(const Node& node, const char* attribute) { return integers_of(node, attribute)[0]; }
 
@@ -51,7 +61,28 @@ Filter filter_in(const Node& node) {
     const std::size_t outputs = static_cast<std::size_t>(weight.shape[0]);
     return {weight,
             {},
-            bias == nullptr ? std::vector<float>(outputs, 0.0f) : std::vector<float>(bias->data, bias->data + outputs)};
+            bias == nullptr ? std::vector<float>(outputs, 0.0f) : std::vector<float>(bias->data, bias->data + outputs),
+            nullptr,
+            taps_of(weight.shape)};
+}
+
+float number_of(const Node& node, const char* attribute) { return static_cast<float>(node.numbers.at(attribute)); }
+
+std::int32_t zero_of(const Node& node, const char* attribute) {
+    return static_cast<std::int32_t>(integer_of(node, attribute));
+}
+
+Filter byte_filter_in(const Node& node, std::int64_t groups) {
+    const Array& weight = node.weights.at("weight");
+    Requantisation end{};
+    end.floats = node.element == Element::kFloat32;
+    end.residual_scale = number_of(node, "residual_factor");
+    end.residual_zero = zero_of(node, "residual_zero_point"), end.zero = zero_of(node, "output_zero_point");
+    end.low = number_of(node, "low") - static_cast<float>(end.zero);
+    end.high = number_of(node, "high") - static_cast<float>(end.zero);
+    const auto made = make_byte_weights(weight, weight_of(node, "bias"), node.weights.at("multiplier"), groups,
+                                        zero_of(node, "input_zero_point"), end);
+    return {weight, {}, {}, made, made->taps};
 }
 
 const Array* weight_of(const Node& node, const char* role) {

@@ -39,7 +39,7 @@ struct Lowering {
 namespace lowerings {
 
 extern const Lowering convolution, linear, affine, unary, binary, pool, mean, softmax, layer_norm, reshape, permute,
-    concat, slice, constant, conversion;
+    concat, slice, constant, conversion, quantise, dequantise, byte_pair, byte_pool, byte_mean;
 
 }  // namespace lowerings
 
@@ -48,6 +48,7 @@ Operation read_operation(const Node& node);
 
 // The weights of a layer, null for other kinds.
 Filter* filter_of(Kind& kind);
+const Filter* filter_of(const Kind& kind);
 
 // The number, or the numbers, of an attribute; axes counted from 0 behind the batch.
 std::int64_t integer_of(const Node& node, const char* attribute);
@@ -55,6 +56,11 @@ const std::vector<std::int64_t>& integers_of(const Node& node, const char* attri
 std::vector<std::int64_t> axes_of(const Node& node, const char* attribute);
 // "weight" and "bias"; zeros where there is no bias.
 Filter filter_in(const Node& node);
+// The same of a quantised layer, in eight bits; groups: of its channels.
+Filter byte_filter_in(const Node& node, std::int64_t groups);
+// A number of a node; of bounds of bytes, less the output's zero point.
+float number_of(const Node& node, const char* attribute);
+std::int32_t zero_of(const Node& node, const char* attribute);
 // Null where the node has no weight of that role.
 const Array* weight_of(const Node& node, const char* role);
 

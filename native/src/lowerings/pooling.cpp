@@ -2,6 +2,7 @@
 
 #include "compiler.hpp"
 #include "lowerings/lowering.hpp"
+#include "lowerings/pooling.hpp"
 #include "operations.hpp"
 #include "prediction.hpp"
 
@@ -10,7 +11,7 @@ namespace {
 
 std::optional<Kind> read_pool(const Node& node) {
     const bool average = node.op == "avg_pool2d";
-    if (!average && node.op != "max_pool2d") return {};
+    if (!average && (node.op != "max_pool2d" || node.element != Element::kFloat32)) return {};
     const std::vector<std::int64_t> dilation =
         average ? std::vector<std::int64_t>{1, 1} : integers_of(node, "dilation");
     return kind::Pool{integers_of(node, "kernel"),
@@ -28,25 +29,13 @@ double pool_cycles(const Setting& setting, const Operation& operation) {
 void compile_pool(Compiler& compiler, const Operation& operation) {
     const auto& pool = std::get<kind::Pool>(operation.kind);
     const Setting& setting = compiler.setting();
-    const Planes in = compiler.planes(operation.inputs[0]), out = compiler.planes(operation.output);
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
-    const auto narrow = [](std::int64_t value) { return static_cast<int>(value); };
-    PoolRun run{};
-    run.source_channel = in.channel, run.source_row = in.row, run.source_column = in.column;
-    run.target_channel = out.channel, run.target_row = out.row, run.target_column = out.column;
-    run.height = narrow(in.height), run.width = narrow(in.width);
-    run.out_height = narrow(out.height), run.out_width = narrow(out.width);
-    run.kernel_y = narrow(pool.kernel[0]), run.kernel_x = narrow(pool.kernel[1]);
-    run.stride_y = narrow(pool.stride[0]), run.stride_x = narrow(pool.stride[1]);
-    run.top = narrow(pool.padding[0]), run.bottom = narrow(pool.padding[1]);
-    run.left = narrow(pool.padding[2]), run.right = narrow(pool.padding[3]);
-    run.dilation_y = narrow(pool.dilation[0]), run.dilation_x = narrow(pool.dilation[1]);
-    run.average = pool.average, run.count_padding = pool.count_padding, run.images = setting.images;
+    const PoolRun run = pool_run(pool, setting.input(operation), setting.output(operation), setting.images);
     Step& step = compiler.push(operation, "loop");
-    step.items = in.channels;
+    step.items = setting.input(operation).dims[0];
     step.work = static_cast<double>(elements(setting.output(operation).dims)) *
-                static_cast<double>(std::min(pool.kernel[0], in.height)) *
-                static_cast<double>(std::min(pool.kernel[1], in.width));
+                static_cast<double>(std::min<std::int64_t>(pool.kernel[0], run.height)) *
+                static_cast<double>(std::min<std::int64_t>(pool.kernel[1], run.width));
     step.run = [=, pool = setting.kernels.pool](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         PoolRun part = run;
         part.source = frame.floats(from + begin * run.source_channel);
@@ -86,6 +75,28 @@ void compile_mean(Compiler& compiler, const Operation& operation) {
 }
 
 }  // namespace
+
+PoolRun pool_run(const kind::Pool& pool, const Storage& in, const Storage& out, int images) {
+    const auto narrow = [](std::int64_t value) { return static_cast<int>(value); };
+    const auto size = [](const Storage& storage, std::size_t axis) {  // of a whole plane that was averaged: 1
+        return axis < storage.dims.size() ? storage.dims[axis] : 1;
+    };
+    const auto step = [](const Storage& storage, std::size_t axis) {
+        return axis < storage.dims.size() ? storage.strides[axis] : 0;
+    };
+    PoolRun run{};
+    run.source_channel = in.strides[0], run.source_row = in.strides[1], run.source_column = in.strides[2];
+    run.target_channel = out.strides[0], run.target_row = step(out, 1), run.target_column = step(out, 2);
+    run.height = narrow(in.dims[1]), run.width = narrow(in.dims[2]);
+    run.out_height = narrow(size(out, 1)), run.out_width = narrow(size(out, 2));
+    run.kernel_y = narrow(pool.kernel[0]), run.kernel_x = narrow(pool.kernel[1]);
+    run.stride_y = narrow(pool.stride[0]), run.stride_x = narrow(pool.stride[1]);
+    run.top = narrow(pool.padding[0]), run.bottom = narrow(pool.padding[1]);
+    run.left = narrow(pool.padding[2]), run.right = narrow(pool.padding[3]);
+    run.dilation_y = narrow(pool.dilation[0]), run.dilation_x = narrow(pool.dilation[1]);
+    run.average = pool.average, run.count_padding = pool.count_padding, run.images = images;
+    return run;
+}
 
 const Lowering lowerings::pool = {.read = read_pool, .cycles = pool_cycles, .compile = compile_pool};
 const Lowering lowerings::mean = {.read = read_mean, .cycles = streaming, .compile = compile_mean};

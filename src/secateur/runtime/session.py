@@ -379,8 +379,8 @@ def _compile(graph: Graph, kernel: str, threads: int, costs: Costs) -> _native.S
         weights = {role: values[name] for role, name in node.weights.items()}
         if not node.inputs and not weights:  # made of sizes: a constant like others, now that they are known
             made = OPERATIONS[node.op].meaning(node, [], {})[0].astype(np.float32)
-            return node.name, "constant", [], {"value": made}, {}, node.shape
-        return node.name, node.op, [index[each] for each in node.inputs], weights, dict(node.attributes), node.shape
+            return node.name, "constant", [], {"value": made}, {}, node.shape, "float32"
+        return (node.name, node.op, [index[each] for each in node.inputs], weights, dict(node.attributes), node.shape, "float32")
 
     nodes = [entry(node) for node in graph.nodes]
     try:
