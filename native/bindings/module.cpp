@@ -75,8 +75,8 @@ secateur::Node make_node(nb::tuple from) {
 }
 
 // Built in where none are given.
-secateur::Costs costs_of(const std::vector<double>& values, const secateur::Kernels& kernels) {
-    return values.empty() ? secateur::built_in_costs(kernels) : secateur::Costs::of(values);
+secateur::CostModel costs_of(const std::vector<double>& values, const secateur::Kernels& kernels) {
+    return values.empty() ? secateur::built_in_costs(kernels) : secateur::CostModel::of(values);
 }
 
 class Session {
@@ -163,12 +163,15 @@ NB_MODULE(_native, module) {
         for (const auto* each : secateur::runnable_kernels()) names.emplace_back(secateur::name_of(*each));
         return names;
     });
-    module.def("peak_rate", [](const std::string& kernel) {
-        const auto& kernels = kernels_named(kernel);
-        const secateur::WithoutGil release;
-        return secateur::peak_rate(kernels);
-    });
-    module.def("cost_count", [] { return secateur::Costs{}.values().size(); });
+    module.def(
+        "peak_rate",
+        [](const std::string& kernel, bool bytes) {
+            const auto& kernels = kernels_named(kernel);
+            const secateur::WithoutGil release;
+            return secateur::peak_rate(kernels, bytes);
+        },
+        nb::arg(), nb::arg("bytes") = false);
+    module.def("cost_count", [] { return secateur::CostModel{}.values().size(); });
     module.def("measure_costs", [](const std::string& kernel) {
         const auto& kernels = kernels_named(kernel);
         const secateur::WithoutGil release;

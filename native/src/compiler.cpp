@@ -17,7 +17,7 @@ std::int64_t longest_stride(const Storage& storage) {
     return storage.strides.empty() ? 0 : *std::max_element(storage.strides.begin(), storage.strides.end());
 }
 
-Setting setting_of(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs) {
+Setting setting_of(const FoldedNetwork& folded, int images, const Kernels& kernels, const CostModel& costs) {
     Setting setting = plain_setting(folded.network, images, kernels, costs);
     for (std::size_t value = 0; value < setting.storages.size(); ++value)
         if (folded.folded[value])
@@ -36,7 +36,7 @@ bool keeps_words(const FusedNetwork& network, const Operation& operation) {
     return row(operation.inputs[0]) && row(operation.output);
 }
 
-Compiler::Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs, int threads,
+Compiler::Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const CostModel& costs, int threads,
                    Program& program)
     : folded_(folded), network_(folded.network), setting_(setting_of(folded, images, kernels, costs)),
       threads_(threads), program_(program) {}

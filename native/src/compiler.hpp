@@ -20,7 +20,7 @@ bool keeps_words(const FusedNetwork& network, const Operation& operation);
 class Compiler {
    public:
     // folded: the network with its conversions between layouts; a program of several images has none.
-    Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const Costs& costs, int threads,
+    Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const CostModel& costs, int threads,
              Program& program);
 
     void compile();

@@ -130,7 +130,7 @@ double Convolution::Builder::predict(const Choice& choice, const Geometry& geome
     } else {
         per_output = positions * density * single;
     }
-    const double sums = costs_.sums * t * fma * std::max(0.0, used - 1) + 3.2 * t * fma + 4 * used;
+    const double sums = costs_.sums * t * fma * std::max(0.0, used - 1) + costs_.finish * t * fma + 4 * used;
     const double tile = static_cast<double>(s.outputs) * (per_output + sums) +
                         geometry.pack_cycles * static_cast<double>(s.channels) + 60 * blocks;
     return tile * static_cast<double>(geometry.tiles);

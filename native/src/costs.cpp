@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <stdexcept>
 
 #include "convolution_problem.hpp"
@@ -30,18 +31,18 @@ double fastest(const std::function<void()>& work) {
 
 class Bench {
    public:
-    explicit Bench(const Kernels& kernels)
-        : kernels_(kernels), inputs_(make_words(kWords + 4096)), sums_(make_words(kOutputs * 16 * 16)),
+    Bench(const Kernels& kernels, bool bytes)
+        : kernels_(kernels), bytes_(bytes), variants_(variants_of(kernels, bytes)), inputs_(make_words(kWords + 4096)), sums_(make_words(kOutputs * 16 * 16)),
           outputs_(make_words(kOutputs * 16 * 16)) {
         bias_.assign(kOutputs + 16, 0.0f);
+        multipliers_.assign(kOutputs + 16, 1e-3f);
         for (int t = 0; t < 32; ++t) places_.push_back(t * kernels.lanes);
     }
 
     // Seconds per vector multiply-add of the best dense kernel.
     double multiply_add() const {
         double best = 1e9;
-        for (int v = 0; v < kernels_.variant_count; ++v) {
-            const TileVariant& variant = kernels_.variants[v];
+        for (const TileVariant& variant : variants_) {
             if (!variant.dense || variant.rows != 1) continue;
             best = std::min(
                 best, run(variant, kNonzeros, 16e3, kFirst | kLast) / (kNonzeros * variant.outputs * variant.columns));
@@ -51,11 +52,21 @@ class Bench {
 
     // Seconds per non-zero of tiles of `columns` vectors, from packed blocks of so many bytes.
     double nonzero(int columns, double bytes) const {
-        return run(sparse(columns), kNonzeros, bytes, kFirst | kLast) / kNonzeros;
+        const TileVariant& variant = sparse(columns);
+        return run(variant, kNonzeros, bytes, kFirst | kLast) / (kNonzeros * lists_of(variant));
     }
 
     // Seconds per vector of accumulators that is loaded and stored again, in L2.
-    double sums() const { return run(sparse(8), 8, 16e3, 0) / 8 - nonzero(8, 16e3); }
+    double sums() const {
+        const int lists = lists_of(sparse(8));
+        return run(sparse(8), 8, 16e3, 0) / (8 * lists) - nonzero(8, 16e3);
+    }
+
+    // Seconds per vector of accumulators that is made what is stored, beside those of what is added up in it.
+    double finish() const {
+        const int lists = lists_of(sparse(8));
+        return std::max(0.0, run(sparse(8), 8, 16e3, kFirst | kLast) / lists - 8 * nonzero(8, 16e3)) / 8;
+    }
 
     // Seconds per vector that packing copies.
     double pixels() const {
@@ -102,84 +113,79 @@ class Bench {
 
     Word* target() const { return inputs_.get() + kWords / 16 / 2 * 16; }
 
+    static std::span<const TileVariant> variants_of(const Kernels& kernels, bool bytes) {
+        if (bytes) return {kernels.bytes->variants, static_cast<std::size_t>(kernels.bytes->variant_count)};
+        return {kernels.variants, static_cast<std::size_t>(kernels.variant_count)};
+    }
+
+    // Lists of non-zeros that an entry of sparse tiles has.
+    static int lists_of(const TileVariant& variant) { return variant.outputs; }
+
     const TileVariant& sparse(int columns) const {
-        for (int v = 0; v < kernels_.variant_count; ++v) {
-            const TileVariant& variant = kernels_.variants[v];
-            if (variant.outputs == 1 && variant.rows == 1 && variant.columns == columns) return variant;
-        }
+        for (const TileVariant& variant : variants_)
+            if (!variant.dense && !variant.patterns && variant.rows == 1 && variant.columns == columns) return variant;
         throw std::logic_error("no kernel of that tile");
     }
 
     // Seconds per entry of so many non-zeros: as many entries as make a measurement, spread over all outputs.
     double run(const TileVariant& variant, int nonzeros, double bytes, int flags) const {
-        const int count = std::min(4096 / nonzeros, kOutputs - 16), vectors = variant.columns;
+        const int lists = variant.dense ? 1 : lists_of(variant), vectors = variant.columns;
+        const int count = std::min(4096 / nonzeros, kOutputs - 16) / (bytes_ ? 4 : 1);
         const std::uint32_t lines = static_cast<std::uint32_t>(bytes / 64) - 16;
         std::vector<std::uint16_t> offsets;
         std::uint32_t state = 1;
-        for (int i = 0; i < count * nonzeros; ++i) {
+        for (int i = 0; i < count * nonzeros * lists; ++i) {
             state = state * 1664525u + 1013904223u;
             offsets.push_back(static_cast<std::uint16_t>((state >> 8) % lines * 8));
         }
         std::vector<Entry> entries;
         for (int i = 0; i < count; ++i)
-            entries.push_back({static_cast<std::uint32_t>(i * ((kOutputs - 16) / count)),
+            entries.push_back({static_cast<std::uint32_t>(i * ((kOutputs - 16) / count) / 4 * 4),
                                static_cast<std::uint16_t>(flags),
-                               {static_cast<std::uint16_t>(nonzeros), 0, 0}});
-        const std::vector<float> weights(static_cast<std::size_t>(count * nonzeros * variant.outputs) + kOverread,
-                                         0.5f);
+                               {}});
+        for (Entry& entry : entries) std::fill_n(entry.counts, lists, static_cast<std::uint16_t>(nonzeros));
+        const std::vector<Word> weights(static_cast<std::size_t>(count * nonzeros * variant.outputs) + kOverread,
+                                        bytes_ ? Word{0x01ff01ff} : as_word(0.5f));
         TileRun tile{};
         tile.inputs = inputs_.get(), tile.entries = entries.data(), tile.entry_count = entries.size();
-        tile.weights = as_words(weights.data()), tile.offsets = offsets.data(), tile.sums = sums_.get(),
+        tile.weights = weights.data(), tile.offsets = offsets.data(), tile.sums = sums_.get(),
         tile.bias = as_words(bias_.data());
         tile.output = outputs_.get(), tile.channel_stride = vectors * kernels_.lanes, tile.places = places_.data();
         tile.valid = vectors == 32 ? ~0u : (1u << vectors) - 1;
         tile.low = -1e30f, tile.high = 1e30f;
+        tile.end = {multipliers_.data(), 1.0f, 0, 0, 0.0f, 255.0f, false, true};
         return fastest([&] { variant.run(tile); }) / count;
     }
 
     const Kernels& kernels_;
+    const bool bytes_;
+    const std::span<const TileVariant> variants_;
     Words inputs_, sums_, outputs_;
-    std::vector<float> bias_;
+    std::vector<float> bias_, multipliers_;
     std::vector<std::int32_t> places_;
 };
 
 double near(double value, double built_in) { return std::clamp(value, built_in / 4, built_in * 4); }
 
-}  // namespace
+using Member = double Costs::*;
+constexpr Member kMembers[] = {&Costs::load,   &Costs::nonzero, &Costs::sums,     &Costs::finish,
+                               &Costs::pixels, &Costs::rows,    &Costs::transform};
 
-std::vector<double> Costs::values() const {
-    std::vector<double> all{load, nonzero, sums, pixels, rows, transform};
-    all.insert(all.end(), distance.begin(), distance.end());
-    return all;
-}
-
-Costs Costs::of(const std::vector<double>& values) {
-    Costs costs;
-    if (values.size() != costs.values().size())
-        throw std::invalid_argument("another number of costs than the model has");
-    costs.load = values[0], costs.nonzero = values[1], costs.sums = values[2], costs.pixels = values[3],
-    costs.rows = values[4], costs.transform = values[5];
-    std::copy(values.begin() + 6, values.end(), costs.distance.begin());
-    return costs;
-}
-
-const Costs& built_in_costs(const Kernels& kernels) { return kernels.costs; }
-
-double peak_rate(const Kernels& kernels) { return kernels.lanes / Bench(kernels).multiply_add(); }
-
-Costs measure_costs(const Kernels& kernels) {
-    const Bench bench(kernels);
-    const Costs& built_in = kernels.costs;
-    Costs costs;
+Costs measure(const Kernels& kernels, bool bytes) {
+    const Bench bench(kernels, bytes);
+    const Costs& built_in = bytes ? kernels.bytes->costs : kernels.costs;
+    const Cycles& cycles = bytes ? kernels.bytes->cycles : kernels.cycles;
+    Costs costs = built_in;
     const double unit = bench.multiply_add(), four = bench.nonzero(4, 16e3) / unit,
                  eight = bench.nonzero(8, 16e3) / unit;
     costs.load = near((eight - four) / 4, built_in.load);
     costs.nonzero = near(eight - 8 * costs.load, built_in.nonzero);
     costs.sums = near(bench.sums() / unit, built_in.sums);
+    if (bytes) costs.finish = near(bench.finish() / unit, built_in.finish);
     costs.pixels = near(bench.pixels() / unit, built_in.pixels);
     costs.rows =
-        near(bench.rows() / unit / (row_cycles(kernels.cycles, 1, 3) / kernels.cycles.multiply_add), built_in.rows);
-    costs.transform = near(bench.transform() / unit, built_in.transform);
+        near(bench.rows() / unit / (row_cycles(kernels.cycles, 1, 3) / cycles.multiply_add), built_in.rows);
+    if (!bytes) costs.transform = near(bench.transform() / unit, built_in.transform);
     double last = 1.0;
     for (std::size_t i = 0; i < costs.distance.size(); ++i) {
         const double factor = bench.nonzero(8, Costs::kBytes[i]) / unit / eight;
@@ -187,5 +193,36 @@ Costs measure_costs(const Kernels& kernels) {
     }
     return costs;
 }
+
+}  // namespace
+
+std::vector<double> CostModel::values() const {
+    std::vector<double> all;
+    for (const Costs* each : {&floats, &bytes}) {
+        for (const Member member : kMembers) all.push_back(each->*member);
+        all.insert(all.end(), each->distance.begin(), each->distance.end());
+    }
+    return all;
+}
+
+CostModel CostModel::of(const std::vector<double>& values) {
+    CostModel model;
+    if (values.size() != model.values().size())
+        throw std::invalid_argument("another number of costs than the model has");
+    auto next = values.begin();
+    for (Costs* each : {&model.floats, &model.bytes}) {
+        for (const Member member : kMembers) each->*member = *next++;
+        for (double& factor : each->distance) factor = *next++;
+    }
+    return model;
+}
+
+CostModel built_in_costs(const Kernels& kernels) { return {kernels.costs, kernels.bytes->costs}; }
+
+double peak_rate(const Kernels& kernels, bool bytes) {
+    return (bytes ? 4 : 1) * kernels.lanes / Bench(kernels, bytes).multiply_add();
+}
+
+CostModel measure_costs(const Kernels& kernels) { return {measure(kernels, false), measure(kernels, true)}; }
 
 }  // namespace secateur

@@ -19,7 +19,7 @@ constexpr std::size_t kManySizes = 64;  // of planes: all are folded then, or no
 
 class Folding {
    public:
-    Folding(const FusedNetwork& network, const Kernels& kernels, const Costs& costs)
+    Folding(const FusedNetwork& network, const Kernels& kernels, const CostModel& costs)
         : network_(network), kernels_(kernels) {
         for (const Operation& operation : network_.operations) can_.push_back(can_fold(operation));
         find_borders();
@@ -87,7 +87,7 @@ class Folding {
     }
 
     // One image, every value that can be folded folded.
-    Setting folded_setting(const Costs& costs) const {
+    Setting folded_setting(const CostModel& costs) const {
         Setting setting{network_, 1, kernels_, costs, std::vector<Storage>(network_.shapes.size())};
         for (std::size_t value = 0; value < setting.storages.size(); ++value)
             if (foldable(network_.shapes[value], kernels_.lanes))
@@ -178,7 +178,7 @@ class Folding {
 
 }  // namespace
 
-FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) {
+FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const CostModel& costs) {
     return Folding(network, kernels, costs).rewrite();
 }
 
@@ -187,7 +187,7 @@ FoldedNetwork unfolded(const FusedNetwork& network) {
     return {network, none, none, none};
 }
 
-std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& kernels, const Costs& costs) {
+std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& kernels, const CostModel& costs) {
     return Folding(network, kernels, costs).cycles();
 }
 

@@ -19,11 +19,11 @@ struct FoldedNetwork {
 };
 
 // Values of one size are folded together, where that makes the whole faster by the cost model.
-FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const Costs& costs);
+FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const CostModel& costs);
 // No value folded: several images.
 FoldedNetwork unfolded(const FusedNetwork& network);
 // Cycles per operation of `network`, folded as fold() would; conversions count for the operation that needs them.
-std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& kernels, const Costs& costs);
+std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& kernels, const CostModel& costs);
 
 Border border_of(const Storage& storage, int lanes, Word fill);
 

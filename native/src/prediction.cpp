@@ -30,7 +30,7 @@ double streaming(const Setting& setting, const Operation& operation) { return st
 double nothing(const Setting&, const Operation&) { return 0; }
 
 std::vector<double> predict_cycles(const FusedNetwork& network, int images, const Kernels& kernels,
-                                   const Costs& costs) {
+                                   const CostModel& costs) {
     if (images == 1) return folded_cycles(network, kernels, costs);
     const Setting setting = plain_setting(network, images, kernels, costs);
     std::vector<double> cycles;

@@ -24,7 +24,7 @@ std::int64_t pieces_of(const Step& step, int images) {
 
 }  // namespace
 
-Program::Program(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs, int threads)
+Program::Program(const FusedNetwork& network, int images, const Kernels& kernels, const CostModel& costs, int threads)
     : images_(images) {
     const FoldedNetwork folded = images == 1 ? fold(network, kernels, costs) : unfolded(network);
     Compiler(folded, images, kernels, costs, threads, *this).compile();

@@ -38,7 +38,7 @@ struct Step {
 class Program {
    public:
     // images: 1, or a multiple of 16. What the program needs of the network is copied.
-    Program(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs, int threads);
+    Program(const FusedNetwork& network, int images, const Kernels& kernels, const CostModel& costs, int threads);
 
     int images() const { return images_; }
     Frame make_frame(int threads) const;

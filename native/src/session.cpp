@@ -65,7 +65,7 @@ std::vector<int> find_handed_over(const FusedNetwork& network) {
 
 class Session::Runner {
    public:
-    Runner(const Network& network, const Kernels& kernels, const Costs& costs, int threads);
+    Runner(const Network& network, const Kernels& kernels, const CostModel& costs, int threads);
 
     void run(const void* const* inputs, void* const* outputs, std::int64_t images);
     std::vector<Part> divide(std::int64_t images);
@@ -109,7 +109,7 @@ class Session::Runner {
     FusedNetwork network_;
     std::vector<int> handed_over_;  // by cut
     const Kernels& kernels_;
-    const Costs costs_;
+    const CostModel costs_;
     const int threads_;
     std::vector<std::int64_t> input_sizes_, output_sizes_;
     ForkSafeMutex mutex_;
@@ -118,7 +118,7 @@ class Session::Runner {
     std::map<std::int64_t, std::vector<Part>> divisions_;
 };
 
-Session::Runner::Runner(const Network& network, const Kernels& kernels, const Costs& costs, int threads)
+Session::Runner::Runner(const Network& network, const Kernels& kernels, const CostModel& costs, int threads)
     : network_(fuse(network)), handed_over_(find_handed_over(network_)), kernels_(kernels), costs_(costs),
       threads_(threads) {
     for (int value : network_.inputs) input_sizes_.push_back(elements(network_.shapes[value]));
@@ -364,7 +364,7 @@ std::size_t Session::Runner::arena_bytes(const Part& part) {
 
 // ---- What callers see -------------------------------------------------------------------------------------------
 
-Session::Session(const Network& network, const Kernels& kernels, const Costs& costs, int threads)
+Session::Session(const Network& network, const Kernels& kernels, const CostModel& costs, int threads)
     : runner_(std::make_unique<Runner>(network, kernels, costs, threads)) {}
 
 Session::~Session() = default;

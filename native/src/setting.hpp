@@ -14,7 +14,7 @@ struct Setting {
     const FusedNetwork& network;
     int images;
     const Kernels& kernels;
-    const Costs& costs;
+    const CostModel& costs;
     std::vector<Storage> storages;  // of every value
 
     const Storage& input(const Operation& operation, std::size_t index = 0) const {
@@ -24,6 +24,6 @@ struct Setting {
 };
 
 // No value folded.
-Setting plain_setting(const FusedNetwork& network, int images, const Kernels& kernels, const Costs& costs);
+Setting plain_setting(const FusedNetwork& network, int images, const Kernels& kernels, const CostModel& costs);
 
 }  // namespace secateur

@@ -11,7 +11,7 @@ Floats = NDArray[np.float32]
 def kernels() -> list[str]:
     """Names of the kernels that this processor can run, fastest first; "scalar" is always among them."""
 
-def peak_rate(kernel: str, /) -> float:
+def peak_rate(kernel: str, /, bytes: bool = False) -> float:
     """Multiply-adds a second of that kernel's fastest dense loop, its inputs in the nearest cache."""
 
 def cost_count() -> int:
@@ -24,7 +24,7 @@ class Session:
     def __init__(
         self,
         inputs: Sequence[Sequence[int]],
-        nodes: Sequence[tuple[str, str, Sequence[int], dict[str, Floats], dict[str, Any], Sequence[int]]],
+        nodes: Sequence[tuple[str, str, Sequence[int], dict[str, NDArray[Any]], dict[str, Any], Sequence[int], str]],
         outputs: Sequence[int],
         kernel: str,
         threads: int,

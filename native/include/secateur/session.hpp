@@ -17,7 +17,7 @@ struct Kernels;
 class Session {
    public:
     // The arrays of network are read until every program is made: the caller keeps them alive.
-    Session(const Network& network, const Kernels& kernels, const Costs& costs, int threads);
+    Session(const Network& network, const Kernels& kernels, const CostModel& costs, int threads);
     ~Session();
 
     // inputs, outputs: the first of one array each, C-contiguous, the images first, of whole words (float32).

@@ -20,6 +20,8 @@ int parts_for(std::int64_t items, int threads) {
     return threads;
 }
 
+const Costs& costs_of(const Filter& filter, const CostModel& model) { return filter.bytes ? model.bytes : model.floats; }
+
 // Where a layer computes all its outputs, of one image.
 std::int64_t places_of(const Compiler& compiler, const Operation& operation, const Filter& filter) {
     const std::int64_t outputs = filter.makes_bytes() ? filter.bytes->outputs / 4 : filter.outputs();
@@ -73,7 +75,8 @@ LayerChoice choose_plain(const Filter& filter, const Site& site) {
     return {AsPlain{}, PlainConvolution::cycles(filter.nonzeros(), site.output)};
 }
 
-LayerChoice choose_tiles(const Filter& filter, const Site& site, const Kernels& kernels, const Costs& costs) {
+LayerChoice choose_tiles(const Filter& filter, const Site& site, const Kernels& kernels, const CostModel& model) {
+    const Costs& costs = costs_of(filter, model);
     const auto tiles = Convolution::choices(filter, site.shape, site.input, site.output, kernels, costs);
     if (!filter.bytes) {
         const auto winograds = Winograd::choices(site.shape, site.input, site.output, kernels, costs);
@@ -95,7 +98,8 @@ void add_layer(Compiler& compiler, const Operation& operation, const Filter& fil
     if (const auto* tiles = std::get_if<Choice>(&choice.way)) {
         add([&](int parts) {
             return std::make_shared<Convolution>(filter, operation.clamp, site.shape, site.input, site.output,
-                                                 setting.kernels, setting.costs, *tiles, parts, border);
+                                                 setting.kernels, costs_of(filter, setting.costs), *tiles, parts,
+                                                 border);
         });
     } else if (const auto* winograd = std::get_if<WinogradChoice>(&choice.way)) {
         const auto made = std::make_shared<Winograd>(filter, operation.clamp, site.shape, site.input, site.output,

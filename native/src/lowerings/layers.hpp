@@ -27,7 +27,7 @@ struct LayerChoice {
 LayerChoice choose_vector(const Filter& filter, std::int64_t repeats, const Kernels& kernels);
 LayerChoice choose_plain(const Filter& filter, const Site& site);
 // The fastest of tiles and Winograd's transform, or what does without them.
-LayerChoice choose_tiles(const Filter& filter, const Site& site, const Kernels& kernels, const Costs& costs);
+LayerChoice choose_tiles(const Filter& filter, const Site& site, const Kernels& kernels, const CostModel& costs);
 
 // Any of these but AsVector. name: of the layer, for plan().
 void add_layer(Compiler& compiler, const Operation& operation, const Filter& filter, const Site& site,

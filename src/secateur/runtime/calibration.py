@@ -15,7 +15,7 @@ from secateur.network.graph import Graph
 from secateur.support import settings
 from secateur.support.replacing import replacing
 
-ROWS = 4  # which of the values is for packing shifted rows
+ROWS = 5  # which of the values is for packing shifted rows
 WORTH_TIMING = 1_000_000  # weights: below, a network is run before the timing would be over
 
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from secateur import _native
 from secateur.errors import GraphError, RunError
-from secateur.network.graph import Graph, Node, Shape
+from secateur.network.graph import Graph, Shape
 from secateur.network.limits import Limits, check_costs, check_parts
-from secateur.network.operations import OPERATIONS
 from secateur.network.sizes import BATCH
 from secateur.network.stages import crosses_images
 from secateur.runtime.calibration import Costs, costs_for
+from secateur.runtime.entries import entries_of, outputs_of
 from secateur.runtime.normalisation import Normalisation
 from secateur.runtime.staging import Staged
 from secateur.support import settings
@@ -351,6 +351,12 @@ def _check_elements(graph: Graph) -> None:
     for name, element in graph.elements.items():
         if element != "float32":
             raise RunError(f"input {name!r} is {element}: the runtime takes float32 only; convert it before")
+    elements = graph.value_elements
+    for name in graph.outputs:
+        if elements[name] != "float32":
+            raise RunError(
+                f"output {name!r} is {elements[name]}: the runtime gives float32 only; dequantise it in the graph"
+            )
 
 
 def _check_limits(graph: Graph, limits: Limits) -> None:
@@ -372,20 +378,10 @@ def _chosen_kernel(kernel: str | None) -> str:
 
 
 def _compile(graph: Graph, kernel: str, threads: int, costs: Costs) -> _native.Session:
-    index = {name: i for i, name in enumerate((*graph.inputs, *(node.name for node in graph.nodes)))}
-    values = {name: np.ascontiguousarray(weight.values()) for name, weight in graph.weights.items()}
-
-    def entry(node: Node) -> tuple[str, str, list[int], dict[str, Floats], dict[str, object], Shape]:
-        weights = {role: values[name] for role, name in node.weights.items()}
-        if not node.inputs and not weights:  # made of sizes: a constant like others, now that they are known
-            made = OPERATIONS[node.op].meaning(node, [], {})[0].astype(np.float32)
-            return node.name, "constant", [], {"value": made}, {}, node.shape, "float32"
-        return (node.name, node.op, [index[each] for each in node.inputs], weights, dict(node.attributes), node.shape, "float32")
-
-    nodes = [entry(node) for node in graph.nodes]
+    entries = entries_of(graph)
     try:
         return _native.Session(
-            list(graph.inputs.values()), nodes, [index[name] for name in graph.outputs], kernel, threads, costs.values
+            list(graph.inputs.values()), entries, outputs_of(graph, entries), kernel, threads, costs.values
         )
     except (ValueError, RuntimeError, MemoryError) as error:
         raise RunError(str(error) or "the network takes more memory than there is") from error
