@@ -13,10 +13,6 @@ std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all, bool 
     return piece == all ? size : lines ? size * piece / all / 16 * 16 : size * piece / all;
 }
 
-std::int64_t longest_stride(const Storage& storage) {
-    return storage.strides.empty() ? 0 : *std::max_element(storage.strides.begin(), storage.strides.end());
-}
-
 Setting setting_of(const FoldedNetwork& folded, int images, const Kernels& kernels, const CostModel& costs) {
     Setting setting = plain_setting(folded.network, images, kernels, costs);
     for (std::size_t value = 0; value < setting.storages.size(); ++value)
@@ -72,14 +68,8 @@ void Compiler::place_values() {
     }
     ++step;
     for (int value : network_.outputs) touch(value, step);
-    for (const Operation& operation : network_.operations) {
+    for (const Operation& operation : network_.operations)
         if (operation.lowering->constant) touch(operation.output, step);
-        // A quantised layer that makes floats writes planes for as many outputs as fill its last word.
-        if (const Filter* filter = filter_of(operation.kind); filter != nullptr && filter->bytes) {
-            Buffer& buffer = buffers_[buffer_of_[operation.output]];
-            buffer.size += round_up(3 * longest_stride(setting_.output(operation)), 16);
-        }
-    }
     program_.arena_words_ = static_cast<std::size_t>(lay_out(buffers_)) + kOverread;
 }
 

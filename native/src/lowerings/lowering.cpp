@@ -76,6 +76,7 @@ Filter byte_filter_in(const Node& node, std::int64_t groups) {
     const Array& weight = node.weights.at("weight");
     Requantisation end{};
     end.floats = node.element == Element::kFloat32;
+    end.planes = static_cast<std::int32_t>(weight.shape[0]);
     end.residual_scale = number_of(node, "residual_factor");
     end.residual_zero = zero_of(node, "residual_zero_point"), end.zero = zero_of(node, "output_zero_point");
     end.low = number_of(node, "low") - static_cast<float>(end.zero);
