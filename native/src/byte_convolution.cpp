@@ -51,12 +51,15 @@ double BytePlainConvolution::cycles(std::int64_t nonzeros, const Planes& output)
 std::int32_t BytePlainConvolution::sum(std::int64_t output, std::int64_t y, std::int64_t x, int image,
                                        const Word* input) const {
     std::int32_t sum = weights_->bias[output];
+    for (std::int64_t tap = 0; tap < weights_->taps; ++tap)
+        sum -= weights_->input_zero * weights_->totals[output * weights_->taps + tap];
     for (std::int64_t i = first_[output]; i < first_[output + 1]; ++i) {
         const Tap& tap = taps_.data()[i];
         const std::int64_t iy = y * shape_.stride_y + tap.y, ix = x * shape_.stride_x + tap.x;
         const bool inside = iy >= 0 && iy < input_.height && ix >= 0 && ix < input_.width;
-        sum += dot(tap.weight, inside ? input[tap.channel * input_.channel + iy * input_.row + ix * input_.column + image]
-                                      : weights_->fill());
+        sum +=
+            dot(tap.weight, inside ? input[tap.channel * input_.channel + iy * input_.row + ix * input_.column + image]
+                                   : weights_->fill());
     }
     return sum;
 }

@@ -112,8 +112,7 @@ void ByteBroadcast::run(const Word* left, const Word* right, Word* target, int i
             float value;
             if (kind.product)
                 value = static_cast<float>((a - kind.left_zero) * (b - kind.right_zero)) * kind.left_scale;
-            else
-                value = float_of(a, kind.left_zero, kind.left_scale) + float_of(b, kind.right_zero, kind.right_scale);
+            else value = float_of(a, kind.left_zero, kind.left_scale) + float_of(b, kind.right_zero, kind.right_scale);
             put(target, pair.target, image, byte_of(value, kind.low, kind.high, kind.zero));
         }
 }

@@ -158,8 +158,8 @@ void Compiler::add_border(int value) {
     const std::int64_t at = place(value) + storage.origin, plane = storage.strides[0];
     Step& step = push("border", "border", storage.dims, "copy");
     step.items = storage.dims[0];
-    step.run = [=, border = border_of(storage, setting_.kernels.lanes, network_.fills[value]), fill = setting_.kernels.fill_border](
-                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+    step.run = [=, border = border_of(storage, setting_.kernels.lanes, network_.fills[value]),
+                fill = setting_.kernels.fill_border](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         fill({frame.words(at + begin * plane), plane, static_cast<int>(end - begin), border.moves.data(),
               static_cast<int>(border.moves.size()), border.lanes.data(), border.fill});
     };

@@ -11,7 +11,6 @@ void Convolution::Builder::build(Convolution& target, const Choice& choice, int 
     target.choice_ = choice;
     target.planar_ = planar();
     target.outputs_ = problem_.shape.outputs;
-    target.bias_ = filter_.biases(kernels_);
     if (filter_.bytes) target.bytes_ = filter_.bytes, target.fill_ = filter_.bytes->fill();
     target.single_ = single_for(*choice.variant);
     const Geometry geometry = layout(choice);
@@ -23,6 +22,7 @@ void Convolution::Builder::build(Convolution& target, const Choice& choice, int 
     if (choice.in_place) make_tiles_in_place(target, choice);
     else if (planar()) make_planar_tiles(target, geometry, choice);
     else make_interleaved_tiles(target, geometry, choice);
+    for (const std::vector<bool>& used : geometry.classes) target.bias_.push_back(filter_.biases(kernels_, used));
     make_moves(target, border);
     target.output_fill_ = border.fill;
     const std::int64_t most = std::max<std::int64_t>(1, problem_.shape.outputs / std::max(8, choice.variant->outputs));
@@ -56,7 +56,6 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const Word* input, c
     tile_run.inputs = scratch;
     tile_run.row_step = row_step_;
     tile_run.sums = scratch + packed_words_;
-    tile_run.bias = bias_.data();
     tile_run.fill = output_fill_;
     if (bytes_) tile_run.end = bytes_->end, tile_run.end.multipliers = bytes_->multipliers.data();
     tile_run.channel_stride = output_channel_;
@@ -68,6 +67,7 @@ void Convolution::run(std::int64_t begin, std::int64_t end, const Word* input, c
         tile_run.output = output + tile.output;
         tile_run.residual = residual == nullptr ? nullptr : residual + tile.output;
         tile_run.valid = tile.valid;
+        tile_run.bias = bias_[tile.cls].data();
         tile_run.moves = moves_.data() + tile.move_begin, tile_run.move_count = tile.move_end - tile.move_begin;
         for (const Block& block : blocks_[tile.cls * parts_ + item % parts_]) {
             const Word* source = input + tile.input + block.channel * input_channel_;

@@ -101,7 +101,7 @@ class Convolution {
     Shelved<Entry> entries_;
     Shelved<Word> weights_;
     Shelved<std::uint16_t> offsets_;
-    std::vector<Word> bias_;
+    std::vector<std::vector<Word>> bias_;       // per class of tiles
     std::shared_ptr<const ByteWeights> bytes_;  // of eight bits
     Word fill_{0}, output_fill_{0};             // beyond the borders of the input and of a folded output
     Clamp clamp_;

@@ -30,7 +30,8 @@ std::vector<Convolution::Builder::Taken> Convolution::Builder::take(const Geomet
             if (zero && !zeros) continue;
             const std::int64_t offset = (c - origin) * g.channel_words + g.taps[tap];
             const Word weight = zero ? Word{0} : filter_.word(output, c - first, tap);
-            if (zeros ? halves_ : narrow_ && is_wide(weight)) add(offset, even_half(weight)), add(offset, odd_half(weight));
+            if (zeros ? halves_ : narrow_ && is_wide(weight))
+                add(offset, even_half(weight)), add(offset, odd_half(weight));
             else add(offset, weight);
         }
     }

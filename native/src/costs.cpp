@@ -32,8 +32,8 @@ double fastest(const std::function<void()>& work) {
 class Bench {
    public:
     Bench(const Kernels& kernels, bool bytes)
-        : kernels_(kernels), bytes_(bytes), variants_(variants_of(kernels, bytes)), inputs_(make_words(kWords + 4096)), sums_(make_words(kOutputs * 16 * 16)),
-          outputs_(make_words(kOutputs * 16 * 16)) {
+        : kernels_(kernels), bytes_(bytes), variants_(variants_of(kernels, bytes)), inputs_(make_words(kWords + 4096)),
+          sums_(make_words(kOutputs * 16 * 16)), outputs_(make_words(kOutputs * 16 * 16)) {
         bias_.assign(kOutputs + 16, 0.0f);
         multipliers_.assign(kOutputs + 16, 1e-3f);
         for (int t = 0; t < 32; ++t) places_.push_back(t * kernels.lanes);
@@ -183,8 +183,7 @@ Costs measure(const Kernels& kernels, bool bytes) {
     costs.sums = near(bench.sums() / unit, built_in.sums);
     if (bytes) costs.finish = near(bench.finish() / unit, built_in.finish);
     costs.pixels = near(bench.pixels() / unit, built_in.pixels);
-    costs.rows =
-        near(bench.rows() / unit / (row_cycles(kernels.cycles, 1, 3) / cycles.multiply_add), built_in.rows);
+    costs.rows = near(bench.rows() / unit / (row_cycles(kernels.cycles, 1, 3) / cycles.multiply_add), built_in.rows);
     if (!bytes) costs.transform = near(bench.transform() / unit, built_in.transform);
     double last = 1.0;
     for (std::size_t i = 0; i < costs.distance.size(); ++i) {

@@ -50,7 +50,8 @@ std::shared_ptr<const ByteWeights> make_byte_weights(const Array& weight, const 
     // Every output has as many words; the last ones may not reach beyond the group.
     for (std::int64_t& first : made->first) first = std::min(first, made->channels - made->span);
     made->words.assign(static_cast<std::size_t>(made->outputs * made->span * made->taps), Word{0});
-    made->bias.assign(static_cast<std::size_t>(made->outputs), 0), made->totals = made->bias;
+    made->bias.assign(static_cast<std::size_t>(made->outputs), 0);
+    made->totals.assign(static_cast<std::size_t>(made->outputs * made->taps), 0);
     made->multipliers.assign(static_cast<std::size_t>(made->outputs), 0.0f);
     std::vector<double> largest(static_cast<std::size_t>(outputs), 0.0);
     for (std::int64_t o = 0; o < outputs; ++o) {
@@ -65,10 +66,10 @@ std::shared_ptr<const ByteWeights> make_byte_weights(const Array& weight, const 
                 Four four = bytes_of(word);
                 four[(begin + c) % 4] = value;
                 word = word_of(four);
-                ++made->nonzeros, made->totals[o] += value, magnitude += std::abs(value);
+                ++made->nonzeros, made->totals[o * made->taps + tap] += value, magnitude += std::abs(value);
             }
         const std::int32_t given = bias == nullptr ? 0 : bias->integers[o];
-        made->bias[o] = given - input_zero * made->totals[o];
+        made->bias[o] = given;
         made->multipliers[o] = multipliers.data[o];
         largest[o] = magnitude * 255 + std::fabs(static_cast<double>(given));
     }
@@ -93,14 +94,19 @@ std::int64_t Filter::nonzero_words() const {
     return std::count_if(bytes->words.begin(), bytes->words.end(), [](Word word) { return word.bits != 0; });
 }
 
-std::vector<Word> Filter::biases(const Kernels& kernels) const {
+std::vector<Word> Filter::biases(const Kernels& kernels, const std::vector<bool>& used) const {
     std::vector<Word> all;
-    if (!bytes)
+    if (!bytes) {
         for (float each : bias) all.push_back(as_word(each));
-    else
-        for (std::size_t o = 0; o < bytes->bias.size(); ++o)
-            all.push_back({static_cast<std::uint32_t>(bytes->bias[o] +
-                                                      std::int64_t{kernels.bytes->shift} * bytes->totals[o])});
+        return all;
+    }
+    const std::int64_t zero = bytes->input_zero - kernels.bytes->shift;  // as the products see it
+    for (std::int64_t o = 0; o < bytes->outputs; ++o) {
+        std::int64_t sum = bytes->bias[o];
+        for (std::int64_t tap = 0; tap < taps; ++tap)
+            if (used[static_cast<std::size_t>(tap)]) sum -= zero * bytes->totals[o * taps + tap];
+        all.push_back({static_cast<std::uint32_t>(sum)});
+    }
     return all;
 }
 

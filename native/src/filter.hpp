@@ -15,13 +15,14 @@ namespace secateur {
 // outputs has no weights for is left out where that is whole words, and zero elsewhere.
 struct ByteWeights {
     std::int64_t outputs, groups;
-    std::int64_t channels;                   // words of a group
-    std::int64_t span, taps;                 // words that an output has weights for
-    std::vector<std::int64_t> first;         // [output]: of these, in its group
-    std::vector<Word> words;                 // [output][span][tap]
-    std::vector<std::int32_t> bias, totals;  // [output]: bias, less what the input's zero point adds; Σ weights
-    std::vector<float> multipliers;          // [output]
-    std::int64_t nonzeros = 0;               // weights
+    std::int64_t channels;             // words of a group
+    std::int64_t span, taps;           // words that an output has weights for
+    std::vector<std::int64_t> first;   // [output]: of these, in its group
+    std::vector<Word> words;           // [output][span][tap]
+    std::vector<std::int32_t> bias;    // [output]
+    std::vector<std::int32_t> totals;  // [output][tap]: sum over channels
+    std::vector<float> multipliers;    // [output]
+    std::int64_t nonzeros = 0;         // weights
     std::int32_t input_zero = 0;
     Requantisation end{};  // but for its multipliers
 
@@ -61,8 +62,11 @@ struct Filter {
         const float value = at(output, channel, tap), scaled = scale.empty() ? value : value * scale[output];
         return scaled == 0.0f ? Word{0} : as_word(scaled);
     }
-    // What sums start from: of floats, or of the sums that a kernel of bytes makes.
-    std::vector<Word> biases(const Kernels& kernels) const;
+    // What sums of these taps start from: of floats, or of bytes, which are summed up as they are, zero points and all.
+    std::vector<Word> biases(const Kernels& kernels, const std::vector<bool>& used) const;
+    std::vector<Word> biases(const Kernels& kernels) const {
+        return biases(kernels, std::vector<bool>(static_cast<std::size_t>(taps), true));
+    }
 
    private:
     float at(std::int64_t output, std::int64_t channel, std::int64_t tap) const {

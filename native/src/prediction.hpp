@@ -18,6 +18,7 @@ double streaming(const Setting& setting, const Operation& operation);
 double nothing(const Setting& setting, const Operation& operation);
 
 // Cycles of every operation for one block of images; one image folded where that is faster.
-std::vector<double> predict_cycles(const FusedNetwork& network, int images, const Kernels& kernels, const CostModel& costs);
+std::vector<double> predict_cycles(const FusedNetwork& network, int images, const Kernels& kernels,
+                                   const CostModel& costs);
 
 }  // namespace secateur

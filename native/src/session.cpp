@@ -188,8 +188,8 @@ std::vector<Part> Session::Runner::divide(std::int64_t images) {
 
 FusedNetwork Session::Runner::slice(int begin, int end) const {
     const int all = static_cast<int>(network_.operations.size());
-    FusedNetwork part{network_.shapes,  {network_.operations.begin() + begin, network_.operations.begin() + end},
-                      network_.inputs,  network_.outputs,
+    FusedNetwork part{network_.shapes,   {network_.operations.begin() + begin, network_.operations.begin() + end},
+                      network_.inputs,   network_.outputs,
                       network_.elements, network_.whole,
                       network_.fills};
     if (begin > 0) part.inputs = {handed_over(begin)};

@@ -32,7 +32,9 @@ Slices slice(const VectorProblem& problem, int lanes, bool narrow) {
                 const auto [low, high] = reached[lane];
                 for (std::int64_t c = std::max(block, low); c < std::min(high, block + kTable); ++c) {
                     const Word value = weight(first + lane, c);
-                    const auto add = [&](Word word) { taken[lane].emplace_back(static_cast<std::uint8_t>(c - block), word); };
+                    const auto add = [&](Word word) {
+                        taken[lane].emplace_back(static_cast<std::uint8_t>(c - block), word);
+                    };
                     if (value.bits == 0) continue;
                     ++slices.nonzeros;
                     if (narrow && is_wide(value)) slices.wide = true, add(even_half(value)), add(odd_half(value));
@@ -63,8 +65,8 @@ VectorProduct::VectorProduct(VectorProblem problem, Clamp clamp, const Kernels& 
     Slices sliced = slice(problem, lanes, bytes_ && kernels.bytes->narrow);
     const Cycles& cycles = bytes_ ? kernels.bytes->cycles : kernels.cycles;
     nonzeros_ = sliced.nonzeros;
-    const double sparse = static_cast<double>(sliced.begin.back()) * cycles.sparse_step +
-                          static_cast<double>(slices * blocks) * 4;
+    const double sparse =
+        static_cast<double>(sliced.begin.back()) * cycles.sparse_step + static_cast<double>(slices * blocks) * 4;
     const double dense = static_cast<double>(slices * columns) * cycles.dense_step;
     sparse_ = sparse < dense || sliced.wide;
     cycles_ = sparse_ ? sparse : dense;
@@ -112,12 +114,14 @@ void VectorProduct::run(std::int64_t begin, std::int64_t end, const Word* input,
         Requantisation end{};
         if (bytes_) end = bytes_->end, end.multipliers = multipliers_.data() + first;
         if (sparse_)
-            (bytes_ ? kernels_.bytes->sparse_vector : kernels_.sparse_vector)({input, weights, indices_.data() + part.step * lanes, counts_.data() + part.count,
-                              part.slices, static_cast<int>((columns_ + kTable - 1) / kTable), bias_.get() + first,
-                              added, output + at, rows, clamp_.low, clamp_.high, end});
+            (bytes_ ? kernels_.bytes->sparse_vector : kernels_.sparse_vector)(
+                {input, weights, indices_.data() + part.step * lanes, counts_.data() + part.count, part.slices,
+                 static_cast<int>((columns_ + kTable - 1) / kTable), bias_.get() + first, added, output + at, rows,
+                 clamp_.low, clamp_.high, end});
         else
-            (bytes_ ? kernels_.bytes->dense_vector : kernels_.dense_vector)({input, weights, part.slices, static_cast<int>(columns_), bias_.get() + first, added,
-                             output + at, rows, clamp_.low, clamp_.high, end});
+            (bytes_ ? kernels_.bytes->dense_vector : kernels_.dense_vector)(
+                {input, weights, part.slices, static_cast<int>(columns_), bias_.get() + first, added, output + at, rows,
+                 clamp_.low, clamp_.high, end});
     }
 }
 
@@ -125,6 +129,8 @@ std::size_t VectorProduct::bytes() const {
     return steps_ * kernels_.lanes * (sparse_ ? 5 : 4) + counts_.size() * sizeof(std::uint16_t);
 }
 
-std::string VectorProduct::describe() const { return std::string(bytes_ ? "int8 " : "") + (sparse_ ? "sparse vector" : "dense vector"); }
+std::string VectorProduct::describe() const {
+    return std::string(bytes_ ? "int8 " : "") + (sparse_ ? "sparse vector" : "dense vector");
+}
 
 }  // namespace secateur

@@ -158,8 +158,8 @@ TEST(convolutions_of_every_kernel_agree_with_plain_loops) {
 }
 
 TEST(folded_convolutions_agree_with_plain_loops) {
-    secateur::Costs costs;
-    costs.rows = 1e4;  // what can be folded is
+    secateur::CostModel costs;
+    costs.floats.rows = 1e4;  // what can be folded is
     for (int round = 0; round < 40; ++round) {
         Case drawn = draw_foldable();
         const auto input = normal(drawn.channels * drawn.height * drawn.width);
@@ -176,9 +176,9 @@ TEST(folded_convolutions_agree_with_plain_loops) {
 }
 
 // Costs by which every convolution that Winograd's transform can compute is computed by it.
-secateur::Costs winograd_costs() {
-    secateur::Costs costs;
-    costs.distance.fill(1e6), costs.load = 1e6;
+secateur::CostModel winograd_costs() {
+    secateur::CostModel costs;
+    costs.floats.distance.fill(1e6), costs.floats.load = 1e6;
     return costs;
 }
 
@@ -211,8 +211,8 @@ TEST(batches_by_winograds_transform_agree_with_plain_loops) {
 }
 
 TEST(folded_images_by_winograds_transform_agree_with_plain_loops) {
-    secateur::Costs costs = winograd_costs();
-    costs.rows = 1e9;  // what can be folded is
+    secateur::CostModel costs = winograd_costs();
+    costs.floats.rows = 1e9;  // what can be folded is
     for (int round = 0; round < 30; ++round) {
         Case drawn{
             between(1, 20), 4 * between(2, 8), 4 * between(2, 8), between(1, 40), 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1};
@@ -237,7 +237,7 @@ TEST(measured_costs_lie_around_those_built_in) {
         for (std::size_t i = 0; i < values.size(); ++i)
             CHECK(values[i] >= built_in[i] / 4.001 && values[i] <= built_in[i] * 4.001);
         CHECK(secateur::peak_rate(*kernels) > 1e6);
-        CHECK(secateur::Costs::of(values).values() == values);
+        CHECK(secateur::CostModel::of(values).values() == values);
     }
 }
 

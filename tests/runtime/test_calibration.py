@@ -90,9 +90,9 @@ def test_costs_that_are_given_are_what_a_network_is_planned_by(own_cache: Path) 
     assert not own_cache.exists()
 
 
-@pytest.mark.parametrize("values", [(1.0,), 12 * (0.0,), 12 * (float("nan"),), 12 * (float("inf"),)])
+@pytest.mark.parametrize("values", [(1.0,), 26 * (0.0,), 26 * (float("nan"),), 26 * (float("inf"),)])
 def test_costs_that_no_model_has_are_refused(values: tuple[float, ...]) -> None:
-    with pytest.raises(RunError, match=r"^costs: expected 12 numbers above 0, or none for those built in, got \("):
+    with pytest.raises(RunError, match=r"^costs: expected 26 numbers above 0, or none for those built in, got \("):
         Costs(values)
 
 

@@ -59,7 +59,7 @@ def numbers(count: int) -> Floats:
 
 def compute(op: str, attributes: dict[str, float], kernel: str, shape: tuple[int, ...], *inputs: Floats) -> Floats:
     """inputs: (N, …) each; gives (N, *shape)."""
-    node: Node = (op, op, list(range(len(inputs))), {}, dict(attributes), list(shape))
+    node: Node = (op, op, list(range(len(inputs))), {}, dict(attributes), list(shape), "float32")
     session = _native.Session([x.shape[1:] for x in inputs], [node], [len(inputs)], kernel, 1, [])
     out = np.empty((len(inputs[0]), *shape), np.float32)
     session.run_many(inputs, [out])
@@ -133,10 +133,10 @@ def test_a_layer_adds_what_is_added_to_it_and_nothing_else(op: str, kernel: str)
     """x − Wx, Wx / x …: none of them is fused into the layer as a sum is; a clamp behind them is."""
     random = np.random.default_rng(3)
     weight, x = random.normal(size=(8, 8)).astype(np.float32), random.normal(size=(17, 8)).astype(np.float32)
-    layer: Node = ("layer", "linear", [0], {"weight": weight}, {}, [8])
+    layer: Node = ("layer", "linear", [0], {"weight": weight}, {}, [8], "float32")
     product = torch.from_numpy(x) @ torch.from_numpy(weight).T
     for inputs in ([0, 1], [1, 0]):
-        nodes = [layer, ("op", op, inputs, {}, {}, [8]), ("y", "relu", [2], {}, {}, [8])]
+        nodes = [layer, ("op", op, inputs, {}, {}, [8], "float32"), ("y", "relu", [2], {}, {}, [8], "float32")]
         session = _native.Session([[8]], nodes, [3], kernel, 1, [])
         found = np.empty((17, 8), np.float32)
         session.run(x, found)

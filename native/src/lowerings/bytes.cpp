@@ -26,12 +26,13 @@ struct Crossing {
 
 // Of each channel, gaps and borders included.
 std::int64_t plane_extent(const Storage& storage, int images) {
-    if (storage.dims.size() == 1) return images;
+    if (storage.dims.size() <= 1) return images;
     if (storage.folded) return storage.strides[1] * (storage.part_height() + (storage.origin > 0 ? 2 : 0));
     return storage.dims[1] * storage.strides[1];
 }
 
 Crossing crossing_of(const Shape& whole, const Storage& floats, const Storage& words, int images) {
+    if (whole.empty()) return {{{{0, -1, -1, -1}, 0}}, images, false};
     const std::size_t axis = packed_axis(whole);
     Crossing crossing{{}, plane_extent(words, images), images == 1 && axis + 1 == whole.size()};
     const std::int64_t channels = whole[axis], rows = axis == 1 ? whole[0] : 1;
@@ -50,8 +51,7 @@ Crossing crossing_of(const Shape& whole, const Storage& floats, const Storage& w
             Crossing::Group group{{-1, -1, -1, -1},
                                   word * words.strides[axis] + (axis == 1 ? at * words.strides[0] : 0)};
             for (std::int64_t i = 0; i < 4 && 4 * word + i < channels; ++i)
-                group.floats[i] =
-                    (4 * word + i) * floats.strides[axis] + (axis == 1 ? at * floats.strides[0] : 0);
+                group.floats[i] = (4 * word + i) * floats.strides[axis] + (axis == 1 ? at * floats.strides[0] : 0);
             crossing.groups.push_back(group);
         }
     return crossing;
@@ -159,8 +159,8 @@ std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all) {
 }
 
 BytePairs pairs_of(const kind::BytePair& how) {
-    return {nullptr,   nullptr,       nullptr,        0,       0,       0, how.left_scale, how.right_scale,
-            how.low, how.high, how.left_zero, how.right_zero, how.zero};
+    return {nullptr,  nullptr,       nullptr,        0,       0, 0, how.left_scale, how.right_scale, how.low,
+            how.high, how.left_zero, how.right_zero, how.zero};
 }
 
 // Every position in the target's dims, of which `whole` are the elements.
@@ -214,16 +214,18 @@ void compile_pair(Compiler& compiler, const Operation& operation) {
 
 kind::ByteAverage average_in(const Node& node) {
     const std::int32_t zero = zero_of(node, "output_zero_point");
-    return {node.numbers.at("input_scale"),     node.numbers.at("output_scale"),
-            0.0f - static_cast<float>(zero),    255.0f - static_cast<float>(zero),
-            zero_of(node, "input_zero_point"), zero};
+    return {node.numbers.at("input_scale"),    node.numbers.at("output_scale"),   0.0f - static_cast<float>(zero),
+            255.0f - static_cast<float>(zero), zero_of(node, "input_zero_point"), zero};
 }
 
 std::optional<Kind> read_pool(const Node& node) {
     const bool average = node.op == "quantised_avg_pool2d";
     if (!average && (node.op != "max_pool2d" || node.element != Element::kUint8)) return {};
-    kind::Pool pool{integers_of(node, "kernel"), integers_of(node, "stride"), integers_of(node, "padding"),
-                    average ? std::vector<std::int64_t>{1, 1} : integers_of(node, "dilation"), average,
+    kind::Pool pool{integers_of(node, "kernel"),
+                    integers_of(node, "stride"),
+                    integers_of(node, "padding"),
+                    average ? std::vector<std::int64_t>{1, 1} : integers_of(node, "dilation"),
+                    average,
                     average && integer_of(node, "count_include_pad") != 0};
     return kind::BytePool{std::move(pool), average ? average_in(node) : kind::ByteAverage{}};
 }
@@ -276,8 +278,7 @@ bool averages_planes(const Shape& source, const Shape& target, std::vector<std::
 void compile_mean(Compiler& compiler, const Operation& operation) {
     const auto& [axes, average] = std::get<kind::ByteMean>(operation.kind);
     const Setting& setting = compiler.setting();
-    const Shape &source = setting.network.whole[operation.inputs[0]],
-                &target = setting.network.whole[operation.output];
+    const Shape &source = setting.network.whole[operation.inputs[0]], &target = setting.network.whole[operation.output];
     if (averages_planes(source, target, axes))
         return add_pool(compiler, operation, {{source[1], source[2]}, {1, 1}, {0, 0, 0, 0}, {1, 1}, true, false},
                         average);

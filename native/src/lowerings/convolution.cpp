@@ -80,6 +80,13 @@ VectorProblem few_pixel_problem(const Filter& filter, const ConvolutionShape& s,
     const auto row_at = [=](std::int64_t row) {
         return Row{row / together / pixels * together + row % together, row / together % pixels};
     };
+    std::vector<std::vector<Word>> biases;  // of every output pixel: of the taps that see an input there
+    for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+        std::vector<bool> used(static_cast<std::size_t>(s.kernel_y * s.kernel_x), false);
+        for (std::int64_t at = pixel; at < in.dims[1] * in.dims[2] * pixels; at += pixels)
+            if (tap_of[at] >= 0) used[static_cast<std::size_t>(tap_of[at])] = true;
+        biases.push_back(filter.biases(kernels, used));
+    }
     const auto weight = [=, &filter, width = in.dims[2], seen = std::move(seen), tap_of = std::move(tap_of)](
                             std::int64_t row, std::int64_t at) {
         const auto [output, pixel] = row_at(row);
@@ -95,11 +102,10 @@ VectorProblem few_pixel_problem(const Filter& filter, const ConvolutionShape& s,
         return VectorProblem::Reach{first, first + filter.span() * per_channel};
     };
     const std::int64_t rows = (filter.makes_bytes() ? filter.bytes->outputs : filter.outputs()) * pixels;
-    const std::vector<Word> biases = filter.biases(kernels);
     std::vector<Word> bias;
     std::vector<float> multipliers;
     for (std::int64_t row = 0; row < rows; ++row) {
-        bias.push_back(biases[row_at(row).output]);
+        bias.push_back(biases[row_at(row).pixel][row_at(row).output]);
         if (filter.bytes) multipliers.push_back(filter.bytes->multipliers[row_at(row).output]);
     }
     if (contiguous) gather.clear();

@@ -20,7 +20,9 @@ int parts_for(std::int64_t items, int threads) {
     return threads;
 }
 
-const Costs& costs_of(const Filter& filter, const CostModel& model) { return filter.bytes ? model.bytes : model.floats; }
+const Costs& costs_of(const Filter& filter, const CostModel& model) {
+    return filter.bytes ? model.bytes : model.floats;
+}
 
 // Where a layer computes all its outputs, of one image.
 std::int64_t places_of(const Compiler& compiler, const Operation& operation, const Filter& filter) {
@@ -50,7 +52,8 @@ void add_made(Compiler& compiler, const Operation& operation, const Filter& filt
     Step& step = compiler.push(operation, layer->describe());
     step.items = layer->items();
     step.report.predicted_cycles = layer->cycles();
-    report_weights(step.report, filter, name, places_of(compiler, operation, filter), layer->nonzeros(), layer->bytes());
+    report_weights(step.report, filter, name, places_of(compiler, operation, filter), layer->nonzeros(),
+                   layer->bytes());
     const std::int64_t input = compiler.place(operation.inputs[0]) + site.input_offset,
                        output = compiler.place(operation.output) + site.output_offset;
     const std::int64_t residual =
@@ -91,9 +94,9 @@ void add_layer(Compiler& compiler, const Operation& operation, const Filter& fil
                const LayerChoice& choice, const std::string& name) {
     const Setting& setting = compiler.setting();
     const bool filled = compiler.fills(operation.output);
-    const Border border = filled ? border_of(setting.output(operation), setting.kernels.lanes,
-                                             setting.network.fills[operation.output])
-                                 : Border{};
+    const Border border =
+        filled ? border_of(setting.output(operation), setting.kernels.lanes, setting.network.fills[operation.output])
+               : Border{};
     const auto add = [&](const auto& make) { add_made(compiler, operation, filter, site, name, make); };
     if (const auto* tiles = std::get_if<Choice>(&choice.way)) {
         add([&](int parts) {
@@ -123,8 +126,8 @@ void add_vector(Compiler& compiler, const Operation& operation, const Filter& fi
                 const Offsets& sources, const Offsets& targets, const std::string& name) {
     const std::int64_t repeats = static_cast<std::int64_t>(sources.size());
     const int threads = compiler.threads();
-    const auto product = std::make_shared<VectorProduct>(
-        std::move(problem), operation.clamp, compiler.setting().kernels, repeats < threads ? threads : 1);
+    const auto product = std::make_shared<VectorProduct>(std::move(problem), operation.clamp,
+                                                         compiler.setting().kernels, repeats < threads ? threads : 1);
     product->shelve(compiler.shelf());
     compiler.need_scratch(product->scratch_words());
     Step& step = compiler.push(operation, product->describe());

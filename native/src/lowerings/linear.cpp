@@ -21,7 +21,8 @@ Site site_of(const Setting& setting, const Operation& operation) {
 
 LayerChoice choose(const Setting& setting, const Operation& operation) {
     const Filter& filter = filter_of(operation);
-    const std::int64_t rows = elements(setting.output(operation).dims) / std::max<std::int64_t>(1, setting.output(operation).dims.back());
+    const std::int64_t rows =
+        elements(setting.output(operation).dims) / std::max<std::int64_t>(1, setting.output(operation).dims.back());
     if (setting.images == 1) return choose_vector(filter, rows, setting.kernels);
     return choose_tiles(filter, site_of(setting, operation), setting.kernels, setting.costs);
 }
@@ -41,9 +42,14 @@ VectorProblem vector_problem(const Filter& filter, const Kernels& kernels) {
     const auto all = [columns](std::int64_t) { return VectorProblem::Reach{0, columns}; };
     std::vector<Word> bias = filter.biases(kernels);
     bias.resize(static_cast<std::size_t>(rows));
-    return {rows,   columns,      weight,
-            all,    {},           std::move(bias),
-            filter.bytes ? filter.bytes->multipliers : std::vector<float>{}, filter.bytes};
+    return {rows,
+            columns,
+            weight,
+            all,
+            {},
+            std::move(bias),
+            filter.bytes ? filter.bytes->multipliers : std::vector<float>{},
+            filter.bytes};
 }
 
 void compile(Compiler& compiler, const Operation& operation) {
