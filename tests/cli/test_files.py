@@ -84,6 +84,44 @@ def test_inspect_shows_the_plan(verb: Verb, packed: Path) -> None:
     assert "this processor runs" in err
 
 
+QUANTISED = str(Path(__file__).parents[1] / "golden" / "1.2-quantised.secateur")
+
+
+def test_inspect_says_what_is_in_eight_bits_and_what_it_stands_for(verb: Verb) -> None:
+    code, out, _ = verb("inspect", QUANTISED)
+    assert code == 0
+    rows = {line.split("│")[1].strip(): line for line in out.splitlines() if "│" in line}
+    assert [cell.strip() for cell in rows["conv2"].split("│")[2:7]] == [
+        "quantised_conv2d", "uint8", "0.0625", "0", "0 … 12.5"
+    ]  # fmt: skip
+    assert "float32" in rows["head"]
+    found = json.loads(verb("inspect", QUANTISED, "--format", "json")[1])["quantised"]
+    conv = next(each for each in found if each["name"] == "conv2")
+    assert conv["output"] == {"element": "uint8", "scale": 0.0625, "zero_point": 0}
+    assert conv["extent"] == [0, 12.5]
+    scales = packfile.read(QUANTISED).weights["conv2.scale"].values()
+    assert conv["weight_scales"] == [scales.min(), scales.max()]
+    assert [each["output"] for each in found][-1] is None
+
+
+def test_unpack_gives_the_numbers_that_integers_stand_for_or_the_integers(verb: Verb, tmp_path: Path) -> None:
+    graph = packfile.read(QUANTISED)
+    code, out, _ = verb("unpack", QUANTISED, "-o", "dense.safetensors")
+    assert (code, "those of layers in eight bits times their scales" in out) == (0, True)
+    found = load_file(tmp_path / "dense.safetensors")
+    assert set(found) == {name for name in graph.weights if not name.endswith("scale")}
+    weight, scale, bias = (graph.weights[f"conv2.{role}"].numbers() for role in ("weight", "scale", "bias"))
+    np.testing.assert_array_equal(found["conv2.weight"], weight.astype(np.float32) * scale[:, None, None, None])
+    np.testing.assert_allclose(found["conv2.bias"], bias * 0.0625 * scale, rtol=1e-6)
+    assert (secateur.unpack(QUANTISED)["conv2.weight"] == found["conv2.weight"]).all()
+    code, out, _ = verb("unpack", QUANTISED, "-o", "raw.safetensors", "--raw")
+    assert (code, "times their scales" in out) == (0, False)
+    found = load_file(tmp_path / "raw.safetensors")
+    for name, integers in secateur.unpack(QUANTISED, raw=True).items():
+        assert (found[name].dtype, found[name].tolist()) == (integers.dtype, integers.tolist())
+    assert found["conv2.weight"].dtype == np.int8
+
+
 def test_unpack_gives_ordinary_safetensors(verb: Verb, packed: Path, tmp_path: Path) -> None:
     code, _, _ = verb("unpack", str(packed), "-o", "dense.safetensors")
     assert code == 0

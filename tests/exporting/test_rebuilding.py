@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from networks import FAMILIES, make_example, make_graph, make_network, run_network
+from secateur import packfile
 from secateur.exporting.rebuilding import GraphNetwork, to_tensor
 from secateur.network.graph import Graph, Node, Weight
+from secateur.runtime import reference
 
 
 @pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel lengths")
@@ -31,6 +35,17 @@ def test_narrow_formats_keep_their_bits() -> None:
     tensor = to_tensor(weight)
     assert tensor.dtype == torch.bfloat16
     assert tensor.view(torch.int16).numpy().view(np.uint16).tolist() == [0x3FC0, 0x8000, 0x7FC1]
+
+
+def test_a_network_in_eight_bits_is_rebuilt_as_the_float_network_that_it_approximates() -> None:
+    graph = packfile.read(Path(__file__).parents[1] / "golden" / "1.2-quantised.secateur")
+    network = GraphNetwork(graph)
+    bound = "conv2.minimum.constant"
+    assert set(network.state_dict()) - {bound} == {name for name in graph.weights if not name.endswith("scale")}
+    assert {each.dtype for each in network.state_dict().values()} == {torch.float32}
+    x = np.random.default_rng(0).uniform(-3, 3, (4, 3, 8, 8)).astype(np.float32)
+    found, expected = network(torch.from_numpy(x)).numpy(), reference.run(graph, x)
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
 
 
 def test_several_outputs_and_constants_come_back_whole() -> None:

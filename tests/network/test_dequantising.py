@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from secateur.errors import GraphError
 from secateur.network.building import Builder
-from secateur.network.dequantising import to_floats
+from secateur.network.dequantising import dequantised_weights, to_floats
 from secateur.network.graph import Graph, Weight
 from secateur.runtime import reference
 
@@ -34,6 +36,27 @@ def linear(bounds: tuple[int, int], zero_point: int, *, residual: bool = False) 
     )  # fmt: skip
     out = build.emit("dequantise", made, scale=0.02, zero_point=zero_point)
     return build.graph([build.emit("neg", out)])
+
+
+def test_weights_keep_their_names_and_scales_are_in_them() -> None:
+    graph = linear((0, 255), 0)
+    made = dequantised_weights(graph)
+    assert set(made) == set(to_floats(graph).weights) == {"weight", "bias"}
+    np.testing.assert_allclose(made["weight"].values(), [[1.0, 0, -0.5], [0, 0.14, 2.54]], rtol=1e-6)
+    np.testing.assert_allclose(made["bias"].values(), [1000 * 0.02 * 0.01, -2000 * 0.02 * 0.02], rtol=1e-6)
+
+
+def test_integers_that_stand_for_different_numbers_are_not_one_weight() -> None:
+    graph = linear((0, 255), 0)
+    (first, layer, *_) = graph.nodes
+    again = replace(layer, name="again", weights={**layer.weights, "scale": "other"})
+    weights = {**graph.weights, "other": Weight.of(np.array([1, 2], np.float32))}
+    two = Graph(graph.inputs, (layer.name, "again"), (first, layer, again), weights)
+    with pytest.raises(GraphError, match="weight 'weight' stands for other numbers in node 'again' than before it"):
+        dequantised_weights(two)
+    made = to_floats(two)
+    found = [made.weights[node.weights["weight"]].values() for node in made.nodes if node.op == "linear"]
+    assert found[0].tolist() != found[1].tolist()
 
 
 def by_hand(x: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from secateur.escaping import one_line
 from secateur.network.limits import Limits
 
 if TYPE_CHECKING:
+    from secateur.packfile import QuantisedDescription
     from secateur.runtime import PlanStep
 
 File = Annotated[Path, typer.Argument(help="A .secateur file.")]
@@ -148,6 +149,8 @@ def inspect(
         )
     console = stdout_console()
     console.print(table)
+    if found.quantised:
+        console.print(_table_of_eight_bits(found.quantised))
     console.print(
         f"{file}: format {found.version}, {found.nodes} operations, {len(found.weights)} weights, all checksums right; "
         f"{found.bytes:,} bytes, {found.dense_bytes / found.bytes:.1f} times smaller than dense; "
@@ -157,7 +160,36 @@ def inspect(
     )
 
 
+def _table_of_eight_bits(quantised: Sequence[QuantisedDescription]) -> Any:
+    """What values are in eight bits, as whose numbers, and the scales of weights."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("in eight bits", overflow="fold")
+    table.add_column("operation", overflow="fold")
+    for heading in ("output", "scale", "zero point", "range", "scales of weights"):
+        table.add_column(heading, justify="right")
+    for each in quantised:
+        made = each.output
+        table.add_row(
+            each.name,
+            each.operation,
+            made.element if made else "float32",
+            f"{made.scale:.3g}" if made else "",
+            str(made.zero_point) if made else "",
+            _from_to(each.extent),
+            _from_to(each.weight_scales),
+        )
+    return table
+
+
+def _from_to(extent: tuple[float, float] | None) -> str:
+    return "{:.3g} … {:.3g}".format(*extent) if extent else ""
+
+
 def _described(file: Path, found: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
     weights = [
         {
             "name": each.name,
@@ -186,6 +218,7 @@ def _described(file: Path, found: Any) -> dict[str, Any]:
         "largest_error": found.error,
         "operations": found.nodes,
         "weights": weights,
+        "quantised": [asdict(each) for each in found.quantised],
     }
 
 
@@ -268,16 +301,21 @@ def unpack(
     output: Annotated[Path, typer.Option("--output", "-o", help="The safetensors file to write.")] = Path(
         "net.safetensors"
     ),
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Of layers in eight bits, integers and scales rather than their product.")
+    ] = False,
     force: Force = False,
     allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
     """Write the weights as dense safetensors, for any other tool."""
-    from secateur.packfile import read, to_safetensors
+    from secateur.packfile import dense_weights, read, to_safetensors
 
     graph = read(file, limits=limits(allowed))
-    _write(output, force, lambda: to_safetensors(graph))
-    say(f"unpacked: {output}, {len(graph.weights)} weights, {_bytes(output.stat().st_size)}")
+    weights = dense_weights(graph, raw=raw)
+    _write(output, force, lambda: to_safetensors(weights))
+    product = "; those of layers in eight bits times their scales" if graph.quantisations and not raw else ""
+    say(f"unpacked: {output}, {len(weights)} weights, {_bytes(output.stat().st_size)}{product}")
 
 
 def run(

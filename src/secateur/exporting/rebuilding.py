@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from secateur.network.dequantising import to_floats
 from secateur.network.graph import Graph, Shape, Weight
 
 Weights = Mapping[str, Tensor]
@@ -18,12 +19,14 @@ Weights = Mapping[str, Tensor]
 class GraphNetwork(nn.Module):
     """Computes what the Graph computes; its state dict has the Graph's names, formats and bits.
 
+    Of a Graph in eight bits it is the float network that this approximates (network.dequantising): weights are times
+    their scales, nothing is rounded, and outputs are near those of the Graph rather than the same.
     Takes the Graph's inputs in order, (N, …) each; gives a tensor, or a tuple where the Graph has several outputs.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
-        self.graph = graph
+        self.graph = graph = to_floats(graph)
         self.lengths = graph.lengths
         for name, weight in graph.weights.items():
             owner, leaf = _owner(self, name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from secateur.errors import GraphError
 from secateur.network.building import Builder
 from secateur.network.graph import Graph, Node, Weight
 from secateur.network.operations import OPERATIONS
@@ -20,9 +21,44 @@ def to_floats(graph: Graph) -> Graph:
     """The same operations on float32: weights are the numbers that their integers stand for, and nothing is rounded.
 
     A layer's bounds are kept where they are no mere ends of the format: its lower one at the zero point is a ReLU.
-    Inputs keep their names; outputs may have others. A graph that is not quantised comes back as it is.
+    Inputs and weights keep their names; outputs may have others. A graph that is not quantised comes back as it is.
     """
     return _Floats(graph).made() if graph.quantisations else graph
+
+
+def dequantised_weights(graph: Graph) -> dict[str, Weight]:
+    """The weights by name, those of quantised layers as the numbers that they stand for; their scales are left out.
+
+    Raises GraphError for one that stands for different numbers in two layers.
+    """
+    made: dict[str, Weight] = {}
+    scales: set[str] = set()
+    for node in graph.nodes:
+        for role, weight in _numbers(graph, node).items():
+            name = node.weights[role]
+            if not _are_same(made.setdefault(name, weight), weight):
+                raise GraphError(f"weight {name!r} stands for other numbers in node {node.name!r} than before it")
+        scales |= {node.weights["scale"]} if node.op in _LAYERS else set()
+    return {name: made[name] for name in graph.weights if name in made and name not in scales}
+
+
+def _numbers(graph: Graph, node: Node) -> dict[str, Weight]:
+    """A node's weights by role; of a quantised layer what they stand for, without their scales."""
+    weights = {role: graph.weights[name] for role, name in node.weights.items()}
+    if node.op not in _LAYERS:
+        return weights
+    held = {role: weight.numbers() for role, weight in weights.items()}
+    scale = held["scale"].astype(np.float32)
+    per_output = scale.reshape(-1, *(1,) * (held["weight"].ndim - 1))
+    found = {"weight": Weight.of(held["weight"].astype(np.float32) * per_output)}
+    if "bias" in held:
+        steps = np.float64(np.float32(node.number("input_scale"))) * scale
+        found["bias"] = Weight.of((held["bias"] * steps).astype(np.float32))
+    return found
+
+
+def _are_same(one: Weight, other: Weight) -> bool:
+    return one is other or (one.dtype == other.dtype and np.array_equal(one.bits, other.bits))
 
 
 @dataclass(slots=True)
@@ -47,8 +83,7 @@ class _Floats:
         build = self.build.at(node.source or node.name, is_layer=True)
         if node.op in _LAYERS:
             return self._bounded(build, node, self._layer(build, node, inputs))
-        weights = {role: self.graph.weights[name] for role, name in node.weights.items()}
-        made = build.emit(node.op.removeprefix(_PREFIX), *inputs, weights=weights, **_attributes(node))
+        made = build.emit(node.op.removeprefix(_PREFIX), *inputs, weights=self._weights(node), **_attributes(node))
         return self._bounded(build, node, made)
 
     def _layer(self, build: Builder, node: Node, inputs: list[str]) -> str:
@@ -57,14 +92,12 @@ class _Floats:
         return build.emit("add", made, *residual) if residual else made
 
     def _weights(self, node: Node) -> dict[str, Weight]:
-        held = {role: self.graph.weights[name].numbers() for role, name in node.weights.items()}
-        scale = held["scale"].astype(np.float32)
-        per_output = scale.reshape(-1, *(1,) * (held["weight"].ndim - 1))
-        found = {"weight": Weight.of(held["weight"].astype(np.float32) * per_output)}
-        if "bias" in held:
-            steps = np.float64(np.float32(node.number("input_scale"))) * scale
-            found["bias"] = Weight.of((held["bias"] * steps).astype(np.float32))
-        return found
+        return {role: self._named(node.weights[role], weight) for role, weight in _numbers(self.graph, node).items()}
+
+    def _named(self, name: str, weight: Weight) -> Weight:
+        """Under the name that it has, unless that stands for other numbers already."""
+        held = self.build.draft.entries.get(name)
+        return self.build.entry(name, weight) if held is None or _are_same(held, weight) else weight
 
     def _bounded(self, build: Builder, node: Node, value: str) -> str:
         if "low" not in node.attributes or node.attributes["element"] == "float32":

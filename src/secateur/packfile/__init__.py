@@ -6,10 +6,10 @@ codecs.py        a weight ↔ bytes, by the coder in native/src/codec
 quantisation.py  weights rounded to few values
 """
 
-from secateur.packfile.description import Description, WeightDescription, bound_bytes, describe
+from secateur.packfile.description import Description, QuantisedDescription, WeightDescription, bound_bytes, describe
 from secateur.packfile.document import Metadata
 from secateur.packfile.quantisation import BITS, CODEBOOKS
-from secateur.packfile.reading import LIMIT, Packed, read, read_packed, to_safetensors, unpack
+from secateur.packfile.reading import LIMIT, Packed, dense_weights, read, read_packed, to_safetensors, unpack
 from secateur.packfile.writing import packed_size, packed_sizes, write
 
 __all__ = [
@@ -19,8 +19,10 @@ __all__ = [
     "Description",
     "Metadata",
     "Packed",
+    "QuantisedDescription",
     "WeightDescription",
     "bound_bytes",
+    "dense_weights",
     "describe",
     "packed_size",
     "packed_sizes",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from secateur.network.formats import WEIGHT_FORMATS
-from secateur.network.graph import Shape, Weight
+from secateur.network.graph import Graph, Node, Shape, Weight
 from secateur.network.limits import Limits
+from secateur.network.operations import OPERATIONS
+from secateur.network.quantisation import Quantisation
 from secateur.packfile import container
 from secateur.packfile.codecs import NAMES
 from secateur.packfile.document import Metadata, Stored, minor_version
@@ -35,14 +40,31 @@ class WeightDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class QuantisedDescription:
+    """An operation in eight bits. name: the module that it came from, else the node's.
+
+    output: what its integers stand for, None where it gives floats. extent: the least and the largest number that they
+    can stand for. weight_scales: the least and the largest scale of a layer's weights.
+    """
+
+    name: str
+    operation: str
+    output: Quantisation | None
+    extent: tuple[float, float] | None
+    weight_scales: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
-    """A whole file, every checksum verified. bytes: of the file, headers and graph included."""
+    """A whole file, every checksum verified. bytes: of the file, headers and graph included. quantised: what of it is
+    in eight bits, in the order in which it runs."""
 
     version: str
     metadata: Metadata
     nodes: int
     weights: tuple[WeightDescription, ...]
     bytes: int
+    quantised: tuple[QuantisedDescription, ...] = ()
 
     @property
     def dense_bytes(self) -> int:
@@ -66,7 +88,30 @@ def describe(path: str | Path, *, limit: int | None = LIMIT, limits: Limits | No
     packed = read_packed(path, limit=limit, limits=limits)
     weights = tuple(_described(each, packed.graph.weights[each.name]) for each in packed.stored)
     version = f"{container.MAJOR}.{minor_version(packed.graph)}"
-    return Description(version, packed.metadata, len(packed.graph.nodes), weights, packed.size)
+    quantised = _in_eight_bits(packed.graph)
+    return Description(version, packed.metadata, len(packed.graph.nodes), weights, packed.size, quantised)
+
+
+def _in_eight_bits(graph: Graph) -> tuple[QuantisedDescription, ...]:
+    values = graph.quantisations
+    nodes = [node for node in graph.nodes if OPERATIONS[node.op].quantised]
+    return tuple(_described_node(node, values.get(node.name), graph.weights) for node in nodes)
+
+
+def _described_node(node: Node, output: Quantisation | None, weights: Mapping[str, Weight]) -> QuantisedDescription:
+    scales = weights[node.weights["scale"]].numbers() if "scale" in node.weights else np.zeros(0)
+    among = (float(scales.min()), float(scales.max())) if scales.size else None
+    return QuantisedDescription(node.source or node.name, node.op, output, _extent(node, output), among)
+
+
+def _extent(node: Node, output: Quantisation | None) -> tuple[float, float] | None:
+    if output is None:
+        return None
+    low, high = (
+        (node.whole(name) if name in node.attributes else end) - output.zero_point
+        for name, end in (("low", output.least), ("high", output.most))
+    )
+    return low * output.scale, high * output.scale
 
 
 def _described(stored: Stored, weight: Weight) -> WeightDescription:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import FormatError, GraphError
+from secateur.network.dequantising import dequantised_weights
 from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Graph, Weight, check_shapes
 from secateur.network.limits import Limits, check_costs, check_parts
@@ -98,29 +99,40 @@ def _weight(held: Container, stored: Stored, place: Section) -> Weight:
 
 
 def unpack(
-    path: str | Path, *, limit: int | None = LIMIT, limits: Limits | None = None
+    path: str | Path, *, raw: bool = False, limit: int | None = LIMIT, limits: Limits | None = None
 ) -> dict[str, NDArray[np.generic]]:
     """The weights of a .secateur file as ordinary arrays, dense, by name.
 
     float32 and float16 weights come in their own dtype. NumPy has no bfloat16: such weights come as float32, which
-    holds each of their values exactly. Raises FormatError as read does.
+    holds each of their values exactly. Those of quantised layers come as the float32 numbers that they stand for: a
+    weight times its scale, a bias times that and the input's; raw: the integers and scales as they are.
+    Raises FormatError as read does.
     """
-    return {name: _array(weight) for name, weight in read(path, limit=limit, limits=limits).weights.items()}
+    weights = dense_weights(read(path, limit=limit, limits=limits), raw=raw)
+    return {name: weight.numbers() for name, weight in weights.items()}
 
 
-def to_safetensors(graph: Graph) -> bytes:
-    """The weights as a dense safetensors file, each in its own format, bit for bit.
+def dense_weights(graph: Graph, *, raw: bool = False) -> Mapping[str, Weight]:
+    """By name; those of quantised layers as the numbers that they stand for, unless raw. Raises FormatError."""
+    try:
+        return graph.weights if raw else dequantised_weights(graph)
+    except GraphError as error:
+        raise FormatError(f"{error}: take the integers as they are (raw=True, or --raw)") from error
+
+
+def to_safetensors(weights: Mapping[str, Weight]) -> bytes:
+    """Weights as a dense safetensors file, each in its own format, bit for bit.
 
     Raises FormatError for a weight of the one name that such a file keeps for itself.
     """
-    if "__metadata__" in graph.weights:
+    if "__metadata__" in weights:
         raise FormatError(
             "a weight is named '__metadata__', which safetensors keeps for itself: "
             "take the weights with secateur.unpack in Python"
         )
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
-    for name, weight in graph.weights.items():
+    for name, weight in weights.items():
         end = at + weight.bits.nbytes
         header[name] = {
             "dtype": WEIGHT_FORMATS[weight.dtype].safetensors,
@@ -130,11 +142,7 @@ def to_safetensors(graph: Graph) -> bytes:
         at = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([struct.pack("<Q", len(text)), text, *(each.bits.tobytes() for each in graph.weights.values())])
-
-
-def _array(weight: Weight) -> NDArray[np.generic]:
-    return weight.numbers()
+    return b"".join([struct.pack("<Q", len(text)), text, *(each.bits.tobytes() for each in weights.values())])
 
 
 def check_sizes(weights: Sequence[Stored], file_size: int, limit: int | None) -> None:
