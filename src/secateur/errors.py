@@ -95,6 +95,10 @@ class PackError(SecateurError):
     """A network cannot be packed: the file exists or cannot be written, or does not compute what the network does."""
 
 
+class QuantiseError(SecateurError):
+    """A network cannot be held in eight bits as asked: calibration data that does not fit, or nothing to quantise."""
+
+
 class FormatError(SecateurError):
     """A .secateur file is damaged, of another version, or not one at all."""
 

@@ -1,0 +1,221 @@
+"""Float Graph and calibration data → the Graph in eight bits (docs/format.md), and what that costs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from secateur.errors import QuantiseError
+from secateur.exporting.quantising.calibrating import (
+    Batch,
+    Calibration,
+    calibration_of,
+    given_to,
+    histograms_of,
+    run,
+)
+from secateur.exporting.quantising.moments import Floats, Layer, Moments, gather_moments, layer_of
+from secateur.exporting.quantising.planning import Kind, Plan, Unit, plan
+from secateur.exporting.quantising.ranges import Scale, choose_scale, joined
+from secateur.exporting.quantising.reporting import LayerCost, Report, agreement_of, decibels, output_error
+from secateur.exporting.quantising.rounding import round_layer
+from secateur.exporting.quantising.writing import Numbers, whole_numbers, write
+from secateur.network.graph import Graph, Node
+from secateur.network.simplification import simplify
+from secateur.support.progress import Reporter, SilentReporter
+
+__all__ = ["Batch", "LayerCost", "Report", "quantise"]
+
+COMPARED = 128
+MOST_ERROR = 0.01
+"""Squared, of the outputs as a share of their variance: beyond it layers that do most harm stay in float32."""
+GIVEN_BYTES = 1 << 29
+"""Of what layers read, at once in memory."""
+ASKED = "as asked"
+
+
+def quantise(
+    graph: Graph, batches: Iterable[Batch], *, keep_float: Collection[str] = (), reporter: Reporter | None = None
+) -> tuple[Graph, Report]:
+    """A float graph with its convolutions and fully connected layers, and what lies between them, in eight bits.
+
+    batches: inputs to calibrate on, as `calibrating.Batch` says; they are held in memory. keep_float: layers that stay
+    in float32, by the names of their nodes or of the modules that they come from. The graph is simplified first, scales
+    are chosen by what least changes values (`ranges`), weights are rounded by the moments of what a layer is given
+    (`rounding`). A layer stays in float32, and the report says why, where its numbers do not fit, or where the outputs'
+    error is more than MOST_ERROR and that layer's share of it the largest.
+    Raises QuantiseError for a name that is no layer, calibration data that does not fit or is not finite, free lengths,
+    and where no layer is left to quantise.
+    """
+    if graph.lengths:
+        raise QuantiseError(
+            f"a network with free lengths ({', '.join(graph.lengths)}) cannot be quantised: pack it for whole numbers"
+        )
+    calibration = calibration_of(graph, batches)
+    source = simplify(graph, widen=True)
+    floats = dict.fromkeys(_named(source, keep_float), ASKED) | dict(_unfit(source))
+    return _Quantising(source, calibration, floats, reporter or SilentReporter()).result()
+
+
+def _named(graph: Graph, wanted: Collection[str]) -> list[str]:
+    """The names of the nodes that are meant."""
+    if isinstance(wanted, str):
+        raise QuantiseError(f"keep_float={wanted!r}: expected a list of names")
+    layers = plan(graph, {}).layers
+    found = []
+    for name in wanted:
+        meant = [unit.node.name for unit in layers if name in (unit.node.name, unit.node.source)]
+        if not meant:
+            known = ", ".join(unit.node.name for unit in layers) or "none"
+            raise QuantiseError(f"layer {name!r} to keep in float32: no such layer; there are {known}")
+        found += meant
+    return found
+
+
+def _unfit(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Layers that no number of eight bits can stand for."""
+    for unit in plan(graph, {}).layers:
+        held = (graph.weights[name].values() for name in unit.node.weights.values())
+        if not all(np.isfinite(each).all() for each in held):
+            yield unit.node.name, "its weights are not finite"
+
+
+@dataclass(slots=True)
+class _Quantising:
+    """One graph on its way. floats: layers that stay in float32, and why."""
+
+    source: Graph
+    calibration: Calibration
+    floats: dict[str, str]
+    reporter: Reporter
+    scales: dict[str, Scale] = field(default_factory=dict)
+    rounded: dict[str, tuple[Numbers, float]] = field(default_factory=dict)
+
+    def result(self) -> tuple[Graph, Report]:
+        self._round()
+        compared = self.calibration.part(0, COMPARED)
+        expected = run(self.source, compared)
+        harms = self._harms(compared, expected)
+        while True:
+            planned = self._planned()
+            graph = write(planned, self.scales, self._numbers())
+            found = run(graph, compared)
+            error = output_error(found, expected)
+            worst = max(self._whole(planned), key=lambda unit: harms[unit.node.name])
+            if error <= MOST_ERROR or len(self._whole(planned)) == 1:
+                break
+            self.floats[worst.node.name] = (
+                f"in eight bits it alone lets the outputs' error rise to {harms[worst.node.name]:.2%} of their variance"
+            )
+        costs = tuple(self._cost(unit, harms) for unit in planned.layers)
+        return graph, Report(costs, len(self.calibration), len(compared), error, agreement_of(found, expected))
+
+    def _planned(self, floats: Mapping[str, str] | None = None) -> Plan:
+        return plan(self.source, self.floats if floats is None else floats)
+
+    @staticmethod
+    def _whole(planned: Plan) -> list[Unit]:
+        return [unit for unit in planned.layers if unit.kind is Kind.LAYER]
+
+    def _numbers(self) -> dict[str, Numbers]:
+        return {name: numbers for name, (numbers, _) in self.rounded.items()}
+
+    def _round(self) -> None:
+        """Scales of all values in eight bits, then the weights of all layers."""
+        planned = self._planned()
+        if not self._whole(planned):
+            raise QuantiseError(_nothing_left(planned))
+        self._choose_scales(planned)
+        uses: dict[tuple[str, int], list[Unit]] = {}
+        for unit in self._whole(planned):
+            groups = unit.node.whole("groups") if unit.node.op == "conv2d" else 1
+            uses.setdefault((unit.node.weights["weight"], groups), []).append(unit)
+        with self.reporter.task("quantising layers", len(uses), brief=True) as task:
+            for some in self._fitting(list(uses.values())):
+                counts = self._counts(some)
+                given = given_to(self.source, counts, self.calibration)
+                for units in some:
+                    self._round_weight(units, given)
+                    task.advance(1, lambda name=units[0].node.name: name)  # type: ignore[misc]
+        if not self._whole(self._planned()):
+            raise QuantiseError(_nothing_left(self._planned()))
+
+    def _choose_scales(self, planned: Plan) -> None:
+        groups = planned.groups()
+        ends = {name: name for group in groups for name in planned.ends(group)}
+        histograms = histograms_of(self.source, list(ends), self.calibration)
+        for group in groups:
+            chosen = choose_scale(joined(histograms[name] for name in planned.ends(group)))
+            self.scales.update(dict.fromkeys(group, chosen))
+
+    def _fitting(self, uses: Sequence[list[Unit]]) -> Iterator[list[list[Unit]]]:
+        """Those whose inputs are held in memory together."""
+        some: list[list[Unit]] = []
+        for units in uses:
+            if some and self._bytes([*some, units]) > GIVEN_BYTES:
+                yield some
+                some = []
+            some = [*some, units]
+        yield some
+
+    def _bytes(self, uses: Sequence[Sequence[Unit]]) -> int:
+        counts = self._counts(uses)
+        return sum(4 * min(n, len(self.calibration)) * math.prod(self.source.shape_of(x)) for x, n in counts.items())
+
+    def _counts(self, uses: Iterable[Iterable[Unit]]) -> dict[str, int]:
+        """Of how many images each of the values that layers read is needed."""
+        counts: dict[str, int] = {}
+        for unit in itertools.chain.from_iterable(uses):
+            (value,) = unit.node.inputs
+            counts[value] = max(counts.get(value, 0), self._layer(unit.node).images)
+        return counts
+
+    def _round_weight(self, units: Sequence[Unit], given: Mapping[str, Floats]) -> None:
+        layers = [self._layer(unit.node) for unit in units]
+        moments = [self._moments(unit.node, layer, given) for unit, layer in zip(units, layers, strict=True)]
+        rounded = round_layer(layers, moments)
+        noise = decibels(rounded.signal, rounded.error)
+        shape = self.source.weights[units[0].node.weights["weight"]].shape
+        shared = rounded.numbers.reshape(shape)
+        for unit, bias in zip(units, rounded.biases, strict=True):
+            scale = self.scales[unit.node.inputs[0]].scale
+            numbers = whole_numbers(shared, rounded.scale.reshape(-1), bias.reshape(-1), scale)
+            if numbers.largest_sum > np.iinfo(np.int32).max:
+                self.floats[unit.node.name] = "its sums may not fit into 32 bits"
+            self.rounded[unit.node.name] = numbers, noise
+
+    def _layer(self, node: Node) -> Layer:
+        held = {role: self.source.weights[name].values() for role, name in node.weights.items()}
+        return layer_of(node, held["weight"], held.get("bias"))
+
+    def _moments(self, node: Node, layer: Layer, given: Mapping[str, Floats]) -> Moments:
+        (value,) = node.inputs
+        x, scale = given[value][: layer.images], self.scales[value]
+        return gather_moments(layer, x, scale.quantised(x) * np.float32(scale.scale))
+
+    def _harms(self, compared: Calibration, expected: Sequence[Floats]) -> dict[str, float]:
+        """By how much the outputs change where one layer alone is in eight bits."""
+        names, found = [unit.node.name for unit in self._planned().layers], {}
+        for unit in self._whole(self._planned()):
+            others = {name: "another is looked at" for name in names if name != unit.node.name}
+            alone = write(self._planned(others), self.scales, self._numbers())
+            found[unit.node.name] = output_error(run(alone, compared), expected)
+        return found
+
+    def _cost(self, unit: Unit, harms: Mapping[str, float]) -> LayerCost:
+        name = unit.node.name
+        if unit.kind is not Kind.LAYER:
+            return LayerCost(name, unit.operations, "float32", unit.reason)
+        scale, (_, noise) = self.scales[unit.node.inputs[0]], self.rounded[name]
+        return LayerCost(
+            name, unit.operations, "int8", "", scale.way, scale.scale, scale.zero_point, noise, harms.get(name)
+        )
+
+
+def _nothing_left(planned: Plan) -> str:
+    kept = "; ".join(f"{unit.node.name}: {unit.reason}" for unit in planned.layers)
+    return f"no layer to quantise: expected a convolution or a fully connected layer, got {kept or 'none'}"

@@ -1,0 +1,150 @@
+"""What the values of a float graph are on calibration data, piece by piece, so that memory stays bounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.errors import QuantiseError, RunError
+from secateur.exporting.quantising.moments import Floats
+from secateur.exporting.quantising.ranges import Histogram
+from secateur.network.building import without_dead_nodes
+from secateur.network.graph import Graph
+from secateur.network.limits import NO_LIMITS
+from secateur.runtime import Session, reference
+
+Batch = Any
+"""An array for a graph with one input, a sequence in the order of the inputs, or a mapping by name."""
+_PIECE_BYTES = 1 << 27
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """Arrays (N, …) by input."""
+
+    inputs: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def part(self, start: int, stop: int) -> Calibration:
+        """Some of them; the order is that of no batch, so that the first are as good as any."""
+        return Calibration({name: each[start:stop] for name, each in self.inputs.items()})
+
+    def pieces(self, bytes_each: int) -> Iterator[Calibration]:
+        """bytes_each: that an image takes."""
+        some = max(1, _PIECE_BYTES // max(1, bytes_each))
+        for start in range(0, len(self), some):
+            yield self.part(start, start + some)
+
+
+def calibration_of(graph: Graph, batches: Iterable[Batch]) -> Calibration:
+    """Raises QuantiseError for no images, other shapes than the graph's, and numbers that are not finite."""
+    read = [_by_name(graph, batch, place) for place, batch in enumerate(batches)]
+    if not sum(len(next(iter(batch.values()))) for batch in read):
+        raise QuantiseError("calibration data: expected at least one batch of inputs, got none")
+    whole = {name: np.concatenate([batch[name] for batch in read]) for name in graph.inputs}
+    lengths = {len(each) for each in whole.values()}
+    if len(lengths) > 1:
+        raise QuantiseError(f"calibration data: expected as many images in every input, got {sorted(lengths)}")
+    order = np.random.default_rng(0).permutation(lengths.pop())
+    return Calibration({name: each[order] for name, each in whole.items()})
+
+
+def _by_name(graph: Graph, batch: Batch, place: int) -> dict[str, NDArray[Any]]:
+    names = list(graph.inputs)
+    if not isinstance(batch, Mapping):
+        parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
+        if len(parts) != len(names):
+            raise QuantiseError(f"calibration batch {place}: expected inputs {names}, got {len(parts)} arrays")
+        batch = dict(zip(names, parts, strict=True))
+    if batch.keys() != set(names):
+        raise QuantiseError(f"calibration batch {place}: expected inputs {names}, got {sorted(map(str, batch))}")
+    return {name: _checked(graph, name, batch[name], place) for name in names}
+
+
+def _checked(graph: Graph, name: str, given: object, place: int) -> NDArray[Any]:
+    array, shape = np.asarray(given), graph.inputs[name]
+    where = f"calibration batch {place}, input {name!r}"
+    if array.ndim == 0 or array.shape[1:] != shape:
+        raise QuantiseError(f"{where}: expected shape (N, {', '.join(map(str, shape))}), got {array.shape}")
+    if array.dtype.kind not in "fiub":
+        raise QuantiseError(f"{where}: expected numbers, got {array.dtype}")
+    if name in graph.elements:
+        return array
+    array = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(array).all():
+        raise QuantiseError(
+            f"{where}: holds NaN or infinite numbers: expected what the network is used on; mend the data"
+        )
+    return array
+
+
+def run(graph: Graph, calibration: Calibration) -> list[Floats]:
+    """The outputs of a graph, in the runtime."""
+    if graph.elements:
+        return reference.run_all(graph, calibration.inputs)
+    try:
+        session = Session(graph, calibrate=False, limits=NO_LIMITS)
+    except RunError:
+        return reference.run_all(graph, calibration.inputs)
+    found = session(*(calibration.inputs[name] for name in graph.inputs))
+    return list(found) if isinstance(found, tuple) else [found]
+
+
+def values_of(graph: Graph, names: Sequence[str], calibration: Calibration) -> Iterator[dict[str, Floats]]:
+    """Values of a float graph by name, for some images after others."""
+    own = [name for name in names if name not in graph.inputs]
+    nodes = without_dead_nodes(graph.nodes, own)
+    used = {name for node in nodes for name in node.weights.values()}
+    weights = {name: weight for name, weight in graph.weights.items() if name in used}
+    part = replace(graph, outputs=tuple(own), nodes=tuple(nodes), weights=weights) if own else None
+    shapes = [graph.shape_of(name) for name in (*names, *graph.inputs)]
+    for piece in calibration.pieces(4 * sum(math.prod(shape) for shape in shapes)):
+        made = dict(zip(own, run(part, piece), strict=True)) if part is not None else {}
+        yield {name: made[name] if name in made else piece.inputs[name] for name in names}
+
+
+def histograms_of(graph: Graph, names: Sequence[str], calibration: Calibration) -> dict[str, Histogram]:
+    """Raises QuantiseError where a value is not finite."""
+    found = {name: Histogram() for name in names}
+    for some in some_names(graph, names):
+        for values in values_of(graph, some, calibration):
+            for name, value in values.items():
+                found[name].add(value)
+    for name, histogram in found.items():
+        if not histogram.is_finite:
+            raise QuantiseError(f"value {name!r} is not finite on the calibration data: mend the network or the data")
+    return found
+
+
+def some_names(graph: Graph, names: Sequence[str]) -> Iterator[list[str]]:
+    """Names of values which fit a piece together with a few images at least: one run for each list."""
+    most, held, size = _PIECE_BYTES // (4 * 8), [], 0
+    for name in names:
+        count = math.prod(graph.shape_of(name))
+        if held and size + count > most:
+            yield held
+            held, size = [], 0
+        held = [*held, name]
+        size += count
+    if held:
+        yield held
+
+
+def given_to(graph: Graph, counts: Mapping[str, int], calibration: Calibration) -> dict[str, Floats]:
+    """Values for the first images, for each of them as many as are asked for. counts: by name."""
+    found: dict[str, list[Floats]] = {name: [] for name in counts}
+    start = 0
+    for stop in sorted({min(count, len(calibration)) for count in counts.values()}):
+        names = [name for name, count in counts.items() if count > start]
+        for values in values_of(graph, names, calibration.part(start, stop)) if names else ():
+            for name, value in values.items():
+                found[name].append(value)
+        start = stop
+    return {name: np.concatenate(parts) for name, parts in found.items()}

@@ -1,0 +1,108 @@
+"""What eight bits cost a network, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from secateur.exporting.quantising.moments import Floats
+
+_NONE = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """One layer. operations: the float graph's, as "conv2d+add+relu". element: "int8", or "float32" where it stays so.
+
+    reason: why it stays in float32. input: how the range of what it reads was found, and its scale and zero_point.
+    noise_db: signal to noise of the sums that it computes, its input and weights rounded and all before it exact, on
+    images that no weight was fitted to. harm: squared error of the network's outputs, as a share of their variance over
+    the images, where this layer alone is in eight bits; None where that was not measured.
+    """
+
+    name: str
+    operations: str
+    element: str
+    reason: str = ""
+    input: str = ""
+    scale: float = 0.0
+    zero_point: int = 0
+    noise_db: float | None = None
+    harm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """images: of the calibration. compared: those of them that outputs were compared on. error: squared, of the
+    outputs, as a share of their variance over these images. agreement: share of these whose largest output stayed where
+    it was, None where the outputs are no classes."""
+
+    layers: tuple[LayerCost, ...]
+    images: int
+    compared: int
+    error: float
+    agreement: float | None
+
+    @property
+    def left_float(self) -> tuple[LayerCost, ...]:
+        return tuple(layer for layer in self.layers if layer.element == "float32")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join([*(_line(layer) for layer in self.layers), self.summary])
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        whole = len(self.layers) - len(self.left_float)
+        agreed = (
+            "" if self.agreement is None else f", the same class for {self.agreement:.2%} of {self.compared:,} images"
+        )
+        return (
+            f"{whole} of {len(self.layers)} layers in eight bits, {self.images:,} calibration images: outputs "
+            f"{decibels(1.0, self.error):.1f} dB above their error{agreed}"
+        )
+
+
+def _line(layer: LayerCost) -> str:
+    text = f"{layer.name:28.28} {layer.operations:20.20} {layer.element:7}"
+    if layer.element == "float32":
+        return f"{text} {layer.reason}"
+    noise = "" if layer.noise_db is None else f"{layer.noise_db:6.1f} dB"
+    harm = "" if layer.harm is None else f"{decibels(1.0, layer.harm):6.1f} dB"
+    return f"{text} own sums {noise}, outputs with it alone {harm}, input by {layer.input}"
+
+
+def decibels(signal: float, noise: float) -> float:
+    return 10 * math.log10(max(signal, _NONE) / max(noise, _NONE))
+
+
+def output_error(found: Sequence[Floats], expected: Sequence[Floats]) -> float:
+    """Squared error as a share of the variance over images, of the output where that is largest."""
+    return max((_error(one, other) for one, other in zip(found, expected, strict=True)), default=0.0)
+
+
+def _error(found: Floats, expected: Floats) -> float:
+    right = expected.astype(np.float64)
+    known = np.isfinite(right)
+    apart = np.where(known, found - right, 0)
+    varied = np.where(known, right - right.mean(0), 0) if len(right) > 1 else right
+    error, signal = float((apart**2).sum()), float((varied**2).sum())
+    return (
+        error / signal
+        if signal > 0
+        else (0.0 if error == 0 else float((apart**2).sum() / max((right**2).sum(), _NONE)))
+    )
+
+
+def agreement_of(found: Sequence[Floats], expected: Sequence[Floats]) -> float | None:
+    """The share of images whose largest of all outputs (N, classes) is the same."""
+    if len(expected) != 1 or expected[0].ndim != 2 or expected[0].shape[1] < 2:
+        return None
+    return float((found[0].argmax(1) == expected[0].argmax(1)).mean())
