@@ -25,12 +25,13 @@ from secateur.exporting.quantising.reporting import LayerCost, Report, agreement
 from secateur.exporting.quantising.rounding import round_layer
 from secateur.exporting.quantising.writing import Numbers, whole_numbers, write
 from secateur.network.graph import Graph, Node
-from secateur.network.simplification import simplify
+from secateur.network.quantisation import LARGEST_SUM, output_multipliers
+from secateur.network.simplification import Gain, order_channels, simplify
 from secateur.support.progress import Reporter, SilentReporter
 
 __all__ = ["Batch", "LayerCost", "Report", "quantise"]
 
-COMPARED = 128
+COMPARED = 64
 MOST_ERROR = 0.01
 """Squared, of the outputs as a share of their variance: beyond it layers that do most harm stay in float32."""
 GIVEN_BYTES = 1 << 29
@@ -56,9 +57,9 @@ def quantise(
             f"a network with free lengths ({', '.join(graph.lengths)}) cannot be quantised: pack it for whole numbers"
         )
     calibration = calibration_of(graph, batches)
-    source = simplify(graph, widen=True)
+    source, gain = order_channels(simplify(graph, widen=True))
     floats = dict.fromkeys(_named(source, keep_float), ASKED) | dict(_unfit(source))
-    return _Quantising(source, calibration, floats, reporter or SilentReporter()).result()
+    return _Quantising(source, calibration, floats, gain, reporter or SilentReporter()).result()
 
 
 def _named(graph: Graph, wanted: Collection[str]) -> list[str]:
@@ -91,6 +92,7 @@ class _Quantising:
     source: Graph
     calibration: Calibration
     floats: dict[str, str]
+    gain: Gain
     reporter: Reporter
     scales: dict[str, Scale] = field(default_factory=dict)
     rounded: dict[str, tuple[Numbers, float]] = field(default_factory=dict)
@@ -112,7 +114,8 @@ class _Quantising:
                 f"in eight bits it alone lets the outputs' error rise to {harms[worst.node.name]:.2%} of their variance"
             )
         costs = tuple(self._cost(unit, harms) for unit in planned.layers)
-        return graph, Report(costs, len(self.calibration), len(compared), error, agreement_of(found, expected))
+        words = self.gain.before, self.gain.after
+        return graph, Report(costs, len(self.calibration), len(compared), error, agreement_of(found, expected), *words)
 
     def _planned(self, floats: Mapping[str, str] | None = None) -> Plan:
         return plan(self.source, self.floats if floats is None else floats)
@@ -180,13 +183,21 @@ class _Quantising:
         rounded = round_layer(layers, moments)
         noise = decibels(rounded.signal, rounded.error)
         shape = self.source.weights[units[0].node.weights["weight"]].shape
-        shared = rounded.numbers.reshape(shape)
+        shared, factors = rounded.numbers.reshape(shape), rounded.scale.reshape(-1)
         for unit, bias in zip(units, rounded.biases, strict=True):
             scale = self.scales[unit.node.inputs[0]].scale
-            numbers = whole_numbers(shared, rounded.scale.reshape(-1), bias.reshape(-1), scale)
-            if numbers.largest_sum > np.iinfo(np.int32).max:
-                self.floats[unit.node.name] = "its sums may not fit into 32 bits"
+            numbers = whole_numbers(shared, factors, bias.reshape(-1), scale)
+            if unfit := self._unfit(unit, numbers):
+                self.floats[unit.node.name] = unfit
             self.rounded[unit.node.name] = numbers, noise
+
+    def _unfit(self, unit: Unit, numbers: Numbers) -> str:
+        """Why a layer's whole numbers cannot be computed with."""
+        if numbers.largest_sum > LARGEST_SUM:
+            return "its sums may not fit into 32 bits"
+        made = self.scales.get(unit.value)
+        factors = output_multipliers(self.scales[unit.node.inputs[0]].scale, numbers.scale, made.scale if made else 1.0)
+        return "" if np.isfinite(factors).all() else "its scales are not numbers of float32"
 
     def _layer(self, node: Node) -> Layer:
         held = {role: self.source.weights[name].values() for role, name in node.weights.items()}

@@ -125,7 +125,8 @@ def histograms_of(graph: Graph, names: Sequence[str], calibration: Calibration) 
 
 def some_names(graph: Graph, names: Sequence[str]) -> Iterator[list[str]]:
     """Names of values which fit a piece together with a few images at least: one run for each list."""
-    most, held, size = _PIECE_BYTES // (4 * 8), [], 0
+    most, size = _PIECE_BYTES // (4 * 8), 0
+    held: list[str] = []
     for name in names:
         count = math.prod(graph.shape_of(name))
         if held and size + count > most:

@@ -16,6 +16,7 @@ Floats = NDArray[np.float32]
 
 LEAST_ROWS, CHECKED_ROWS = 2048, 1024
 LEAST_IMAGES = 64
+MOST_COLUMNS = 8192
 _PIECE = 1 << 24
 """Numbers of rows at once."""
 
@@ -60,13 +61,14 @@ class Moments:
     """Means over rows: X, what the layer is given in eight bits, and Y, what it gives in float32.
 
     given, wanted: the means (groups, columns), (groups, outputs). gram: (groups, columns, columns), the covariances of
-    X. slope: (groups, outputs, columns), those of Y with X. checks: rows of other images and what is wanted there.
+    X. slope: (groups, outputs, columns), those of Y with X; both None for more than MOST_COLUMNS. checks: rows of other
+    images and what is wanted there.
     """
 
     given: Floats
     wanted: Floats
-    gram: Floats
-    slope: Floats
+    gram: Floats | None
+    slope: Floats | None
     checks: tuple[Floats, Floats]
 
 
@@ -78,26 +80,26 @@ def gather_moments(layer: Layer, x: Floats, seen: Floats) -> Moments:
     split = max(1, len(x) - len(x) // 8)
     groups, outputs, columns = layer.weight.shape
     given, wanted = np.zeros((groups, columns)), np.zeros((groups, outputs))
-    gram = np.zeros((groups, columns, columns), np.float32)
-    slope = np.zeros((groups, outputs, columns), np.float32)
+    narrow = columns if columns <= MOST_COLUMNS else 0
+    gram = np.zeros((groups, narrow, narrow), np.float32)
+    slope = np.zeros((groups, outputs, narrow), np.float32)
     count = 0
-    for own, exact in _rows(layer, seen[:split], x[:split], LEAST_ROWS + 2 * columns):
+    for own, exact in _rows(layer, seen[:split], x[:split], LEAST_ROWS + 2 * narrow):
         aim = _outputs(layer, exact)
-        gram += own.swapaxes(1, 2) @ own
-        slope += aim.swapaxes(1, 2) @ own
+        gram += own[..., :narrow].swapaxes(1, 2) @ own[..., :narrow]
+        slope += aim.swapaxes(1, 2) @ own[..., :narrow]
         given += own.sum(1, dtype=np.float64)
         wanted += aim.sum(1, dtype=np.float64)
         count += own.shape[1]
     mean, aimed = (given / count).astype(np.float32), (wanted / count).astype(np.float32)
-    gram /= count
-    slope /= count
-    gram -= mean[:, :, None] * mean[:, None, :]
-    slope -= aimed[:, :, None] * mean[:, None, :]
+    if narrow:
+        gram = gram / count - mean[:, :, None] * mean[:, None, :]
+        slope = slope / count - aimed[:, :, None] * mean[:, None, :]
     rest = (split if split < len(x) else 0, None)
     checked = list(_rows(layer, seen[slice(*rest)], x[slice(*rest)], CHECKED_ROWS))
     rows = np.concatenate([own for own, _ in checked], 1)
     aims = np.concatenate([_outputs(layer, exact) for _, exact in checked], 1)
-    return Moments(mean, aimed, gram, slope, (rows, aims))
+    return Moments(mean, aimed, gram if narrow else None, slope if narrow else None, (rows, aims))
 
 
 def _outputs(layer: Layer, rows: Floats) -> Floats:

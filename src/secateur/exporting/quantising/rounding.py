@@ -37,11 +37,11 @@ def round_layer(layers: Sequence[Layer], uses: Sequence[Moments]) -> Rounded:
 
     For every output the best of four is taken, by the error on images that nothing was fitted to: scaled by the largest
     weight or by what rounding to the nearest changes least; rounded to the nearest or one after another, each to what
-    is best beside the others (`refine`). Likewise whether the mean error goes into the bias.
+    is best beside the others (`refine`). Likewise whether the mean error goes into the bias. A layer too wide for
+    second moments is rounded to the nearest.
     """
     weight = layers[0].weight
-    gram, slope = _damped(weight, uses)
-    found = [_checked(each, layers, uses) for each in _roundings(weight, gram, slope)]
+    found = [_checked(each, layers, uses) for each in _roundings(weight, uses)]
     errors = np.stack([each.errors for each in found])
     best = errors.argmin(0)
     numbers = _of_best(best, [each.numbers for each in found])
@@ -65,25 +65,33 @@ def _of_best(best: NDArray[np.intp], found: Sequence[Floats]) -> Floats:
     return np.take_along_axis(np.stack(found), chosen[None], 0)[0]
 
 
-def _damped(weight: Floats, uses: Sequence[Moments]) -> tuple[Floats, Floats]:
+def _roundings(weight: Floats, uses: Sequence[Moments]) -> Iterator[tuple[Floats, Floats]]:
+    """(numbers, scale)."""
+    largest = largest_scale(weight)
+    damped = _damped(weight, uses)
+    if damped is None:
+        yield _nearest(weight, largest), largest
+        return
+    closest = _least_squares_scale(weight, largest, damped[0])
+    for scale in (largest,) if np.array_equal(largest, closest) else (largest, closest):
+        nearest = _nearest(weight, scale)
+        yield nearest, scale
+        yield refine(nearest, scale, *damped, weight != 0), scale
+
+
+def _damped(weight: Floats, uses: Sequence[Moments]) -> tuple[Floats, Floats] | None:
     """(gram, slope) over all uses; weights that the data says nothing of aim at what they were."""
-    gram = sum((each.gram for each in uses), np.zeros((), np.float32))
-    slope = sum((each.slope for each in uses), np.zeros((), np.float32))
+    grams = [each.gram for each in uses if each.gram is not None]
+    slopes = [each.slope for each in uses if each.slope is not None]
+    if not grams:
+        return None
+    gram, slope = np.add.reduce(grams), np.add.reduce(slopes)
     diagonal = np.einsum("gii->gi", gram)
     level = diagonal.mean(1, keepdims=True)
     level = DAMPENING * np.where(level > 0, level, 1).astype(np.float32)
-    gram = gram.copy()
-    np.einsum("gii->gi", gram)[:] += level
+    diagonal = diagonal + level
+    np.einsum("gii->gi", gram)[:] = diagonal
     return gram, slope + level[:, :, None] * weight
-
-
-def _roundings(weight: Floats, gram: Floats, slope: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """(numbers, scale)."""
-    largest = largest_scale(weight)
-    for scale in (largest, _least_squares_scale(weight, largest, gram)):
-        nearest = _nearest(weight, scale)
-        yield nearest, scale
-        yield refine(nearest, scale, gram, slope, weight != 0), scale
 
 
 def largest_scale(weight: Floats) -> Floats:
@@ -117,15 +125,13 @@ def refine(numbers: Floats, scale: Floats, gram: Floats, slope: Floats, free: ND
     step = scale[..., None]
     numbers = numbers.copy()
     left = slope - (numbers * step) @ gram
-    diagonal = np.einsum("gii->gi", gram)
     columns = numbers.shape[2]
     for _ in range(SWEEPS):
         moved = False
         for start in range(0, columns, _BLOCK):
             part = slice(start, start + _BLOCK)
-            change = _refine_block(
-                numbers[..., part], step[..., 0], gram[:, part, part], left[..., part].copy(), diagonal, start, free
-            )
+            here: Floats = left[..., part].astype(np.float32)  # a copy
+            change = _refine_block(numbers[..., part], scale, gram[:, part, part], here, free[..., part])
             if change.any():
                 moved = True
                 numbers[..., part] += change
@@ -135,21 +141,13 @@ def refine(numbers: Floats, scale: Floats, gram: Floats, slope: Floats, free: ND
     return numbers
 
 
-def _refine_block(
-    numbers: Floats,
-    step: Floats,
-    gram: Floats,
-    left: Floats,
-    diagonal: Floats,
-    start: int,
-    free: NDArray[np.bool_],
-) -> Floats:
-    """How some neighbouring columns change. left: (groups, outputs, columns), the slope that is left of each."""
+def _refine_block(numbers: Floats, step: Floats, gram: Floats, left: Floats, free: NDArray[np.bool_]) -> Floats:
+    """How some neighbouring columns change. left: (groups, outputs, columns), the slope left of each: is written to."""
     change = np.zeros_like(numbers)
     for column in range(numbers.shape[2]):
         before = numbers[..., column]
-        wish = before + left[..., column] / (diagonal[:, start + column, None] * step)
-        moved = (np.clip(np.rint(wish), -MOST, MOST) - before) * free[..., start + column]
+        wish = before + left[..., column] / (gram[:, None, column, column] * step)
+        moved = (np.clip(np.rint(wish), -MOST, MOST) - before) * free[..., column]
         change[..., column] = moved
         left -= (moved * step)[..., None] * gram[:, None, column, :]
     return change
@@ -163,8 +161,8 @@ def _checked(found: tuple[Floats, Floats], layers: Sequence[Layer], uses: Sequen
     for layer, use in zip(layers, uses, strict=True):
         rows, aims = use.checks
         apart = rows @ weight.swapaxes(1, 2) - aims
-        moved = use.wanted - (weight @ use.given[..., None])[..., 0]
-        options = [layer.bias, moved]
+        moved: Floats = (use.wanted - (weight @ use.given[..., None])[..., 0]).astype(np.float32)
+        options: list[Floats] = [layer.bias, moved]
         found_errors = [np.square(apart + each[:, None, :]).mean(1, dtype=np.float64) for each in options]
         best = np.argmin(np.stack(found_errors), 0)
         biases.append(_of_best(best, options))

@@ -44,8 +44,10 @@ def whole_numbers(
     needed = np.abs(bias.astype(np.float64)) / (np.float64(np.float32(input_scale)) * MOST_BIAS)
     dead = ~numbers.reshape(len(scale), -1).any(1) & (bias != 0)
     wide = np.where(dead, needed * (MOST_BIAS // _DEAD_BIAS), np.maximum(scale, needed)).astype(np.float32)
-    shape = (-1,) + (1,) * (numbers.ndim - 1)
-    moved = np.rint(numbers * (scale / wide).reshape(shape)).astype(np.int8)
+    if np.array_equal(wide, scale):
+        moved, wide = numbers, scale  # the arrays themselves: weights that layers share are stored once
+    else:
+        moved = np.rint(numbers * (scale / wide).reshape(-1, *(1,) * (numbers.ndim - 1))).astype(np.int8)
     steps = np.rint(bias / (np.float64(np.float32(input_scale)) * wide.astype(np.float64)))
     return Numbers(moved, wide, steps.astype(np.int32))
 
@@ -60,7 +62,11 @@ def write(plan: Plan, scales: Mapping[str, Scale], layers: Mapping[str, Numbers]
 
 @dataclass(slots=True)
 class _Writing:
-    """The graph so far. real, whole: value of the float graph → what it is called in float32, in eight bits."""
+    """The graph so far.
+
+    real, whole: value of the float graph → what it is called in float32, in eight bits. own: names that only values of
+    the float graph may have. kept: those of weights that are copied.
+    """
 
     plan: Plan
     scales: Mapping[str, Scale]
@@ -72,11 +78,14 @@ class _Writing:
     real: dict[str, str] = field(default_factory=dict)
     whole: dict[str, str] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
+    kept: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         source = self.plan.graph
         self.shapes.update(source.inputs)
         self.real.update({name: name for name in source.inputs})
+        copied = [unit.node for unit in self.plan.units.values() if unit.kind is not Kind.LAYER]
+        self.kept.update(name for node in copied for name in node.weights.values())
         self.own.update(source.inputs, (node.name for node in source.nodes))
 
     @property
@@ -194,7 +203,7 @@ class _Writing:
 
     def _layer_attributes(self, unit: Unit, whole: bool) -> dict[str, Attribute]:
         own = self._of(unit.node.inputs[0], "input_")
-        residual = {"residual_scale": 1.0, "residual_zero_point": 0}
+        residual: dict[str, Attribute] = {"residual_scale": 1.0, "residual_zero_point": 0}
         if whole:
             residual = self._of(unit.residual, "residual_") if unit.residual is not None else residual
             return {"element": ELEMENT, **own, **self._of(unit.value, "output_"), **self._bounds(unit), **residual}
@@ -224,7 +233,7 @@ class _Writing:
         """The name of a weight; the same array in the same shape is stored once."""
         key = id(values), values.shape if shape is None else shape
         if key not in self.stored:
-            name = unused_name(wanted, self.weights, self.plan.graph.weights.keys() - {wanted})
+            name = unused_name(wanted, self.weights, self.plan.graph.weights.keys() - {wanted}, self.kept)
             bits = np.ascontiguousarray(values).view(f"<u{values.dtype.itemsize}").reshape(key[1])
             self.weights[name] = Weight(values.dtype.name, bits)
             self.stored[key] = name
