@@ -30,6 +30,17 @@ template <int Index>
 
 [[gnu::always_inline]] inline Halves halves(Ints a, Ints b) { return {_mm256_packs_epi32(a.v, b.v)}; }
 
+// In every half of a vector four words, of which first all the lowest bytes lie side by side.
+[[gnu::always_inline]] inline Vec ordered(__m256i bytes) {
+    const __m256i order =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    return {_mm256_castsi256_ps(_mm256_shuffle_epi8(bytes, order))};
+}
+
+[[gnu::always_inline]] inline Vec words_of(Halves low, Halves high) {
+    return ordered(_mm256_packus_epi16(low.v, high.v));
+}
+
 struct Packing {
     __m256i zero, low, high;
 };
@@ -39,12 +50,8 @@ struct Packing {
             _mm256_set1_epi8(static_cast<char>(high))};
 }
 
-// In every half of a vector four words, of which first all the lowest bytes lie side by side.
 [[gnu::always_inline]] inline Vec words_of(Halves low, Halves high, const Packing& packing) {
     const __m256i bytes =
         _mm256_packus_epi16(_mm256_adds_epi16(low.v, packing.zero), _mm256_adds_epi16(high.v, packing.zero));
-    const __m256i within = _mm256_min_epu8(_mm256_max_epu8(bytes, packing.low), packing.high);
-    const __m256i order =
-        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    return {_mm256_castsi256_ps(_mm256_shuffle_epi8(within, order))};
+    return ordered(_mm256_min_epu8(_mm256_max_epu8(bytes, packing.low), packing.high));
 }

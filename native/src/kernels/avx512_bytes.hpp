@@ -30,6 +30,16 @@ template <int Index>
 
 [[gnu::always_inline]] inline Halves halves(Ints a, Ints b) { return {_mm512_packs_epi32(a.v, b.v)}; }
 
+// In every quarter of a vector four words, of which first all the lowest bytes lie side by side.
+[[gnu::always_inline]] inline Vec ordered(__m512i bytes) {
+    const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    return {_mm512_castsi512_ps(_mm512_shuffle_epi8(bytes, order))};
+}
+
+[[gnu::always_inline]] inline Vec words_of(Halves low, Halves high) {
+    return ordered(_mm512_packus_epi16(low.v, high.v));
+}
+
 struct Packing {
     __m512i zero, low, high;
 };
@@ -39,11 +49,8 @@ struct Packing {
             _mm512_set1_epi8(static_cast<char>(high))};
 }
 
-// In every quarter of a vector four words, of which first all the lowest bytes lie side by side.
 [[gnu::always_inline]] inline Vec words_of(Halves low, Halves high, const Packing& packing) {
     const __m512i bytes =
         _mm512_packus_epi16(_mm512_adds_epi16(low.v, packing.zero), _mm512_adds_epi16(high.v, packing.zero));
-    const __m512i within = _mm512_min_epu8(_mm512_max_epu8(bytes, packing.low), packing.high);
-    const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    return {_mm512_castsi512_ps(_mm512_shuffle_epi8(within, order))};
+    return ordered(_mm512_min_epu8(_mm512_max_epu8(bytes, packing.low), packing.high));
 }

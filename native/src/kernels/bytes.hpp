@@ -11,8 +11,9 @@
 //   byte_of<i>(words)          byte i of every lane, as Ints
 //   most(a, b)                 of every byte the larger
 //   Halves, halves(a, b)       two vectors of Ints side by side in 16 bits, saturated
+//   words_of(halves, halves)   four vectors of Ints as the bytes of words, saturated
 //   Packing, make_packing(zero, low, high), words_of(halves, halves, packing)
-//                              four vectors of Ints as the bytes of words: plus zero, then within low and high
+//                              plus zero, then within low and high
 //
 // Floats are rounded after every operation: none of this may be compiled with products and sums fused.
 
@@ -23,11 +24,12 @@ struct Ending {
     Vec low, high;
     Packing packing;
     bool clamps;  // before rounding; else bytes saturate behind it
+    bool plain;   // saturation is all that there is to do
 
     [[gnu::always_inline]] Ending(float least, float largest, std::int32_t zero, bool bounded)
         : low(splat(least)), high(splat(largest)),
           packing(make_packing(zero, static_cast<int>(least) + zero, static_cast<int>(largest) + zero)),
-          clamps(!bounded) {}
+          clamps(!bounded), plain(bounded && zero == 0 && least <= 0.0f && largest >= 255.0f) {}
 
     // All of a tile at once: what is known of all is asked once.
     template <int Count>
@@ -118,8 +120,20 @@ struct Requantiser {
         ending.round<T>(values, results);
     }
 
-    [[gnu::always_inline]] void put(std::size_t channel, int t, Halves low, Halves high) const {
-        store(run.output + plane(channel) + places[t], words_of(low, high, ending.packing));
+    // The first vector last: what is not stored goes to its place before.
+    template <typename Words>
+    [[gnu::always_inline]] void put(std::size_t channel, Words words) const {
+        Word* output = run.output + plane(channel);
+        #pragma GCC unroll 32
+        for (int t = T - 1; t >= 0; --t) store(output + places[t], words(t));
+    }
+
+    // Of four outputs of every vector: of the first two and of the others.
+    [[gnu::always_inline]] void put(std::size_t channel, const Halves* low, const Halves* high) const {
+        if (ending.plain) put(channel, [&](int t) __attribute__((always_inline)) { return words_of(low[t], high[t]); });
+        else
+            put(channel,
+                [&](int t) __attribute__((always_inline)) { return words_of(low[t], high[t], ending.packing); });
     }
 
     [[gnu::always_inline]] void fill_borders(std::size_t channel) const {
@@ -177,10 +191,11 @@ template <int Rows, int Columns>
         }
 }
 
-// What `count` words of weights add to the tile of one output, from `totals` on.
+// What `count` words of weights add to the tile of one output. Chains: independent accumulators per vector, so that few
+// vectors still fill the latency of a dot product.
 template <int Rows, int Columns, int Chains>
 [[gnu::always_inline]] inline void multiply(const TileRun& run, const Word*& weights, const std::uint16_t*& offsets,
-                                            int count, Sum* begun, Ints* totals) {
+                                            int count, const Sum* begun, Ints* totals) {
     constexpr int T = Rows * Columns;
     Sum sums[Chains][T];
     #pragma GCC unroll 32
@@ -188,24 +203,19 @@ template <int Rows, int Columns, int Chains>
         #pragma GCC unroll 32
         for (int t = 0; t < T; ++t) sums[chain][t] = chain == 0 ? begun[t] : none();
     const Word* stop = weights + count;
-    const auto add_one = [&](int chain, Vec weight, std::uint64_t offset) __attribute__((always_inline)) {
-        add<Rows, Columns>(sums[chain % Chains], weight, at(run.inputs, offset), run.row_step);
+    const auto add_one = [&](int i) __attribute__((always_inline)) {
+        add<Rows, Columns>(sums[i], splat_word(weights + i), at(run.inputs, offsets[i]), run.row_step);
     };
-    // Four at a time: one load for four weights and one for four offsets leave the load ports to the inputs.
-    for (; stop - weights >= 4; weights += 4, offsets += 4) {
+    for (; stop - weights >= Chains; weights += Chains, offsets += Chains) {
         if constexpr (T == 1) {
             __builtin_prefetch(weights + kAhead);
             __builtin_prefetch(offsets + kAhead);
         }
-        const Vec four = load_four(weights);
-        std::uint64_t packed;
-        __builtin_memcpy(&packed, offsets, sizeof packed);
-        add_one(0, spread<0>(four), packed & 0xffff);
-        add_one(1, spread<1>(four), packed >> 16 & 0xffff);
-        add_one(2, spread<2>(four), packed >> 32 & 0xffff);
-        add_one(3, spread<3>(four), packed >> 48);
+        #pragma GCC unroll 8
+        for (int i = 0; i < Chains; ++i) add_one(i);
     }
-    for (; weights != stop; ++weights, ++offsets) add_one(0, splat_word(weights), *offsets);
+    if constexpr (Chains > 1)
+        for (; weights != stop; ++weights, ++offsets) add_one(0);
     #pragma GCC unroll 32
     for (int chain = 1; chain < Chains; ++chain)
         #pragma GCC unroll 32
@@ -238,12 +248,13 @@ void run_sparse(const TileRun& run) {
             multiply<Rows, Columns, Chains>(run, weights, offsets, entry->counts[m], sums, totals);
             if (!packs) return keep<T>(run, channel + m, totals);
             requantiser.template round<m>(channel, totals, totals);
+            Halves high[T];
             #pragma GCC unroll 32
-            for (int t = T - 1; t >= 0; --t) {
+            for (int t = 0; t < T; ++t) {
                 if constexpr (m % 2 == 0) even[t] = totals[t];
-                else if constexpr (m == 1) low[t] = halves(even[t], totals[t]);
-                else requantiser.put(channel, t, low[t], halves(even[t], totals[t]));
+                else (m == 1 ? low : high)[t] = halves(even[t], totals[t]);
             }
+            if constexpr (m == 3) requantiser.put(channel, low, high);
         });
         if (packs) requantiser.fill_borders(channel);
         else if (last) put_floats(run, channel, 4, T);
@@ -312,10 +323,11 @@ void run_dense(const TileRun& run) {
                 constexpr int i = decltype(index)::value;
                 requantiser.template round<i>(entry->channel + m, totals[i], totals[i]);
             });
+            Halves low[T], high[T];
             #pragma GCC unroll 32
-            for (int t = T - 1; t >= 0; --t)
-                requantiser.put(entry->channel + m, t, halves(totals[0][t], totals[1][t]),
-                                halves(totals[2][t], totals[3][t]));
+            for (int t = 0; t < T; ++t)
+                low[t] = halves(totals[0][t], totals[1][t]), high[t] = halves(totals[2][t], totals[3][t]);
+            requantiser.put(entry->channel + m, low, high);
             requantiser.fill_borders(entry->channel + m);
         }
         if (last && !packs) put_floats(run, entry->channel, Outputs, T);

@@ -27,8 +27,9 @@ using Sum = Ints;
 #include "bytes.hpp"
 
 constexpr TileVariant kVariants[] = {
-    sparse<1, 1, 4>(), sparse<1, 2, 2>(), sparse<1, 4, 1>(), sparse<1, 5, 1>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
-    sparse<2, 2, 1>(), sparse<2, 4, 1>(), dense<8, 1, 1>(),  dense<4, 1, 2>(),  dense<4, 2, 1>(),  sparse<2, 1, 1>(),
+    sparse<1, 1, 8>(), sparse<1, 2, 4>(),  sparse<1, 4, 2>(), sparse<1, 5, 2>(), sparse<1, 7, 1>(),
+    sparse<1, 8, 1>(), sparse<1, 16, 1>(), sparse<2, 4, 1>(), sparse<4, 4, 1>(), dense<16, 1, 1>(),
+    dense<8, 1, 2>(),  dense<4, 1, 4>(),   dense<4, 1, 5>(),
 };
 
 constexpr Cycles kCycles = {

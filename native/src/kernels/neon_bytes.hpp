@@ -37,6 +37,16 @@ template <int Index>
 
 [[gnu::always_inline]] inline Halves halves(Ints a, Ints b) { return {vqmovn_high_s32(vqmovn_s32(a.v), b.v)}; }
 
+// Four words, of which first all the lowest bytes lie side by side.
+[[gnu::always_inline]] inline Vec ordered(uint8x16_t bytes) {
+    const uint8x16_t order = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    return {vreinterpretq_f32_u8(vqtbl1q_u8(bytes, order))};
+}
+
+[[gnu::always_inline]] inline Vec words_of(Halves low, Halves high) {
+    return ordered(vqmovun_high_s16(vqmovun_s16(low.v), high.v));
+}
+
 struct Packing {
     int16x8_t zero;
     uint8x16_t low, high;
@@ -47,11 +57,8 @@ struct Packing {
             vdupq_n_u8(static_cast<std::uint8_t>(high))};
 }
 
-// Four words, of which first all the lowest bytes lie side by side.
 [[gnu::always_inline]] inline Vec words_of(Halves low, Halves high, const Packing& packing) {
     const uint8x8_t lower = vqmovun_s16(vqaddq_s16(low.v, packing.zero));
     const uint8x16_t bytes = vqmovun_high_s16(lower, vqaddq_s16(high.v, packing.zero));
-    const uint8x16_t within = vminq_u8(vmaxq_u8(bytes, packing.low), packing.high);
-    const uint8x16_t order = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
-    return {vreinterpretq_f32_u8(vqtbl1q_u8(within, order))};
+    return ordered(vminq_u8(vmaxq_u8(bytes, packing.low), packing.high));
 }

@@ -1,4 +1,5 @@
-// What is done with bytes without instructions of their own: what adding-a-kernel.md lists.
+// What is done with bytes without instructions of their own: what adding-a-kernel.md lists. What is longer
+// is called, since it is many times over in a tile.
 
 struct Ints {
     std::int32_t v[kLanes];
@@ -35,7 +36,7 @@ template <typename Function>
 [[gnu::always_inline]] inline Vec clamped(Vec a, Vec low, Vec high) { return smaller(larger(a, low), high); }
 
 // Half to even; what is beyond 16 bits, where it saturates next, stays there.
-[[gnu::always_inline]] inline Ints rounded(Vec a) {
+[[gnu::noinline]] Ints rounded(Vec a) {
     const Vec within = clamped(a, splat(-40000.0f), splat(40000.0f));
     return lanewise_ints([&](int i) {
         return __builtin_bit_cast(std::int32_t, within.v[i] + 12582912.0f) - 0x4b400000;  // 1.5 · 2²³
@@ -48,7 +49,7 @@ template <int Index>
     return lanewise_ints([&](int i) { return bits.v[i] >> 8 * Index & 255; });
 }
 
-[[gnu::always_inline]] inline Sum dot(Sum sum, Vec inputs, Vec weight) {
+[[gnu::noinline]] Sum dot(Sum sum, Vec inputs, Vec weight) {
     const Ints a = as_ints(inputs), b = as_ints(weight);
     return lanewise_ints([&](int i) {
         std::int32_t value = sum.v[i];
@@ -79,7 +80,7 @@ struct Packing {
 
 [[gnu::always_inline]] inline Packing make_packing(int zero, int low, int high) { return {zero, low, high}; }
 
-[[gnu::always_inline]] inline Vec words_of(const Halves& low, const Halves& high, const Packing& packing) {
+[[gnu::noinline]] Vec words_of(const Halves& low, const Halves& high, const Packing& packing) {
     const auto byte = [&](std::int32_t value) {
         value += packing.zero;
         value = value > packing.low ? value : packing.low;
@@ -89,4 +90,8 @@ struct Packing {
         return static_cast<std::int32_t>(byte(low.a.v[i]) | byte(low.b.v[i]) << 8 | byte(high.a.v[i]) << 16 |
                                          byte(high.b.v[i]) << 24);
     }));
+}
+
+[[gnu::always_inline]] inline Vec words_of(const Halves& low, const Halves& high) {
+    return words_of(low, high, make_packing(0, 0, 255));
 }
