@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,8 @@ def to_floats(graph: Graph) -> Graph:
     A layer's bounds are kept where they are no mere ends of the format: its lower one at the zero point is a ReLU.
     Inputs and weights keep their names; outputs may have others. A graph that is not quantised comes back as it is.
     """
-    return _Floats(graph).made() if graph.quantisations else graph
+    quantisations = graph.quantisations
+    return _Floats(graph, quantisations).made() if quantisations else graph
 
 
 def dequantised_weights(graph: Graph) -> dict[str, Weight]:
@@ -66,6 +68,7 @@ class _Floats:
     """values: of the graph in eight bits → what they are called here."""
 
     graph: Graph
+    quantisations: Mapping[str, Quantisation]
     build: Builder = field(default_factory=Builder)
     values: dict[str, str] = field(default_factory=dict)
 
@@ -102,7 +105,7 @@ class _Floats:
     def _bounded(self, build: Builder, node: Node, value: str) -> str:
         if "low" not in node.attributes or node.attributes["element"] == "float32":
             return value
-        low, high = _bounds(node, self.graph.quantisations[node.name])
+        low, high = _bounds(node, self.quantisations[node.name])
         if low == 0:
             value, low = build.emit("relu", value), None
         for op, bound in (("maximum", low), ("minimum", high)):
