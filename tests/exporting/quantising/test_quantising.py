@@ -138,6 +138,17 @@ def test_flattened_planes_are_read_by_a_convolution_of_them() -> None:
     assert quantised.weights["fc2.weight"].shape == (5, 8, 8, 8)
 
 
+def test_flattened_planes_whose_zeros_lie_in_blocks_along_pixels_are_read_as_they_lie() -> None:
+    blocks = np.repeat(np.random.default_rng(0).random((5, 128)) < 0.2, 4, axis=1)
+
+    def make(build: Builder, x: str) -> str:
+        flat = build.emit("reshape", build.emit("relu", conv(build, x, 8, 1)), shape=(512,))
+        return build.emit("linear", flat, weights=weights(weight=normal(5, 512, seed=2) * blocks))
+
+    quantised, _ = checked(graph_of(make))
+    assert ops(quantised) == ["quantise", "quantised_conv2d", "reshape", "quantised_linear"]
+
+
 def test_what_has_no_eight_bits_is_an_island_and_a_value_is_quantised_once() -> None:
     def make(build: Builder, x: str) -> str:
         hidden = build.emit("gelu", linear(build, x, 16, 1), approximate="none")

@@ -13,10 +13,13 @@ from secateur.exporting.quantising.planning import Kind, Plan, Unit
 from secateur.exporting.quantising.ranges import STEPS, Scale
 from secateur.network.building import unused_name, without_dead_nodes
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.words import count_words
 
 ELEMENT = "uint8"
 MOST_BIAS = 1 << 30
 _DEAD_BIAS = 1 << 20
+_FEW = 0.9
+"""So few words, of those that a convolution of planes takes, are worth laying them out anew."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,14 +180,21 @@ class _Writing:
         return [held(unit.node.inputs[0], True), *residual]
 
     def _planes(self, unit: Unit) -> tuple[str, Shape] | None:
-        """(value, its shape) of the planes that a fully connected layer, a convolution of these, reads flattened."""
+        """(value, its shape) of the planes that a fully connected layer, a convolution of these, reads flattened.
+
+        None where it rather reads pixels in words (`network.words`): its zeros lie in blocks along these.
+        """
         before = self.plan.units.get(unit.node.inputs[0])
         if unit.node.op != "linear" or unit.residual is not None or before is None or before.node.op != "reshape":
             return None
         (value,) = before.node.inputs
         shape = self.plan.graph.shape_of(value)
         flat = len(before.node.shape) == 1 and len(shape) == 3 and math.prod(shape[1:]) > 1
-        return (value, shape) if flat and before.value in self.plan.whole else None
+        if not flat or before.value not in self.plan.whole:
+            return None
+        nonzero = self.layers[unit.node.name].numbers != 0
+        by_pixels, by_channels = count_words(nonzero), count_words(nonzero, math.prod(shape[1:]))
+        return None if by_pixels < _FEW * by_channels else (value, shape)
 
     def _either(self, value: str, whole: bool) -> str:
         return self.as_whole(value) if whole else self.as_real(value)
