@@ -95,6 +95,7 @@ def test_inspect_says_what_is_in_eight_bits_and_what_it_stands_for(verb: Verb) -
         "quantised_conv2d", "uint8", "0.0625", "0", "0 … 12.5"
     ]  # fmt: skip
     assert "float32" in rows["head"]
+    assert "times smaller than dense in the same formats" in out
     found = json.loads(verb("inspect", QUANTISED, "--format", "json")[1])["quantised"]
     conv = next(each for each in found if each["name"] == "conv2")
     assert conv["output"] == {"element": "uint8", "scale": 0.0625, "zero_point": 0}

@@ -19,9 +19,11 @@ from quantised_strategies import quantised_graphs
 from secateur.errors import GraphError
 from secateur.network import quantisation
 from secateur.network.building import Builder
-from secateur.network.graph import Graph, Weight
+from secateur.network.graph import Graph, Shape, Weight
 from secateur.network.quantisation import Quantisation
 from secateur.network.simplification import simplify
+from secateur.network.sizes import named
+from secateur.network.stages import stages_of
 from secateur.runtime import reference
 
 
@@ -48,7 +50,7 @@ def made(of: Quantisation) -> dict[str, Any]:
     return {"element": of.element, **stated("output_", of)}
 
 
-def as_are(of: Quantisation, shape: tuple[int, ...], name: str, build: Builder) -> tuple[str, str]:
+def as_are(of: Quantisation, shape: Shape, name: str, build: Builder) -> tuple[str, str]:
     """A float input and its quantisation: 8-bit integers come in as the numbers that they stand for."""
     x = build.input(name, shape)
     return x, build.emit("quantise", x, element=of.element, scale=of.scale, zero_point=of.zero_point)
@@ -400,6 +402,36 @@ def test_integers_without_a_scale_are_not_taken_for_quantised_ones() -> None:
         build.graph([build.emit("concat", y, z, axis=1)])
     with pytest.raises(GraphError, match="expected inputs of float32, got uint8"):
         build.graph([build.emit("relu", y)])
+
+
+def test_numbers_of_all_images_meet_those_of_each_as_floats_only() -> None:
+    """The reference knows how; what runs a graph in stages hands on floats."""
+    build = Builder()
+    x = build.input("x", (4,))
+    mean = build.emit("mean", build.emit("gather_images", x, images=named("batch")), axes=(1,), keepdims=False)
+    values = [build.emit("quantise", each, element="uint8", **U8.stated()) for each in (x, mean)]
+    settings = {**stated("left_", U8), **stated("right_", U8), **made(U8), "low": 0, "high": 255}
+    graph = build.graph([out(build, build.emit("quantised_add", *values, **settings), U8)])
+    np.testing.assert_allclose(reference.run(graph, np.ones((3, 4), np.float32)), np.full((3, 4), 2), rtol=1e-6)
+    with pytest.raises(GraphError, match="is quantised, and not all who read it run image by image: dequantise it"):
+        stages_of(graph.bind({"batch": 3}))
+    with pytest.raises(GraphError, match="expected inputs of float32, got uint8"):
+        build.graph([build.emit("gather_images", values[0], images=named("batch"))])
+
+
+@pytest.mark.parametrize("size", [(4, 5), (7, 3)])
+def test_lengths_may_be_free(size: tuple[int, int]) -> None:
+    build = Builder()
+    _, x = as_are(U8, (3, named("height"), named("width")), "x", build)
+    settings = {**stated("input_", U8), **made(U8)}
+    pooled = build.emit("quantised_adaptive_avg_pool2d", x, size=(2, 1), **settings)
+    mean = build.emit("quantised_mean", x, axes=(2, 3), keepdims=True, **settings)
+    settings = {**stated("left_", U8), **stated("right_", U8), **made(U8), "low": 0, "high": 255}
+    graph = build.graph([out(build, build.emit("quantised_mul", pooled, mean, **settings), U8)])
+    images = codes(U8, 2, 3, *size)
+    bound = graph.bind({"height": size[0], "width": size[1]})
+    assert (run(graph, (images, U8)) == run(bound, (images, U8))).all()
+    assert run(graph, (images, U8)).shape == (2, 3, 2, 1)
 
 
 def test_a_residual_has_the_shape_of_the_output() -> None:

@@ -40,14 +40,15 @@ def quantised(op: str, given: Shape, made: Shape, weight: Shape = (), **attribut
     of = Quantisation("uint8", 0.5, 0)
     settings = {"element": "uint8", **of.stated("input_"), **of.stated("output_"), **attributes}
     first = Node("q", "quantise", ("x",), {}, {"element": "uint8", **of.stated()}, given)
-    weights = {"w": np.zeros(weight, np.int8), "s": np.ones(weight[0], np.float32)} if weight else {}
+    held = {"w": Weight.of(np.zeros(weight, np.int8)), "s": Weight.of(np.ones(weight[:1], np.float32))}
+    weights = held if weight else {}
     roles = {"weight": "w", "scale": "s"} if weight else {}
     nodes = (
         first,
         Node("n", op, ("q",), roles, settings, made),
         Node("d", "dequantise", ("n",), {}, of.stated(), made),
     )
-    return Graph({"x": given}, ("d",), nodes, {name: Weight.of(each) for name, each in weights.items()})
+    return Graph({"x": given}, ("d",), nodes, weights)
 
 
 def chain(length: int) -> Graph:

@@ -151,9 +151,10 @@ def inspect(
     console.print(table)
     if found.quantised:
         console.print(_table_of_eight_bits(found.quantised))
+    dense = "dense in the same formats" if found.quantised else "dense"
     console.print(
         f"{file}: format {found.version}, {found.nodes} operations, {len(found.weights)} weights, all checksums right; "
-        f"{found.bytes:,} bytes, {found.dense_bytes / found.bytes:.1f} times smaller than dense; "
+        f"{found.bytes:,} bytes, {found.dense_bytes / found.bytes:.1f} times smaller than {dense}; "
         f"{found.share:.3f} of the bound Σ n·(H(density) + density·bits)",
         markup=False,
         soft_wrap=True,

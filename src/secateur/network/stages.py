@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from secateur.errors import GraphError
 from secateur.network.building import without_dead_nodes
 from secateur.network.graph import Graph, Node
 from secateur.network.operations import OPERATIONS
@@ -33,7 +34,8 @@ def stages_of(graph: Graph) -> list[Stage | Node]:
     """A graph bound to a number of images, in an order in which it can be run.
 
     A Node stands for itself: it gathers or scatters, which moves no number, as (N, …) and (1, N, …) lie alike.
-    Constants that are scattered, or are outputs, are made by no stage.
+    Constants that are scattered, or are outputs, are made by no stage. Raises GraphError for a quantised value that one
+    stage makes and another reads: stages hand on numbers.
     """
     return _Division(graph).steps()
 
@@ -55,6 +57,7 @@ class _Division:
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.constants, self.elements = graph, constants_of(graph), graph.value_elements
+        self.quantised = graph.quantisations
         nodes = without_dead_nodes(graph.nodes, graph.outputs)
         self.places = {node.name: place for place, node in enumerate(nodes)}
         self.nodes = nodes
@@ -105,6 +108,8 @@ class _Division:
         nodes = tuple(self.nodes[place] for place in sorted(places))
         made = {node.name for node in nodes}
         inputs = {name: self.shapes[name] for node in nodes for name in node.inputs if name not in made}
+        for name in inputs.keys() & self.quantised.keys():
+            raise GraphError(f"value {name!r} is quantised, and not all who read it run image by image: dequantise it")
         outputs = tuple(node.name for node in own if node.name in self.handed_on)
         weights = {name: self.graph.weights[name] for node in nodes for name in node.weights.values()}
         elements = {name: self.elements[name] for name in inputs if self.elements[name] != "float32"}
