@@ -505,7 +505,7 @@ CHANGES: dict[str, Any] = {
     "weights": WeightsFile("net.pt", "00"), "pattern": "1x4", "calibration_images": 64, "calibration_seed": 5,
     "layer_ratios": (("1", 0.5),), "retraining": Retraining("gradual", 5), "method_source": "00",
 }  # fmt: skip
-WITHOUT_EFFECT = {"repair": "batchnorm"}
+WITHOUT_EFFECT = {"repair": "batchnorm", "quantize": "int8"}
 REFUSED = {"model_source": "00"}
 
 

@@ -110,7 +110,7 @@ def test_an_option_with_a_column_is_in_the_store_and_in_exports(option: Declared
 
 WRONG = {
     "scope": "world", "ratio": 1.0, "seed": -1, "pattern": "4:2", "repair": "prayer", "calibration_images": 0,
-    "calibration_seed": -1,
+    "calibration_seed": -1, "quantize": "int4",
 }  # fmt: skip
 
 
@@ -169,10 +169,10 @@ def test_a_sweep_multiplies_by_every_option_that_is_declared_to() -> None:
     several: dict[str, Any] = {
         "models": ("lenet-5", "resnet-18"), "data": ("mnist", "digits"), "methods": ("magnitude", "random"),
         "scopes": ("layer", "global"), "ratios": (0.5, 0.9), "seeds": (0, 1), "patterns": ("unstructured", "1x4"),
-        "repairs": ("none", "reconstruct"), "retrainings": (None,),
+        "repairs": ("none", "reconstruct"), "retrainings": (None,), "quantize": ("none", "int8"),
     }  # fmt: skip
     assert several.keys() == {each.option.many for each in SWEPT}
-    assert len({cell.id for cell in expand(Sweep(**several))}) == 2**8
+    assert len({cell.id for cell in expand(Sweep(**several))}) == 2**9
 
 
 @pytest.mark.parametrize("kind", [Cell, Sweep, Recipe, Retraining])

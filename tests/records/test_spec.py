@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ def test_the_id_depends_on_every_field_defaults_included() -> None:
         "exclude": ("conv1",), "allow_empty": True, "norms": True, "weights": WeightsFile("net.pt", "00"),
         "pattern": "2:4", "repair": "batchnorm", "calibration_images": 512, "calibration_seed": 0,
         "layer_ratios": (("conv1", 0.5),), "retraining": Retraining(), "method_source": "00", "model_source": "00",
+        "quantize": "int8",
     }  # fmt: skip
     retraining_changes: dict[str, Any] = {
         "schedule": "gradual", "epochs": 11, "learning_rate": 0.2, "ramp": 0.5, "every": 10, "distill": 0.5,
@@ -49,6 +51,14 @@ def test_the_id_depends_on_every_field_defaults_included() -> None:
     assert len({CELL.id, *(variant.id for variant in variants)}) == len(variants) + 1
 
 
+def test_a_field_that_came_later_leaves_the_ids_of_before() -> None:
+    former = canonical_json(CELL)
+    assert "quantize" not in former
+    assert json.loads(canonical_json(dataclasses.replace(CELL, quantize="int8"))) == json.loads(former) | {
+        "quantize": "int8"
+    }
+
+
 def test_a_cell_survives_json() -> None:
     cell = dataclasses.replace(CELL, exclude=("a", "b.*"), weights=WeightsFile("w.pt", "ff"), ratio=0.97)
     assert cell_from_json(canonical_json(cell)) == cell
@@ -56,6 +66,9 @@ def test_a_cell_survives_json() -> None:
     retrained = dataclasses.replace(cell, retraining=retraining_for("iterative", distill=0.5))
     assert cell_from_json(canonical_json(retrained)) == retrained
     assert retrained.way.endswith("retrained (iterative, 10 epochs, 5 rounds, 50 % distilled)")
+    quantised = dataclasses.replace(cell, quantize="int8")
+    assert cell_from_json(canonical_json(quantised)) == quantised
+    assert quantised.way == f"{cell.way} in int8"
 
 
 def test_cells_know_the_source_of_each_method_that_decides_on_them() -> None:

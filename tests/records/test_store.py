@@ -169,6 +169,7 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
         "timing_environment_id",
         "checksum",
         "left_dense",
+        "quantised",
     ):
         connection.execute(f"ALTER TABLE rows DROP COLUMN {name}")
     for name in (
@@ -179,6 +180,7 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
         "retraining",
         "method_source",
         "model_source",
+        "quantize",
     ):
         connection.execute(f"ALTER TABLE cells DROP COLUMN {name}")
     connection.execute("UPDATE cells SET spec = ?, id = 'old' WHERE ratio = 0.5", (json.dumps(old_fields),))
@@ -217,7 +219,8 @@ def test_a_search_of_an_older_schema_asks_and_tells_by_the_ids_of_now(tmp_path: 
     connection.execute("UPDATE searches SET spec = ?", (json.dumps(asked | {"template": old}),))
     connection.execute("UPDATE searches SET outcome = replace(outcome, ?, '0123456789abcdef')", (cell.id,))
     connection.execute("ALTER TABLE cells DROP COLUMN model_source")
-    for table, names in {"networks": ("mean", "std", "augment"), "rows": ("checksum", "left_dense"),
+    connection.execute("ALTER TABLE cells DROP COLUMN quantize")
+    for table, names in {"networks": ("mean", "std", "augment"), "rows": ("checksum", "left_dense", "quantised"),
                          "findings": ["checksum"], "searches": ["checksum"]}.items():  # fmt: skip
         for name in names:
             connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")

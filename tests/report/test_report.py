@@ -171,7 +171,7 @@ ITERATIVE = Retraining("iterative")
 RETRAINED = dataclasses.replace(CELL, retraining=ITERATIVE)
 WEIGHTS = dataclasses.replace(CELL, weights=WeightsFile("a.pt", "1"))
 NESTED = {"recipe", "retraining", "weights", "layer_ratios"}
-WORDS = {"augment": "none", "precision": "bf16", "schedule": "gradual", "rounds": 5}
+WORDS = {"augment": "none", "precision": "bf16", "schedule": "gradual", "rounds": 5, "quantize": "int8"}
 """Options of which not every value will do."""
 
 

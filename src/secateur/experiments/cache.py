@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from secateur.errors import DamageError, DataError, MissingExtraError, ModelError
-from secateur.experiments.evaluation import Evaluation, agree, on_device, uses_channels_last
+from secateur.experiments.evaluation import Evaluation, agree, in_runtime, on_device, uses_channels_last
 from secateur.experiments.graphs import DIFFERENCE, Graphs
 from secateur.experiments.keys import EarlyKey, Parcel, RetrainKey, TrainKey, train_key_from
 from secateur.importing.checkpoints import load_weights
@@ -385,16 +385,24 @@ class NetworkCache:
         )
 
     def graph(self, network: nn.Module, cell: Cell, simplified: bool = True) -> Graph | None:
-        """The Graph of a cell's network, as Graphs.graph makes it; None where it cannot be one."""
-        return self._graphs.graph(network, cell, self.dataset(cell), simplified)
+        """The Graph of a cell's network, in float32 or eight bits, as Graphs makes it; None where it cannot be one."""
+        make = self._graphs.graph if cell.quantize == "none" else self._graphs.quantised
+        return make(network, cell, self.dataset(cell), simplified)
 
     def accuracies(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> tuple[Accuracy, Accuracy]:
-        """(validation, test) of a cell's network, as Evaluation.accuracies has them."""
-        return self._evaluation(cell).accuracies(network, self.dataset(cell), graph)
+        """(validation, test) of a cell's network, as Evaluation.accuracies has them; with the graph of one that is
+        quantised, of that."""
+        data = self.dataset(cell)
+        if graph and cell.quantize != "none":
+            return in_runtime(graph, data, data.validation), in_runtime(graph, data, data.test)
+        return self._evaluation(cell).accuracies(network, data, graph)
 
     def validation(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> Accuracy:
         """Likewise, of the validation split alone: what may be looked at while one chooses."""
-        return self._evaluation(cell).validation(network, self.dataset(cell), graph)
+        data = self.dataset(cell)
+        if graph and cell.quantize != "none":
+            return in_runtime(graph, data, data.validation)
+        return self._evaluation(cell).validation(network, data, graph)
 
     def _evaluation(self, cell: Cell) -> Evaluation:
         return Evaluation(find_architecture(cell.model), self.device)

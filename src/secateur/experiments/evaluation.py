@@ -60,6 +60,12 @@ class Evaluation:
         return faster_predictor(network, lambda images: torch.from_numpy(session(images.numpy())), data.example(TRIAL))
 
 
+def in_runtime(graph: Graph, data: Dataset, split: Split) -> Accuracy:
+    """What a graph scores in Secateur's runtime, whose outputs are its own: it computes in eight bits."""
+    session = Session(graph, threads=torch.get_num_threads(), calibrate=False, limits=NO_LIMITS)
+    return accuracy(lambda images: torch.from_numpy(session(images.numpy())), data, split)
+
+
 def uses_channels_last(architecture: Architecture) -> bool:
     return architecture.convolutional
 

@@ -1,11 +1,13 @@
-"""Graphs of cells' networks: those of one kind are traced once, and every one is compared with PyTorch."""
+"""Graphs of cells' networks: those of one kind are traced once, every one is compared with PyTorch, and where the cell
+says so it is made to compute in eight bits."""
 
 from __future__ import annotations
 
 import numpy as np
 from torch import nn
 
-from secateur.errors import ExportError, GraphError
+from secateur.errors import ExportError, GraphError, ModelError
+from secateur.exporting.quantising import layer_names, quantise
 from secateur.importing.aten import Structure, structure_of
 from secateur.modules.guarding import outputs
 from secateur.modules.inputs import Inputs
@@ -15,12 +17,17 @@ from secateur.records.spec import Cell
 from secateur.runtime import Session
 from secateur.runtime.agreement import largest_difference
 from secateur.support.progress import Reporter
-from secateur.training.data import Dataset
+from secateur.training.data import Calibration, Dataset
 
 COMPARED = 16
 """Images on which a graph is compared with PyTorch."""
 DIFFERENCE = 1e-3
 """Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
+
+
+def calibration_of(cell: Cell, data: Dataset) -> Calibration:
+    """The training images that the cell's method, repair and quantisation look at."""
+    return Calibration(data, cell.calibration_images, cell.draw, augment=cell.recipe.augment)
 
 
 class Graphs:
@@ -45,6 +52,17 @@ class Graphs:
                 self._unpackable.add(key)
                 self._reporter.say(f"{cell.model} is measured in PyTorch only: {error}")
             return None
+
+    def quantised(self, network: nn.Module, cell: Cell, data: Dataset, simplified: bool = True) -> Graph:
+        """The Graph of a cell's network in eight bits, scaled by the cell's calibration images. Raises ModelError where
+        the network can be no Graph."""
+        graph = self.graph(network, cell, data, simplified)
+        if graph is None:
+            raise ModelError(
+                f"model {cell.model!r} runs in PyTorch only, so it cannot compute in {cell.element}: "
+                "expected --quantize none"
+            )
+        return quantise(graph, (images.numpy() for images, _ in calibration_of(cell, data)))
 
     def _reused(self, network: nn.Module, cell: Cell, data: Dataset, simplified: bool) -> Graph | None:
         structure = self._structures.get((cell.model, cell.data))
@@ -73,3 +91,8 @@ class Graphs:
         if apart > DIFFERENCE:
             raise ExportError(f"its graph is off by {apart:.2g} of the largest output from PyTorch")
         return graph
+
+
+def float_layers(graph: Graph) -> tuple[str, ...]:
+    """The convolutions and fully connected layers of a graph that compute in float32."""
+    return layer_names(graph)

@@ -56,6 +56,7 @@ SAID_OTHERWISE = {
     "calibration_seed": "by the draw",
     "method_source": "beside the method",
     "repair": "not at all: a network is repaired or retrained",
+    "quantize": "not at all: a network is quantised after it was retrained",
 }
 """Fields of a cell that do not stand in the key of its retrained network under their names, and how they do."""
 

@@ -15,6 +15,7 @@ from torch.nn.utils import prune as torch_prune
 
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.evaluation import uses_channels_last
+from secateur.experiments.graphs import calibration_of, float_layers
 from secateur.measure.footprint import file_bytes, memory_of
 from secateur.measure.latency import compare_latency
 from secateur.measure.macs import layer_table
@@ -25,6 +26,7 @@ from secateur.modules.heads import output_layers
 from secateur.modules.layers import weight_of
 from secateur.modules.standardised import zeros_undone
 from secateur.modules.weight_norms import remove_weight_norms
+from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
 from secateur.packfile import Metadata, packed_size
 from secateur.pruning.pruning import Pruning, cut, zero_counts
@@ -32,11 +34,11 @@ from secateur.pruning.repairing import repair
 from secateur.pruning.retraining import CutTo
 from secateur.records.environment import environment
 from secateur.records.patterns import UNSTRUCTURED
-from secateur.records.results import Footprint, Latency, Layer, Retrained, Row
+from secateur.records.results import Footprint, Latency, Layer, Quantised, Retrained, Row
 from secateur.records.spec import Cell
 from secateur.runtime import Session
 from secateur.support.progress import SILENT, Reporter, Task
-from secateur.training.data import Calibration, Dataset
+from secateur.training.data import Dataset
 from secateur.training.models import find_architecture
 
 CPU = torch.device("cpu")
@@ -60,6 +62,7 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
     task.advance(1, lambda: STAGES[1])
     graph = cache.graph(pruned, cell)
     validation, test = cache.accuracies(pruned, cell, graph)
+    quantised = _quantised(pruned, cell, cache, graph) if graph and cell.quantize != "none" else None
     task.advance(1, lambda: STAGES[2])
     layers = layer_table(pruned, data.example(), cell.norms)
     session = Session(graph, threads=1, limits=NO_LIMITS) if graph and timed else None
@@ -80,7 +83,15 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
         packed_bytes=packed_size(graph, meta=Metadata(mean=data.mean, std=data.std)) if graph else None,
         retrained=retrained,
         left=_left(pruned, cell, data),
+        quantised=quantised,
     )
+
+
+def _quantised(network: nn.Module, cell: Cell, cache: NetworkCache, graph: Graph) -> Quantised:
+    """What the cell's network was in float32, and which of its layers still are."""
+    before = replace(cell, quantize="none")
+    validation, test = cache.accuracies(network, before, cache.graph(network, before))
+    return Quantised(validation, test, float_layers(graph))
 
 
 def _left(network: nn.Module, cell: Cell, data: Dataset) -> tuple[tuple[str, str], ...]:
@@ -116,11 +127,6 @@ def make_network(
         return network, None, peak, held
     network, retrained = cache.retrained(cell, _cut_to(cell, cache.dataset(cell)))
     return network, retrained, peak, held
-
-
-def calibration_of(cell: Cell, data: Dataset) -> Calibration:
-    """The training images that the cell's method and repair look at."""
-    return Calibration(data, cell.calibration_images, cell.draw, augment=cell.recipe.augment)
 
 
 def _pruning(cell: Cell, data: Dataset, device: torch.device) -> Pruning:
@@ -230,7 +236,7 @@ def _latencies(
     same = ("pruned", "masked") if masked and _is_pytorchs_cut(cell) else ()
     if session:
         engines["secateur"] = _in_runtime(session)
-        same = (*(same or ("pruned",)), "secateur")
+        same = (*(same or ("pruned",)), "secateur") if cell.quantize == "none" else same
     return tuple(
         latency for batch in BATCHES for latency in compare_latency(engines, data.example(batch), same_output=same)
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_model
 from torch import nn
 
+from secateur import packfile
 from secateur.errors import MissingExtraError, SweepError, UsageError
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.delivery import card_fields, place_of
@@ -36,7 +37,7 @@ from secateur.records.patterns import WholeSets, parse_pattern
 from secateur.records.recipes import check_recipe
 from secateur.records.results import Failure, Row
 from secateur.records.selection import Selection, select_best
-from secateur.records.spec import OPTIONS, Cell, Sweep, SweepOptions, expand
+from secateur.records.spec import OPTIONS, SWEPT, Cell, Sweep, SweepOptions, expand
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import Grid, Printed, curve_lines, intervals, left_dense, remarks, rows_grid
 from secateur.support.progress import Reporter, SilentReporter
@@ -132,6 +133,9 @@ def sweep(
     loaded instead of training (checkpoints.load_weights). mean and std: how images are normalised, instead of as the
     data set advises: of pixels scaled to [0, 1], one number or one for each channel.
 
+    Where a list is asked for, one text stands for itself. quantize: "none" leaves networks in float32, "int8" makes
+    them compute in eight bits at last, scaled by the calibration images.
+
     What `out` holds already is not done again. select: "validation" keeps, per model and data set, the
     sparsest network whose validation accuracy is within `tolerance` points of the dense one's; "paper" keeps
     the one with the highest test accuracy. executor: where cells run, by default in this process (docs/cluster.md).
@@ -175,6 +179,7 @@ def plan_sweep(
     asked, others = asked_for(OPTIONS, options, listed=True)
     if others:
         raise TypeError(f"plan_sweep takes no {', '.join(others)}")
+    asked |= {name: (asked[name],) for name in _LISTED if isinstance(asked[name], str)}
     asked = {name: tuple(value) if _is_several(value) else value for name, value in asked.items()}
     data = [normalised_name(name, mean, std) for name in data]
     asked["ratios"], asked["seeds"] = as_floats(asked["ratios"]), tuple(as_whole(seed) for seed in asked["seeds"])
@@ -200,6 +205,9 @@ def plan_sweep(
             find_method(name)
             sources[name] = planned_source(name, "method")
     return dataclasses.replace(plan, sources=tuple((name, source) for name, source in sources.items() if source))
+
+
+_LISTED = {each.option.many for each in SWEPT if each.option.many not in ("models", "data")}
 
 
 def _is_several(value: object) -> bool:
@@ -368,7 +376,7 @@ def keep_best(row: Row, out: Path, selected_by: str, cache: NetworkCache) -> Bes
         place.path.parent.mkdir(exist_ok=True)
         with replacing(place.path) as temporary:
             save_model(network, str(temporary))
-        _pack(network, place.packed, row.cell, cache, packable=graph is not None)
+        _pack(network, graph, place.packed, row.cell, cache)
         place.write_card(card)
     return Best(row, place.path, place.packed if place.packed.exists() else None)
 
@@ -387,13 +395,16 @@ def _measured_network(row: Row, cache: NetworkCache) -> tuple[nn.Module, Graph |
     return network, graph
 
 
-def _pack(network: nn.Module, path: Path, cell: Cell, cache: NetworkCache, packable: bool) -> None:
-    """Write the network as a .secateur file too, where it can be one."""
-    if not packable:
-        path.unlink(missing_ok=True)
-        return
+def _pack(network: nn.Module, graph: Graph | None, path: Path, cell: Cell, cache: NetworkCache) -> None:
+    """Write the network as a .secateur file too, where it can be one: what a quantised one was measured as."""
     data = cache.dataset(cell)
-    pack(network, path, example=data.example(), force=True, meta=Metadata(mean=data.mean, std=data.std))
+    meta = Metadata(mean=data.mean, std=data.std)
+    if graph is None:
+        path.unlink(missing_ok=True)
+    elif cell.quantize == "none":
+        pack(network, path, example=data.example(), force=True, meta=meta)
+    else:
+        packfile.write(graph, path, force=True, meta=meta)
 
 
 def _card(row: Row, selected_by: str) -> dict[str, Any]:

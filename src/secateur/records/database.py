@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from secateur.errors import SecateurError, SpaceError, StoreError
 from secateur.records.schema import MIGRATIONS, SCHEMA_VERSION
-from secateur.records.spec import cell_from_json
+from secateur.records.spec import canonical_json, cell_from_json
 from secateur.records.tables import cell_fields, checksum_of
 
 BROKEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError, SecateurError)
@@ -120,7 +119,7 @@ def _rename_cells(connection: sqlite3.Connection) -> None:
                 connection.execute(f"UPDATE {table} SET cell_id = ? WHERE cell_id = ?", (fields["id"], old))
     for number, spec, outcome in connection.execute("SELECT id, spec, outcome FROM searches").fetchall():
         asked = json.loads(spec)
-        asked["template"] = dataclasses.asdict(cell_from_json(json.dumps(asked["template"])))
+        asked["template"] = json.loads(canonical_json(cell_from_json(json.dumps(asked["template"]))))
         found = re.sub("[0-9a-f]{16}", lambda each: names.get(each[0], each[0]), outcome) if outcome else None
         checksum = checksum_of(found) if found else None
         changed = (json.dumps(asked, sort_keys=True, separators=(",", ":")), found, checksum, number)

@@ -2,9 +2,9 @@
 
     calibration_images: Annotated[int, Option("Training images that …", flag="--calibration", check=at_least(1))] = 1024
 
-The field gives name, type and default, and enters the cell's id as every field does. From the declaration follow the
-command line (cli/declared.py), the keywords of sweep and search and their checks, the column of the store and what
-reports say.
+The field gives name, type and default, and enters the cell's id as every field does (a LATER one where it is set).
+From the declaration follow the command line (cli/declared.py), the keywords of sweep and search and their checks, the
+column of the store and what reports say.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from secateur.errors import UsageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = TypeVar("Kind")
+LATER = {"later": True}
+"""Metadata of a field that came when cells had ids already: at its default it stands in none, so those stay."""
 Check = Callable[[str, Any], None]
 """(name, value) → nothing, or UsageError, which says what was expected."""
 

@@ -107,6 +107,15 @@ class Retrained:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantised:
+    """What eight bits made of a network: its accuracies in float32 before, and the layers that still compute so."""
+
+    validation: Accuracy
+    test: Accuracy
+    float_layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """Where a number was measured; latencies compare within one environment only."""
 
@@ -123,6 +132,8 @@ class Row:
     same cut (mask and original kept per weight). packed_bytes: of its .secateur file, None where it cannot be one.
     timed_on: where latencies were measured, if elsewhere than the rest. left: what stayed dense beside the output
     layers and the excluded ones, or has zeros that do not last, and why, as PruneLog has it; empty in older rows.
+    quantised: of a network that computes in int8, as accuracies, packed_bytes and its latency in the runtime then are;
+    `ours` is of its weights before.
     """
 
     cell: Cell
@@ -140,6 +151,7 @@ class Row:
     retrained: Retrained | None = None
     timed_on: Environment | None = None
     left: tuple[tuple[str, str], ...] = ()
+    quantised: Quantised | None = None
 
     @property
     def timing(self) -> Environment | None:

@@ -137,6 +137,10 @@ MIGRATIONS = (
     ALTER TABLE findings ADD COLUMN checksum TEXT;
     ALTER TABLE searches ADD COLUMN checksum TEXT;
     """,
+    """
+    ALTER TABLE cells ADD COLUMN quantize TEXT NOT NULL DEFAULT 'none';
+    ALTER TABLE rows ADD COLUMN quantised TEXT;
+    """,
 )
 """Each brings the schema from one version to the next; docs/store.md says what the tables hold."""
 

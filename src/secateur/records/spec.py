@@ -10,18 +10,20 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, MISSING, dataclass
+from dataclasses import KW_ONLY, MISSING, dataclass, field
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 from secateur.errors import UsageError
 from secateur.records.cuts import SCOPES, Cut, methods_of, parse_scope
 from secateur.records.options import (
+    LATER,
     Option,
     at_least,
     check_declared,
     check_value,
     declared,
+    one_of,
     rule,
     with_plain_signature,
 )
@@ -37,6 +39,8 @@ from secateur.support.quantities import as_float, as_floats, as_number, as_whole
 PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
 REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint")
 TARGETS = ("latency", "bytes", "macs", "weights")
+ELEMENTS = {"none": "float32", "int8": "int8"}
+"""What a network computes in, by how it is quantised."""
 
 
 _SEED = rule(lambda seed: 0 <= seed < 2**63, "in [0, 2^63)")
@@ -140,7 +144,8 @@ class Cell(Shared):
     pattern is as in pruning.prune. repair: steps of repairing.repair joined by +. Where layer_ratios (layer and ratio
     each) are given, they decide, and scope and ratio only name them. retraining: how it learns again; the dense network
     of ratio 0 never does. method_source and model_source: the digests of a user's own method, also of one that the
-    scope is like, and of a user's own model.
+    scope is like, and of a user's own model. quantize: what the network is made to compute in when it is pruned and
+    repaired or retrained, by its calibration images.
     """
 
     model: Annotated[str, Option(many="models", flag="", column=True)]
@@ -221,6 +226,17 @@ class Cell(Shared):
             setting=("retraining", lambda retraining: retraining.way if retraining else "none"),
         ),
     ] = None
+    quantize: Annotated[
+        str,
+        Option(
+            "What the network computes in at last: none (float32), int8.",
+            many="quantize",
+            alone="What networks compute in: none (float32), int8, or the better of none,int8.",
+            check=one_of(ELEMENTS),
+            column=True,
+            setting=("in", lambda quantize: ELEMENTS[quantize]),
+        ),
+    ] = field(default="none", metadata=LATER)
     method_source: str = ""
     model_source: str = ""
 
@@ -251,6 +267,11 @@ class Cell(Shared):
         return self.seed if self.calibration_seed is None else self.calibration_seed
 
     @property
+    def element(self) -> str:
+        """What its network computes in: float32 or int8."""
+        return ELEMENTS[self.quantize]
+
+    @property
     def way(self) -> str:
         """How it was pruned, in a few words."""
         words = [f"{self.method}/{self.scope}"]
@@ -258,11 +279,13 @@ class Cell(Shared):
         words += [self.pattern] if self.pattern != UNSTRUCTURED else []
         words += [f"repaired by {self.repair}"] if self.repair != "none" else []
         words += [f"retrained ({self.retraining.way})"] if self.retraining else []
+        words += [f"in {self.element}"] if self.quantize != "none" else []
         return " ".join(words)
 
     @property
     def id(self) -> str:
-        """Sixteen hex digits over every field, defaults included: the same cell has the same id everywhere."""
+        """Sixteen hex digits over every field, defaults included but for those of LATER ones: the same cell has the
+        same id everywhere."""
         return identity(self)
 
     def nickname(self) -> str:
@@ -297,6 +320,7 @@ class SearchOptions(SharedOptions, total=False):
 
     method: str
     seed: int
+    quantize: str
 
 
 class SweepOptions(SharedOptions, total=False):
@@ -309,6 +333,7 @@ class SweepOptions(SharedOptions, total=False):
     patterns: Sequence[str]
     repairs: Sequence[str]
     retrainings: Sequence[Retraining | None]
+    quantize: Sequence[str]
     allow_empty: bool
     norms: bool
 
@@ -354,6 +379,7 @@ class Sweep(Shared):
     repairs: tuple[str, ...] = ("none",)
     layer_ratios: tuple[LayerRatios, ...] = ()
     retrainings: tuple[Retraining | None, ...] = (None,)
+    quantize: tuple[str, ...] = ("none",)
     controls: tuple[str, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
 
@@ -437,9 +463,23 @@ def identity(value: Any) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """A dataclass, or a dictionary, as JSON: keys sorted, no spaces, floats as Python's shortest repr."""
-    fields = value if isinstance(value, dict) else dataclasses.asdict(value)
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    """A dataclass, or a dictionary, as JSON: keys sorted, no spaces, floats as Python's shortest repr; without LATER
+    fields at their defaults."""
+    return json.dumps(_identifying(value), sort_keys=True, separators=(",", ":"))
+
+
+def _identifying(value: Any) -> Any:
+    """What JSON holds of a value: of a dataclass its fields by name."""
+    if isinstance(value, (list, tuple)):
+        return [_identifying(each) for each in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    counted = [each for each in dataclasses.fields(value) if each.metadata != LATER or _is_set(value, each)]
+    return {each.name: _identifying(getattr(value, each.name)) for each in counted}
+
+
+def _is_set(value: Any, of: dataclasses.Field[Any]) -> bool:
+    return bool(getattr(value, of.name) != of.default)
 
 
 def cell_from_json(text: str) -> Cell:

@@ -50,6 +50,9 @@ from secateur.records.tables import (
 )
 
 FILE_NAME = "results.sqlite"
+_ORDER = (
+    "model, data, method, scope, pattern, repair, retraining <> 'none', retraining, quantize <> 'none', seed, ratio"
+)
 
 
 Given = ParamSpec("Given")
@@ -302,10 +305,10 @@ class Store:
 
     @_told
     def rows(self) -> list[Row]:
-        """Every row, sorted by model, data, method, scope, pattern, repair, retraining, seed and ratio."""
+        """Every row, sorted by model, data, method, scope, pattern, repair, retraining, precision, seed and ratio."""
         query = f"""
             {ROWS}
-            ORDER BY model, data, method, scope, pattern, repair, retraining <> 'none', retraining, seed, ratio, cell_id
+            ORDER BY {_ORDER}, cell_id
         """
         return [self._whole_row(record) for record in records(self._connection, query)]
 
@@ -318,9 +321,9 @@ class Store:
     @_told
     def failures(self) -> list[Failure]:
         """The cells that failed when they were last tried."""
-        query = """
+        query = f"""
             SELECT failures.*, cells.spec AS cell_spec FROM failures JOIN cells ON cells.id = cell_id
-            ORDER BY model, data, method, scope, pattern, repair, retraining <> 'none', retraining, seed, ratio
+            ORDER BY {_ORDER}
         """
         return [
             Failure(

@@ -19,6 +19,7 @@ from secateur.records.results import (
     Latency,
     Layer,
     Outcome,
+    Quantised,
     Retrained,
     Row,
     Trained,
@@ -80,6 +81,7 @@ def insert_row(db: sqlite3.Connection, row: Row) -> int:
         "measured_at": row.measured_at,
         "packed_bytes": row.packed_bytes,
         "left_dense": json.dumps(row.left),
+        "quantised": json.dumps(dataclasses.asdict(row.quantised)) if row.quantised else None,
     }
     if row.timed_on:
         fields["timing_environment_id"] = _environment_id(db, row.timed_on)
@@ -165,6 +167,14 @@ def _retrained(record: Mapping[str, Any]) -> Retrained | None:
     return Retrained(record["retrained_epochs"], record["retrained_seconds"], resumed_from)
 
 
+def _quantised(text: str | None) -> Quantised | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    validation, test = (Accuracy(**fields[name]) for name in ("validation", "test"))
+    return Quantised(validation, test, tuple(fields["float_layers"]))
+
+
 def _pytorch_footprint(record: Mapping[str, Any]) -> Footprint | None:
     if record["pytorch_file_bytes"] is None:
         return None
@@ -194,6 +204,7 @@ def row_from(db: sqlite3.Connection, record: Mapping[str, Any]) -> Row:
         retrained=_retrained(record),
         timed_on=environment_from(db, timed_on) if (timed_on := record["timing_environment_id"]) else None,
         left=tuple((name, why) for name, why in json.loads(record["left_dense"])),
+        quantised=_quantised(record["quantised"]),
     )
 
 

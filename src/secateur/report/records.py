@@ -15,8 +15,9 @@ _RETRAINING = tuple(field.name for field in dataclasses.fields(Retraining) if fi
 _SHARED = tuple(option.name for option in SHARED if option.option.column)
 _MEASURED = (
     "model", "data", "method", "scope", "norms", "pattern", "repair", "retraining", "retraining_epochs",
-    "retraining_seconds", *_SHARED, "ratio", "seed", "accuracy", "dense_accuracy",
-    "validation_accuracy", "dense_validation_accuracy", "top5", "test_images", "sparsity", "parameters", "macs",
+    "retraining_seconds", "quantize", *_SHARED, "ratio", "seed", "accuracy", "dense_accuracy",
+    "validation_accuracy", "dense_validation_accuracy", "float32_accuracy", "float32_validation_accuracy",
+    "float32_layers", "top5", "test_images", "sparsity", "parameters", "macs",
     "nonzero_macs", "bytes", "packed_bytes", "safetensors_bytes", "dense_bytes", "pytorch_bytes",
     "prune_peak_memory", "prune_held_memory", "pytorch_peak_memory", "pytorch_held_memory", "latency_ms",
     "unpacked_latency_ms", "dense_latency_ms", "pytorch_latency_ms", "latency_ms_batch_64",
@@ -39,7 +40,8 @@ def record(row: Row) -> dict[str, Any]:
     accuracy is top-1 on test data; bytes the pruned network as a .secateur file (packed_bytes), or as safetensors
     where it cannot be packed; pytorch_* what torch.nn.utils.prune makes of the same cut. latency_ms is the pruned
     network in Secateur's runtime, batch 1; unpacked_* the same in PyTorch, dense_* the dense network there, all timed
-    in turns. recipe_* and retraining_* are what was asked for, None where nothing was trained here or retrained.
+    in turns. float32_* are of a network that computes in int8: its accuracies before that was so, and the layers in
+    which it is not. recipe_* and retraining_* are what was asked for, None where nothing was trained here or retrained.
     Fractions are in [0, 1], memory is in bytes, missing values are None.
     """
     pytorch = row.pytorch or Footprint(0, None, None)
@@ -52,6 +54,9 @@ def record(row: Row) -> dict[str, Any]:
         "dense_accuracy": row.trained.test.top1,
         "validation_accuracy": row.validation.top1,
         "dense_validation_accuracy": row.trained.validation.top1,
+        "float32_accuracy": row.quantised.test.top1 if row.quantised else None,
+        "float32_validation_accuracy": row.quantised.validation.top1 if row.quantised else None,
+        "float32_layers": list(row.quantised.float_layers) if row.quantised else [],
         "top5": row.test.top5,
         "test_images": row.test.n,
         "sparsity": row.sparsity,

@@ -26,6 +26,7 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("pattern", lambda row: row.cell.pattern),
     ("repair", lambda row: row.cell.repair),
     ("retraining", lambda row: row.cell.retraining.way if row.cell.retraining else "none"),
+    ("precision", lambda row: row.cell.element),
     ("training", lambda row: training_text(row)),
     (TIMED_ON, timing_host),
     ("seed", lambda row: str(row.cell.seed)),
@@ -42,7 +43,7 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("dense", lambda row: milliseconds_text(row.latency("dense"))),
     ("PyTorch's way", lambda row: milliseconds_text(row.latency("masked"))),
 )
-TEXT_COLUMNS = 9
+TEXT_COLUMNS = 10
 RANKS = (
     "ratio", "accuracy", "± dense", "latency", "file", "sparsity", "dense", "non-zero MACs", "PyTorch's way",
     "PyTorch's", "memory", "PyTorch's file",
@@ -91,13 +92,14 @@ def rich_table(rows: Sequence[Row], best: Sequence[Row] = (), width: int | None 
 
 
 def said_once(constant: Sequence[tuple[str, str]]) -> str:
-    """What is the same in all rows, as one line; that nothing was patterned, repaired or retrained goes unsaid, and so
+    """What is the same in all rows, as one line; that nothing was patterned, repaired, retrained or
+    quantised goes unsaid, and so
     does the one machine that measured latencies."""
     told = [(name, value) for name, value in constant if name != TIMED_ON and (name, value) not in _USUAL]
     return ", ".join(f"{name} {value}" if name in ("repair", "retraining", "seed") else value for name, value in told)
 
 
-_USUAL = (("pattern", UNSTRUCTURED), ("repair", "none"), ("retraining", "none"))
+_USUAL = (("pattern", UNSTRUCTURED), ("repair", "none"), ("retraining", "none"), ("precision", "float32"))
 
 
 def curve_lines(rows: Sequence[Row]) -> list[str]:

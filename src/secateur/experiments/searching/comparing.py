@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.evaluation import uses_channels_last
 from secateur.experiments.pipeline import STAGES, make_network, run_cell
-from secateur.experiments.searching.finding import DENSE, SEARCHED, Found, Trials, undominated
+from secateur.experiments.searching.finding import Found, Trials, kind_of, undominated
 from secateur.experiments.searching.plan import Search
 from secateur.measure.latency import compare_latency
 from secateur.modules.guarding import copied
@@ -40,9 +40,8 @@ def compare(
     Of each kind the best that holds is a contender, and of these the best is chosen, whatever kind it is of.
     """
     by_id = {cell.id: cell for cell in trials.judged}
-    names = {search.dense: DENSE} | {by_id[point.cell]: SEARCHED for point in front_shown(trials.front())}
-    names |= {cell: name for name, each in found.items() for cell in each.cells}
-    names[search.dense] = DENSE
+    shown = [search.dense, *(by_id[point.cell] for point in front_shown(trials.front()))]
+    names = {cell: kind_of(cell) for cell in [*shown, *(cell for each in found.values() for cell in each.cells)]}
     rows = measured_rows(list(names), cache, store, reporter)
     pytorch, latencies = _latencies(search, names, cache)
     networks = {cell: _contender(name, rows[cell.id], latencies.get(cell.id)) for cell, name in names.items()}

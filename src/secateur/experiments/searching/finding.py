@@ -33,6 +33,7 @@ _LEAST_DENSITY = 1e-3
 
 DENSE, UNIFORM, GLOBAL, SEARCHED = "dense", "uniform", "global", "search"
 RETRAINED = ", retrained"
+_SUFFIXES = {"none": "", "int8": ", int8"}
 
 Each = TypeVar("Each")
 
@@ -62,7 +63,7 @@ class Trials:
         """Does the cell's network lose no more than it may?"""
         if cell not in self.judged:
             self.judged[cell] = found = self.laboratory.validation(cell)
-            self.reporter.say(f"{_named(cell)}: {self._told(found)}")
+            self.reporter.say(f"{_told(cell)}: {self._told(found)}")
         accuracy = self.judged[cell]
         return accuracy is not None and self._lost(accuracy) <= self.search.max_drop + 1e-9
 
@@ -94,15 +95,19 @@ def undominated(points: Iterable[FrontPoint]) -> tuple[FrontPoint, ...]:
 
 def kind_of(cell: Cell) -> str:
     """The name under which a cell's network is compared."""
-    if cell.is_dense:
-        return DENSE
-    kind = SEARCHED if cell.layer_ratios else {"layer": UNIFORM}.get(cell.scope, GLOBAL)
-    return kind + (RETRAINED if cell.retraining else "")
+    way = SEARCHED if cell.layer_ratios else {"layer": UNIFORM}.get(cell.scope, GLOBAL)
+    return named(DENSE if cell.is_dense else way, cell.quantize, retrained=cell.retraining is not None)
 
 
-def _named(cell: Cell) -> str:
+def named(way: str, precision: str, *, retrained: bool = False) -> str:
+    """The kind of networks that were cut in a way, in one of a search's precisions, retrained or not."""
+    return way + (RETRAINED if retrained else "") + _SUFFIXES[precision]
+
+
+def _told(cell: Cell) -> str:
     way = "one ratio for each layer" if cell.layer_ratios else {"layer": "uniform"}.get(cell.scope, cell.scope)
-    return f"{way}, {percent(round(cell.ratio, 4))}{', retrained' if cell.retraining else ''}"
+    retrained = ", retrained" if cell.retraining else ""
+    return f"{way}, {percent(round(cell.ratio, 4))}{retrained}{_SUFFIXES[cell.quantize]}"
 
 
 def last_holding(ladder: Sequence[Each], holds: Callable[[Each], bool]) -> int | None:
@@ -124,7 +129,7 @@ class Best:
 
 
 class Finder:
-    """Solves for the ratio of every layer.
+    """Solves for the ratio of every layer, of networks of one precision: that of the search's template.
 
     front: the first one, from harms measured one layer at a time. tried: networks that find() had to judge.
     dense_cost: of the whole network by the layers' tables.
@@ -136,11 +141,11 @@ class Finder:
         self._levels = [laboratory.levels(layer) for layer in self._layers]
         self._costs, self._rest = self._measure_costs()
         self.front = best_combinations(self._costs, self._measure_harms())
-        self.tried = 0
+        self.tried, self._before = 0, len(trials.judged)
         self.dense_cost = self._rest + sum(each[0] for each in self._costs)
 
     def find(self) -> Best:
-        """The cheapest that holds; the dense network where nothing else does."""
+        """The cheapest that holds; the whole network where nothing else does."""
         nothing = Combination(sum(each[0] for each in self._costs), 0.0, (0,) * len(self._layers))
         best = self._climb(self.front, RUNGS) or self._made(nothing)
         for number in range(self._search.rounds):
@@ -148,7 +153,7 @@ class Finder:
             if better is None:
                 break
             best = better
-        self.tried = len(self._trials.judged)
+        self.tried = len(self._trials.judged) - self._before
         return best
 
     def ladder_beyond(self, best: Best) -> list[Cell]:
@@ -228,9 +233,9 @@ def _with(levels: tuple[int, ...], layer: int, level: int) -> tuple[int, ...]:
     return (*levels[:layer], level, *levels[layer + 1 :])
 
 
-def find_even(scope: str, trials: Trials, repair: str) -> Cell | None:
+def find_even(scope: str, search: Search, trials: Trials, repair: str) -> Cell | None:
     """The baseline of a scope with the highest ratio that holds; steps of 1.5 % of what is left."""
-    cells = [trials.search.even(scope, ratio, repair) for ratio in _ratios_beyond(0.0, _EVEN_STEPS)]
+    cells = [search.even(scope, ratio, repair) for ratio in _ratios_beyond(0.0, _EVEN_STEPS)]
     found = last_holding(cells, trials.holds)
     return None if found is None else cells[found]
 

@@ -17,7 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.errors import PruneError, SearchError
 from secateur.experiments.cache import NetworkCache
-from secateur.experiments.pipeline import calibration_of, make_network
+from secateur.experiments.graphs import calibration_of
+from secateur.experiments.pipeline import make_network
 from secateur.experiments.searching.plan import Search
 from secateur.measure.macs import layer_table
 from secateur.measure.timing import on_cores
@@ -122,9 +123,11 @@ class Laboratory:
 
     def quickly_repaired(self, cell: Cell) -> Cell:
         """The cell as one of the many that only show harm: without the reconstruction of weights where BatchNorm's
-        statistics, set right, do most of it in a fraction of the time, and those from fewer images."""
+        statistics, set right, do most of it in a fraction of the time, and those from fewer images; in float32, as what
+        eight bits add is nearly the same for all networks of a front, and so decides nothing."""
         few = _QUICK_IMAGES if self._quick == "batchnorm" else sys.maxsize
-        return dataclasses.replace(cell, repair=self._quick, calibration_images=min(few, cell.calibration_images))
+        images = min(few, cell.calibration_images)
+        return dataclasses.replace(cell, repair=self._quick, calibration_images=images, quantize="none")
 
     @property
     def harm_name(self) -> str:
@@ -176,7 +179,7 @@ class Laboratory:
         return None if "impossible" in found else Accuracy(**found)
 
     def _validated(self, cell: Cell) -> dict[str, Any]:
-        if cell.ratio == 0 and cell.repair == "none":
+        if cell == self._search.dense:
             return dataclasses.asdict(self.trained.validation)
         try:
             network, *_ = make_network(cell, self._cache, weigh=False)

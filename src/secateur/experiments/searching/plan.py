@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from secateur.importing.checkpoints import read_weights_file
 from secateur.pruning.score import find_method
-from secateur.records.options import asked_for, check_value
+from secateur.records.options import LATER, asked_for, check_value
 from secateur.records.recipes import Retraining, check_recipe, recipe_for, retraining_for
-from secateur.records.spec import SEARCH_OPTIONS, TARGETS, Cell
+from secateur.records.spec import ELEMENTS, SEARCH_OPTIONS, TARGETS, Cell
 from secateur.support.quantities import as_floats, as_number, is_share
 from secateur.support.references import planned_source
 from secateur.training.catalogue import Numbers, check_data_name, normalised_name
@@ -31,7 +31,7 @@ class Search:
     lose. images: of the validation split, drawn by seed, on which harm is measured. max_drop: points of validation
     accuracy. minimize: one of spec.TARGETS; latency is for batches of `batch`, on one thread. rounds: how often harms
     are measured again around the best. retraining: None, or how networks learn again; `trials` of each kind are
-    retrained at most.
+    retrained at most. precisions: what networks may compute in, as Cell.quantize has it.
     """
 
     template: Cell
@@ -43,6 +43,7 @@ class Search:
     rounds: int = 2
     retraining: Retraining | None = None
     trials: int = 4
+    precisions: tuple[str, ...] = field(default=("none",), metadata=LATER)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratios", as_floats(self.ratios))
@@ -57,22 +58,36 @@ class Search:
         for ratio in self.ratios:
             check_value("ratio", ratio, is_share(ratio), "in [0, 1)")
         check_value("ratios", self.ratios, list(self.ratios) == sorted(set(self.ratios)), "rising ones, each once")
+        known = set(self.precisions) <= set(ELEMENTS) and len(set(self.precisions)) == len(self.precisions) > 0
+        check_value(
+            "quantize", ",".join(self.precisions), known, f"one of {', '.join(ELEMENTS)}, or several, each once"
+        )
 
     def cell(self, ratios: Mapping[str, float], sizes: Mapping[str, int], repair: str) -> Cell:
         """The cell in which each layer loses its ratio; sizes: weights of every layer that may be pruned.
 
-        The dense network, unrepaired, where none loses any.
+        The whole network, unrepaired, where none loses any.
         """
         given = tuple(sorted((layer, ratio) for layer, ratio in ratios.items() if ratio > 0))
         if not given:
-            return self.dense
+            return self.whole
         lost = sum(ratio * sizes[layer] for layer, ratio in given)
         overall = round(lost / sum(sizes.values()), 6)
         return dataclasses.replace(self.template, ratio=overall, layer_ratios=given, repair=repair)
 
     @property
     def dense(self) -> Cell:
+        """The network as it was trained, in float32: what may be lost is counted from it."""
+        return dataclasses.replace(self.whole, quantize="none")
+
+    @property
+    def whole(self) -> Cell:
+        """The network with all its weights, in what the search's others compute in."""
         return dataclasses.replace(self.template, scope="layer", repair="none")
+
+    def computing_in(self, precision: str) -> Search:
+        """The search among networks of one of its precisions."""
+        return dataclasses.replace(self, template=dataclasses.replace(self.template, quantize=precision))
 
     def even(self, scope: str, ratio: float, repair: str) -> Cell:
         """The cell of a baseline: one ratio for every layer ("layer") or one threshold for all weights ("global")."""
@@ -111,12 +126,15 @@ def plan_search(
     asked, others = asked_for(SEARCH_OPTIONS, options | {"repair": repair})
     if others:
         raise TypeError(f"plan_search takes no {', '.join(others)}")
+    precisions = asked.pop("quantize")
+    precisions = [each.strip() for each in precisions.split(",")] if isinstance(precisions, str) else precisions
     asked |= {
         "exclude": tuple(asked["exclude"]),
         "weights": read_weights_file(asked["weights"]) if asked["weights"] else None,
     }
     for option in SEARCH_OPTIONS:
-        option.check(asked[option.name])
+        if option.name in asked:
+            option.check(asked[option.name])
     find_method(asked["method"])
     template = Cell(
         model=model,
@@ -130,5 +148,6 @@ def plan_search(
     )
     retraining = retraining_for("one-shot", epochs=retrain) if retrain else None
     return Search(
-        template, max_drop, minimize, batch, images=images, rounds=rounds, retraining=retraining, trials=trials
-    )
+        template, max_drop, minimize, batch, images=images, rounds=rounds, retraining=retraining, trials=trials,
+        precisions=tuple(precisions),
+    )  # fmt: skip

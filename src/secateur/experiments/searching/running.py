@@ -17,7 +17,6 @@ from secateur.experiments.searching.comparing import compare, front_shown, measu
 from secateur.experiments.searching.finding import (
     DENSE,
     GLOBAL,
-    RETRAINED,
     SEARCHED,
     UNIFORM,
     Finder,
@@ -27,6 +26,7 @@ from secateur.experiments.searching.finding import (
     find_even,
     find_retrained,
     found_by,
+    named,
 )
 from secateur.experiments.searching.laboratory import NETWORK, Laboratory, check_search
 from secateur.experiments.searching.plan import Search, plan_search
@@ -195,24 +195,35 @@ def _told(value: Any) -> str:
 
 def _search(plan: Search, laboratory: Laboratory, cache: NetworkCache, store: Store, reporter: Reporter) -> Outcome:
     trials = Trials(plan, laboratory, reporter)
+    found = {DENSE: Found((plan.dense,), 0)}
+    for precision in plan.precisions:
+        found |= _found_in(plan.computing_in(precision), laboratory, trials, reporter)
+    return compare(plan, found, trials, cache, store, reporter)
+
+
+def _found_in(plan: Search, laboratory: Laboratory, trials: Trials, reporter: Reporter) -> dict[str, Found]:
+    """What was found of each kind among networks of the plan's template's precision."""
+    kind = functools.partial(named, precision=plan.template.quantize)
     finder = Finder(plan, laboratory, trials, reporter)
     best = finder.find()
     found = {
-        DENSE: Found((plan.dense,), 0),
-        UNIFORM: found_by(UNIFORM, trials, lambda: find_even("layer", trials, laboratory.repair)),
-        GLOBAL: found_by(GLOBAL, trials, lambda: find_even("global", trials, laboratory.repair)),
-        SEARCHED: Found(trials.finalists(SEARCHED) or (plan.dense,), finder.tried),
+        kind(DENSE): Found((plan.whole,), 0),
+        kind(UNIFORM): found_by(kind(UNIFORM), trials, lambda: find_even("layer", plan, trials, laboratory.repair)),
+        kind(GLOBAL): found_by(kind(GLOBAL), trials, lambda: find_even("global", plan, trials, laboratory.repair)),
+        kind(SEARCHED): Found(trials.finalists(kind(SEARCHED)) or (plan.dense,), finder.tried),
     }
-    if plan.retraining:
-        ladders = {
-            UNIFORM: even_ladder("layer", found[UNIFORM].cells[0], plan),
-            GLOBAL: even_ladder("global", found[GLOBAL].cells[0], plan),
-            SEARCHED: finder.ladder_beyond(best),
-        }
-        for name, ladder in ladders.items():
-            after = found_by(name + RETRAINED, trials, functools.partial(find_retrained, ladder, trials))
-            if plan.dense not in after.cells:
-                found[name + RETRAINED] = after
-            else:
-                reporter.say(f"{name}: none of {after.tried} retrained networks lost little enough")
-    return compare(plan, found, trials, cache, store, reporter)
+    if not plan.retraining:
+        return found
+    ladders = {
+        UNIFORM: even_ladder("layer", found[kind(UNIFORM)].cells[0], plan),
+        GLOBAL: even_ladder("global", found[kind(GLOBAL)].cells[0], plan),
+        SEARCHED: finder.ladder_beyond(best),
+    }
+    for way, ladder in ladders.items():
+        name = kind(way, retrained=True)
+        after = found_by(name, trials, functools.partial(find_retrained, ladder, trials))
+        if plan.dense not in after.cells:
+            found[name] = after
+        else:
+            reporter.say(f"{kind(way)}: none of {after.tried} retrained networks lost little enough")
+    return found
