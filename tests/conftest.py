@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores; re
 import torch
 
 from secateur.cli import main
-from secateur.measure import timing
+from secateur.measure import latency, timing
 
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -35,6 +35,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test asserts a time, and workers that time wait for each other."""
     monkeypatch.setattr(timing, "SECONDS_PER_ENGINE", 0.04)
+
+
+@pytest.fixture(autouse=True)
+def no_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other engines, whose tools take seconds to quantise a network, are timed where a test is about them."""
+    monkeypatch.setattr(latency, "RIVALS", {})
 
 
 @pytest.fixture(autouse=True)

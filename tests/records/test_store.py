@@ -15,7 +15,7 @@ from samples import make_row, with_digest
 from secateur.errors import StoreError
 from secateur.records.environment import environment
 from secateur.records.recipes import Retraining
-from secateur.records.results import Accuracy, Failure, FrontPoint, Outcome, Retrained
+from secateur.records.results import Accuracy, Failure, FrontPoint, Latency, Outcome, Quantised, Retrained
 from secateur.records.schema import SCHEMA_VERSION
 from secateur.records.spec import Sweep, canonical_json
 from secateur.records.store import FILE_NAME, Store
@@ -28,10 +28,14 @@ def failure(ratio: float = 0.9) -> Failure:
 def test_rows_and_failures_come_back_as_they_went_in(tmp_path: Path) -> None:
     retrained = dataclasses.replace(make_row(0.95, seed=2), retrained=Retrained(10, 2.5, (3, 7)))
     elsewhere = dataclasses.replace(environment(), host="elsewhere")
+    eight_bits = dataclasses.replace(make_row(0.5).cell, quantize="int8")
     rows = [
         dataclasses.replace(make_row(0.0), timed_on=elsewhere),
         dataclasses.replace(make_row(0.5), test=Accuracy(0.5, 10, 0.9)),
         make_row(0.9, seed=1),
+        dataclasses.replace(
+            make_row(0.5), cell=eight_bits, quantised=Quantised(Accuracy(0.75, 4), Accuracy(0.5, 2), ("a",))
+        ),
         dataclasses.replace(retrained, cell=dataclasses.replace(retrained.cell, retraining=Retraining("gradual"))),
     ]
     with Store.create(tmp_path) as store:
@@ -147,6 +151,15 @@ def test_folder_names_may_hold_odd_characters(tmp_path: Path) -> None:
         store.add(make_row(0.5))
     with Store.open(folder) as store:
         assert len(store.rows()) == 1
+
+
+def test_what_a_search_was_timed_beside_comes_back_as_it_went_in(tmp_path: Path) -> None:
+    rival = Latency("openvino-int8", 1, 1, 2.0, 1.5, 2.5, 9)
+    outcome = Outcome("search", (), None, (), 3.0, (rival,), (("onnxruntime", "is not installed"),))
+    with Store.create(tmp_path) as store:
+        store.add_outcome(store.add_search("{}", "", "now"), outcome)
+        (found,) = store.searches()
+    assert found.outcome == outcome
 
 
 def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path: Path) -> None:

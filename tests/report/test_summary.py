@@ -8,10 +8,21 @@ import pytest
 from samples import contender, make_row, on_host, search_record
 from secateur.measure.intervals import spread
 from secateur.records.recipes import Recipe
-from secateur.records.results import Latency
+from secateur.records.results import RIVALS, Latency, Row
 from secateur.records.selection import Selection
+from secateur.report.figures import time_chart
 from secateur.report.page import render_page
-from secateur.report.summary import Run, chosen_rows, curve_name, curves, fronts, machine_notes, pareto_front
+from secateur.report.searches import search_grid
+from secateur.report.summary import (
+    Run,
+    chosen_rows,
+    curve_name,
+    curves,
+    fronts,
+    machine_notes,
+    pareto_front,
+    rivals_about,
+)
 
 
 def test_the_interval_is_students_t() -> None:
@@ -110,3 +121,49 @@ def test_best_that_is_no_faster_than_dense_is_no_faster() -> None:
     assert "faster than the dense network" not in page.replace("no faster than", "")
     assert "<b>1.0 ×</b>the speed of, so no faster than, the dense network in the same runtime" in page
     assert "No faster than dense in the same runtime: 0.5 ms for one image" in page
+
+
+def timed(engine: str, milliseconds: float) -> Latency:
+    return Latency(engine, 1, 1, milliseconds, 0.99 * milliseconds, 1.01 * milliseconds, 9)
+
+
+def in_eight_bits(row: Row, ours: float) -> Row:
+    cell = dataclasses.replace(row.cell, quantize="int8")
+    return dataclasses.replace(row, cell=cell, latencies=(*row.latencies, timed("secateur", ours)))
+
+
+def test_networks_in_float32_and_in_eight_bits_are_curves_of_their_own() -> None:
+    rows = [make_row(ratio) for ratio in (0.0, 0.5)]
+    both = curves([Run("", (*rows, *(in_eight_bits(row, 0.1) for row in rows)), (), ())])
+    assert [curve_name(each, both) for each in both] == ["in float32", "in int8"]
+
+
+RIVAL_TIMES = {"onnxruntime": 0.8, "openvino": 0.6, "onnxruntime-int8": 0.2, "openvino-int8": 0.4}
+
+
+def test_latency_stands_beside_the_best_that_people_would_run_the_dense_network_in() -> None:
+    assert RIVAL_TIMES.keys() == RIVALS.keys()
+    dense, pruned = in_eight_bits(make_row(0.0), 0.3), in_eight_bits(make_row(0.9, accuracy=0.945), 0.1)
+    rivals = tuple(timed(name, each) for name, each in RIVAL_TIMES.items())
+    rows = [dataclasses.replace(dense, latencies=(*dense.latencies, *rivals)), pruned]
+    chart = time_chart("key", "title", rows, 1)
+    assert chart is not None
+    told = [each.text for each in chart.figure.layout.annotations]
+    assert told[1:] == ["dense in openvino, float32 0.6 ms", "dense in onnxruntime-int8, int8 0.2 ms"]
+    page = render_page([Run("run", tuple(rows), (), ())])
+    assert "<b>6.0 ×</b>faster than the dense network in openvino (float32)" in page
+    assert "<b>2.0 ×</b>faster than the dense network in onnxruntime-int8 (int8)" in page
+    some = [dataclasses.replace(dense, latencies=(*dense.latencies, *rivals[:2])), pruned]
+    assert rivals_about(some, 1).endswith("of onnxruntime, openvino; not timed: onnxruntime-int8, openvino-int8.")
+    assert rivals_about([pruned], 1) == "The dense network was timed in no other engine."
+
+
+def test_a_search_says_what_its_choice_stands_beside_and_what_was_not_timed() -> None:
+    record = search_record("search, int8", contender("dense", 2.0), contender("search, int8", 0.1))
+    assert record.outcome is not None
+    rivals = tuple(timed(name, RIVAL_TIMES[name]) for name in ("onnxruntime", "openvino", "onnxruntime-int8"))
+    outcome = dataclasses.replace(record.outcome, rivals=rivals, absent=(("openvino-int8", "it is not installed"),))
+    notes = " ".join(search_grid(dataclasses.replace(record, outcome=outcome)).notes)
+    assert "6.00 times as fast as the best in float32 (onnxruntime 0.8 ms, openvino 0.6 ms)" in notes
+    assert "2.00 times as fast as the best in int8 (onnxruntime-int8 0.2 ms)" in notes
+    assert "Not timed: openvino-int8 (it is not installed)." in notes

@@ -22,6 +22,7 @@ from secateur.experiments.graphs import DIFFERENCE, Graphs
 from secateur.experiments.keys import EarlyKey, Parcel, RetrainKey, TrainKey, train_key_from
 from secateur.importing.checkpoints import load_weights
 from secateur.measure.footprint import file_bytes
+from secateur.measure.latency import Rivals, rivals_of
 from secateur.measure.plausibility import doubts
 from secateur.modules.guarding import copied, first_line, run, watched
 from secateur.modules.inputs import Inputs
@@ -70,6 +71,7 @@ class NetworkCache:
         self._introductions: dict[tuple[str, ...], None] = {}
         self._adopted: dict[str, TrainKey] = {}
         self._graphs = Graphs(self.reporter)
+        self._rivals: tuple[tuple[object, ...], Rivals] | None = None
 
     def dataset(self, cell: Cell) -> Dataset:
         """The cell's data, as its network takes it."""
@@ -388,6 +390,19 @@ class NetworkCache:
         """The Graph of a cell's network, in float32 or eight bits, as Graphs makes it; None where it cannot be one."""
         make = self._graphs.graph if cell.quantize == "none" else self._graphs.quantised
         return make(network, cell, self.dataset(cell), simplified)
+
+    def rivals(self, cell: Cell, batches: Sequence[int]) -> Rivals:
+        """The cell's dense network in other engines, made once for it and for batches of so many images; none where it
+        is no Graph. Those that cannot run it are named to whoever listens."""
+        key = self.key(cell).id, *batches
+        if self._rivals is None or self._rivals[0] != key:
+            whole = dataclasses.replace(cell, quantize="none")
+            graph, data = self.graph(self.trained(whole)[0], whole), self.dataset(cell)
+            found = rivals_of(graph, [data.example(each) for each in batches]) if graph else Rivals({}, ())
+            for name, why in found.absent:
+                self.reporter.say(f"{name} is not timed beside {cell.model}: {why}")
+            self._rivals = key, found
+        return self._rivals[1]
 
     def accuracies(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> tuple[Accuracy, Accuracy]:
         """(validation, test) of a cell's network, as Evaluation.accuracies has them; with the graph of one that is

@@ -66,7 +66,7 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
     task.advance(1, lambda: STAGES[2])
     layers = layer_table(pruned, data.example(), cell.norms)
     session = Session(graph, threads=1, limits=NO_LIMITS) if graph and timed else None
-    latencies = _latencies(cell, data, dense, pruned, masked, session) if timed else ()
+    latencies = _latencies(cell, cache, dense, pruned, masked, session) if timed else ()
     task.advance(1, lambda: STAGES[3])
     return Row(
         cell=cell,
@@ -110,7 +110,7 @@ def measure_latency(row: Row, cache: NetworkCache) -> Row:
     masked, _ = prune_as_pytorch(dense, pruned, cell.norms)
     graph = cache.graph(pruned, cell)
     session = Session(graph, threads=1, limits=NO_LIMITS) if graph else None
-    latencies = _latencies(cell, cache.dataset(cell), dense, pruned, masked, session)
+    latencies = _latencies(cell, cache, dense, pruned, masked, session)
     return replace(row, latencies=latencies, layers=_with_times(row.layers, session), timed_on=environment())
 
 
@@ -226,10 +226,15 @@ def _settle_ties(masked: nn.Module, pruned: Tensor) -> None:
 
 
 def _latencies(
-    cell: Cell, data: Dataset, dense: nn.Module, pruned: nn.Module, masked: nn.Module | None, session: Session | None
+    cell: Cell,
+    cache: NetworkCache,
+    dense: nn.Module,
+    pruned: nn.Module,
+    masked: nn.Module | None,
+    session: Session | None,
 ) -> tuple[Latency, ...]:
     """Batch 1 and 64 on one thread. In PyTorch: the dense network, the pruned, and PyTorch's masked one; then the
-    pruned network in Secateur's runtime."""
+    pruned network in Secateur's runtime. Where nothing is pruned, also in what people would pick instead."""
     networks = {"dense": copied(dense), "pruned": pruned} | ({"masked": masked} if masked else {})
     channels_last = uses_channels_last(find_architecture(cell.model))
     engines = {name: _engine(network, channels_last) for name, network in networks.items()}
@@ -237,9 +242,10 @@ def _latencies(
     if session:
         engines["secateur"] = _in_runtime(session)
         same = (*(same or ("pruned",)), "secateur") if cell.quantize == "none" else same
-    return tuple(
-        latency for batch in BATCHES for latency in compare_latency(engines, data.example(batch), same_output=same)
-    )
+    if cell.is_dense:
+        engines |= cache.rivals(cell, BATCHES).engines
+    example = cache.dataset(cell).example
+    return tuple(latency for batch in BATCHES for latency in compare_latency(engines, example(batch), same_output=same))
 
 
 def _is_pytorchs_cut(cell: Cell) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from secateur.errors import SecateurError
+from secateur.measure.rivals import PEERS, Predict
 from secateur.measure.timing import alone, interleave, median_interval, on_cores
-from secateur.records.results import Latency
+from secateur.modules.guarding import first_line
+from secateur.network.graph import Graph
+from secateur.records.results import RIVALS, Latency
 
 
 def compare_latency(
@@ -37,6 +41,36 @@ def compare_latency(
         with torch.inference_mode():
             times = interleave({name: timed(run, example) for name, run in engines.items()})
     return [_summary(name, len(example), threads, each) for name, each in times.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """The dense network in engines that people would run it in instead of pruning it, by name; and of those that cannot
+    run it here, why not."""
+
+    engines: Mapping[str, Callable[[Tensor], Tensor]]
+    absent: tuple[tuple[str, str], ...]
+
+
+def rivals_of(graph: Graph, examples: Sequence[Tensor]) -> Rivals:
+    """Each of records.results.RIVALS that is installed and runs the examples (N, C, H, W), on one thread; the network is
+    quantised by the engines' own tools."""
+    engines: dict[str, Callable[[Tensor], Tensor]] = {}
+    absent = []
+    for name in RIVALS:
+        try:
+            run = _on_tensors(PEERS[name](graph, 1))
+            for example in examples:
+                run(example)
+        except Exception as error:  # whatever a rival raises
+            absent.append((name, first_line(error)))
+        else:
+            engines[name] = run
+    return Rivals(engines, tuple(absent))
+
+
+def _on_tensors(run: Predict) -> Callable[[Tensor], Tensor]:
+    return lambda images: torch.from_numpy(run(images.numpy()))
 
 
 def _on_copies(run: Callable[[Tensor], Tensor], example: Tensor) -> Callable[[], Tensor]:

@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 from secateur.records.spec import Cell
 
 
+RIVALS = {"onnxruntime": "float32", "openvino": "float32", "onnxruntime-int8": "int8", "openvino-int8": "int8"}
+"""Engines that people would run the dense network in instead of pruning it, and what it computes in there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Wall time of one forward pass: the median over n runs with a 95 % interval of that median."""
@@ -185,6 +189,10 @@ class Row:
         found = (entry for entry in self.latencies if (entry.engine, entry.batch) == (engine, batch))
         return next(found, None)
 
+    def rivals(self, batch: int = 1) -> tuple[Latency, ...]:
+        """Those of the dense network in RIVALS; rows of dense networks may have them."""
+        return tuple(each for each in self.latencies if each.engine in RIVALS and each.batch == batch)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -242,13 +250,16 @@ class FrontPoint:
 class Outcome:
     """What a search found. chosen: the name of the contender that is kept. pytorch: the dense network's latency there,
     in turns with the contenders'; None where none was measured. dense_cost: of the dense network, measured as the costs
-    of the front are."""
+    of the front are. rivals: the dense network's latencies in RIVALS, in the same turns. absent: those that could not
+    run it, and why."""
 
     chosen: str
     contenders: tuple[Contender, ...]
     pytorch: Latency | None
     front: tuple[FrontPoint, ...]
     dense_cost: float
+    rivals: tuple[Latency, ...] = ()
+    absent: tuple[tuple[str, str], ...] = ()
 
     def contender(self, name: str) -> Contender:
         return next(each for each in self.contenders if each.name == name)

@@ -157,7 +157,9 @@ def outcome_from(text: str) -> Outcome:
     )  # fmt: skip
     front = tuple(FrontPoint(**(each | {"validation": Accuracy(**each["validation"])})) for each in fields["front"])
     pytorch = Latency(**fields["pytorch"]) if fields["pytorch"] else None
-    return Outcome(fields["chosen"], contenders, pytorch, front, fields["dense_cost"])
+    rivals = tuple(Latency(**each) for each in fields.get("rivals", ()))
+    absent = tuple((name, why) for name, why in fields.get("absent", ()))
+    return Outcome(fields["chosen"], contenders, pytorch, front, fields["dense_cost"], rivals, absent)
 
 
 def _retrained(record: Mapping[str, Any]) -> Retrained | None:

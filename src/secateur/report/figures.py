@@ -27,6 +27,8 @@ from secateur.report.summary import (
     against_pytorch,
     curve_name,
     fronts,
+    rivals_about,
+    rivals_beside,
 )
 from secateur.support.quantities import percent
 
@@ -305,7 +307,8 @@ def pytorch_chart(key: str, title: str, row: Row) -> Chart:
 
 
 def time_chart(key: str, title: str, rows: Sequence[Row], batch: int) -> Chart | None:
-    """Latency over ratio: the pruned network in the runtime and in PyTorch, and the dense one there.
+    """Latency over ratio: the pruned network in the runtime and in PyTorch, and the dense one there and in the fastest of
+    the other engines.
 
     None where no row was timed with that many images.
     """
@@ -338,11 +341,18 @@ def time_chart(key: str, title: str, rows: Sequence[Row], batch: int) -> Chart |
         level = statistics.median(dense)
         text = f"dense in PyTorch {level:.3g} ms"
         figure.add_hline(y=level, line=LEVEL, annotation_text=text, annotation_position="top left")
+    rivals = rivals_beside(rows, batch)
+    for element, each in rivals.items():
+        text = f"dense in {each.engine}, {element} {each.median_ms:.3g} ms"
+        figure.add_hline(y=each.median_ms, line=LEVEL, annotation_text=text, annotation_position="top right")
     _finish(figure, "pruned share of the weights", "milliseconds")
     figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
     figure.update_yaxes(rangemode="tozero")
     images = "one image" if batch == 1 else f"{batch} images"
-    about = f"{images.capitalize()} on one thread: medians with their 95 % interval, timed in turns at each ratio."
+    about = (
+        f"{images.capitalize()} on one thread: medians with their 95 % interval, timed in turns at each ratio. "
+        f"{rivals_about(rows, batch)}"
+    )
     return Chart(key, title, about, figure)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from secateur.records.results import Latency, Row
+from secateur.records.results import Latency, Outcome, Row
 from secateur.records.selection import Selection, faster
 from secateur.report.comparison import accuracy_grid, compared
 from secateur.report.figures import (
@@ -42,7 +42,9 @@ from secateur.report.summary import (
     chosen_cell,
     chosen_rows,
     curves,
+    fastest_rivals,
     representative,
+    rivals_beside,
     same_curve,
     timed_together,
 )
@@ -312,13 +314,30 @@ def _cards(chosen: Chosen | None, runs: Sequence[Run]) -> tuple[Card, ...]:
     for each, where in zip(dense, ("in PyTorch", "in the same runtime"), strict=True):
         if ours and each:
             cards.append(_speed_card(ours, each, where))
+    if ours:
+        rivals = _rivals(best, _run_of(best, runs), ours.batch)
+        cards += [_speed_card(ours, each, f"in {each.engine} ({element})") for element, each in rivals.items()]
     return tuple(cards)
+
+
+def _rivals(best: Row, run: Run, batch: int) -> dict[str, Latency]:
+    """The fastest of other engines in float32 and in int8, timed as _times has it."""
+    outcomes = _outcomes(best, run)
+    if outcomes:
+        return fastest_rivals(outcomes[-1].rivals)
+    alike = [row for row in run.rows if row.trained.key == best.trained.key and row.timing == best.timing]
+    return rivals_beside(alike, batch)
+
+
+def _outcomes(best: Row, run: Run) -> list[Outcome]:
+    """What the searches found that chose a row."""
+    return [each.outcome for each in run.searches if each.outcome and chosen_cell(each.outcome) == best.cell.id]
 
 
 def _times(best: Row, run: Run) -> tuple[Latency | None, Latency | None, Latency | None]:
     """Its latency, the dense network's in PyTorch and in Secateur's runtime: those of the search that chose it, as they
     were taken in turns, else those of the rows."""
-    outcomes = [each.outcome for each in run.searches if each.outcome and chosen_cell(each.outcome) == best.cell.id]
+    outcomes = _outcomes(best, run)
     if outcomes:
         outcome = outcomes[-1]
         dense = outcome.contender("dense")
@@ -337,6 +356,7 @@ def _speed_card(ours: Latency, dense: Latency, where: str) -> Card:
 def _best_text(best: Row, runs: Sequence[Run]) -> str:
     cell = best.cell
     norms = ["norms pruned"] if cell.norms else []
+    norms += [f"in {cell.element}"] if cell.quantize != "none" else []
     parts = [percent(cell.ratio), f"{cell.method}/{cell.scope}", *norms, f"seed {cell.seed}"]
     return ", ".join([*([_run_of(best, runs).name] if len(runs) > 1 else []), *parts])
 

@@ -37,6 +37,7 @@ from secateur.report.summary import (
     curves,
     fronts,
     representative,
+    rivals_beside,
     same_curve,
     timed_together,
 )
@@ -231,6 +232,9 @@ def _time_plate(rows: Sequence[Row], batch: int) -> Figure:
     if dense:
         level = statistics.median(dense)
         axes.axhline(level, color="#888888", linewidth=0.7, linestyle=":", label="dense in PyTorch")
+    for (element, each), line in zip(rivals_beside(rows, batch).items(), ("--", "-."), strict=False):
+        label = f"dense in {each.engine}, {element}"
+        axes.axhline(each.median_ms, color="#888888", linewidth=0.7, linestyle=line, label=label)
     axes.set_ylim(bottom=0)
     _shares(axes, "x")
     axes.legend()

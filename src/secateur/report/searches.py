@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from secateur.records.results import Accuracy, Contender, Outcome, SearchRecord
+from secateur.records.results import RIVALS, Accuracy, Contender, Latency, Outcome, SearchRecord
 from secateur.report.grid import Grid
 from secateur.report.remarks import INTERVALS, accuracy_text, caution, intervals, points_text, verdict
+from secateur.report.summary import fastest_rivals
 from secateur.report.tables import count_text, milliseconds_text, size_text
 from secateur.support.quantities import percent
 
@@ -72,6 +73,19 @@ def _times(each: Contender, dense: Contender, target: str) -> str:
     return f"{dense.cost(target) / max(each.cost(target), 1e-12):.2f} ×"
 
 
+def rivals_text(ours: Latency, rivals: Sequence[Latency], absent: Sequence[tuple[str, str]]) -> list[str]:
+    """Ours beside the dense network in the engines that people would run it in instead, timed in the same turns, and
+    which of them were not."""
+    told = []
+    for element, fastest in fastest_rivals(rivals).items():
+        others = [each for each in rivals if RIVALS[each.engine] == element]
+        times = ", ".join(f"{each.engine} {milliseconds_text(each)}" for each in others)
+        told.append(f"{fastest.median_ms / ours.median_ms:.2f} times as fast as the best in {element} ({times})")
+    beside = "Beside the dense network in engines that people would run it in instead, in the same turns"
+    missing = [f"Not timed: {'; '.join(f'{name} ({why})' for name, why in absent)}."] if absent else []
+    return [" ".join([*([f"{beside}: {', '.join(told)}."] if told else []), *missing])] if told or missing else []
+
+
 def _notes(outcome: Outcome, target: str, max_drop: float, batch: int) -> list[str]:
     chosen, dense = outcome.contender(outcome.chosen), outcome.contender("dense")
     warning = caution(chosen.validation.n, max_drop)
@@ -83,6 +97,7 @@ def _notes(outcome: Outcome, target: str, max_drop: float, batch: int) -> list[s
         f"Every network tried was judged on {chosen.validation.n:,} validation images; the {chosen.test.n:,} test "
         "images were looked at afterwards. lost: points against dense; ÷: times less than dense.",
     ]
+    notes += rivals_text(chosen.latency, outcome.rivals, outcome.absent) if chosen.latency else []
     if chosen.latency and outcome.pytorch:
         intervals = ", ".join(
             f"{each.name} {each.latency.low_ms:.3g}–{each.latency.high_ms:.3g}"

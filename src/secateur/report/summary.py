@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from secateur.measure.intervals import Spread, spread
-from secateur.records.results import Failure, Outcome, Row, SearchRecord
+from secateur.records.results import RIVALS, Failure, Latency, Outcome, Row, SearchRecord
 from secateur.records.selection import Selection, select_best
 from secateur.records.spec import OPTIONS, Cell
 
@@ -194,6 +194,28 @@ COSTS: dict[str, tuple[Callable[[Row], float | None], str]] = {
 
 ENGINES = {"secateur": "Secateur's runtime", "pruned": "PyTorch, zeros in place", "masked": "torch.nn.utils.prune"}
 """What a pruned network is timed in, by the name in its row; the dense one in PyTorch is drawn as a level."""
+
+
+def fastest_rivals(latencies: Iterable[Latency]) -> dict[str, Latency]:
+    """float32 and int8 → the fastest of the engines in which people would run the dense network so, of those timed."""
+    ordered = sorted(latencies, key=lambda each: -each.median_ms)
+    found = {RIVALS[each.engine]: each for each in ordered if each.engine in RIVALS}
+    return {element: found[element] for element in ("float32", "int8") if element in found}
+
+
+def rivals_beside(rows: Sequence[Row], batch: int) -> dict[str, Latency]:
+    """Likewise, of rows that were timed together."""
+    return fastest_rivals(each for row in rows for each in row.rivals(batch))
+
+
+def rivals_about(rows: Sequence[Row], batch: int) -> str:
+    """Which of the other engines the dense network was timed in, and in which not."""
+    timed = {each.engine for row in rows for each in row.rivals(batch)}
+    missing = [name for name in RIVALS if name not in timed]
+    if not timed:
+        return "The dense network was timed in no other engine."
+    untimed = f"; not timed: {', '.join(missing)}" if missing else ""
+    return f"The dense network's levels are the fastest in float32 and in int8 of {', '.join(sorted(timed))}{untimed}."
 
 
 def fronts(rows: Sequence[Row], cost: str) -> dict[str, list[Row]]:

@@ -43,7 +43,7 @@ def compare(
     shown = [search.dense, *(by_id[point.cell] for point in front_shown(trials.front()))]
     names = {cell: kind_of(cell) for cell in [*shown, *(cell for each in found.values() for cell in each.cells)]}
     rows = measured_rows(list(names), cache, store, reporter)
-    pytorch, latencies = _latencies(search, names, cache)
+    pytorch, rivals, latencies = _latencies(search, names, cache)
     networks = {cell: _contender(name, rows[cell.id], latencies.get(cell.id)) for cell, name in names.items()}
     contenders = tuple(
         dataclasses.replace(
@@ -52,7 +52,8 @@ def compare(
         for name, each in found.items()
     )
     front = measured_front(networks.values(), search.minimize)
-    outcome = Outcome("", contenders, pytorch, front, networks[search.dense].cost(search.minimize))
+    cost, absent = networks[search.dense].cost(search.minimize), cache.rivals(search.dense, [search.batch]).absent
+    outcome = Outcome("", contenders, pytorch, front, cost, rivals, absent)
     chosen = choose(within(outcome, search.max_drop), search.minimize).best
     return dataclasses.replace(outcome, chosen=chosen.name)
 
@@ -100,23 +101,29 @@ def _contender(name: str, row: Row, latency: Latency | None) -> Contender:
     )
 
 
-def _latencies(search: Search, cells: Iterable[Cell], cache: NetworkCache) -> tuple[Latency | None, dict[str, Latency]]:
-    """By cell, in Secateur's runtime, and of the dense network in PyTorch, in one run, in turns, on one thread.
+def _latencies(
+    search: Search, cells: Iterable[Cell], cache: NetworkCache
+) -> tuple[Latency | None, tuple[Latency, ...], dict[str, Latency]]:
+    """Of the dense network in PyTorch and in its rivals; by cell, in Secateur's runtime; in one run, in turns, on one
+    thread.
 
     None and nothing where the runtime cannot run the network.
     """
     dense, _ = cache.trained(search.dense)
-    engines: dict[str, Engine] = {PYTORCH: _in_pytorch(dense, search)}
+    rivals = cache.rivals(search.dense, [search.batch]).engines
+    engines: dict[str, Engine] = {PYTORCH: _in_pytorch(dense, search), **rivals}
     for cell in cells:
         graph = cache.graph(make_network(cell, cache, weigh=False)[0], cell)
         if graph is None:
-            return None, {}
+            return None, (), {}
         engines[cell.id] = _in_runtime(graph)
     example = cache.dataset(search.dense).example(search.batch)
     measured = {each.engine: each for each in compare_latency(engines, example, same_output=(PYTORCH, search.dense.id))}
-    return measured.pop(PYTORCH), {
-        cell: dataclasses.replace(each, engine="secateur") for cell, each in measured.items()
-    }
+    return (
+        measured.pop(PYTORCH),
+        tuple(measured.pop(name) for name in rivals),
+        {cell: dataclasses.replace(each, engine="secateur") for cell, each in measured.items()},
+    )
 
 
 def _in_pytorch(dense: nn.Module, search: Search) -> Engine:

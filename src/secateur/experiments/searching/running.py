@@ -64,7 +64,8 @@ class SearchResult(Printed):
 
     def summary(self) -> list[str]:
         cell = self.best.row.cell
-        whole = f"{percent(cell.ratio)} by {cell.way}" if cell.ratio else "none: the dense network"
+        dense = f"none: the dense network{f' in {cell.element}' if cell.quantize != 'none' else ''}"
+        whole = f"{percent(cell.ratio)} by {cell.way}" if cell.ratio else dense
         ratios = ", ".join(f"{layer} {ratio:.4g}" for layer, ratio in self.ratios) or whole
         return [
             f"ratios: {ratios}",
