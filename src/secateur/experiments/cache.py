@@ -387,9 +387,13 @@ class NetworkCache:
         )
 
     def graph(self, network: nn.Module, cell: Cell, simplified: bool = True) -> Graph | None:
-        """The Graph of a cell's network, in float32 or eight bits, as Graphs makes it; None where it cannot be one."""
-        make = self._graphs.graph if cell.quantize == "none" else self._graphs.quantised
-        return make(network, cell, self.dataset(cell), simplified)
+        """The Graph of a cell's network, in float32 or eight bits, as Graphs makes it; None where it cannot be one.
+
+        simplified: as a network in eight bits always is.
+        """
+        if cell.quantize != "none":
+            return self._graphs.quantised(network, cell, self.dataset(cell))
+        return self._graphs.graph(network, cell, self.dataset(cell), simplified)
 
     def rivals(self, cell: Cell, batches: Sequence[int]) -> Rivals:
         """The cell's dense network in other engines, made once for it and for batches of so many images; none where it

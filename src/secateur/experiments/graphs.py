@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from secateur.errors import ExportError, GraphError, ModelError
-from secateur.exporting.quantising import layer_names, quantise
+from secateur.exporting.quantising import quantise
 from secateur.importing.aten import Structure, structure_of
 from secateur.modules.guarding import outputs
 from secateur.modules.inputs import Inputs
@@ -53,16 +53,17 @@ class Graphs:
                 self._reporter.say(f"{cell.model} is measured in PyTorch only: {error}")
             return None
 
-    def quantised(self, network: nn.Module, cell: Cell, data: Dataset, simplified: bool = True) -> Graph:
+    def quantised(self, network: nn.Module, cell: Cell, data: Dataset) -> Graph:
         """The Graph of a cell's network in eight bits, scaled by the cell's calibration images. Raises ModelError where
         the network can be no Graph."""
-        graph = self.graph(network, cell, data, simplified)
+        graph = self.graph(network, cell, data)
         if graph is None:
             raise ModelError(
                 f"model {cell.model!r} runs in PyTorch only, so it cannot compute in {cell.element}: "
                 "expected --quantize none"
             )
-        return quantise(graph, (images.numpy() for images, _ in calibration_of(cell, data)))
+        quantised, _ = quantise(graph, (images.numpy() for images, _ in calibration_of(cell, data)))
+        return quantised
 
     def _reused(self, network: nn.Module, cell: Cell, data: Dataset, simplified: bool) -> Graph | None:
         structure = self._structures.get((cell.model, cell.data))
@@ -95,4 +96,4 @@ class Graphs:
 
 def float_layers(graph: Graph) -> tuple[str, ...]:
     """The convolutions and fully connected layers of a graph that compute in float32."""
-    return layer_names(graph)
+    return tuple(node.name for node in graph.nodes if node.op in ("conv2d", "linear"))

@@ -53,8 +53,8 @@ class Rivals:
 
 
 def rivals_of(graph: Graph, examples: Sequence[Tensor]) -> Rivals:
-    """Each of records.results.RIVALS that is installed and runs the examples (N, C, H, W), on one thread; the network is
-    quantised by the engines' own tools."""
+    """Each of records.results.RIVALS that is installed and runs the examples (N, C, H, W), on one thread; what computes
+    in eight bits is quantised by the engines' own tools."""
     engines: dict[str, Callable[[Tensor], Tensor]] = {}
     absent = []
     for name in RIVALS:

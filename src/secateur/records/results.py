@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from secateur.records.spec import Cell
 
-
 RIVALS = {"onnxruntime": "float32", "openvino": "float32", "onnxruntime-int8": "int8", "openvino-int8": "int8"}
 """Engines that people would run the dense network in instead of pruning it, and what it computes in there."""
 

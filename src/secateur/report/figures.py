@@ -307,8 +307,8 @@ def pytorch_chart(key: str, title: str, row: Row) -> Chart:
 
 
 def time_chart(key: str, title: str, rows: Sequence[Row], batch: int) -> Chart | None:
-    """Latency over ratio: the pruned network in the runtime and in PyTorch, and the dense one there and in the fastest of
-    the other engines.
+    """Latency over ratio: the pruned network in the runtime and in PyTorch; the dense one there and in the fastest of
+    other engines.
 
     None where no row was timed with that many images.
     """

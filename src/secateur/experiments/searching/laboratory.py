@@ -20,6 +20,7 @@ from secateur.experiments.cache import NetworkCache
 from secateur.experiments.graphs import calibration_of
 from secateur.experiments.pipeline import make_network
 from secateur.experiments.searching.plan import Search
+from secateur.exporting.quantising.sketching import sketch
 from secateur.measure.macs import layer_table
 from secateur.measure.timing import on_cores
 from secateur.modules.candidates import prunable_layers
@@ -66,21 +67,25 @@ def check_search(search: Search, cache: NetworkCache) -> None:
     cell, data = search.dense, cache.dataset(search.dense)
     network = cache.untrained(cell).eval()
     prunable_layers(network, cell.exclude, output_layers(network, data.example()))
-    if search.template.repair != "none" or find_method(cell.method).needs_calibration:
+    quantised = any(precision != "none" for precision in search.precisions)
+    if search.template.repair != "none" or find_method(cell.method).needs_calibration or quantised:
         calibration_of(cell, data).check()
+    if quantised and cache.graph(network, cell) is None:
+        raise SearchError(f"{cell.model!r} runs in PyTorch only: expected --quantize none")
     if search.minimize in ("latency", "bytes"):
         _graph(network, cell, search, cache)
 
 
 def _graph(network: nn.Module, cell: Cell, search: Search, cache: NetworkCache) -> Graph:
-    """Layer by layer as it is, without what simplification would remove because of other layers."""
-    graph = cache.graph(network, cell, simplified=False)
+    """Layer by layer as it is, without what simplification would remove because of other layers; in eight bits what
+    costs as much."""
+    graph = cache.graph(network, dataclasses.replace(cell, quantize="none"), simplified=False)
     if graph is None:
         raise SearchError(
             f"{cell.model!r} runs in PyTorch only, so its {search.minimize} cannot be minimized: "
             "expected --minimize macs or weights"
         )
-    return graph
+    return graph if cell.quantize == "none" else sketch(graph)
 
 
 class Laboratory:
