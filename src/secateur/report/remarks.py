@@ -81,8 +81,8 @@ def no_faster(row: Row, rows: Sequence[Row]) -> str:
 
 
 def dense_in_runtime(row: Row, rows: Sequence[Row]) -> Latency | None:
-    """Of the network that a row started from, in Secateur's runtime on the same machine and in the same precision, where
-    the rows have both."""
+    """Of the network that a row started from, in Secateur's runtime, on the same machine and in the same precision,
+    where the rows have both."""
     whole = [each for each in rows if each.cell.ratio == 0 != row.cell.ratio]
     beside = [each for each in whole if (each.trained.key, each.cell.element) == (row.trained.key, row.cell.element)]
     alike = [each.latency("secateur") for each in beside if each.timing == row.timing and row.latency("secateur")]
