@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from conftest import RunCli
@@ -261,4 +261,6 @@ def check_each_node(graph: Graph, batch: int) -> None:
 @given(graph=quantised_graphs(), batch=st.sampled_from([1, 2, 5]))
 @settings(max_examples=40, deadline=None)
 def test_every_node_of_a_random_graph_is_within_a_step(graph: Graph, batch: int) -> None:
+    """Where scales are no billions apart: ONNX Runtime's sums wrap where they are 2³¹ steps from zero."""
+    assume(all(1e-5 < of.scale < 1e5 for of in graph.quantisations.values()))
     check_each_node(graph, batch)
