@@ -36,6 +36,7 @@ void refuse(std::string_view wrong) {
     if (!wrong.empty()) throw std::invalid_argument(std::string(wrong));
 }
 
+// What is written to is never converted: the words of a copy would be lost.
 template <typename Word>
 void bind_levels(nb::module_& module) {
     module.def(
@@ -45,6 +46,7 @@ void bind_levels(nb::module_& module) {
             const Codebook<Word> book{view(codebook), positive, negative};
             refuse(decode_levels<Word>(view(bytes), {rows, cols}, book, view(words)));
         },
+        nb::arg(), nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::call_guard<secateur::WithoutGil>());
 }
 
@@ -64,6 +66,7 @@ void bind_floats(nb::module_& module) {
         "decode_floats",
         [](const Bytes& bytes, const Array<Word>& words, std::size_t rows, std::size_t cols, int exponent,
            int mantissa) { refuse(decode_floats<Word>(view(bytes), {rows, cols}, {exponent, mantissa}, view(words))); },
+        nb::arg(), nb::arg().noconvert(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::call_guard<secateur::WithoutGil>());
 }
 

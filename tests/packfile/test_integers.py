@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as npst
 import plain_reader
 from packed import pruned, quantised_linear, same_weights
 from quantised_strategies import quantised_graphs
-from secateur import packfile
+from secateur import _native, packfile
 from secateur.errors import FormatError
 from secateur.network.graph import Graph, Weight
 from secateur.packfile import codecs, document
@@ -88,6 +88,14 @@ def test_another_reader_finds_the_same_integers(bias: np.ndarray, tmp_path: Path
     _, found = plain_reader.read(path, document.DICTIONARY)
     for name, each in graph.weights.items():
         assert found[name] == each.bits.reshape(-1).tolist(), name
+
+
+def test_numbers_are_never_written_to_a_copy_of_another_width() -> None:
+    weight = sparse(8, 8)
+    coded = np.frombuffer(codecs.encode(Weight.of(weight)).content, np.uint8)[1:]
+    words, book = np.zeros(64, np.float64), np.zeros(255, "<u1")
+    with pytest.raises(TypeError):
+        _native.decode_levels(coded, words, 8, 8, book, 127, 128)  # type: ignore[arg-type]
 
 
 def content(values: np.ndarray) -> bytes:
