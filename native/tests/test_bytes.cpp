@@ -303,6 +303,217 @@ class TileTest {
     std::vector<Block> blocks_;
 };
 
+// Words behind which nothing may be written.
+secateur::Words make_random(std::int64_t count) {
+    secateur::Words words = secateur::make_words(static_cast<std::size_t>(count + secateur::kOverread));
+    for (std::int64_t i = 0; i < count + secateur::kOverread; ++i) words[i] = random_word();
+    return words;
+}
+
+// Floats that tie, saturate or are no numbers.
+float awkward_float() {
+    if (chance(0.05)) return std::numeric_limits<float>::quiet_NaN();
+    if (chance(0.1))
+        return (chance(0.5) ? 1.0f : -1.0f) * (chance(0.5) ? std::numeric_limits<float>::infinity() : 1e30f);
+    return static_cast<float>(between(-700, 700)) * (chance(0.5) ? 0.5f : 0.37f);
+}
+
+// Rows of words times a vector of words, with what is added to each: what either loop may be given.
+struct Matrix {
+    int rows, length;
+    std::vector<Word> weights;  // [row][length], many of them zero
+    secateur::Words inputs;
+    std::vector<std::int32_t> bias;
+
+    std::int32_t total(int row) const {
+        std::int32_t result = bias[static_cast<std::size_t>(row)];
+        for (int i = 0; i < length; ++i) result += dot(inputs[i], weights[static_cast<std::size_t>(row * length + i)]);
+        return result;
+    }
+};
+
+Matrix make_matrix(const Bytes& bytes) {
+    Matrix matrix{between(1, 70), between(1, 100), {}, nullptr, {}};
+    const int padded = (matrix.length + secateur::kTable - 1) / secateur::kTable * secateur::kTable;
+    matrix.inputs = make_random(padded);
+    for (int i = 0; i < matrix.rows * matrix.length; ++i)
+        matrix.weights.push_back(chance(0.6) ? Word{0} : random_weights(bytes));
+    for (int row = 0; row < matrix.rows; ++row) matrix.bias.push_back(between(-9000, 9000));
+    return matrix;
+}
+
+// Biases as loops of bytes are given them, for whole slices.
+secateur::Words shifted_bias(const Matrix& matrix, const Bytes& bytes, int slices, int lanes) {
+    secateur::Words words = secateur::make_words(static_cast<std::size_t>(slices * lanes));
+    for (int row = 0; row < slices * lanes; ++row) words[row] = {0};
+    for (int row = 0; row < matrix.rows; ++row) {
+        std::int32_t bias = matrix.bias[static_cast<std::size_t>(row)];
+        for (int i = 0; i < matrix.length; ++i)
+            bias += bytes.shift * weight_sum(matrix.weights[static_cast<std::size_t>(row * matrix.length + i)]);
+        words[row] = {static_cast<std::uint32_t>(bias)};
+    }
+    return words;
+}
+
+// What a vector product gave, [rows] floats or bytes and nothing behind them.
+bool vector_holds(const Matrix& matrix, const Requantisation& end, const Word* residual, const Word* output) {
+    const std::uint8_t* added = reinterpret_cast<const std::uint8_t*>(residual);
+    const std::uint8_t* bytes = reinterpret_cast<const std::uint8_t*>(output);
+    for (int row = 0; row < matrix.rows; ++row) {
+        float value = requantised(matrix.total(row), static_cast<std::size_t>(row), end);
+        if (end.floats) {
+            if (residual != nullptr) value = sum(value, std::bit_cast<float>(residual[row].bits));
+            if (!same_float(value, std::bit_cast<float>(output[row].bits))) return false;
+            continue;
+        }
+        if (residual != nullptr) value = with_residual(value, added[row], end);
+        if (bytes[row] != to_byte(value, end.low, end.high, end.zero)) return false;
+    }
+    const int written = matrix.rows * (end.floats ? 4 : 1);
+    return std::all_of(bytes + written, bytes + written + 16, [](std::uint8_t byte) { return byte == 0xa5; });
+}
+
+void check_vectors(const Kernels& kernels, bool floats, bool adds) {
+    const Bytes& bytes = *kernels.bytes;
+    const int lanes = kernels.lanes;
+    const Matrix matrix = make_matrix(bytes);
+    const int slices = (matrix.rows + lanes - 1) / lanes,
+              blocks = (matrix.length + secateur::kTable - 1) / secateur::kTable;
+    std::vector<float> multipliers(static_cast<std::size_t>(matrix.rows));
+    const Requantisation end = make_end(floats, false, multipliers);
+    const secateur::Words bias = shifted_bias(matrix, bytes, slices, lanes);
+    secateur::Words residual = make_random(matrix.rows), output = make_random(matrix.rows + 4);
+    if (floats)
+        for (int row = 0; row < matrix.rows; ++row) residual[row] = secateur::as_word(awkward_float());
+    const Word* added = adds ? residual.get() : nullptr;
+
+    const auto weight = [&](int row, int column) {
+        const bool is = row < matrix.rows && column < matrix.length;
+        return is ? matrix.weights[static_cast<std::size_t>(row * matrix.length + column)] : Word{0};
+    };
+    secateur::Words dense = make_random(slices * matrix.length * lanes);
+    for (int slice = 0; slice < slices; ++slice)
+        for (int i = 0; i < matrix.length; ++i)
+            for (int lane = 0; lane < lanes; ++lane)
+                dense[(slice * matrix.length + i) * lanes + lane] = weight(slice * lanes + lane, i);
+    std::memset(output.get(), 0xa5, static_cast<std::size_t>(matrix.rows + 4) * sizeof(Word));
+    bytes.dense_vector({matrix.inputs.get(), dense.get(), slices, matrix.length, bias.get(), added, output.get(),
+                        matrix.rows, 0, 0, end});
+    CHECK(vector_holds(matrix, end, added, output.get()));
+
+    std::vector<Word> steps;
+    std::vector<std::uint8_t> indices;
+    std::vector<std::uint16_t> counts;
+    for (int slice = 0; slice < slices; ++slice)
+        for (int block = 0; block < blocks; ++block) {
+            std::vector<std::vector<int>> columns(static_cast<std::size_t>(lanes));
+            std::size_t most = 0;
+            for (int lane = 0; lane < lanes; ++lane) {
+                for (int i = 0; i < secateur::kTable; ++i)
+                    if (weight(slice * lanes + lane, block * secateur::kTable + i).bits != 0)
+                        columns[static_cast<std::size_t>(lane)].push_back(i);
+                most = std::max(most, columns[static_cast<std::size_t>(lane)].size());
+            }
+            counts.push_back(static_cast<std::uint16_t>(most));
+            for (std::size_t step = 0; step < most; ++step)
+                for (int lane = 0; lane < lanes; ++lane) {
+                    const auto& own = columns[static_cast<std::size_t>(lane)];
+                    const int column = step < own.size() ? own[step] : 0;
+                    indices.push_back(static_cast<std::uint8_t>(column));
+                    steps.push_back(step < own.size() ? weight(slice * lanes + lane, block * secateur::kTable + column)
+                                                      : Word{0});
+                }
+        }
+    secateur::Words sparse = make_random(static_cast<std::int64_t>(steps.size()));
+    std::copy(steps.begin(), steps.end(), sparse.get());
+    indices.resize(indices.size() + secateur::kOverread);
+    std::memset(output.get(), 0xa5, static_cast<std::size_t>(matrix.rows + 4) * sizeof(Word));
+    bytes.sparse_vector({matrix.inputs.get(), sparse.get(), indices.data(), counts.data(), slices, blocks, bias.get(),
+                         added, output.get(), matrix.rows, 0, 0, end});
+    CHECK(vector_holds(matrix, end, added, output.get()));
+}
+
+// Bytes of a pair, computed on their own.
+std::uint8_t paired(const secateur::BytePairs& run, bool adds, std::uint8_t left, std::uint8_t right) {
+    const int a = left - run.left_zero, b = right - run.right_zero;
+    const float value =
+        adds ? sum(product(static_cast<float>(a), run.left_scale), product(static_cast<float>(b), run.right_scale))
+             : product(static_cast<float>(a * b), run.left_scale);
+    return to_byte(value, run.low, run.high, run.zero);
+}
+
+// One output byte of a pool by its definition, in integers.
+std::uint8_t pooled(const secateur::BytePool& pool, const Word* plane, int y, int x, int image, int byte) {
+    const secateur::PoolRun& run = pool.pool;
+    int largest = 0, total = 0, inside = 0, counted = 0;
+    for (int i = 0; i < run.kernel_y; ++i)
+        for (int j = 0; j < run.kernel_x; ++j) {
+            const int iy = y * run.stride_y - run.top + i * run.dilation_y,
+                      ix = x * run.stride_x - run.left + j * run.dilation_x;
+            counted += iy < run.height + run.bottom && ix < run.width + run.right;
+            if (iy < 0 || iy >= run.height || ix < 0 || ix >= run.width) continue;
+            const int value = byte_of(plane[iy * run.source_row + ix * run.source_column + image], byte);
+            largest = std::max(largest, value), total += value - pool.input_zero, ++inside;
+        }
+    if (!run.average) return static_cast<std::uint8_t>(largest);
+    const float factor = pool.factors[run.count_padding ? counted : inside];
+    return to_byte(product(static_cast<float>(total), factor), pool.low, pool.high, pool.zero);
+}
+
+void check_pool(const Kernels& kernels, bool average, int images) {
+    const int kernel = between(1, 4), stride = between(1, 3), dilation = average ? 1 : between(1, 2),
+              padding = between(0, kernel / 2), channels = 3, height = between(6, 12), width = between(6, 40),
+              reach = (kernel - 1) * dilation + 1, pitch = width + between(0, 3);
+    const int out_height = (height + 2 * padding - reach) / stride + 1,
+              out_width = (width + 2 * padding - reach) / stride + 1, out_pitch = out_width + between(0, 3);
+    if (out_height < 1 || out_width < 1) return;
+    const std::int64_t plane = (height * pitch * images + 15) / 16 * 16,
+                       out_plane = (out_height * out_pitch * images + 15) / 16 * 16;
+    const secateur::Words source = make_random(channels * plane);
+    const secateur::Words target = make_random(channels * out_plane);
+    std::vector<float> factors;
+    for (int i = 0; i <= kernel * kernel; ++i) factors.push_back(0.9f / static_cast<float>(std::max(i, 1)));
+    const auto [zero, low, high] = make_bounds();
+    secateur::BytePool run{};
+    run.pool = {secateur::as_floats(source.get()),
+                secateur::as_floats(target.get()),
+                plane,
+                pitch * images,
+                images,
+                out_plane,
+                out_pitch * images,
+                images,
+                channels,
+                height,
+                width,
+                out_height,
+                out_width,
+                kernel,
+                kernel,
+                stride,
+                stride,
+                padding,
+                padding,
+                padding,
+                padding,
+                dilation,
+                dilation,
+                average,
+                chance(0.5),
+                images};
+    run.factors = factors.data(), run.low = low, run.high = high, run.input_zero = between(0, 255), run.zero = zero;
+    kernels.bytes->pool(run);
+    bool same = true;
+    for (int c = 0; c < channels; ++c)
+        for (int y = 0; y < out_height; ++y)
+            for (int x = 0; x < out_width; ++x)
+                for (int image = 0; image < images; ++image)
+                    for (int byte = 0; byte < 4; ++byte)
+                        same = same && byte_of(target[c * out_plane + (y * out_pitch + x) * images + image], byte) ==
+                                           pooled(run, source.get() + c * plane, y, x, image, byte);
+    CHECK(same);
+}
+
 }  // namespace
 
 TEST(tiles_of_bytes_are_plain_integers) {
@@ -332,5 +543,113 @@ TEST(every_dense_tile_of_bytes_has_a_sparse_one_for_the_outputs_that_are_left_ov
         for (int v = 0; v < kernels->bytes->variant_count; ++v)
             CHECK(has(kernels->bytes->variants[v].rows, kernels->bytes->variants[v].columns));
         CHECK(has(1, 1) && has(1, 4) && has(1, 8));
+    }
+}
+
+TEST(vectors_of_bytes_are_plain_integers) {
+    for (const auto* kernels : secateur::runnable_kernels())
+        for (int round = 0; round < 40; ++round) check_vectors(*kernels, (round & 1) != 0, (round & 2) != 0);
+}
+
+TEST(floats_become_bytes_half_to_even_and_bytes_floats) {
+    for (const auto* kernels : secateur::runnable_kernels())
+        for (std::int64_t count : {1, 3, 16, 37}) {
+            std::vector<float> planes[4];
+            std::vector<float> line;
+            for (auto& plane : planes)
+                for (std::int64_t i = 0; i < count; ++i) plane.push_back(awkward_float());
+            for (std::int64_t i = 0; i < count; ++i)
+                for (const auto& plane : planes) line.push_back(plane[static_cast<std::size_t>(i)]);
+            const auto [zero, low, high] = make_bounds();
+            const float inverse = chance(0.5) ? 1.0f : 0.71f;
+            std::vector<Word> words(static_cast<std::size_t>(count + 1), Word{kUntouched});
+            std::vector<std::uint8_t> bytes(static_cast<std::size_t>(4 * count + 1), 0xa5);
+            kernels->bytes->quantise({{planes[0].data(), planes[1].data(), planes[2].data(), planes[3].data()},
+                                      words.data(),
+                                      count,
+                                      inverse,
+                                      low,
+                                      high,
+                                      zero});
+            kernels->bytes->quantise_line({line.data(), bytes.data(), 4 * count, inverse, low, high, zero});
+            bool same = words.back().bits == kUntouched && bytes.back() == 0xa5;
+            for (std::size_t i = 0; i < line.size(); ++i) {
+                const std::uint8_t right = to_byte(product(line[i], inverse), low, high, zero);
+                same = same && byte_of(words[i / 4], static_cast<int>(i % 4)) == right && bytes[i] == right;
+            }
+            CHECK(same);
+
+            std::vector<float> back[4], back_line(line.size());
+            for (auto& plane : back) plane.assign(static_cast<std::size_t>(count), 0.0f);
+            kernels->bytes->dequantise(
+                {words.data(), {back[0].data(), nullptr, back[2].data(), back[3].data()}, count, 0.37f, zero});
+            kernels->bytes->dequantise_line({bytes.data(), back_line.data(), 4 * count, 0.37f, zero});
+            same = true;
+            for (std::size_t i = 0; i < line.size(); ++i) {
+                const float right = product(static_cast<float>(bytes[i] - zero), 0.37f);
+                same = same && back_line[i] == right;
+                same = same && back[i % 4][i / 4] == (i % 4 == 1 ? 0.0f : right);
+            }
+            CHECK(same);
+        }
+}
+
+TEST(sums_and_products_of_bytes_are_plain_integers) {
+    for (const auto* kernels : secateur::runnable_kernels())
+        for (int round = 0; round < 32; ++round) {
+            const std::int64_t count = between(1, 70);
+            const bool adds = (round & 1) != 0;
+            const secateur::Words left = make_random(count), right = make_random(count);
+            std::vector<Word> target(static_cast<std::size_t>(count + 1), Word{kUntouched});
+            const auto [zero, low, high] = make_bounds();
+            const secateur::BytePairs run{
+                left.get(),      right.get(), target.data(), round >> 1 & 1,  round >> 2 & 1,  count, awkward_scale(),
+                awkward_scale(), low,         high,          between(0, 255), between(0, 255), zero};
+            (adds ? kernels->bytes->add : kernels->bytes->multiply)(run);
+            bool same = target.back().bits == kUntouched;
+            for (std::int64_t i = 0; i < count; ++i)
+                for (int byte = 0; byte < 4; ++byte)
+                    same = same && byte_of(target[static_cast<std::size_t>(i)], byte) ==
+                                       paired(run, adds, byte_of(left[i * run.left_step], byte),
+                                              byte_of(right[i * run.right_step], byte));
+            CHECK(same);
+        }
+}
+
+TEST(pools_of_bytes_are_plain_integers) {
+    for (const auto* kernels : secateur::runnable_kernels())
+        for (int round = 0; round < 60; ++round)
+            check_pool(*kernels, (round & 1) != 0, round % 3 == 0 ? 2 * kernels->lanes : 1);
+}
+
+TEST(what_lies_beyond_a_border_is_what_the_caller_says) {
+    constexpr Word kFill{0x80808080u};
+    for (const auto* kernels : secateur::runnable_kernels()) {
+        const secateur::Words source = make_random(256);
+        for (int stride : {1, 2, 3})
+            for (int width : {8, 16}) {
+                secateur::Words target = make_random(64);
+                const std::uint64_t mask = 0x5bd6f7be9d3efull & ((std::uint64_t{1} << ((width - 1) * stride + 3)) - 1);
+                const std::int32_t shifts[] = {0, 1, 2};
+                const secateur::RowPiece piece{3, 0, mask, width};
+                kernels->pack_rows({source.get(), 128, 48, 16, target.get(), &piece, shifts, 1, 1, 3, stride, kFill});
+                bool same = true;
+                for (int copy = 0; copy < 3; ++copy)
+                    for (int x = 0; x < width; ++x) {
+                        const int at = x * stride + copy;
+                        same =
+                            same && target[copy * 16 + x].bits == ((mask >> at & 1) != 0 ? source[3 + at] : kFill).bits;
+                    }
+                CHECK(same);
+            }
+        secateur::Words target = make_random(64);
+        const secateur::PixelPiece nothing{secateur::kZeros, 0, 2};
+        kernels->pack_pixels({source.get(), 128, 48, 16, target.get(), &nothing, 1, 1, 16, kFill});
+        CHECK(std::all_of(target.get(), target.get() + 32, [&](Word word) { return word.bits == kFill.bits; }));
+        const std::vector<std::int32_t> lanes(static_cast<std::size_t>(kernels->lanes), -1);
+        const secateur::BorderMove move{0, 16, 0};
+        kernels->fill_border({target.get(), 32, 1, &move, 1, lanes.data(), {0x01020304u}});
+        CHECK(std::all_of(target.get() + 16, target.get() + 16 + kernels->lanes,
+                          [](Word word) { return word.bits == 0x01020304u; }));
     }
 }

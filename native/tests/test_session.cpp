@@ -236,7 +236,7 @@ TEST(measured_costs_lie_around_those_built_in) {
         CHECK(values.size() == built_in.size());
         for (std::size_t i = 0; i < values.size(); ++i)
             CHECK(values[i] >= built_in[i] / 4.001 && values[i] <= built_in[i] * 4.001);
-        CHECK(secateur::peak_rate(*kernels) > 1e6);
+        for (bool bytes : {false, true}) CHECK(secateur::peak_rate(*kernels, bytes) > 1e6);
         CHECK(secateur::CostModel::of(values).values() == values);
     }
 }
