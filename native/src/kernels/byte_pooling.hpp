@@ -1,9 +1,6 @@
 // Pooling of words of four bytes, written once for every kernel: included by bytes.hpp.
 
-// The first element of a window at or behind the edge of the image.
-inline int within(int start, int dilation) {
-    return start >= 0 ? start : start + (-start + dilation - 1) / dilation * dilation;
-}
+#include "pool_rows.hpp"
 
 // Words of a window that lie in the image: rows [y0, y1), columns [x0, x1), in steps of the dilation.
 struct Window {
@@ -24,15 +21,38 @@ void largest_words(const PoolRun& run, const Window& window, const Word* source,
     for (int i = 0; i < run.images; i += kLanes) {
         Vec value = splat(0.0f);
         visit(run, window, source + i, [&](const Word* from) __attribute__((always_inline)) {
-            value = most(value, load_some(from, run.images - i));
+            value = most(value, run.images == 1 ? splat_word(from) : load_some(from, run.images - i));
         });
         store_rest(target + i, value, run.images - i);
     }
 }
 
+// Of one image: sums of a word's even and odd bytes, two to a word, which 256 pixels do not fill.
+void mean_word(const BytePool& pool, const Window& window, float factor, const Word* source, Word* target) {
+    constexpr std::uint32_t kEven = 0x00ff00ff;
+    std::uint32_t even = 0, odd = 0, sums[4] = {};
+    int pixels = 0;
+    const auto flush = [&]() __attribute__((always_inline)) {
+        sums[0] += even & 0xffff, sums[2] += even >> 16, sums[1] += odd & 0xffff, sums[3] += odd >> 16;
+        even = odd = 0;
+    };
+    visit(pool.pool, window, source, [&](const Word* from) __attribute__((always_inline)) {
+        even += from->bits & kEven, odd += from->bits >> 8 & kEven;
+        if ((++pixels & 255) == 0) flush();
+    });
+    flush();
+    std::uint32_t bits = 0;
+    for (int m = 0; m < 4; ++m) {
+        const float total = static_cast<float>(static_cast<std::int32_t>(sums[m]) - pixels * pool.input_zero);
+        bits |= std::uint32_t{byte_of_float(total * factor, pool.low, pool.high, pool.zero)} << 8 * m;
+    }
+    *target = {bits};
+}
+
 void mean_words(const BytePool& pool, const Ending& ending, const Window& window, float factor, const Word* source,
                 Word* target) {
     const PoolRun& run = pool.pool;
+    if (run.images == 1) return mean_word(pool, window, factor, source, target);
     const int inside = steps(window.y0, window.y1, run.dilation_y) * steps(window.x0, window.x1, run.dilation_x);
     const Ints nothing = splat_int(-inside * pool.input_zero);
     for (int i = 0; i < run.images; i += kLanes) {
@@ -51,8 +71,15 @@ void mean_words(const BytePool& pool, const Ending& ending, const Window& window
     }
 }
 
+struct LargestBytes {
+    Word empty{0};
+    [[gnu::always_inline]] static Vec joined(Vec a, Vec b) { return most(a, b); }
+    [[gnu::always_inline]] static Vec finished(Vec value) { return value; }
+};
+
 void pool_bytes(const BytePool& pool) {
     const PoolRun& run = pool.pool;
+    if (pools_by_rows(run) && !run.average) return pool_planes_by_rows(LargestBytes{}, run);
     const Ending ending(pool.low, pool.high, pool.zero, false);
     for (int c = 0; c < run.channels; ++c) {
         const Word* source = as_words(run.source) + c * run.source_channel;

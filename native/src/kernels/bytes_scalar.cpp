@@ -22,17 +22,20 @@ constexpr TileVariant kVariants[] = {
 };
 
 constexpr Cycles kCycles = {
-    .multiply_add = 2.0,
+    .multiply_add = 5.0,
     .shifted_row = 5,
     .strided_row = 20,
-    .sparse_step = 9.0,
-    .dense_step = 1.0,
+    .sparse_step = 10.0,
+    .dense_step = 5.0,
     .sparse_weight = 1.2,
-    .dense_weight = 0.2,
+    .dense_weight = 0.6,
 };
+
+// As those of bytes_avx512.cpp, on the same processor.
+constexpr Costs kCosts = {.load = 1.0, .nonzero = 0.1, .sums = 0.7, .finish = 1.5, .pixels = 0.3};
 
 }  // namespace
 
-extern constinit const Bytes kScalarBytes = byte_table(false, 0, kCycles, {}, kVariants);
+extern constinit const Bytes kScalarBytes = byte_table(false, 0, kCycles, kCosts, kVariants);
 
 }  // namespace secateur

@@ -1,5 +1,7 @@
 // Pooling, written once for every kernel: included behind loops.hpp, whose primitives it uses.
 
+#include "pool_rows.hpp"
+
 // One output pixel of a window [y0, y1) × [x0, x1) that lies within the image, in steps of the dilation.
 template <bool Average>
 [[gnu::always_inline]] inline void pool_pixel(const PoolRun& run, const float* source, float* target, int y0, int y1,
@@ -26,11 +28,6 @@ template <bool Average>
     }
 }
 
-// The first element of a window at or behind the edge of the image.
-inline int within(int start, int dilation) {
-    return start >= 0 ? start : start + (-start + dilation - 1) / dilation * dilation;
-}
-
 void pool_pixels(const PoolRun& run, const float* source, float* target) {
     for (int y = 0; y < run.out_height; ++y) {
         const int top = y * run.stride_y - run.top, bottom = top + (run.kernel_y - 1) * run.dilation_y + 1;
@@ -51,15 +48,6 @@ void pool_pixels(const PoolRun& run, const float* source, float* target) {
     }
 }
 
-constexpr int kPoolBuffer = 4096;
-
-// Floats from row to row of the buffer: a vector before the image, and what the last vector of outputs reads.
-inline int pool_pitch(const PoolRun& run) {
-    const int outputs = (run.out_width + kLanes - 1) / kLanes * kLanes;
-    const int read = outputs * run.stride_x + run.kernel_x + 2 * kLanes, kept = run.width + 2 * kLanes;
-    return ((read > kept ? read : kept) + kLanes - 1) / kLanes * kLanes;
-}
-
 // Whether every window is divided by the same count.
 inline bool whole_windows(const PoolRun& run) {
     const bool padded = run.top > 0 || run.bottom > 0 || run.left > 0 || run.right > 0;
@@ -69,62 +57,23 @@ inline bool whole_windows(const PoolRun& run) {
            (run.out_width - 1) * run.stride_x + (run.kernel_x - 1) * run.dilation_x < run.width + run.left + run.right;
 }
 
-// Rows of one image, columns contiguous: over the rows of each window first, into a buffer whose ends stand for what
-// lies beside the image, then over its columns. Every window counts kernel_y × kernel_x elements.
-template <bool Average>
-void pool_rows(const PoolRun& run, const float* source, float* target, float* buffer) {
-    const int pitch = pool_pitch(run), band = kPoolBuffer / pitch;
-    const Vec empty = splat(Average ? 0.0f : -INFINITY),
-              scale = splat(1.0f / static_cast<float>(run.kernel_y * run.kernel_x));
-    const auto joined = [](Vec a, Vec b)
-                            __attribute__((always_inline)) { return Average ? plus(a, b) : largest(a, b); };
-    for (int first = 0; first < run.out_height; first += band) {
-        const int last = first + band < run.out_height ? first + band : run.out_height;
-        for (int y = first; y < last; ++y) {
-            const int top = y * run.stride_y - run.top, bottom = top + run.kernel_y * run.dilation_y;
-            const int y0 = within(top, run.dilation_y), y1 = bottom < run.height ? bottom : run.height;
-            float* row = buffer + (y - first) * pitch + kLanes;
-            for (int x = 0; x < run.width; x += kLanes) {
-                Vec value = empty;
-                for (int i = y0; i < y1; i += run.dilation_y)
-                    value = joined(value, load_any(source + i * run.source_row + x));
-                store(row + x, value);
-            }
-            for (int x = run.width; x % kLanes != 0; ++x) row[x] = Average ? 0.0f : -INFINITY;
-        }
-        for (int y = first; y < last; ++y) {
-            const float* row = buffer + (y - first) * pitch + kLanes - run.left;
-            for (int x = 0; x < run.out_width; x += kLanes) {
-                Vec value = empty;
-                for (int k = 0; k < run.kernel_x; k += run.stride_x) {
-                    const float* from = row + x * run.stride_x + k;
-                    if (run.stride_x == 1) {
-                        value = joined(value, load_any(from));
-                        continue;
-                    }
-                    Vec even, odd;
-                    part(load_any(from), load_any(from + kLanes), even, odd);
-                    value = joined(value, even);
-                    if (k + 1 < run.kernel_x) value = joined(value, odd);
-                }
-                if (Average) value = times(value, scale);
-                store_some(target + y * run.target_row + x, value, run.out_width - x);
-            }
-        }
-    }
-}
+struct Largest {
+    Word empty = as_word(-INFINITY);
+    [[gnu::always_inline]] static Vec joined(Vec a, Vec b) { return largest(a, b); }
+    [[gnu::always_inline]] static Vec finished(Vec value) { return value; }
+};
+
+struct Mean {
+    Vec scale;
+    Word empty{0};
+    [[gnu::always_inline]] static Vec joined(Vec a, Vec b) { return plus(a, b); }
+    [[gnu::always_inline]] Vec finished(Vec value) const { return times(value, scale); }
+};
 
 void pool(const PoolRun& run) {
-    const bool rows = run.images == 1 && run.source_column == 1 && run.target_column == 1 && run.stride_x <= 2 &&
-                      run.dilation_x == 1 && run.left <= kLanes && pool_pitch(run) <= kPoolBuffer &&
-                      (!run.average || whole_windows(run));
-    alignas(64) float buffer[kPoolBuffer];
-    for (int i = 0; rows && i < kPoolBuffer; i += kLanes) store(buffer + i, splat(run.average ? 0.0f : -INFINITY));
-    for (int c = 0; c < run.channels; ++c) {
-        const float* source = run.source + c * run.source_channel;
-        float* target = run.target + c * run.target_channel;
-        if (!rows) pool_pixels(run, source, target);
-        else if (run.average) pool_rows<true>(run, source, target, buffer);
-        else pool_rows<false>(run, source, target, buffer);
-    }
+    if (pools_by_rows(run) && !run.average) return pool_planes_by_rows(Largest{}, run);
+    if (pools_by_rows(run) && whole_windows(run))
+        return pool_planes_by_rows(Mean{splat(1.0f / static_cast<float>(run.kernel_y * run.kernel_x))}, run);
+    for (int c = 0; c < run.channels; ++c)
+        pool_pixels(run, run.source + c * run.source_channel, run.target + c * run.target_channel);
 }

@@ -49,14 +49,25 @@ template <int Index>
     return lanewise_ints([&](int i) { return bits.v[i] >> 8 * Index & 255; });
 }
 
-[[gnu::noinline]] Sum dot(Sum sum, Vec inputs, Vec weight) {
-    const Ints a = as_ints(inputs), b = as_ints(weight);
-    return lanewise_ints([&](int i) {
-        std::int32_t value = sum.v[i];
-        for (int byte = 0; byte < 32; byte += 8)
-            value += (a.v[i] >> byte & 255) * static_cast<std::int8_t>(b.v[i] >> byte);
-        return value;
-    });
+// Sixteen bytes as the compiler keeps them where it has registers of sixteen.
+using Shorts = std::int16_t __attribute__((vector_size(16)));
+using UnsignedShorts = std::uint16_t __attribute__((vector_size(16)));
+using UnsignedInts = std::uint32_t __attribute__((vector_size(16)));
+using FourInts = std::int32_t __attribute__((vector_size(16)));
+
+// A product of an unsigned and a signed byte fits into 16 bits; those of even and of odd bytes lie side by side there.
+[[gnu::always_inline]] inline Sum dot(Sum sum, Vec inputs, Vec weight) {
+    const UnsignedShorts a = __builtin_bit_cast(UnsignedShorts, inputs);
+    const Shorts b = __builtin_bit_cast(Shorts, weight);
+    const FourInts even = reinterpret_cast<FourInts>(
+                       reinterpret_cast<Shorts>(a & 255) *
+                       (reinterpret_cast<Shorts>(reinterpret_cast<UnsignedShorts>(b) << 8) >> 8)),
+                   odd = reinterpret_cast<FourInts>(reinterpret_cast<Shorts>(a >> 8) * (b >> 8));
+    const auto low = [](FourInts pairs) {
+        return reinterpret_cast<FourInts>(reinterpret_cast<UnsignedInts>(pairs) << 16) >> 16;
+    };
+    const FourInts total = __builtin_bit_cast(FourInts, sum) + (low(even) + (even >> 16)) + (low(odd) + (odd >> 16));
+    return __builtin_bit_cast(Sum, total);
 }
 
 [[gnu::always_inline]] inline Vec most(Vec a, Vec b) {
