@@ -15,7 +15,7 @@ from secateur import _native
 from secateur.runtime import available_kernels
 
 Floats = np.ndarray
-Node = tuple[str, str, list[int], dict[str, np.ndarray], dict[str, Any], list[int]]
+Node = tuple[str, str, list[int], dict[str, np.ndarray], dict[str, Any], list[int], str]
 Case = tuple[str, dict[str, float], Callable[[Tensor], Tensor]]
 
 FUNCTIONS: list[Case] = [
@@ -136,7 +136,11 @@ def test_a_layer_adds_what_is_added_to_it_and_nothing_else(op: str, kernel: str)
     layer: Node = ("layer", "linear", [0], {"weight": weight}, {}, [8], "float32")
     product = torch.from_numpy(x) @ torch.from_numpy(weight).T
     for inputs in ([0, 1], [1, 0]):
-        nodes = [layer, ("op", op, inputs, {}, {}, [8], "float32"), ("y", "relu", [2], {}, {}, [8], "float32")]
+        nodes: list[Node] = [
+            layer,
+            ("op", op, inputs, {}, {}, [8], "float32"),
+            ("y", "relu", [2], {}, {}, [8], "float32"),
+        ]
         session = _native.Session([[8]], nodes, [3], kernel, 1, [])
         found = np.empty((17, 8), np.float32)
         session.run(x, found)
