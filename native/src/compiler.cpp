@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "lowerings/crossing.hpp"
 #include "lowerings/lowering.hpp"
 #include "operations.hpp"
 
@@ -39,10 +40,13 @@ Compiler::Compiler(const FoldedNetwork& folded, int images, const Kernels& kerne
 
 void Compiler::compile() {
     place_values();
-    for (std::size_t i = 0; i < network_.inputs.size(); ++i) add_input(static_cast<int>(i));
+    for (std::size_t i = 0; i < network_.inputs.size(); ++i)
+        if (const Operation* quantisation = quantisation_of(static_cast<int>(i)))
+            add_quantised_input(static_cast<int>(i), *quantisation);
+        else add_input(static_cast<int>(i));
     for (const Operation& operation : network_.operations) {
         if (elements(network_.shapes[operation.output]) == 0) continue;
-        operation.lowering->compile(*this, operation);
+        if (!quantises_input(operation)) operation.lowering->compile(*this, operation);
         if (fills(operation.output) && !operation.lowering->fills_border) add_border(operation.output);
     }
     for (std::size_t i = 0; i < network_.outputs.size(); ++i) add_output(static_cast<int>(i));
@@ -59,9 +63,12 @@ void Compiler::place_values() {
     for (std::size_t i = 0; i < network_.shapes.size(); ++i) buffer_of_.push_back(static_cast<int>(i));
     buffers_.resize(buffer_of_.size());
     int step = 0;
-    for (int value : network_.inputs) touch(value, step);
+    for (std::size_t i = 0; i < network_.inputs.size(); ++i)
+        if (const Operation* quantisation = quantisation_of(static_cast<int>(i))) touch(quantisation->output, step);
+        else touch(network_.inputs[i], step);
     for (const Operation& operation : network_.operations) {
         ++step;
+        if (quantises_input(operation)) continue;
         if (renames(operation)) buffer_of_[operation.output] = buffer_of_[operation.inputs[0]];
         for (int value : operation.inputs) touch(value, step);
         touch(operation.output, operation.lowering->constant ? 0 : step);
@@ -71,6 +78,67 @@ void Compiler::place_values() {
     for (const Operation& operation : network_.operations)
         if (operation.lowering->constant) touch(operation.output, step);
     program_.arena_words_ = static_cast<std::size_t>(lay_out(buffers_)) + kOverread;
+}
+
+const Operation* Compiler::quantisation_of(int index) const {
+    const int value = network_.inputs[index];
+    const Operation* found = nullptr;
+    for (int output : network_.outputs)
+        if (output == value) return nullptr;
+    for (const Operation& operation : network_.operations)
+        if (std::find(operation.inputs.begin(), operation.inputs.end(), value) != operation.inputs.end()) {
+            if (found != nullptr || !std::holds_alternative<kind::Quantise>(operation.kind)) return nullptr;
+            found = &operation;
+        }
+    return found != nullptr && !setting_.storages[found->output].folded ? found : nullptr;
+}
+
+bool Compiler::quantises_input(const Operation& operation) const {
+    if (!std::holds_alternative<kind::Quantise>(operation.kind)) return false;
+    for (std::size_t i = 0; i < network_.inputs.size(); ++i)
+        if (network_.inputs[i] == operation.inputs[0]) return quantisation_of(static_cast<int>(i)) == &operation;
+    return false;
+}
+
+// Image by image into words without gaps, which are then copied or interleaved: a quarter of what the floats are.
+void Compiler::add_quantised_input(int index, const Operation& operation) {
+    const auto& how = std::get<kind::Quantise>(operation.kind);
+    const Shape& whole = network_.whole[operation.output];
+    const Storage& storage = setting_.storages[operation.output];
+    if (storage.size == 0) return;
+    const int images = setting_.images;
+    const Storage dense_floats = make_dense(whole), dense_words = make_dense(storage.dims);
+    const Crossing crossing = crossing_of(whole, dense_floats, dense_words, 1);
+    const std::int64_t at = place(operation.output), numbers = elements(whole), words = elements(storage.dims);
+    const Copy copy(storage.dims, dense_words.strides, storage.strides, images);
+    const bool interleaved = images > 1;
+    constexpr std::int64_t kTogether = 16;  // images
+    need_scratch(static_cast<std::size_t>(words * (interleaved ? kTogether : 1)) + kOverread);
+    Step& step = push("input", "input+quantise", storage.dims, interleaved ? "interleave" : "copy");
+    step.items = interleaved ? images / kTogether : 1;
+    step.run = [=, bytes = setting_.kernels.bytes, transpose = setting_.kernels.transpose, dims = storage.dims,
+                strides = storage.strides](const Frame& frame, std::int64_t begin,
+                                                                        std::int64_t end, Word* scratch) {
+        const Word* given = frame.inputs[index];
+        if (!interleaved) {
+            quantise_groups(*bytes, crossing, how, as_floats(given), scratch);
+            copy.run(scratch, frame.words(at));
+            return;
+        }
+        for (std::int64_t first = begin * kTogether; first < end * kTogether; first += kTogether) {
+            const std::int64_t some = std::clamp<std::int64_t>(frame.valid - first, 0, kTogether);
+            for (std::int64_t image = 0; image < some; ++image)
+                quantise_groups(*bytes, crossing, how, as_floats(given) + (first + image) * numbers,
+                                scratch + image * words);
+            const std::int64_t planes = dims.size() > 1 ? dims[0] : 1, length = words / planes;
+            for (std::int64_t plane = 0; plane < planes; ++plane) {
+                Word* target = frame.words(at + plane * (dims.size() > 1 ? strides[0] : 0)) + first;
+                if (some > 0) transpose(scratch + plane * length, words, target, images, some, length);
+                for (std::int64_t i = 0; some < kTogether && i < length; ++i)
+                    std::fill(target + i * images + some, target + i * images + kTogether, Word{0});
+            }
+        }
+    };
 }
 
 void Compiler::touch(int value, int step) {

@@ -50,6 +50,10 @@ class Compiler {
     }
 
    private:
+    // Of an input that nothing but one quantisation reads: that operation, else null.
+    const Operation* quantisation_of(int index) const;
+    bool quantises_input(const Operation& operation) const;
+    void add_quantised_input(int index, const Operation& operation);
     void place_values();
     void touch(int value, int step);
     Step& push(const std::string& name, const std::string& operations, const Shape& shape, const std::string& kernel);

@@ -65,6 +65,12 @@ Storage make_storage(const Shape& dims, int images, int lanes) {
     return storage;
 }
 
+Storage make_dense(const Shape& dims) {
+    Storage storage{dims, std::vector<std::int64_t>(dims.size()), 1};
+    for (std::size_t i = dims.size(); i-- > 0; storage.size *= dims[i]) storage.strides[i] = storage.size;
+    return storage;
+}
+
 bool tiny(const Shape& dims, int lanes) { return dims.size() == 3 && dims[1] * dims[2] * 4 <= std::max(4, lanes); }
 
 bool few_pixels(const Shape& input, const Shape& output, int lanes) {

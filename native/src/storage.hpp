@@ -36,6 +36,8 @@ struct Storage {
 };
 
 Storage make_storage(const Shape& dims, int images, int lanes);
+// One image, row-major, without gaps.
+Storage make_dense(const Shape& dims);
 // Of one image. dims must be foldable. bordered: with room for a border, for kernels larger than a pixel.
 Storage make_folded(const Shape& dims, int lanes, bool bordered);
 bool foldable(const Shape& dims, int lanes);

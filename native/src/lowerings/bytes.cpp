@@ -4,6 +4,7 @@
 
 #include "byte_operations.hpp"
 #include "compiler.hpp"
+#include "lowerings/crossing.hpp"
 #include "lowerings/lowering.hpp"
 #include "lowerings/pooling.hpp"
 #include "operations.hpp"
@@ -13,49 +14,6 @@ namespace secateur {
 namespace {
 
 // ---- Between floats and bytes -----------------------------------------------------------------------------------
-
-// Where the four numbers of words lie, `count` words at a time; lines: the numbers of a row side by side, as its bytes are.
-struct Crossing {
-    struct Group {
-        std::int64_t floats[4], words;  // −1: no such channel
-    };
-    std::vector<Group> groups;
-    std::int64_t count;
-    bool lines;
-};
-
-// Of each channel, gaps and borders included.
-std::int64_t plane_extent(const Storage& storage, int images) {
-    if (storage.dims.size() <= 1) return images;
-    if (storage.folded) return storage.strides[1] * (storage.part_height() + (storage.origin > 0 ? 2 : 0));
-    return storage.dims[1] * storage.strides[1];
-}
-
-Crossing crossing_of(const Shape& whole, const Storage& floats, const Storage& words, int images) {
-    if (whole.empty()) return {{{{0, -1, -1, -1}, 0}}, images, false};
-    const std::size_t axis = packed_axis(whole);
-    Crossing crossing{{}, plane_extent(words, images), images == 1 && axis + 1 == whole.size()};
-    const std::int64_t channels = whole[axis], rows = axis == 1 ? whole[0] : 1;
-    if (crossing.lines) {
-        crossing.count = channels;
-        for (std::int64_t row = 0; row < rows; ++row) {
-            const std::int64_t at = axis == 1 ? row : 0;
-            crossing.groups.push_back({{at * floats.strides[0], -1, -1, -1}, at * words.strides[0]});
-        }
-        return crossing;
-    }
-    if (axis == 1) crossing.count = images;
-    for (std::int64_t row = 0; row < rows; ++row)
-        for (std::int64_t word = 0; word < words.dims[axis]; ++word) {
-            const std::int64_t at = axis == 1 ? row : 0;
-            Crossing::Group group{{-1, -1, -1, -1},
-                                  word * words.strides[axis] + (axis == 1 ? at * words.strides[0] : 0)};
-            for (std::int64_t i = 0; i < 4 && 4 * word + i < channels; ++i)
-                group.floats[i] = (4 * word + i) * floats.strides[axis] + (axis == 1 ? at * floats.strides[0] : 0);
-            crossing.groups.push_back(group);
-        }
-    return crossing;
-}
 
 bool planes_alike(const FusedNetwork& network, const Operation& operation, int lanes) {
     const Shape &from = network.shapes[operation.inputs[0]], &to = network.shapes[operation.output];
@@ -80,19 +38,7 @@ void compile_quantise(Compiler& compiler, const Operation& operation) {
                                           setting.output(operation), setting.images);
     step.items = static_cast<std::int64_t>(crossing.groups.size());
     step.run = [=, bytes = setting.kernels.bytes](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
-        for (std::int64_t item = begin; item < end; ++item) {
-            const Crossing::Group& group = crossing.groups[item];
-            Word* words = frame.words(to + group.words);
-            if (crossing.lines) {
-                bytes->quantise_line({frame.floats(from + group.floats[0]), reinterpret_cast<std::uint8_t*>(words),
-                                      crossing.count, how.inverse, how.low, how.high, how.zero});
-                continue;
-            }
-            Quantising run{{}, words, crossing.count, how.inverse, how.low, how.high, how.zero};
-            for (int i = 0; i < 4; ++i)  // of a channel that is missing: anything
-                run.planes[i] = frame.floats(from + group.floats[group.floats[i] < 0 ? 0 : i]);
-            bytes->quantise(run);
-        }
+        quantise_groups(*bytes, crossing, how, begin, end, frame.floats(from), frame.words(to));
     };
 }
 
