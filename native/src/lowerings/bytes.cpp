@@ -20,7 +20,15 @@ bool planes_alike(const FusedNetwork& network, const Operation& operation, int l
     return foldable(from, lanes) && foldable(to, lanes) && from[1] == to[1] && from[2] == to[2];
 }
 
-constexpr FoldingRules kCrossingFolding = {.possible = planes_alike};
+// An input of the network becomes bytes before it is folded, when there is less to move.
+bool folds_quantised(const FusedNetwork& network, const Operation& operation, int lanes) {
+    const bool given = std::find(network.inputs.begin(), network.inputs.end(), operation.inputs[0]) !=
+                       network.inputs.end();
+    return !given && planes_alike(network, operation, lanes);
+}
+
+constexpr FoldingRules kQuantiseFolding = {.possible = folds_quantised};
+constexpr FoldingRules kDequantiseFolding = {.possible = planes_alike};
 
 std::optional<Kind> read_quantise(const Node& node) {
     if (node.op != "quantise") return {};
@@ -249,9 +257,9 @@ void compile_mean(Compiler& compiler, const Operation& operation) {
 }  // namespace
 
 const Lowering lowerings::quantise = {
-    .read = read_quantise, .cycles = streaming, .compile = compile_quantise, .folding = &kCrossingFolding};
+    .read = read_quantise, .cycles = streaming, .compile = compile_quantise, .folding = &kQuantiseFolding};
 const Lowering lowerings::dequantise = {
-    .read = read_dequantise, .cycles = streaming, .compile = compile_dequantise, .folding = &kCrossingFolding};
+    .read = read_dequantise, .cycles = streaming, .compile = compile_dequantise, .folding = &kDequantiseFolding};
 const Lowering lowerings::byte_pair = {
     .read = read_pair, .cycles = streaming, .compile = compile_pair, .folding = &kElementwiseFolding};
 const Lowering lowerings::byte_pool = {.read = read_pool, .cycles = pool_cycles, .compile = compile_pool};
