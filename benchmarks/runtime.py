@@ -182,14 +182,15 @@ def _by_layer(steps: tuple[PlanStep, ...], peak: float) -> list[str]:
 def report(way: str, times: dict[str, list[float]]) -> None:
     print(f" {way}, n = {min(len(values) for values in times.values())}")
     base = times.get("onnxruntime")
-    eight = {engine: median_interval(values)[1] for engine, values in times.items() if in_eight_bits(engine)}
+    eight = [values for engine, values in times.items() if in_eight_bits(engine)]
     for engine, values in times.items():
         low, median, high = median_interval(values)
         line = f"  {engine:<24} {median:10.4f} ms [{low:.4f}, {high:.4f}], fastest {min(values):10.4f}"
         if base is not None:
             line += f"   ×{median_interval(base)[1] / median:6.2f}, fastest ×{min(base) / min(values):6.2f}"
         if eight:
-            line += f"   × int8 {min(eight.values()) / median:6.2f}"
+            best, fastest = min(median_interval(each)[1] for each in eight), min(map(min, eight))
+            line += f"   int8 ×{best / median:6.2f}, fastest ×{fastest / min(values):6.2f}"
         print(line, flush=True)
 
 
