@@ -318,3 +318,40 @@ def test_too_little_memory_is_said_in_one_line(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(PackError, match=r"^packing 4 MiB of weights takes up to 12 MiB of memory beside them, .*$"):
         pack(nn.Linear(1024, 1024), tmp_path / "net.secateur", example=torch.randn(1, 1024))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_is_packed_in_eight_bits(tmp_path: Path) -> None:
+    """With what calibration may be, and what the return value tells."""
+    network, x = make_network("lenet-300-100", 0.8), make_example("lenet-300-100", 64)
+    expected, path, reports = run_network(network, x).numpy(), tmp_path / "net.secateur", []
+    for calibration in (x, x.numpy(), [x[:32], x[32:].numpy()], iter([(x,)])):
+        apart = secateur.pack(
+            network, path, example=x, quantize="int8", calibration=calibration, force=True, tell=reports.append
+        )
+        found = secateur.load(path)(x.numpy())
+        assert np.array_equal(found, reference.run(packfile.read(path), x.numpy()))
+        assert apart == pytest.approx(np.abs(found - expected)[0].max() / np.abs(expected[0]).max(), rel=1e-3)
+        assert apart < 0.05
+    assert [len(report.layers) for report in reports] == [3] * 4
+    assert path.stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"quantize": "int8"}, "needs calibration data: calibration=some hundred inputs"),
+        ({"quantize": "int4", "calibration": 1}, "quantize 'int4': expected None or 'int8'"),
+        ({"calibration": torch.ones(2, 4)}, "are for quantize='int8': give that too, or neither"),
+        ({"keep_float": ["0"]}, "are for quantize='int8': give that too, or neither"),
+        ({"quantize": "int8", "calibration": torch.ones(2, 4), "bits": 8}, "with bits=8: weights are eight bits"),
+        ({"quantize": "int8", "calibration": torch.ones(2, 4), "simplified": False}, "with simplified=False"),
+        ({"quantize": "int8", "calibration": 3}, "calibration of type int: expected arrays, or batches"),
+        ({"quantize": "int8", "calibration": torch.ones(2, 5)}, r"expected shape \(N, 4\), got \(2, 5\)"),
+        ({"quantize": "int8", "calibration": torch.ones(2, 4), "keep_float": ["1"]}, "no such layer; there are 0"),
+    ],
+)
+def test_what_does_not_go_with_eight_bits_is_refused(given: dict[str, Any], message: str, tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(4, 3))
+    with pytest.raises(SecateurError, match=message):
+        secateur.pack(network, tmp_path / "net.secateur", example=torch.ones(1, 4), **given)
+    assert list(tmp_path.iterdir()) == []

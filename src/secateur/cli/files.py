@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from secateur.cli.options import Debug, LimitsText, limits, numbers, require_torch, texts
+from secateur.cli.options import DataDir, Debug, LimitsText, limits, numbers, require_torch, texts
 from secateur.cli.printing import say, say_lines, stdout_console
+from secateur.cli.quantising import Quantising, quantise_file
 from secateur.errors import RunError, SecateurError, UsageError
 from secateur.escaping import one_line
 from secateur.network.limits import Limits
@@ -24,7 +25,12 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing file."
 
 
 def pack(
-    source: Annotated[Path, typer.Argument(help="Run folder, or a checkpoint (.pt, .safetensors) with --model.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder, a checkpoint (.pt, .safetensors) with --model, or a .secateur file with --quantize."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("net.secateur"),
     model: Annotated[
         Optional[str],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
@@ -52,10 +58,27 @@ def pack(
     exact: Annotated[
         bool, typer.Option("--exact", help="Keep every weight of the checkpoint as it is: fold and remove nothing.")
     ] = False,
+    quantize: Annotated[str, typer.Option(help="none, or int8: layers compute in eight bits.")] = "none",
+    keep_float: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="<str>", help="With --quantize: a layer that stays in float32; once for each."),
+    ] = None,
+    calibration: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="With --quantize: inputs (N, …) in a .npy or .npz file.", show_default="training images of a run"
+        ),
+    ] = None,
+    calibration_images: Annotated[int, typer.Option(help="With --quantize: training images of a run.")] = 1024,
+    data_dir: DataDir = None,
     force: Force = False,
     debug: Debug = False,
 ) -> None:
     """Write a pruned network to a file that is small, and needs neither PyTorch nor its class to be opened."""
+    quantising = Quantising.asked(quantize, tuple(keep_float or ()), calibration, calibration_images, data_dir)
+    if source.suffix == ".secateur" and not source.is_dir():
+        quantise_file(source, output, quantising, force)
+        return
     require_torch("pack")
     from secateur.experiments.delivery import from_checkpoint, from_run
     from secateur.exporting.packing import pack as write
@@ -80,12 +103,14 @@ def pack(
         simplified=not exact,
         force=force,
         meta=made.metadata,
+        **quantising.keywords(made),
     )
     dense = sum(each.numel() * each.element_size() for each in made.network.state_dict().values())
     size = output.stat().st_size
     say(f"packed: {output}, {_bytes(size)}, {dense / size:.1f} times smaller than its state dict ({_bytes(dense)})")
     if bits is not None:
         say(f"rounding to {bits} bits moved the outputs for the example by at most {apart:.2%} of the largest")
+    quantising.say_accuracies(made, output)
     say(f"look into it with: secateur inspect {output}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from secateur.importing.checkpoints import classes_of, entries_of, load_weights,
 from secateur.packfile import Metadata
 from secateur.support.checksums import file_digest, read_sealed, sealed, unsealed
 from secateur.support.replacing import replacing
-from secateur.training.data import Dataset
+from secateur.training.data import Dataset, fit, load_data
 from secateur.training.models import Architecture, build_network, find_architecture
 
 
@@ -25,13 +25,24 @@ from secateur.training.models import Architecture, build_network, find_architect
 class Deliverable:
     """A network in eval mode with its weights, one image (1, …) that it takes, and what else the file should say.
 
-    notes: what had to be done to load the weights, in words.
+    notes: what had to be done to load the weights, in words. model, data: of a run's network, what it was trained as
+    and on.
     """
 
     network: nn.Module
     example: Tensor
     metadata: Metadata
     notes: tuple[str, ...] = ()
+    model: str = ""
+    data: str = ""
+
+    def dataset(self, data_dir: str | Path | None = None) -> Dataset | None:
+        """What the network was trained on, as it takes it; None where that is not known. Raises DataError as load_data
+        does."""
+        if not self.data:
+            return None
+        architecture = find_architecture(self.model)
+        return fit(load_data(self.data, data_dir), self.model, architecture.channels, architecture.size)
 
 
 WEIGHTS, PACKED = ".safetensors", ".secateur"
@@ -138,7 +149,8 @@ def from_run(run: str | Path, model: str | None = None) -> Deliverable:
     if "files" in card and _digest(weights) != card["files"].get(WEIGHTS):
         raise ModelError(f"{weights}: is missing or damaged: {path.name} has another digest; run the sweep again")
     metadata = Metadata(mean=tuple(card["mean"]), std=tuple(card["std"]))
-    return _load(card["model"], weights, card["classes"], tuple(card["input"]), metadata)
+    found = _load(card["model"], weights, card["classes"], tuple(card["input"]), metadata)
+    return replace(found, model=card["model"], data=str(card.get("data", "")))
 
 
 def from_checkpoint(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from secateur import packfile
-from secateur.errors import PackError, RunError
+from secateur.errors import PackError, RunError, UsageError
+from secateur.exporting.quantising import Report, quantise
 from secateur.importing.aten import Sizes, at_lengths, check_traceable, like_weights, to_graph
 from secateur.modules.guarding import outputs
 from secateur.modules.inputs import Example, Inputs, as_inputs
@@ -36,6 +38,10 @@ def pack(
     simplified: bool = True,
     force: bool = False,
     meta: packfile.Metadata | None = None,
+    quantize: str | None = None,
+    calibration: object = None,
+    keep_float: Collection[str] = (),
+    tell: Callable[[Report], None] | None = None,
 ) -> float:
     """Write a network to a .secateur file that needs neither PyTorch nor the network's class to be run.
 
@@ -45,11 +51,17 @@ def pack(
     every bit; 8, 6, 5 or 4 rounds weights, and then the two must also agree before rounding. simplified: batch norm
     folded into layers, dead units gone and the like, as simplification.simplify does it; without, the file holds weight
     by weight what the state dict does.
+    quantize: "int8" makes layers, and what lies between them, compute in eight bits (quantising.quantise).
+    calibration: what the network is used on, some hundred inputs: a tensor or array, or an iterable of batches as
+    example takes them. keep_float: layers, as the modules are called, that stay in float32. tell: is called with what
+    eight bits cost.
     See packfile.write for the rest.
     Returns the largest difference of the file's outputs from PyTorch's on that image, as a share of the largest output:
-    without bits that is rounding in float32, with bits it tells what they cost.
-    Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree.
+    without bits that is rounding in float32, with bits or in eight bits it tells what these cost.
+    Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree (in eight bits,
+    before these), QuantiseError for calibration that does not fit.
     """
+    _check_quantising(quantize, calibration, keep_float, bits=bits, simplified=simplified, sizes=sizes)
     check_traceable(network)
     inputs = as_inputs(example, network)
     image = inputs.first(1).like(like_weights(network))
@@ -58,16 +70,22 @@ def pack(
     others = _at_other_lengths(network, image, sizes) if sizes else []
 
     def checked(graph: Graph) -> Graph:
-        if bits is not None:
+        if bits is not None or quantize is not None:
             _check(graph, _apart(graph, image, expected))
         for other, wanted in others:
             _check_length(graph, other, wanted)
-        return graph
+        return graph if quantize is None else quantised(graph)
+
+    def quantised(graph: Graph) -> Graph:
+        made, report = quantise(graph, _arrays(calibration, network), keep_float=keep_float)
+        if tell is not None:
+            tell(report)
+        return made
 
     def verify(found: Graph) -> None:
         nonlocal apart
         apart = _apart(found, image, expected)
-        if bits is None:
+        if bits is None and quantize is None:
             _check(found, apart)
 
     with _enough_memory(network):
@@ -81,6 +99,57 @@ def pack(
             verify=verify,
         )
     return apart
+
+
+QUANTISED = ("int8",)
+
+
+def _check_quantising(
+    quantize: str | None,
+    calibration: object,
+    keep_float: Collection[str],
+    *,
+    bits: int | None,
+    simplified: bool,
+    sizes: Sizes | None,
+) -> None:
+    """Raises UsageError for what does not go together."""
+    if quantize is None:
+        if calibration is not None or keep_float:
+            raise UsageError("calibration and keep_float are for quantize='int8': give that too, or neither")
+        return
+    if quantize not in QUANTISED:
+        raise UsageError(f"quantize {quantize!r}: expected None or {', '.join(map(repr, QUANTISED))}")
+    if bits is not None:
+        raise UsageError(f"quantize={quantize!r} with bits={bits}: weights are eight bits already; give one of the two")
+    if not simplified:
+        raise UsageError(
+            f"quantize={quantize!r} with simplified=False: weights do not stay as they are; give one of the two"
+        )
+    if sizes:
+        raise UsageError(f"quantize={quantize!r} with sizes: expected a network of whole numbers; leave lengths out")
+    if calibration is None:
+        raise UsageError(
+            f"quantize={quantize!r} needs calibration data: calibration=some hundred inputs of the training set, or "
+            "batches of them"
+        )
+
+
+def _arrays(calibration: object, network: nn.Module) -> Iterator[tuple[NDArray[Any], ...]]:
+    """The arrays of each batch, in the order of the inputs."""
+    single = isinstance(calibration, (Tensor, np.ndarray, Mapping, Inputs))
+    if not single and not isinstance(calibration, Iterable):
+        raise UsageError(f"calibration of type {type(calibration).__name__}: expected arrays, or batches of them")
+    batches: Iterable[Any] = (calibration,) if single else calibration  # type: ignore[assignment]
+    for batch in batches:
+        given = as_inputs(batch, network, "calibration batch")
+        yield tuple(_array(each) for each in given.tensors)
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    held = tensor.detach().cpu()
+    found: NDArray[Any] = (held.float() if held.is_floating_point() else held).numpy()
+    return found
 
 
 @contextlib.contextmanager

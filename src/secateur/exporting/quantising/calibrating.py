@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.errors import QuantiseError, RunError
+from secateur.errors import QuantiseError
 from secateur.exporting.quantising.moments import Floats
 from secateur.exporting.quantising.ranges import Histogram
 from secateur.network.building import without_dead_nodes
@@ -89,10 +89,7 @@ def run(graph: Graph, calibration: Calibration) -> list[Floats]:
     """The outputs of a graph, in the runtime."""
     if graph.elements:
         return reference.run_all(graph, calibration.inputs)
-    try:
-        session = Session(graph, calibrate=False, limits=NO_LIMITS)
-    except RunError:
-        return reference.run_all(graph, calibration.inputs)
+    session = Session(graph, calibrate=False, limits=NO_LIMITS)
     found = session(*(calibration.inputs[name] for name in graph.inputs))
     return list(found) if isinstance(found, tuple) else [found]
 
