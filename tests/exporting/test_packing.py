@@ -21,6 +21,7 @@ from networks import FAMILIES, make_example, make_graph, make_network, run_netwo
 from secateur import packfile
 from secateur.errors import ExportError, PackError, SecateurError
 from secateur.exporting.packing import pack
+from secateur.exporting.quantising import Report
 from secateur.importing.aten import to_graph
 from secateur.modules.guarding import outputs
 from secateur.modules.inputs import as_inputs
@@ -323,7 +324,7 @@ def test_too_little_memory_is_said_in_one_line(tmp_path: Path, monkeypatch: pyte
 def test_a_network_is_packed_in_eight_bits(tmp_path: Path) -> None:
     """With what calibration may be, and what the return value tells."""
     network, x = make_network("lenet-300-100", 0.8), make_example("lenet-300-100", 64)
-    expected, path, reports = run_network(network, x).numpy(), tmp_path / "net.secateur", []
+    expected, path, reports = run_network(network, x).numpy(), tmp_path / "net.secateur", list[Report]()
     for calibration in (x, x.numpy(), [x[:32], x[32:].numpy()], iter([(x,)])):
         apart = secateur.pack(
             network, path, example=x, quantize="int8", calibration=calibration, force=True, tell=reports.append

@@ -107,6 +107,18 @@ def test_clamps_become_bounds_of_what_makes_the_value() -> None:
     assert [low, high] == [pytest.approx(-0.25, abs=scale), pytest.approx(0.5, abs=scale)]
 
 
+def test_activations_behind_pooling_and_flattening_go_into_the_layer_before() -> None:
+    def make(build: Builder, x: str) -> str:
+        window: dict[str, Any] = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0, 0, 0), "dilation": (1, 1)}
+        pooled = build.emit("max_pool2d", conv(build, x, 8, 1), **window)
+        flat = build.emit("relu", build.emit("reshape", pooled, shape=(128,)))
+        return linear(build, flat, 5, 2)
+
+    quantised, report = checked(graph_of(make))
+    assert ops(quantised) == ["quantise", "quantised_conv2d", "max_pool2d", "quantised_conv2d", "reshape"]
+    assert report.layers[0].operations == "conv2d+relu"
+
+
 def test_pooling_concatenation_and_sums_stay_in_eight_bits() -> None:
     def make(build: Builder, x: str) -> str:
         window: dict[str, Any] = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0, 0, 0)}

@@ -19,7 +19,7 @@ from secateur.exporting.quantising.calibrating import (
     run,
 )
 from secateur.exporting.quantising.moments import Floats, Layer, Moments, gather_moments, layer_of
-from secateur.exporting.quantising.planning import Kind, Plan, Unit, plan
+from secateur.exporting.quantising.planning import Kind, Plan, Unit, clamps_first, plan
 from secateur.exporting.quantising.ranges import Scale, choose_scale, joined
 from secateur.exporting.quantising.reporting import LayerCost, Report, agreement_of, decibels, output_error
 from secateur.exporting.quantising.rounding import round_layer
@@ -57,7 +57,7 @@ def quantise(
             f"a network with free lengths ({', '.join(graph.lengths)}) cannot be quantised: pack it for whole numbers"
         )
     calibration = calibration_of(graph, batches)
-    source, gain = order_channels(simplify(graph, widen=True))
+    source, gain = order_channels(clamps_first(simplify(graph, widen=True)))
     floats = dict.fromkeys(_named(source, keep_float), ASKED) | dict(_unfit(source))
     return _Quantising(source, calibration, floats, gain, reporter or SilentReporter()).result()
 

@@ -114,6 +114,24 @@ def plan(graph: Graph, floats: Mapping[str, str]) -> Plan:
     return Plan(graph, joining.units, whole, read)
 
 
+def clamps_first(graph: Graph) -> Graph:
+    """With activations that follow numbers moved as they are (pooling of maxima, flattening) before these instead, so
+    that they become part of the layer that makes the numbers."""
+    nodes = {node.name: node for node in graph.nodes}
+    reads = Counter([*graph.outputs, *(name for node in graph.nodes for name in node.inputs)])
+    for node in reversed(graph.nodes):
+        clamp = nodes[node.name]
+        moved = nodes.get(clamp.inputs[0]) if clamp.op in ("relu", "relu6") else None
+        while moved is not None and moved.op in _MOVES and len(moved.inputs) == 1 and moved.inputs[0] in nodes:
+            before = nodes[moved.inputs[0]]
+            if reads[moved.name] != 1 or reads[before.name] != 1:
+                break
+            nodes[clamp.name] = replace(moved, name=clamp.name, inputs=(moved.name,))
+            clamp = nodes[moved.name] = replace(clamp, name=moved.name, inputs=(before.name,), shape=before.shape)
+            moved = before
+    return replace(graph, nodes=tuple(nodes.values()))
+
+
 @dataclass(slots=True)
 class _Joining:
     """The units so far."""
