@@ -93,7 +93,7 @@ def quantise_file(source: Path, output: Path, asked: Quantising, force: bool) ->
     packed = packfile.read_packed(source)
     data = read_calibration(asked.file, packed.metadata)
     try:
-        graph, report = quantise(packed.graph, [data], keep_float=asked.keep_float)
+        graph, report = quantise(packed.graph, [data], keep_float=asked.keep_float, each_alone=True)
     except QuantiseError as error:
         raise QuantiseError(f"{source}: {error}") from error
     packfile.write(graph, output, force=force, meta=packed.metadata)

@@ -77,7 +77,7 @@ def pack(
         return graph if quantize is None else quantised(graph)
 
     def quantised(graph: Graph) -> Graph:
-        made, report = quantise(graph, _arrays(calibration, network), keep_float=keep_float)
+        made, report = quantise(graph, _arrays(calibration, network), keep_float=keep_float, each_alone=True)
         if tell is not None:
             tell(report)
         return made

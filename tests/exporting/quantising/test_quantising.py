@@ -263,6 +263,27 @@ def test_layers_stay_in_float_where_asked_and_the_report_says_so() -> None:
         quantise(graph, [normal(8, 4, 8, 8)], keep_float=["conv9"])
 
 
+def test_layers_that_do_most_harm_stay_in_float_until_the_outputs_are_near_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make(build: Builder, x: str) -> str:
+        first = build.emit("relu", conv(build, x, 8, 1))
+        summed = build.emit("relu", build.emit("add", conv(build, first, 8, 2), first))
+        return conv(build, build.emit("concat", summed, conv(build, summed, 4, 3), axis=1), 3, 4)
+
+    graph, data = graph_of(make), normal(48, 4, 8, 8)
+    errors = []
+    for most in (1.0, 3e-4, 1e-4, 0.0):
+        monkeypatch.setattr("secateur.exporting.quantising.MOST_ERROR", most)
+        quantised, report = quantise(graph, [data])
+        assert apart(graph, quantised, data) < 1e-3
+        assert report.error <= most or len(report.left_float) == 3
+        assert all("it alone lets the outputs' error rise to" in layer.reason for layer in report.left_float)
+        errors.append(len(report.left_float))
+    assert errors == sorted(errors)
+    assert errors[-1] == 3
+
+
 def test_layers_whose_numbers_do_not_fit_stay_in_float() -> None:
     build = Builder()
     x = build.input("x", (70_000,))

@@ -40,15 +40,22 @@ ASKED = "as asked"
 
 
 def quantise(
-    graph: Graph, batches: Iterable[Batch], *, keep_float: Collection[str] = (), reporter: Reporter | None = None
+    graph: Graph,
+    batches: Iterable[Batch],
+    *,
+    keep_float: Collection[str] = (),
+    each_alone: bool = False,
+    reporter: Reporter | None = None,
 ) -> tuple[Graph, Report]:
     """A float graph with its convolutions and fully connected layers, and what lies between them, in eight bits.
 
     batches: inputs to calibrate on, as `calibrating.Batch` says; they are held in memory. keep_float: layers that stay
-    in float32, by the names of their nodes or of the modules that they come from. The graph is simplified first, scales
-    are chosen by what least changes values (`ranges`), weights are rounded by the moments of what a layer is given
-    (`rounding`). A layer stays in float32, and the report says why, where its numbers do not fit, or where the outputs'
-    error is more than MOST_ERROR and that layer's share of it the largest.
+    in float32, by the names of their nodes or of the modules that they come from. each_alone: the report says too what
+    the outputs lose by each layer alone.
+    The graph is simplified and its channels are put in order first, scales are chosen by what least changes values
+    (`ranges`), weights are rounded by the moments of what a layer is given (`rounding`). A layer stays in float32, and
+    the report says why, where its numbers do not fit, or where the outputs' error is more than MOST_ERROR and that
+    layer's share of it the largest.
     Raises QuantiseError for a name that is no layer, calibration data that does not fit or is not finite, free lengths,
     and where no layer is left to quantise.
     """
@@ -59,7 +66,7 @@ def quantise(
     calibration = calibration_of(graph, batches)
     source, gain = order_channels(clamps_first(simplify(graph, widen=True)))
     floats = dict.fromkeys(_named(source, keep_float), ASKED) | dict(_unfit(source))
-    return _Quantising(source, calibration, floats, gain, reporter or SilentReporter()).result()
+    return _Quantising(source, calibration, floats, gain, each_alone, reporter or SilentReporter()).result()
 
 
 def _named(graph: Graph, wanted: Collection[str]) -> list[str]:
@@ -93,6 +100,7 @@ class _Quantising:
     calibration: Calibration
     floats: dict[str, str]
     gain: Gain
+    each_alone: bool
     reporter: Reporter
     scales: dict[str, Scale] = field(default_factory=dict)
     rounded: dict[str, tuple[Numbers, float]] = field(default_factory=dict)
@@ -101,15 +109,17 @@ class _Quantising:
         self._round()
         compared = self.calibration.part(0, COMPARED)
         expected = run(self.source, compared)
-        harms = self._harms(compared, expected)
+        harms = self._harms(compared, expected) if self.each_alone else {}
         while True:
             planned = self._planned()
+            self._choose_scales(planned)
             graph = write(planned, self.scales, self._numbers())
             found = run(graph, compared)
             error = output_error(found, expected)
-            worst = max(self._whole(planned), key=lambda unit: harms[unit.node.name])
             if error <= MOST_ERROR or len(self._whole(planned)) == 1:
                 break
+            harms = harms or self._harms(compared, expected)
+            worst = max(self._whole(planned), key=lambda unit: harms[unit.node.name])
             self.floats[worst.node.name] = (
                 f"in eight bits it alone lets the outputs' error rise to {harms[worst.node.name]:.2%} of their variance"
             )
@@ -148,12 +158,16 @@ class _Quantising:
             raise QuantiseError(_nothing_left(self._planned()))
 
     def _choose_scales(self, planned: Plan) -> None:
-        groups = planned.groups()
-        ends = {name: name for group in groups for name in planned.ends(group)}
-        histograms = histograms_of(self.source, list(ends), self.calibration)
-        for group in groups:
-            chosen = choose_scale(joined(histograms[name] for name in planned.ends(group)))
+        """Of all values in eight bits that have none yet; those tied to one that has one get the same."""
+        groups = [group for group in planned.groups() if not all(name in self.scales for name in group)]
+        ends = [[] if self._known(group) else planned.ends(group) for group in groups]
+        histograms = histograms_of(self.source, list(dict.fromkeys(itertools.chain(*ends))), self.calibration)
+        for group, own in zip(groups, ends, strict=True):
+            chosen = self._known(group) or choose_scale(joined(histograms[name] for name in own))
             self.scales.update(dict.fromkeys(group, chosen))
+
+    def _known(self, group: Iterable[str]) -> Scale | None:
+        return next((self.scales[name] for name in group if name in self.scales), None)
 
     def _fitting(self, uses: Sequence[list[Unit]]) -> Iterator[list[list[Unit]]]:
         """Those whose inputs are held in memory together."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from secateur.exporting.quantising.moments import layer_of
-from secateur.exporting.quantising.planning import Kind, Plan, plan
+from secateur.exporting.quantising.planning import Kind, Plan, clamps_first, plan
 from secateur.exporting.quantising.ranges import Scale
 from secateur.exporting.quantising.rounding import largest_scale
 from secateur.exporting.quantising.writing import Numbers, whole_numbers, write
@@ -19,7 +19,7 @@ def sketch(graph: Graph) -> Graph:
     """The operations that `quantise` writes for a float graph, with weights rounded to the nearest and one scale for
     all values: as large and as fast, its outputs of no use. Units that are dead stay, so that what a layer costs
     depends on that layer alone."""
-    planned = plan(fold_scales(tidy(graph), widen=True), {})
+    planned = plan(clamps_first(fold_scales(tidy(graph), widen=True)), {})
     scales = {value: _ANY for group in planned.groups() for value in group}
     layers = {unit.node.name: _nearest(planned, unit.node) for unit in planned.layers if unit.kind is Kind.LAYER}
     return write(planned, scales, layers)
