@@ -45,6 +45,7 @@ test-neon:
 		-DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ $(QUIET)
 	@$(CMAKE) --build build/neon --parallel $(JOBS)
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/secateur_tests
+	qemu-aarch64 -cpu cortex-a72 -L /usr/aarch64-linux-gnu build/neon/secateur_tests byte  # without dot products
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto

@@ -347,6 +347,13 @@ constexpr TileVariant dense() {
 
 // ---- Matrix times vector ----------------------------------------------------------------------------------------
 
+[[gnu::always_inline]] inline Vec load_some(const void* from, std::int64_t count) {
+    if (count >= kLanes) return load_any(from);
+    alignas(64) Word words[kLanes] = {};
+    __builtin_memcpy(words, from, static_cast<std::size_t>(count) * sizeof(Word));
+    return load(words);
+}
+
 inline float clamped_float(float value, float low, float high) {
     value = value > low ? value : low;  // low where it is NaN
     return value < high ? value : high;
@@ -372,34 +379,34 @@ struct ByteProduct {
     [[gnu::always_inline]] static void finish_slice(const Run& run, int slice, Sum sum) {
         const Requantisation& end = run.end;
         const int first = slice * kLanes, count = run.rows - first < kLanes ? run.rows - first : kLanes;
-        alignas(64) float values[kLanes] = {};
-        for (int lane = 0; lane < count; ++lane) values[lane] = end.multipliers[first + lane];
-        store(values, times(float_of(total(sum)), load(values)));
+        Vec values = times(float_of(total(sum)), load_some(end.multipliers + first, count));
         if (end.floats) {
-            float* output = as_floats(run.output);
-            const float* residual = as_floats(run.residual);
-            for (int lane = 0; lane < count; ++lane)
-                output[first + lane] = residual == nullptr ? values[lane] : values[lane] + residual[first + lane];
-            return;
+            if (run.residual != nullptr) values = plus(values, load_some(run.residual + first, count));
+            return store_some(run.output + first, values, count);
         }
-        std::uint8_t* output = reinterpret_cast<std::uint8_t*>(run.output);
-        const std::uint8_t* residual = reinterpret_cast<const std::uint8_t*>(run.residual);
-        if (residual != nullptr)
-            for (int lane = 0; lane < count; ++lane)
-                values[lane] += static_cast<float>(residual[first + lane] - end.residual_zero) * end.residual_scale;
-        for (int lane = 0; lane < count; ++lane)
-            output[first + lane] = byte_of_float(values[lane], end.low, end.high, end.zero);
+        alignas(64) std::uint8_t bytes[kLanes] = {};
+        alignas(64) std::int32_t ints[kLanes];
+        if (run.residual != nullptr) {
+            alignas(64) float added[kLanes];
+            copy_bytes(bytes, reinterpret_cast<const std::uint8_t*>(run.residual) + first, count);
+            for (int lane = 0; lane < kLanes; ++lane)
+                added[lane] = static_cast<float>(bytes[lane] - end.residual_zero) * end.residual_scale;
+            values = plus(values, load(added));
+        }
+        store(ints, as_vec(rounded(clamped(values, splat(end.low), splat(end.high)))));
+        for (int lane = 0; lane < kLanes; ++lane) bytes[lane] = static_cast<std::uint8_t>(ints[lane] + end.zero);
+        copy_bytes(reinterpret_cast<std::uint8_t*>(run.output) + first, bytes, count);
+    }
+
+   private:
+    [[gnu::always_inline]] static void copy_bytes(std::uint8_t* to, const std::uint8_t* from, int count) {
+        if (count == kLanes) __builtin_memcpy(to, from, kLanes);
+        else
+            for (int i = 0; i < count; ++i) to[i] = from[i];
     }
 };
 
 // ---- Between floats and bytes -----------------------------------------------------------------------------------
-
-[[gnu::always_inline]] inline Vec load_some(const void* from, std::int64_t count) {
-    if (count >= kLanes) return load_any(from);
-    alignas(64) Word words[kLanes] = {};
-    __builtin_memcpy(words, from, static_cast<std::size_t>(count) * sizeof(Word));
-    return load(words);
-}
 
 [[gnu::always_inline]] inline void store_rest(void* to, Vec a, std::int64_t count) {
     store_some(to, a, count < kLanes ? static_cast<int>(count) : kLanes);

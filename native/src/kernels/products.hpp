@@ -11,8 +11,8 @@
 //   Finish                     of one channel of a tile: adds the residual, clamps, stores
 //   finish_slice               the same of a slice of a vector product
 //
-// The only one yet multiplies floats. One of eight bits would define: sums of int32, a word as four of them (dot products of
-// four), a finish that scales, rounds and puts its byte into the words of plane(channel) = channel / 4.
+// That of bytes (bytes.hpp) defines what vector products need. Its tiles have loops of their own: four outputs, finished one
+// after the other, become one plane of words.
 
 struct FloatProduct {
     using Sum = Vec;
