@@ -1,9 +1,9 @@
-// The loops of every kernel, written once. Included by one file per instruction set, after it has defined, in the
+// The loops of floats of every kernel, written once. Included by one file per instruction set, after it has defined, in the
 // same unnamed namespace:
 //
 //   kLanes, Vec, load, store, store_some (the first lanes, at any address), splat, fused (a·b + c), plus, minus,
 //   times, larger (NaN of the second wins), smaller, largest (NaN of either wins),
-//   Pattern, make_pattern, pick (lanes of a vector, or zeros), Table, make_table, look_up, transpose_square (kSquare × kSquare).
+//   Pattern, make_pattern, pick (lanes of a vector, or what fills), Table, make_table, look_up, transpose_square (kSquare × kSquare).
 //
 // No function of the standard library that could stay a function may be used here (check.cmake).
 
