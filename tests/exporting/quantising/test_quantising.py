@@ -323,6 +323,9 @@ def test_values_that_are_not_finite_are_named() -> None:
 
 
 def test_graphs_with_nothing_to_quantise_or_free_lengths_are_refused() -> None:
+    done, _ = quantise(graph_of(lambda build, x: conv(build, x, 4, 1)), [normal(9, 4, 8, 8)])
+    with pytest.raises(QuantiseError, match=r"^the network is in eight bits already: expected one in float32$"):
+        quantise(done, [normal(9, 4, 8, 8)])
     with pytest.raises(QuantiseError, match=r"^no layer to quantise: expected a convolution or .*, got none$"):
         quantise(graph_of(lambda build, x: build.emit("relu", x)), [normal(2, 4, 8, 8)])
     free = graph_of(lambda build, x: linear(build, x, 3, 1), (named("length"), 4))

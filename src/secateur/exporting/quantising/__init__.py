@@ -57,8 +57,10 @@ def quantise(
     the report says why, where its numbers do not fit, or where the outputs' error is more than MOST_ERROR and that
     layer's share of it the largest.
     Raises QuantiseError for a name that is no layer, calibration data that does not fit or is not finite, free lengths,
-    and where no layer is left to quantise.
+    a network that is in eight bits, and where no layer is left to quantise.
     """
+    if graph.quantisations:
+        raise QuantiseError("the network is in eight bits already: expected one in float32")
     if graph.lengths:
         raise QuantiseError(
             f"a network with free lengths ({', '.join(graph.lengths)}) cannot be quantised: pack it for whole numbers"
