@@ -3,6 +3,7 @@ from __future__ import annotations
 import statistics
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -10,13 +11,17 @@ from torch import Tensor, nn
 
 from samples import Backwards, stripes
 from secateur.errors import SecateurError
+from secateur.exporting.packing import graph_of
+from secateur.measure import latency
 from secateur.measure.correctness import accuracy
 from secateur.measure.footprint import file_bytes, memory_of
 from secateur.measure.latency import compare_latency
 from secateur.measure.macs import layer_table
 from secateur.measure.plausibility import doubts
 from secateur.measure.prediction import faster_predictor
+from secateur.measure.rivals import PEERS
 from secateur.measure.timing import median_interval
+from secateur.network.graph import Graph
 from secateur.training.data import from_arrays, load_data, normalise
 from secateur.training.models import ARCHITECTURES, build_network
 
@@ -193,3 +198,18 @@ def test_the_normalisation_that_a_network_learnt_with_is_found(mean: float, std:
     assert "it has 100.00% of 240 validation images" in line
     assert line.endswith(f"give {options}")
     assert doubts(nearest, own) == ()
+
+
+def test_rivals_run_the_dense_network_and_those_that_cannot_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    example = torch.randn(2, 1, 4, 4)
+
+    def refusing(graph: Graph, threads: int) -> NoReturn:
+        raise RuntimeError("cannot open it\nat all")
+
+    monkeypatch.setattr(latency, "RIVALS", {"torch": "float32", "openvino": "float32"})
+    monkeypatch.setattr(latency, "PEERS", {"torch": PEERS["torch"], "openvino": refusing})
+    found = latency.rivals_of(graph_of(network, example), [example, example[:1]])
+    assert found.absent == (("openvino", "cannot open it"),)
+    with torch.no_grad():
+        torch.testing.assert_close(found.engines["torch"](example), network(example))

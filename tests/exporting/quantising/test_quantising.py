@@ -12,6 +12,7 @@ import pytest
 from networks import make_example, make_graph
 from secateur.errors import QuantiseError
 from secateur.exporting.quantising import Report, quantise
+from secateur.exporting.quantising.sketching import sketch
 from secateur.network.building import Builder
 from secateur.network.graph import Graph, Shape, Weight
 from secateur.network.sizes import named
@@ -331,3 +332,18 @@ def test_graphs_with_nothing_to_quantise_or_free_lengths_are_refused() -> None:
     free = graph_of(lambda build, x: linear(build, x, 3, 1), (named("length"), 4))
     with pytest.raises(QuantiseError, match=r"free lengths \(length\) cannot be quantised: pack it for whole numbers"):
         quantise(free, [normal(2, 5, 4)])
+
+
+def small(build: Builder, x: str) -> str:
+    first = build.emit("relu", conv(build, x, 8, 1))
+    after = build.emit("relu", build.emit("add", conv(build, first, 8, 2), first))
+    return linear(build, build.emit("reshape", after, shape=(512,)), 5, 3)
+
+
+def test_a_sketch_has_the_operations_and_sizes_of_what_is_quantised() -> None:
+    graph = graph_of(small)
+    made = (sketch(graph), checked(graph)[0])
+    one, other = ([(node.op, node.shape, len(node.weights)) for node in each.nodes] for each in made)
+    assert one == other
+    shapes = [{name: (each.dtype, each.shape) for name, each in graph.weights.items()} for graph in made]
+    assert shapes[0] == shapes[1]
