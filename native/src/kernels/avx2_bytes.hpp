@@ -1,5 +1,7 @@
 // What AVX2 does with bytes, but for the dot product: what adding-a-kernel.md lists.
 
+constexpr std::int32_t kShift = 0;
+
 struct Ints {
     __m256i v;
 };

@@ -3,7 +3,7 @@
 //
 //   Ints                       a vector of int32; as_ints and as_vec of the same bits, splat_int
 //   Sum, none, sum_of(Ints)    a vector's accumulators: of nothing, of what is there already
-//   dot(sum, inputs, weight)   one step: in every lane four bytes of inputs times four of the weight
+//   dot(sum, inputs, weight)   one step: in every lane four bytes of inputs, less kShift, times four of the weight
 //   joined(sum, sum), total(sum)
 //   float_of(Ints)
 //   rounded(Vec)               to Ints, half to even; of no number beyond int32
@@ -92,12 +92,13 @@ template <int T>
 struct Requantiser {
     const TileRun& run;
     Ending ending;
-    Vec residual_zero, residual_scale;
+    Sum residual_start;  // less its zero point
+    Vec residual_scale;
     std::int32_t places[T];  // of vectors that are not stored: the first one's, which is stored last
 
     [[gnu::always_inline]] explicit Requantiser(const TileRun& tile)
         : run(tile), ending(tile.end.low, tile.end.high, tile.end.zero, tile.end.bounded),
-          residual_zero(splat(static_cast<float>(tile.end.residual_zero))),
+          residual_start(sum_of(splat_int(kShift - tile.end.residual_zero))),
           residual_scale(splat(tile.end.residual_scale)) {
         for (int t = 0; t < T; ++t) places[t] = run.places[(run.valid >> t & 1) != 0 ? t : 0];
     }
@@ -111,10 +112,11 @@ struct Requantiser {
         for (int t = 0; t < T; ++t) values[t] = times(float_of(totals[t]), multiplier);
         if (run.residual != nullptr) {
             const Word* residual = run.residual + plane(channel);
+            const Vec chosen = as_vec(splat_int(1 << 8 * M));  // one of the bytes, by a dot product
             #pragma GCC unroll 32
             for (int t = 0; t < T; ++t) {
-                const Vec byte = float_of(byte_of<M>(load(residual + places[t])));
-                values[t] = plus(values[t], times(minus(byte, residual_zero), residual_scale));
+                const Ints byte = total(dot(residual_start, load(residual + places[t]), chosen));
+                values[t] = plus(values[t], times(float_of(byte), residual_scale));
             }
         }
         ending.round<T>(values, results);
@@ -491,10 +493,10 @@ void multiply_bytes(const BytePairs& run) {
 // ---- A table of them --------------------------------------------------------------------------------------------
 
 template <int Variants>
-constexpr Bytes byte_table(bool narrow, std::int32_t shift, const Cycles& cycles, const Costs& costs,
+constexpr Bytes byte_table(bool narrow, const Cycles& cycles, const Costs& costs,
                            const TileVariant (&variants)[Variants]) {
     return {narrow,
-            shift,
+            kShift,
             cycles,
             costs,
             variants,

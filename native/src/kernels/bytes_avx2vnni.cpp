@@ -40,6 +40,6 @@ constexpr Costs kCosts = {.load = 1.15, .nonzero = 1.2, .sums = 2.9, .finish = 3
 
 }  // namespace
 
-extern constinit const Bytes kAvx2VnniBytes = byte_table(false, 0, kCycles, kCosts, kVariants);
+extern constinit const Bytes kAvx2VnniBytes = byte_table(false, kCycles, kCosts, kVariants);
 
 }  // namespace secateur

@@ -42,6 +42,6 @@ constexpr Costs kCosts = {.load = 1.0, .nonzero = 0.1, .sums = 1.1, .finish = 1.
 
 }  // namespace
 
-extern constinit const Bytes kAvx512Bytes = byte_table(true, 0, kCycles, kCosts, kVariants);
+extern constinit const Bytes kAvx512Bytes = byte_table(true, kCycles, kCosts, kVariants);
 
 }  // namespace secateur

@@ -42,6 +42,6 @@ constexpr Costs kCosts = {.load = 1.1, .nonzero = 1.5, .sums = 3.0, .finish = 3.
 
 }  // namespace
 
-extern constinit const Bytes kAvx512VnniBytes = byte_table(false, 0, kCycles, kCosts, kVariants);
+extern constinit const Bytes kAvx512VnniBytes = byte_table(false, kCycles, kCosts, kVariants);
 
 }  // namespace secateur

@@ -54,6 +54,6 @@ constexpr Costs kCosts = {.load = 1.0, .nonzero = 0.1, .sums = 1.1, .finish = 1.
 
 }  // namespace
 
-extern constinit const Bytes kNeonBytes = byte_table(false, 128, kCycles, kCosts, kVariants);
+extern constinit const Bytes kNeonBytes = byte_table(false, kCycles, kCosts, kVariants);
 
 }  // namespace secateur

@@ -47,6 +47,6 @@ constexpr Costs kCosts = {.load = 1.1, .nonzero = 0.5, .sums = 2.9, .finish = 3.
 
 }  // namespace
 
-extern constinit const Bytes kNeonDotBytes = byte_table(false, 128, kCycles, kCosts, kVariants);
+extern constinit const Bytes kNeonDotBytes = byte_table(false, kCycles, kCosts, kVariants);
 
 }  // namespace secateur

@@ -36,6 +36,6 @@ constexpr Costs kCosts = {.load = 1.0, .nonzero = 0.1, .sums = 0.7, .finish = 1.
 
 }  // namespace
 
-extern constinit const Bytes kScalarBytes = byte_table(false, 0, kCycles, kCosts, kVariants);
+extern constinit const Bytes kScalarBytes = byte_table(false, kCycles, kCosts, kVariants);
 
 }  // namespace secateur

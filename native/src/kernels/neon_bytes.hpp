@@ -1,5 +1,7 @@
 // What NEON does with bytes, but for sums and the dot product: what adding-a-kernel.md lists.
 
+constexpr std::int32_t kShift = 128;
+
 struct Ints {
     int32x4_t v;
 };

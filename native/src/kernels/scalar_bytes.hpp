@@ -1,6 +1,8 @@
 // What is done with bytes without instructions of their own: what adding-a-kernel.md lists. What is longer
 // is called, since it is many times over in a tile.
 
+constexpr std::int32_t kShift = 0;
+
 struct Ints {
     std::int32_t v[kLanes];
 };
