@@ -17,6 +17,7 @@ import secateur
 from conftest import RunCli
 from secateur.errors import SearchError, UsageError
 from secateur.experiments.cache import NetworkCache
+from secateur.experiments.pipeline import make_network
 from secateur.experiments.searching import Search, comparing, finding, plan_search
 from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.sweeping import SweepResult
@@ -140,6 +141,19 @@ def laboratory(tmp_path: Path, **options: Any) -> tuple[Search, Laboratory, Stor
     plan = plan_search("samples:tiny", "digits", images=100, repair="none", recipe={"epochs": 3}, **options)
     store = Store.create(tmp_path / "run")
     return plan.computing_in("int8"), Laboratory(plan, NetworkCache(device="cpu"), store), store
+
+
+def test_a_search_may_prune_in_blocks_each_of_which_goes_as_a_whole(tmp_path: Path) -> None:
+    plan, lab, store = laboratory(tmp_path, quantize="int8", pattern="1x16")
+    with store:
+        assert (plan.template.pattern, lab.sizes, lab.levels("1")[-1]) == ("1x16", {"1": 2048}, 0.994476)
+        cell = plan.cell({"1": lab.levels("1")[-1]}, lab.sizes, "none")
+        weight = make_network(cell, NetworkCache(device="cpu"), weigh=False)[0].get_parameter("1.weight")
+        assert int((weight != 0).sum()) == 16
+    with pytest.raises(UsageError, match="pattern '2:4': expected unstructured, or blocks as in 1x4"):
+        plan_search("samples:tiny", "digits", pattern="2:4")
+    with pytest.raises(UsageError, match="repair 'joint': expected reconstruct, say: pattern 1x4 has no single"):
+        plan_search("samples:tiny", "digits", pattern="1x4", repair="joint")
 
 
 def test_a_search_prices_bytes_of_integers_and_harms_in_float(tmp_path: Path) -> None:

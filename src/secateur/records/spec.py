@@ -200,6 +200,7 @@ class Cell(Shared):
         Option(
             "How zeros lie: unstructured, 1x4, 2:4, filter-l1, channel-l2, …",
             many="patterns",
+            alone="How zeros lie: unstructured, or in blocks such as 1x4.",
             check=lambda _, pattern: check_pattern(pattern, 0.0),
             column=True,
             setting=("pattern", str),
@@ -320,6 +321,7 @@ class SearchOptions(SharedOptions, total=False):
 
     method: str
     seed: int
+    pattern: str
     quantize: str
 
 

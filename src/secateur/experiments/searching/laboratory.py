@@ -33,6 +33,7 @@ from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
 from secateur.packfile import packed_sizes
 from secateur.pruning.score import find_method
+from secateur.records.patterns import Blocks, Pattern, parse_pattern
 from secateur.records.results import Accuracy
 from secateur.records.spec import Cell
 from secateur.records.store import Store
@@ -101,6 +102,8 @@ class Laboratory:
         layers = prunable_layers(dense, search.template.exclude, output_layers(dense, example))
         self._table = {each.name: each for each in layer_table(dense, example)}
         self.sizes = {name: weight_of(layers[name]).numel() for name in self._table if name in layers}
+        pattern = parse_pattern(search.template.pattern)
+        self._pieces = {name: _pieces(weight_of(layers[name]), pattern) for name in self.sizes}
         normed = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in dense.modules())
         self.repair = search.template.repair
         self._quick = "batchnorm" if normed and _REFITTING & set(self.repair.split("+")) else self.repair
@@ -122,9 +125,9 @@ class Laboratory:
         return found
 
     def levels(self, layer: str) -> tuple[float, ...]:
-        """The ratios that leave the layer at least a weight."""
-        size = self.sizes[layer]
-        return tuple(ratio for ratio in self._search.ratios if round(ratio * size) < size)
+        """The ratios that leave the layer at least a weight, or a block."""
+        count = self._pieces[layer]
+        return tuple(ratio for ratio in self._search.ratios if round(ratio * count) < count)
 
     def quickly_repaired(self, cell: Cell) -> Cell:
         """The cell as one of the many that only show harm: without the reconstruction of weights where BatchNorm's
@@ -261,6 +264,14 @@ class Laboratory:
     def _graph(self, cell: Cell) -> Graph:
         network: nn.Module = make_network(cell, self._cache, weigh=False)[0]
         return _graph(network, cell, self._search, self._cache)
+
+
+def _pieces(weight: Tensor, pattern: Pattern | None) -> int:
+    """How many weights, or blocks, of a layer go or stay as one."""
+    if not isinstance(pattern, Blocks) or weight.dim() < 2:
+        return weight.numel()
+    outputs, inputs, *taps = weight.shape
+    return -(-outputs // pattern.outputs) * -(-inputs // pattern.inputs) * math.prod(taps)
 
 
 def _layer(weight: str) -> str:

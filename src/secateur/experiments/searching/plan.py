@@ -11,6 +11,7 @@ from typing import Any
 from secateur.importing.checkpoints import read_weights_file
 from secateur.pruning.score import find_method
 from secateur.records.options import LATER, asked_for, check_value
+from secateur.records.patterns import UNSTRUCTURED, Blocks, parse_pattern
 from secateur.records.recipes import Retraining, check_recipe, recipe_for, retraining_for
 from secateur.records.spec import ELEMENTS, SEARCH_OPTIONS, TARGETS, Cell
 from secateur.support.quantities import as_floats, as_number, is_share
@@ -57,6 +58,11 @@ class Search:
         check_value("ratios", self.ratios, len(self.ratios) > 1 and self.ratios[0] == 0, "0 and more")
         for ratio in self.ratios:
             check_value("ratio", ratio, is_share(ratio), "in [0, 1)")
+        pattern, repair = self.template.pattern, self.template.repair
+        any_ratio = isinstance(parse_pattern(pattern), Blocks | None)
+        check_value("pattern", pattern, any_ratio, "unstructured, or blocks as in 1x4, where each layer has a ratio")
+        single = pattern == UNSTRUCTURED or "joint" not in repair.split("+")
+        check_value("repair", repair, single, f"reconstruct, say: pattern {pattern} has no single weights to choose")
         check_value("ratios", self.ratios, list(self.ratios) == sorted(set(self.ratios)), "rising ones, each once")
         known = set(self.precisions) <= set(ELEMENTS) and len(set(self.precisions)) == len(self.precisions) > 0
         check_value(
