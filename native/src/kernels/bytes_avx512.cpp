@@ -22,9 +22,8 @@ namespace {
 #include "bytes.hpp"
 
 constexpr TileVariant kVariants[] = {
-    sparse<1, 1, 4>(), sparse<1, 2, 2>(), sparse<1, 4, 1>(), sparse<1, 5, 1>(), sparse<1, 7, 1>(),
-    sparse<1, 8, 1>(), sparse<2, 2, 1>(), sparse<2, 4, 1>(), sparse<4, 2, 1>(), dense<16, 1, 1>(),
-    dense<8, 1, 2>(),  dense<4, 1, 4>(),  dense<4, 2, 2>(),
+    sparse<1, 1, 4>(), sparse<1, 2, 2>(), sparse<1, 4, 1>(), sparse<1, 8, 1>(), sparse<2, 2, 1>(), sparse<2, 4, 1>(),
+    sparse<4, 2, 1>(), dense<16, 1, 1>(), dense<8, 1, 2>(),  dense<4, 1, 4>(),  dense<4, 2, 2>(),
 };
 
 constexpr Cycles kCycles = {

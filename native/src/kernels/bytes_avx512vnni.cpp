@@ -20,11 +20,10 @@ namespace {
 #include "bytes.hpp"
 
 constexpr TileVariant kVariants[] = {
-    sparse<1, 1, 8>(), sparse<1, 2, 4>(), sparse<1, 3, 4>(),  sparse<1, 4, 2>(),  sparse<1, 5, 2>(),  sparse<1, 6, 2>(),
-    sparse<1, 7, 2>(), sparse<1, 8, 2>(), sparse<1, 10, 1>(), sparse<1, 12, 1>(), sparse<1, 16, 1>(), sparse<2, 2, 2>(),
-    sparse<2, 3, 2>(), sparse<2, 4, 2>(), sparse<2, 8, 1>(),  sparse<4, 2, 2>(),  sparse<4, 4, 1>(),  dense<16, 1, 1>(),
-    dense<8, 1, 2>(),  dense<8, 1, 3>(),  dense<4, 1, 4>(),   dense<4, 1, 5>(),   dense<4, 1, 6>(),   dense<4, 1, 7>(),
-    dense<4, 2, 2>(),  dense<4, 2, 3>(),
+    sparse<1, 1, 8>(), sparse<1, 2, 4>(), sparse<1, 3, 4>(),  sparse<1, 4, 2>(),  sparse<1, 5, 2>(), sparse<1, 6, 2>(),
+    sparse<1, 7, 2>(), sparse<1, 8, 2>(), sparse<1, 10, 1>(), sparse<1, 16, 1>(), sparse<2, 2, 2>(), sparse<2, 3, 2>(),
+    sparse<2, 4, 2>(), sparse<4, 2, 2>(), sparse<4, 4, 1>(),  dense<16, 1, 1>(),  dense<8, 1, 2>(),  dense<8, 1, 3>(),
+    dense<4, 1, 4>(),  dense<4, 1, 5>(),  dense<4, 1, 6>(),   dense<4, 2, 2>(),   dense<4, 2, 3>(),
 };
 
 constexpr Cycles kCycles = {
