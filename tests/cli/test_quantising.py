@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,9 @@ def test_a_packed_file_becomes_one_in_eight_bits_with_calibration_from_a_file(pa
         (["net.secateur"], "is packed already; --quantize int8 makes another of it"),
         (["net.secateur", "--quantize", "int8"], "give --calibration with inputs (N, …) in a .npy or .npz file"),
         (["net.secateur", "--quantize", "int4"], "--quantize 'int4': expected none or int8"),
+        (["net.secateur", "--quantize", "int8", "--bits", "8", "--exact"], "packed already, so it takes no --bits or"),
+        (["net.secateur", "--quantize", "int8", "--calibration", "cut.npz"], "cut.npz: expected a .npy or .npz file"),
+        (["net.secateur", "--quantize", "int8", "--calibration", "text.npz"], "'read.me' in it is no array"),
         (["run", "--keep-float", "fc1"], "--keep-float and --calibration are for --quantize int8"),
         (["run", "--quantize", "int8", "--calibration-images", "0"], "--calibration-images 0: expected a whole number"),
         (["net.secateur", "--quantize", "int8", "--calibration", "none.npy"], "none.npy: expected a .npy or .npz file"),
@@ -72,6 +76,10 @@ def test_a_packed_file_becomes_one_in_eight_bits_with_calibration_from_a_file(pa
 def test_what_does_not_go_together_is_one_line(pack: Pack, words: list[str], message: str, tmp_path: Path) -> None:
     secateur.pack(make_network("lenet-5", 0.5), tmp_path / "net.secateur", example=make_example("lenet-5", 1))
     np.save(tmp_path / "y.npy", np.zeros((3, 2), np.float32))
+    np.savez(tmp_path / "whole.npz", x=np.zeros((3, 2), np.float32))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:100])
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("read.me", "hello")
     code, said = pack(*words)
     assert code != 0
     assert message in " ".join(said.split())

@@ -117,9 +117,11 @@ def test_verdicts_name_the_fastest_of_each_element_in_turns_and_warm() -> None:
 
 
 def test_rivals_of_a_network_in_eight_bits_are_given_the_float_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which the integers -2 … 2 of a scale of ½ stand for; noise is kept where the input's scale has numbers."""
+    """Which the integers -2 … 2 of a scale of ½ stand for; noise is kept where the input's scale has numbers, before
+    flattening too."""
     build = Builder()
-    x = build.emit("quantise", build.input("x", (4,)), element="int8", scale=0.01, zero_point=0)
+    flat = build.emit("reshape", build.input("x", (2, 2)), shape=(4,))
+    x = build.emit("quantise", flat, element="int8", scale=0.01, zero_point=0)
     numbers, ones = np.arange(-2, 2).reshape(1, 4).astype(np.int8), np.array([0.5], np.float32)
     held = {"weight": Weight.of(numbers), "scale": Weight.of(ones)}
     out: dict[str, Any] = {"element": "float32", "output_scale": 1.0, "output_zero_point": 0, "low": 0, "high": 0}
@@ -134,7 +136,7 @@ def test_rivals_of_a_network_in_eight_bits_are_given_the_float_network(monkeypat
 
     def floating(graph: Graph, threads: int) -> Callable[[Any], Any]:
         (weight,) = graph.weights.values()
-        return lambda x: x @ weight.values().T
+        return lambda x: x.reshape(len(x), 4) @ weight.values().T
 
     monkeypatch.setattr("secateur.measure.bench._engine", reference_engine)
     monkeypatch.setitem(PEERS, "torch", floating)

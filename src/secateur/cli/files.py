@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
+from zipfile import BadZipFile
 
 import typer
 
@@ -77,6 +78,10 @@ def pack(
     """Write a pruned network to a file that is small, and needs neither PyTorch nor its class to be opened."""
     quantising = Quantising.asked(quantize, tuple(keep_float or ()), calibration, calibration_images, data_dir)
     if source.suffix == ".secateur" and not source.is_dir():
+        others = {"--model": model, "--weights": weights, "--input": input, "--sizes": sizes, "--classes": classes}
+        others |= {"--bits": bits, "--exact": exact, "--codebook": codebook if codebook != "uniform" else None}
+        if given := [flag for flag, value in others.items() if value not in (None, "", [], False)]:
+            raise UsageError(f"{source}: is packed already, so it takes no {' or '.join(given)}: leave that out")
         quantise_file(source, output, quantising, force)
         return
     require_torch("pack")
@@ -371,7 +376,7 @@ def run(
             several = not isinstance(images, np.ndarray)
     except OSError as error:
         raise RunError(f"{input}: expected a .npy file of images: {error.strerror or error}") from error
-    except (ValueError, EOFError, MemoryError, SyntaxError) as error:
+    except (ValueError, EOFError, MemoryError, SyntaxError, BadZipFile) as error:
         raise RunError(f"{input}: expected a .npy file of images: {one_line(str(error))}") from error
     if several:
         raise RunError(f"{input}: expected a .npy file with one array, got several (.npz)")

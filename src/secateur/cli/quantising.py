@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from secateur.cli.printing import say
 from secateur.errors import QuantiseError, UsageError
@@ -113,9 +115,11 @@ def read_calibration(file: Path, metadata: Metadata) -> Any:
         with open_regular(file) as stream:
             held = np.load(stream, allow_pickle=False)
             arrays = {"": held} if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}
+            if other := [name for name, each in arrays.items() if not isinstance(each, np.ndarray)]:
+                raise ValueError(f"{other[0]!r} in it is no array")
     except OSError as error:
         raise UsageError(f"{file}: expected a .npy or .npz file of inputs: {error.strerror or error}") from error
-    except (ValueError, EOFError, MemoryError, SyntaxError) as error:
+    except (ValueError, EOFError, MemoryError, SyntaxError, BadZipFile, zlib.error) as error:
         raise UsageError(f"{file}: expected a .npy or .npz file of inputs: {one_line(str(error))}") from error
     images = normalise is not None and all(each.dtype == np.uint8 for each in arrays.values())
     found = {name: normalise(each) if images and normalise else each for name, each in arrays.items()}

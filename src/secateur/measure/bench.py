@@ -213,9 +213,16 @@ def _in_a_line(error: Exception) -> str:
     return " ".join([f"{type(error).__name__}:", *str(error).strip().partition("\n")[0].split()])
 
 
+_MOVES = ("reshape", "permute")
+
+
 def _within_range(graph: Graph, x: Array) -> Array:
     """Numbers that the input's first quantisation has, where it has one: what is beyond has no answer in common."""
-    readers = [node for node in graph.nodes if node.op == "quantise" and node.inputs[0] in graph.inputs]
+    as_given = set(graph.inputs)
+    for node in graph.nodes:
+        if node.op in _MOVES and node.inputs[0] in as_given:
+            as_given.add(node.name)
+    readers = [node for node in graph.nodes if node.op == "quantise" and node.inputs[0] in as_given]
     for node in readers:
         of = graph.quantisations[node.name]
         least, most = (np.float32((end - of.zero_point) * of.scale) for end in (of.least, of.most))

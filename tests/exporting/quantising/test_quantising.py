@@ -262,6 +262,8 @@ def test_layers_stay_in_float_where_asked_and_the_report_says_so() -> None:
         QuantiseError, match=r"^layer 'conv9' to keep in float32: no such layer; there are conv1, conv2$"
     ):
         quantise(graph, [normal(8, 4, 8, 8)], keep_float=["conv9"])
+    with pytest.raises(QuantiseError, match=r"^keep_float=None: expected a list of names$"):
+        quantise(graph, [normal(8, 4, 8, 8)], keep_float=None)  # type: ignore[arg-type]
 
 
 def test_layers_that_do_most_harm_stay_in_float_until_the_outputs_are_near_enough(
@@ -295,6 +297,17 @@ def test_layers_whose_numbers_do_not_fit_stay_in_float() -> None:
         match=r"no layer to quantise: .* wide: its sums may not fit into 32 bits; bad: its weights are not finite",
     ):
         quantise(build.graph([wide, bad]), [np.abs(normal(4, 70_000))])
+
+
+def test_layers_whose_outputs_cannot_be_squared_stay_in_float() -> None:
+    """In float32 their errors would be infinite, and no way of rounding better than another."""
+    build = Builder()
+    huge = build.at("huge", is_layer=True).emit(
+        "linear", build.input("x", (4,)), weights=weights(weight=np.full((4, 4), 1e30))
+    )
+    graph = build.graph([linear(build, build.emit("sigmoid", huge), 3, 1)])
+    report = quantise(graph, [normal(9, 4)])[1]
+    assert [layer.reason for layer in report.left_float] == ["squares of what it makes are not numbers of float32"]
 
 
 @pytest.mark.parametrize(

@@ -68,12 +68,13 @@ def quantise(
     calibration = calibration_of(graph, batches)
     source, gain = order_channels(clamps_first(simplify(graph, widen=True)))
     floats = dict.fromkeys(_named(source, keep_float), ASKED) | dict(_unfit(source))
-    return _Quantising(source, calibration, floats, gain, each_alone, reporter or SilentReporter()).result()
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite then is looked for and said
+        return _Quantising(source, calibration, floats, gain, each_alone, reporter or SilentReporter()).result()
 
 
 def _named(graph: Graph, wanted: Collection[str]) -> list[str]:
     """The names of the nodes that are meant."""
-    if isinstance(wanted, str):
+    if isinstance(wanted, str) or not isinstance(wanted, Collection):
         raise QuantiseError(f"keep_float={wanted!r}: expected a list of names")
     layers = plan(graph, {}).layers
     found = []
@@ -203,12 +204,14 @@ class _Quantising:
         for unit, bias in zip(units, rounded.biases, strict=True):
             scale = self.scales[unit.node.inputs[0]].scale
             numbers = whole_numbers(shared, factors, bias.reshape(-1), scale)
-            if unfit := self._unfit(unit, numbers):
+            if unfit := self._unfit(unit, numbers, rounded.error):
                 self.floats[unit.node.name] = unfit
             self.rounded[unit.node.name] = numbers, noise
 
-    def _unfit(self, unit: Unit, numbers: Numbers) -> str:
+    def _unfit(self, unit: Unit, numbers: Numbers, error: float) -> str:
         """Why a layer's whole numbers cannot be computed with."""
+        if not math.isfinite(error):
+            return "squares of what it makes are not numbers of float32"
         if numbers.largest_sum > LARGEST_SUM:
             return "its sums may not fit into 32 bits"
         made = self.scales.get(unit.value)

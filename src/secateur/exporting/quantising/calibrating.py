@@ -61,7 +61,10 @@ def _by_name(graph: Graph, batch: Batch, place: int) -> dict[str, NDArray[Any]]:
     if not isinstance(batch, Mapping):
         parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
         if len(parts) != len(names):
-            raise QuantiseError(f"calibration batch {place}: expected inputs {names}, got {len(parts)} arrays")
+            raise QuantiseError(
+                f"calibration batch {place}: expected inputs {names}, got {len(parts)} arrays: give lists of batches, "
+                "each with what the network is called with and no labels"
+            )
         batch = dict(zip(names, parts, strict=True))
     if batch.keys() != set(names):
         raise QuantiseError(f"calibration batch {place}: expected inputs {names}, got {sorted(map(str, batch))}")

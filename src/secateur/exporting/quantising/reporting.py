@@ -94,7 +94,8 @@ def _line(layer: LayerCost) -> str:
 
 
 def decibels(signal: float, noise: float) -> float:
-    return 10 * math.log10(max(signal, _NONE) / max(noise, _NONE))
+    """-300 where the noise is not finite."""
+    return 10 * math.log10(max(max(signal, _NONE) / max(noise, _NONE), _NONE))
 
 
 def output_error(found: Sequence[Floats], expected: Sequence[Floats]) -> float:
