@@ -42,6 +42,18 @@ def test_a_runs_network_is_calibrated_on_training_images_and_says_what_it_lost(p
     assert "uint8" in packfile.read(tmp_path / "net8.secateur").value_elements.values()
 
 
+def test_a_best_in_eight_bits_is_packed_in_float_only_with_a_word(pack: Pack, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    secateur.sweep(
+        "samples:tiny", "digits", ratios=[0.5], out=folder, epochs=1, device="cpu", tolerance=100, quantize="int8"
+    )
+    told = "the run's best was measured in int8, this is in float32: --quantize int8 packs that"
+    code, said = pack("run")
+    assert (code, told in said) == (0, True), said
+    code, said = pack("run", "--quantize", "int8", "--force")
+    assert (code, told in said) == (0, False), said
+
+
 def test_a_packed_file_becomes_one_in_eight_bits_with_calibration_from_a_file(pack: Pack, tmp_path: Path) -> None:
     x = make_example("lenet-5", 64)
     secateur.pack(make_network("lenet-5", 0.5), tmp_path / "net.secateur", example=x)

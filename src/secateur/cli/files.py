@@ -115,6 +115,7 @@ def pack(
     say(f"packed: {output}, {_bytes(size)}, {dense / size:.1f} times smaller than its state dict ({_bytes(dense)})")
     if bits is not None:
         say(f"rounding to {bits} bits moved the outputs for the example by at most {apart:.2%} of the largest")
+    quantising.say_otherwise(made)
     quantising.say_accuracies(made, output)
     say(f"look into it with: secateur inspect {output}")
 

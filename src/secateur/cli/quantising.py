@@ -64,6 +64,12 @@ class Quantising:
 
         return [images for images, _ in Calibration(dataset, min(self.images, len(dataset.train)), seed=0)]
 
+    def say_otherwise(self, made: Deliverable) -> None:
+        """Where a run's network was measured in eight bits and is packed in float32."""
+        if self.quantize is None and made.quantize != "none":
+            way = made.quantize
+            say(f"the run's best was measured in {way}, this is in float32: --quantize {way} packs that")
+
     def say_accuracies(self, made: Deliverable, packed: Path) -> None:
         """Of a run's network before and after, on the same images."""
         dataset = made.dataset(self.data_dir) if self.quantize is not None else None

@@ -26,7 +26,7 @@ class Deliverable:
     """A network in eval mode with its weights, one image (1, …) that it takes, and what else the file should say.
 
     notes: what had to be done to load the weights, in words. model, data: of a run's network, what it was trained as
-    and on.
+    and on. quantize: what the run's network was measured as.
     """
 
     network: nn.Module
@@ -35,6 +35,7 @@ class Deliverable:
     notes: tuple[str, ...] = ()
     model: str = ""
     data: str = ""
+    quantize: str = "none"
 
     def dataset(self, data_dir: str | Path | None = None) -> Dataset | None:
         """What the network was trained on, as it takes it; None where that is not known. Raises DataError as load_data
@@ -150,7 +151,8 @@ def from_run(run: str | Path, model: str | None = None) -> Deliverable:
         raise ModelError(f"{weights}: is missing or damaged: {path.name} has another digest; run the sweep again")
     metadata = Metadata(mean=tuple(card["mean"]), std=tuple(card["std"]))
     found = _load(card["model"], weights, card["classes"], tuple(card["input"]), metadata)
-    return replace(found, model=card["model"], data=str(card.get("data", "")))
+    data, quantize = str(card.get("data", "")), str(card.get("quantize", "none"))
+    return replace(found, model=card["model"], data=data, quantize=quantize)
 
 
 def from_checkpoint(

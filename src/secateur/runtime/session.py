@@ -49,7 +49,8 @@ class PlanStep:
 
     operations: the graph's operations in it, as "conv2d+batch_norm+relu". layer: "3×3 convolution", "fully connected",
     empty where there are no weights. multiply_adds, nonzero_multiply_adds: per
-    image, the latter without taps that see padding only. bytes: of the weights as the kernel reads them. seconds: of
+    image, the latter without taps that see padding only, and in eight bits with all four of each word that is not zero,
+    so that of dense layers it may be the larger. bytes: of the weights as the kernel reads them. seconds: of
     one run, which is for so many images, None where it was not measured; predicted_cycles: of the same, by the cost
     model, 0 where it has none.
     """
