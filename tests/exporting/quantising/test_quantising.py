@@ -287,6 +287,15 @@ def test_layers_that_do_most_harm_stay_in_float_until_the_outputs_are_near_enoug
     assert errors[-1] == 3
 
 
+def test_a_network_that_eight_bits_do_not_fit_says_so() -> None:
+    """Its inputs differ by far less than a step of their range."""
+    graph = graph_of(lambda build, x: linear(build, x, 3, 1), (8,))
+    report = quantise(graph, [1000 + 0.1 * normal(64, 8)])[1]
+    assert report.summary[1].startswith("that is an error of ")
+    assert report.summary[1].endswith("compare accuracies before you use it")
+    assert len(quantise(graph, [normal(64, 8)])[1].summary) == 1
+
+
 def test_layers_whose_numbers_do_not_fit_stay_in_float() -> None:
     build = Builder()
     x = build.input("x", (70_000,))

@@ -21,7 +21,7 @@ from secateur.exporting.quantising.calibrating import (
 from secateur.exporting.quantising.moments import Floats, Layer, Moments, gather_moments, layer_of
 from secateur.exporting.quantising.planning import Kind, Plan, Unit, clamps_first, plan
 from secateur.exporting.quantising.ranges import Scale, choose_scale, joined
-from secateur.exporting.quantising.reporting import LayerCost, Report, agreement_of, decibels, output_error
+from secateur.exporting.quantising.reporting import MOST_ERROR, LayerCost, Report, agreement_of, decibels, output_error
 from secateur.exporting.quantising.rounding import round_layer
 from secateur.exporting.quantising.writing import Numbers, whole_numbers, write
 from secateur.network.graph import Graph, Node
@@ -32,8 +32,6 @@ from secateur.support.progress import Reporter, SilentReporter
 __all__ = ["Batch", "LayerCost", "Report", "quantise"]
 
 COMPARED = 64
-MOST_ERROR = 0.01
-"""Squared, of the outputs as a share of their variance: beyond it layers that do most harm stay in float32."""
 GIVEN_BYTES = 1 << 29
 """Of what layers read, at once in memory."""
 ASKED = "as asked"

@@ -11,6 +11,8 @@ import numpy as np
 
 from secateur.exporting.quantising.moments import Floats
 
+MOST_ERROR = 0.01
+"""Squared, of the outputs as a share of their variance: beyond it layers that do most harm stay in float32."""
 _NONE = 1e-30
 
 
@@ -76,6 +78,11 @@ class Report:
             f"{whole} of {len(self.layers)} layers in eight bits, by {self.images:,} calibration images: outputs "
             f"{decibels(1.0, self.error):.1f} dB above their error{agreed}"
         ]
+        if self.error > MOST_ERROR:
+            lines.append(
+                f"that is an error of {self.error:.1%} of their variance, though no layer is left to keep in float32: "
+                "compare accuracies before you use it"
+            )
         if self.words < 1:
             lines.append(
                 f"words of four weights that are multiplied: {self.words:.1%} with the channels as they were, "
