@@ -117,8 +117,7 @@ void Compiler::add_quantised_input(int index, const Operation& operation) {
     Step& step = push("input", "input+quantise", storage.dims, interleaved ? "interleave" : "copy");
     step.items = interleaved ? images / kTogether : 1;
     step.run = [=, bytes = setting_.kernels.bytes, transpose = setting_.kernels.transpose, dims = storage.dims,
-                strides = storage.strides](const Frame& frame, std::int64_t begin,
-                                                                        std::int64_t end, Word* scratch) {
+                strides = storage.strides](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
         const Word* given = frame.inputs[index];
         if (!interleaved) {
             quantise_groups(*bytes, crossing, how, as_floats(given), scratch);

@@ -37,7 +37,7 @@ def test_a_runs_network_is_calibrated_on_training_images_and_says_what_it_lost(p
     secateur.sweep("samples:tiny", "digits", ratios=[0.5], out=tmp_path / "run", epochs=1, device="cpu", tolerance=100)
     code, said = pack("run", "--quantize", "int8", "--calibration-images", 200)
     assert code == 0, said
-    assert "layers in eight bits, by 200 calibration images" in said
+    assert "layers in eight bits, calibrated on 200 images" in said
     assert "accuracy on 360 test images: " in said
     assert "uint8" in packfile.read(tmp_path / "net8.secateur").value_elements.values()
 
@@ -63,7 +63,7 @@ def test_a_packed_file_becomes_one_in_eight_bits_with_calibration_from_a_file(pa
         words = ["net.secateur", "--quantize", "int8", "--calibration", name, "--keep-float", "conv1", "--force"]
         code, said = pack(*words)
         assert code == 0, said
-        assert "4 of 5 layers in eight bits, by 64 calibration images" in said
+        assert "4 of 5 layers in eight bits, calibrated on 64 images" in said
         assert "float32: conv1: as asked" in said
     expected, found = (load(tmp_path / name)(x.numpy()) for name in ("net.secateur", "net8.secateur"))
     assert np.abs(np.asarray(found) - np.asarray(expected)).max() < 0.05 * np.abs(expected).max()

@@ -22,8 +22,8 @@ bool planes_alike(const FusedNetwork& network, const Operation& operation, int l
 
 // An input of the network becomes bytes before it is folded, when there is less to move.
 bool folds_quantised(const FusedNetwork& network, const Operation& operation, int lanes) {
-    const bool given = std::find(network.inputs.begin(), network.inputs.end(), operation.inputs[0]) !=
-                       network.inputs.end();
+    const bool given =
+        std::find(network.inputs.begin(), network.inputs.end(), operation.inputs[0]) != network.inputs.end();
     return !given && planes_alike(network, operation, lanes);
 }
 

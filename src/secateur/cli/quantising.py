@@ -98,6 +98,7 @@ def quantise_file(source: Path, output: Path, asked: Quantising, force: bool) ->
     from secateur import packfile
     from secateur.exporting.quantising import quantise
 
+    packfile.check_free(output, force)
     packed = packfile.read_packed(source)
     data = read_calibration(asked.file, packed.metadata)
     try:

@@ -62,6 +62,7 @@ def pack(
     before these), QuantiseError for calibration that does not fit.
     """
     _check_quantising(quantize, calibration, keep_float, bits=bits, simplified=simplified, sizes=sizes)
+    packfile.check_free(path, force)
     check_traceable(network)
     inputs = as_inputs(example, network)
     image = inputs.first(1).like(like_weights(network))

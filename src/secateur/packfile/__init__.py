@@ -10,7 +10,7 @@ from secateur.packfile.description import Description, QuantisedDescription, Wei
 from secateur.packfile.document import Metadata
 from secateur.packfile.quantisation import BITS, CODEBOOKS
 from secateur.packfile.reading import LIMIT, Packed, dense_weights, read, read_packed, to_safetensors, unpack
-from secateur.packfile.writing import packed_size, packed_sizes, write
+from secateur.packfile.writing import check_free, packed_size, packed_sizes, write
 
 __all__ = [
     "BITS",
@@ -22,6 +22,7 @@ __all__ = [
     "QuantisedDescription",
     "WeightDescription",
     "bound_bytes",
+    "check_free",
     "dense_weights",
     "describe",
     "packed_size",

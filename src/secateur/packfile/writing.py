@@ -28,6 +28,14 @@ POOLED_BELOW = 16 << 10
 _VECTOR_BITS = 8
 
 
+def check_free(path: str | Path, force: bool = False) -> None:
+    """Raises PackError where a file would not be written because there is one: for who has long work to do before."""
+    path = Path(path)
+    with _errors_of(path):
+        if path.exists() and not force:
+            raise PackError(f"{path} exists: choose another name, or replace it with --force (force=True)")
+
+
 def write(
     graph: Graph,
     path: str | Path,
@@ -49,9 +57,7 @@ def write(
     """
     check_choice(bits, codebook)
     path = Path(path)
-    with _errors_of(path):
-        if path.exists() and not force:
-            raise PackError(f"{path} exists: choose another name, or replace it with --force (force=True)")
+    check_free(path, force)
     kept, expected = _encode_all(graph, bits, codebook)
     pieces, minor = _pieces(graph, kept, _complete(meta)), minor_version(graph)
     wanted = _digests(graph, expected)

@@ -13,6 +13,8 @@ from secateur.exporting.quantising.moments import Floats
 
 MOST_ERROR = 0.01
 """Squared, of the outputs as a share of their variance: beyond it layers that do most harm stay in float32."""
+FEW = 32
+"""Fewer calibration images than these are said to be few."""
 _NONE = 1e-30
 
 
@@ -75,9 +77,14 @@ class Report:
             "" if self.agreement is None else f", the same class for {self.agreement:.2%} of {self.compared:,} images"
         )
         lines = [
-            f"{whole} of {len(self.layers)} layers in eight bits, by {self.images:,} calibration images: outputs "
-            f"{decibels(1.0, self.error):.1f} dB above their error{agreed}"
+            f"{whole} of {len(self.layers)} layers in eight bits, calibrated on {self.images:,} "
+            f"image{'s' * (self.images != 1)}: outputs {decibels(1.0, self.error):.1f} dB above their error{agreed}"
         ]
+        if self.images < FEW:
+            lines.append(
+                f"{self.images} image{'s' * (self.images != 1)} may not show how large values become: calibrate on some "
+                "hundred that are unlike each other"
+            )
         if self.error > MOST_ERROR:
             lines.append(
                 f"that is an error of {self.error:.1%} of their variance, though no layer is left to keep in float32: "
