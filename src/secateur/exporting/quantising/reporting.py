@@ -82,8 +82,7 @@ class Report:
         ]
         if self.images < FEW:
             lines.append(
-                f"{self.images} image{'s' * (self.images != 1)} may not show how large values become: calibrate on some "
-                "hundred that are unlike each other"
+                f"{self.images} may not show how large values become: take some hundred that are unlike each other"
             )
         if self.error > MOST_ERROR:
             lines.append(
