@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from graph_strategies import FLOATING, Draw, Drawing, graphs, inputs, layers
+from kernels import float_kernels
 from secateur.exporting.rebuilding import GraphNetwork
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
 from secateur.network.operations import OPERATIONS
-from secateur.runtime import Session, available_kernels, reference
+from secateur.runtime import Session, reference
 from secateur.runtime.calibration import Costs
 
-KERNELS = available_kernels()
+KERNELS = float_kernels()
 BATCHES = st.sampled_from([0, 1, 2, 3, 7, 15, 16, 17, 33, 64, 70])
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kernels import float_kernels
 from secateur import _native
-from secateur.runtime import available_kernels
 
 Floats = np.ndarray
 Node = tuple[str, str, list[int], dict[str, np.ndarray], dict[str, Any], list[int], str]
@@ -80,7 +80,7 @@ def ranks(values: Floats) -> Floats:
     return np.where(bits < 0, -(2**31) - bits, bits)
 
 
-@pytest.mark.parametrize("kernel", available_kernels())
+@pytest.mark.parametrize("kernel", float_kernels())
 @pytest.mark.parametrize("case", FUNCTIONS, ids=lambda case: f"{case[0]} {case[1]}")
 def test_functions_of_numbers_of_any_size_are_pytorchs_to_the_last_bits(case: Case, kernel: str) -> None:
     op, attributes, function = case
@@ -90,7 +90,7 @@ def test_functions_of_numbers_of_any_size_are_pytorchs_to_the_last_bits(case: Ca
     assert apart.max() <= 2, x[apart.argmax()]
 
 
-@pytest.mark.parametrize("kernel", available_kernels())
+@pytest.mark.parametrize("kernel", float_kernels())
 @pytest.mark.parametrize("op", PAIRWISE)
 def test_functions_of_two_numbers_are_pytorchs_bit_for_bit(op: str, kernel: str) -> None:
     x = numbers(8_192)
@@ -102,7 +102,7 @@ def test_functions_of_two_numbers_are_pytorchs_bit_for_bit(op: str, kernel: str)
         np.testing.assert_array_equal(found.ravel(), right)
 
 
-@pytest.mark.parametrize("kernel", available_kernels())
+@pytest.mark.parametrize("kernel", float_kernels())
 @pytest.mark.parametrize("images", [1, 17])
 @pytest.mark.parametrize(
     ("left", "right"),
@@ -127,7 +127,7 @@ def test_two_shapes_are_broadcast_as_in_pytorch(
     np.testing.assert_array_equal(compute(op, {}, kernel, expected.shape[1:], x, y), expected)
 
 
-@pytest.mark.parametrize("kernel", available_kernels())
+@pytest.mark.parametrize("kernel", float_kernels())
 @pytest.mark.parametrize("op", PAIRWISE)
 def test_a_layer_adds_what_is_added_to_it_and_nothing_else(op: str, kernel: str) -> None:
     """x − Wx, Wx / x …: none of them is fused into the layer as a sum is; a clamp behind them is."""
