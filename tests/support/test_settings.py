@@ -7,7 +7,7 @@ import pytest
 
 import secateur
 from secateur.support import settings
-from secateur.support.settings import CACHE, DATA, VARIABLES, XDG_CACHE, user_cache
+from secateur.support.settings import CACHE, DATA, KERNEL, VARIABLES, XDG_CACHE, user_cache
 
 ROOT = Path(secateur.__file__).parent
 
@@ -39,6 +39,18 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     assert user_cache() == tmp_path / "secateur"
     monkeypatch.delenv(XDG_CACHE.name)
     assert user_cache() == Path.home() / ".cache" / "secateur"
+
+
+def test_a_variable_is_set_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    for before in ("before", ""):
+        monkeypatch.setenv(KERNEL.name, before)
+        with KERNEL.during("scalar"):
+            assert KERNEL.value == "scalar"
+        assert KERNEL.value == before
+    monkeypatch.delenv(KERNEL.name)
+    with KERNEL.during("scalar"):
+        pass
+    assert KERNEL.value == ""
 
 
 def test_a_default_gives_way_to_what_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
