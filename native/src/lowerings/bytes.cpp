@@ -6,6 +6,7 @@
 #include "compiler.hpp"
 #include "lowerings/crossing.hpp"
 #include "lowerings/lowering.hpp"
+#include "lowerings/pieces.hpp"
 #include "lowerings/pooling.hpp"
 #include "operations.hpp"
 #include "prediction.hpp"
@@ -107,11 +108,6 @@ std::optional<Kind> read_pair(const Node& node) {
                           bounds.zero};
 }
 
-std::int64_t pieces(std::int64_t size) { return std::clamp<std::int64_t>(size / 4096, 1, 64); }
-std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all) {
-    return piece == all ? size : size * piece / all / 16 * 16;
-}
-
 BytePairs pairs_of(const kind::BytePair& how) {
     return {nullptr,  nullptr,       nullptr,        0,       0, 0, how.left_scale, how.right_scale, how.low,
             how.high, how.left_zero, how.right_zero, how.zero};
@@ -140,9 +136,9 @@ void compile_pair(Compiler& compiler, const Operation& operation) {
     const auto run = how.product ? setting.kernels.bytes->multiply : setting.kernels.bytes->add;
     Step& step = compiler.push(operation, "loop");
     if (left.dims == target.dims && right.dims == target.dims) {
-        step.items = pieces(size);
+        step.items = pieces_of(size);
         step.run = [=, all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
-            const std::int64_t first = edge(size, begin, all), last = edge(size, end, all);
+            const std::int64_t first = edge_of(size, begin, all), last = edge_of(size, end, all);
             BytePairs pairs = pairs_of(how);
             pairs.left = frame.words(a + first), pairs.right = frame.words(b + first);
             pairs.target = frame.words(to + first);
@@ -199,9 +195,7 @@ void add_pool(Compiler& compiler, const Operation& operation, const kind::Pool& 
     const PoolRun run = pool_run(pool, setting.input(operation), setting.output(operation), setting.images);
     Step& step = compiler.push(operation, "loop");
     step.items = setting.input(operation).dims[0];
-    step.work = static_cast<double>(elements(setting.output(operation).dims)) *
-                static_cast<double>(std::min<std::int64_t>(pool.kernel[0], run.height)) *
-                static_cast<double>(std::min<std::int64_t>(pool.kernel[1], run.width));
+    step.work = pool_work(run, setting.output(operation));
     step.run = [=, bytes = setting.kernels.bytes](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         BytePool part{run, factors.data(), average.low, average.high, average.input_zero, average.zero};
         part.pool.source = frame.floats(from + begin * run.source_channel);

@@ -4,17 +4,12 @@
 
 #include "compiler.hpp"
 #include "lowerings/lowering.hpp"
+#include "lowerings/pieces.hpp"
 #include "operations.hpp"
 #include "prediction.hpp"
 
 namespace secateur {
 namespace {
-
-// Splits `size` words into pieces for several threads, on cache lines.
-std::int64_t pieces(std::int64_t size) { return std::clamp<std::int64_t>(size / 4096, 1, 64); }
-std::int64_t edge(std::int64_t size, std::int64_t piece, std::int64_t all) {
-    return piece == all ? size : size * piece / all / 16 * 16;
-}
 
 // Every kernel has the functions of all others, in the same order.
 template <typename Function>
@@ -42,10 +37,10 @@ void compile_unary(Compiler& compiler, const Operation& operation) {
                        size = compiler.setting().output(operation).size;
     const auto& unary = std::get<kind::Unary>(operation.kind);
     Step& step = compiler.push(operation, "loop");
-    step.items = pieces(size);
+    step.items = pieces_of(size);
     step.run = [=, all = step.items, run = compiler.setting().kernels.unaries[unary.function].run,
                 parameters = unary.parameters](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
-        const std::int64_t first = edge(size, begin, all), last = edge(size, end, all);
+        const std::int64_t first = edge_of(size, begin, all), last = edge_of(size, end, all);
         run(parameters.data(), frame.floats(from + first), frame.floats(to + first), last - first);
     };
 }
@@ -66,9 +61,9 @@ void compile_binary(Compiler& compiler, const Operation& operation) {
     const Clamp clamp = operation.clamp;
     Step& step = compiler.push(operation, "loop");
     if (left.dims == target.dims && right.dims == target.dims) {
-        step.items = pieces(size);
+        step.items = pieces_of(size);
         step.run = [=, all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
-            const std::int64_t first = edge(size, begin, all), last = edge(size, end, all);
+            const std::int64_t first = edge_of(size, begin, all), last = edge_of(size, end, all);
             run({frame.floats(a + first), frame.floats(b + first), frame.floats(to + first), 1, 1, last - first,
                  clamp.low, clamp.high});
         };

@@ -33,9 +33,7 @@ void compile_pool(Compiler& compiler, const Operation& operation) {
     const PoolRun run = pool_run(pool, setting.input(operation), setting.output(operation), setting.images);
     Step& step = compiler.push(operation, "loop");
     step.items = setting.input(operation).dims[0];
-    step.work = static_cast<double>(elements(setting.output(operation).dims)) *
-                static_cast<double>(std::min<std::int64_t>(pool.kernel[0], run.height)) *
-                static_cast<double>(std::min<std::int64_t>(pool.kernel[1], run.width));
+    step.work = pool_work(run, setting.output(operation));
     step.run = [=, pool = setting.kernels.pool](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         PoolRun part = run;
         part.source = frame.floats(from + begin * run.source_channel);
@@ -75,6 +73,11 @@ void compile_mean(Compiler& compiler, const Operation& operation) {
 }
 
 }  // namespace
+
+double pool_work(const PoolRun& run, const Storage& output) {
+    return static_cast<double>(elements(output.dims)) * std::min(run.kernel_y, run.height) *
+           std::min(run.kernel_x, run.width);
+}
 
 PoolRun pool_run(const kind::Pool& pool, const Storage& in, const Storage& out, int images) {
     const auto narrow = [](std::int64_t value) { return static_cast<int>(value); };
