@@ -101,7 +101,6 @@ def test_the_specification_lists_the_operations_as_they_are_declared() -> None:
 
 
 def row(name: str, operation: Operation) -> str:
-    counts = {None: "any number of inputs", 0: "no input", 1: "", 2: "two inputs"}
     weights = [
         f"[{each}]" if held.optional else each
         for role, held in operation.weights.items()
@@ -110,9 +109,17 @@ def row(name: str, operation: Operation) -> str:
     attributes = [
         f"`{each}` ({wanted})" if str(wanted) else f"`{each}`" for each, wanted in operation.attributes.items()
     ]
-    more = {0: counts[operation.inputs], 1: "one input or two"}
-    takes = filter(None, [more[operation.more], ", ".join(weights), ", ".join(attributes)])
+    takes = filter(None, [counted(operation), ", ".join(weights), ", ".join(attributes)])
     return f"| `{name}` | 1.{operation.minor} | {'; '.join(takes)} | {operation.formula} |"
+
+
+def counted(operation: Operation) -> str:
+    if operation.inputs is None or operation.inputs + operation.more < 2:
+        return {None: "any number of inputs", 0: "no input", 1: ""}[operation.inputs]
+    words = ("no", "one", "two", "three", "four")
+    least = f"{words[operation.inputs]} input{'s' * (operation.inputs > 1)}"
+    most = words[operation.inputs + operation.more]
+    return least + {0: "", 1: f" or {most}", 2: f" to {most}"}[operation.more]
 
 
 def test_tables_do_not_depend_on_whose_logarithm_it_is() -> None:

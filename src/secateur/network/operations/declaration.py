@@ -52,12 +52,13 @@ class Operation:
 
     rule: the output's shape. meaning: what is computed, in float64, or in integers where values hold such. inputs: how
     many; None: any number from 1 on. more: how many may follow. element: what inputs and output hold. weights,
-    attributes: by name. demands: what was expected of its weights' numbers, by role, nothing where all is well.
-    units: how it hands them on; None: it reads them together. axis: of one with a matrix, along which it sums units and
-    makes others, from 1; -1 is the last. steady: per input, numbers between which a small error stays a small error;
-    None: everywhere. formula: what is computed, in words for people. minor: the minor version of the file format that
-    it came with. ordinary: of one that says itself whether its output is an ordinary value, which no image has a part
-    in, and whose input is then of the other kind; None: the output is ordinary where all inputs are.
+    attributes: by name. demands: what was expected of its weights' numbers, by role, nothing where all is well. units:
+    how it hands them on; None: it reads them together. axis: of one with a matrix, along which it sums units and makes
+    others, from 1; -1 is the last, 0 that its outputs come back to the matrix. steady: per input, numbers between which
+    a small error stays a small error; None: everywhere. formula: what is computed, in words for people. minor: the
+    minor version of the file format that it came with. ordinary: of one that says itself whether its output is an
+    ordinary value, which no image has a part in, and whose input is then of the other kind; None: the output is
+    ordinary where all inputs are.
     """
 
     rule: Callable[[Arguments], Shape]
@@ -83,7 +84,7 @@ class Operation:
     @property
     def is_layer(self) -> bool:
         """Whether it is a convolution or fully connected layer of floating point."""
-        return bool(self.matrix) and not self.quantised
+        return bool(self.matrix) and self.axis != 0 and not self.quantised
 
     @property
     def matrix(self) -> str:

@@ -67,6 +67,22 @@ class Stated:
         return Quantisation(str(element), node.number(f"{self.output}scale"), node.whole(f"{self.output}zero_point"))
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Each input holds one of the formats listed for it, the output one that is said. inputs: of all there may be."""
+
+    inputs: tuple[tuple[str, ...], ...]
+    output: str = "float32"
+
+    def made(self, node: Node, inputs: Sequence[Element]) -> Element:
+        """As of Same."""
+        for formats, came in zip(self.inputs, inputs, strict=False):
+            if came not in formats:
+                expected = " or ".join(formats)
+                raise GraphError(f"node {node.name!r} ({node.op}): expected an input of {expected}, got {came}")
+        return self.output
+
+
 def _stated(node: Node, prefix: str, came: Element) -> Element:
     """What came, where it is quantised as attributes say; else the words for what they say."""
     scale, zero_point = in_single(node.number(f"{prefix}scale")), node.whole(f"{prefix}zero_point")
@@ -74,8 +90,9 @@ def _stated(node: Node, prefix: str, came: Element) -> Element:
     return came if fits else described(scale, zero_point)
 
 
-Elements = Same | Stated
+Elements = Same | Stated | Listed
 FLOAT = Same(("float32",))
 FLOAT_OR_QUANTISED = Same(("float32",), quantised=True)
+NUMBERS = Same(("float32", "int64", "int32"))
 ANY_FORMAT = Same(tuple(FORMATS))
 ANY = Same(tuple(FORMATS), quantised=True)

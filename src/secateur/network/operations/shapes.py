@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from secateur.network.nodes import Shape
 from secateur.network.operations.declaration import Arguments
@@ -78,7 +79,8 @@ def layer_norm(given: Arguments) -> Shape:
     return shape
 
 
-def softmax(given: Arguments) -> Shape:
+def along_axis(given: Arguments) -> Shape:
+    """Of an operation on the numbers along an axis that makes as many."""
     given.whole("axis", most=len(given.shapes[0]))
     return given.shapes[0]
 
@@ -86,11 +88,73 @@ def softmax(given: Arguments) -> Shape:
 def broadcast(given: Arguments) -> Shape:
     """NumPy's broadcasting behind the batch dimension: shapes are aligned at their last axes."""
     given.check_attributes()
-    rank = max(map(len, given.shapes))
-    aligned = [(1,) * (rank - len(shape)) + shape for shape in given.shapes]
+    return _broadcast(given, given.shapes)
+
+
+def _broadcast(given: Arguments, shapes: Sequence[Shape]) -> Shape:
+    rank = max(map(len, shapes))
+    aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes]
     longer = [{size for size in sizes if size != 1} for sizes in zip(*aligned, strict=True)]
     given.demand(all(len(each) < 2 for each in longer), "shapes that broadcast", list(given.shapes))
     return tuple(each.pop() if each else 1 for each in longer)
+
+
+def matmul(given: Arguments) -> Shape:
+    left, right = given.shapes
+    given.demand(min(len(left), len(right)) >= 2, "matrices (…, M, K) and (…, K, N)", list(given.shapes))
+    inner, made = (right[-1], right[-2]) if given.read("transposed") else (right[-2], right[-1])
+    given.demand(left[-1] == inner, f"a right matrix for rows of {left[-1]}", right)
+    return (*_broadcast(given, (left[:-2], right[:-2])), left[-2], made)
+
+
+def attention(given: Arguments) -> Shape:
+    given.check_attributes()
+    query, key, value, *masks = given.shapes
+    ranks = min(map(len, (query, key, value)))
+    given.demand(ranks >= 3, "queries (…, H, L, E), keys (…, G, S, E) and values (…, G, S, F)", list(given.shapes))
+    fits = key[-1] == query[-1] and value[-3:-1] == key[-3:-1]
+    given.demand(fits, f"keys (…, G, S, {query[-1]}) and values (…, G, S, F)", [key, value])
+    heads, groups = query[-3], key[-3]
+    given.demand(is_whole((heads, groups)), "a whole number of heads", (heads, groups))
+    given.demand(groups > 0 and heads % groups == 0, f"as many heads as divide {heads}", groups)
+    leading = _broadcast(given, (query[:-3], key[:-3], value[:-3]))
+    scores = (*leading, *query[-3:-1], key[-2])
+    given.demand(not masks or _spreads(masks[0], scores), f"a mask that broadcasts to {scores}", masks)
+    return (*leading, *query[-3:-1], value[-1])
+
+
+def _spreads(shape: Shape, to: Shape) -> bool:
+    """Whether a shape broadcasts to another, without making it larger."""
+    behind = to[len(to) - len(shape) :]
+    return len(shape) <= len(to) and all(size in (1, wanted) for size, wanted in zip(shape, behind, strict=True))
+
+
+def lstm(given: Arguments) -> Shape:
+    given.demand(len(given.shapes) != 2, "initial states for both h and c, or none", len(given.shapes))
+    *around, size = _recurrence(given, 4)
+    return (*around, 2 * size)
+
+
+def gru(given: Arguments) -> Shape:
+    return _recurrence(given, 3)
+
+
+def rnn(given: Arguments) -> Shape:
+    return _recurrence(given, 1)
+
+
+def _recurrence(given: Arguments, gates: int) -> Shape:
+    """(…, T, H) of steps (…, T, gates · H)."""
+    given.check_attributes()
+    weight, steps = given.weights["weight"], given.shapes[0]
+    square = len(weight) == 2 and weight[0] == gates * weight[1]
+    given.demand(square, f"a weight ({gates} · H, H)", weight)
+    fits = len(steps) >= 2 and steps[-1] == weight[0]
+    given.demand(fits, f"steps (…, T, {weight[0]})", steps)
+    given.weight("bias", weight[:1])
+    state = (*steps[:-2], weight[1])
+    given.demand(all(each == state for each in given.shapes[1:]), f"initial states {state}", given.shapes[1:])
+    return (*steps[:-1], weight[1])
 
 
 def max_pool2d(given: Arguments) -> Shape:

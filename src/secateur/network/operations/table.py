@@ -15,9 +15,9 @@ import numpy as np
 
 from secateur.network import quantisation
 from secateur.network.nodes import Shape
-from secateur.network.operations import eight_bits, meanings, shapes, units
+from secateur.network.operations import eight_bits, meanings, sequences, shapes, units
 from secateur.network.operations.declaration import Arguments, Held, Meaning, Operation, Role
-from secateur.network.operations.elements import ANY, ANY_FORMAT, FLOAT_OR_QUANTISED, Stated
+from secateur.network.operations.elements import ANY, ANY_FORMAT, FLOAT_OR_QUANTISED, NUMBERS, Listed, Stated
 from secateur.network.operations.forms import elementwise, pairwise
 from secateur.network.operations.ranges import Choice, Code, Extent, Extents, Flag, Range, Real, Scale, Whole, Wholes
 from secateur.network.operations.units import Passing
@@ -79,7 +79,7 @@ _FIRST: dict[str, Operation] = {
     "tanh": elementwise(np.tanh, "tanh x"),
     "gelu": elementwise(meanings.gelu, "x Φ(x), or its approximation by tanh", approximate=Choice(("none", "tanh"))),
     "softmax": Operation(
-        shapes.softmax, meanings.softmax, attributes={"axis": _AXIS}, formula="eˣ over the sum of eˣ along the axis"
+        shapes.along_axis, meanings.softmax, attributes={"axis": _AXIS}, formula="eˣ over the sum of eˣ along the axis"
     ),
     "add": pairwise(np.add, "x + y"),
     "mul": pairwise(np.multiply, "x · y", absorbing=0),
@@ -319,9 +319,87 @@ _THIRD: dict[str, Operation] = {
     "quantised_mean": _mean(shapes.quantised_mean, eight_bits.mean, "mean"),
 }
 
+_FLOAT = ("float32",)
+
+
+def _recurrence(
+    rule: Callable[[Arguments], Shape],
+    meaning: Meaning,
+    formula: str,
+    gates: str = "",
+    states: int = 1,
+    **attributes: Range,
+) -> Operation:
+    """One layer of a recurrent network in one direction, behind the product of what it reads."""
+    return Operation(
+        rule,
+        meaning,
+        more=states,
+        weights={
+            "weight": Held(Role.MATRIX, f"({gates}H, H)"),
+            "bias": Held(Role.VECTOR, f"({gates}H)", optional=True),
+        },
+        attributes={"reverse": Flag(), **attributes},
+        axis=0,
+        formula=formula,
+    )
+
+
+_FOURTH: dict[str, Operation] = {
+    "matmul": Operation(
+        shapes.matmul,
+        sequences.matmul,
+        inputs=2,
+        attributes={"transposed": Flag()},
+        formula="the products of matrices (…, M, K) and (…, K, N), or (…, N, K) where `transposed`; leading axes are "
+        "aligned at their last and those of size 1 repeated",
+    ),
+    "attention": Operation(
+        shapes.attention,
+        sequences.attention,
+        inputs=3,
+        more=1,
+        element=Listed((_FLOAT, _FLOAT, _FLOAT, ("float32", "bool"))),
+        attributes={"scale": Real(), "causal": Flag()},
+        formula="softmax(`scale` · q kᵀ + mask) v of queries (…, H, L, E), keys (…, G, S, E) and values (…, G, S, F), "
+        "leading axes as of `matmul`; head h of H reads head ⌊h·G/H⌋ of G. The mask repeats along axes of size 1 "
+        "and those that it has not; one of truth values says which keys are seen. Where `causal`, query i sees "
+        "keys 0 to i. A query that sees none (all scores −∞) gives 0",
+    ),
+    "lstm": _recurrence(
+        shapes.lstm,
+        sequences.lstm,
+        "[h, c] (…, T, 2H) after each step of x (…, T, 4H), for t from 0 on, or from the last where `reverse`, from "
+        "initial h and c (…, H) on, which are 0 where they are absent: (i, f, g, o) = x_t + W h + b, "
+        "c = sigmoid f · c + sigmoid i · tanh g, h = sigmoid o · tanh c",
+        "4",
+        2,
+    ),
+    "gru": _recurrence(
+        shapes.gru,
+        sequences.gru,
+        "h (…, T, H) after each step of x (…, T, 3H), likewise: (r, z, n) = x_t, (u, v, w) = W h + b, "
+        "k = sigmoid(z + v), h = (1 − k) · tanh(n + sigmoid(r + u) · w) + k · h",
+        "3",
+    ),
+    "rnn": _recurrence(
+        shapes.rnn,
+        sequences.rnn,
+        "h (…, T, H) after each step of x (…, T, H), likewise: h = `activation`(x_t + W h + b)",
+        activation=Choice(("tanh", "relu")),
+    ),
+    "cumsum": Operation(
+        shapes.along_axis,
+        sequences.cumsum,
+        element=NUMBERS,
+        attributes={"axis": _AXIS},
+        formula="the sum of what stands up to there along the axis",
+    ),
+}
+
 OPERATIONS: dict[str, Operation] = {
     name: replace(each, minor=minor)
-    for minor, operations in enumerate((_FIRST, _SECOND, _THIRD))
+    for minor, operations in enumerate((_FIRST, _SECOND, _THIRD, _FOURTH))
     for name, each in operations.items()
 }
 """A constant has no batch dimension of its own: it is the same for every image (batch size 1, which broadcasts)."""
