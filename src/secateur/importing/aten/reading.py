@@ -1,0 +1,77 @@
+"""How conversions read arguments of one kind, and where the batch stands in what they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.placing import Ordinary
+from secateur.network.composites import Padded
+from secateur.network.graph import Shape
+
+
+def pair(value: Any) -> tuple[int, int]:
+    numbers = [int(each) for each in value] if isinstance(value, (list, tuple)) else [int(value)]
+    return (numbers[0], numbers[-1])
+
+
+def around(padding: Any) -> Shape:
+    height, width = pair(padding)
+    return (height, height, width, width)
+
+
+def planes(call: Call, argument: str) -> str | Padded:
+    """A value as it is, with the zeros that may lie around it."""
+    held = call[argument]
+    return held if isinstance(held, Padded) else call.value_of(held)
+
+
+def pair_of_values(call: Call, op: str, left: Any, right: Any) -> str:
+    values = []
+    for held in (left, right):
+        name = call.value_of(held, call.rank)
+        if not isinstance(held, (Constant, Ordinary, int, float)) and not call.fits(name):
+            raise call.error("broadcasts values of different numbers of dimensions, the batch against another")
+        values.append(name)
+    return call.emit(op, *values)
+
+
+def anywhere(conversion: Conversion, wider: Callable[[PlacedCall], int] | None = None) -> Conversion:
+    """The conversion of an operation on values with the batch at any place, which is to stay what it is.
+
+    wider: how many more dimensions behind the batch the result has.
+    """
+
+    def convert(call: Call) -> Any:
+        inner = call.where_placed()
+        made = conversion(inner)
+        if isinstance(inner, OrdinaryCall):
+            return [Ordinary(each) for each in made] if isinstance(made, list) else Ordinary(made)
+        if not isinstance(inner, PlacedCall):
+            return made
+        place = inner.place.wider(wider(inner) if wider else 0)
+        if isinstance(made, list):
+            return [each and call.placed(each, place) for each in made]
+        return call.placed(made, place)
+
+    return convert
+
+
+def along_last(conversion: Conversion, count: Callable[[Call], int] = lambda call: 1) -> Conversion:
+    """The conversion of an operation along so many last dimensions, with the batch anywhere before them."""
+
+    def convert(call: Call) -> Any:
+        if isinstance(call, PlacedCall) and call.place.right <= count(call):
+            raise call.error("works across the batch; a graph treats each image on its own")
+        return conversion(call)
+
+    return anywhere(convert)
+
+
+def removed(call: PlacedCall) -> int:
+    """How many dimensions less there are behind the batch, as a negative number."""
+    value = call.value_of(call.first)
+    given = call["dim"] if call.get("dim") is not None and call["dim"] != [] else range(call.dims(value))
+    dims = given if isinstance(given, (list, tuple, range)) else [given]
+    return -sum(call.dim(dim, value) > call.place.axis(call.dims(value)) for dim in dims)

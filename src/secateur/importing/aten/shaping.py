@@ -1,0 +1,169 @@
+"""Numbers that stay what they are: in other shapes, orders and parts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from secateur.importing.aten.calls import Call, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.placing import Ordinary, Place, Placed, permuted, reshaped
+from secateur.importing.aten.reading import anywhere, planes, removed
+from secateur.network import composites
+from secateur.network.building import Builder
+from secateur.network.composites import Padded
+from secateur.network.sizes import Dimension, Size, is_whole
+
+
+def _reshape(call: Call) -> str | Placed | Ordinary:
+    if isinstance(call.first, Ordinary):
+        inner = call.where_placed()
+        return Ordinary(composites.reshape(call.build, inner.first, inner.shape()))
+    value, place = call.anywhere()
+    old, new = (call.translation.extents(each.meta["val"]) for each in (call.node.all_input_nodes[0], call.node))
+    found = reshaped(place, old, new)
+    if found is None:
+        raise call.mixed()
+    return call.placed(composites.reshape(call.build, value, call.shape_at(found)), found)
+
+
+def _rearranged(call: Call, dims: Sequence[int]) -> str | Placed | Ordinary:
+    """The first argument with its dimensions in another order."""
+    if isinstance(call.first, Ordinary):
+        return Ordinary(composites.permute(call.build, call.first.base, tuple(dim + 1 for dim in dims)))
+    value, place = call.anywhere()
+    found, axes = permuted(place, dims)
+    return call.placed(composites.permute(call.build, value, axes), found)
+
+
+def _permute(call: Call) -> str | Placed | Ordinary:
+    return _rearranged(call, [int(dim) % call.rank for dim in call["dims"]])
+
+
+def _transpose(call: Call) -> str | Placed | Ordinary:
+    dims = list(range(call.rank))
+    first, second = (int(call[name]) % call.rank for name in ("dim0", "dim1"))
+    dims[first], dims[second] = second, first
+    return _rearranged(call, dims)
+
+
+def _by_factor(composite: Callable[[Builder, str, int], str], factor: str) -> Conversion:
+    """factor: the argument that says how far."""
+    return lambda call: composite(call.build, call.value("self"), int(call[factor]))
+
+
+def _concat(call: Call) -> str:
+    values = [call.value_of(each, call.rank) for each in call["tensors"]]
+    return call.emit("concat", *values, axis=call.axis(call["dim"], values[0]))
+
+
+def _stack(call: Call) -> str | Placed | Ordinary:
+    inner, dim = call.where_placed(), int(call["dim"]) % call.rank
+    if isinstance(inner, OrdinaryCall):
+        tensors = [inner.value_of(each) for each in inner["tensors"]]
+        return Ordinary(composites.stack(call.build, tensors, dim + 1))
+    place = inner.place if isinstance(inner, PlacedCall) else Place(call.rank - 1)
+    after = place.wider(int(dim > place.axis(call.rank - 1)))
+    values = [inner.value_of(each, call.rank - 1) for each in inner["tensors"]]
+    return call.placed(composites.stack(call.build, values, after.axis_of(dim, call.rank)), after)
+
+
+def _split(call: Call) -> list[str]:
+    value = call.value("self")
+    axis = call.axis(call["dim"], value)
+    sizes = [call.shape(each)[axis - 1] for each in call.node.meta["val"]]
+    return composites.split(call.build, value, axis, sizes)
+
+
+def _unbind(call: Call) -> list[str]:
+    value = call.value("self")
+    return composites.unbind(call.build, value, call.axis(call["dim"], value))
+
+
+def _slice(call: Call) -> str:
+    call.shape()  # raises where the batch decides about a bound
+    value = call.value("self")
+    length, axis = call.size(value), call.own_axis(call.dim(call["dim"], value), value)
+    step = call["step"]
+    if axis == 0:
+        return value  # of the batch, only all can be taken: its shape was looked at
+    size = length[axis - 1]
+    start, stop = _bound(call["start"], 0, size), _bound(call["end"], size, size)
+    cut = composites.cut(call.build, value, axis, start, max(start, stop) if is_whole((start, stop)) else stop)
+    return composites.every(call.build, cut, axis, step)
+
+
+def _bound(given: Any, default: Dimension, size: Dimension) -> Dimension:
+    """A bound of a slice of a dimension, from the front; what it comes to is compared with PyTorch's result."""
+    if given is None or isinstance(given, Size):
+        return default if given is None else given
+    if isinstance(size, Size):
+        return size if given == sys.maxsize else given + (size if given < 0 else 0)
+    return slice(given, None).indices(size)[0]
+
+
+def _select(call: Call) -> str:
+    value = call.value("self")
+    axis = call.axis(call["dim"], value)
+    index = call["index"] + (call.size(value)[axis - 1] if int(call["index"]) < 0 else 0)
+    return composites.select(call.build, value, axis, index)
+
+
+def _pad(call: Call) -> str | Padded:
+    """Zeros around: of planes, for the convolution that follows to take in; else by concatenation."""
+    pads = [int(each) for each in call["pad"]]
+    if call.get("mode", "constant") != "constant" or (call["value"] or 0) != 0 or min(pads) < 0:
+        raise call.error("is supported with zeros only, and none taken away")
+    held = planes(call, call.schema[0].name)
+    pairs = list(zip(pads[::2], pads[1::2], strict=True))
+    base = held.base if isinstance(held, Padded) else held
+    for dim, pair in enumerate(pairs, 1):
+        if any(pair):
+            call.axis(-dim, base)  # raises where it is the batch
+    return composites.pad(call.build, held, pairs)
+
+
+def _expand(call: Call) -> str:
+    return composites.broadcast(call.build, call.value("self"), call.shape())
+
+
+def _identity(call: Call) -> Any:
+    return call.first
+
+
+def _dropout(call: Call) -> Any:
+    if call.get("train"):
+        raise call.error("is random in eval mode too; give it training=self.training")
+    return call.first
+
+
+def _to(call: Call) -> Any:
+    value = call.node.meta["val"]
+    if not value.is_floating_point():
+        raise call.error(f"to {value.dtype} is not supported: values are floating-point")
+    return _identity(call)
+
+
+CONVERSIONS: dict[str, Conversion] = {
+    **dict.fromkeys(
+        ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as"), _reshape
+    ),
+    "permute": _permute,
+    "transpose": _transpose,
+    "channel_shuffle": _by_factor(composites.channel_shuffle, "groups"),
+    "native_channel_shuffle": _by_factor(composites.channel_shuffle, "groups"),
+    "pixel_shuffle": _by_factor(composites.pixel_shuffle, "upscale_factor"),
+    "pixel_unshuffle": _by_factor(composites.pixel_unshuffle, "downscale_factor"),
+    "cat": anywhere(_concat),
+    "stack": _stack,
+    **dict.fromkeys(("split", "split_with_sizes", "chunk", "tensor_split"), anywhere(_split)),
+    "unbind": anywhere(_unbind, removed),
+    "slice": anywhere(_slice),
+    "select": anywhere(_select, removed),
+    "pad": _pad,
+    "constant_pad_nd": _pad,
+    "expand": anywhere(_expand),
+    **dict.fromkeys(("clone", "contiguous", "alias", "detach", "lift_fresh_copy"), _identity),
+    **dict.fromkeys(("dropout", "native_dropout", "feature_dropout", "alpha_dropout"), _dropout),
+    **dict.fromkeys(("to", "_to_copy", "type_as"), _to),
+}
