@@ -32,7 +32,7 @@ def test_a_floating_point_format_has_pytorchs_range_and_precision(name: str, hel
     assert held.bits == 1 + held.exponent + held.mantissa
 
 
-def test_weights_are_floating_point_or_what_quantised_layers_take() -> None:
+def test_weights_are_floating_point_or_whole_numbers_or_truth_values() -> None:
     assert set(FLOAT_FORMATS) == {"float32", "float16", "bfloat16"}
-    assert {name for name, held in FORMATS.items() if held.weighs} == {*FLOAT_FORMATS, "int8", "int32"}
+    assert {name for name, held in FORMATS.items() if held.weighs} == {*FLOAT_FORMATS, "int8", "int32", "int64", "bool"}
     assert all(np.issubdtype(held.carrier, np.unsignedinteger) for held in FORMATS.values())

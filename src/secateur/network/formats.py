@@ -37,8 +37,10 @@ FORMATS: Mapping[str, Format] = {
     "int8": Format(8, np.dtype("<i1"), "INT8", "I8", weighs=True),
     "uint8": Format(8, np.dtype("<u1"), "UINT8", "U8"),
     "int32": Format(32, np.dtype("<i4"), "INT32", "I32", weighs=True),
-    "int64": Format(64, np.dtype("<i8"), "INT64", "I64"),
-    "bool": Format(8, np.dtype("?"), "BOOL", "BOOL"),
+    "int64": Format(64, np.dtype("<i8"), "INT64", "I64", weighs=True),
+    "bool": Format(8, np.dtype("?"), "BOOL", "BOOL", weighs=True),
 }
 WEIGHT_FORMATS: Mapping[str, Format] = {name: each for name, each in FORMATS.items() if each.weighs}
 FLOAT_FORMATS: Mapping[str, Format] = {name: each for name, each in WEIGHT_FORMATS.items() if each.mantissa}
+INTEGERS = ("int64", "int32")
+"""Formats of values that are whole numbers: positions, lengths, tokens."""

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.errors import GraphError
-from secateur.network.formats import FORMATS, WEIGHT_FORMATS
+from secateur.network.formats import FORMATS, INTEGERS, WEIGHT_FORMATS
 from secateur.network.nodes import Attribute as Attribute
 from secateur.network.nodes import Node as Node
 from secateur.network.nodes import Shape as Shape
@@ -62,11 +62,11 @@ class Weight:
             raise GraphError(f"{self.dtype} weight: expected contiguous {carrier}, got {self.bits.dtype}")
 
     @staticmethod
-    def of(values: NDArray[np.number[Any]]) -> Weight:
-        """An array of float32, float16, int8 or int32 as a Weight, without a copy where it is contiguous."""
+    def of(values: NDArray[np.number[Any] | np.bool_]) -> Weight:
+        """An array of float32, float16, int8, int32, int64 or bool as a Weight, without a copy where contiguous."""
         name = values.dtype.name
         if name not in WEIGHT_FORMATS:
-            raise GraphError(f"a weight from an array of {name}: expected float32, float16, int8 or int32")
+            raise GraphError(f"a weight from an array of {name}: expected float32, float16, int8, int32, int64 or bool")
         return Weight(name, np.ascontiguousarray(values).view(WEIGHT_FORMATS[name].carrier))
 
     @property
@@ -88,11 +88,13 @@ class Weight:
         """
         numbers = self.numbers()
         made = numbers.astype(np.float32, copy=False)
-        if self.dtype == "int32" and not np.array_equal(made, numbers):
-            raise GraphError("an int32 weight has numbers that float32 has not: expected its numbers() to be asked for")
+        if self.dtype in INTEGERS and not np.array_equal(made, numbers):
+            raise GraphError(
+                f"an {self.dtype} weight has numbers that float32 has not: expected its numbers() to be asked for"
+            )
         return made
 
-    def numbers(self) -> NDArray[np.number[Any]]:
+    def numbers(self) -> NDArray[Any]:
         """In the type of its own: a view, but for bfloat16, which NumPy has not and which comes as float32."""
         numbers = WEIGHT_FORMATS[self.dtype].numbers
         if numbers is not None:
@@ -190,7 +192,7 @@ class Graph:
         return {name: each for name, each in self._contents().items() if isinstance(each, Quantisation)}
 
     def _contents(self) -> dict[str, Element]:
-        return _value_elements(self.inputs, self.nodes, self.elements)
+        return _value_elements(self.inputs, self.nodes, self.weights, self.elements)
 
     def consumers(self) -> dict[str, list[Node]]:
         """Value → the nodes that read it."""
@@ -216,7 +218,7 @@ def _bound_node(node: Node, lengths: Mapping[str, int]) -> Node:
 
 def _bound_attribute(value: Attribute, lengths: Mapping[str, int]) -> Attribute:
     if isinstance(value, tuple):
-        return tuple(bind(each, lengths) for each in value)
+        return tuple(bind(each, lengths) if isinstance(each, Size) else each for each in value)  # type: ignore[return-value]
     return bind(value, lengths) if isinstance(value, Size) else value
 
 
@@ -232,15 +234,16 @@ def check(graph: Graph) -> None:
     """Raises GraphError where the graph could not be run; its time is linear in the number of nodes and in what
     integers its weights hold."""
     check_shapes(graph.inputs, graph.outputs, graph.nodes, graph.weights, graph.elements)
+    shapes = {**graph.inputs, **{node.name: node.shape for node in graph.nodes}}
     for node in graph.nodes:
-        _check_numbers(node, graph.weights)
+        _check_numbers(node, [shapes[name] for name in node.inputs], graph.weights)
 
 
-def _check_numbers(node: Node, weights: Mapping[str, Weight]) -> None:
+def _check_numbers(node: Node, inputs: Sequence[Shape], weights: Mapping[str, Weight]) -> None:
     demands = OPERATIONS[node.op].demands
     if demands is None:
         return
-    expected = demands(node, {role: weights[name].numbers() for role, name in node.weights.items()})
+    expected = demands(node, {role: weights[name].numbers() for role, name in node.weights.items()}, inputs)
     if expected:
         raise GraphError(f"node {node.name!r} ({node.op}): expected {expected}")
 
@@ -273,14 +276,14 @@ def check_shapes(
         shapes[node.name] = found
     _check_lengths(inputs, nodes)
     _ordinary_values(nodes)
-    _value_elements(inputs, nodes, elements or {})
+    _value_elements(inputs, nodes, weights, elements or {})
     lost = [name for name in outputs if name not in shapes] or sorted(weights.keys() - used)
     if lost or not inputs or not outputs:
         raise GraphError(f"a graph needs inputs, outputs that are values and no unused weights; wrong: {lost}")
 
 
 def _value_elements(
-    inputs: Mapping[str, Shape], nodes: Sequence[Node], elements: Mapping[str, str]
+    inputs: Mapping[str, Shape], nodes: Sequence[Node], weights: Mapping[str, Described], elements: Mapping[str, str]
 ) -> dict[str, Element]:
     """Value → what it holds. Raises GraphError where an operation takes others."""
     for name, element in elements.items():
@@ -289,7 +292,8 @@ def _value_elements(
             raise GraphError(f"elements of {name!r}: expected an input's, one of {expected}; got {element!r}")
     found: dict[str, Element] = {name: elements.get(name, "float32") for name in inputs}
     for node in nodes:
-        found[node.name] = OPERATIONS[node.op].element.made(node, [found[name] for name in node.inputs])
+        formats = {role: weights[name].dtype for role, name in node.weights.items()}
+        found[node.name] = OPERATIONS[node.op].element.made(node, [found[name] for name in node.inputs], formats)
     return found
 
 
@@ -337,6 +341,5 @@ def _sizes(node: Node) -> list[Dimension]:
 
 
 def _parts(value: Attribute) -> tuple[Dimension, ...]:
-    if isinstance(value, tuple):
-        return value
-    return (value,) if isinstance(value, Size) else ()
+    several = value if isinstance(value, tuple) else (value,)
+    return tuple(each for each in several if isinstance(each, Size))

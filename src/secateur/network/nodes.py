@@ -11,7 +11,7 @@ from secateur.network.sizes import Size
 Shape = tuple[Any, ...]
 """Of sizes.Dimension: whole numbers, and expressions of lengths in a graph that has some free. What needs numbers takes
 them for such: a size that is none says so where it is counted with."""
-Attribute = int | float | str | bool | Size | tuple[int | Size, ...]
+Attribute = int | float | str | bool | Size | tuple[int | Size, ...] | tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,9 @@ def _coded_levels(shape: Shape, levels: Levels, codebook: bytes) -> Encoded:
 _CODERS: Mapping[str, Callable[[Weight], Iterator[Encoded]]] = {
     **dict.fromkeys(FLOAT_FORMATS, _coded_floats),
     "int8": _coded_bytes,
+    "bool": _coded_bytes,
     "int32": _coded_integers,
+    "int64": _coded_integers,
 }
 
 
@@ -92,7 +94,7 @@ def decode(codec: int, content: bytes, dtype: str, shape: Shape) -> Weight:
     if codec not in NAMES:
         raise FormatError(f"codec {codec}, which this Secateur does not know: it needs a newer one")
     if codec == RAW:
-        return Weight(dtype, _raw(content, WEIGHT_FORMATS[dtype].carrier, shape))
+        return Weight(dtype, _checked(_raw(content, WEIGHT_FORMATS[dtype].carrier, shape), dtype))
     if math.prod(shape) == 0:
         raise FormatError("it is coded although it is empty")
     read = _READERS[dtype].get(codec)
@@ -121,28 +123,44 @@ def _levels(content: bytes, dtype: str, shape: Shape) -> Bits:
 
 
 def _integers(content: bytes, dtype: str, shape: Shape) -> Bits:
-    """In place, a few at a time."""
+    """A few at a time, and in place where they are as wide."""
     words = _floats(content, "float32", shape)
+    carrier = WEIGHT_FORMATS[dtype].carrier
+    found = words if words.dtype == carrier else np.empty(len(words), carrier)
     for part in pieces(len(words), 1, 1 << 16):
-        words[part] = _as_integers(words[part])
-    return words
+        found[part] = _as_integers(words[part], dtype)
+    return found
 
 
-def _as_integers(words: Bits) -> Bits:
+def _as_integers(words: Bits, dtype: str) -> Bits:
     """Of float32 numbers the whole ones that they are. Raises FormatError."""
-    numbers, limits = words.view("<f4").astype(np.float64), np.iinfo(np.int32)
-    if not ((numbers >= limits.min) & (numbers <= limits.max) & (numbers == np.rint(numbers))).all():
-        raise FormatError("it has numbers that are no whole ones of 32 bits")
+    held = WEIGHT_FORMATS[dtype]
+    numbers, limits = words.view("<f4").astype(np.float64), np.iinfo(held.numbers)  # type: ignore[type-var, arg-type]
+    if not ((numbers >= limits.min) & (numbers < -float(limits.min)) & (numbers == np.rint(numbers))).all():
+        raise FormatError(f"it has numbers that are no whole ones of {held.bits} bits")
     if np.count_nonzero(words) != np.count_nonzero(numbers):
         raise FormatError("it has a zero with a sign, which whole numbers have not")
-    return numbers.astype("<i4").view("<u4")
+    return numbers.astype(held.numbers).view(held.carrier)
+
+
+def _truths(content: bytes, dtype: str, shape: Shape) -> Bits:
+    return _checked(_levels(content, "int8", shape), dtype)
+
+
+def _checked(words: Bits, dtype: str) -> Bits:
+    """Raises FormatError for truth values that are neither 0 nor 1."""
+    if dtype == "bool" and words.max(initial=0) > 1:
+        raise FormatError("it has truth values that are neither true nor false")
+    return words
 
 
 _Reader = Callable[[bytes, str, Shape], Bits]
 _READERS: Mapping[str, Mapping[int, _Reader]] = {
     **{dtype: {FLOATS: _floats, LEVELS: _levels} for dtype in FLOAT_FORMATS},
     "int8": {LEVELS: _levels},
+    "bool": {LEVELS: _truths},
     "int32": {FLOATS: _integers},
+    "int64": {FLOATS: _integers},
 }
 
 

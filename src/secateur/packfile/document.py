@@ -16,7 +16,7 @@ from secateur.errors import FormatError, GraphError
 from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape
 from secateur.network.operations import OPERATIONS
-from secateur.network.operations.ranges import Extent
+from secateur.network.operations.ranges import Extent, Reals
 from secateur.network.sizes import Dimension, Size, is_whole, parse
 from secateur.packfile import strict
 
@@ -261,10 +261,12 @@ def _node(value: Any, sizes: _Sizes) -> Node:
 
 def _attribute(op: str, name: str, value: Any, sizes: _Sizes) -> Attribute:
     """A text is a size where the operation takes one."""
+    taken = OPERATIONS[op].attributes.get(name) if op in OPERATIONS else None
+    if isinstance(value, list) and isinstance(taken, Reals):
+        return tuple(strict.number(each) for each in value[: strict.MOST_DIMENSIONS + 1])
     if isinstance(value, list):
         return tuple(sizes.size(each) for each in value[: strict.MOST_DIMENSIONS + 1])
     if isinstance(value, str):
-        taken = OPERATIONS[op].attributes.get(name) if op in OPERATIONS else None
         return sizes.size(value) if isinstance(taken, Extent) else strict.text(value)
     if isinstance(value, bool) or type(value) is float:
         return value

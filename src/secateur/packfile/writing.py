@@ -26,6 +26,7 @@ Outline = tuple[Mapping[str, Shape], tuple[str, ...], tuple[Node, ...]]
 """A graph without its weights: inputs, outputs, nodes."""
 POOLED_BELOW = 16 << 10
 _VECTOR_BITS = 8
+_ROUNDED = {Role.MATRIX, Role.TABLE, Role.VECTOR}
 
 
 def check_free(path: str | Path, force: bool = False) -> None:
@@ -96,8 +97,8 @@ def _encode_all(graph: Graph, bits: int | None, codebook: str) -> tuple[dict[str
     roles = _roles(graph)
     for name, weight in graph.weights.items():
         expected = weight
-        if bits is not None and weight.dtype in FLOAT_FORMATS and roles[name] <= {Role.MATRIX, Role.VECTOR}:
-            few = bits if Role.MATRIX in roles[name] else _VECTOR_BITS
+        if bits is not None and weight.dtype in FLOAT_FORMATS and roles[name] <= _ROUNDED:
+            few = _VECTOR_BITS if roles[name] == {Role.VECTOR} else bits
             kept[name], expected = encode_lossy(weight, few, codebook)
         else:
             kept[name] = encode(weight)

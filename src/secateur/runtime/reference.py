@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from secateur.errors import GraphError, RunError
 from secateur.network.formats import FORMATS
 from secateur.network.graph import Graph, Node
-from secateur.network.operations import OPERATIONS
+from secateur.network.operations import OPERATIONS, Role
 
 Array = NDArray[Any]
 """float64, or the integers that a value holds."""
@@ -84,11 +84,16 @@ def _checked(graph: Graph, name: str, inputs: Mapping[str, NDArray[np.floating]]
 
 
 def _weights(graph: Graph, node: Node) -> dict[str, Any]:
-    """In float64, but for integers, and for matrices and kernels: those are widened where they are used, in pieces."""
+    """In float64, but for integers and truth values, and for what is large: that is widened where it is used."""
     held = {role: graph.weights[name].numbers() for role, name in node.weights.items()}
-    whole = {role for role, value in held.items() if np.issubdtype(value.dtype, np.integer)}
-    kept = whole | {OPERATIONS[node.op].matrix}
-    return {role: value if role in kept else value.astype(np.float64) for role, value in held.items()}
+    declared = OPERATIONS[node.op].weights
+    return {
+        role: value if value.dtype.kind in "iub" or declared[role].role in _LARGE else value.astype(np.float64)
+        for role, value in held.items()
+    }
+
+
+_LARGE = (Role.MATRIX, Role.TABLE)
 
 
 def run_nodes(graph: Graph, nodes: Sequence[Node]) -> dict[str, Array]:

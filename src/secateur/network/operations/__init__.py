@@ -2,7 +2,7 @@
 
 from secateur.network.operations.declaration import Held, Operation, Role
 from secateur.network.operations.forms import elementwise, pairwise
-from secateur.network.operations.ranges import Choice, Flag, Range, Real, Whole, Wholes
+from secateur.network.operations.ranges import Choice, Flag, Range, Real, Reals, Whole, Wholes
 from secateur.network.operations.table import OPERATIONS
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Operation",
     "Range",
     "Real",
+    "Reals",
     "Role",
     "Whole",
     "Wholes",

@@ -29,6 +29,7 @@ class Role(Enum):
     """What a weight is to an operation, and so what may be done to it."""
 
     MATRIX = "multiplied and summed over: pruned, and rounded to few values"
+    TABLE = "whose rows are looked up: rounded as a matrix is, where that is asked for"
     VECTOR = "added beside a matrix: rounded to 256 values"
     STATISTIC = "of a normalisation, or a value in itself: kept as it is"
 
@@ -52,7 +53,8 @@ class Operation:
 
     rule: the output's shape. meaning: what is computed, in float64, or in integers where values hold such. inputs: how
     many; None: any number from 1 on. more: how many may follow. element: what inputs and output hold. weights,
-    attributes: by name. demands: what was expected of its weights' numbers, by role, nothing where all is well. units:
+    attributes: by name. demands: what was expected of its weights' numbers, by role, and its inputs' shapes,
+    nothing where all is well. units:
     how it hands them on; None: it reads them together. axis: of one with a matrix, along which it sums units and makes
     others, from 1; -1 is the last, 0 that its outputs come back to the matrix. steady: per input, numbers between which
     a small error stays a small error; None: everywhere. formula: what is computed, in words for people. minor: the
@@ -74,7 +76,7 @@ class Operation:
     formula: str = ""
     minor: int = 0
     ordinary: bool | None = None
-    demands: Callable[[Node, Weights], str] | None = None
+    demands: Callable[[Node, Weights, Sequence[Shape]], str] | None = None
 
     @property
     def quantised(self) -> bool:

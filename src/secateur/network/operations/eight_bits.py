@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from secateur.network import quantisation
-from secateur.network.nodes import Node
+from secateur.network.nodes import Node, Shape
 from secateur.network.operations import meanings
 from secateur.network.operations.declaration import Array, Meaning, Weights
 from secateur.network.quantisation import Integers, Quantisation, Single, multiplier, rescaled, saturated
@@ -114,7 +114,7 @@ def _single(x: Array) -> Single:
     return x.astype(np.float32)
 
 
-def demands_of_layers(node: Node, weights: Weights) -> str:
+def demands_of_layers(node: Node, weights: Weights, inputs: Sequence[Shape]) -> str:
     """What was expected of a layer's numbers: scales that are some, and sums that 32 bits hold."""
     scales = weights["scale"]
     if not (np.isfinite(scales) & (scales > 0)).all():

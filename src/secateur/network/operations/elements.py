@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from secateur.errors import GraphError
-from secateur.network.formats import FORMATS
+from secateur.network.formats import FORMATS, INTEGERS
 from secateur.network.nodes import Node
 from secateur.network.quantisation import Quantisation, described, in_single
 
@@ -25,8 +25,8 @@ class Same:
     formats: tuple[str, ...]
     quantised: bool = False
 
-    def made(self, node: Node, inputs: Sequence[Element]) -> Element:
-        """What a node's output holds. inputs: what they hold. Raises GraphError."""
+    def made(self, node: Node, inputs: Sequence[Element], weights: Mapping[str, str]) -> Element:
+        """What a node's output holds. inputs: what they hold. weights: formats, by role. Raises GraphError."""
         expected = inputs[0] if inputs and self._takes(inputs[0]) else self.formats[0]
         for came in inputs:
             if came != expected:
@@ -50,7 +50,7 @@ class Stated:
     output: str | None
     beside: str | None = None
 
-    def made(self, node: Node, inputs: Sequence[Element]) -> Element:
+    def made(self, node: Node, inputs: Sequence[Element], weights: Mapping[str, str]) -> Element:
         """As of Same."""
         made = self._output(node)
         beside = None if made == "float32" else self.beside
@@ -67,22 +67,6 @@ class Stated:
         return Quantisation(str(element), node.number(f"{self.output}scale"), node.whole(f"{self.output}zero_point"))
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """Each input holds one of the formats listed for it, the output one that is said. inputs: of all there may be."""
-
-    inputs: tuple[tuple[str, ...], ...]
-    output: str = "float32"
-
-    def made(self, node: Node, inputs: Sequence[Element]) -> Element:
-        """As of Same."""
-        for formats, came in zip(self.inputs, inputs, strict=False):
-            if came not in formats:
-                expected = " or ".join(formats)
-                raise GraphError(f"node {node.name!r} ({node.op}): expected an input of {expected}, got {came}")
-        return self.output
-
-
 def _stated(node: Node, prefix: str, came: Element) -> Element:
     """What came, where it is quantised as attributes say; else the words for what they say."""
     scale, zero_point = in_single(node.number(f"{prefix}scale")), node.whole(f"{prefix}zero_point")
@@ -90,9 +74,49 @@ def _stated(node: Node, prefix: str, came: Element) -> Element:
     return came if fits else described(scale, zero_point)
 
 
-Elements = Same | Stated | Listed
+@dataclass(frozen=True, slots=True)
+class Each:
+    """Each input holds one of formats of its own, the output what is said here.
+
+    inputs: for each the formats that it may have. alike: places of inputs that hold the same. output: a format, the
+    place of an input that holds the same, or None where the node's attribute `element` says it.
+    """
+
+    inputs: tuple[tuple[str, ...], ...]
+    output: str | int | None
+    alike: tuple[int, ...] = ()
+
+    def made(self, node: Node, inputs: Sequence[Element], weights: Mapping[str, str]) -> Element:
+        """As of Same."""
+        for formats, came in zip(self.inputs, inputs, strict=False):
+            if came not in formats:
+                raise GraphError(
+                    f"node {node.name!r} ({node.op}): expected an input of {' or '.join(formats)}, got {came}"
+                )
+        same = [inputs[place] for place in self.alike]
+        if len(set(same)) > 1:
+            raise GraphError(f"node {node.name!r} ({node.op}): expected inputs of {same[0]}, got {same[1]}")
+        if isinstance(self.output, int):
+            return inputs[self.output]
+        return str(node.attributes["element"]) if self.output is None else self.output
+
+
+@dataclass(frozen=True, slots=True)
+class OfWeight:
+    """No inputs; the output holds what a weight does, numbers of any precision as float32."""
+
+    role: str
+
+    def made(self, node: Node, inputs: Sequence[Element], weights: Mapping[str, str]) -> Element:
+        """As of Same."""
+        held = weights[self.role]
+        return "float32" if FORMATS[held].mantissa else held
+
+
+Elements = Same | Stated | Each | OfWeight
 FLOAT = Same(("float32",))
 FLOAT_OR_QUANTISED = Same(("float32",), quantised=True)
-NUMBERS = Same(("float32", "int64", "int32"))
 ANY_FORMAT = Same(tuple(FORMATS))
 ANY = Same(tuple(FORMATS), quantised=True)
+NUMBERS = Same(("float32", *INTEGERS))
+TRUTH = Same(("bool",))

@@ -7,13 +7,14 @@ where they are used, piece by piece.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from secateur.network.formats import FORMATS
 from secateur.network.nodes import Node
-from secateur.network.operations.declaration import Array, Weights
+from secateur.network.operations.declaration import Array, Meaning, Weights
 
 normal_distribution = np.vectorize(lambda x: math.erfc(-x / math.sqrt(2)) / 2, otypes=[np.float64])
 """Φ(x): the share of a standard normal distribution below x."""
@@ -40,6 +41,11 @@ def exponential_linear(x: Array, alpha: float) -> Array:
 def soft_rectifier(x: Array, beta: float = 1.0, threshold: float = math.inf) -> Array:
     """log(1 + e^(beta · x)) / beta, and x itself from where beta · x is above the threshold."""
     return np.where(x * beta > threshold, x, np.logaddexp(0, x * beta) / beta)
+
+
+def aligned(inputs: Sequence[Array], rank: int) -> list[Array]:
+    """Inputs (N, …) with axes of length 1 behind the batch, so many that each has `rank` there."""
+    return [x.reshape(len(x), *(1,) * (rank + 1 - x.ndim), *x.shape[1:]) for x in inputs]
 
 
 def pieces(rows: int, columns: int, most: int = 1 << 22) -> Iterator[slice]:
@@ -187,8 +193,23 @@ def adaptive_sums(node: Node, x: Array) -> tuple[Array, Array]:
     return total, count
 
 
-def mean(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
-    return inputs[0].mean(node.numbers("axes"), keepdims=bool(node.attributes["keepdims"]))
+def reduction(combine: Callable[..., Array]) -> Meaning:
+    """What NumPy makes of the numbers along axes, whole ones in their own format."""
+
+    def meaning(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
+        made = combine(inputs[0], axis=node.numbers("axes"), keepdims=bool(node.attributes["keepdims"]))
+        return made.astype(inputs[0].dtype, copy=False)
+
+    return meaning
+
+
+def choose(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
+    return np.where(*aligned(inputs, len(node.shape)))
+
+
+def cast(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
+    element = str(node.attributes["element"])
+    return inputs[0].astype(np.float64 if element == "float32" else FORMATS[element].numbers)
 
 
 def reshape(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:

@@ -94,7 +94,7 @@ class Extents:
     """Any number of sizes, with names or without, each from 0 on."""
 
     def expected(self, name: str, value: Attribute) -> str:
-        good = isinstance(value, tuple) and all(_is_size(part) and at_least(part, 0) for part in value)
+        good = isinstance(value, tuple) and all(_is_size(part) and at_least(part, 0) for part in value)  # type: ignore[arg-type]
         return "" if good else f"{name} to be some whole numbers from 0 on"
 
     def __str__(self) -> str:
@@ -123,6 +123,21 @@ class Wholes:
 
 
 @dataclass(frozen=True, slots=True)
+class Reals:
+    """Any number of finite numbers above `above`."""
+
+    above: float = -math.inf
+
+    def expected(self, name: str, value: Attribute) -> str:
+        one = Real(above=self.above)
+        good = isinstance(value, tuple) and not any(one.expected(name, part) for part in value)
+        return "" if good else f"{name} to be some finite numbers above {self.above:g}"
+
+    def __str__(self) -> str:
+        return f"some, above {self.above:g}"
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One of a few texts."""
 
@@ -146,4 +161,4 @@ class Flag:
         return "`true` or `false`"
 
 
-Range = Real | Whole | Wholes | Extent | Extents | Choice | Flag
+Range = Real | Reals | Whole | Wholes | Extent | Extents | Choice | Flag

@@ -182,7 +182,7 @@ def adaptive_avg_pool2d(given: Arguments) -> Shape:
     return (channels, *given.numbers("size"))
 
 
-def mean(given: Arguments) -> Shape:
+def reduction(given: Arguments) -> Shape:
     shape, axes = given.shapes[0], given.numbers("axes")
     good = len(set(axes)) == len(axes) > 0 and max(axes) <= len(shape)
     given.demand(good, f"different axes of {len(shape)} (the batch is axis 0)", axes)
@@ -308,7 +308,7 @@ def quantised_adaptive_avg_pool2d(given: Arguments) -> Shape:
 
 
 def quantised_mean(given: Arguments) -> Shape:
-    made = mean(given)
+    made = reduction(given)
     return _quantised_mean(given, made, tuple(given.shapes[0][axis - 1] for axis in given.numbers("axes")))
 
 

@@ -14,18 +14,41 @@ from dataclasses import replace
 import numpy as np
 
 from secateur.network import quantisation
+from secateur.network.formats import FLOAT_FORMATS, FORMATS, INTEGERS
 from secateur.network.nodes import Shape
-from secateur.network.operations import eight_bits, meanings, sequences, shapes, units
-from secateur.network.operations.declaration import Arguments, Held, Meaning, Operation, Role
-from secateur.network.operations.elements import ANY, ANY_FORMAT, FLOAT_OR_QUANTISED, NUMBERS, Listed, Stated
+from secateur.network.operations import eight_bits, meanings, picking, sampling, sequences, shapes, units
+from secateur.network.operations.declaration import Arguments, Array, Held, Meaning, Operation, Role
+from secateur.network.operations.elements import (
+    ANY,
+    ANY_FORMAT,
+    FLOAT_OR_QUANTISED,
+    NUMBERS,
+    TRUTH,
+    Each,
+    OfWeight,
+    Stated,
+)
 from secateur.network.operations.forms import elementwise, pairwise
-from secateur.network.operations.ranges import Choice, Code, Extent, Extents, Flag, Range, Real, Scale, Whole, Wholes
+from secateur.network.operations.ranges import (
+    Choice,
+    Code,
+    Extent,
+    Extents,
+    Flag,
+    Range,
+    Real,
+    Reals,
+    Scale,
+    Whole,
+    Wholes,
+)
 from secateur.network.operations.units import Passing
 
 _STEPS = Wholes(2, 1, "of rows, of columns")
 _PADDING = Wholes(4, 0, "top, bottom, left, right")
 _WINDOW = {"kernel": _STEPS, "stride": _STEPS, "padding": _PADDING}
 _AXIS = Whole(1)
+_AXES: dict[str, Range] = {"axes": Wholes(None, 1), "keepdims": Flag()}
 _PER_CHANNEL = Held(Role.STATISTIC, "(C)")
 _SCALE = Held(Role.STATISTIC, "(the axes' shape)", optional=True)
 
@@ -81,8 +104,8 @@ _FIRST: dict[str, Operation] = {
     "softmax": Operation(
         shapes.along_axis, meanings.softmax, attributes={"axis": _AXIS}, formula="eˣ over the sum of eˣ along the axis"
     ),
-    "add": pairwise(np.add, "x + y"),
-    "mul": pairwise(np.multiply, "x · y", absorbing=0),
+    "add": pairwise(np.add, "x + y", element=NUMBERS),
+    "mul": pairwise(np.multiply, "x · y", absorbing=0, element=NUMBERS),
     "max_pool2d": Operation(
         shapes.max_pool2d,
         meanings.max_pool2d,
@@ -106,10 +129,10 @@ _FIRST: dict[str, Operation] = {
         formula="output i averages inputs ⌊i·n/m⌋ to ⌈(i+1)·n/m⌉ − 1 of n, m outputs",
     ),
     "mean": Operation(
-        shapes.mean,
-        meanings.mean,
-        attributes={"axes": Wholes(None, 1), "keepdims": Flag()},
-        units=Passing(units.mean, units.same_constants),
+        shapes.reduction,
+        meanings.reduction(np.mean),
+        attributes=_AXES,
+        units=Passing(units.reduction, units.same_constants),
         formula="the mean over axes",
     ),
     "reshape": Operation(
@@ -149,7 +172,8 @@ _FIRST: dict[str, Operation] = {
         shapes.constant,
         meanings.constant,
         inputs=0,
-        weights={"value": Held(Role.STATISTIC)},
+        element=OfWeight("value"),
+        weights={"value": Held(Role.STATISTIC, formats=(*FLOAT_FORMATS, *INTEGERS, "bool"))},
         formula="the weight, the same for every image",
     ),
 }
@@ -167,7 +191,7 @@ _SECOND: dict[str, Operation] = {
         threshold=Real(typical=(20, 5.3)),
     ),
     "mish": elementwise(lambda x: x * np.tanh(meanings.soft_rectifier(x)), "x · tanh(log(1 + eˣ))"),
-    "abs": elementwise(np.abs, "x without its sign"),
+    "abs": elementwise(np.abs, "x without its sign", element=NUMBERS),
     "exp": elementwise(np.exp, "eˣ", steady=(-3, 3)),
     "log": elementwise(np.log, "ln x", steady=(0.25, 4)),
     "sqrt": elementwise(np.sqrt, "√x", steady=(0.25, 4)),
@@ -181,11 +205,11 @@ _SECOND: dict[str, Operation] = {
         steady=(0.25, 4),
         exponent=Real(typical=(2, 3, 0.5, -1, 1.7, 0)),
     ),
-    "neg": elementwise(np.negative, "−x"),
+    "neg": elementwise(np.negative, "−x", element=NUMBERS),
     "reciprocal": elementwise(np.reciprocal, "1 / x", steady=(0.25, 4)),
-    "maximum": pairwise(np.maximum, "max(x, y)"),
-    "minimum": pairwise(np.minimum, "min(x, y)"),
-    "sub": pairwise(np.subtract, "x − y"),
+    "maximum": pairwise(np.maximum, "max(x, y)", element=NUMBERS),
+    "minimum": pairwise(np.minimum, "min(x, y)", element=NUMBERS),
+    "sub": pairwise(np.subtract, "x − y", element=NUMBERS),
     "div": pairwise(np.divide, "x / y", steady=(None, (0.25, 4))),
     "fill": Operation(
         shapes.fill,
@@ -345,6 +369,24 @@ def _recurrence(
     )
 
 
+_ANYTHING = tuple(FORMATS)
+_COMPARED = Each((NUMBERS.formats, NUMBERS.formats), "bool", alike=(0, 1))
+_PLACE_ALONG: dict[str, Range] = {"axis": _AXIS, "keepdims": Flag()}
+_APART = ((0.25, 1), (-1, 0))
+"""Two numbers that small errors do not put into another order."""
+
+
+def _reduction(combine: Callable[..., Array], formula: str, constants: units.Constants) -> Operation:
+    return Operation(
+        shapes.reduction,
+        meanings.reduction(combine),
+        element=NUMBERS,
+        attributes=_AXES,
+        units=Passing(units.reduction, constants),
+        formula=formula,
+    )
+
+
 _FOURTH: dict[str, Operation] = {
     "matmul": Operation(
         shapes.matmul,
@@ -359,7 +401,7 @@ _FOURTH: dict[str, Operation] = {
         sequences.attention,
         inputs=3,
         more=1,
-        element=Listed((_FLOAT, _FLOAT, _FLOAT, ("float32", "bool"))),
+        element=Each((_FLOAT, _FLOAT, _FLOAT, ("float32", "bool")), "float32"),
         attributes={"scale": Real(), "causal": Flag()},
         formula="softmax(`scale` · q kᵀ + mask) v of queries (…, H, L, E), keys (…, G, S, E) and values (…, G, S, F), "
         "leading axes as of `matmul`; head h of H reads head ⌊h·G/H⌋ of G. The mask repeats along axes of size 1 "
@@ -395,6 +437,99 @@ _FOURTH: dict[str, Operation] = {
         attributes={"axis": _AXIS},
         formula="the sum of what stands up to there along the axis",
     ),
+    "take": Operation(
+        picking.take_shape,
+        picking.take,
+        element=ANY_FORMAT,
+        weights={"indices": Held(Role.STATISTIC, "(n)", formats=INTEGERS)},
+        attributes={"axis": _AXIS},
+        units=Passing(units.take, units.same_constants),
+        formula="along the axis the input at each of `indices`",
+        demands=picking.demands_of_take,
+    ),
+    "embedding": Operation(
+        picking.embedding_shape,
+        picking.embedding,
+        element=Each((INTEGERS,), "float32"),
+        weights={"weight": Held(Role.TABLE, "(V, D)")},
+        formula="the row of the weight at each of the input's numbers, 0 to V − 1, along a new last axis",
+    ),
+    "gather": Operation(
+        picking.gather_shape,
+        picking.gather,
+        inputs=2,
+        element=Each((_ANYTHING, INTEGERS), 0),
+        attributes={"axis": _AXIS},
+        formula="x at the place that y says along the axis; their shapes differ there only",
+    ),
+    "resize": Operation(
+        sampling.resize_shape,
+        sampling.resize,
+        attributes={"size": Extents(), "mode": Choice(sampling.MODES), "aligned": Flag(), "steps": Reals(above=0)},
+        units=Passing(units.before_last, units.same_constants),
+        formula="the last axes, as many as `size` has, at other sizes (below)",
+    ),
+    "grid_sample": Operation(
+        sampling.grid_sample_shape,
+        sampling.grid_sample,
+        inputs=2,
+        attributes={"mode": Choice(("linear", "nearest")), "padding": Choice(sampling.PADDINGS), "aligned": Flag()},
+        formula="planes (C, H, W) at the places that a grid (H′, W′, 2) names (below)",
+    ),
+    "sum": _reduction(np.sum, "the sum over axes", units.unknown_constants),
+    "prod": _reduction(np.prod, "the product over axes", units.unknown_constants),
+    "amax": _reduction(np.max, "the largest number over axes", units.same_constants),
+    "amin": _reduction(np.min, "the smallest number over axes", units.same_constants),
+    "argmax": Operation(
+        picking.extreme_shape,
+        picking.largest_place,
+        element=Each((NUMBERS.formats,), "int64"),
+        attributes=_PLACE_ALONG,
+        formula="where along the axis the largest number stands first, as `int64`",
+    ),
+    "argmin": Operation(
+        picking.extreme_shape,
+        picking.smallest_place,
+        element=Each((NUMBERS.formats,), "int64"),
+        attributes=_PLACE_ALONG,
+        formula="where along the axis the smallest number stands first, as `int64`",
+    ),
+    "topk": Operation(
+        picking.top_shape,
+        picking.top,
+        element=Each((NUMBERS.formats,), "int64"),
+        attributes={"axis": _AXIS, "count": Extent(), "largest": Flag()},
+        formula="where along the axis the `count` largest or smallest numbers stand, in their order, as `int64`; of "
+        "equal ones the first",
+    ),
+    "equal": pairwise(np.equal, "whether x = y, as `bool`", steady=_APART, element=_COMPARED),
+    "less": pairwise(np.less, "whether x < y, as `bool`", steady=_APART, element=_COMPARED),
+    "less_equal": pairwise(np.less_equal, "whether x ≤ y, as `bool`", steady=_APART, element=_COMPARED),
+    "logical_and": pairwise(np.logical_and, "whether both x and y", element=TRUTH),
+    "logical_or": pairwise(np.logical_or, "whether x or y", element=TRUTH),
+    "logical_not": elementwise(np.logical_not, "whether not x", element=TRUTH),
+    "where": Operation(
+        shapes.broadcast,
+        meanings.choose,
+        inputs=3,
+        element=Each((("bool",), _ANYTHING, _ANYTHING), 1, alike=(1, 2)),
+        formula="of each three elements the second where the first is true, else the third",
+    ),
+    "cast": Operation(
+        shapes.same,
+        meanings.cast,
+        element=Each(((*NUMBERS.formats, "bool"),), None),
+        attributes={"element": Choice((*NUMBERS.formats, "bool"))},
+        steady=((0.25, 0.75),),
+        formula="x as a number of that format: whole ones are rounded towards zero, of a `bool` 1 is true, and what is "
+        "not 0 is true",
+    ),
+    "floor": elementwise(np.floor, "the largest whole number up to x", steady=(0.25, 0.75)),
+    "ceil": elementwise(np.ceil, "the smallest whole number from x on", steady=(0.25, 0.75)),
+    "round": elementwise(np.rint, "the nearest whole number to x, of two the even one", steady=(0.75, 1.25)),
+    "sign": elementwise(np.sign, "−1, 0 or 1, as the sign of x", steady=(0.25, 1), element=NUMBERS),
+    "floor_div": pairwise(np.floor_divide, "⌊x / y⌋", steady=((1.25, 1.75), (0.9375, 1.0625)), element=NUMBERS),
+    "remainder": pairwise(np.remainder, "x − ⌊x / y⌋ · y", steady=((1.25, 1.75), (0.9375, 1.0625)), element=NUMBERS),
 }
 
 OPERATIONS: dict[str, Operation] = {

@@ -63,6 +63,9 @@ class Known:
         return None if name is None else self._weights(name).astype(np.float64)
 
 
+Constants = Callable[[Known, Node, Link], Numbers]
+
+
 @dataclass(frozen=True, slots=True)
 class Passing:
     """How an operation hands units on. link: which come from which, None where they are read together: all stay.
@@ -71,7 +74,7 @@ class Passing:
     """
 
     link: Callable[[Known, Node], Link | None]
-    constants: Callable[[Known, Node, Link], Numbers]
+    constants: Constants
 
 
 def _straight(units: Units, axis: int) -> Link:
@@ -91,7 +94,19 @@ def on_planes(known: Known, node: Node) -> Link | None:
     return None if units is None or units.axis != 1 else _straight(units, 1)
 
 
-def mean(known: Known, node: Node) -> Link | None:
+def before_last(known: Known, node: Node) -> Link | None:
+    """Operations that mix the last axes, as many as the attribute `size` has."""
+    units = known.units.get(node.inputs[0])
+    mixed = units is not None and units.axis > len(node.shape) - len(node.numbers("size"))
+    return None if units is None or mixed else _straight(units, units.axis)
+
+
+def take(known: Known, node: Node) -> Link | None:
+    units = known.units.get(node.inputs[0])
+    return None if units is None or units.axis == node.attributes["axis"] else _straight(units, units.axis)
+
+
+def reduction(known: Known, node: Node) -> Link | None:
     units, axes = known.units.get(node.inputs[0]), node.numbers("axes")
     if units is None or units.axis in axes:
         return None
@@ -222,7 +237,7 @@ def per_unit(constant: Numbers, rank: int, axis: int) -> Numbers | None:
     return rows[:, 0] if same else None
 
 
-def _unknown(known: Known, node: Node, link: Link) -> Numbers:
+def unknown_constants(known: Known, node: Node, link: Link) -> Numbers:
     return np.full(link.size, np.nan)
 
 
@@ -251,7 +266,7 @@ def batch_norm_constants(known: Known, node: Node, link: Link) -> Numbers:
         return np.where(factor == 0, shift, (given - mean) * factor + shift)
 
 
-def of_numbers(function: Callable[..., Numbers]) -> Callable[[Known, Node, Link], Numbers]:
+def of_numbers(function: Callable[..., Numbers]) -> Constants:
     """What function(x, **attributes) gives for constants x."""
 
     def constants(known: Known, node: Node, link: Link) -> Numbers:
@@ -261,9 +276,7 @@ def of_numbers(function: Callable[..., Numbers]) -> Callable[[Known, Node, Link]
     return constants
 
 
-def of_pairs(
-    function: Callable[[Numbers, Numbers], Numbers], absorbing: float | None
-) -> Callable[[Known, Node, Link], Numbers]:
+def of_pairs(function: Callable[[Numbers, Numbers], Numbers], absorbing: float | None) -> Constants:
     """What a function gives for two constants. absorbing: the number that it gives for itself and any other."""
 
     def constants(known: Known, node: Node, link: Link) -> Numbers:
@@ -277,7 +290,7 @@ def of_pairs(
 def max_pool2d_constants(known: Known, node: Node, link: Link) -> Numbers:
     """A dilated window in the padding could see nothing of the plane."""
     blind = any(node.numbers("padding")) and max(node.numbers("dilation")) > 1
-    return _unknown(known, node, link) if blind else _given(known, node, link)
+    return unknown_constants(known, node, link) if blind else _given(known, node, link)
 
 
 def avg_pool2d_constants(known: Known, node: Node, link: Link) -> Numbers:

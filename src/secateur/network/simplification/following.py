@@ -9,6 +9,7 @@ from collections import Counter
 
 import numpy as np
 
+from secateur.network.formats import FLOAT_FORMATS
 from secateur.network.graph import Graph, Node
 from secateur.network.operations import OPERATIONS
 from secateur.network.operations.units import Indices, Known, Link, Numbers, Passing, Units
@@ -23,7 +24,11 @@ class Followed(Known):
 
     def __init__(self, graph: Graph) -> None:
         shapes = {**graph.inputs, **{node.name: node.shape for node in graph.nodes}}
-        constants = {node.name: node for node in graph.nodes if node.op == "constant"}
+        constants = {
+            node.name: node
+            for node in graph.nodes
+            if node.op == "constant" and graph.weights[node.weights["value"]].dtype in FLOAT_FORMATS
+        }
         super().__init__(shapes, constants, lambda name: graph.weights[name].values())
         self.graph = graph
         uses = Counter(name for node in graph.nodes for name in node.weights.values())
