@@ -137,8 +137,8 @@ def test_inputs_changed_in_place_scalars_and_dictionaries(tmp_path: Path) -> Non
     secateur.pack(network, tmp_path / "net.secateur", example=x)
     assert torch.equal(x, before)
     found = secateur.load(tmp_path / "net.secateur")(x.numpy())
-    for each, wanted in zip(found, network(x).values(), strict=True):
-        np.testing.assert_allclose(each, wanted.detach().numpy(), rtol=1e-5, atol=1e-6)
+    for name, wanted in network(x).items():
+        np.testing.assert_allclose(found[name], wanted.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_an_existing_file_and_the_networks_mode_stay(tmp_path: Path) -> None:

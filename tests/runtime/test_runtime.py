@@ -109,11 +109,11 @@ def test_out_is_written_and_returned() -> None:
 def test_a_wrong_input_is_named_with_what_was_expected() -> None:
     session, x = Session(small_network()), images(2)
     with pytest.raises(RunError, match=r"input 'x': expected float32 \(N, 3, 12, 10\), got float64 \(2, 3, 12, 10\)"):
-        session(x.astype(np.float64))  # type: ignore[arg-type]
+        session(x.astype(np.float64))
     with pytest.raises(RunError, match=r"expected float32 \(N, 3, 12, 10\), got float32 \(3, 12, 10\)"):
         session(x[0])
     with pytest.raises(RunError, match=r"expected float32 \(N, 3, 12, 10\), got list"):
-        session([1.0])  # type: ignore[arg-type]
+        session([1.0])
     with pytest.raises(RunError, match="C-contiguous"):
         session(x.transpose(0, 1, 3, 2).copy().transpose(0, 1, 3, 2))
     with pytest.raises(RunError, match="expected 1 input, got 2"):

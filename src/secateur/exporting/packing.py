@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from secateur import packfile
 from secateur.errors import PackError, RunError, UsageError
 from secateur.exporting.quantising import Report, quantise
-from secateur.importing.aten import Sizes, at_lengths, check_traceable, like_weights, to_graph
-from secateur.modules.guarding import outputs
+from secateur.importing.aten import Sizes, at_lengths, check_traceable, like_weights, outputs_of, to_graph
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Graph
@@ -66,7 +65,7 @@ def pack(
     check_traceable(network)
     inputs = as_inputs(example, network)
     image = inputs.first(1).like(like_weights(network))
-    expected = [each.float().cpu().numpy() for each in outputs(network, image)]
+    expected = [each.float().cpu().numpy() for each in outputs_of(network, image)]
     apart = 0.0
     others = _at_other_lengths(network, image, sizes) if sizes else []
 
@@ -180,7 +179,7 @@ def _at_other_lengths(
     for change in (lambda length: length + 1, lambda length: length // 2 + 1):
         other = at_lengths(network, image, sizes, change)
         with contextlib.suppress(Exception):  # whatever the network raises of sizes that are not for it
-            found.append((other, [each.float().cpu().numpy() for each in outputs(network, other)]))
+            found.append((other, [each.float().cpu().numpy() for each in outputs_of(network, other)]))
     return found
 
 

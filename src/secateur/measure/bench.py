@@ -319,4 +319,4 @@ def _same_choice(output: Array, ours: Array) -> float:
 
 def _engine(graph: Graph, threads: int, kernel: str | None) -> Predict:
     session = Session(graph, threads=threads, kernel=kernel, limits=NO_LIMITS)
-    return lambda x: session(x)  # type: ignore[return-value]
+    return lambda x: session.run_all(x)[0]

@@ -9,6 +9,7 @@ import numpy as np
 
 from secateur.errors import GraphError
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.signature import Signature
 
 DERIVED = ".derived"
 """Ends the names of weights that were computed from the state dict's and would have a name of it otherwise."""
@@ -126,13 +127,14 @@ class Builder:
         wanted = f"{wanted}{DERIVED}" if wanted in draft.reserved else wanted
         return unused_name(wanted, draft.reserved, draft.weights)
 
-    def graph(self, outputs: Iterable[str]) -> Graph:
-        """Of what these values depend on; all inputs stay."""
+    def graph(self, outputs: Iterable[str], signature: Signature | None = None) -> Graph:
+        """Of what these values depend on; all inputs stay. signature: kept where it says more than goes without."""
         draft, ends = self.draft, tuple(outputs)
         nodes = without_dead_nodes(draft.nodes, ends)
         used = {name for node in nodes for name in node.weights.values()}
         weights = {name: weight for name, weight in draft.weights.items() if name in used}
-        return Graph(draft.inputs, ends, tuple(nodes), weights, draft.elements)
+        said = signature is not None and signature.says_more_than(draft.inputs, len(ends))
+        return Graph(draft.inputs, ends, tuple(nodes), weights, draft.elements, signature if said else None)
 
     def _stored(self, weight: Weight, wanted: str) -> str:
         draft = self.draft

@@ -77,7 +77,7 @@ class _Floats:
             self.values[name] = self.build.input(name, shape, self.graph.elements.get(name, "float32"))
         for node in self.graph.nodes:
             self.values[node.name] = self._value(node)
-        return self.build.graph(self.values[name] for name in self.graph.outputs)
+        return self.build.graph((self.values[name] for name in self.graph.outputs), self.graph.signature)
 
     def _value(self, node: Node) -> str:
         inputs = [self.values[name] for name in node.inputs]

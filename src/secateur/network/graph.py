@@ -29,6 +29,7 @@ from secateur.network.nodes import Shape as Shape
 from secateur.network.operations import OPERATIONS
 from secateur.network.operations.elements import Element, format_of
 from secateur.network.quantisation import Quantisation
+from secateur.network.signature import Signature
 from secateur.network.sizes import BATCH, Dimension, Size, at_least, bind, lengths_in, names_of
 
 Bits = NDArray[np.unsignedinteger]
@@ -107,6 +108,7 @@ class Graph:
     """A whole network. inputs: name → shape without the batch; outputs: names of values.
 
     elements: the number format of an input's elements where that is not float32; those of other values follow.
+    signature: how it is called, where that is not with its inputs one by one for its outputs alone or in a tuple.
 
     Raises GraphError where a name is unknown or used twice, an operation, attribute, weight or shape is wrong: a
     Graph that exists can be run.
@@ -117,9 +119,15 @@ class Graph:
     nodes: tuple[Node, ...]
     weights: Mapping[str, Weight]
     elements: Mapping[str, str] = field(default_factory=dict)
+    signature: Signature | None = None
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def called(self) -> Signature:
+        """How it is called, said or not."""
+        return self.signature or Signature.plain(self.inputs, len(self.outputs))
 
     @property
     def lengths(self) -> tuple[str, ...]:
@@ -135,6 +143,8 @@ class Graph:
     @property
     def images(self) -> int | None:
         """How many images it is bound to, None where it takes any number of them."""
+        if self.signature is not None and self.signature.images is not None:
+            return self.signature.images
         counts = (node.attributes["images"] for node in self.nodes if OPERATIONS[node.op].ordinary is not None)
         return next((count for count in counts if isinstance(count, int)), None)
 
@@ -235,6 +245,8 @@ def check(graph: Graph) -> None:
     integers its weights hold."""
     check_shapes(graph.inputs, graph.outputs, graph.nodes, graph.weights, graph.elements)
     shapes = {**graph.inputs, **{node.name: node.shape for node in graph.nodes}}
+    if graph.signature is not None:
+        graph.signature.check(len(graph.inputs), len(graph.outputs))
     for node in graph.nodes:
         _check_numbers(node, [shapes[name] for name in node.inputs], graph.weights)
 

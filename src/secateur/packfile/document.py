@@ -17,6 +17,7 @@ from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape
 from secateur.network.operations import OPERATIONS
 from secateur.network.operations.ranges import Extent, Reals
+from secateur.network.signature import Fixed, Nest, Signature, Tree, Value
 from secateur.network.sizes import Dimension, Size, is_whole, parse
 from secateur.packfile import strict
 
@@ -24,6 +25,9 @@ MOST_TEXT = 64 << 20
 MOST_SIZES = 1 << 12
 _WITH_LENGTHS = _WITH_ELEMENTS = 1
 """The minor version that has sizes with names."""
+_WITH_SIGNATURES = 3
+_DEEPEST = 16
+"""Of containers in each other."""
 MOST_ELEMENTS = 1 << 28
 """Of a value in the graph, per image: 1 GiB in float32."""
 
@@ -99,10 +103,12 @@ class Document:
     nodes: tuple[Node, ...]
     weights: tuple[Stored, ...] = field(default=())
     elements: Mapping[str, str] = field(default_factory=dict)
+    signature: Signature | None = None
 
 
 def document_of(graph: Graph, weights: tuple[Stored, ...], metadata: Metadata) -> Document:
-    return Document(metadata, graph.inputs, graph.outputs, graph.nodes, weights, _others(graph.elements))
+    elements = _others(graph.elements)
+    return Document(metadata, graph.inputs, graph.outputs, graph.nodes, weights, elements, graph.signature)
 
 
 def _others(elements: Mapping[str, str]) -> dict[str, str]:
@@ -111,9 +117,10 @@ def _others(elements: Mapping[str, str]) -> dict[str, str]:
 
 
 def minor_version(graph: Graph) -> int:
-    """The first minor version of the format that has all operations of a graph, its sizes and its elements."""
+    """The first minor version of the format that has all operations of a graph, its sizes, elements and signature."""
     operations = max((OPERATIONS[node.op].minor for node in graph.nodes), default=0)
-    return max(operations, _WITH_LENGTHS if graph.lengths else 0, _WITH_ELEMENTS if _others(graph.elements) else 0)
+    others = _WITH_LENGTHS if graph.lengths else 0, _WITH_ELEMENTS if _others(graph.elements) else 0
+    return max(operations, *others, 0 if graph.signature is None else _WITH_SIGNATURES)
 
 
 def to_bytes(document: Document) -> bytes:
@@ -131,9 +138,28 @@ def _described(document: Document) -> dict[str, Any]:
         "inputs": {name: _written(shape) for name, shape in document.inputs.items()},
         **({"elements": dict(document.elements)} if document.elements else {}),
         "outputs": list(document.outputs),
+        **({"signature": _described_signature(document.signature)} if document.signature else {}),
         "nodes": [_described_node(node) for node in document.nodes],
         "weights": [_described_weight(weight) for weight in document.weights],
     }
+
+
+def _described_signature(signature: Signature) -> dict[str, Any]:
+    return {
+        "arguments": [[name, _described_tree(tree)] for name, tree in signature.arguments],
+        "outputs": _described_tree(signature.outputs),
+        **({} if signature.images is None else {"images": signature.images}),
+    }
+
+
+def _described_tree(tree: Tree) -> Any:
+    """A value as its place."""
+    if isinstance(tree, Value):
+        return tree.place
+    if isinstance(tree, Fixed):
+        return {"is": tree.value}
+    parts = [[key, _described_tree(part)] for key, part in tree.parts]
+    return {"kind": tree.kind, "parts": parts, **({"name": tree.name} if tree.name else {})}
 
 
 def _described_node(node: Node) -> dict[str, Any]:
@@ -218,7 +244,9 @@ def _parsed(text: str) -> Dimension:
 def _document(value: Any) -> Document:
     sizes = _Sizes()
     found = strict.fields(
-        value, "producer", "inputs", "outputs", "nodes", "weights", optional=("mean", "std", "classes", "elements")
+        value,
+        *("producer", "inputs", "outputs", "nodes", "weights"),
+        optional=("mean", "std", "classes", "elements", "signature"),
     )
     return Document(
         _metadata(found),
@@ -227,7 +255,47 @@ def _document(value: Any) -> Document:
         tuple(_node(each, sizes) for each in strict.items(found["nodes"])),
         tuple(_stored(each) for each in strict.items(found["weights"])),
         _elements(found),
+        _signature(found["signature"]) if "signature" in found else None,
     )
+
+
+def _signature(value: Any) -> Signature:
+    found = strict.fields(value, "arguments", "outputs", optional=("images",))
+    arguments = [(strict.text(name), _tree(tree)) for name, tree in _pairs(found["arguments"])]
+    images = strict.whole(found["images"]) if "images" in found else None
+    return Signature(tuple(arguments), _tree(found["outputs"]), images)
+
+
+def _tree(value: Any, depth: int = 0) -> Tree:
+    if type(value) is int:
+        return Value(strict.whole(value))
+    if depth > _DEEPEST:
+        raise FormatError(f"its description has a signature with more than {_DEEPEST} containers in each other")
+    if "is" in strict.mapping(value):
+        return Fixed(_plain(strict.fields(value, "is")["is"]))
+    found = strict.fields(value, "kind", "parts", optional=("name",))
+    parts = tuple((_key(key), _tree(part, depth + 1)) for key, part in _pairs(found["parts"]))
+    try:
+        return Nest(strict.text(found["kind"]), parts, strict.text(found.get("name", "")))
+    except GraphError as error:
+        raise FormatError(f"its description has {error}") from error
+
+
+def _pairs(value: Any) -> list[list[Any]]:
+    pairs = [strict.items(each) for each in strict.items(value)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise FormatError("its description has a signature of lists that are no pairs")
+    return pairs
+
+
+def _key(value: Any) -> str | int:
+    return strict.whole(value, least=-strict.MOST_SIZE) if type(value) is int else strict.text(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bool, int, float, type(None))):
+        return value
+    return strict.text(value)
 
 
 def _elements(found: dict[str, Any]) -> dict[str, str]:

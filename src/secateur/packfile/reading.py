@@ -69,7 +69,7 @@ def read_packed(path: str | Path, *, limit: int | None = LIMIT, limits: Limits |
 def _graph(document: Document, weights: Mapping[str, Weight]) -> Graph:
     """With what its weights turn out to be."""
     try:
-        return Graph(document.inputs, document.outputs, document.nodes, weights, document.elements)
+        return Graph(document.inputs, document.outputs, document.nodes, weights, document.elements, document.signature)
     except GraphError as error:
         raise FormatError(f"its graph cannot be used: {error}") from error
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,9 +110,10 @@ def _line(step: PlanStep) -> str:
 class Session:
     """A Graph compiled for this processor.
 
-    Called with one float32 array (N, *input shape), C-contiguous, for each of the graph's inputs; returns one for
-    each of its outputs (alone, or as a tuple). N may be anything, 0 included; what is made for a batch size is kept.
-    A session may be used by several threads at once.
+    Called with one float32 array (N, *input shape), C-contiguous, for each of the graph's inputs, by position or by
+    name; returns one for each of its outputs (alone, or as a tuple). A graph with a signature is called, and gives its
+    outputs nested, as that says. N may be anything, 0 included, unless the signature says how many; what is made for a
+    batch size is kept. A session may be used by several threads at once.
 
     threads: how many work on one call, from 1 to 1,024; the outputs do not depend on it. kernel: one of
     available_kernels(), None for the fastest (or what SECATEUR_KERNEL names). normalisation: with it, uint8 images
@@ -155,6 +156,7 @@ class Session:
         self._inputs = tuple(graph.inputs.items())
         self._normalisation = normalisation
         self._lengths = graph.lengths
+        self._images = graph.called.images
         self._bound: OrderedDict[tuple[tuple[str, int], ...], Session] = OrderedDict()
         self._lock = Lock()
         self._single = False
@@ -178,7 +180,18 @@ class Session:
     def threads(self) -> int:
         return self._threads
 
-    def __call__(self, *inputs: Images, out: Floats | None = None) -> Floats | tuple[Floats, ...]:
+    def __call__(self, *inputs: Any, out: Floats | None = None, **named: Any) -> Any:
+        if not named and self._graph.signature is None:
+            return self._run(inputs, out)
+        made = self._run(self._graph.called.arrays(inputs, named), out)
+        return self._graph.called.result(made if isinstance(made, tuple) else (made,))
+
+    def run_all(self, *inputs: Images) -> tuple[Floats, ...]:
+        """The graph's outputs in order, for its inputs in order, whatever its signature says."""
+        made = self._run(inputs, None)
+        return made if isinstance(made, tuple) else (made,)
+
+    def _run(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
         try:
             if not self._single:
                 return self._call_many(inputs, out)
@@ -186,6 +199,7 @@ class Session:
                 raise RunError(f"expected 1 input, got {len(inputs)}")
             (x,) = inputs
             taken = self._taken(0, x)
+            self._check_images(len(taken))
             shape = (len(taken), *self._output_shapes[0])
             if out is None:
                 out = np.empty(shape, _FLOAT32)
@@ -200,15 +214,23 @@ class Session:
         if len(inputs) != len(self._inputs):
             raise RunError(f"expected {len(self._inputs)} inputs, got {len(inputs)}")
         if self._lengths:
-            return self.bind(self._lengths_of(inputs))(*inputs, out=out)
+            return self.bind(self._lengths_of(inputs))._run(inputs, out)
         if out is not None:
             raise RunError("out= is for graphs with one input and one output")
         taken = tuple(self._taken(index, x) for index, x in enumerate(inputs))
         if len({len(x) for x in taken}) > 1:
             raise RunError(f"expected as many images in every input, got {[len(x) for x in taken]}")
+        self._check_images(len(taken[0]))
         outputs = tuple(np.empty((len(taken[0]), *shape), np.float32) for shape in self._output_shapes)
         self._native.run_many(taken, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _check_images(self, images: int) -> None:
+        if self._images not in (None, images):
+            raise RunError(
+                f"{images} images: expected {self._images}, as the network was packed for batches of that size only; "
+                f"pack it again with an example of {images}"
+            )
 
     def _compiled(self, graph: Graph, parts: Mapping[tuple[str, ...], Session]) -> _native.Session | Staged:
         if crosses_images(graph):

@@ -93,8 +93,7 @@ def run(graph: Graph, calibration: Calibration) -> list[Floats]:
     if graph.elements:
         return reference.run_all(graph, calibration.inputs)
     session = Session(graph, calibrate=False, limits=NO_LIMITS)
-    found = session(*(calibration.inputs[name] for name in graph.inputs))
-    return list(found) if isinstance(found, tuple) else [found]
+    return list(session.run_all(*(calibration.inputs[name] for name in graph.inputs)))
 
 
 def values_of(graph: Graph, names: Sequence[str], calibration: Calibration) -> Iterator[dict[str, Floats]]:
@@ -103,7 +102,7 @@ def values_of(graph: Graph, names: Sequence[str], calibration: Calibration) -> I
     nodes = without_dead_nodes(graph.nodes, own)
     used = {name for node in nodes for name in node.weights.values()}
     weights = {name: weight for name, weight in graph.weights.items() if name in used}
-    part = replace(graph, outputs=tuple(own), nodes=tuple(nodes), weights=weights) if own else None
+    part = replace(graph, outputs=tuple(own), nodes=tuple(nodes), weights=weights, signature=None) if own else None
     shapes = [graph.shape_of(name) for name in (*names, *graph.inputs)]
     for piece in calibration.pieces(4 * sum(math.prod(shape) for shape in shapes)):
         made = dict(zip(own, run(part, piece), strict=True)) if part is not None else {}

@@ -101,7 +101,7 @@ class _Writing:
             self.as_real(name)
         nodes = without_dead_nodes(self.nodes, self.outputs)
         used = {name: self.weights[name] for node in nodes for name in node.weights.values()}
-        return Graph(source.inputs, self.outputs, tuple(nodes), used, source.elements)
+        return Graph(source.inputs, self.outputs, tuple(nodes), used, source.elements, source.signature)
 
     def take(self, unit: Unit) -> None:
         if unit.kind is Kind.LAYER:

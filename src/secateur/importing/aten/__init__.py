@@ -15,6 +15,7 @@ from secateur.importing.aten.conversions import CONVERSIONS
 from secateur.importing.aten.exported import Trace, traced
 from secateur.importing.aten.kinds import Kind, kind_of
 from secateur.importing.aten.lengths import Sizes, at_lengths, declared
+from secateur.importing.aten.nesting import outputs_of
 from secateur.importing.aten.regions import Region, Survey, find_regions, is_impure, why_not_in_parts
 from secateur.importing.aten.tracing import check_traceable, like_weights, trace
 from secateur.importing.aten.translation import Translation
@@ -31,6 +32,7 @@ __all__ = [
     "find_regions",
     "is_impure",
     "like_weights",
+    "outputs_of",
     "structure_of",
     "to_graph",
     "why_not_in_parts",
@@ -53,7 +55,7 @@ def to_graph(network: nn.Module, example: Example, *, sizes: Sizes | None = None
     network = _unwrapped(network)
     inputs = as_inputs(example, network)
     wanted = declared(sizes, inputs, network) if sizes else ()
-    return _graph(traced(trace(network, inputs, wanted), wanted), network, copied)
+    return _graph(traced(*trace(network, inputs, wanted), wanted), network, copied)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +77,7 @@ class Structure:
 def structure_of(network: nn.Module, example: Example) -> Structure:
     """Raises ExportError as to_graph does, for what cannot be traced."""
     network = _unwrapped(network)
-    kind, found = kind_of(network), traced(trace(network, as_inputs(example, network)))
+    kind, found = kind_of(network), traced(*trace(network, as_inputs(example, network)))
     constants = {name: each.detach().clone() for name, each in found.constants.items()}
     return Structure(replace(found, constants=constants), kind)
 

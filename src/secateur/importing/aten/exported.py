@@ -14,6 +14,7 @@ from secateur.errors import ExportError
 from secateur.importing.aten.calls import Constant
 from secateur.importing.aten.lengths import Declared, symbols_of
 from secateur.importing.aten.translation import Program
+from secateur.network.signature import Signature
 from secateur.network.sizes import Dimension
 
 _ENTRIES = (InputKind.PARAMETER, InputKind.BUFFER)
@@ -23,12 +24,13 @@ _ENTRIES = (InputKind.PARAMETER, InputKind.BUFFER)
 class Trace:
     """Traced operations. constants: tensors that forward reads and the state dict lacks, by their place in it.
 
-    symbols: in traced sizes, as lengths with names.
+    called: how forward is called. symbols: in traced sizes, as lengths with names.
     """
 
     graph: fx.Graph
     signature: ExportGraphSignature
     constants: Mapping[str, Tensor]
+    called: Signature
     symbols: Mapping[Any, Dimension] = field(default_factory=dict)
 
     def program(self, network: nn.Module) -> Program:
@@ -51,7 +53,9 @@ class Trace:
                 known[node] = spec.arg.value
         operations = [node for node in self.graph.nodes if node.op == "call_function"]
         outputs = _outputs(network, self.graph, self.signature)
-        return Program(network, operations, inputs, outputs, known, frozenset(state), symbols=self.symbols)
+        return Program(
+            network, operations, inputs, outputs, known, frozenset(state), symbols=self.symbols, signature=self.called
+        )
 
     def _tensor(self, network: nn.Module, spec: Any) -> Tensor:
         if spec.target in self.constants:
@@ -64,11 +68,12 @@ class Trace:
         return cast("Tensor", held).detach()
 
 
-def traced(program: Any, sizes: Declared = ()) -> Trace:
+def traced(program: Any, called: Signature, sizes: Declared = ()) -> Trace:
     """program: a torch.export.ExportedProgram. The constants are its own, not copies. Raises ExportError for sizes that
     the network does not take."""
     constants = {name: each for name, each in program.constants.items() if isinstance(each, Tensor)}
-    return Trace(program.graph, program.graph_signature, constants, _symbols(program, sizes) if sizes else {})
+    symbols = _symbols(program, sizes) if sizes else {}
+    return Trace(program.graph, program.graph_signature, constants, called, symbols)
 
 
 def _symbols(program: Any, sizes: Declared) -> dict[Any, Dimension]:
@@ -88,8 +93,6 @@ def _outputs(network: nn.Module, graph: fx.Graph, signature: ExportGraphSignatur
     found, name = [], type(network).__name__
     for spec, each in zip(signature.output_specs, output.args[0], strict=True):
         if spec.kind is OutputKind.USER_OUTPUT:
-            if not isinstance(each, fx.Node) or not isinstance(each.meta.get("val"), Tensor):
-                raise ExportError(f"{name}'s forward: output is {each}: expected tensors only")
             found.append(each)
         elif spec.kind is not OutputKind.USER_INPUT_MUTATION:
             raise ExportError(f"{name}: its forward changes buffer {spec.target!r}; a graph has no state")

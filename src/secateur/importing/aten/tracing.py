@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import linecache
 import os
@@ -19,19 +20,24 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from secateur.errors import ExportError
 from secateur.importing.aten.lengths import Declared, free_dimensions
+from secateur.importing.aten.nesting import arguments_of, nested
 from secateur.importing.aten.quiet import quiet
 from secateur.importing.aten.wholes import first_unheld
 from secateur.modules.guarding import first_line, untouched
 from secateur.modules.inputs import Inputs
 from secateur.modules.layers import evaluating
+from secateur.network.signature import Signature, Tree
 
 _TORCH = os.path.dirname(torch.__file__)
 _LONGEST_LINE = 80
 _FREE = re.compile(r"L\['(\w+)'\]\.size\(\)\[(\d+)\]")
 
 
-def trace(network: nn.Module, inputs: Inputs, sizes: Declared = ()) -> Any:
-    """A functional torch.export.ExportedProgram, its batch dimension a symbol, and those of `sizes` with names."""
+def trace(network: nn.Module, inputs: Inputs, sizes: Declared = ()) -> tuple[Any, Signature]:
+    """A functional torch.export.ExportedProgram, its batch dimension a symbol, and those of `sizes` with names.
+
+    It gives the tensors in what forward returns, one after another: the signature says how they are nested.
+    """
     check_traceable(network)
     _check_inputs(network, inputs)
     pairs = inputs.pairs(like_weights(network))
@@ -39,23 +45,45 @@ def trace(network: nn.Module, inputs: Inputs, sizes: Declared = ()) -> Any:
     free = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     for each, own in zip_longest(pairs.tensors, sizes):
         free[each] = {0: batch, **dict.fromkeys(free_dimensions(own), torch.export.Dim.DYNAMIC)}
+    arguments = arguments_of(network, inputs)
     with (
         untouched(network, copy_on_write=False),  # the tracer works on stand-ins for the tensors
         evaluating(network),
         torch.no_grad(),
         warnings.catch_warnings(),
+        _flat_outputs(network) as outputs,
     ):
         warnings.simplefilter("ignore")  # of what torch deprecates inside itself, and of attributes set in forward
         try:
             with quiet():
-                return torch.export.export(
+                program = torch.export.export(
                     network,
                     pairs.arguments,
                     dict(pairs.named or {}),
                     dynamic_shapes=free,  # type: ignore[arg-type]
                 ).run_decompositions({})
+        except ExportError:
+            raise
         except Exception as error:  # whatever the network's own code raises, and many kinds of torch.export's own
             raise ExportError(_why_untraceable(network, error)) from error
+    return program, Signature(arguments, outputs[-1])
+
+
+@contextlib.contextmanager
+def _flat_outputs(network: nn.Module) -> Iterator[list[Tree]]:
+    """Inside, the network gives the tensors in what its forward returns; the list gets how they were nested."""
+    found: list[Tree] = []
+
+    def flatten(module: nn.Module, arguments: Any, given: Any) -> tuple[Tensor, ...]:
+        tensors: list[Tensor] = []
+        found.append(nested(given, tensors, f"{type(network).__name__}'s forward: output"))
+        return tuple(tensors)
+
+    handle = network.register_forward_hook(flatten)
+    try:
+        yield found
+    finally:
+        handle.remove()
 
 
 def like_weights(network: nn.Module) -> Tensor:

@@ -19,6 +19,7 @@ from secateur.importing.aten.wholes import HELD
 from secateur.network.building import Builder
 from secateur.network.formats import FLOAT_FORMATS
 from secateur.network.graph import Graph, Shape, Weight
+from secateur.network.signature import Signature
 from secateur.network.sizes import Dimension
 
 
@@ -28,7 +29,7 @@ class Program:
 
     network: what was traced, for names and messages. entries: names of its state dict. batch: its size in traced
     shapes, where this is a part of a larger program, with which rows of all images, (N·m, …), may be exchanged too;
-    else the first input says. symbols: what others in traced sizes stand for.
+    else the first input says. symbols: what others in traced sizes stand for. signature: how forward is called.
     """
 
     network: nn.Module
@@ -39,6 +40,7 @@ class Program:
     entries: Collection[str] = ()
     batch: Any = None
     symbols: Mapping[Any, Dimension] = field(default_factory=dict)
+    signature: Signature | None = None
 
 
 class Translation:
@@ -60,7 +62,8 @@ class Translation:
             self.take_input(node)
         for node in self.program.operations:
             self.translate(node)
-        return self.build.graph([self._output(Call(self, node)) for node in self.program.outputs])
+        outputs = [self._output(Call(self, node)) for node in self.program.outputs]
+        return self.build.graph(outputs, self.program.signature)
 
     def take_input(self, node: fx.Node) -> None:
         """The node's result, whatever made it, is an input of the graph; the first says what the batch is."""

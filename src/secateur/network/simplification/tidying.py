@@ -21,7 +21,7 @@ def rebuilt(graph: Graph, nodes: Sequence[Node], weights: Mapping[str, Weight]) 
     """A graph with other nodes and weights; what no output depends on is left out."""
     kept = without_dead_nodes(nodes, graph.outputs)
     used = {name: weights[name] for node in kept for name in node.weights.values()}
-    return Graph(graph.inputs, graph.outputs, tuple(kept), used, graph.elements)
+    return Graph(graph.inputs, graph.outputs, tuple(kept), used, graph.elements, graph.signature)
 
 
 def tidy(graph: Graph) -> Graph:
