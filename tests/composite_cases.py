@@ -20,6 +20,7 @@ RANDOM = np.random.default_rng(7)
 MATRIX, VECTOR = RANDOM.normal(size=(6, 5)).astype(np.float32), RANDOM.normal(size=5).astype(np.float32)
 KERNELS = RANDOM.normal(size=(4, 3, 3, 2)).astype(np.float32)
 SLOPE = np.array([0.25], np.float32)
+SLOPES = np.array([0.25, -1, 2, 0], np.float32)
 WINDOW: dict[str, Any] = {"padding": (0, 0, 0, 0), "stride": (1, 1), "dilation": (1, 1), "groups": 1}
 POOL: dict[str, Any] = {"kernel": (3, 3), "stride": (2, 2)}
 
@@ -70,6 +71,27 @@ def _pad_everywhere(build: Builder) -> str:
     return made
 
 
+OVERLAPPING: dict[str, Any] = {
+    "kernel": (2, 3), "stride": (2, 1), "padding": (1, 0, 1, 1), "dilation": (2, 1)
+}  # fmt: skip
+
+
+def _windows_and_back(build: Builder) -> list[str]:
+    columns = composites.im2col(build, "x", **OVERLAPPING)
+    return [columns, composites.fold(build, columns, size=(5, 4), **OVERLAPPING)]
+
+
+def _sums_of_windows(x: Array) -> list[Array]:
+    wide = around(x, 1, 0, 1, 1)
+    seen = sliding_window_view(wide, (3, 3), (2, 3))[:, :, ::2, :, ::2, :]
+    columns = seen.transpose(0, 1, 4, 5, 2, 3)
+    total = np.zeros_like(wide)
+    for row in range(seen.shape[2]):
+        for column in range(seen.shape[3]):
+            total[:, :, 2 * row : 2 * row + 3 : 2, column : column + 3] += seen[:, :, row, column]
+    return [columns.reshape(len(x), 2 * 6, -1), total[:, :, 1:, 1:-1]]
+
+
 CASES: dict[str, Case] = {
     "conv2d after pad": Case(
         (3, 5, 4), _padded_convolution, lambda x: cross_correlation(around(x, 1, 0, 1, 2), KERNELS)
@@ -83,11 +105,41 @@ CASES: dict[str, Case] = {
         lambda x: x @ MATRIX + VECTOR,
     ),
     "clamp from 0": Case((4,), lambda build: composites.clamp(build, "x", 0, None), lambda x: np.maximum(x, 0)),
+    "clamp between others": Case(
+        (4,), lambda build: composites.clamp(build, "x", -1, 1.5), lambda x: np.clip(x, -1, 1.5)
+    ),
     "clamp to 6": Case((4,), lambda build: composites.clamp(build, "x", 0, 6), lambda x: np.clip(x, 0, 6)),
     "prelu": Case(
         (4, 3),
         lambda build: composites.prelu(build, "x", Weight.of(SLOPE)),
         lambda x: np.where(x < 0, 0.25 * x, x),
+    ),
+    "prelu of channels": Case(
+        (4, 3),
+        lambda build: composites.prelu(build, "x", Weight.of(SLOPES)),
+        lambda x: np.where(x < 0, SLOPES[:, None] * x, x),
+    ),
+    "masked_fill with number_like": Case(
+        (4,),
+        lambda build: composites.masked_fill(build, "x", build.emit("less", "x", 0.5), -7),
+        lambda x: np.where(x < 0.5, -7, x),
+    ),
+    "addcmul": Case((4,), lambda build: composites.addcmul(build, "x", "x", "x", 0.5), lambda x: x + 0.5 * x * x),
+    "log_softmax": Case(
+        (3, 4),
+        lambda build: composites.log_softmax(build, "x", 1),
+        lambda x: x - np.log(np.exp(x).sum(1, keepdims=True)),
+    ),
+    "any_of and all_of": Case(
+        (3, 4),
+        lambda build: [
+            build.emit("cast", made, element="float32")
+            for made in (
+                composites.any_of(build, build.emit("less", "x", 2.0), (1,), keepdims=True),
+                composites.all_of(build, composites.clamp(build, "x", 0, None), (2,), keepdims=False),
+            )
+        ],
+        lambda x: [(x < 2).any(1, keepdims=True).astype(float), (x > 0).all(2).astype(float)],
     ),
     "glu": Case(
         (4, 6),
@@ -132,10 +184,56 @@ CASES: dict[str, Case] = {
     "broadcast": Case(
         (1, 3), lambda build: composites.broadcast(build, "x", (2, 3)), lambda x: np.broadcast_to(x, (len(x), 2, 3))
     ),
+    "broadcast whole numbers and truth values": Case(
+        (1, 3),
+        lambda build: [
+            build.emit(
+                "cast",
+                composites.broadcast(build, build.emit("cast", "x", element=element), (2, 3)),
+                element="float32",
+            )
+            for element in ("int64", "bool")
+        ],
+        lambda x: [np.broadcast_to(each, (len(x), 2, 3)) for each in (np.trunc(x), np.ones_like(x))],
+    ),
+    "take": Case((2, 5), lambda build: composites.take(build, "x", 2, [3, 0, 3]), lambda x: x[:, :, [3, 0, 3]]),
+    "roll": Case(
+        (4, 5), lambda build: composites.roll(build, "x", (6, -2), (1, 2)), lambda x: np.roll(x, (6, -2), (1, 2))
+    ),
+    "flip": Case((4, 5), lambda build: composites.flip(build, "x", (1, 2)), lambda x: x[:, ::-1, ::-1]),
+    "repeat": Case(
+        (2, 3), lambda build: composites.repeat(build, "x", (2, 1, 3)), lambda x: np.tile(x[:, None], (2, 1, 3))
+    ),
+    "repeat_each": Case((2, 3), lambda build: composites.repeat_each(build, "x", 1, 3), lambda x: x.repeat(3, 1)),
+    "reflection_pad, replication_pad and circular_pad": Case(
+        (2, 4, 3),
+        lambda build: [
+            padded(build, "x", [(2, 1), (0, 3)])
+            for padded in (composites.reflection_pad, composites.replication_pad, composites.circular_pad)
+        ],
+        lambda x: [np.pad(x, ((0, 0), (0, 0), (0, 3), (2, 1)), mode) for mode in ("reflect", "edge", "wrap")],
+    ),
+    "pad with another number, and less than none": Case(
+        (2, 4),
+        lambda build: composites.laid_out(build, composites.pad(build, "x", [(-1, 2), (1, -1)], 0.5)),
+        lambda x: np.pad(x[:, :1, 1:], ((0, 0), (1, 0), (0, 2)), constant_values=0.5),
+    ),
+    "resize": Case(
+        (2, 3),
+        lambda build: composites.resize(build, "x", (6,), "nearest"),
+        lambda x: x.repeat(2, 2),
+    ),
+    "unfold": Case(
+        (2, 7),
+        lambda build: composites.unfold(build, "x", 2, 3, 2),
+        lambda x: sliding_window_view(x, 3, 2)[:, :, ::2],
+    ),
+    "im2col and fold": Case((2, 5, 4), _windows_and_back, _sums_of_windows),
     "cut": Case((2, 5), lambda build: composites.cut(build, "x", 2, 1, 4), lambda x: x[:, :, 1:4]),
     "split": Case((5, 2), lambda build: composites.split(build, "x", 1, [2, 3]), lambda x: [x[:, :2], x[:, 2:]]),
     "select": Case((3, 4), lambda build: composites.select(build, "x", 2, 1), lambda x: x[:, :, 1]),
     "unbind": Case((3, 4), lambda build: composites.unbind(build, "x", 1), lambda x: [x[:, i] for i in range(3)]),
+    "every, of others": Case((5, 2), lambda build: composites.every(build, "x", 1, 2), lambda x: x[:, ::2]),
     "every": Case((2, 5, 4), lambda build: composites.every(build, "x", 2, 2), lambda x: x[:, :, ::2]),
     "stack": Case((3, 4), lambda build: composites.stack(build, ["x", "x"], 2), lambda x: np.stack([x, x], 2)),
     "laid_out": Case((2, 3, 3), _with_zeros, lambda x: around(x, 0, 3, 1, 2)),

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from secateur.errors import GraphError
+from secateur.network.formats import FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.operations import OPERATIONS
+from secateur.network.operations.elements import Element, format_of
 from secateur.network.signature import Signature
 
 DERIVED = ".derived"
@@ -21,7 +24,8 @@ Operand = str | float | Weight
 class Draft:
     """Everything that was added so far. reserved: names that only an entry of the state dict may have.
 
-    elements: as in Graph. names, constants: of a weight, the name under which it is stored and the value that it is.
+    elements: as in Graph. contents: what values hold, as far as somebody asked. names, constants: of a weight, the
+    name under which it is stored and the value that it is.
     """
 
     reserved: set[str] = field(default_factory=set)
@@ -33,7 +37,8 @@ class Draft:
     entries: dict[str, Weight] = field(default_factory=dict)
     names: dict[Weight, str] = field(default_factory=dict)
     constants: dict[Weight, str] = field(default_factory=dict)
-    scalars: dict[bytes, Weight] = field(default_factory=dict)
+    scalars: dict[tuple[str, bytes], Weight] = field(default_factory=dict)
+    contents: dict[str, Element] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +77,22 @@ class Builder:
         """Of a value, without the batch."""
         return self.draft.shapes[value]
 
+    def element(self, value: str) -> str:
+        """The number format of a value's elements."""
+        draft = self.draft
+        for name in draft.inputs.keys() - draft.contents.keys():
+            draft.contents[name] = draft.elements.get(name, "float32")
+        for node in draft.nodes[len(draft.contents) - len(draft.inputs) :]:
+            formats = {role: draft.weights[name].dtype for role, name in node.weights.items()}
+            held = [draft.contents[name] for name in node.inputs]
+            draft.contents[node.name] = OPERATIONS[node.op].element.made(node, held, formats)
+        return format_of(draft.contents[value])
+
+    def number(self, number: float, element: str = "float32") -> Weight:
+        """A weight () of one number: one for all who ask."""
+        held = filled((), number) if element == "float32" else Weight.of(np.array(number, FORMATS[element].numbers))
+        return self.draft.scalars.setdefault((element, held.bits.tobytes()), held)
+
     def entry(self, name: str, weight: Weight) -> Weight:
         """The weight that is this entry of the state dict, bit for bit, and so is stored under its name."""
         draft = self.draft
@@ -96,7 +117,7 @@ class Builder:
         """The value that an operand is. reader: the operation that asks, which a new constant is named after."""
         if isinstance(operand, str):
             return operand
-        return self.constant(operand if isinstance(operand, Weight) else self._scalar(operand), reader=reader)
+        return self.constant(operand if isinstance(operand, Weight) else self.number(operand), reader=reader)
 
     def constant(self, weight: Weight, wanted: str = "", *, reader: str = "") -> str:
         """The value of a weight: one for all who ask. wanted: its name, in place of the entry's or the place's."""
@@ -142,10 +163,6 @@ class Builder:
         draft.names[weight] = name
         draft.weights[name] = weight
         return name
-
-    def _scalar(self, number: float) -> Weight:
-        held = filled((), number)
-        return self.draft.scalars.setdefault(held.bits.tobytes(), held)
 
     def _names_its_layer(self) -> bool:
         return self.is_layer and self.path != "" and self.path not in self.draft.shapes

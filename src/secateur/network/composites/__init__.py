@@ -1,0 +1,98 @@
+"""What other formats have as one operation and a Graph spells with several, or with another's attributes.
+
+Each function adds nodes to a Builder and gives the value that it made, or several. Axes are counted from 1, and shapes
+leave out the batch.
+"""
+
+from secateur.network.composites.arithmetic import (
+    addcmul,
+    all_of,
+    any_of,
+    clamp,
+    glu,
+    log_softmax,
+    masked_fill,
+    matrix_product,
+    number_like,
+    prelu,
+    sum_over,
+)
+from secateur.network.composites.failing import CompositeError
+from secateur.network.composites.moves import (
+    broadcast,
+    channel_shuffle,
+    cut,
+    every,
+    flip,
+    permute,
+    pixel_shuffle,
+    pixel_unshuffle,
+    repeat,
+    repeat_each,
+    reshape,
+    roll,
+    select,
+    split,
+    stack,
+    take,
+    unbind,
+)
+from secateur.network.composites.padding import Padded, circular_pad, laid_out, pad, reflection_pad, replication_pad
+from secateur.network.composites.resizing import resize
+from secateur.network.composites.windows import (
+    adaptive_max_pool2d,
+    avg_pool2d,
+    conv2d,
+    fold,
+    im2col,
+    max_pool2d,
+    same_padding,
+    unfold,
+)
+
+__all__ = [
+    "CompositeError",
+    "Padded",
+    "adaptive_max_pool2d",
+    "addcmul",
+    "all_of",
+    "any_of",
+    "avg_pool2d",
+    "broadcast",
+    "channel_shuffle",
+    "circular_pad",
+    "clamp",
+    "conv2d",
+    "cut",
+    "every",
+    "flip",
+    "fold",
+    "glu",
+    "im2col",
+    "laid_out",
+    "log_softmax",
+    "masked_fill",
+    "matrix_product",
+    "max_pool2d",
+    "number_like",
+    "pad",
+    "permute",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "prelu",
+    "reflection_pad",
+    "repeat",
+    "repeat_each",
+    "replication_pad",
+    "reshape",
+    "resize",
+    "roll",
+    "same_padding",
+    "select",
+    "split",
+    "stack",
+    "sum_over",
+    "take",
+    "unbind",
+    "unfold",
+]
