@@ -46,7 +46,7 @@ void Compiler::compile() {
         else add_input(static_cast<int>(i));
     for (const Operation& operation : network_.operations) {
         if (elements(network_.shapes[operation.output]) == 0) continue;
-        if (!quantises_input(operation)) operation.lowering->compile(*this, operation);
+        if (!quantises_input(operation) && !renames(operation)) operation.lowering->compile(*this, operation);
         if (fills(operation.output) && !operation.lowering->fills_border) add_border(operation.output);
     }
     for (std::size_t i = 0; i < network_.outputs.size(); ++i) add_output(static_cast<int>(i));
@@ -54,6 +54,8 @@ void Compiler::compile() {
 }
 
 bool Compiler::renames(const Operation& operation) const {
+    if (network_.views(operation.output)) return true;
+    if (!network_.placings.empty()) return false;
     const auto whole = [&](const Storage& storage) { return dense(storage, setting_.images); };
     return operation.lowering->renames && whole(setting_.input(operation)) && whole(setting_.output(operation)) &&
            (network_.elements[operation.output] == Element::kFloat32 || keeps_words(network_, operation));
@@ -61,7 +63,7 @@ bool Compiler::renames(const Operation& operation) const {
 
 void Compiler::place_values() {
     for (std::size_t i = 0; i < network_.shapes.size(); ++i) buffer_of_.push_back(static_cast<int>(i));
-    buffers_.resize(buffer_of_.size());
+    buffers_.resize(buffer_of_.size()), shift_.resize(buffer_of_.size());
     int step = 0;
     for (std::size_t i = 0; i < network_.inputs.size(); ++i)
         if (const Operation* quantisation = quantisation_of(static_cast<int>(i))) touch(quantisation->output, step);
@@ -69,7 +71,11 @@ void Compiler::place_values() {
     for (const Operation& operation : network_.operations) {
         ++step;
         if (quantises_input(operation)) continue;
-        if (renames(operation)) buffer_of_[operation.output] = buffer_of_[operation.inputs[0]];
+        if (renames(operation)) {
+            const std::int64_t into = network_.views(operation.output) ? network_.placings[operation.output].view : 0;
+            buffer_of_[operation.output] = buffer_of_[operation.inputs[0]];
+            shift_[operation.output] = shift_[operation.inputs[0]] + into;
+        }
         for (int value : operation.inputs) touch(value, step);
         touch(operation.output, operation.lowering->constant ? 0 : step);
     }
@@ -143,7 +149,8 @@ void Compiler::add_quantised_input(int index, const Operation& operation) {
 void Compiler::touch(int value, int step) {
     Buffer& buffer = buffers_[buffer_of_[value]];
     buffer.size =
-        std::max(buffer.size, round_up(setting_.storages[value].size + (setting_.images == 1 ? kOverread : 0), 16));
+        std::max(buffer.size,
+                 round_up(shift_[value] + setting_.storages[value].size + (setting_.images == 1 ? kOverread : 0), 16));
     buffer.first = buffer.first < 0 ? step : std::min(buffer.first, step);
     buffer.last = std::max(buffer.last, step);
 }

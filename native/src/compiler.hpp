@@ -31,12 +31,12 @@ class Compiler {
     int threads() const { return threads_; }
     Shelf& shelf() { return shelf_; }
     // Where a value lies in the arena.
-    std::int64_t place(int value) const { return buffers_[buffer_of_[value]].place; }
+    std::int64_t place(int value) const { return buffers_[buffer_of_[value]].place + shift_[value]; }
     Planes planes(int value) const {
         const Storage& s = setting_.storages[value];
         return {s.dims[0], s.dims[1], s.dims[2], s.strides[0], s.strides[1], s.strides[2], setting_.images};
     }
-    // Whether the operation's output is its input, in the same place.
+    // Whether the operation's output is its input, in the same place, or part of it.
     bool renames(const Operation& operation) const;
     // Whether a value has a border that somebody reads.
     bool fills(int value) const { return folded_.filled[value]; }
@@ -66,6 +66,7 @@ class Compiler {
     const int threads_;
     Program& program_;
     std::vector<int> buffer_of_;
+    std::vector<std::int64_t> shift_;  // of every value, into its buffer
     std::vector<Buffer> buffers_;
     Shelf shelf_;
 };

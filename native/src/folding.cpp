@@ -5,6 +5,7 @@
 #include <numeric>
 #include <set>
 
+#include "arranging.hpp"
 #include "lowerings/lowering.hpp"
 #include "setting.hpp"
 
@@ -26,7 +27,7 @@ class Folding {
         const Setting planar = plain_setting(network_, 1, kernels_, costs), folded = folded_setting(costs);
         for (std::size_t i = 0; i < can_.size(); ++i) {
             const Operation& operation = network_.operations[i];
-            planar_.push_back(operation.lowering->cycles(planar, operation));
+            planar_.push_back(network_.views(operation.output) ? 0 : operation.lowering->cycles(planar, operation));
             folded_.push_back(can_[i] ? operation.lowering->cycles(folded, operation) : 0);
         }
         choose();
@@ -82,8 +83,14 @@ class Folding {
 
     bool can_fold(const Operation& operation) const {
         const FoldingRules* rules = operation.lowering->folding;
-        return rules != nullptr && foldable(network_.shapes[operation.output], kernels_.lanes) &&
+        return rules != nullptr && foldable(network_.shapes[operation.output], kernels_.lanes) && is_plain(operation) &&
                rules->possible(network_, operation, kernels_.lanes);
+    }
+
+    // Whether all its values lie as make_storage has them, if they are not folded.
+    bool is_plain(const Operation& operation) const {
+        const auto plain = [&](int value) { return !network_.placings[value].storage; };
+        return plain(operation.output) && std::all_of(operation.inputs.begin(), operation.inputs.end(), plain);
     }
 
     // One image, every value that can be folded folded.
@@ -179,7 +186,7 @@ class Folding {
 }  // namespace
 
 FoldedNetwork fold(const FusedNetwork& network, const Kernels& kernels, const CostModel& costs) {
-    return Folding(network, kernels, costs).rewrite();
+    return Folding(arrange(network, kernels).network, kernels, costs).rewrite();
 }
 
 FoldedNetwork unfolded(const FusedNetwork& network) {
@@ -188,7 +195,11 @@ FoldedNetwork unfolded(const FusedNetwork& network) {
 }
 
 std::vector<double> folded_cycles(const FusedNetwork& network, const Kernels& kernels, const CostModel& costs) {
-    return Folding(network, kernels, costs).cycles();
+    const ArrangedNetwork arranged = arrange(network, kernels);
+    const std::vector<double> cycles = Folding(arranged.network, kernels, costs).cycles();
+    std::vector<double> sums(network.operations.size());
+    for (std::size_t i = 0; i < cycles.size(); ++i) sums[arranged.of[i]] += cycles[i];
+    return sums;
 }
 
 Border border_of(const Storage& storage, int lanes, Word fill) {

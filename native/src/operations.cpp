@@ -64,9 +64,18 @@ std::vector<Segment> stretches(const Storage& storage, int images) {
 
 }  // namespace
 
-Copy::Copy(const Shape& dims_, const std::vector<std::int64_t>& sources, const std::vector<std::int64_t>& targets,
-           int images, std::int64_t target_)
+Copy::Copy(const Shape& given, const std::vector<std::int64_t>& given_sources,
+           const std::vector<std::int64_t>& given_targets, int images, std::int64_t target_)
     : length(images), target(target_) {
+    std::vector<std::size_t> order;  // by what the target goes through
+    for (std::size_t axis = 0; axis < given.size(); ++axis)
+        if (given[axis] != 1) order.push_back(axis);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return given_targets[a] > given_targets[b]; });
+    Shape dims_;
+    std::vector<std::int64_t> sources, targets;
+    for (std::size_t axis : order)
+        dims_.push_back(given[axis]), sources.push_back(given_sources[axis]), targets.push_back(given_targets[axis]);
     std::size_t axes = dims_.size();
     for (; axes > 0 && sources[axes - 1] == length && targets[axes - 1] == length; --axes) length *= dims_[axes - 1];
     for (std::size_t axis = 0; axis < axes; ++axis) {
@@ -131,6 +140,20 @@ std::vector<Segment> segments_between(const Storage& source, const Storage& targ
 
 void copy_segments(const std::vector<Segment>& segments, const Word* source, Word* target) {
     for (const Segment& each : segments) std::copy_n(source + each.source, each.length, target + each.target);
+}
+
+void order_axes(Shape& dims, Operand& left, Operand& right, Operand& target) {
+    std::vector<std::size_t> order;
+    for (std::size_t axis = 0; axis < dims.size(); ++axis)
+        if (dims[axis] != 1) order.push_back(axis);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return target.strides[a] > target.strides[b]; });
+    const auto reorder = [&](std::vector<std::int64_t>& numbers) {
+        std::vector<std::int64_t> ordered;
+        for (std::size_t axis : order) ordered.push_back(numbers[axis]);
+        numbers = std::move(ordered);
+    };
+    reorder(dims), reorder(left.strides), reorder(right.strides), reorder(target.strides);
 }
 
 void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, const Operand& left, const Operand& right,

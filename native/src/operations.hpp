@@ -56,6 +56,9 @@ struct Operand {
     std::vector<std::int64_t> strides;
 };
 
+// The same with the axes in the order in which the target lies.
+void order_axes(Shape& dims, Operand& left, Operand& right, Operand& target);
+// Along the last axis every operand is one element, or its elements lie side by side as the target's do.
 void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, const Operand& left, const Operand& right,
              const Operand& target, float* arena, int images);
 

@@ -36,10 +36,27 @@ Site convolution_site(const kind::Convolution& layer, const Storage& input, cons
     return site;
 }
 
+std::optional<RowPlane> row_plane(const Storage& storage) {
+    RowPlane plane{1, 1, 1};
+    for (std::size_t axis = storage.dims.size() - 1; axis-- > 0;) {
+        const std::int64_t size = storage.dims[axis], stride = storage.strides[axis];
+        if (size == 1) continue;
+        if (plane.height == 1 && stride == plane.width) plane.row = plane.width *= size;
+        else if (plane.height == 1 && plane.width > 1 && stride > plane.width) plane.height = size, plane.row = stride;
+        else if (plane.height > 1 && stride == plane.height * plane.row) plane.height *= size;
+        else return {};
+    }
+    return plane;
+}
+
 Site linear_site(const Filter& filter, const Storage& input, const Storage& output, int images) {
     // Features are channels; what lies before them are pixels, in rows where the first axis may have gaps.
     const auto planes = [&](const Storage& s) {
         const std::int64_t features = s.dims.back();
+        if (images == 1) {
+            const RowPlane plane = row_plane(s).value();
+            return Planes{features, plane.height, plane.width, s.strides.back(), plane.row, 1, 1};
+        }
         if (s.dims.size() == 3)
             return Planes{features, s.dims[0], s.dims[1], s.strides[2], s.strides[0], s.strides[1], images};
         const std::int64_t rows = elements(Shape(s.dims.begin(), s.dims.end() - 1));

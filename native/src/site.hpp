@@ -1,6 +1,8 @@
 // A convolution or fully connected layer between two values as they lie in the arena.
 #pragma once
 
+#include <optional>
+
 #include "convolution.hpp"
 #include "storage.hpp"
 
@@ -13,7 +15,12 @@ struct Site {
 };
 
 Site convolution_site(const kind::Convolution& layer, const Storage& input, const Storage& output, int images);
-// Of a fully connected layer over interleaved images.
+// The axes before the last one, of one image, as a plane of pixels; none where they are no such plane.
+struct RowPlane {
+    std::int64_t height, width, row;  // row: words from one to the next
+};
+std::optional<RowPlane> row_plane(const Storage& storage);
+// Of a fully connected layer over interleaved images, or over row planes.
 Site linear_site(const Filter& filter, const Storage& input, const Storage& output, int images);
 // Whether both values of a convolution can be folded: parts meet the same taps, in themselves and their borders.
 bool folds(const kind::Convolution& layer, const Storage& input, const Storage& output);

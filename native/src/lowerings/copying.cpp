@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "arranging.hpp"
 #include "byte_operations.hpp"
 #include "compiler.hpp"
 #include "lowerings/lowering.hpp"
@@ -57,17 +58,34 @@ std::optional<Kind> read_reshape(const Node& node) {
 }
 
 void compile_reshape(Compiler& compiler, const Operation& operation) {
-    if (compiler.renames(operation)) return;
     if (holds_bytes(compiler, operation.output) && !keeps_words(compiler.setting().network, operation))
         return add_byte_moves(compiler, operation, places_of(compiler, operation.inputs[0]));
     const Setting& setting = compiler.setting();
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
+    if (setting.images == 1)
+        if (const auto strides = strides_as(setting.output(operation), setting.input(operation).dims))
+            return add_copies(
+                compiler, operation,
+                {{from, Copy(setting.input(operation).dims, setting.input(operation).strides, *strides, 1)}});
     Step& step = compiler.push(operation, "copy");
     step.run = [from, to,
                 segments = segments_between(setting.input(operation), setting.output(operation), setting.images)](
                    const Frame& frame, std::int64_t, std::int64_t, Word*) {
         copy_segments(segments, frame.words(from), frame.words(to));
     };
+}
+
+// In the same order of axes, if features are outermost and remain features.
+void arrange_reshape(Arrangement& arrangement, Operation& operation) {
+    const int from = operation.inputs[0];
+    const Shape dims = arrangement.dims(from), wanted = arrangement.dims(operation.output);
+    if (arrangement.holds_bytes(from) && !keeps_words(arrangement.network(), operation))
+        return arrangement.bring_plainly(operation, 0);
+    const Storage storage = arrangement.storage(from);
+    if (auto strides = strides_as(storage, wanted)) return arrangement.view(operation, std::move(*strides), 0);
+    const bool planes = dims.size() > 1 && wanted.size() > 1 && dims.back() == wanted.back() &&
+                        storage.strides.back() == *std::max_element(storage.strides.begin(), storage.strides.end());
+    if (planes) arrangement.put(operation, feature_planes(wanted, arrangement.lanes()));
 }
 
 std::optional<Kind> read_permute(const Node& node) {
@@ -92,6 +110,18 @@ void compile_permute(Compiler& compiler, const Operation& operation) {
                {{compiler.place(operation.inputs[0]), Copy(target.dims, strides, target.strides, setting.images)}});
 }
 
+void arrange_permute(Arrangement& arrangement, Operation& operation) {
+    const int from = operation.inputs[0];
+    const auto& axes = std::get<kind::Permute>(operation.kind).axes;
+    const std::size_t packed = packed_axis(arrangement.network().whole[from]);
+    if (arrangement.holds_bytes(from) && !axes.empty() && axes[packed] != static_cast<std::int64_t>(packed))
+        return arrangement.bring_plainly(operation, 0);
+    const Storage storage = arrangement.storage(from);
+    std::vector<std::int64_t> strides;
+    for (std::int64_t axis : axes) strides.push_back(storage.strides[axis]);
+    arrangement.view(operation, std::move(strides), 0);
+}
+
 std::optional<Kind> read_slice(const Node& node) {
     if (node.op != "slice") return {};
     return kind::Slice{axes_of(node, "axis")[0], integer_of(node, "start")};
@@ -109,6 +139,15 @@ void compile_slice(Compiler& compiler, const Operation& operation) {
     add_copies(compiler, operation,
                {{compiler.place(operation.inputs[0]) + start * source.strides[axis],
                  Copy(target.dims, source.strides, target.strides, setting.images)}});
+}
+
+void arrange_slice(Arrangement& arrangement, Operation& operation) {
+    const int from = operation.inputs[0];
+    const auto [axis, start] = std::get<kind::Slice>(operation.kind);
+    if (arrangement.holds_bytes(from) && axis == static_cast<std::int64_t>(packed_axis(arrangement.dims(from))))
+        return arrangement.bring_plainly(operation, 0);
+    const Storage storage = arrangement.storage(from);
+    arrangement.view(operation, storage.strides, start * storage.strides[axis]);
 }
 
 std::optional<Kind> read_concat(const Node& node) {
@@ -155,6 +194,19 @@ void compile_concat(Compiler& compiler, const Operation& operation) {
     add_copies(compiler, operation, std::move(parts));
 }
 
+void arrange_concat(Arrangement& arrangement, Operation& operation) {
+    if (arrangement.holds_bytes(operation.output)) {
+        for (std::size_t index = 0; index < operation.inputs.size(); ++index)
+            arrangement.bring_plainly(operation, index);
+        return;
+    }
+    const auto larger = [&](int a, int b) { return elements(arrangement.dims(a)) < elements(arrangement.dims(b)); };
+    const int largest = *std::max_element(operation.inputs.begin(), operation.inputs.end(), larger);
+    if (arrangement.plain(largest)) return;
+    const Shape dims = arrangement.dims(operation.output);
+    arrangement.put(operation, ordered_as(arrangement.storage(largest), dims, arrangement.lanes()));
+}
+
 std::optional<Kind> read_constant(const Node& node) {
     if (node.op != "constant") return {};
     return kind::Constant{node.weights.at("value")};
@@ -185,10 +237,13 @@ void compile_conversion(Compiler& compiler, const Operation& operation) {
 }  // namespace
 
 const Lowering lowerings::reshape = {
-    .read = read_reshape, .cycles = nothing, .compile = compile_reshape, .renames = true};
-const Lowering lowerings::permute = {.read = read_permute, .cycles = streaming, .compile = compile_permute};
-const Lowering lowerings::slice = {.read = read_slice, .cycles = streaming, .compile = compile_slice};
-const Lowering lowerings::concat = {.read = read_concat, .cycles = streaming, .compile = compile_concat};
+    .read = read_reshape, .cycles = nothing, .compile = compile_reshape, .renames = true, .arrange = arrange_reshape};
+const Lowering lowerings::permute = {
+    .read = read_permute, .cycles = streaming, .compile = compile_permute, .arrange = arrange_permute};
+const Lowering lowerings::slice = {
+    .read = read_slice, .cycles = streaming, .compile = compile_slice, .arrange = arrange_slice};
+const Lowering lowerings::concat = {
+    .read = read_concat, .cycles = streaming, .compile = compile_concat, .arrange = arrange_concat};
 const Lowering lowerings::constant = {
     .read = read_constant, .cycles = nothing, .compile = compile_constant, .constant = true};
 // Made by folding.cpp; its cost is counted there.

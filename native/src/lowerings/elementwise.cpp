@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "arranging.hpp"
 #include "compiler.hpp"
 #include "lowerings/lowering.hpp"
 #include "lowerings/pieces.hpp"
@@ -69,21 +70,26 @@ void compile_binary(Compiler& compiler, const Operation& operation) {
         };
         return;
     }
-    const Operand one{a, broadcast(left, target.dims)}, other{b, broadcast(right, target.dims)},
-        made{to, target.strides};
-    step.run = [=, dims = target.dims, images = setting.images](const Frame& frame, std::int64_t, std::int64_t, Word*) {
+    Operand one{a, broadcast(left, target.dims)}, other{b, broadcast(right, target.dims)}, made{to, target.strides};
+    Shape dims = target.dims;
+    if (setting.images == 1) order_axes(dims, one, other, made);
+    step.run = [=, images = setting.images](const Frame& frame, std::int64_t, std::int64_t, Word*) {
         combine(run, clamp, dims, one, other, made, frame.floats(0), images);
     };
 }
 
 }  // namespace
 
-const Lowering lowerings::unary = {
-    .read = read_unary, .cycles = streaming, .compile = compile_unary, .folding = &kElementwiseFolding};
+const Lowering lowerings::unary = {.read = read_unary,
+                                   .cycles = streaming,
+                                   .compile = compile_unary,
+                                   .folding = &kElementwiseFolding,
+                                   .arrange = arrange_alike};
 const Lowering lowerings::binary = {.read = read_binary,
                                     .cycles = streaming,
                                     .compile = compile_binary,
                                     .folding = &kElementwiseFolding,
-                                    .clamps = true};
+                                    .clamps = true,
+                                    .arrange = arrange_alike};
 
 }  // namespace secateur

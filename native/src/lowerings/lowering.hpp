@@ -11,6 +11,7 @@
 
 namespace secateur {
 
+class Arrangement;
 class Compiler;
 
 // Of operations whose values can be folded (storage.hpp).
@@ -34,6 +35,8 @@ struct Lowering {
     bool fills_border = false;              // of its output, where that is folded
     bool renames = false;                   // where values have no gaps, the output is the input
     bool constant = false;                  // written once, when the arena is made
+    // How its values lie where there is one image (arranging.hpp); null: all as make_storage has them.
+    void (*arrange)(Arrangement&, Operation&) = nullptr;
 };
 
 namespace lowerings {

@@ -1,3 +1,4 @@
+#include "arranging.hpp"
 #include "compiler.hpp"
 #include "lowerings/lowering.hpp"
 #include "operations.hpp"
@@ -47,7 +48,9 @@ void compile_layer_norm(Compiler& compiler, const Operation& operation) {
 
 }  // namespace
 
-const Lowering lowerings::softmax = {.read = read_softmax, .cycles = streaming, .compile = compile_softmax};
-const Lowering lowerings::layer_norm = {.read = read_layer_norm, .cycles = streaming, .compile = compile_layer_norm};
+const Lowering lowerings::softmax = {
+    .read = read_softmax, .cycles = streaming, .compile = compile_softmax, .arrange = arrange_alike};
+const Lowering lowerings::layer_norm = {
+    .read = read_layer_norm, .cycles = streaming, .compile = compile_layer_norm, .arrange = arrange_alike};
 
 }  // namespace secateur

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "arranging.hpp"
 #include "compiler.hpp"
 #include "lowerings/lowering.hpp"
 #include "lowerings/pooling.hpp"
@@ -72,6 +73,11 @@ void compile_mean(Compiler& compiler, const Operation& operation) {
     };
 }
 
+// Whole axes are averaged wherever they lie.
+void arrange_mean(Arrangement& arrangement, Operation& operation) {
+    if (std::get<kind::Mean>(operation.kind).axes.empty()) arrangement.bring_plainly(operation, 0);
+}
+
 }  // namespace
 
 double pool_work(const PoolRun& run, const Storage& output) {
@@ -102,6 +108,7 @@ PoolRun pool_run(const kind::Pool& pool, const Storage& in, const Storage& out, 
 }
 
 const Lowering lowerings::pool = {.read = read_pool, .cycles = pool_cycles, .compile = compile_pool};
-const Lowering lowerings::mean = {.read = read_mean, .cycles = streaming, .compile = compile_mean};
+const Lowering lowerings::mean = {
+    .read = read_mean, .cycles = streaming, .compile = compile_mean, .arrange = arrange_mean};
 
 }  // namespace secateur
