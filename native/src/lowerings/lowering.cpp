@@ -10,7 +10,7 @@ namespace {
 constexpr const Lowering* kLowerings[] = {
     &lowerings::convolution, &lowerings::linear,    &lowerings::affine,    &lowerings::unary,      &lowerings::binary,
     &lowerings::pool,        &lowerings::mean,      &lowerings::softmax,   &lowerings::layer_norm, &lowerings::reshape,
-    &lowerings::permute,     &lowerings::concat,    &lowerings::slice,     &lowerings::constant,   &lowerings::quantise,
+    &lowerings::permute,     &lowerings::concat,    &lowerings::slice, &lowerings::product, &lowerings::attention, &lowerings::recurrence, &lowerings::cumulation,    &lowerings::constant,   &lowerings::quantise,
     &lowerings::dequantise,  &lowerings::byte_pair, &lowerings::byte_pool, &lowerings::byte_mean,
 };
 
