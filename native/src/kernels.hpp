@@ -276,9 +276,9 @@ struct SoftmaxRun {
 
 // A step of a recurrent network: gates of `count` numbers each, side by side, which may be read up to whole vectors.
 struct GateRun {
-    const float *given, *fed;     // of the step's own input, of what is fed back
-    const float *before, *cell;   // states
-    float* hidden;                // and behind it, of an LSTM, the cell
+    const float *given, *fed;    // of the step's own input, of what is fed back
+    const float *before, *cell;  // states
+    float* hidden;               // and behind it, of an LSTM, the cell
     std::int64_t count;
 };
 

@@ -140,9 +140,10 @@ struct ByteMean {
 
 }  // namespace kind
 
-using Kind = std::variant<kind::Convolution, kind::Linear, kind::Affine, kind::Unary, kind::Binary, kind::Pool,
-                          kind::Mean, kind::Softmax, kind::LayerNorm, kind::Reshape, kind::Permute, kind::Concat,
-                          kind::Slice, kind::Product, kind::Attention, kind::Recurrence, kind::Cumulation, kind::Constant, kind::Conversion, kind::Quantise, kind::Dequantise,
-                          kind::BytePair, kind::BytePool, kind::ByteMean>;
+using Kind =
+    std::variant<kind::Convolution, kind::Linear, kind::Affine, kind::Unary, kind::Binary, kind::Pool, kind::Mean,
+                 kind::Softmax, kind::LayerNorm, kind::Reshape, kind::Permute, kind::Concat, kind::Slice, kind::Product,
+                 kind::Attention, kind::Recurrence, kind::Cumulation, kind::Constant, kind::Conversion, kind::Quantise,
+                 kind::Dequantise, kind::BytePair, kind::BytePool, kind::ByteMean>;
 
 }  // namespace secateur

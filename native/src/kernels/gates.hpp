@@ -2,8 +2,7 @@
 
 template <typename Step>
 [[gnu::always_inline]] inline void for_vectors(std::int64_t count, Step step) {
-    for (std::int64_t i = 0; i < count; i += kLanes)
-        step(i, static_cast<int>(count - i < kLanes ? count - i : kLanes));
+    for (std::int64_t i = 0; i < count; i += kLanes) step(i, static_cast<int>(count - i < kLanes ? count - i : kLanes));
 }
 
 // Gate `index` before its function: what the step was given and what was fed back.

@@ -63,8 +63,7 @@ void multiply_images(const ProductRun& run) {
             multiply_tile<kImageRows, kImageColumns, true>(run, run.right, row, column, sums);
             for (int r = 0; r < kImageRows && row + r < run.rows; ++r) {
                 float* to = run.target + (row + r) * run.target_row + column * run.target_column;
-                const Vec factor =
-                    run.factors == nullptr ? splat(1.0f) : load_any(run.factors + (row + r) * kLanes);
+                const Vec factor = run.factors == nullptr ? splat(1.0f) : load_any(run.factors + (row + r) * kLanes);
                 #pragma GCC unroll 32
                 for (int c = 0; c < kImageColumns; ++c)
                     if (column + c < run.columns) store_any(to + c * run.target_column, times(factor, sums[r][c]));

@@ -31,7 +31,8 @@ Shape with_matrix(const Shape& dims, std::int64_t rows, std::int64_t columns) {
 
 ProductSides sides_of(const Setting& setting, const Operation& operation) {
     const Shape& dims = setting.output(operation).dims;
-    const std::int64_t rows = dims[dims.size() - 2], columns = dims.back(), length = setting.input(operation).dims.back();
+    const std::int64_t rows = dims[dims.size() - 2], columns = dims.back(),
+                       length = setting.input(operation).dims.back();
     const bool transposed = std::get<kind::Product>(operation.kind).transposed;
     const Matrices right(setting.input(operation, 1),
                          transposed ? with_matrix(dims, columns, length) : with_matrix(dims, length, columns));
@@ -83,8 +84,19 @@ void compile_product(Compiler& compiler, const Operation& operation) {
             const std::size_t matrix = static_cast<std::size_t>(item / parts);
             const float *a = frame.floats(from + left.places[matrix]), *b = frame.floats(by + right.places[matrix]);
             float* made = frame.floats(to + target.places[matrix]);
-            ProductRun run{a, left.row, left.column, b, right.row, right.column, made, target.row, target.column, nullptr,
-                           static_cast<int>(left.rows), static_cast<int>(right.columns), static_cast<int>(left.columns)};
+            ProductRun run{a,
+                           left.row,
+                           left.column,
+                           b,
+                           right.row,
+                           right.column,
+                           made,
+                           target.row,
+                           target.column,
+                           nullptr,
+                           static_cast<int>(left.rows),
+                           static_cast<int>(right.columns),
+                           static_cast<int>(left.columns)};
             if (!single) {
                 const std::int64_t rows = parts / across, part = item % parts / across, vector = item % across * lanes;
                 const std::int64_t first = left.rows * part / rows;
@@ -141,8 +153,11 @@ Heads heads_of(const Setting& setting, const Operation& operation) {
         matrices.places = shared_places(storage, seen, shared);
         return matrices;
     };
-    Heads found{Matrices(query, with_matrix(dims, rows, query.dims.back())), grouped(key).transposed(), grouped(value),
-                Matrices(setting.output(operation), dims), {}};
+    Heads found{Matrices(query, with_matrix(dims, rows, query.dims.back())),
+                grouped(key).transposed(),
+                grouped(value),
+                Matrices(setting.output(operation), dims),
+                {}};
     if (operation.inputs.size() > 3) found.mask.emplace(setting.input(operation, 3), with_matrix(dims, rows, count));
     return found;
 }
@@ -170,9 +185,9 @@ double attention_cycles(const Setting& setting, const Operation& operation) {
     const std::int64_t rows = query.rows, keys = value.rows;
     double each = secateur::product_cycles(kernels, rows, keys, query.columns, setting.images) +
                   secateur::product_cycles(kernels, rows, value.columns, keys, setting.images);
-    each += 16.0 * kernels.cycles.multiply_add * static_cast<double>(rows * keys * setting.images / kernels.lanes + rows);
-    if (setting.images == 1)
-        each += Panels(heads.key, rows, kernels).cycles() + Panels(value, rows, kernels).cycles();
+    each +=
+        16.0 * kernels.cycles.multiply_add * static_cast<double>(rows * keys * setting.images / kernels.lanes + rows);
+    if (setting.images == 1) each += Panels(heads.key, rows, kernels).cycles() + Panels(value, rows, kernels).cycles();
     return static_cast<double>(heads.target.places.size()) * each + traffic(setting, operation);
 }
 
@@ -217,8 +232,8 @@ void compile_attention(Compiler& compiler, const Operation& operation) {
     report_product(step, attention_cycles(setting, operation),
                    count * heads.query.rows * heads.key.columns * (length + width));
     step.run = [=, &kernels](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
-        float *key_space = as_floats(scratch), *value_space = key_space + key_words, *scores = value_space + value_words,
-              *added = scores + blocks.words(), *factors = added + blocks.words();
+        float *key_space = as_floats(scratch), *value_space = key_space + key_words,
+              *scores = value_space + value_words, *added = scores + blocks.words(), *factors = added + blocks.words();
         std::int64_t packed_key = -1, packed_value = -1;
         for (std::int64_t item = begin; item < end; ++item) {
             const std::size_t head = static_cast<std::size_t>(item / (vectors * blocks.count));
@@ -229,8 +244,17 @@ void compile_attention(Compiler& compiler, const Operation& operation) {
             const float *key = frame.floats(keys + heads.key.places[head]) + image,
                         *value = frame.floats(values + heads.value.places[head]) + image;
             ProductRun run{frame.floats(from + heads.query.places[head]) + first * heads.query.row + image,
-                           heads.query.row, heads.query.column, key, heads.key.row, heads.key.column, scores, blocks.pitch,
-                           kernels.lanes, nullptr, static_cast<int>(rows), static_cast<int>(seen),
+                           heads.query.row,
+                           heads.query.column,
+                           key,
+                           heads.key.row,
+                           heads.key.column,
+                           scores,
+                           blocks.pitch,
+                           kernels.lanes,
+                           nullptr,
+                           static_cast<int>(rows),
+                           static_cast<int>(seen),
                            static_cast<int>(length)};
             if (single) {
                 if (std::exchange(packed_key, heads.key.places[head]) != heads.key.places[head])
@@ -250,12 +274,22 @@ void compile_attention(Compiler& compiler, const Operation& operation) {
                                  single ? 1 : kernels.lanes};
                 what.write(first, rows, seen, blocks.pitch, added);
             }
-            (single ? kernels.soften : kernels.soften_images)({scores, adds ? added : nullptr, blocks.pitch, kind.scale,
-                                                               static_cast<int>(rows), static_cast<int>(seen), factors});
-            ProductRun mixing{scores, blocks.pitch, single ? 1 : kernels.lanes, value, heads.value.row, heads.value.column,
+            (single ? kernels.soften
+                    : kernels.soften_images)({scores, adds ? added : nullptr, blocks.pitch, kind.scale,
+                                              static_cast<int>(rows), static_cast<int>(seen), factors});
+            ProductRun mixing{scores,
+                              blocks.pitch,
+                              single ? 1 : kernels.lanes,
+                              value,
+                              heads.value.row,
+                              heads.value.column,
                               frame.floats(to + heads.target.places[head]) + first * heads.target.row + image,
-                              heads.target.row, heads.target.column, factors, static_cast<int>(rows),
-                              static_cast<int>(width), static_cast<int>(seen)};
+                              heads.target.row,
+                              heads.target.column,
+                              factors,
+                              static_cast<int>(rows),
+                              static_cast<int>(width),
+                              static_cast<int>(seen)};
             if (single) value_panels.set(mixing, value, value_space, 0), mixing.length = static_cast<int>(seen);
             (single ? kernels.multiply : kernels.multiply_images)(mixing);
         }

@@ -32,9 +32,7 @@ std::optional<Kind> read_recurrence(const Node& node) {
 const kind::Recurrence& layer_of(const Operation& operation) { return std::get<kind::Recurrence>(operation.kind); }
 
 // One vector of so many numbers.
-Storage vector_storage(std::int64_t size, int images) {
-    return {{size}, {images}, size * images};
-}
+Storage vector_storage(std::int64_t size, int images) { return {{size}, {images}, size * images}; }
 
 // The product of the states: one image times a vector, several by tiles.
 Site site_of(const Setting& setting, const Filter& filter) {
@@ -92,7 +90,8 @@ Feedback make_feedback(Compiler& compiler, const Operation& operation) {
     if (const auto* tiles = std::get_if<Choice>(&choice.way))
         return keep_layer(compiler, std::make_shared<Convolution>(filter, Clamp{}, site.shape, site.input, site.output,
                                                                   setting.kernels, setting.costs.floats, *tiles, 1));
-    return keep_layer(compiler, std::make_shared<PlainConvolution>(filter, Clamp{}, site.shape, site.input, site.output));
+    return keep_layer(compiler,
+                      std::make_shared<PlainConvolution>(filter, Clamp{}, site.shape, site.input, site.output));
 }
 
 // Where a sequence, its first state and what becomes of it lie.
@@ -112,7 +111,7 @@ std::vector<Sequence> places_of(const Compiler& compiler, const Operation& opera
     const Offsets given = starts(operation.inputs[0], 2), made = starts(operation.output, 2);
     const std::size_t states = operation.inputs.size();
     const Offsets none(given.size(), -1), hidden = states > 1 ? starts(operation.inputs[1], 1) : none,
-                  cell = states > 2 ? starts(operation.inputs[2], 1) : none;
+                                          cell = states > 2 ? starts(operation.inputs[2], 1) : none;
     std::vector<Sequence> found;
     for (std::size_t i = 0; i < given.size(); ++i) found.push_back({given[i], made[i], hidden[i], cell[i]});
     return found;
@@ -124,7 +123,8 @@ void compile_recurrence(Compiler& compiler, const Operation& operation) {
     const Storage &input = setting.input(operation), &output = setting.output(operation);
     const std::int64_t rank = static_cast<std::int64_t>(input.dims.size()), length = input.dims[rank - 2],
                        given_step = input.strides[rank - 2], made_step = output.strides[rank - 2],
-                       count = layer.filter.span() * setting.images, fed_words = round_up(layer.filter.outputs() * setting.images + kOverread, 16),
+                       count = layer.filter.span() * setting.images,
+                       fed_words = round_up(layer.filter.outputs() * setting.images + kOverread, 16),
                        state_words = round_up(count + kOverread, 16);
     const Feedback feedback = make_feedback(compiler, operation);
     compiler.need_scratch(static_cast<std::size_t>(fed_words + state_words) + compiler.scratch_words());
@@ -163,7 +163,8 @@ std::optional<Kind> read_cumulation(const Node& node) {
 void compile_cumulation(Compiler& compiler, const Operation& operation) {
     const std::int64_t axis = std::get<kind::Cumulation>(operation.kind).axis;
     const Setting& setting = compiler.setting();
-    const Lines from = lines_of(setting.input(operation), axis, axis + 1), to = lines_of(setting.output(operation), axis, axis + 1);
+    const Lines from = lines_of(setting.input(operation), axis, axis + 1),
+                to = lines_of(setting.output(operation), axis, axis + 1);
     const std::int64_t source = compiler.place(operation.inputs[0]), target = compiler.place(operation.output);
     Step& step = compiler.push(operation, "loop");
     step.items = static_cast<std::int64_t>(to.starts.size());
