@@ -19,6 +19,8 @@ Array = NDArray[np.floating]
 RANDOM = np.random.default_rng(7)
 MATRIX, VECTOR = RANDOM.normal(size=(6, 5)).astype(np.float32), RANDOM.normal(size=5).astype(np.float32)
 KERNELS = RANDOM.normal(size=(4, 3, 3, 2)).astype(np.float32)
+CUBES = RANDOM.normal(size=(4, 3, 2, 3, 2)).astype(np.float32)
+LINES = RANDOM.normal(size=(3, 2, 3)).astype(np.float32)
 SLOPE = np.array([0.25], np.float32)
 SLOPES = np.array([0.25, -1, 2, 0], np.float32)
 WINDOW: dict[str, Any] = {"padding": (0, 0, 0, 0), "stride": (1, 1), "dilation": (1, 1), "groups": 1}
@@ -92,6 +94,18 @@ def _sums_of_windows(x: Array) -> list[Array]:
     return [columns.reshape(len(x), 2 * 6, -1), total[:, :, 1:, 1:-1]]
 
 
+def _spread(x: Array) -> Array:
+    """Each of five inputs adds a kernel of three at every second place; one place is lost in front."""
+    made = np.zeros((len(x), 2, 12))
+    for at in range(5):
+        made[:, :, 2 * at : 2 * at + 3] += np.einsum("ni,iok->nok", x[:, :, at], LINES)
+    return made[:, :, 1:11]
+
+
+def _normal(x: Array) -> Array:
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 0.5)
+
+
 CASES: dict[str, Case] = {
     "conv2d after pad": Case(
         (3, 5, 4), _padded_convolution, lambda x: cross_correlation(around(x, 1, 0, 1, 2), KERNELS)
@@ -156,13 +170,80 @@ CASES: dict[str, Case] = {
         lambda build: composites.avg_pool2d(build, "x", **POOL, ceil=True),
         lambda x: np.nanmean(windows_of_3(around(x, 0, 1, 0, 1, np.nan)), (4, 5)),
     ),
-    "adaptive_max_pool2d": Case(
+    "adaptive_max_pool": Case(
         (2, 6, 4),
-        lambda build: composites.adaptive_max_pool2d(build, "x", (3, 2)),
+        lambda build: composites.adaptive_max_pool(build, "x", (3, 2)),
         lambda x: x.reshape(-1, 2, 3, 2, 2, 2).max((3, 5)),
     ),
     "sum_over": Case(
         (2, 3, 4), lambda build: composites.sum_over(build, "x", (1, 3), keepdims=False), lambda x: x.sum((1, 3))
+    ),
+    "adaptive_avg_pool": Case(
+        (2, 4, 6, 4),
+        lambda build: composites.adaptive_avg_pool(build, "x", (2, None, 1)),
+        lambda x: x.reshape(-1, 2, 2, 2, 6, 4).mean((3, 5))[..., None],
+    ),
+    "avg_pool": Case(
+        (2, 6, 4),
+        lambda build: composites.avg_pool(build, "x", [composites.Axis(3, 1), composites.Axis(2, 2)]),
+        lambda x: sliding_window_view(x, (3, 2), (2, 3))[..., ::2, :, :].mean((4, 5)),
+    ),
+    "max_pool": Case(
+        (2, 7),
+        lambda build: composites.max_pool(build, "x", [composites.Axis(3, 2)]),
+        lambda x: sliding_window_view(x, 3, 2)[:, :, ::2].max(-1),
+    ),
+    "convolution": Case(
+        (3, 4, 5, 6),
+        lambda build: composites.convolution(
+            build, "x", {"weight": Weight.of(CUBES)}, [composites.Axis(2), composites.Axis(3), composites.Axis(2)]
+        ),
+        lambda x: np.einsum("nidhwabc,oiabc->nodhw", sliding_window_view(x, (2, 3, 2), (2, 3, 4)), CUBES),
+    ),
+    "transposed_convolution": Case(
+        (3, 5),
+        lambda build: composites.transposed_convolution(
+            build, "x", {"weight": Weight.of(LINES)}, [composites.Axis(3, 2, 1, 1)], (1,)
+        ),
+        _spread,
+    ),
+    "space_shuffle": Case(
+        (4, 3),
+        lambda build: composites.space_shuffle(build, "x", (2,)),
+        lambda x: x.reshape(-1, 2, 2, 3).swapaxes(2, 3).reshape(-1, 2, 6),
+    ),
+    "put": Case(
+        (6, 2),
+        lambda build: composites.put(build, "x", composites.cut(build, "x", 1, 0, 2), 1, 1, 5, 2),
+        lambda x: np.stack([x[:, at] for at in (0, 0, 2, 1, 4, 5)], 1),
+    ),
+    "contraction": Case(
+        (2, 3, 4),
+        lambda build: composites.contraction(build, [("x", "abc"), ("x", "adc"), (Weight.of(MATRIX[:3]), "be")], "eda"),
+        lambda x: np.einsum("nabc,nadc,be->neda", x, x, MATRIX[:3]),
+    ),
+    "product_from_left": Case(
+        (2, 5, 3), lambda build: composites.product_from_left(build, Weight.of(MATRIX), "x"), lambda x: MATRIX @ x
+    ),
+    "norm_over": Case(
+        (3, 4),
+        lambda build: composites.norm_over(build, "x", (2,), 3.0, keepdims=False),
+        lambda x: (np.abs(x) ** 3).sum(2) ** (1 / 3),
+    ),
+    "rms_norm": Case(
+        (3, 5),
+        lambda build: composites.rms_norm(build, "x", 1, 0.5, Weight.of(VECTOR)),
+        lambda x: x / np.sqrt((x**2).mean(-1, keepdims=True) + 0.5) * VECTOR,
+    ),
+    "group_norm": Case(
+        (6, 2),
+        lambda build: composites.group_norm(build, "x", 1, 3, 0.5, {}),
+        lambda x: _normal(x.reshape(-1, 3, 4)).reshape(-1, 6, 2),
+    ),
+    "apart_from_zeros": Case(
+        (2, 3),
+        lambda build: composites.apart_from_zeros(build, composites.pad(build, "x", [(1, 2)]))[0],
+        lambda x: x,
     ),
     "reshape": Case((2, 6), lambda build: composites.reshape(build, "x", (3, 4)), lambda x: x.reshape(-1, 3, 4)),
     "permute": Case(

@@ -39,18 +39,8 @@ def test_no_composite_is_missing_from_the_cases() -> None:
 @pytest.mark.parametrize(
     ("spell", "message"),
     [
-        (
-            lambda build: composites.adaptive_max_pool2d(build, "x", (2, 2)),
-            r"from \(3, 4\) to \(2, 2\) is not supported",
-        ),
         (lambda build: composites.flip(build, "y", (1,)), r"is not supported along a length \(n\)"),
         (lambda build: composites.every(build, "y", 1, 2), r"with step 2 is not supported along a length \(n\)"),
-        (
-            lambda build: composites.avg_pool2d(
-                build, "x", kernel=(2, 3), stride=(2, 2), padding=(1, 0, 0, 0), counted=True, ceil=True
-            ),
-            "with ceil_mode, padding and count_include_pad",
-        ),
     ],
 )
 def test_what_no_operations_make_is_said(spell, message: str) -> None:  # type: ignore[no-untyped-def]

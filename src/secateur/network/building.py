@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secateur.errors import GraphError
 from secateur.network.formats import FORMATS
@@ -16,6 +17,7 @@ from secateur.network.signature import Signature
 
 DERIVED = ".derived"
 """Ends the names of weights that were computed from the state dict's and would have a name of it otherwise."""
+Bits = NDArray[np.unsignedinteger]
 Operand = str | float | Weight
 """What a node reads: a value by its name, or a number or a weight, which becomes a constant."""
 
@@ -25,7 +27,7 @@ class Draft:
     """Everything that was added so far. reserved: names that only an entry of the state dict may have.
 
     elements: as in Graph. contents: what values hold, as far as somebody asked. names, constants: of a weight, the
-    name under which it is stored and the value that it is.
+    name under which it is stored and the value that it is. variants: what was made of it, by what was done.
     """
 
     reserved: set[str] = field(default_factory=set)
@@ -39,6 +41,7 @@ class Draft:
     constants: dict[Weight, str] = field(default_factory=dict)
     scalars: dict[tuple[str, bytes], Weight] = field(default_factory=dict)
     contents: dict[str, Element] = field(default_factory=dict)
+    variants: dict[tuple[Weight, Hashable], Weight] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +131,17 @@ class Builder:
             stored = self._stored(weight, wanted or name)
             draft.constants[weight] = self.add(Node(name, "constant", (), {"value": stored}, source=self.path))
         return draft.constants[weight]
+
+    def variant(self, weight: Weight, key: Hashable, make: Callable[[Bits], Bits]) -> Weight:
+        """What is made of a weight's bits; for all who ask with the same key the same."""
+        found = self.draft.variants
+        if (weight, key) not in found:
+            found[weight, key] = Weight(weight.dtype, np.ascontiguousarray(make(weight.bits)))
+        return found[weight, key]
+
+    def reshaped(self, weight: Weight, shape: Shape) -> Weight:
+        """The weight itself where it has that shape."""
+        return weight if weight.shape == shape else self.variant(weight, shape, lambda bits: bits.reshape(shape))
 
     def add(self, node: Node) -> str:
         """Add a node whose name is free, and whose weights are stored; its shape is worked out here."""

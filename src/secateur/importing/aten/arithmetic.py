@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from secateur.importing.aten.calls import Call, Constant, Conversion
-from secateur.importing.aten.reading import anywhere, pair_of_values
-from secateur.importing.aten.wholes import HELD
+from secateur.importing.aten.reading import anywhere, pair_of_values, scaled
 from secateur.network import composites
 
 
@@ -22,32 +21,29 @@ def _leaky_relu(call: Call) -> str:
 def _prelu(call: Call) -> str:
     slope = call["weight"]
     if not isinstance(slope, Constant):
-        raise call.error("is supported with one slope for all channels only")
+        raise call.error("is supported with constant slopes only")
     return composites.prelu(call.build, call.value("self"), call.bits(slope, "weight"))
 
 
 def _clamp(call: Call) -> str:
-    low = next((call[name] for name in ("min", "min_val") if name in call.arguments), None)
-    high = next((call[name] for name in ("max", "max_val") if name in call.arguments), None)
-    return composites.clamp(call.build, call.value("self"), low, high)
+    low, high = (
+        next((call[name] for name in names if name in call.arguments), None)
+        for names in (("min", "min_val"), ("max", "max_val"))
+    )
+    bounds = [each if each is None or isinstance(each, (int, float)) else _bound(call, each) for each in (low, high)]
+    return composites.clamp(call.build, call.value("self"), *bounds)
+
+
+def _bound(call: Call, held: Any) -> str:
+    return call.value_of(held, call.rank)
 
 
 def _gelu(call: Call) -> str:
     return call.emit("gelu", call.value("self"), approximate=str(call["approximate"]))
 
 
-def _scaled(call: Call, held: Any, factor: float) -> Any:
-    if factor == 1:
-        return held
-    if isinstance(held, (int, float)):
-        return held * factor
-    if isinstance(held, Constant):
-        return Constant(held.tensor * factor)
-    return pair_of_values(call, "mul", held, factor)
-
-
 def _add(call: Call) -> str:
-    return pair_of_values(call, "add", call["self"], _scaled(call, call["other"], call["alpha"]))
+    return pair_of_values(call, "add", call["self"], scaled(call, call["other"], call["alpha"]))
 
 
 def _sub(call: Call) -> str:
@@ -61,8 +57,8 @@ def _rsub(call: Call) -> str:
 def _difference(call: Call, left: Any, right: Any) -> str:
     """A sum with what is taken away times -1, where either is constant."""
     if any(isinstance(held, (Constant, int, float)) for held in (left, right)):
-        return pair_of_values(call, "add", left, _scaled(call, right, -call["alpha"]))
-    return pair_of_values(call, "sub", left, _scaled(call, right, call["alpha"]))
+        return pair_of_values(call, "add", left, scaled(call, right, -call["alpha"]))
+    return pair_of_values(call, "sub", left, scaled(call, right, call["alpha"]))
 
 
 def _mul(call: Call) -> str:
@@ -112,13 +108,29 @@ def _softplus(call: Call) -> str:
     return call.emit("softplus", call.value("self"), beta=beta, threshold=threshold)
 
 
-def _of_two(op: str) -> Conversion:
+def _square(call: Call) -> str:
+    value = call.value("self")
+    return call.emit("mul", value, value)
+
+
+def _add_product(op: str) -> Conversion:
+    """x + factor · (a op b)."""
+
     def convert(call: Call) -> str:
-        if "other" not in call.arguments:
-            raise call.error(f"is not supported along a dimension; {HELD}")
-        return pair_of_values(call, op, call["self"], call["other"])
+        made = pair_of_values(call, op, call["tensor1"], call["tensor2"])
+        return pair_of_values(call, "add", call["self"], scaled(call, made, call["value"]))
 
     return convert
+
+
+def _lerp(call: Call) -> str:
+    """From one value on, so much of the way to the other."""
+    way = pair_of_values(call, "sub", call["end"], call["self"])
+    return pair_of_values(call, "add", call["self"], pair_of_values(call, "mul", way, call["weight"]))
+
+
+def _of_two(op: str) -> Conversion:
+    return lambda call: pair_of_values(call, op, call["self"], call["other"])
 
 
 def _glu(call: Call) -> str:
@@ -137,6 +149,7 @@ _WITH_BATCH_ANYWHERE: dict[str, Conversion] = {
     "hardtanh": _clamp,
     "clamp": _clamp,
     "clamp_min": _clamp,
+    "clamp_max": _clamp,
     "gelu": _gelu,
     "add": _add,
     "sub": _sub,
@@ -149,8 +162,10 @@ _WITH_BATCH_ANYWHERE: dict[str, Conversion] = {
     "softplus": _softplus,
     "maximum": _of_two("maximum"),
     "minimum": _of_two("minimum"),
-    "max": _of_two("maximum"),
-    "min": _of_two("minimum"),
+    "square": _square,
+    "addcmul": _add_product("mul"),
+    "addcdiv": _add_product("div"),
+    "lerp": _lerp,
     "glu": _glu,
 }
 

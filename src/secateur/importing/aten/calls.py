@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,11 @@ from secateur.network.sizes import Dimension, Size
 if TYPE_CHECKING:
     from secateur.importing.aten.translation import Translation
 
-_ALIKE = {"expand", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full", "repeat"}
+_OF_A_SHAPE = {
+    *("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty", "fill"),
+}
+"""Operations that take an argument's shape and type, and none of its numbers."""
+_ALIKE = {"expand", "full", "zeros", "ones", "empty", "repeat", *_OF_A_SHAPE}
 """Operations that make every image's part of a constant alike."""
 _SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
 """Operations after which a constant of the same type is what it was."""
@@ -45,11 +49,14 @@ class Foreign:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """Stands for the number of images where a network asks for it."""
+    """Stands for a number that depends on that of the images: share times as many, 0: it is no multiple."""
+
+    share: Dimension
 
 
-BATCH = Batch()
+BATCH = Batch(1)
 
 Conversion = Callable[["Call"], Any]
 """Gives what a call's result became: the name of a value, a Padded, a Placed, an Ordinary, a Constant, or a list of
@@ -87,32 +94,72 @@ class Call:
 
     def reads_input(self) -> bool:
         """Whether any argument, however deep, depends on an input's values."""
-        values = [self.translation.values[node] for node in self.node.all_input_nodes]
+        nodes = self.node.all_input_nodes[1 if self.name in _OF_A_SHAPE else 0 :]
+        values = [self.translation.values[node] for node in nodes]
         return any(not isinstance(value, (Constant, Batch, Size, int, float, type(None))) for value in values)
 
     def sym_size(self) -> Batch | Dimension:
         size = self.node.args[0].meta["val"].shape[self.node.args[1]]  # type: ignore[union-attr]
-        if str(size) == self.translation.batch:
-            return BATCH
-        found = self.translation.dimension(size)
-        return int(size) if found is None else found
+        return self.translation.number(size)
 
     def evaluated(self) -> Any:
-        """What an operation on constants gives. One that is made as long as the batch is made once, and broadcasts."""
+        """What an operation on constants gives. One that is made as long as the batch is the same for every image."""
         arguments = {name: self[name] for name in self.arguments}
-        alike = self.name in _ALIKE and self._holds_batch()
-        if not alike and any(_mentions_batch(value) for value in arguments.values()):
+        place = self._place_of_batch() if self.name in _ALIKE else None
+        if place is None and any(_mentions_batch(value) for value in arguments.values()):
             raise self.error("depends on the number of images, which is free")
-        if (size := mentions_size([*arguments.values()])) is not None:
+        if (size := self._mentioned_size(arguments)) is not None:
             return self._of_sizes(size)
         if self._is_random():
             raise self.error("draws random numbers in eval mode too, which a graph cannot")
-        plain = {name: _plain(value) for name, value in arguments.items()}
+        made = self._computed(arguments)
+        return made if place is None else self._for_every_image(made, place)
+
+    def _computed(self, arguments: Mapping[str, Any]) -> Any:
+        """By PyTorch; of what is as long as the batch so much as one image has."""
+        plain = {name: self._plain(value) for name, value in arguments.items()}
         positional = [plain[each.name] for each in self.schema if not each.kwarg_only]
         keywords = {each.name: plain[each.name] for each in self.schema if each.kwarg_only}
         with torch.no_grad():
             made = _as_constants(self.node.target(*positional, **keywords))  # type: ignore[operator]
         return self.first if self.name in _SAME and _are_same(made, self.first) else made
+
+    def _plain(self, value: Any) -> Any:
+        """What PyTorch is to be called with."""
+        if isinstance(value, (list, tuple)):
+            return [self._plain(each) for each in value]
+        if isinstance(value, Batch):
+            return value.share
+        if isinstance(value, Constant):
+            return value.tensor
+        return self._blank() if isinstance(value, (str, Placed, Padded, Ordinary, Foreign)) else value
+
+    def _blank(self) -> Tensor:
+        """Of the first argument's shape, what one image has of it, and type, for an operation that takes these only."""
+        traced = self.node.all_input_nodes[0].meta["val"]
+        extents = self.translation.extents(traced)
+        return torch.zeros(
+            [int(each.share if each.size is None else each.size) for each in extents], dtype=traced.dtype
+        )
+
+    def _place_of_batch(self) -> Place | None:
+        """In the result, None where it is in none or in several dimensions, or in one that is no multiple."""
+        extents = self.translation.extents(self.node.meta["val"])
+        held = [axis for axis, each in enumerate(extents) if each.size is None]
+        if len(held) != 1 or extents[held[0]].share == 0:
+            return None
+        return Place(len(extents) - held[0], "" if extents[held[0]].share == 1 else "outer")
+
+    def _for_every_image(self, made: Constant, place: Place) -> str | Placed:
+        shape, axis = tuple(made.tensor.shape), place.axis(made.tensor.ndim)
+        own = shape if place.fold else shape[:axis] + shape[axis + 1 :]
+        return self.placed(self.translation.constant_value(made, own, self.build), place)
+
+    def _mentioned_size(self, arguments: Mapping[str, Any]) -> Size | None:
+        """A length with a name that decides about the result."""
+        if self.name in _OF_A_SHAPE:
+            return mentions_size([each.size for each in self.translation.extents(self.node.meta["val"])])
+        return mentions_size([*arguments.values()])
 
     def _of_sizes(self, size: Size) -> Ordinary:
         inner = OrdinaryCall(self.translation, self.node)
@@ -122,11 +169,6 @@ class Call:
             raise self.error(f"makes a constant that depends on a length ({size}), which is free")
         found: Ordinary = self.translation.checked(self, Ordinary(made))
         return found
-
-    def _holds_batch(self) -> bool:
-        """Whether the batch is one dimension of the result, and all others are sizes that a Graph holds."""
-        others = [size for size in self.node.meta["val"].shape if str(size) != self.translation.batch]
-        return len(others) == self.rank - 1 and all(self.translation.dimension(size) is not None for size in others)
 
     def _is_random(self) -> bool:
         tags = getattr(self.node.target, "tags", ())
@@ -181,6 +223,11 @@ class Call:
     def own_axis(self, dim: int, value: str) -> int:
         """A dimension as an axis of the graph, 0 for the batch."""
         return dim
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it is on tensors that no image has a part in."""
+        return False
 
     def dims(self, value: str) -> int:
         """Dimensions that a value has for the network, the batch counted."""
@@ -328,6 +375,10 @@ class OrdinaryCall(Call):
     def own_axis(self, dim: int, value: str) -> int:
         return dim + 1
 
+    @property
+    def is_ordinary(self) -> bool:
+        return True
+
     def dims(self, value: str) -> int:
         return len(self.size(value))
 
@@ -407,15 +458,6 @@ def _mentions_batch(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(_mentions_batch(each) for each in value)
     return isinstance(value, Batch)
-
-
-def _plain(value: Any) -> Any:
-    """What PyTorch is to be called with: one image stands for the batch."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    if isinstance(value, Batch):
-        return 1
-    return value.tensor if isinstance(value, Constant) else value
 
 
 def _as_constants(result: Any) -> Any:

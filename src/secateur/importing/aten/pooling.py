@@ -1,79 +1,69 @@
-"""Windows and axes of which the largest number or the mean is taken."""
+"""Windows of which the largest number or the mean is taken, along one to three last dimensions."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from secateur.importing.aten.calls import Call, Conversion
-from secateur.importing.aten.reading import anywhere, around, pair, removed
+from secateur.importing.aten.reading import along_last, numbers
 from secateur.network import composites
-from secateur.network.graph import Shape
+from secateur.network.composites import Axis
 
 
-def _max_pool2d(call: Call) -> Any:
-    kernel = pair(call["kernel_size"])
-    made = composites.max_pool2d(
-        call.build,
-        call.value("self"),
-        kernel=kernel,
-        stride=pair(call["stride"]) if call["stride"] else kernel,
-        padding=around(call["padding"]),
-        dilation=pair(call["dilation"]),
-        ceil=bool(call["ceil_mode"]),
-    )
-    return made if call.name == "max_pool2d" else [made, None]
+def _axes(call: Call, rank: int) -> list[Axis]:
+    kernel = numbers(call["kernel_size"], rank)
+    stride = numbers(call["stride"], rank) if call["stride"] else kernel
+    padding, dilation = numbers(call["padding"], rank), numbers(call.get("dilation", 1), rank)
+    return [
+        Axis(size, step, around, around, spread)
+        for size, step, around, spread in zip(kernel, stride, padding, dilation, strict=True)
+    ]
 
 
-def _avg_pool2d(call: Call) -> str:
-    kernel = pair(call["kernel_size"])
-    if call["divisor_override"] is not None:
-        raise call.error("with divisor_override is not supported")
-    return composites.avg_pool2d(
-        call.build,
-        call.value("self"),
-        kernel=kernel,
-        stride=pair(call["stride"]) if call["stride"] else kernel,
-        padding=around(call["padding"]),
-        counted=bool(call["count_include_pad"]),
-        ceil=bool(call["ceil_mode"]),
-    )
+def _max_pool(call: Call, rank: int) -> Any:
+    made = composites.max_pool(call.build, call.value("self"), _axes(call, rank), ceil=bool(call["ceil_mode"]))
+    return [made, None] if call.name.endswith("with_indices") else made
 
 
-def _adaptive_avg_pool2d(call: Call) -> str:
-    return call.emit("adaptive_avg_pool2d", call.value("self"), size=pair(call["output_size"]))
+def _avg_pool(call: Call, rank: int) -> str:
+    axes, divisor = _axes(call, rank), call.get("divisor_override")
+    counted, ceil = bool(call["count_include_pad"]) or divisor is not None, bool(call["ceil_mode"])
+    if ceil and divisor is not None:
+        raise call.error("with divisor_override and ceil_mode is not supported")
+    made = composites.avg_pool(call.build, call.value("self"), axes, counted=counted, ceil=ceil)
+    if divisor is None:
+        return made
+    return call.emit("mul", made, math.prod(axis.kernel for axis in axes) / int(divisor))
 
 
-def _adaptive_max_pool2d(call: Call) -> Any:
-    return [composites.adaptive_max_pool2d(call.build, call.value("self"), pair(call["output_size"])), None]
+def _adaptive_avg_pool(call: Call, rank: int) -> str:
+    return composites.adaptive_avg_pool(call.build, call.value("self"), _sizes(call, rank))
 
 
-def _axes(call: Call, value: str) -> Shape:
-    """Of a reduction: those named, else all of them."""
-    dims = call["dim"] if call.get("dim") else range(call.dims(value))
-    return tuple(sorted(call.axis(dim, value) for dim in dims))
+def _adaptive_max_pool(call: Call, rank: int) -> Any:
+    return [composites.adaptive_max_pool(call.build, call.value("self"), _sizes(call, rank)), None]
 
 
-def _mean(call: Call) -> str:
-    value = call.value("self")
-    return call.emit("mean", value, axes=_axes(call, value), keepdims=bool(call["keepdim"]))
+def _sizes(call: Call, rank: int) -> list[Any]:
+    size = call["output_size"]
+    return list(size) if isinstance(size, (list, tuple)) else [size] * rank
 
 
-def _sum(call: Call) -> str:
-    value = call.value("self")
-    return composites.sum_over(call.build, value, _axes(call, value), keepdims=bool(call["keepdim"]))
-
-
-def _over_axes(conversion: Conversion) -> Conversion:
-    return anywhere(conversion, lambda call: 0 if call["keepdim"] else removed(call))
+def _over_last(conversion: Callable[[Call, int], Any], rank: int) -> Conversion:
+    return along_last(lambda call: conversion(call, rank), lambda call: rank)
 
 
 CONVERSIONS: dict[str, Conversion] = {
-    "max_pool2d": _max_pool2d,
-    "max_pool2d_with_indices": _max_pool2d,
-    "avg_pool2d": _avg_pool2d,
-    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
-    "_adaptive_avg_pool2d": _adaptive_avg_pool2d,
-    "adaptive_max_pool2d": _adaptive_max_pool2d,
-    "mean": _over_axes(_mean),
-    "sum": _over_axes(_sum),
+    f"{name}{rank}d{ending}": _over_last(conversion, rank)
+    for rank in (1, 2, 3)
+    for name, ending, conversion in (
+        ("max_pool", "", _max_pool),
+        ("max_pool", "_with_indices", _max_pool),
+        ("avg_pool", "", _avg_pool),
+        ("adaptive_avg_pool", "", _adaptive_avg_pool),
+        ("_adaptive_avg_pool", "", _adaptive_avg_pool),
+        ("adaptive_max_pool", "", _adaptive_max_pool),
+    )
 }

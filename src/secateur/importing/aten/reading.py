@@ -10,21 +10,30 @@ from secateur.importing.aten.placing import Ordinary
 from secateur.network.composites import Padded
 from secateur.network.graph import Shape
 
-
-def pair(value: Any) -> tuple[int, int]:
-    numbers = [int(each) for each in value] if isinstance(value, (list, tuple)) else [int(value)]
-    return (numbers[0], numbers[-1])
+ACROSS = "works across the batch; a graph treats each image on its own"
 
 
-def around(padding: Any) -> Shape:
-    height, width = pair(padding)
-    return (height, height, width, width)
+def numbers(value: Any, count: int) -> Shape:
+    """A number for each axis, or one for all of them."""
+    found = [int(each) for each in value] if isinstance(value, (list, tuple)) else [int(value)]
+    return tuple(found * count if len(found) == 1 else found)
 
 
 def planes(call: Call, argument: str) -> str | Padded:
     """A value as it is, with the zeros that may lie around it."""
     held = call[argument]
     return held if isinstance(held, Padded) else call.value_of(held)
+
+
+def scaled(call: Call, held: Any, factor: float) -> Any:
+    """An operand times a number: a constant stays one."""
+    if factor == 1:
+        return held
+    if isinstance(held, (int, float)):
+        return held * factor
+    if isinstance(held, Constant):
+        return Constant(held.tensor * factor)
+    return pair_of_values(call, "mul", held, factor)
 
 
 def pair_of_values(call: Call, op: str, left: Any, right: Any) -> str:
@@ -63,7 +72,7 @@ def along_last(conversion: Conversion, count: Callable[[Call], int] = lambda cal
 
     def convert(call: Call) -> Any:
         if isinstance(call, PlacedCall) and call.place.right <= count(call):
-            raise call.error("works across the batch; a graph treats each image on its own")
+            raise call.error(ACROSS)
         return conversion(call)
 
     return anywhere(convert)

@@ -8,10 +8,11 @@ from typing import Any
 
 from secateur.importing.aten.calls import Call, Conversion, OrdinaryCall, PlacedCall
 from secateur.importing.aten.placing import Ordinary, Place, Placed, permuted, reshaped
-from secateur.importing.aten.reading import anywhere, planes, removed
+from secateur.importing.aten.reading import anywhere, numbers, planes, removed
 from secateur.network import composites
 from secateur.network.building import Builder
 from secateur.network.composites import Padded
+from secateur.network.graph import Shape
 from secateur.network.sizes import Dimension, Size, is_whole
 
 
@@ -110,21 +111,137 @@ def _select(call: Call) -> str:
 
 
 def _pad(call: Call) -> str | Padded:
-    """Zeros around: of planes, for the convolution that follows to take in; else by concatenation."""
+    """Zeros around space, for the convolution that follows to take in; all else is laid out."""
     pads = [int(each) for each in call["pad"]]
-    if call.get("mode", "constant") != "constant" or (call["value"] or 0) != 0 or min(pads) < 0:
-        raise call.error("is supported with zeros only, and none taken away")
-    held = planes(call, call.schema[0].name)
     pairs = list(zip(pads[::2], pads[1::2], strict=True))
-    base = held.base if isinstance(held, Padded) else held
+    mode = str(call.get("mode", "constant"))
+    held = planes(call, call.schema[0].name)
+    base, _ = composites.apart_from_zeros(call.build, held)
     for dim, pair in enumerate(pairs, 1):
         if any(pair):
             call.axis(-dim, base)  # raises where it is the batch
-    return composites.pad(call.build, held, pairs)
+    if mode == "constant":
+        made = composites.pad(call.build, held, pairs, float(call["value"] or 0))
+        return made if type(call) is Call else composites.laid_out(call.build, made)
+    return _PADS[mode](call.build, composites.laid_out(call.build, held), pairs)
 
 
-def _expand(call: Call) -> str:
-    return composites.broadcast(call.build, call.value("self"), call.shape())
+_PADS = {
+    "reflect": composites.reflection_pad,
+    "replicate": composites.replication_pad,
+    "circular": composites.circular_pad,
+}
+
+
+def _pad_by(pad: Callable[..., str], argument: str = "padding") -> Conversion:
+    def convert(call: Call) -> str:
+        pads = [int(each) for each in call[argument]]
+        value = call.value("self")
+        for dim in range(1, len(pads) // 2 + 1):
+            call.axis(-dim, value)  # raises where it is the batch
+        return pad(call.build, value, list(zip(pads[::2], pads[1::2], strict=True)))
+
+    return convert
+
+
+def _roll(call: Call) -> str:
+    value, shifts = call.value("self"), call["shifts"]
+    if not call["dims"]:
+        raise call.error("is supported along dimensions only")
+    return composites.roll(call.build, value, list(shifts), [call.axis(dim, value) for dim in call["dims"]])
+
+
+def _flip(call: Call) -> str:
+    value = call.value("self")
+    return composites.flip(call.build, value, [call.axis(dim, value) for dim in call["dims"]])
+
+
+def _repeat(call: Call) -> str | Placed | Ordinary:
+    if isinstance(call.first, Ordinary):
+        return Ordinary(composites.repeat(call.build, call.first.base, list(call["repeats"])))
+    (value, place), times = call.anywhere(), list(call["repeats"])
+    axis = place.axis(len(times))
+    if times[axis] != 1:
+        raise call.error("repeats the images of a batch, which a graph treats each on its own")
+    own = times if place.fold else times[:axis] + times[axis + 1 :]
+    return call.placed(composites.repeat(call.build, value, own), place)
+
+
+def _repeat_each(call: Call) -> str:
+    value, dim = call.value("self"), call["dim"]
+    if dim is None:
+        raise call.error("is supported along a dimension only")
+    return composites.repeat_each(call.build, value, call.axis(dim, value), int(call["repeats"]))
+
+
+def _unfold(call: Call) -> str:
+    """Windows along a dimension, what each holds in a new last dimension."""
+    value = call.value("self")
+    axis = call.axis(call["dimension"], value)
+    return composites.unfold(call.build, value, axis, int(call["size"]), int(call["step"]))
+
+
+def _im2col(call: Call) -> str:
+    names = {"kernel_size": "kernel", "stride": "stride", "dilation": "dilation"}
+    window = {role: numbers(call[name], 2) for name, role in names.items()}
+    value = _of_images(call, 3)
+    return composites.im2col(call.build, value, padding=_around(call), **window)
+
+
+def _col2im(call: Call) -> str:
+    names = {"kernel_size": "kernel", "stride": "stride", "dilation": "dilation", "output_size": "size"}
+    window = {role: numbers(call[name], 2) for name, role in names.items()}
+    return composites.fold(call.build, _of_images(call, 2), padding=_around(call), **window)
+
+
+def _around(call: Call) -> Shape:
+    return tuple(each for each in numbers(call["padding"], 2) for _ in range(2))
+
+
+def _of_images(call: Call, rank: int) -> str:
+    value = call.value("self")
+    if len(call.size(value)) != rank:
+        raise call.error("is supported with the batch in front, alone")
+    return value
+
+
+def _expand(call: Call) -> str | Placed | Ordinary:
+    if isinstance(call.first, Ordinary):
+        inner = call.where_placed()
+        return Ordinary(composites.broadcast(call.build, inner.value("self"), inner.shape()))
+    value, place = call.anywhere()
+    return call.placed(composites.broadcast(call.build, value, call.shape_at(place)), place)
+
+
+def _scatter(call: Call) -> str:
+    """Every step-th place of a dimension from a start on replaced by another value."""
+    value, source = (call.value_of(call[name], call.rank) for name in ("self", "src"))
+    if call.own_axis(call.dim(call["dim"], value), value) == 0 and call["end"] in (None, sys.maxsize):
+        return composites.broadcast(call.build, source, call.size(value))  # of all images, as it is of each
+    axis = call.axis(call["dim"], value)
+    size = call.size(value)[axis - 1]
+    start, stop = _bound(call["start"], 0, size), _bound(call["end"], size, size)
+    return composites.put(call.build, value, source, axis, start, stop, int(call["step"]))
+
+
+def _select_scatter(call: Call) -> str:
+    value = call.value_of(call["self"], call.rank)
+    axis = call.axis(call["dim"], value)
+    shape = call.size(value)
+    index = int(call["index"]) % shape[axis - 1]
+    source = call.value_of(call["src"], call.rank - 1)
+    source = composites.reshape(call.build, source, (*shape[: axis - 1], 1, *shape[axis:]))
+    return composites.put(call.build, value, source, axis, index, index + 1, 1)
+
+
+def _copy(call: Call) -> str | Placed | Ordinary:
+    """The second argument in the shape of the first."""
+    inner = call.where_placed()
+    value = inner.value_of(inner["src"], call.rank)
+    made = composites.broadcast(call.build, value, inner.shape())
+    if isinstance(inner, OrdinaryCall):
+        return Ordinary(made)
+    return call.placed(made, inner.place) if isinstance(inner, PlacedCall) else made
 
 
 def _identity(call: Call) -> Any:
@@ -160,9 +277,21 @@ CONVERSIONS: dict[str, Conversion] = {
     "unbind": anywhere(_unbind, removed),
     "slice": anywhere(_slice),
     "select": anywhere(_select, removed),
-    "pad": _pad,
-    "constant_pad_nd": _pad,
-    "expand": anywhere(_expand),
+    "pad": anywhere(_pad),
+    "constant_pad_nd": anywhere(_pad),
+    **{f"reflection_pad{rank}d": anywhere(_pad_by(composites.reflection_pad)) for rank in (1, 2, 3)},
+    **{f"replication_pad{rank}d": anywhere(_pad_by(composites.replication_pad)) for rank in (1, 2, 3)},
+    "roll": anywhere(_roll),
+    "flip": anywhere(_flip),
+    "repeat_interleave": anywhere(_repeat_each),
+    "unfold": anywhere(_unfold, lambda call: 1),
+    "im2col": _im2col,
+    "col2im": _col2im,
+    "expand": _expand,
+    "repeat": _repeat,
+    "slice_scatter": anywhere(_scatter),
+    "select_scatter": anywhere(_select_scatter),
+    "copy": _copy,
     **dict.fromkeys(("clone", "contiguous", "alias", "detach", "lift_fresh_copy"), _identity),
     **dict.fromkeys(("dropout", "native_dropout", "feature_dropout", "alpha_dropout"), _dropout),
     **dict.fromkeys(("to", "_to_copy", "type_as"), _to),

@@ -49,7 +49,8 @@ def _is_number(value: Any) -> bool:
 _MAKERS: Mapping[str, Callable[[OrdinaryCall], str | None]] = {
     "arange": _arange,
     "expand": _expand,
-    **dict.fromkeys(("zeros", "new_zeros"), _filled(lambda call: 0)),
-    **dict.fromkeys(("ones", "new_ones"), _filled(lambda call: 1)),
-    **dict.fromkeys(("full", "new_full"), _filled(lambda call: call["fill_value"])),
+    **dict.fromkeys(("zeros", "new_zeros", "zeros_like"), _filled(lambda call: 0)),
+    **dict.fromkeys(("ones", "new_ones", "ones_like"), _filled(lambda call: 1)),
+    **dict.fromkeys(("full", "new_full", "full_like"), _filled(lambda call: call["fill_value"])),
+    "fill": _filled(lambda call: call["value"]),
 }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from secateur.errors import ExportError
-from secateur.importing.aten.calls import BATCH, Call, Constant, Conversion, OrdinaryCall, told_by
+from secateur.importing.aten.calls import Batch, Call, Constant, Conversion, OrdinaryCall, told_by
 from secateur.importing.aten.lengths import to_dimension
 from secateur.importing.aten.placing import Extent, Ordinary, Place, Placed
 from secateur.importing.aten.wholes import HELD
@@ -102,6 +102,14 @@ class Translation:
         found = to_dimension(_formula(size) / _formula(self.images), self.program.symbols)
         return 0 if found is None else found
 
+    def number(self, size: Any) -> Batch | Dimension:
+        """What a traced size is where a network counts with it."""
+        if not isinstance(size, (int, torch.SymInt)):
+            return Batch(0)
+        share = self.share(size) if isinstance(size, torch.SymInt) or str(size) == self.batch else 0
+        found = None if share else self.dimension(size)
+        return Batch(share) if found is None else found
+
     def _output(self, call: Call) -> str:
         held = self.values[call.node]
         if isinstance(held, Placed) and self.program.batch is not None and held.is_rows(call.rank):
@@ -120,8 +128,7 @@ class Translation:
         if call.name.startswith(("_assert", "sym_constrain")):
             self.values[node] = None
         elif not call.schema:  # arithmetic with sizes
-            size = self.dimension(node.meta["val"]) if isinstance(node.meta.get("val"), torch.SymInt) else None
-            self.values[node] = BATCH if size is None else size
+            self.values[node] = self.number(node.meta.get("val"))
         elif call.name == "sym_size":
             self.values[node] = call.sym_size()
         elif not call.reads_input():

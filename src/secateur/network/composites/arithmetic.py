@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from secateur.network.building import Builder
 from secateur.network.composites.moves import cut
 from secateur.network.graph import Shape, Weight
@@ -14,7 +12,7 @@ from secateur.network.sizes import is_whole
 
 def matrix_product(build: Builder, value: str, matrix: Weight, bias: Weight | None = None) -> str:
     """x @ W + b with W (I, O) and b (O): a linear layer of W transposed."""
-    transposed = Weight(matrix.dtype, np.ascontiguousarray(matrix.bits.T))
+    transposed = build.variant(matrix, "transposed", lambda bits: bits.T)
     return build.emit("linear", value, weights={"weight": transposed, **({} if bias is None else {"bias": bias})})
 
 
@@ -23,13 +21,14 @@ def number_like(build: Builder, value: str, number: float) -> Weight:
     return build.number(number, build.element(value))
 
 
-def clamp(build: Builder, value: str, low: float | None, high: float | None) -> str:
-    """No less than low and no more than high: from 0 up, or from 0 to 6, as one operation."""
+def clamp(build: Builder, value: str, low: str | float | None, high: str | float | None) -> str:
+    """No less than low and no more than high, numbers or values: from 0 up, or from 0 to 6, as one operation."""
     op = {(0, None): "relu", (0, 6): "relu6"}.get((low, high))  # type: ignore[arg-type]
     if op is not None and build.element(value) == "float32":
         return build.emit(op, value)
     for op, bound in (("maximum", low), ("minimum", high)):
-        value = value if bound is None else build.emit(op, value, number_like(build, value, bound))
+        if bound is not None:
+            value = build.emit(op, value, bound if isinstance(bound, str) else number_like(build, value, bound))
     return value
 
 
@@ -37,8 +36,8 @@ def prelu(build: Builder, value: str, slope: Weight) -> str:
     """x, or the slope times x where x < 0: one slope for all, or one a channel."""
     if slope.count == 1:
         return build.emit("leaky_relu", value, negative_slope=float(slope.values().reshape(-1)[0]))
-    spread = slope.bits.reshape(-1, *(1,) * (len(build.shape(value)) - 1))
-    below = build.emit("mul", build.emit("minimum", value, 0.0), Weight(slope.dtype, spread))
+    spread = build.reshaped(slope, (slope.count, *(1,) * (len(build.shape(value)) - 1)))
+    below = build.emit("mul", build.emit("minimum", value, 0.0), spread)
     return build.emit("add", build.emit("relu", value), below)
 
 

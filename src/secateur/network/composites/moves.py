@@ -164,3 +164,17 @@ def stack(build: Builder, values: Sequence[str], axis: int) -> str:
     shape = build.shape(values[0])
     longer = [build.emit("reshape", value, shape=(*shape[: axis - 1], 1, *shape[axis - 1 :])) for value in values]
     return build.emit("concat", *longer, axis=axis)
+
+
+def put(build: Builder, value: str, other: str, axis: int, start: Dimension, stop: Dimension, step: int = 1) -> str:
+    """The value with another in place of every step-th index of an axis from start up to stop."""
+    size = build.shape(value)[axis - 1]
+    if step == 1:
+        parts = [cut(build, value, axis, 0, start), other, cut(build, value, axis, stop, size)]
+        held = [each for each in parts if build.shape(each)[axis - 1] != 0]
+        return held[0] if len(held) == 1 else build.emit("concat", *held, axis=axis)
+    if not is_whole((size, start, stop)):
+        raise CompositeError(f"with step {step} is not supported along a length ({size})")
+    places = np.arange(size)
+    places[start:stop:step] = size + np.arange(len(places[start:stop:step]))
+    return take(build, build.emit("concat", value, other, axis=axis), axis, places)

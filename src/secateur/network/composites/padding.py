@@ -15,7 +15,10 @@ NO_PADDING = (0, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """Planes with zeros around them, (top, bottom, left, right), which a convolution takes into its own padding."""
+    """A value (C, *space) with zeros around it, which a convolution takes into its own padding.
+
+    padding: before and after along each axis of space, one axis after another; of planes (top, bottom, left, right).
+    """
 
     base: str
     padding: Shape
@@ -24,25 +27,34 @@ class Padded:
 def pad(build: Builder, value: str | Padded, pairs: Sequence[tuple[int, int]], number: float = 0) -> str | Padded:
     """A number (before, after) along the last axes, the last one first; fewer than none are cut off.
 
-    Zeros around planes are for a convolution to take in.
+    Zeros behind the first axis are for a convolution to take in.
     """
-    base, around = (value.base, value.padding) if isinstance(value, Padded) else (value, NO_PADDING)
+    base, around = apart_from_zeros(build, value)
     plain = number == 0 and min(map(min, pairs)) >= 0
-    if plain and len(build.shape(base)) == 3 and len(pairs) <= 2:
-        (left, right), (top, bottom) = [*pairs, (0, 0)][:2]
-        return Padded(base, sum_of(around, (top, bottom, left, right)))
+    if plain and 2 * len(pairs) <= len(around):
+        more = [(0, 0)] * (len(around) // 2 - len(pairs))
+        return Padded(base, sum_of(around, tuple(each for pair in reversed([*pairs, *more]) for each in pair)))
     made = laid_out(build, value)
     for axis, pair in _by_axis(build, base, pairs):
-        made = _with_number(build, _trimmed(build, made, axis, pair), axis, pair, number)
+        made = with_number(build, _trimmed(build, made, axis, pair), axis, pair, number)
     return made
+
+
+def apart_from_zeros(build: Builder, value: str | Padded) -> tuple[str, Shape]:
+    """A value (C, *space), and how many zeros lie around it, as Padded says it."""
+    if isinstance(value, Padded):
+        return value.base, value.padding
+    return value, (0, 0) * (len(build.shape(value)) - 1)
 
 
 def laid_out(build: Builder, value: str | Padded) -> str:
     """The value with its zeros, where nothing takes them into its own padding."""
     if isinstance(value, str):
         return value
-    top, bottom, left, right = value.padding
-    return _with_number(build, _with_number(build, value.base, 2, (top, bottom), 0), 3, (left, right), 0)
+    made = value.base
+    for axis, pair in enumerate(zip(value.padding[::2], value.padding[1::2], strict=True), 2):
+        made = with_number(build, made, axis, pair, 0)
+    return made
 
 
 def reflection_pad(build: Builder, value: str, pairs: Sequence[tuple[int, int]]) -> str:
@@ -98,7 +110,7 @@ def _trimmed(build: Builder, value: str, axis: int, pair: tuple[int, int]) -> st
     return cut(build, value, axis, max(0, -pair[0]), size - max(0, -pair[1]))
 
 
-def _with_number(build: Builder, value: str, axis: int, pair: tuple[int, int], number: float) -> str:
+def with_number(build: Builder, value: str, axis: int, pair: tuple[int, int], number: float) -> str:
     """A number before and after along one axis, by concatenation."""
     shape, element = build.shape(value), build.element(value)
 

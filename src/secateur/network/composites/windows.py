@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from secateur.network.building import Builder, filled
 from secateur.network.composites.failing import CompositeError
 from secateur.network.composites.moves import permute, reshape, take
-from secateur.network.composites.padding import NO_PADDING, Padded, laid_out, pad, sum_of
+from secateur.network.composites.padding import NO_PADDING, Padded, apart_from_zeros, laid_out, pad, sum_of
 from secateur.network.graph import Shape, Weight
 from secateur.network.sizes import is_whole
 
@@ -20,7 +20,7 @@ def conv2d(
     dilation: Shape, groups: int,
 ) -> str:  # fmt: skip
     """A convolution, with the zeros that already lie around its input in its padding."""
-    base, around = (planes.base, planes.padding) if isinstance(planes, Padded) else (planes, NO_PADDING)
+    base, around = apart_from_zeros(build, planes)
     padding = sum_of(padding, around)
     return build.emit("conv2d", base, weights=weights, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
@@ -49,18 +49,10 @@ def avg_pool2d(
     if ceil:
         more = _ceiling(build.shape(value)[1:], kernel, stride, padding, (1, 1))
         if more != padding and counted and any(padding):
-            raise CompositeError("with ceil_mode, padding and count_include_pad is not supported")
+            value = laid_out(build, Padded(value, padding))
+            more, padding = tuple(a - b for a, b in zip(more, padding, strict=True)), NO_PADDING
         counted, padding = counted and more == padding, more
     return build.emit("avg_pool2d", value, kernel=kernel, stride=stride, padding=padding, count_include_pad=counted)
-
-
-def adaptive_max_pool2d(build: Builder, value: str, size: Shape) -> str:
-    """The maxima of size[0] × size[1] windows that cover the planes."""
-    _, *have = build.shape(value)
-    if any(each % want for each, want in zip(have, size, strict=True)):
-        raise CompositeError(f"from {tuple(have)} to {size} is not supported: windows have to be of one size")
-    kernel = (have[0] // size[0], have[1] // size[1])
-    return max_pool2d(build, value, kernel=kernel, stride=kernel)
 
 
 def _ceiling(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
