@@ -1,4 +1,4 @@
-"""Two builds of the runtime against each other: `python benchmarks/builds.py OTHER/src [--networks …] [--batches …]`.
+"""Two builds of the runtime against each other: `python benchmarks/builds.py OTHER/src`.
 
 OTHER is a checkout of another version with its extension built (`make native`). Networks with random weights, pruned
 by magnitude per layer, are packed once; each build loads the same files in a process of its own, bound to the same
@@ -6,7 +6,7 @@ core, with the built-in costs, so that both choose for the same reasons. The two
 many calls as take about ten milliseconds. Reported per cell: the median milliseconds of a call in each, and the ratio
 of the medians (this build / the other; below 1: this one is faster) with n turns; beside it the ratio of a build to
 itself, its even turns to its odd ones, which is the noise. Outputs are compared bit for bit, and said where they
-differ.
+differ. In eight bits networks are pruned in blocks of 1x4.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Build:
         return 1e3 * float(self.ask())
 
 
-def packed(name: str, ratio: float, folder: Path) -> Path:
+def packed(name: str, ratio: float, folder: Path, quantize: str | None) -> Path:
     import torch
 
     import secateur
@@ -80,9 +80,11 @@ def packed(name: str, ratio: float, folder: Path) -> Path:
     path = folder / f"{name}@{ratio}"
     shape = SHAPES.get(name, (3, 32, 32))
     network = build_network(ARCHITECTURES[name], 10, shape[0], seed=0).eval()
+    example = torch.zeros(1, *shape)
     if ratio > 0:
-        secateur.prune(network, ratio, example=torch.zeros(1, *shape))
-    secateur.pack(network, path, example=torch.zeros(1, *shape))
+        secateur.prune(network, ratio, example=example, pattern="1x4" if quantize else "unstructured")
+    calibration = torch.randn(64, *shape, generator=torch.Generator().manual_seed(0)) if quantize else None
+    secateur.pack(network, path, example=example, quantize=quantize, calibration=calibration)
     return path
 
 
@@ -110,13 +112,14 @@ def main() -> None:
     parser.add_argument("--ratios", default=",".join(map(str, RATIOS)))
     parser.add_argument("--batches", default="64,1")
     parser.add_argument("--turns", type=int, default=60)
+    parser.add_argument("--quantize", choices=("int8",))
     given = parser.parse_args()
     networks = given.networks.split(",")
     builds = tuple(Build(source, networks) for source in (Path(__file__).parents[1] / "src", given.other))
     with tempfile.TemporaryDirectory() as folder:
         for name in networks:
             for ratio in map(float, given.ratios.split(",")):
-                path = packed(name, ratio, Path(folder))
+                path = packed(name, ratio, Path(folder), given.quantize)
                 for batch in map(int, given.batches.split(",")):
                     compare(path, batch, (builds[0], builds[1]), given.turns)
     for build in builds:

@@ -103,16 +103,15 @@ struct Requantiser {
         for (int t = 0; t < T; ++t) places[t] = run.places[(run.valid >> t & 1) != 0 ? t : 0];
     }
 
-    // Of the output channel + M; results may be the totals themselves.
-    template <int M>
-    [[gnu::always_inline]] void round(std::size_t channel, const Ints* totals, Ints* results) const {
-        const Vec multiplier = splat(run.end.multipliers[channel + M]);
+    // Of the output channel + m; results may be the totals themselves.
+    [[gnu::always_inline]] void round(std::size_t channel, int m, const Ints* totals, Ints* results) const {
+        const Vec multiplier = splat(run.end.multipliers[channel + m]);
         Vec values[T];
         #pragma GCC unroll 32
         for (int t = 0; t < T; ++t) values[t] = times(float_of(totals[t]), multiplier);
         if (run.residual != nullptr) {
             const Word* residual = run.residual + plane(channel);
-            const Vec chosen = as_vec(splat_int(1 << 8 * M));  // one of the bytes, by a dot product
+            const Vec chosen = as_vec(splat_int(1 << 8 * m));  // one of the bytes, by a dot product
             #pragma GCC unroll 32
             for (int t = 0; t < T; ++t) {
                 const Ints byte = total(dot(residual_start, load(residual + places[t]), chosen));
@@ -240,24 +239,27 @@ void run_sparse(const TileRun& run) {
         const bool first = (entry->flags & kFirst) != 0, last = (entry->flags & kLast) != 0;
         const bool packs = last && !run.end.floats;
         const std::size_t channel = entry->channel;
-        Ints even[T];
         Halves low[T];
-        for_four([&](auto index) __attribute__((always_inline)) {
-            constexpr int m = decltype(index)::value;
-            Sum sums[T];
-            Ints totals[T];
-            start<T>(run, first, channel + m, sums);
-            multiply<Rows, Columns, Chains>(run, weights, offsets, entry->counts[m], sums, totals);
-            if (!packs) return keep<T>(run, channel + m, totals);
-            requantiser.template round<m>(channel, totals, totals);
+        // Two at a time, twice the same code: a copy for each of four fills the cache of instructions.
+        for (int pair = 0; pair < 4; pair += 2) {
+            Ints totals[2][T];
+            #pragma GCC unroll 2
+            for (int i = 0; i < 2; ++i) {
+                const int m = pair + i;
+                Sum sums[T];
+                start<T>(run, first, channel + m, sums);
+                multiply<Rows, Columns, Chains>(run, weights, offsets, entry->counts[m], sums, totals[i]);
+                if (packs) requantiser.round(channel, m, totals[i], totals[i]);
+                else keep<T>(run, channel + m, totals[i]);
+            }
+            if (!packs) continue;
             Halves high[T];
             #pragma GCC unroll 32
-            for (int t = 0; t < T; ++t) {
-                if constexpr (m % 2 == 0) even[t] = totals[t];
-                else (m == 1 ? low : high)[t] = halves(even[t], totals[t]);
-            }
-            if constexpr (m == 3) requantiser.put(channel, low, high);
-        });
+            for (int t = 0; t < T; ++t) high[t] = halves(totals[0][t], totals[1][t]);
+            if (pair == 2) requantiser.put(channel, low, high);
+            #pragma GCC unroll 32
+            for (int t = 0; t < T; ++t) low[t] = high[t];
+        }
         if (packs) requantiser.fill_borders(channel);
         else if (last) put_floats(run, channel, 4, T);
     }
@@ -321,10 +323,8 @@ void run_dense(const TileRun& run) {
                 for (int i = 0; i < 4; ++i) keep<T>(run, entry->channel + m + i, totals[i]);
                 continue;
             }
-            for_four([&](auto index) __attribute__((always_inline)) {
-                constexpr int i = decltype(index)::value;
-                requantiser.template round<i>(entry->channel + m, totals[i], totals[i]);
-            });
+            #pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i) requantiser.round(entry->channel + m, i, totals[i], totals[i]);
             Halves low[T], high[T];
             #pragma GCC unroll 32
             for (int t = 0; t < T; ++t)
