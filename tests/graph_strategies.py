@@ -294,6 +294,66 @@ def _scatter_images(build: Drawing, value: str) -> str:
     return build.add("scatter_images", shares, images=named("batch"))
 
 
+def _matmul(build: Drawing, value: str) -> str:
+    """With a constant that has fewer leading axes, or some of length 1; either way round."""
+    *leading, rows, columns = build.shapes[value]
+    draw, size, transposed = build.draw, build.draw(st.integers(1, 5)), build.draw(st.booleans())
+    around = [draw(st.sampled_from([1, each])) for each in leading][draw(st.integers(0, len(leading))) :]
+    first = draw(st.booleans())
+    inner, outer = (columns, size) if first else (rows, size)
+    if not first and transposed:
+        inner = columns
+    shape = (outer, inner) if not first or transposed else (inner, outer)
+    other = build.add("constant", weights={"value": build.normal(*around, *shape, scale=inner**-0.5)})
+    build.constants.add(other)
+    return build.add("matmul", *([value, other] if first else [other, value]), transposed=transposed)
+
+
+def _attention(build: Drawing, value: str) -> str:
+    """Of a value to itself, or to constants that several of its heads share; with or without a mask."""
+    draw = build.draw
+    heads, queries, width = build.shapes[value][-3:]
+    groups = draw(st.sampled_from([each for each in range(1, heads + 1) if heads % each == 0]))
+    keys = [value, value]
+    if draw(st.booleans()):
+        count, wide = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+        keys = [build.add("constant", weights={"value": build.normal(groups, count, each)}) for each in (width, wide)]
+    build.constants |= {*keys} - {value}
+    shape = [draw(st.sampled_from([1, each])) for each in (heads, queries, build.shapes[keys[0]][-2])]
+    masks = [_mask(build, shape[draw(st.integers(0, 2)) :])] if draw(st.booleans()) else []
+    causal = draw(st.booleans())
+    return build.add("attention", value, *keys, *masks, scale=draw(st.sampled_from([1.0, 0.3, -0.5])), causal=causal)
+
+
+def _mask(build: Drawing, shape: list[int]) -> str:
+    """What is added to scores, or whether they count."""
+    seen = build.random.random(shape) < 0.6
+    kept = Weight.of(seen) if build.draw(st.booleans()) else Weight.of(np.where(seen, 0.5, -np.inf).astype(np.float32))
+    name = Builder(build.draft, f"masks.{len(build.draft.nodes)}").emit("constant", weights={"value": kept})
+    build.constants.add(name)
+    return name
+
+
+def _recurrence(op: str, gates: int, states: int) -> Callable[[Drawing, str], str]:
+    def add(build: Drawing, value: str) -> str:
+        """Behind the layer that makes its gates, from constant states or none."""
+        size, around = build.draw(st.integers(1, 5)), build.shapes[value][:-2]
+        width = build.shapes[value][-1]
+        given = build.add("linear", value, weights={"weight": build.normal(gates * size, width, scale=width**-0.5)})
+        firsts = [build.normal(*around, size) for _ in range(states)] if build.draw(st.booleans()) else []
+        names = [build.add("constant", weights={"value": each}) for each in firsts]
+        build.constants.update(names)
+        weights = {"weight": build.sparse(gates * size, size), **_bias(build, gates * size)}
+        chosen = {"activation": build.draw(st.sampled_from(["tanh", "relu"]))} if op == "rnn" else {}
+        return build.add(op, given, *names, weights=weights, reverse=build.draw(st.booleans()), **chosen)
+
+    return add
+
+
+def _cumsum(build: Drawing, value: str) -> str:
+    return build.add("cumsum", value, axis=build.draw(st.integers(1, len(build.shapes[value]))))
+
+
 _BY_HAND: dict[str, Callable[[Drawing, str], str]] = {
     "conv2d": _conv2d,
     "linear": _linear,
@@ -311,6 +371,12 @@ _BY_HAND: dict[str, Callable[[Drawing, str], str]] = {
     "constant": _constant,
     "fill": _fill,
     "range": _range,
+    "matmul": _matmul,
+    "attention": _attention,
+    "lstm": _recurrence("lstm", 4, 2),
+    "gru": _recurrence("gru", 3, 1),
+    "rnn": _recurrence("rnn", 1, 1),
+    "cumsum": _cumsum,
     "gather_images": _gather_images,
     "scatter_images": _scatter_images,
 }
@@ -331,8 +397,13 @@ OF_EACH_IMAGE = tuple(op for op in FLOATING if OPERATIONS[op].ordinary is None)
 _PLANES = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"}
 
 
+_LEAST_RANK = {"matmul": 2, "attention": 3, "lstm": 2, "gru": 2, "rnn": 2}
+
+
 def _fits(op: str, shape: Shape) -> bool:
-    return len(shape) == 3 if op in _PLANES else len(shape) >= 1 and (op != "reshape" or len(shape) < 5)
+    if op in _PLANES:
+        return len(shape) == 3
+    return len(shape) >= _LEAST_RANK.get(op, 1) and (op != "reshape" or len(shape) < 5)
 
 
 def shapes() -> st.SearchStrategy[Shape]:

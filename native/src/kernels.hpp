@@ -247,6 +247,43 @@ struct BorderRun {
     Word fill{0};
 };
 
+// ---- Products of two values -------------------------------------------------------------------------------------
+
+// target[i][j] = factors[i] · Σ left[i][k] · right[k][j], summed one by one. Strides are in floats. Between panels of
+// `panel` columns side by side, which may be read to their end, lie `right_column`. Of several images every element is a
+// vector of them, and right_column lies between columns.
+struct ProductRun {
+    const float* left;
+    std::ptrdiff_t left_row, left_step;
+    const float* right;
+    std::ptrdiff_t right_step, right_column;
+    float* target;
+    std::ptrdiff_t target_row, target_column;  // columns of one image lie side by side
+    const float* factors;                      // null: ones; [rows], or [rows][lanes] of images
+    int rows, columns, length;
+};
+
+// Of every row of scores s, or of vectors of images: e^(scale · s + added − the largest), in place, and what makes their sum
+// 1, which is nothing where every one is −∞. Rows are read and written up to whole vectors.
+struct SoftmaxRun {
+    float* scores;
+    const float* added;  // as the scores lie, or null
+    std::ptrdiff_t row;
+    float scale;
+    int rows, count;
+    float* factors;  // [rows], or [rows][lanes] of images
+};
+
+// A step of a recurrent network: gates of `count` numbers each, side by side, which may be read up to whole vectors.
+struct GateRun {
+    const float *given, *fed;    // of the step's own input, of what is fed back
+    const float *before, *cell;  // states
+    float* hidden;               // and behind it, of an LSTM, the cell
+    std::int64_t count;
+};
+
+enum Cell { kLstm, kGru, kTanh, kRelu, kCells };
+
 // ---- Eight bits -------------------------------------------------------------------------------------------------
 //
 // All of these give the same bits in every kernel: integers, and floats of which every operation is rounded on its own.
@@ -368,6 +405,12 @@ struct Kernels {
     void (*affine)(const float* source, std::ptrdiff_t channel_stride, const float* scale, const float* shift,
                    float low, float high, float* target, std::int64_t channels, std::int64_t count);
     void (*fill_border)(const BorderRun&);
+    int tile_rows, panel;  // rows that a product takes at once, columns that it reads side by side
+    void (*multiply)(const ProductRun&);
+    void (*multiply_images)(const ProductRun&);
+    void (*soften)(const SoftmaxRun&);
+    void (*soften_images)(const SoftmaxRun&);
+    void (*steps[kCells])(const GateRun&);
     const Bytes* bytes;  // filled in by cpu.cpp
 };
 

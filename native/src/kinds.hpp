@@ -78,6 +78,25 @@ struct Slice {
     std::int64_t axis, start;
 };
 
+struct Product {  // of two values
+    bool transposed;
+};
+
+struct Attention {
+    float scale;
+    bool causal, boolean;  // of the mask
+};
+
+struct Recurrence {
+    Filter filter;  // from the states to what is fed back
+    Cell cell;
+    bool reverse;
+};
+
+struct Cumulation {
+    std::int64_t axis;
+};
+
 struct Constant {
     Array values;
 };
@@ -121,9 +140,10 @@ struct ByteMean {
 
 }  // namespace kind
 
-using Kind = std::variant<kind::Convolution, kind::Linear, kind::Affine, kind::Unary, kind::Binary, kind::Pool,
-                          kind::Mean, kind::Softmax, kind::LayerNorm, kind::Reshape, kind::Permute, kind::Concat,
-                          kind::Slice, kind::Constant, kind::Conversion, kind::Quantise, kind::Dequantise,
-                          kind::BytePair, kind::BytePool, kind::ByteMean>;
+using Kind =
+    std::variant<kind::Convolution, kind::Linear, kind::Affine, kind::Unary, kind::Binary, kind::Pool, kind::Mean,
+                 kind::Softmax, kind::LayerNorm, kind::Reshape, kind::Permute, kind::Concat, kind::Slice, kind::Product,
+                 kind::Attention, kind::Recurrence, kind::Cumulation, kind::Constant, kind::Conversion, kind::Quantise,
+                 kind::Dequantise, kind::BytePair, kind::BytePool, kind::ByteMean>;
 
 }  // namespace secateur

@@ -260,6 +260,15 @@ Lines lines_of(const Storage& storage, std::int64_t first, std::int64_t last) {
     return {offsets_of(around, around_strides), offsets_of(along, along_strides)};
 }
 
+void sum_along(const Lines& from, const Lines& to, std::size_t line, const float* source, float* target, int images) {
+    source += from.starts[line], target += to.starts[line];
+    for (int image = 0; image < images; ++image) {
+        double sum = 0;
+        for (std::size_t i = 0; i < to.steps.size(); ++i)
+            target[to.steps[i] + image] = static_cast<float>(sum += source[from.steps[i] + image]);
+    }
+}
+
 void softmax_lines(const Lines& lines, const float* source, float* target, int images) {
     for (std::int64_t start : lines.starts)
         for (int image = 0; image < images; ++image) {

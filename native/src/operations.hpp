@@ -94,6 +94,8 @@ struct Lines {
 };
 
 Lines lines_of(const Storage& storage, std::int64_t first, std::int64_t last);
+// One line's sums, of what stands up to there.
+void sum_along(const Lines& from, const Lines& to, std::size_t line, const float* source, float* target, int images);
 void softmax_lines(const Lines& lines, const float* source, float* target, int images);
 void normalise_lines(const Lines& lines, const std::vector<float>& weight, const std::vector<float>& bias,
                      double epsilon, const float* source, float* target, int images);

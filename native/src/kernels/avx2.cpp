@@ -17,6 +17,14 @@ namespace {
 
 #include "winograd.hpp"
 
+constexpr int kTileRows = 6, kTileVectors = 2, kImageRows = 3, kImageColumns = 3;
+
+#include "exponential.hpp"
+
+#include "gates.hpp"
+
+#include "matrices.hpp"
+
 constexpr TileVariant kVariants[] = {
     sparse<1, 1, 8>(),  sparse<1, 2, 4>(),  sparse<1, 4, 2>(), sparse<1, 5, 2>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
     sparse<1, 10, 1>(), sparse<1, 12, 1>(), sparse<2, 2, 2>(), sparse<2, 4, 1>(), sparse<4, 2, 1>(), paired<1, 1>(),

@@ -26,10 +26,15 @@ struct Vec {
 [[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec minus(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec over(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec largest(Vec a, Vec b) {
     return {_mm256_blendv_ps(_mm256_max_ps(a.v, b.v), a.v, _mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q))};
+}
+[[gnu::always_inline]] inline Vec power_of_two(Vec a) {
+    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(a.v), 23);
+    return {_mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3f800000)))};
 }
 
 // Four words in both halves of a vector, and one of them everywhere.

@@ -27,10 +27,15 @@ struct Vec {
 [[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec minus(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec over(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec largest(Vec a, Vec b) {
     return {_mm512_mask_max_ps(a.v, _mm512_cmp_ps_mask(a.v, a.v, _CMP_ORD_Q), a.v, b.v)};
+}
+[[gnu::always_inline]] inline Vec power_of_two(Vec a) {
+    const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(a.v), 23);
+    return {_mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3f800000)))};
 }
 
 // Four words in every quarter of a vector, and one of them everywhere.

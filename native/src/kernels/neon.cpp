@@ -17,6 +17,14 @@ namespace {
 
 #include "winograd.hpp"
 
+constexpr int kTileRows = 8, kTileVectors = 2, kImageRows = 4, kImageColumns = 6;
+
+#include "exponential.hpp"
+
+#include "gates.hpp"
+
+#include "matrices.hpp"
+
 constexpr TileVariant kVariants[] = {
     sparse<1, 1, 8>(),  sparse<1, 2, 4>(),  sparse<1, 4, 2>(), sparse<1, 5, 2>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
     sparse<1, 10, 1>(), sparse<1, 16, 1>(), sparse<2, 4, 1>(), sparse<2, 8, 1>(), sparse<4, 4, 1>(), paired<1, 1>(),

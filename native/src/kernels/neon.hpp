@@ -24,9 +24,14 @@ struct Vec {
 [[gnu::always_inline]] inline Vec plus(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec minus(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec times(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
+[[gnu::always_inline]] inline Vec over(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec smaller(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }
 [[gnu::always_inline]] inline Vec largest(Vec a, Vec b) { return larger(a, b); }
+[[gnu::always_inline]] inline Vec power_of_two(Vec a) {
+    const int32x4_t exponent = vshlq_n_s32(vreinterpretq_s32_f32(a.v), 23);
+    return {vreinterpretq_f32_s32(vaddq_s32(exponent, vdupq_n_s32(0x3f800000)))};
+}
 
 inline void transpose_square(const Word* from, std::ptrdiff_t from_row, Word* to, std::ptrdiff_t to_row) {
     for (int i = 0; i < kSquare; ++i)

@@ -16,6 +16,14 @@ namespace {
 
 #include "winograd.hpp"
 
+constexpr int kTileRows = 4, kTileVectors = 2, kImageRows = 2, kImageColumns = 2;
+
+#include "exponential.hpp"
+
+#include "gates.hpp"
+
+#include "matrices.hpp"
+
 constexpr TileVariant kVariants[] = {
     sparse<1, 1, 4>(), sparse<1, 2, 2>(), sparse<1, 4, 1>(), sparse<1, 5, 1>(), sparse<1, 7, 1>(), sparse<1, 8, 1>(),
     sparse<2, 4, 1>(), paired<1, 1>(),    paired<1, 4>(),    dense<4, 1, 1>(),  dense<4, 1, 2>(),  dense<2, 1, 4>(),

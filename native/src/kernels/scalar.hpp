@@ -45,6 +45,9 @@ template <typename Function>
 [[gnu::always_inline]] inline Vec times(Vec a, Vec b) {
     return lanewise([&](int i) { return a.v[i] * b.v[i]; });
 }
+[[gnu::always_inline]] inline Vec over(Vec a, Vec b) {
+    return lanewise([&](int i) { return a.v[i] / b.v[i]; });
+}
 [[gnu::always_inline]] inline Vec larger(Vec a, Vec b) {
     return lanewise([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
 }
@@ -53,6 +56,16 @@ template <typename Function>
 }
 [[gnu::always_inline]] inline Vec largest(Vec a, Vec b) {
     return lanewise([&](int i) { return a.v[i] > b.v[i] || a.v[i] != a.v[i] ? a.v[i] : b.v[i]; });
+}
+[[gnu::always_inline]] inline Vec power_of_two(Vec a) {
+    return lanewise([&](int i) {
+        std::uint32_t bits;
+        __builtin_memcpy(&bits, &a.v[i], sizeof bits);
+        bits = (bits << 23) + 0x3f800000u;
+        float power;
+        __builtin_memcpy(&power, &bits, sizeof power);
+        return power;
+    });
 }
 
 inline void transpose_square(const Word* from, std::ptrdiff_t from_row, Word* to, std::ptrdiff_t to_row) {

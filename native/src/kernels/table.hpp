@@ -25,5 +25,12 @@ constexpr Kernels table(const char* name, const Cycles& cycles, const Costs& cos
             pool,
             affine,
             fill_border,
+            kTileRows,
+            kTileVectors * kLanes,
+            multiply,
+            multiply_images,
+            soften<false>,
+            soften<true>,
+            {step_lstm, step_gru, step_tanh, step_relu},
             nullptr};
 }

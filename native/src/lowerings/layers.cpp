@@ -30,7 +30,8 @@ std::int64_t places_of(const Compiler& compiler, const Operation& operation, con
     return elements(compiler.setting().output(operation).dims) / outputs;
 }
 
-// nonzeros: words that are multiplied by at each of so many places.
+}  // namespace
+
 void report_weights(StepReport& report, const Filter& filter, const std::string& name, std::int64_t places,
                     std::int64_t nonzeros, std::size_t bytes) {
     const std::int64_t all = elements(filter.weight.shape);
@@ -40,6 +41,8 @@ void report_weights(StepReport& report, const Filter& filter, const std::string&
     report.bytes = bytes;
     report.layer = name;
 }
+
+namespace {
 
 // make(parts): a Convolution, Winograd or PlainConvolution whose outputs are divided into so many parts.
 template <typename Make>
@@ -120,6 +123,22 @@ void add_layer(Compiler& compiler, const Operation& operation, const Filter& fil
         });
         if (filled) compiler.add_border(operation.output);
     }
+}
+
+VectorProblem matrix_problem(const Filter& filter, const Kernels& kernels) {
+    const std::int64_t rows = filter.makes_bytes() ? filter.bytes->outputs : filter.outputs(), columns = filter.span();
+    const auto weight = [&filter](std::int64_t row, std::int64_t column) { return filter.word(row, column, 0); };
+    const auto all = [columns](std::int64_t) { return VectorProblem::Reach{0, columns}; };
+    std::vector<Word> bias = filter.biases(kernels);
+    bias.resize(static_cast<std::size_t>(rows));
+    return {rows,
+            columns,
+            weight,
+            all,
+            {},
+            std::move(bias),
+            filter.bytes ? filter.bytes->multipliers : std::vector<float>{},
+            filter.bytes};
 }
 
 void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, VectorProblem problem,

@@ -29,9 +29,16 @@ LayerChoice choose_plain(const Filter& filter, const Site& site);
 // The fastest of tiles and Winograd's transform, or what does without them.
 LayerChoice choose_tiles(const Filter& filter, const Site& site, const Kernels& kernels, const CostModel& costs);
 
+// nonzeros: words that are multiplied by at each of so many places.
+void report_weights(StepReport& report, const Filter& filter, const std::string& name, std::int64_t places,
+                    std::int64_t nonzeros, std::size_t bytes);
+
 // Any of these but AsVector. name: of the layer, for plan().
 void add_layer(Compiler& compiler, const Operation& operation, const Filter& filter, const Site& site,
                const LayerChoice& choice, const std::string& name);
+
+// A fully connected layer's weights times one vector.
+VectorProblem matrix_problem(const Filter& filter, const Kernels& kernels);
 
 // sources, targets: of every vector, from the places of the values.
 void add_vector(Compiler& compiler, const Operation& operation, const Filter& filter, VectorProblem problem,

@@ -47,29 +47,13 @@ Offsets row_starts(const Storage& storage) {  // of every row of features
     return offsets_of(Shape(storage.dims.begin(), storage.dims.end() - 1), storage.strides);
 }
 
-VectorProblem vector_problem(const Filter& filter, const Kernels& kernels) {
-    const std::int64_t rows = filter.makes_bytes() ? filter.bytes->outputs : filter.outputs(), columns = filter.span();
-    const auto weight = [&filter](std::int64_t row, std::int64_t column) { return filter.word(row, column, 0); };
-    const auto all = [columns](std::int64_t) { return VectorProblem::Reach{0, columns}; };
-    std::vector<Word> bias = filter.biases(kernels);
-    bias.resize(static_cast<std::size_t>(rows));
-    return {rows,
-            columns,
-            weight,
-            all,
-            {},
-            std::move(bias),
-            filter.bytes ? filter.bytes->multipliers : std::vector<float>{},
-            filter.bytes};
-}
-
 void compile(Compiler& compiler, const Operation& operation) {
     const Setting& setting = compiler.setting();
     const Filter& filter = filter_of(operation);
     const LayerChoice choice = choose(setting, operation);
     if (!std::holds_alternative<AsVector>(choice.way))
         return add_layer(compiler, operation, filter, site_of(setting, operation), choice, "fully connected");
-    add_vector(compiler, operation, filter, vector_problem(filter, setting.kernels),
+    add_vector(compiler, operation, filter, matrix_problem(filter, setting.kernels),
                row_starts(setting.input(operation)), row_starts(setting.output(operation)), "fully connected");
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from secateur.errors import ExportError, GraphError, MissingExtraError
-from secateur.exporting import qdq
+from secateur.exporting import qdq, sequences
 from secateur.network.building import unused_name
 from secateur.network.formats import FORMATS, WEIGHT_FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape
@@ -249,6 +249,14 @@ class Translation:
             self.weight_names[name] = stored
         return self.weight_names[name]
 
+    def raised(self, node: Node, value: str, rank: int) -> str:
+        """A value with axes of length 1 behind the batch, so that there are as many behind it as `rank`."""
+        missing = rank - len(self.shapes[value])
+        if not missing:
+            return value
+        axes = self.tensor(f"{node.name}.axes", np.arange(1, 1 + missing))
+        return self.step("Unsqueeze", [value, axes], node)
+
     def spread(self, value: str) -> str:
         """A value with one row per image: a constant is repeated."""
         if value not in self.fixed:
@@ -381,14 +389,7 @@ def _pairwise(op: str) -> Callable[[Translation, Node], None]:
     """Shapes are aligned behind the batch: the shorter one gets axes of length 1 there."""
 
     def convert(made: Translation, node: Node) -> None:
-        inputs = []
-        for name in node.inputs:
-            missing = len(node.shape) - len(made.shapes[name])
-            if missing:
-                axes = made.tensor(f"{node.name}.axes", np.arange(1, 1 + missing))
-                name = made.step("Unsqueeze", [name, axes], node)
-            inputs.append(name)
-        made.add(op, inputs, node.name)
+        made.add(op, [made.raised(node, name, len(node.shape)) for name in node.inputs], node.name)
 
     return convert
 
@@ -471,7 +472,9 @@ def _slice(made: Translation, node: Node) -> None:
 
 def _constant(made: Translation, node: Node) -> None:
     axes = made.tensor(f"{node.name}.axes", np.array([0]))
-    made.add("Unsqueeze", [made.weight(node, "value"), axes], node.name)
+    floating = made.graph.value_elements[node.name] == "float32"
+    value = made.weight(node, "value") if floating else made.stored(node.weights["value"])
+    made.add("Unsqueeze", [value, axes], node.name)
 
 
 def _fill(made: Translation, node: Node) -> None:
@@ -548,6 +551,12 @@ _CONVERSIONS: Mapping[str, Callable[[Translation, Node], None]] = {
     "range": _range,
     "gather_images": _with_front("Unsqueeze"),
     "scatter_images": _with_front("Squeeze"),
+    "matmul": sequences.matmul,
+    "attention": sequences.attention,
+    "lstm": sequences.lstm,
+    "gru": sequences.gru,
+    "rnn": sequences.rnn,
+    "cumsum": sequences.cumsum,
     "quantise": qdq.quantise,
     "dequantise": qdq.dequantise,
     "quantised_conv2d": qdq.in_numbers(qdq.layer(_convolve)),

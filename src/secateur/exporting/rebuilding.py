@@ -122,9 +122,7 @@ def _aligned(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tens
     """Shapes are aligned at their last axes behind the batch, which stays in front."""
 
     def operation(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
-        rank = max(x.ndim for x in inputs)
-        left, right = (x if x.ndim == rank else x[(slice(None), *(None,) * (rank - x.ndim))] for x in inputs)
-        return function(left, right)
+        return function(*_raised(inputs))
 
     return operation
 
@@ -132,6 +130,61 @@ def _aligned(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tens
 def _concat(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     batch = next((len(x) for x in inputs if len(x) != 1), 1)
     return torch.cat([x.expand(batch, *x.shape[1:]) for x in inputs], attributes["axis"])
+
+
+def _raised(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """With as many axes as the one that has most, behind the batch."""
+    rank = max(x.ndim for x in inputs)
+    return [x[(slice(None), *(None,) * (rank - x.ndim))] for x in inputs]
+
+
+def _matmul(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    left, right = _raised(inputs)
+    return left @ (right.mT if attributes["transposed"] else right)
+
+
+def _attention(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    query, key, value, *masks = _raised(inputs)
+    shared = query.shape[-3] // key.shape[-3]
+    key, value = (x.repeat_interleave(shared, -3) for x in (key, value))
+    scores = attributes["scale"] * (query @ key.mT)
+    for mask in masks:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    if attributes["causal"]:
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)
+    shares = F.softmax(scores, -1)
+    return shares.masked_fill((scores == -torch.inf).all(-1, keepdim=True), 0) @ value
+
+
+def _lstm_step(given: Tensor, fed: Tensor, states: Sequence[Tensor], attributes: Mapping[str, Any]) -> list[Tensor]:
+    enter, forget, new, out = (given + fed).chunk(4, -1)
+    cell = forget.sigmoid() * states[1] + enter.sigmoid() * new.tanh()
+    return [out.sigmoid() * cell.tanh(), cell]
+
+
+def _gru_step(given: Tensor, fed: Tensor, states: Sequence[Tensor], attributes: Mapping[str, Any]) -> list[Tensor]:
+    (reset, update, new), (of_reset, of_update, of_new) = given.chunk(3, -1), fed.chunk(3, -1)
+    kept = (update + of_update).sigmoid()
+    return [(1 - kept) * (new + (reset + of_reset).sigmoid() * of_new).tanh() + kept * states[0]]
+
+
+def _rnn_step(given: Tensor, fed: Tensor, states: Sequence[Tensor], attributes: Mapping[str, Any]) -> list[Tensor]:
+    return [F.relu(given + fed) if attributes["activation"] == "relu" else (given + fed).tanh()]
+
+
+def _recurrence(step: Callable[..., list[Tensor]], states: int) -> Callable[..., Tensor]:
+    """states: how many a step hands to the next, those of a step side by side in the output."""
+
+    def operation(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+        x, weight, bias = inputs[0], weights["weight"], weights.get("bias")
+        now = [*inputs[1:]] or [x.new_zeros((*x.shape[:-2], weight.shape[1]))] * states
+        made = []
+        for given in reversed(x.unbind(-2)) if attributes["reverse"] else x.unbind(-2):
+            now = step(given, F.linear(now[0], weight, bias), now, attributes)
+            made.append(torch.cat(now, -1))
+        return torch.stack(made[::-1] if attributes["reverse"] else made, -2)
+
+    return operation
 
 
 def _plain(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -190,6 +243,12 @@ _OPERATIONS: Mapping[str, Callable[[Mapping[str, Any], Sequence[Tensor], Weights
     "range": lambda attributes, *_: (
         attributes["start"] + attributes["step"] * torch.arange(attributes["length"], dtype=torch.float64)
     )[None],
+    "matmul": _matmul,
+    "attention": _attention,
+    "lstm": _recurrence(_lstm_step, 2),
+    "gru": _recurrence(_gru_step, 1),
+    "rnn": _recurrence(_rnn_step, 1),
+    "cumsum": lambda attributes, inputs, _: inputs[0].cumsum(attributes["axis"], dtype=inputs[0].dtype),
     "gather_images": lambda attributes, inputs, _: inputs[0][None],
     "scatter_images": lambda attributes, inputs, _: inputs[0][0],
 }

@@ -89,7 +89,7 @@ def check_costs(
             limits.check(
                 "growth", -(-made // max(1, paid)), f"numbers out of each that {node.op} {node.name!r} is given"
             )
-        multiply_adds += _multiply_adds(node, weights)
+        multiply_adds += _multiply_adds(node, given, weights)
         window_elements += _window_elements(node, given)
     limits.check("multiply_adds", multiply_adds, "multiply-adds for one image")
     limits.check("window_elements", window_elements, "elements that pooling and means look at for one image")
@@ -110,9 +110,17 @@ def _memory(inputs: Mapping[str, Shape], outputs: Sequence[str], nodes: Sequence
     return most + sum(sizes[name] for name in inputs) + sum(sizes[name] for name in outputs)
 
 
-def _multiply_adds(node: Node, weights: Mapping[str, Shape]) -> int:
-    matrix = OPERATIONS[node.op].matrix
-    return math.prod(node.shape) * math.prod(weights[node.weights[matrix]][1:]) if matrix else 0
+def _multiply_adds(node: Node, given: Sequence[Shape], weights: Mapping[str, Shape]) -> int:
+    if node.op == "matmul":
+        return math.prod(node.shape) * given[0][-1]
+    if node.op == "attention":
+        query, key, value = given[:3]
+        return math.prod(node.shape[:-1]) * key[-2] * (query[-1] + value[-1])
+    operation = OPERATIONS[node.op]
+    if not operation.matrix:
+        return 0
+    made = node.shape if operation.axis else given[0]
+    return math.prod(made) * math.prod(weights[node.weights[operation.matrix]][1:])
 
 
 def _window_elements(node: Node, given: Sequence[Shape]) -> int:

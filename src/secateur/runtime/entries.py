@@ -84,10 +84,20 @@ def _entry(
         return node.name, "constant", [], {"value": made}, {}, node.shape, "float32"
     inputs, element = [index[each] for each in node.inputs], elements[node.name]
     attributes: dict[str, Any] = dict(node.attributes)
+    if node.op == "attention":
+        attributes["boolean"] = elements[node.inputs[-1]] == "bool"
     if node.op in _WORKED_OUT:
         attributes = _unsigned(attributes, node, [elements[each] for each in node.inputs], element)
         held, attributes = _WORKED_OUT[node.op](node, held, attributes)
-    return node.name, node.op, inputs, held, attributes, node.shape, "uint8" if element == "int8" else element
+    return (
+        node.name,
+        node.op,
+        inputs,
+        held,
+        attributes,
+        node.shape,
+        "uint8" if element in ("int8", "uint8") else "float32",
+    )
 
 
 _OF_INPUT = {"": 0, "input_": 0, "left_": 0, "right_": 1, "residual_": 1}

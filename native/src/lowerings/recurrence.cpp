@@ -1,0 +1,183 @@
+// Recurrent layers, and sums along an axis: what is done step by step.
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "compiler.hpp"
+#include "lowerings/layers.hpp"
+#include "lowerings/lowering.hpp"
+#include "operations.hpp"
+#include "plain_convolution.hpp"
+#include "prediction.hpp"
+
+namespace secateur {
+namespace {
+
+// ---- Recurrent layers -------------------------------------------------------------------------------------------
+
+std::optional<Cell> cell_of(const Node& node) {
+    if (node.op == "lstm") return kLstm;
+    if (node.op == "gru") return kGru;
+    if (node.op == "rnn") return node.texts.at("activation") == "relu" ? kRelu : kTanh;
+    return {};
+}
+
+std::optional<Kind> read_recurrence(const Node& node) {
+    const auto cell = cell_of(node);
+    if (!cell) return {};
+    return kind::Recurrence{filter_in(node), *cell, integer_of(node, "reverse") != 0};
+}
+
+const kind::Recurrence& layer_of(const Operation& operation) { return std::get<kind::Recurrence>(operation.kind); }
+
+// One vector of so many numbers.
+Storage vector_storage(std::int64_t size, int images) { return {{size}, {images}, size * images}; }
+
+// The product of the states: one image times a vector, several by tiles.
+Site site_of(const Setting& setting, const Filter& filter) {
+    return linear_site(filter, vector_storage(filter.span(), setting.images),
+                       vector_storage(filter.outputs(), setting.images), setting.images);
+}
+
+LayerChoice choose(const Setting& setting, const Operation& operation) {
+    const Filter& filter = layer_of(operation).filter;
+    if (setting.images == 1) return choose_vector(filter, 1, setting.kernels);
+    return choose_tiles(filter, site_of(setting, filter), setting.kernels, setting.costs);
+}
+
+// How many sequences there are, and how long they are.
+std::pair<std::int64_t, std::int64_t> sequences_of(const Setting& setting, const Operation& operation) {
+    const Shape& dims = setting.input(operation).dims;
+    return {elements(Shape(dims.begin(), dims.end() - 2)), dims[dims.size() - 2]};
+}
+
+double recurrence_cycles(const Setting& setting, const Operation& operation) {
+    if (elements(setting.output(operation).dims) == 0) return 0;
+    const auto [sequences, length] = sequences_of(setting, operation);
+    const double gates = static_cast<double>(layer_of(operation).filter.outputs() * setting.images);
+    const double each = choose(setting, operation).cycles + 15.0 * gates / setting.kernels.lanes;
+    return static_cast<double>(sequences * length) * each + traffic(setting, operation);
+}
+
+// What is fed back of a state: weights times it, and the bias.
+struct Feedback {
+    std::function<void(const Word* state, Word* fed, Word* scratch)> run;
+    std::string name;
+    double cycles;
+    std::int64_t nonzeros;
+    std::size_t bytes;
+};
+
+template <typename Layer>
+Feedback keep_layer(Compiler& compiler, std::shared_ptr<Layer> layer) {
+    layer->shelve(compiler.shelf());
+    compiler.need_scratch(layer->scratch_words());
+    const auto run = [layer](const Word* state, Word* fed, Word* scratch) {
+        layer->run(0, layer->items(), state, nullptr, fed, scratch);
+    };
+    return {run, layer->describe(), layer->cycles(), layer->nonzeros(), layer->bytes()};
+}
+
+Feedback make_feedback(Compiler& compiler, const Operation& operation) {
+    const Setting& setting = compiler.setting();
+    const Filter& filter = layer_of(operation).filter;
+    const LayerChoice choice = choose(setting, operation);
+    if (std::holds_alternative<AsVector>(choice.way))
+        return keep_layer(compiler, std::make_shared<VectorProduct>(matrix_problem(filter, setting.kernels), Clamp{},
+                                                                    setting.kernels, 1));
+    const Site site = site_of(setting, filter);
+    if (const auto* tiles = std::get_if<Choice>(&choice.way))
+        return keep_layer(compiler, std::make_shared<Convolution>(filter, Clamp{}, site.shape, site.input, site.output,
+                                                                  setting.kernels, setting.costs.floats, *tiles, 1));
+    return keep_layer(compiler,
+                      std::make_shared<PlainConvolution>(filter, Clamp{}, site.shape, site.input, site.output));
+}
+
+// Where a sequence, its first state and what becomes of it lie.
+struct Sequence {
+    std::int64_t given, made, hidden, cell;  // places; the last two −1: zeros
+};
+
+std::vector<Sequence> places_of(const Compiler& compiler, const Operation& operation) {
+    const Setting& setting = compiler.setting();
+    const auto starts = [&](int value, std::size_t fewer) {
+        const Storage& storage = setting.storages[value];
+        Offsets found = offsets_of(Shape(storage.dims.begin(), storage.dims.end() - static_cast<std::ptrdiff_t>(fewer)),
+                                   storage.strides);
+        for (std::int64_t& each : found) each += compiler.place(value);
+        return found;
+    };
+    const Offsets given = starts(operation.inputs[0], 2), made = starts(operation.output, 2);
+    const std::size_t states = operation.inputs.size();
+    const Offsets none(given.size(), -1), hidden = states > 1 ? starts(operation.inputs[1], 1) : none,
+                                          cell = states > 2 ? starts(operation.inputs[2], 1) : none;
+    std::vector<Sequence> found;
+    for (std::size_t i = 0; i < given.size(); ++i) found.push_back({given[i], made[i], hidden[i], cell[i]});
+    return found;
+}
+
+void compile_recurrence(Compiler& compiler, const Operation& operation) {
+    const Setting& setting = compiler.setting();
+    const kind::Recurrence& layer = layer_of(operation);
+    const Storage &input = setting.input(operation), &output = setting.output(operation);
+    const std::int64_t rank = static_cast<std::int64_t>(input.dims.size()), length = input.dims[rank - 2],
+                       given_step = input.strides[rank - 2], made_step = output.strides[rank - 2],
+                       count = layer.filter.span() * setting.images,
+                       fed_words = round_up(layer.filter.outputs() * setting.images + kOverread, 16),
+                       state_words = round_up(count + kOverread, 16);
+    const Feedback feedback = make_feedback(compiler, operation);
+    compiler.need_scratch(static_cast<std::size_t>(fed_words + state_words) + compiler.scratch_words());
+    Step& step = compiler.push(operation, feedback.name);
+    const auto sequences = places_of(compiler, operation);
+    step.items = static_cast<std::int64_t>(sequences.size());
+    step.report.predicted_cycles = recurrence_cycles(setting, operation);
+    report_weights(step.report, layer.filter, "recurrent", length * step.items, feedback.nonzeros, feedback.bytes);
+    step.run = [=, run = feedback.run, advance = setting.kernels.steps[layer.cell], reverse = layer.reverse](
+                   const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
+        Word *fed = scratch, *none = fed + fed_words, *rest = none + state_words;
+        std::fill_n(none, state_words, Word{0});
+        for (std::int64_t item = begin; item < end; ++item) {
+            const Sequence& at = sequences[static_cast<std::size_t>(item)];
+            const Word* hidden = at.hidden < 0 ? none : frame.words(at.hidden);
+            const Word* cell = at.cell < 0 ? none : frame.words(at.cell);
+            for (std::int64_t i = 0; i < length; ++i) {
+                const std::int64_t time = reverse ? length - 1 - i : i;
+                Word* made = frame.words(at.made + time * made_step);
+                run(hidden, fed, rest);
+                advance({frame.floats(at.given + time * given_step), as_floats(fed), as_floats(hidden), as_floats(cell),
+                         as_floats(made), count});
+                hidden = made, cell = made + count;
+            }
+        }
+    };
+}
+
+// ---- Running sums -----------------------------------------------------------------------------------------------
+
+std::optional<Kind> read_cumulation(const Node& node) {
+    if (node.op != "cumsum") return {};
+    return kind::Cumulation{axes_of(node, "axis")[0]};
+}
+
+void compile_cumulation(Compiler& compiler, const Operation& operation) {
+    const std::int64_t axis = std::get<kind::Cumulation>(operation.kind).axis;
+    const Setting& setting = compiler.setting();
+    const Lines from = lines_of(setting.input(operation), axis, axis + 1),
+                to = lines_of(setting.output(operation), axis, axis + 1);
+    const std::int64_t source = compiler.place(operation.inputs[0]), target = compiler.place(operation.output);
+    Step& step = compiler.push(operation, "loop");
+    step.items = static_cast<std::int64_t>(to.starts.size());
+    step.run = [=, images = setting.images](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+        for (std::int64_t line = begin; line < end; ++line)
+            sum_along(from, to, static_cast<std::size_t>(line), frame.floats(source), frame.floats(target), images);
+    };
+}
+
+}  // namespace
+
+const Lowering lowerings::recurrence = {
+    .read = read_recurrence, .cycles = recurrence_cycles, .compile = compile_recurrence};
+const Lowering lowerings::cumulation = {.read = read_cumulation, .cycles = streaming, .compile = compile_cumulation};
+
+}  // namespace secateur
