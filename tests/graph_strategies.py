@@ -49,6 +49,14 @@ class Drawing:
         at = Builder(self.draft, f"layers.{len(self.draft.nodes)}")
         return at.emit(op, *inputs, weights=held, **attributes)
 
+    def emit(self, op: str, *inputs: str | float | Weight, **attributes: Any) -> str:
+        """The same with weights as they are, and with constants among the inputs."""
+        at = Builder(self.draft, f"layers.{len(self.draft.nodes)}")
+        known = set(self.draft.constants.values())
+        made = at.emit(op, *inputs, **attributes)
+        self.constants |= set(self.draft.constants.values()) - known
+        return made
+
     def weight(self, role: str, value: np.ndarray) -> Weight:
         dtype = self.dtype if self.dtype != "mixed" else self.draw(st.sampled_from(["float32", "float16", "bfloat16"]))
         single = value.astype(np.float32)
@@ -354,6 +362,110 @@ def _cumsum(build: Drawing, value: str) -> str:
     return build.add("cumsum", value, axis=build.draw(st.integers(1, len(build.shapes[value]))))
 
 
+def _take(build: Drawing, value: str) -> str:
+    shape = build.shapes[value]
+    axis = build.draw(st.integers(1, len(shape)))
+    indices = build.random.integers(0, shape[axis - 1], build.draw(st.integers(1, 6)))
+    return build.emit("take", value, weights={"indices": Weight.of(indices)}, axis=axis)
+
+
+def _whole(build: Drawing, below: int) -> str:
+    """Whole numbers from 0 on, made of the input, which is exact."""
+    low = build.emit("maximum", build.emit("round", "x"), 0.0)
+    return build.emit("cast", build.emit("minimum", low, float(below - 1)), element=build.draw(_INTEGERS))
+
+
+_INTEGERS = st.sampled_from(["int64", "int32"])
+
+
+def _embedding(build: Drawing, value: str) -> str:
+    rows, length = build.draw(st.integers(1, 5)), build.draw(st.integers(1, 6))
+    return build.add("embedding", _whole(build, rows), weights={"weight": build.normal(rows, length)})
+
+
+def _gather(build: Drawing, value: str) -> str:
+    """At places that are constant, or made of the input where the value is that."""
+    shape = build.shapes[value]
+    axis = build.draw(st.integers(1, len(shape)))
+    if value == "x" and build.draw(st.booleans()):
+        return build.add("gather", value, _whole(build, shape[axis - 1]), axis=axis)
+    count = build.draw(st.integers(1, 6))
+    places = build.random.integers(0, shape[axis - 1], (*shape[: axis - 1], count, *shape[axis:]))
+    return build.emit("gather", value, Weight.of(places), axis=axis)
+
+
+def _resize(build: Drawing, value: str) -> str:
+    size = tuple(build.draw(st.lists(st.integers(1, 9), min_size=1, max_size=min(3, len(build.shapes[value])))))
+    mode = build.draw(st.sampled_from(OPERATIONS["resize"].attributes["mode"].texts))  # type: ignore[union-attr]
+    aligned = mode in ("linear", "cubic") and build.draw(st.booleans())
+    steps = tuple(build.draw(st.sampled_from([0.4, 1.0, 1.7])) for _ in size) if build.draw(st.booleans()) else ()
+    return build.add("resize", value, size=size, mode=mode, aligned=aligned, steps=() if aligned else steps)
+
+
+def _grid_sample(build: Drawing, value: str) -> str:
+    grid = build.random.uniform(-1.6, 1.6, (build.draw(st.integers(1, 4)), build.draw(st.integers(1, 4)), 2))
+    choices = OPERATIONS["grid_sample"].attributes
+    attributes = {name: _attribute(build.draw, choices[name]) for name in ("mode", "padding")}
+    aligned = build.draw(st.booleans())
+    return build.emit("grid_sample", value, Weight.of(grid.astype(np.float32)), aligned=aligned, **attributes)
+
+
+def _reduction(op: str) -> Callable[[Drawing, str], str]:
+    def draw(build: Drawing, value: str) -> str:
+        value = build.steadied(value, (0.5, 1.5)) if op == "prod" else value
+        axes = st.sets(st.integers(1, len(build.shapes[value])), min_size=1)
+        return build.add(op, value, axes=tuple(sorted(build.draw(axes))), keepdims=build.draw(st.booleans()))
+
+    return draw
+
+
+def _extreme(op: str) -> Callable[[Drawing, str], str]:
+    """Of the input, whose order no rounding changes."""
+
+    def draw(build: Drawing, value: str) -> str:
+        axis = build.draw(st.integers(1, len(build.shapes["x"])))
+        return _as_floats(build, build.add(op, "x", axis=axis, keepdims=build.draw(st.booleans())))
+
+    return draw
+
+
+def _topk(build: Drawing, value: str) -> str:
+    axis = build.draw(st.integers(1, len(build.shapes["x"])))
+    count = build.draw(st.integers(1, build.shapes["x"][axis - 1]))
+    return _as_floats(build, build.add("topk", "x", axis=axis, count=count, largest=build.draw(st.booleans())))
+
+
+def _as_floats(build: Drawing, value: str) -> str:
+    return build.emit("cast", value, element="float32")
+
+
+def _comparison(op: str) -> Callable[[Drawing, str], str]:
+    return lambda build, value: _as_floats(build, _pairwise(build, op, value))
+
+
+def _truth(build: Drawing, value: str) -> str:
+    """Truth values of a value's shape that no small error changes."""
+    bounds = build.random.choice([-2.0, 0.0 if build.exact else 2.0, 2.0], build.shapes[value])
+    return build.emit("less", build.steadied(value, (-1, 1)), Weight.of(bounds.astype(np.float32)))
+
+
+def _logic(op: str) -> Callable[[Drawing, str], str]:
+    def draw(build: Drawing, value: str) -> str:
+        truths = [_truth(build, value) for _ in range(OPERATIONS[op].inputs or 0)]
+        return _as_floats(build, build.add(op, *truths))
+
+    return draw
+
+
+def _where(build: Drawing, value: str) -> str:
+    return build.add("where", _truth(build, value), *build.draw(st.permutations([value, _constant(build, value)])))
+
+
+def _cast(build: Drawing, value: str) -> str:
+    element = _attribute(build.draw, OPERATIONS["cast"].attributes["element"])
+    return _as_floats(build, build.emit("cast", build.steadied(value, (0.25, 0.75)), element=element))
+
+
 _BY_HAND: dict[str, Callable[[Drawing, str], str]] = {
     "conv2d": _conv2d,
     "linear": _linear,
@@ -377,6 +489,18 @@ _BY_HAND: dict[str, Callable[[Drawing, str], str]] = {
     "gru": _recurrence("gru", 3, 1),
     "rnn": _recurrence("rnn", 1, 1),
     "cumsum": _cumsum,
+    "take": _take,
+    "embedding": _embedding,
+    "gather": _gather,
+    "resize": _resize,
+    "grid_sample": _grid_sample,
+    **{op: _reduction(op) for op in ("sum", "prod", "amax", "amin")},
+    **{op: _extreme(op) for op in ("argmax", "argmin")},
+    "topk": _topk,
+    **{op: _comparison(op) for op in ("equal", "less", "less_equal")},
+    **{op: _logic(op) for op in ("logical_and", "logical_or", "logical_not")},
+    "where": _where,
+    "cast": _cast,
     "gather_images": _gather_images,
     "scatter_images": _scatter_images,
 }
@@ -394,7 +518,7 @@ FLOATING = tuple(op for op, operation in OPERATIONS.items() if not operation.qua
 """Operations on numbers that stand for themselves."""
 OF_EACH_IMAGE = tuple(op for op in FLOATING if OPERATIONS[op].ordinary is None)
 """Operations that mix no images: what they make of a batch, they make of its parts."""
-_PLANES = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"}
+_PLANES = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "grid_sample"}
 
 
 _LEAST_RANK = {"matmul": 2, "attention": 3, "lstm": 2, "gru": 2, "rnn": 2}

@@ -237,6 +237,25 @@ struct PoolRun {
     int images;
 };
 
+// target[i] = Σ shares[k] · rows[k][i] over `count` rows.
+struct BlendRun {
+    const float* const* rows;
+    const float* shares;
+    int count;
+    float* target;
+    std::int64_t length;
+};
+
+// Of each of `count` new pixels, `images` floats each: target[x] = Σ shares[k · count + x] · source[sources[k · count + x]]
+struct ResampleRun {
+    const float* source;
+    float* target;
+    const std::int32_t* sources;
+    const float* shares;
+    int taps, images;
+    std::int64_t count;
+};
+
 struct BorderRun {
     Word* planes;
     std::ptrdiff_t stride;  // words from plane to plane
@@ -401,6 +420,8 @@ struct Kernels {
     const BinaryFunction* binaries;
     int binary_count;
     void (*pool)(const PoolRun&);
+    void (*blend)(const BlendRun&);
+    void (*resample)(const ResampleRun&);
     // output[c] = clamp(source[c] * scale[c] + shift[c]) over `count` floats per channel
     void (*affine)(const float* source, std::ptrdiff_t channel_stride, const float* scale, const float* shift,
                    float low, float high, float* target, std::int64_t channels, std::int64_t count);

@@ -50,8 +50,12 @@ struct Pool {
     bool average, count_padding;
 };
 
+// What becomes of several numbers.
+enum class Reduction { kMean, kSum, kProduct, kLargest, kSmallest };
+
 struct Mean {
     std::vector<std::int64_t> axes;  // none: the windows of an adaptive pooling
+    Reduction reduction = Reduction::kMean;
 };
 
 struct Softmax {
@@ -101,6 +105,39 @@ struct Constant {
     Array values;
 };
 
+struct Take {
+    std::int64_t axis;
+    Array indices;
+};
+
+struct Embedding {
+    Array table;  // (V, D)
+};
+
+struct Gather {
+    std::int64_t axis;
+};
+
+struct Top {
+    std::int64_t axis;
+    bool largest;
+};
+
+struct Select {};  // of three operands the second where the first is not 0, else the third
+
+struct Resize {
+    struct Axis {
+        Array sources, shares;  // (taps, size): which pixels each new one is made of, and how much they count
+    };
+    std::vector<Axis> axes;  // the last
+};
+
+struct GridSample {
+    enum class Padding { kZeros, kBorder, kReflection };
+    bool nearest, aligned;
+    Padding padding;
+};
+
 struct Conversion {};  // between folded values and others (storage.hpp)
 
 // Eight bits: a byte stands for (byte − zero) · scale.
@@ -143,7 +180,8 @@ struct ByteMean {
 using Kind =
     std::variant<kind::Convolution, kind::Linear, kind::Affine, kind::Unary, kind::Binary, kind::Pool, kind::Mean,
                  kind::Softmax, kind::LayerNorm, kind::Reshape, kind::Permute, kind::Concat, kind::Slice, kind::Product,
-                 kind::Attention, kind::Recurrence, kind::Cumulation, kind::Constant, kind::Conversion, kind::Quantise,
-                 kind::Dequantise, kind::BytePair, kind::BytePool, kind::ByteMean>;
+                 kind::Attention, kind::Recurrence, kind::Cumulation, kind::Constant, kind::Take, kind::Embedding,
+                 kind::Gather, kind::Top, kind::Select, kind::Resize, kind::GridSample, kind::Conversion,
+                 kind::Quantise, kind::Dequantise, kind::BytePair, kind::BytePool, kind::ByteMean>;
 
 }  // namespace secateur

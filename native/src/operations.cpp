@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 namespace secateur {
 
@@ -175,6 +176,21 @@ void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, cons
     });
 }
 
+void choose(const Shape& dims, const Operand& truth, const Operand& left, const Operand& right, const Operand& target,
+            float* arena, int images) {
+    const std::size_t outer = dims.empty() ? 0 : dims.size() - 1;
+    const auto last = [&](const Operand& operand) { return dims.empty() ? 0 : operand.strides.back(); };
+    const std::int64_t count = dims.empty() ? 1 : dims.back(), truths = last(truth), lefts = last(left),
+                       rights = last(right), targets = last(target);
+    walk<4>(dims, outer, {&truth.strides, &left.strides, &right.strides, &target.strides}, [&](const auto& at) {
+        const float *asked = arena + truth.place + at[0], *yes = arena + left.place + at[1],
+                    *no = arena + right.place + at[2];
+        float* to = arena + target.place + at[3];
+        for (std::int64_t i = 0; i < count; ++i, asked += truths, yes += lefts, no += rights, to += targets)
+            for (int image = 0; image < images; ++image) to[image] = asked[image] != 0.0f ? yes[image] : no[image];
+    });
+}
+
 Windows axis_windows(const Storage& source, const Storage& target, const std::vector<std::int64_t>& axes) {
     Shape kept, reduced;
     std::vector<std::int64_t> kept_strides, reduced_strides;
@@ -191,31 +207,59 @@ Windows axis_windows(const Storage& source, const Storage& target, const std::ve
 
 namespace {
 
-void average_form(const Offsets& form, const float* from, float* to, int images) {
-    constexpr std::size_t kSums = 4;  // that do not wait for each other
-    const float count = static_cast<float>(form.size());
+constexpr std::size_t kChains = 4;  // that do not wait for each other
+
+// Everything of a form combined, beginning with `none`; finish(result): what becomes of that.
+template <typename Combine, typename Finish>
+void reduce_form(const Offsets& form, const float* from, float* to, int images, float none, const Combine& combine,
+                 const Finish& finish) {
     if (images == 1) {
-        float sums[kSums] = {};
+        float chains[kChains];
+        std::fill_n(chains, kChains, none);
         std::size_t k = 0;
-        for (; k + kSums <= form.size(); k += kSums)
-            for (std::size_t j = 0; j < kSums; ++j) sums[j] += from[form[k + j]];
-        for (; k < form.size(); ++k) sums[0] += from[form[k]];
-        *to = ((sums[0] + sums[1]) + (sums[2] + sums[3])) / count;
+        for (; k + kChains <= form.size(); k += kChains)
+            for (std::size_t j = 0; j < kChains; ++j) chains[j] = combine(chains[j], from[form[k + j]]);
+        for (; k < form.size(); ++k) chains[0] = combine(chains[0], from[form[k]]);
+        *to = finish(combine(combine(chains[0], chains[1]), combine(chains[2], chains[3])));
         return;
     }
-    std::fill_n(to, images, 0.0f);
+    std::fill_n(to, images, none);
     for (std::int64_t offset : form)
-        for (int image = 0; image < images; ++image) to[image] += from[offset + image];
-    for (int image = 0; image < images; ++image) to[image] /= count;
+        for (int image = 0; image < images; ++image) to[image] = combine(to[image], from[offset + image]);
+    for (int image = 0; image < images; ++image) to[image] = finish(to[image]);
+}
+
+constexpr auto kSum = [](float a, float b) { return a + b; };
+constexpr auto kItself = [](float a) { return a; };
+
+void average_form(const Offsets& form, const float* from, float* to, int images) {
+    const float count = static_cast<float>(form.size());
+    reduce_form(form, from, to, images, 0.0f, kSum, [=](float sum) { return sum / count; });
+}
+
+void reduce_form(kind::Reduction reduction, const Offsets& form, const float* from, float* to, int images) {
+    constexpr float kEndless = std::numeric_limits<float>::infinity();
+    switch (reduction) {
+        case kind::Reduction::kMean: return average_form(form, from, to, images);
+        case kind::Reduction::kSum: return reduce_form(form, from, to, images, 0.0f, kSum, kItself);
+        case kind::Reduction::kProduct:
+            return reduce_form(form, from, to, images, 1.0f, [](float a, float b) { return a * b; }, kItself);
+        case kind::Reduction::kLargest:  // a NaN is what comes out, here and below
+            return reduce_form(
+                form, from, to, images, -kEndless, [](float a, float b) { return a > b || a != a ? a : b; }, kItself);
+        case kind::Reduction::kSmallest:
+            return reduce_form(
+                form, from, to, images, kEndless, [](float a, float b) { return a < b || a != a ? a : b; }, kItself);
+    }
 }
 
 }  // namespace
 
-void average_windows(const Windows& windows, std::int64_t begin, std::int64_t end, const float* source, float* target,
-                     int images) {
+void reduce_windows(kind::Reduction reduction, const Windows& windows, std::int64_t begin, std::int64_t end,
+                    const float* source, float* target, int images) {
     for (std::int64_t i = begin; i < end; ++i) {
         const Windows::Window& window = windows.windows[i];
-        average_form(windows.forms[window.form], source + window.source, target + window.target, images);
+        reduce_form(reduction, windows.forms[window.form], source + window.source, target + window.target, images);
     }
 }
 

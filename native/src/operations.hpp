@@ -62,6 +62,10 @@ void order_axes(Shape& dims, Operand& left, Operand& right, Operand& target);
 void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, const Operand& left, const Operand& right,
              const Operand& target, float* arena, int images);
 
+// As `combine`, of three operands: where the first is not 0 the second, else the third.
+void choose(const Shape& dims, const Operand& truth, const Operand& left, const Operand& right, const Operand& target,
+            float* arena, int images);
+
 // What is averaged into each target: the elements of a form, counted from a source.
 struct Windows {
     struct Window {
@@ -73,8 +77,8 @@ struct Windows {
 };
 
 Windows axis_windows(const Storage& source, const Storage& target, const std::vector<std::int64_t>& axes);
-void average_windows(const Windows& windows, std::int64_t begin, std::int64_t end, const float* source, float* target,
-                     int images);
+void reduce_windows(kind::Reduction reduction, const Windows& windows, std::int64_t begin, std::int64_t end,
+                    const float* source, float* target, int images);
 
 // Those of an adaptive pooling, by their first and last rows and columns: there may be many more outputs than inputs.
 struct AdaptiveWindows {

@@ -63,6 +63,17 @@ inline float mish(float x) {
     return static_cast<float>(x * (n / (n + 2.0)));
 }
 
+// Of a division that is rounded down what is left, with the divisor's sign: exact, as fmod is.
+inline float remainder_of(float a, float b) {
+    const float left = fmodf(a, b);
+    return left != 0.0f && (left < 0.0f) != (b < 0.0f) ? left + b : left;
+}
+
+inline float floor_quotient(float a, float b) {
+    const float quotient = (a - remainder_of(a, b)) / b, down = floorf(quotient);
+    return quotient - down > 0.5f ? down + 1.0f : down;
+}
+
 constexpr UnaryFunction kUnaries[] = {
     clamp("relu", 0, INFINITY),
     clamp("relu6", 0, 6),
@@ -91,6 +102,15 @@ constexpr UnaryFunction kUnaries[] = {
     unary("mish", [](float x) { return mish(x); }),
     unary("abs", [](float x) { return fabsf(x); }),
     unary("neg", [](float x) { return -x; }),
+    unary("floor", [](float x) { return floorf(x); }),
+    unary("ceil", [](float x) { return ceilf(x); }),
+    unary("round", [](float x) { return rintf(x); }),
+    unary("truncate", [](float x) { return truncf(x); }),
+    unary("sign", [](float x) { return x > 0.0f   ? 1.0f
+                                       : x < 0.0f ? -1.0f
+                                                  : x; }),
+    unary("is_true", [](float x) { return x != 0.0f ? 1.0f : 0.0f; }),
+    unary("logical_not", [](float x) { return x != 0.0f ? 0.0f : 1.0f; }),
     unary("reciprocal", [](float x) { return 1.0f / x; }),
     unary("sqrt", [](float x) { return sqrtf(x); }),
     unary("rsqrt", [](float x) { return 1.0f / sqrtf(x); }),
@@ -116,4 +136,9 @@ constexpr BinaryFunction kBinaries[] = {
     // A NaN on either side is what comes out.
     binary("maximum", [](float a, float b) { return a > b || a != a ? a : b; }),
     binary("minimum", [](float a, float b) { return a < b || a != a ? a : b; }),
+    binary("equal", [](float a, float b) { return a == b ? 1.0f : 0.0f; }),
+    binary("less", [](float a, float b) { return a < b ? 1.0f : 0.0f; }),
+    binary("less_equal", [](float a, float b) { return a <= b ? 1.0f : 0.0f; }),
+    binary("floor_div", [](float a, float b) { return floor_quotient(a, b); }),
+    binary("remainder", [](float a, float b) { return remainder_of(a, b); }),
 };

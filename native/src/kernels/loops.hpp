@@ -306,6 +306,48 @@ void affine(const float* source, std::ptrdiff_t channel_stride, const float* sca
     }
 }
 
+void blend(const BlendRun& run) {
+    const float *first = run.rows[0], share = run.shares[0];
+    float* target = run.target;
+    for (std::int64_t i = 0; i < run.length; ++i) target[i] = share * first[i];
+    for (int k = 1; k < run.count; ++k) {
+        const float *row = run.rows[k], part = run.shares[k];
+        for (std::int64_t i = 0; i < run.length; ++i) target[i] += part * row[i];
+    }
+}
+
+template <int Taps>
+[[gnu::always_inline]] inline void resample_row(const ResampleRun& run) {
+    const float *source = run.source, *shares = run.shares;
+    const std::int32_t* sources = run.sources;
+    float* target = run.target;
+    const std::int64_t count = run.count;
+    for (std::int64_t x = 0; x < count; ++x) {
+        float sum = shares[x] * source[sources[x]];
+        #pragma GCC unroll 4
+        for (int k = 1; k < Taps; ++k) sum += shares[k * count + x] * source[sources[k * count + x]];
+        target[x] = sum;
+    }
+}
+
+void resample(const ResampleRun& run) {
+    if (run.images == 1) {
+        if (run.taps == 1) return resample_row<1>(run);
+        return run.taps == 2 ? resample_row<2>(run) : resample_row<4>(run);
+    }
+    for (std::int64_t x = 0; x < run.count; ++x) {
+        float* target = run.target + x * run.images;
+        for (int k = 0; k < run.taps; ++k) {
+            const float* source = run.source + static_cast<std::int64_t>(run.sources[k * run.count + x]) * run.images;
+            const float share = run.shares[k * run.count + x];
+            if (k == 0)
+                for (int i = 0; i < run.images; ++i) target[i] = share * source[i];
+            else
+                for (int i = 0; i < run.images; ++i) target[i] += share * source[i];
+        }
+    }
+}
+
 // ---- Borders of folded planes -----------------------------------------------------------------------------------
 
 void fill_border(const BorderRun& run) {

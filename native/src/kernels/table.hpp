@@ -23,6 +23,8 @@ constexpr Kernels table(const char* name, const Cycles& cycles, const Costs& cos
             kBinaries,
             sizeof kBinaries / sizeof *kBinaries,
             pool,
+            blend,
+            resample,
             affine,
             fill_border,
             kTileRows,

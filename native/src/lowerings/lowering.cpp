@@ -8,12 +8,14 @@ namespace secateur {
 namespace {
 
 constexpr const Lowering* kLowerings[] = {
-    &lowerings::convolution, &lowerings::linear,    &lowerings::affine,    &lowerings::unary,
-    &lowerings::binary,      &lowerings::pool,      &lowerings::mean,      &lowerings::softmax,
-    &lowerings::layer_norm,  &lowerings::reshape,   &lowerings::permute,   &lowerings::concat,
-    &lowerings::slice,       &lowerings::product,   &lowerings::attention, &lowerings::recurrence,
-    &lowerings::cumulation,  &lowerings::constant,  &lowerings::quantise,  &lowerings::dequantise,
-    &lowerings::byte_pair,   &lowerings::byte_pool, &lowerings::byte_mean,
+    &lowerings::convolution, &lowerings::linear,    &lowerings::affine,      &lowerings::unary,
+    &lowerings::binary,      &lowerings::pool,      &lowerings::mean,        &lowerings::softmax,
+    &lowerings::layer_norm,  &lowerings::reshape,   &lowerings::permute,     &lowerings::concat,
+    &lowerings::slice,       &lowerings::product,   &lowerings::attention,   &lowerings::recurrence,
+    &lowerings::cumulation,  &lowerings::constant,  &lowerings::quantise,    &lowerings::dequantise,
+    &lowerings::take,        &lowerings::embedding, &lowerings::gather,      &lowerings::top,
+    &lowerings::select,      &lowerings::resize,    &lowerings::grid_sample, &lowerings::byte_pair,
+    &lowerings::byte_pool,   &lowerings::byte_mean,
 };
 
 bool same_shapes(const FusedNetwork& network, const Operation& operation, int) {

@@ -44,15 +44,20 @@ void compile_pool(Compiler& compiler, const Operation& operation) {
     };
 }
 
-// A mean over windows: those of an adaptive pooling, or whole axes.
+// A mean over windows: those of an adaptive pooling, or whole axes; of these others than means too.
 std::optional<Kind> read_mean(const Node& node) {
+    constexpr std::pair<const char*, kind::Reduction> kReductions[] = {
+        {"mean", kind::Reduction::kMean},    {"sum", kind::Reduction::kSum},       {"prod", kind::Reduction::kProduct},
+        {"amax", kind::Reduction::kLargest}, {"amin", kind::Reduction::kSmallest},
+    };
     if (node.op == "adaptive_avg_pool2d") return kind::Mean{};
-    if (node.op == "mean") return kind::Mean{axes_of(node, "axes")};
+    for (const auto& [name, reduction] : kReductions)
+        if (node.op == name) return kind::Mean{axes_of(node, "axes"), reduction};
     return {};
 }
 
 void compile_mean(Compiler& compiler, const Operation& operation) {
-    const auto& axes = std::get<kind::Mean>(operation.kind).axes;
+    const auto& [axes, reduction] = std::get<kind::Mean>(operation.kind);
     const Storage &source = compiler.setting().input(operation), &target = compiler.setting().output(operation);
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output),
                        count = elements(target.dims);
@@ -67,9 +72,10 @@ void compile_mean(Compiler& compiler, const Operation& operation) {
         };
         return;
     }
-    step.run = [=, windows = axis_windows(source, target, axes), images = compiler.setting().images, all = step.items](
-                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
-        average_windows(windows, count * begin / all, count * end / all, frame.floats(from), frame.floats(to), images);
+    step.run = [=, how = reduction, windows = axis_windows(source, target, axes), images = compiler.setting().images,
+                all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+        reduce_windows(how, windows, count * begin / all, count * end / all, frame.floats(from), frame.floats(to),
+                       images);
     };
 }
 

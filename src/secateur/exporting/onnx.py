@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from secateur.errors import ExportError, GraphError, MissingExtraError
-from secateur.exporting import qdq, sequences
+from secateur.exporting import onnx_moves, qdq, sequences
 from secateur.network.building import unused_name
 from secateur.network.formats import FORMATS, WEIGHT_FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape
@@ -257,6 +257,14 @@ class Translation:
         axes = self.tensor(f"{node.name}.axes", np.arange(1, 1 + missing))
         return self.step("Unsqueeze", [value, axes], node)
 
+    def aligned(self, node: Node) -> list[str]:
+        """A node's inputs with as many axes as its output."""
+        return [self.raised(node, name, len(node.shape)) for name in node.inputs]
+
+    def of_one_batch(self, node: Node) -> list[str]:
+        """A node's inputs, constants among them repeated for every image, unless all are constant."""
+        return list(node.inputs) if node.name in self.fixed else [self.spread(name) for name in node.inputs]
+
     def spread(self, value: str) -> str:
         """A value with one row per image: a constant is repeated."""
         if value not in self.fixed:
@@ -386,10 +394,8 @@ def _pow(made: Translation, node: Node) -> None:
 
 
 def _pairwise(op: str) -> Callable[[Translation, Node], None]:
-    """Shapes are aligned behind the batch: the shorter one gets axes of length 1 there."""
-
     def convert(made: Translation, node: Node) -> None:
-        made.add(op, [made.raised(node, name, len(node.shape)) for name in node.inputs], node.name)
+        made.add(op, made.aligned(node), node.name)
 
     return convert
 
@@ -442,9 +448,12 @@ def _shares(have: int, want: int) -> Any:
     return found
 
 
-def _mean(made: Translation, node: Node) -> None:
-    axes = made.tensor(f"{node.name}.axes", np.array(node.numbers("axes")))
-    made.add("ReduceMean", [node.inputs[0], axes], node.name, keepdims=int(bool(node.attributes["keepdims"])))
+def _reduction(op: str) -> Callable[[Translation, Node], None]:
+    def convert(made: Translation, node: Node) -> None:
+        axes = made.tensor(f"{node.name}.axes", np.array(node.numbers("axes")))
+        made.add(op, [node.inputs[0], axes], node.name, keepdims=int(bool(node.attributes["keepdims"])))
+
+    return convert
 
 
 def _reshape(made: Translation, node: Node) -> None:
@@ -458,8 +467,7 @@ def _permute(made: Translation, node: Node) -> None:
 
 def _concat(made: Translation, node: Node) -> None:
     """Constants are repeated for every image, unless all are constant."""
-    inputs = node.inputs if node.name in made.fixed else [made.spread(name) for name in node.inputs]
-    made.add("Concat", inputs, node.name, axis=node.attributes["axis"])
+    made.add("Concat", made.of_one_batch(node), node.name, axis=node.attributes["axis"])
 
 
 def _slice(made: Translation, node: Node) -> None:
@@ -541,7 +549,7 @@ _CONVERSIONS: Mapping[str, Callable[[Translation, Node], None]] = {
     "max_pool2d": qdq.in_numbers(_max_pool2d),
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": _adaptive_avg_pool2d,
-    "mean": _mean,
+    "mean": _reduction("ReduceMean"),
     "reshape": qdq.in_numbers(_reshape),
     "permute": qdq.in_numbers(_permute),
     "concat": qdq.in_numbers(_concat),
@@ -549,6 +557,32 @@ _CONVERSIONS: Mapping[str, Callable[[Translation, Node], None]] = {
     "constant": _constant,
     "fill": _fill,
     "range": _range,
+    "take": onnx_moves.take,
+    "embedding": onnx_moves.embedding,
+    "gather": onnx_moves.gather,
+    "resize": onnx_moves.resize,
+    "grid_sample": onnx_moves.grid_sample,
+    "sum": _reduction("ReduceSum"),
+    "prod": _reduction("ReduceProd"),
+    "amax": _reduction("ReduceMax"),
+    "amin": _reduction("ReduceMin"),
+    "argmax": onnx_moves.place_of("ArgMax"),
+    "argmin": onnx_moves.place_of("ArgMin"),
+    "topk": onnx_moves.topk,
+    "equal": _pairwise("Equal"),
+    "less": _pairwise("Less"),
+    "less_equal": _pairwise("LessOrEqual"),
+    "logical_and": _pairwise("And"),
+    "logical_or": _pairwise("Or"),
+    "logical_not": _elementwise("Not"),
+    "where": onnx_moves.where,
+    "cast": onnx_moves.cast,
+    "floor": _elementwise("Floor"),
+    "ceil": _elementwise("Ceil"),
+    "round": _elementwise("Round"),
+    "sign": _elementwise("Sign"),
+    "floor_div": onnx_moves.floor_div,
+    "remainder": onnx_moves.remainder,
     "gather_images": _with_front("Unsqueeze"),
     "scatter_images": _with_front("Squeeze"),
     "matmul": sequences.matmul,
@@ -565,5 +599,5 @@ _CONVERSIONS: Mapping[str, Callable[[Translation, Node], None]] = {
     "quantised_mul": qdq.in_numbers(_pairwise("Mul")),
     "quantised_avg_pool2d": qdq.in_numbers(_avg_pool2d),
     "quantised_adaptive_avg_pool2d": qdq.in_numbers(_adaptive_avg_pool2d),
-    "quantised_mean": qdq.in_numbers(_mean),
+    "quantised_mean": qdq.in_numbers(_reduction("ReduceMean")),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,9 +40,14 @@ class GraphNetwork(nn.Module):
             weights = {role: self._weight(name) for role, name in node.weights.items()}
             given = [values[name] for name in node.inputs]
             made = _OPERATIONS[node.op](node.attributes, given, weights)
-            values[node.name] = made if given or weights else made.to(inputs[0])
+            values[node.name] = made if given or weights else self._beside(inputs, made)
         outputs = tuple(self._whole(values[name], graph.shape_of(name), len(inputs[0])) for name in graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _beside(self, inputs: Sequence[Tensor], made: Tensor) -> Tensor:
+        """A value that nothing was given for, where the inputs are, and as precise as those with fractions."""
+        precise = next((x.dtype for x in inputs if x.is_floating_point()), torch.float32)
+        return made.to(inputs[0].device, precise)
 
     def _bound(self, inputs: Mapping[str, Tensor]) -> Graph:
         """The Graph at the lengths that the inputs have."""
@@ -118,7 +124,7 @@ def _avg_pool2d(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights
     return total / F.avg_pool2d(F.pad(torch.ones_like(inputs[0]), around), kernel, stride)
 
 
-def _aligned(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+def _aligned(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Shapes are aligned at their last axes behind the batch, which stays in front."""
 
     def operation(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
@@ -127,9 +133,74 @@ def _aligned(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tens
     return operation
 
 
-def _concat(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+def _of_one_batch(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Constants repeated for every image."""
     batch = next((len(x) for x in inputs if len(x) != 1), 1)
-    return torch.cat([x.expand(batch, *x.shape[1:]) for x in inputs], attributes["axis"])
+    return [x.expand(batch, *x.shape[1:]) for x in inputs]
+
+
+def _reduced(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Over several axes, one after another where that is all that PyTorch takes; whole numbers stay of their format."""
+
+    def operation(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+        made = inputs[0]
+        for axis in sorted(attributes["axes"], reverse=True):
+            made = function(made, axis, attributes["keepdims"])
+        return made.to(inputs[0].dtype)
+
+    return operation
+
+
+def _topk(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    axis = attributes["axis"]
+    order = inputs[0].argsort(dim=axis, descending=attributes["largest"], stable=True)
+    return order.narrow(axis, 0, attributes["count"])
+
+
+def _gather(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    data, indices = _of_one_batch(inputs)
+    return data.gather(attributes["axis"], indices.long())
+
+
+def _resize(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    x, size = inputs[0], attributes["size"]
+    ratios = [1 / step for step in attributes["steps"]] or [None] * len(size)
+    around = x.shape[1 : x.ndim - len(size)]
+    planes = x.reshape(len(x), math.prod(around), *x.shape[x.ndim - len(size) :])
+    if attributes["mode"] == "cubic":
+        made = _cubic(planes, size, attributes["aligned"], ratios)
+    else:
+        name = _RESIZED[attributes["mode"]][len(size) - 1]
+        aligned = (attributes["aligned"],) if attributes["mode"] == "linear" else ()
+        made = getattr(torch.ops.aten, name)(planes, size, *aligned, *ratios)
+    return made.reshape(len(x), *around, *size)
+
+
+_RESIZED = {
+    "nearest": [f"upsample_nearest{rank}d" for rank in (1, 2, 3)],
+    "nearest_exact": [f"_upsample_nearest_exact{rank}d" for rank in (1, 2, 3)],
+    "linear": ["upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"],
+}
+
+
+def _cubic(x: Tensor, size: Shape, aligned: bool, ratios: Sequence[float | None]) -> Tensor:
+    """Axis by axis: PyTorch has it for planes alone."""
+    for place, (new, ratio) in enumerate(zip(size, ratios, strict=True)):
+        rows, after = x.shape[2 + place], x.shape[3 + place :]
+        planes = x.reshape(*x.shape[:1], -1, rows, math.prod(after))
+        made = torch.ops.aten.upsample_bicubic2d(planes, (new, planes.shape[3]), aligned, ratio, None)
+        x = made.reshape(*x.shape[: 2 + place], new, *after)
+    return x
+
+
+def _grid_sample(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    mode = "bilinear" if attributes["mode"] == "linear" else attributes["mode"]
+    planes, grid = _of_one_batch(inputs)
+    return F.grid_sample(planes, grid, mode, attributes["padding"], attributes["aligned"])
+
+
+def _concat(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    return torch.cat(_of_one_batch(inputs), attributes["axis"])
 
 
 def _raised(inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -249,6 +320,32 @@ _OPERATIONS: Mapping[str, Callable[[Mapping[str, Any], Sequence[Tensor], Weights
     "gru": _recurrence(_gru_step, 1),
     "rnn": _recurrence(_rnn_step, 1),
     "cumsum": lambda attributes, inputs, _: inputs[0].cumsum(attributes["axis"], dtype=inputs[0].dtype),
+    "take": lambda attributes, inputs, weights: inputs[0].index_select(attributes["axis"], weights["indices"]),
+    "embedding": lambda _, inputs, weights: F.embedding(inputs[0], weights["weight"]),
+    "gather": _gather,
+    "resize": _resize,
+    "grid_sample": _grid_sample,
+    "sum": _reduced(torch.sum),
+    "prod": _reduced(torch.prod),
+    "amax": _reduced(torch.amax),
+    "amin": _reduced(torch.amin),
+    "argmax": lambda attributes, inputs, _: inputs[0].argmax(attributes["axis"], attributes["keepdims"]),
+    "argmin": lambda attributes, inputs, _: inputs[0].argmin(attributes["axis"], attributes["keepdims"]),
+    "topk": _topk,
+    "equal": _aligned(torch.eq),
+    "less": _aligned(torch.lt),
+    "less_equal": _aligned(torch.le),
+    "logical_and": _aligned(torch.logical_and),
+    "logical_or": _aligned(torch.logical_or),
+    "logical_not": _plain(torch.logical_not),
+    "where": _aligned(torch.where),
+    "cast": lambda attributes, inputs, _: inputs[0].to(getattr(torch, attributes["element"])),
+    "floor": _plain(torch.floor),
+    "ceil": _plain(torch.ceil),
+    "round": _plain(torch.round),
+    "sign": _plain(torch.sign),
+    "floor_div": _aligned(torch.floor_divide),
+    "remainder": _aligned(torch.remainder),
     "gather_images": lambda attributes, inputs, _: inputs[0][None],
     "scatter_images": lambda attributes, inputs, _: inputs[0][0],
 }

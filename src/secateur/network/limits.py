@@ -127,7 +127,16 @@ def _window_elements(node: Node, given: Sequence[Shape]) -> int:
     """Of adaptive pooling a bound: windows overlap by one row and one column."""
     if "kernel" in node.attributes:
         return math.prod(node.shape) * math.prod(map(min, node.numbers("kernel"), given[0][1:]))
-    if "size" in node.attributes:
+    if node.op in ("adaptive_avg_pool2d", "quantised_adaptive_avg_pool2d"):
         channels, *plane = given[0]
         return channels * math.prod(size + made for size, made in zip(plane, node.shape[1:], strict=True))
-    return math.prod(given[0]) if node.op in ("mean", "quantised_mean", "softmax", "layer_norm") else 0
+    if node.op in _SAMPLING:
+        return math.prod(node.shape) * _SAMPLING[node.op]
+    return math.prod(given[0]) if node.op in _WHOLE_AXES else 0
+
+
+_SAMPLING = {"resize": 16, "grid_sample": 4}
+"""How many pixels a new one is made of, at most."""
+_WHOLE_AXES = {
+    *("mean", "quantised_mean", "sum", "prod", "amax", "amin", "argmax", "argmin", "topk", "softmax", "layer_norm")
+}

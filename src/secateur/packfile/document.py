@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secateur.errors import FormatError, GraphError
-from secateur.network.formats import WEIGHT_FORMATS
+from secateur.network.formats import INTEGERS, WEIGHT_FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape
 from secateur.network.operations import OPERATIONS
+from secateur.network.operations.elements import ANY, ANY_FORMAT
 from secateur.network.operations.ranges import Extent, Reals
 from secateur.network.signature import Fixed, Nest, Signature, Tree, Value
 from secateur.network.sizes import Dimension, Size, is_whole, parse
@@ -25,6 +26,8 @@ MOST_TEXT = 64 << 20
 MOST_SIZES = 1 << 12
 _WITH_LENGTHS = _WITH_ELEMENTS = 1
 """The minor version that has sizes with names."""
+_WITH_WHOLES = 3
+"""That which computes with whole numbers, and has constants of them."""
 _WITH_SIGNATURES = 3
 _DEEPEST = 16
 """Of containers in each other."""
@@ -118,9 +121,17 @@ def _others(elements: Mapping[str, str]) -> dict[str, str]:
 
 def minor_version(graph: Graph) -> int:
     """The first minor version of the format that has all operations of a graph, its sizes, elements and signature."""
-    operations = max((OPERATIONS[node.op].minor for node in graph.nodes), default=0)
+    elements = graph.value_elements
+    operations = max((_minor(node, elements[node.name]) for node in graph.nodes), default=0)
     others = _WITH_LENGTHS if graph.lengths else 0, _WITH_ELEMENTS if _others(graph.elements) else 0
     return max(operations, *others, 0 if graph.signature is None else _WITH_SIGNATURES)
+
+
+def _minor(node: Node, element: str) -> int:
+    """Of an operation, which may have learnt to compute with whole numbers later than it came."""
+    operation = OPERATIONS[node.op]
+    learnt = element in (*INTEGERS, "bool") and operation.element not in (ANY, ANY_FORMAT)
+    return max(operation.minor, _WITH_WHOLES if learnt else 0)
 
 
 def to_bytes(document: Document) -> bytes:

@@ -6,7 +6,7 @@ import math
 import operator
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, SupportsIndex
@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from secateur import _native
 from secateur.errors import GraphError, RunError
+from secateur.network.formats import FORMATS
 from secateur.network.graph import Graph, Shape
 from secateur.network.limits import Limits, check_costs, check_parts
 from secateur.network.sizes import BATCH
 from secateur.network.stages import crosses_images
 from secateur.runtime.calibration import Costs, costs_for
+from secateur.runtime.elements import HELD, as_floats, fits, from_floats
 from secateur.runtime.entries import entries_of, outputs_of
 from secateur.runtime.normalisation import Normalisation
 from secateur.runtime.staging import Staged
@@ -166,7 +168,10 @@ class Session:
         self._output_shapes = tuple(map(tuple, graph.output_shapes))
         self._costs = costs or costs_for(graph, self._kernel, calibrate)
         self._native = self._compiled(graph, parts or {})
-        self._single = len(self._shapes) == len(self._output_shapes) == 1
+        elements = graph.value_elements
+        self._elements = tuple(elements[name] for name in graph.inputs)
+        self._output_elements = tuple(elements[name] for name in graph.outputs)
+        self._single = len(self._shapes) == 1 and self._output_elements == ("float32",)
 
     def __reduce__(self) -> tuple[type[Session], tuple[object, ...]]:
         """Pickled and copied as its graph and what it was made with: a copy plans for the processor it is on."""
@@ -207,6 +212,8 @@ class Session:
                 _check_output(out, shape, taken)
             self._native.run(taken, out)
             return out
+        except IndexError as error:
+            raise RunError(str(error)) from error
         except (MemoryError, ValueError, RuntimeError) as error:
             raise self._stopped(error, len(inputs[0])) from error
 
@@ -221,9 +228,15 @@ class Session:
         if len({len(x) for x in taken}) > 1:
             raise RunError(f"expected as many images in every input, got {[len(x) for x in taken]}")
         self._check_images(len(taken[0]))
-        outputs = tuple(np.empty((len(taken[0]), *shape), np.float32) for shape in self._output_shapes)
-        self._native.run_many(taken, outputs)
-        return outputs[0] if len(outputs) == 1 else outputs
+        outputs = zip(self._graph.outputs, self._output_elements, self.run_floats(taken), strict=True)
+        made = tuple(from_floats(each, element, f"output {name!r}") for name, element, each in outputs)
+        return made[0] if len(made) == 1 else made
+
+    def run_floats(self, inputs: Sequence[Floats]) -> tuple[Floats, ...]:
+        """The outputs as the core makes them of what it takes: whole numbers and truth values are float32, too."""
+        made = tuple(np.empty((len(inputs[0]), *shape), np.float32) for shape in self._output_shapes)
+        self._native.run_many(inputs, made)
+        return made
 
     def _check_images(self, images: int) -> None:
         if self._images not in (None, images):
@@ -251,10 +264,12 @@ class Session:
         return {step.graph.outputs: session for step, session in found}
 
     def _taken(self, index: int, x: Images) -> Floats:
-        """An input as the network takes it: as it is, or uint8 images normalised."""
-        shape = self._shapes[index]
+        """An input as the core takes it: as it is, uint8 images normalised, whole numbers as floats."""
+        shape, element = self._shapes[index], self._elements[index]
         if isinstance(x, np.ndarray) and x.ndim > 0 and x.shape[1:] == shape:
-            if x.dtype == _FLOAT32:
+            if element != "float32" and fits(x, element):
+                return as_floats(x, f"input {self._inputs[index][0]!r}")
+            if x.dtype == _FLOAT32 == FORMATS[element].numbers:
                 if x.flags.c_contiguous:
                     return x  # type: ignore[return-value]
                 name, _ = self._inputs[index]
@@ -265,10 +280,13 @@ class Session:
 
     def _wrong(self, index: int, x: object) -> RunError:
         name, shape = self._inputs[index]
-        fits = self._normalisation is not None and self._normalisation.fits(shape)
-        kinds = "float32 or uint8" if fits else "float32"
-        uint8 = isinstance(x, np.ndarray) and x.dtype == np.uint8 and not fits
+        images = self._normalisation is not None and self._normalisation.fits(shape)
+        element = self._graph.elements.get(name, "float32")
+        kinds = f"{element} or uint8" if images else element
+        came = x.dtype if isinstance(x, np.ndarray) else None
+        uint8 = came == np.uint8 and not images and element == "float32"
         hint = "; how uint8 would be normalised is not known" if uint8 else ""
+        hint += f"; x.astype(numpy.{element}) makes one" if came == np.float64 else ""
         hint += _resizing(shape, x)
         return RunError(f"input {name!r}: expected {kinds} {_described(shape)}, got {_came(x)}{hint}")
 
@@ -372,14 +390,17 @@ def _check_sizes(graph: Graph) -> None:
 
 def _check_elements(graph: Graph) -> None:
     for name, element in graph.elements.items():
-        if element != "float32":
-            raise RunError(f"input {name!r} is {element}: the runtime takes float32 only; convert it before")
+        if element not in HELD:
+            raise RunError(f"input {name!r} is {element}: the runtime takes {_LISTED} only; convert it before")
     elements = graph.value_elements
     for name in graph.outputs:
-        if elements[name] != "float32":
+        if elements[name] not in HELD:
             raise RunError(
-                f"output {name!r} is {elements[name]}: the runtime gives float32 only; dequantise it in the graph"
+                f"output {name!r} is {elements[name]}: the runtime gives {_LISTED} only; dequantise it in the graph"
             )
+
+
+_LISTED = f"{', '.join(HELD[:-1])} and {HELD[-1]}"
 
 
 def _check_limits(graph: Graph, limits: Limits) -> None:

@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 
 
 class Staged:
-    """Runs as a native session does. session: what runs a part.
+    """Runs as a native session does, whole numbers and truth values as floats. session: what runs a part.
 
     An ordinary value is (1, …) here, one of images (N, …).
     """
@@ -52,8 +52,8 @@ class Staged:
         for step, session in self.steps:
             if isinstance(step, Stage):
                 rows = 1 if step.ordinary else images
-                made = session(*(_spread(values[name], rows) for name in step.graph.inputs))
-                values.update(zip(step.graph.outputs, made if isinstance(made, tuple) else (made,), strict=True))
+                made = session.run_floats([_spread(values[name], rows) for name in step.graph.inputs])
+                values.update(zip(step.graph.outputs, made, strict=True))
             else:
                 value = values[step.inputs[0]]
                 values[step.name] = value[None] if OPERATIONS[step.op].ordinary else value[0]

@@ -16,6 +16,8 @@ from secateur.network.sizes import at_least
 MODES = ("nearest", "nearest_exact", "linear", "cubic")
 PADDINGS = ("zeros", "border", "reflection")
 _MOST_AXES = 3
+_MOST_PIXELS = 1 << 22
+"""Along a new axis: where each lies takes memory that nothing in a file pays for."""
 _SHARPNESS = -0.75
 """Keys 1981: a, of the cubic convolution."""
 
@@ -27,6 +29,7 @@ def resize_shape(given: Arguments) -> Shape:
     old, steps = shape[-len(size) :], given.read("steps")
     given.demand(all(at_least(each, 1) for each in old), "axes that are not empty", shape)
     given.demand(len(steps) in (0, len(size)), f"no steps, or {len(size)}", steps)
+    given.demand(all(at_least(_MOST_PIXELS, each) for each in size), f"at most {_MOST_PIXELS} pixels an axis", size)
     aligned, exact = given.read("aligned"), given.read("mode") in ("linear", "cubic")
     given.demand(exact or not aligned, "aligned corners in modes linear and cubic only", given.read("mode"))
     given.demand(not (aligned and steps), "no steps where corners are aligned", steps)

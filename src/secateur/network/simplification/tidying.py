@@ -61,7 +61,7 @@ def _is_neutral(node: Node, shapes: Sequence[Shape], by_name: Nodes, graph: Grap
     """Adding a constant 0 or multiplying by a constant 1."""
     for name, other in zip(node.inputs, shapes[::-1], strict=True):
         if name in by_name and by_name[name].op == "constant" and other == node.shape:
-            value = graph.weights[by_name[name].weights["value"]].values()
+            value = graph.weights[by_name[name].weights["value"]].numbers()
             return bool(np.all(value == (0 if node.op == "add" else 1)))
     return False
 
@@ -125,7 +125,7 @@ def _with_constant(node: Node, number: float, by_name: Nodes, graph: Graph) -> s
         held = by_name.get(constant)
         if held is not None and held.op == "constant" and math.prod(held.shape) == 1:
             shape = by_name[name].shape if name in by_name else graph.inputs[name]
-            value = float(graph.weights[held.weights["value"]].values().reshape(-1)[0])
+            value = float(graph.weights[held.weights["value"]].numbers().reshape(-1)[0])
             if shape == node.shape and math.isclose(value, number, rel_tol=1e-6):
                 return name
     return None
