@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FORMATS = {"float32": (8, 23), "float16": (5, 10), "bfloat16": (8, 7)}
-LETTERS = {"float32": "I", "float16": "H", "bfloat16": "H", "int8": "B", "int32": "I"}
+LETTERS = {"float32": "I", "float16": "H", "bfloat16": "H", "int8": "B", "int32": "I", "int64": "Q", "bool": "B"}
 
 
 def read(path: Path, dictionary: bytes) -> tuple[dict[str, Any], dict[str, list[int]]]:
@@ -21,7 +21,7 @@ def read(path: Path, dictionary: bytes) -> tuple[dict[str, Any], dict[str, list[
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     text = data[8 : 8 + length]
-    assert text.startswith(tuple(b'{"__metadata__":{"secateur":"1.%d ' % minor for minor in range(3)))
+    assert text.startswith(tuple(b'{"__metadata__":{"secateur":"1.%d ' % minor for minor in range(4)))
     assert zlib.crc32(text[:33] + b"00000000" + text[41:]) == int(text[33:41], 16)
     header = json.loads(text)
     del header["__metadata__"]
@@ -51,8 +51,9 @@ def decode(weight: dict[str, Any], content: bytes) -> list[int]:
     dtype, shape = weight["dtype"], weight["shape"]
     if weight["codec"] == 0:
         return list(struct.unpack(f"<{math.prod(shape)}{LETTERS[dtype]}", content))
-    if weight["codec"] == 1 and dtype == "int32":
-        return [whole(word) for word in decode({**weight, "dtype": "float32"}, content)]
+    if weight["codec"] == 1 and dtype in ("int32", "int64"):
+        bits = {"int32": 32, "int64": 64}[dtype]
+        return [whole(word, bits) for word in decode({**weight, "dtype": "float32"}, content)]
     rows = shape[0] if len(shape) > 1 else 1
     cols = math.prod(shape) // rows
     if weight["codec"] == 1:
@@ -99,11 +100,11 @@ def codebook(content: bytes, rows: int, dtype: str) -> tuple[Any, bytes]:
     )
 
 
-def whole(word: int) -> int:
+def whole(word: int, bits: int) -> int:
     """The bits of the whole number that a float32 is."""
     (value,) = struct.unpack("<f", word.to_bytes(4, "little"))
     assert value == int(value)
-    return int(value) % (1 << 32)
+    return int(value) % (1 << bits)
 
 
 def rounded(value: float, dtype: str) -> int:

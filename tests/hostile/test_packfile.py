@@ -426,11 +426,13 @@ def test_weights_that_mean_nothing_are_refused_when_they_are_read(
 
 
 @settings(max_examples=200, deadline=None)
-@given(noise=st.binary(max_size=120), dtype=st.sampled_from(["int8", "int32"]), plausible=st.booleans())
+@given(
+    noise=st.binary(max_size=120), dtype=st.sampled_from(["int8", "int32", "int64", "bool"]), plausible=st.booleans()
+)
 def test_noise_is_refused_or_integers(noise: bytes, dtype: str, plausible: bool) -> None:
-    codec = codecs.LEVELS if dtype == "int8" else codecs.FLOATS
+    codec = codecs.LEVELS if dtype in ("int8", "bool") else codecs.FLOATS
     if plausible:
-        noise = (b"\x03" if dtype == "int8" else b"") + HEAD[:1] + noise[:1] + HEAD[2:] + noise[1:]
+        noise = (b"\x03" if codec == codecs.LEVELS else b"") + HEAD[:1] + noise[:1] + HEAD[2:] + noise[1:]
     try:
         found = codecs.decode(codec, noise, dtype, (5, 8))
     except FormatError:

@@ -18,7 +18,7 @@ from secateur import _native, packfile
 from secateur.errors import FormatError
 from secateur.network.graph import Graph, Weight
 from secateur.packfile import codecs, document
-from secateur.packfile.codecs import FLOATS, LEVELS
+from secateur.packfile.codecs import FLOATS, LEVELS, RAW
 
 
 def sparse(*shape: int, density: float = 0.1) -> np.ndarray:
@@ -29,7 +29,7 @@ def sparse(*shape: int, density: float = 0.1) -> np.ndarray:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    weight=st.sampled_from([np.int8, np.int32]).flatmap(
+    weight=st.sampled_from([np.int8, np.int32, np.int64, np.bool_]).flatmap(
         lambda kind: npst.arrays(kind, npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9))
     ),
     kept=st.sampled_from([0.0, 0.1, 1.0]),
@@ -120,11 +120,14 @@ def single(*values: float) -> bytes:
         (FLOATS, lambda: single(2.0**31), "int32", "it has numbers that are no whole ones of 32 bits"),
         (FLOATS, lambda: single(np.nan), "int32", "it has numbers that are no whole ones of 32 bits"),
         (FLOATS, lambda: single(-np.inf), "int32", "it has numbers that are no whole ones of 32 bits"),
+        (FLOATS, lambda: single(2.0**63), "int64", "it has numbers that are no whole ones of 64 bits"),
+        (LEVELS, lambda: content(sparse(8, 8)), "bool", "it has truth values that are neither true nor false"),
+        (RAW, lambda: b"\1\2" * 32, "bool", "it has truth values that are neither true nor false"),
         (FLOATS, lambda: single(-0.0), "int32", "it has a zero with a sign, which whole numbers have not"),
     ],
 )
 def test_integers_that_are_none_are_refused(codec: int, made: Callable[[], bytes], dtype: str, text: str) -> None:
     coded = made()
-    size = 64 if codec == LEVELS else 61
+    size = 61 if codec == FLOATS else 64
     with pytest.raises(FormatError, match=text):
         codecs.decode(codec, coded, dtype, (8, 8) if size == 64 else (61,))

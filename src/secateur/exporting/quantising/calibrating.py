@@ -17,6 +17,7 @@ from secateur.network.building import without_dead_nodes
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
 from secateur.runtime import Session, reference
+from secateur.runtime.elements import HELD
 
 Batch = Any
 """An array for a graph with one input, a sequence in the order of the inputs, or a mapping by name."""
@@ -90,7 +91,7 @@ def _checked(graph: Graph, name: str, given: object, place: int) -> NDArray[Any]
 
 def run(graph: Graph, calibration: Calibration) -> list[Floats]:
     """The outputs of a graph, in the runtime."""
-    if graph.elements:
+    if not set(graph.elements.values()) <= {*HELD}:
         return reference.run_all(graph, calibration.inputs)
     session = Session(graph, calibrate=False, limits=NO_LIMITS)
     return list(session.run_all(*(calibration.inputs[name] for name in graph.inputs)))

@@ -141,11 +141,13 @@ class _Joining:
     units: dict[str, Unit] = field(default_factory=dict)
     reads: Counter[str] = field(init=False)
     shapes: dict[str, Shape] = field(init=False)
+    elements: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         graph = self.graph
         self.reads = Counter([*graph.outputs, *(name for node in graph.nodes for name in node.inputs)])
         self.shapes = {**graph.inputs, **{node.name: node.shape for node in graph.nodes}}
+        self.elements = graph.value_elements
 
     def take(self, node: Node) -> None:
         unit = self._clamped(node) or self._summed(node) or Unit(*self._alone(node))
@@ -160,6 +162,8 @@ class _Joining:
 
     def _kind(self, node: Node) -> Kind:
         if self.graph.ordinary.intersection((node.name, *node.inputs)) or not node.inputs:
+            return Kind.FLOAT
+        if self.elements[node.name] != "float32":  # whole numbers and truth values are themselves
             return Kind.FLOAT
         if node.op in _LAYERS:
             return Kind.LAYER
@@ -195,7 +199,7 @@ class _Joining:
         unit = self.units.get(name)
         if unit is None or unit.node.op != "constant":
             return None
-        value = self.graph.weights[unit.node.weights["value"]].values()
+        value = self.graph.weights[unit.node.weights["value"]].numbers()
         return float(value.flat[0]) if value.size == 1 and np.isfinite(value).all() else None
 
     def _summed(self, node: Node) -> Unit | None:
