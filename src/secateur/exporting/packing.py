@@ -185,7 +185,7 @@ def _at_other_lengths(
 
 def _apart(graph: Graph, image: Inputs, expected: Sequence[NDArray[np.floating]]) -> float:
     """How far the graph's outputs for one image are from those expected, as a share of the largest of them."""
-    given = [each.detach().float().cpu().numpy() for each in image.tensors]
+    given = [_array(each) for each in image.tensors]
     found = reference.run_all(graph, dict(zip(graph.inputs, given, strict=True)))
     return largest_difference(found, expected)
 

@@ -73,8 +73,9 @@ class Inputs:
         return self.replaced(lambda each: each.to(other) if each.is_floating_point() else each.to(other.device))
 
     def pairs(self, like: Tensor) -> Inputs:
-        """The first image of every tensor twice, in the type and on the device of another tensor."""
-        return self.replaced(lambda each: each[:1].detach().to(like).expand(2, *each.shape[1:]).contiguous())
+        """The first image of every tensor twice, numbers in the type of another tensor, all on its device."""
+        alike = self.like(like)
+        return alike.replaced(lambda each: each[:1].detach().expand(2, *each.shape[1:]).contiguous())
 
     def ones(self) -> Inputs:
         """Ones of double precision in place of all numbers that are not whole."""

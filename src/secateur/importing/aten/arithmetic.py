@@ -11,7 +11,7 @@ from secateur.network import composites
 
 
 def _activation(op: str) -> Callable[[Call], str]:
-    return lambda call: call.emit(op, call.value("self"))
+    return lambda call: call.emit(op, call.operand(call["self"], call.element))
 
 
 def _leaky_relu(call: Call) -> str:
@@ -67,12 +67,21 @@ def _mul(call: Call) -> str:
 
 def _div(call: Call) -> str:
     divisor = call["other"]
-    if divisor == 0 or call.get("rounding_mode") is not None:
-        raise call.error("is supported by what is not zero, and without rounding")
+    if divisor == 0:
+        raise call.error("is supported by what is not zero")
+    if (rounding := call.get("rounding_mode")) is not None:
+        return _rounded_quotient(call, str(rounding))
     if not isinstance(divisor, (Constant, int, float)):
         return pair_of_values(call, "div", call["self"], divisor)
     inverse = Constant(1 / divisor.tensor) if isinstance(divisor, Constant) else 1 / divisor
     return pair_of_values(call, "mul", call["self"], inverse)
+
+
+def _rounded_quotient(call: Call, rounding: str) -> str:
+    if rounding == "floor":
+        return pair_of_values(call, "floor_div", call["self"], call["other"])
+    quotient = pair_of_values(call, "div", call["self"], call["other"], "float32")
+    return call.cast(call.cast(quotient, "int64"), call.element)
 
 
 def _neg(call: Call) -> str:

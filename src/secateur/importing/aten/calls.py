@@ -15,7 +15,7 @@ from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.lengths import mentions_size
 from secateur.importing.aten.placing import Ordinary, Place, Placed
 from secateur.importing.aten.sized import made_of_sizes
-from secateur.importing.aten.wholes import first_unheld
+from secateur.importing.aten.wholes import element_of
 from secateur.network.building import Operand
 from secateur.network.composites import CompositeError, Padded, laid_out, reshape
 from secateur.network.graph import Shape, Weight
@@ -30,6 +30,7 @@ _OF_A_SHAPE = {
 """Operations that take an argument's shape and type, and none of its numbers."""
 _ALIKE = {"expand", "full", "zeros", "ones", "empty", "repeat", *_OF_A_SHAPE}
 """Operations that make every image's part of a constant alike."""
+_RESHAPED = {"view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "expand"}
 _SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
 """Operations after which a constant of the same type is what it was."""
 
@@ -40,6 +41,13 @@ class Constant:
 
     tensor: Tensor
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbers:
+    """Stands for the number of each image, arange(N), in some shape. tensor: that of one image, which is 0."""
+
+    tensor: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +84,6 @@ class Call:
         self.build = translation.build.at(self.path, is_layer=self._is_layer(), what=self.name)
 
     def error(self, problem: str) -> ExportError:
-        """In whose text the outermost module stands that no graph can hold, where the operation is part of one."""
-        if whole := first_unheld(self.translation.network, _paths(self.node, self.translation.network)):
-            return ExportError(whole)
         return ExportError(f"{describe(self.translation.network, self.node)} {problem}")
 
     def __getitem__(self, name: str) -> Any:
@@ -98,6 +103,15 @@ class Call:
         values = [self.translation.values[node] for node in nodes]
         return any(not isinstance(value, (Constant, Batch, Size, int, float, type(None))) for value in values)
 
+    def reads_numbers(self) -> bool:
+        """Whether it only moves the numbers of images."""
+        held = [self.translation.values[node] for node in self.node.all_input_nodes]
+        return any(isinstance(each, Numbers) for each in held) and self.name in (*_RESHAPED, *_SAME, "slice")
+
+    def numbered(self) -> Numbers:
+        """The numbers of images in another shape."""
+        return Numbers(self._computed({name: self[name] for name in self.arguments}).tensor)
+
     def sym_size(self) -> Batch | Dimension:
         size = self.node.args[0].meta["val"].shape[self.node.args[1]]  # type: ignore[union-attr]
         return self.translation.number(size)
@@ -107,6 +121,8 @@ class Call:
         arguments = {name: self[name] for name in self.arguments}
         place = self._place_of_batch() if self.name in _ALIKE else None
         if place is None and any(_mentions_batch(value) for value in arguments.values()):
+            if self.name == "arange" and (arguments.get("start", 0), arguments.get("step", 1)) == (0, 1):
+                return Numbers(torch.zeros(1, dtype=self.node.meta["val"].dtype))
             raise self.error("depends on the number of images, which is free")
         if (size := self._mentioned_size(arguments)) is not None:
             return self._of_sizes(size)
@@ -130,7 +146,7 @@ class Call:
             return [self._plain(each) for each in value]
         if isinstance(value, Batch):
             return value.share
-        if isinstance(value, Constant):
+        if isinstance(value, (Constant, Numbers)):
             return value.tensor
         return self._blank() if isinstance(value, (str, Placed, Padded, Ordinary, Foreign)) else value
 
@@ -153,7 +169,7 @@ class Call:
     def _for_every_image(self, made: Constant, place: Place) -> str | Placed:
         shape, axis = tuple(made.tensor.shape), place.axis(made.tensor.ndim)
         own = shape if place.fold else shape[:axis] + shape[axis + 1 :]
-        return self.placed(self.translation.constant_value(made, own, self.build), place)
+        return self.placed(self.translation.constant_value(made, own, self.build, self.element), place)
 
     def _mentioned_size(self, arguments: Mapping[str, Any]) -> Size | None:
         """A length with a name that decides about the result."""
@@ -272,6 +288,27 @@ class Call:
         if not isinstance(held, Constant):
             raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
         return self.translation.constant_value(held, self.constant_shape(tuple(held.tensor.shape), rank), self.build)
+
+    @property
+    def element(self) -> str:
+        """What the result holds."""
+        return element_of(self.node.meta["val"].dtype)
+
+    def operand(self, held: Any, element: str, rank: int | None = None) -> str:
+        """As value_of, in a format: a value of another is cast. A length is a number of its own."""
+        if isinstance(held, (int, float)):
+            return self.build.value(self.build.number(held, element))
+        if isinstance(held, Size):
+            ones = self.emit("fill", value=1.0, shape=(held,))
+            return self.cast(self.emit("sum", ones, axes=(1,), keepdims=False), element)
+        if isinstance(held, Constant):
+            shape = self.constant_shape(tuple(held.tensor.shape), rank)
+            return self.translation.constant_value(held, shape, self.build, element)
+        return self.cast(self.value_of(held, rank), element)
+
+    def cast(self, value: str, element: str) -> str:
+        """The value itself where it holds that."""
+        return value if self.build.element(value) == element else self.emit("cast", value, element=element)
 
     def constant_shape(self, shape: Shape, rank: int | None) -> Shape:
         """The shape for each image of a constant of a shape; rank as for value_of."""
@@ -437,12 +474,6 @@ def _stack(node: fx.Node) -> list[tuple[str, Any]]:
     """(path, type) of the modules that ran a node, outermost first. Dynamo says L['self'] for the network."""
     held = [each for each in (node.meta.get("nn_module_stack") or {}).values() if isinstance(each, tuple)]
     return [(re.sub(r"^L\['\w+'\]\.?|@\d+", "", str(path)), kind) for path, kind in held]
-
-
-def _paths(node: fx.Node, network: nn.Module) -> list[str]:
-    """Of the modules that ran a node and are parts of the network, outermost first."""
-    known = {path for path, _ in network.named_modules()}
-    return [path for path, _ in _stack(node) if path in known]
 
 
 def _are_same(one: Any, other: Any) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from secateur.importing.aten import (
     arithmetic,
+    attending,
+    comparing,
     convolving,
+    indexing,
     normalising,
     pooling,
     products,
@@ -16,6 +19,9 @@ from secateur.importing.aten.calls import Conversion
 
 CONVERSIONS: dict[str, Conversion] = {
     name: conversion
-    for module in (convolving, products, normalising, pooling, resampling, arithmetic, reducing, shaping)
+    for module in (
+        *(convolving, products, attending, normalising, pooling, resampling),
+        *(arithmetic, comparing, reducing, indexing, shaping),
+    )
     for name, conversion in module.CONVERSIONS.items()
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -55,13 +56,20 @@ def at_lengths(network: nn.Module, inputs: Inputs, sizes: Sizes, change: Callabl
     found = declared(sizes, inputs, network)
     own = _lengths(found, inputs, _names_of(inputs, network))
     lengths = {name: length if name == BATCH else change(length) for name, length in own.items()}
-    generator = torch.Generator().manual_seed(0)
     made = [
-        each if own is None else torch.randn([int(bind(size, lengths)) for size in own], generator=generator).to(each)
+        each if own is None else _noise([int(bind(size, lengths)) for size in own], each)
         for own, each in zip(found, inputs.tensors, strict=True)
     ]
     waiting = iter(made)
     return inputs.replaced(lambda _: next(waiting))
+
+
+def _noise(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Numbers of any kind, or those of a tensor of whole numbers or truth values again and again."""
+    if like.is_floating_point():
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like)
+    own = like.reshape(-1)
+    return own[torch.arange(math.prod(shape)) % len(own)].reshape(shape)
 
 
 def _lengths(sizes: Declared, inputs: Inputs, names: Sequence[str]) -> dict[str, int]:

@@ -36,14 +36,19 @@ def scaled(call: Call, held: Any, factor: float) -> Any:
     return pair_of_values(call, "mul", held, factor)
 
 
-def pair_of_values(call: Call, op: str, left: Any, right: Any) -> str:
-    values = []
+def pair_of_values(call: Call, op: str, left: Any, right: Any, element: str = "") -> str:
+    """element: what both are to hold, where that is not what the result does."""
+    element, values = element or call.element, []
+    op = _OF_TRUTH.get(op, op) if element == "bool" else op
     for held in (left, right):
-        name = call.value_of(held, call.rank)
+        name = call.operand(held, element, call.rank)
         if not isinstance(held, (Constant, Ordinary, int, float)) and not call.fits(name):
             raise call.error("broadcasts values of different numbers of dimensions, the batch against another")
         values.append(name)
     return call.emit(op, *values)
+
+
+_OF_TRUTH = {"add": "logical_or", "maximum": "logical_or", "mul": "logical_and", "minimum": "logical_and"}
 
 
 def anywhere(conversion: Conversion, wider: Callable[[PlacedCall], int] | None = None) -> Conversion:

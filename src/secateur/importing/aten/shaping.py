@@ -9,6 +9,7 @@ from typing import Any
 from secateur.importing.aten.calls import Call, Conversion, OrdinaryCall, PlacedCall
 from secateur.importing.aten.placing import Ordinary, Place, Placed, permuted, reshaped
 from secateur.importing.aten.reading import anywhere, numbers, planes, removed
+from secateur.importing.aten.wholes import element_of
 from secateur.network import composites
 from secateur.network.building import Builder
 from secateur.network.composites import Padded
@@ -54,18 +55,18 @@ def _by_factor(composite: Callable[[Builder, str, int], str], factor: str) -> Co
 
 
 def _concat(call: Call) -> str:
-    values = [call.value_of(each, call.rank) for each in call["tensors"]]
+    values = [call.operand(each, call.element, call.rank) for each in call["tensors"]]
     return call.emit("concat", *values, axis=call.axis(call["dim"], values[0]))
 
 
 def _stack(call: Call) -> str | Placed | Ordinary:
     inner, dim = call.where_placed(), int(call["dim"]) % call.rank
     if isinstance(inner, OrdinaryCall):
-        tensors = [inner.value_of(each) for each in inner["tensors"]]
+        tensors = [inner.operand(each, call.element) for each in inner["tensors"]]
         return Ordinary(composites.stack(call.build, tensors, dim + 1))
     place = inner.place if isinstance(inner, PlacedCall) else Place(call.rank - 1)
     after = place.wider(int(dim > place.axis(call.rank - 1)))
-    values = [inner.value_of(each, call.rank - 1) for each in inner["tensors"]]
+    values = [inner.operand(each, call.element, call.rank - 1) for each in inner["tensors"]]
     return call.placed(composites.stack(call.build, values, after.axis_of(dim, call.rank)), after)
 
 
@@ -255,10 +256,11 @@ def _dropout(call: Call) -> Any:
 
 
 def _to(call: Call) -> Any:
-    value = call.node.meta["val"]
-    if not value.is_floating_point():
-        raise call.error(f"to {value.dtype} is not supported: values are floating-point")
-    return _identity(call)
+    """Floating-point numbers of another precision stay what they are."""
+    source = call.node.all_input_nodes[0].meta["val"]
+    if element_of(source.dtype) == call.element:
+        return call.first
+    return anywhere(lambda inner: inner.operand(inner.first, inner.element))(call)
 
 
 CONVERSIONS: dict[str, Conversion] = {

@@ -22,7 +22,6 @@ from secateur.errors import ExportError
 from secateur.importing.aten.lengths import Declared, free_dimensions
 from secateur.importing.aten.nesting import arguments_of, nested
 from secateur.importing.aten.quiet import quiet
-from secateur.importing.aten.wholes import first_unheld
 from secateur.modules.guarding import first_line, untouched
 from secateur.modules.inputs import Inputs
 from secateur.modules.layers import evaluating
@@ -105,11 +104,10 @@ def check_traceable(network: nn.Module) -> None:
 
 def _check_inputs(network: nn.Module, inputs: Inputs) -> None:
     for each in inputs.tensors:
-        if each.ndim == 0 or len(each) == 0 or not each.is_floating_point():
+        if each.ndim == 0 or len(each) == 0 or each.is_complex():
             raise ExportError(
-                first_unheld(network)
-                or f"example of shape {tuple(each.shape)}, {each.dtype}: expected floating-point inputs with a batch "
-                "dimension that is not empty"
+                f"example of shape {tuple(each.shape)}, {each.dtype}: expected real inputs with a batch dimension that "
+                "is not empty"
             )
     parameters = inspect.signature(network.forward).parameters.values()
     free = next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), "")

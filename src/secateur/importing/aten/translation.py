@@ -15,9 +15,9 @@ from secateur.errors import ExportError
 from secateur.importing.aten.calls import Batch, Call, Constant, Conversion, OrdinaryCall, told_by
 from secateur.importing.aten.lengths import to_dimension
 from secateur.importing.aten.placing import Extent, Ordinary, Place, Placed
-from secateur.importing.aten.wholes import HELD
+from secateur.importing.aten.wholes import HELD, element_of
 from secateur.network.building import Builder
-from secateur.network.formats import FLOAT_FORMATS
+from secateur.network.formats import FLOAT_FORMATS, INTEGERS, WEIGHT_FORMATS
 from secateur.network.graph import Graph, Shape, Weight
 from secateur.network.signature import Signature
 from secateur.network.sizes import Dimension
@@ -54,7 +54,7 @@ class Translation:
         names = (each.name for each in program.known.values() if isinstance(each, Constant))
         self.build = Builder.with_entries(filter(None, (*program.entries, *names)))
         self._weights: dict[Constant, Weight] = {}
-        self._in_shape: dict[tuple[Constant, Shape], Weight] = {}
+        self._in_shape: dict[tuple[Constant, Shape, str], Weight] = {}
 
     def graph(self) -> Graph:
         """Raises ExportError for what a Graph cannot hold."""
@@ -71,7 +71,7 @@ class Translation:
         self.images = size if self.images is None else self.images
         count = self.share(size)
         shape = (*(() if count == 1 else (count,)), *(self.dimension(each) for each in rest))
-        name = self.build.input(node.name, shape)
+        name = self.build.input(node.name, shape, element_of(node.meta["val"].dtype))
         self.values[node] = name if count == 1 else Placed(name, Place(1 + len(rest), "outer"))
 
     @property
@@ -131,6 +131,8 @@ class Translation:
             self.values[node] = self.number(node.meta.get("val"))
         elif call.name == "sym_size":
             self.values[node] = call.sym_size()
+        elif call.reads_numbers():
+            self.values[node] = call.numbered()
         elif not call.reads_input():
             self.values[node] = call.evaluated()
         elif call.name in self.conversions:
@@ -166,30 +168,31 @@ class Translation:
             self._weights[constant] = self.build.entry(name, made) if constant.name else made
         return self._weights[constant]
 
-    def constant_value(self, constant: Constant, shape: Shape, build: Builder) -> str:
-        """The value of a constant in a shape, as floats."""
-        key = (constant, shape)
+    def constant_value(self, constant: Constant, shape: Shape, build: Builder, element: str = "float32") -> str:
+        """The value of a constant in a shape and format."""
+        key = (constant, shape, element)
         if key not in self._in_shape:
             wanted = constant.name or build.label("constant")
-            self._in_shape[key] = self.weight(_as_floats(constant, shape), wanted)
+            self._in_shape[key] = self.weight(_in_format(constant, shape, element), wanted)
         return build.constant(self._in_shape[key], constant.name)
 
 
-def _as_floats(constant: Constant, shape: Shape) -> Constant:
-    """The constant itself where it holds floats and has that shape."""
+def _in_format(constant: Constant, shape: Shape, element: str) -> Constant:
+    """The constant itself where it holds that (floats of less precision stay what they are) and has that shape."""
     tensor = constant.tensor
-    if not tensor.is_floating_point() or tensor.dtype is torch.float64:
-        return Constant(tensor.to(torch.float32).reshape(shape))
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype != element and (element != "float32" or dtype not in FLOAT_FORMATS):
+        return Constant(tensor.to(getattr(torch, element)).reshape(shape))
     return constant if shape == tuple(tensor.shape) else Constant(tensor.reshape(shape))
 
 
 def _to_weight(tensor: Tensor, name: str, copied: bool) -> Weight:
     dtype = str(tensor.dtype).removeprefix("torch.")
-    if dtype not in FLOAT_FORMATS:
+    if dtype not in (*FLOAT_FORMATS, *INTEGERS, "bool"):
         raise ExportError(
             f"weight {name!r} is {dtype}: expected {', '.join(FLOAT_FORMATS)}; call network.float() first"
         )
-    found = FLOAT_FORMATS[dtype]
+    found = WEIGHT_FORMATS[dtype]
     carrier = getattr(torch, f"int{found.bits}")
     bits = tensor.detach().cpu().contiguous().view(carrier).numpy().view(found.carrier)
     return Weight(dtype, bits.copy() if copied else bits)

@@ -1,31 +1,29 @@
-"""Modules that a Graph cannot hold whatever they are made of: named as such, not by an operation inside them."""
+"""Number formats of traced tensors as a Graph's values have them: numbers, whole numbers, truth values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import torch
+from torch import Tensor
 
-from torch import nn
-
-UNHELD: tuple[type[nn.Module], ...] = (
-    nn.TransformerEncoderLayer,
-    nn.TransformerDecoderLayer,
-    nn.MultiheadAttention,
-    *(nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell),
-    *(nn.Embedding, nn.EmbeddingBag),
-)
 HELD = (
-    "a graph holds convolutions, linear layers, normalisation, pooling, activations, sums, products and changes of "
-    "shape"
+    "a graph holds convolutions, products of matrices, attention, recurrent layers, lookups, normalisation, pooling, "
+    "functions of numbers, comparisons and changes of shape"
 )
 
 
-def first_unheld(network: nn.Module, paths: Iterable[str] | None = None) -> str:
-    """Why the first such module (of those at `paths`, outermost first) cannot be held; empty where there is none."""
-    for path in paths if paths is not None else (path for path, _ in network.named_modules()):
-        module = network.get_submodule(path)
-        kind = next((each.__name__ for each in UNHELD if isinstance(module, each)), "")
-        if kind:
-            own = "" if type(module).__name__ == kind else f" ({type(module).__name__})"
-            where = f"module {path!r}" if path else "the network"
-            return f"{where}{own}: {kind} is not supported; {HELD}"
-    return ""
+def element_of(dtype: torch.dtype) -> str:
+    """What a Graph's value holds that stands for a tensor of this type: numbers of any precision are float32."""
+    if dtype.is_floating_point:
+        return "float32"
+    return {torch.bool: "bool", torch.int64: "int64"}.get(dtype, "int32")
+
+
+def common_element(*operands: Tensor | float) -> str:
+    """What PyTorch makes of two tensors or numbers before it compares them."""
+    left, right = (_stand_in(each) if isinstance(each, Tensor) else each for each in operands)
+    return element_of(torch.result_type(left, right))
+
+
+def _stand_in(tensor: Tensor) -> Tensor:
+    """Of the same type, and a number where the tensor is one: that is what decides."""
+    return torch.empty((1,) * tensor.ndim, dtype=tensor.dtype, device="meta")
