@@ -12,9 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from secateur import packfile
-from secateur.errors import PackError, RunError, UsageError
+from secateur.errors import ModelError, PackError, RunError, UsageError
 from secateur.exporting.quantising import Report, quantise
-from secateur.importing.aten import Sizes, at_lengths, check_traceable, like_weights, outputs_of, to_graph
+from secateur.importing.aten import (
+    Dynamic,
+    Sizes,
+    at_lengths,
+    check_traceable,
+    like_weights,
+    outputs_of,
+    placed,
+    sizes_of,
+    to_graph,
+)
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Graph
@@ -32,6 +42,7 @@ def pack(
     *,
     example: Example,
     sizes: Sizes | None = None,
+    dynamic: Dynamic | None = None,
     bits: int | None = None,
     codebook: str = "uniform",
     simplified: bool = True,
@@ -46,7 +57,9 @@ def pack(
 
     example: one batch of inputs, as inputs.as_inputs takes it; its first image is run through PyTorch and through the
     network as it is read back, before the file gets its name. sizes: of inputs by name, where more than the batch is to
-    stay free, as to_graph takes them; both are then run at other lengths too, where the network does. bits: None keeps
+    stay free, as to_graph takes them; both are then run at other lengths too, where the network does. dynamic: the same
+    by dimensions, {"input_ids": {1: "length"}} (where "batch" is the batch), or one name for dimension 1 of all inputs
+    of whole numbers. bits: None keeps
     every bit; 8, 6, 5 or 4 rounds weights, and then the two must also agree before rounding. simplified: batch norm
     folded into layers, dead units gone and the like, as simplification.simplify does it; without, the file holds weight
     by weight what the state dict does.
@@ -60,16 +73,21 @@ def pack(
     Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree (in eight bits,
     before these), QuantiseError for calibration that does not fit.
     """
-    _check_quantising(quantize, calibration, keep_float, bits=bits, simplified=simplified, sizes=sizes)
+    _check_quantising(quantize, calibration, keep_float, bits=bits, simplified=simplified, sizes=sizes or dynamic)
     packfile.check_free(path, force)
     check_traceable(network)
     inputs = as_inputs(example, network)
-    image = inputs.first(1).like(like_weights(network))
-    expected = [each.float().cpu().numpy() for each in outputs_of(network, image)]
+    sizes = {**(sizes or {}), **sizes_of(dynamic, inputs, network)} if dynamic else sizes
+    inputs = placed(inputs, network, sizes)
     apart = 0.0
-    others = _at_other_lengths(network, image, sizes) if sizes else []
+    image, expected = _first_image(network, inputs.like(like_weights(network)))
+    others: list[tuple[Inputs, list[NDArray[Any]]]] = []
 
     def checked(graph: Graph) -> Graph:
+        nonlocal image, expected
+        if graph.called.images not in (None, len(image)):
+            image, expected = _as_a_whole(network, inputs.like(like_weights(network)))
+        others.extend(_at_other_lengths(network, image, sizes) if sizes else [])
         if bits is not None or quantize is not None:
             _check(graph, _apart(graph, image, expected))
         for other, wanted in others:
@@ -101,6 +119,20 @@ def pack(
     return apart
 
 
+def _first_image(network: nn.Module, inputs: Inputs) -> tuple[Inputs, list[NDArray[Any]]]:
+    """The first image and its outputs, or those of all images where the network does not take one alone."""
+    try:
+        return _as_a_whole(network, inputs.first(1))
+    except ModelError:
+        with contextlib.suppress(ModelError):
+            return _as_a_whole(network, inputs)
+        raise
+
+
+def _as_a_whole(network: nn.Module, inputs: Inputs) -> tuple[Inputs, list[NDArray[Any]]]:
+    return inputs, [_array(each) for each in outputs_of(network, inputs)]
+
+
 QUANTISED = ("int8",)
 
 
@@ -111,7 +143,7 @@ def _check_quantising(
     *,
     bits: int | None,
     simplified: bool,
-    sizes: Sizes | None,
+    sizes: object,
 ) -> None:
     """Raises UsageError for what does not go together."""
     if quantize is None:
@@ -179,7 +211,7 @@ def _at_other_lengths(
     for change in (lambda length: length + 1, lambda length: length // 2 + 1):
         other = at_lengths(network, image, sizes, change)
         with contextlib.suppress(Exception):  # whatever the network raises of sizes that are not for it
-            found.append((other, [each.float().cpu().numpy() for each in outputs_of(network, other)]))
+            found.append(_as_a_whole(network, other))
     return found
 
 

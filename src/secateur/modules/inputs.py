@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,15 @@ _EXPECTED = "expected a tensor (N, …), a NumPy array, a tuple or list of them,
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """One batch of what forward takes: arguments in order, and by name. Every tensor has the batch in front.
+    """One batch of what forward takes: arguments in order, and by name.
 
-    Nested lists, tuples and mappings are handed over as they are, their tensors treated like all others.
+    Nested lists, tuples and mappings are handed over as they are, their tensors treated like all others. axes: the
+    dimension of each tensor that is the batch; None: the first of each.
     """
 
     arguments: tuple[Any, ...] = ()
     named: Mapping[str, Any] | None = None
+    axes: tuple[int, ...] | None = None
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -38,13 +40,27 @@ class Inputs:
         return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
     def __len__(self) -> int:
-        """The batch: how long the first tensor is."""
-        return len(self.tensors[0])
+        """The batch: how many there are of in the first tensor."""
+        return self.tensors[0].shape[self.batch_axes[0]]
+
+    @property
+    def batch_axes(self) -> tuple[int, ...]:
+        """Of every tensor the dimension that is the batch."""
+        return self.axes or (0,) * len(self.tensors)
+
+    def _each_with_axis(self, change: Callable[[Tensor, int], Tensor]) -> Inputs:
+        """With change(tensor, axis) in the place of each tensor that is as long as the batch."""
+        whole, axes = len(self), iter(self.batch_axes)
+
+        def changed(each: Tensor) -> Tensor:
+            axis = next(axes)
+            return change(each, axis) if each.dim() > axis and each.shape[axis] == whole else each
+
+        return self.replaced(changed)
 
     def first(self, count: int) -> Inputs:
         """The first images (sentences, rows …) of the batch, of every tensor that is as long as the batch."""
-        whole = len(self)
-        return self.replaced(lambda each: each[:count] if each.dim() and len(each) == whole else each)
+        return self._each_with_axis(lambda each, axis: each.narrow(axis, 0, min(count, each.shape[axis])))
 
     def to(self, where: torch.device | str) -> Inputs:
         return self.replaced(lambda each: each.to(where))
@@ -56,11 +72,11 @@ class Inputs:
 
     def joined(self, other: Inputs) -> Inputs:
         """This batch and another behind it; what is not as long as the batch is this one's."""
-        whole, behind = len(self), iter(other.tensors)
+        whole, behind, axes = len(self), iter(other.tensors), iter(self.batch_axes)
 
         def join(each: Tensor) -> Tensor:
-            more = next(behind)
-            return torch.cat([each, more]) if each.dim() and len(each) == whole else each
+            more, axis = next(behind), next(axes)
+            return torch.cat([each, more], axis) if each.dim() > axis and each.shape[axis] == whole else each
 
         return self.replaced(join)
 
@@ -74,8 +90,8 @@ class Inputs:
 
     def pairs(self, like: Tensor) -> Inputs:
         """The first image of every tensor twice, numbers in the type of another tensor, all on its device."""
-        alike = self.like(like)
-        return alike.replaced(lambda each: each[:1].detach().expand(2, *each.shape[1:]).contiguous())
+        alike, axes = self.like(like), iter(self.batch_axes)
+        return alike.replaced(lambda each: _twice(each.detach(), next(axes)))
 
     def ones(self) -> Inputs:
         """Ones of double precision in place of all numbers that are not whole."""
@@ -85,10 +101,8 @@ class Inputs:
 
     def singly(self) -> Iterator[Inputs]:
         """Each image of the batch as a batch of one."""
-        whole = len(self)
-        for place in range(whole):
-            part = slice(place, place + 1)
-            yield self.replaced(lambda each, part=part: each[part] if each.dim() and len(each) == whole else each)  # type: ignore[misc]
+        for place in range(len(self)):
+            yield self._each_with_axis(lambda each, axis, place=place: each.narrow(axis, place, 1))  # type: ignore[misc]
 
     def describe(self) -> str:
         """The tensors' shapes, as in "(2, 3, 8, 8), (2, 4)"."""
@@ -98,7 +112,7 @@ class Inputs:
         """With change(tensor) in the place of each tensor, in order."""
         arguments = _pytree.tree_map_only(Tensor, change, self.arguments)
         named = None if self.named is None else _pytree.tree_map_only(Tensor, change, dict(self.named))
-        return Inputs(arguments, named)
+        return Inputs(arguments, named, self.axes)
 
     def call(self, network: Callable[..., Any]) -> Any:
         return network(*self.arguments, **(self.named or {}))
@@ -120,7 +134,26 @@ def as_inputs(example: Example, network: nn.Module, what: str = "example") -> In
     else:
         inputs = Inputs((held,))
     _check(inputs, example, what)
-    return inputs
+    return replace(inputs, axes=_axes(inputs.tensors, network))
+
+
+def _axes(tensors: Sequence[Tensor], network: nn.Module) -> tuple[int, ...] | None:
+    """Where the batch of each is: in front as in the first, or second in states of recurrent layers (layers, N, H)."""
+    whole = len(tensors[0])
+    recurrent = any(isinstance(each, nn.RNNBase) for each in network.modules())
+
+    def axis(shape: torch.Size) -> int:
+        second = len(shape) == 3 and shape[1] == whole and (recurrent or shape[0] != whole)
+        return int(second)
+
+    found = (0, *(axis(each.shape) for each in tensors[1:]))
+    return found if any(found) else None
+
+
+def _twice(tensor: Tensor, axis: int) -> Tensor:
+    """The first along an axis twice."""
+    first = tensor.narrow(axis, 0, 1)
+    return torch.cat([first, first], axis).contiguous()
 
 
 def copied_to(example: Example, device: torch.device) -> Example:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import keyword
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from secateur.errors import GraphError, RunError
 
@@ -36,9 +38,26 @@ class Record(dict[Any, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The input or output of a Graph at a place among them."""
+    """The input or output of a Graph at a place among them.
+
+    axis: the dimension that is the batch for whoever calls; in the Graph it is the first. rows: of an output, whether
+    each image's are one below the other, (N·m, …) for the Graph's (N, m, …).
+    """
 
     place: int
+    axis: int = 0
+    rows: bool = False
+
+    def in_front(self, given: Any) -> Any:
+        """An array as the Graph takes it."""
+        movable = self.axis > 0 and isinstance(given, np.ndarray) and given.ndim > self.axis
+        return np.ascontiguousarray(np.moveaxis(given, self.axis, 0)) if movable else given
+
+    def back(self, made: Any) -> Any:
+        """An array of the Graph's as the network gives it."""
+        if self.rows:
+            return made.reshape(-1, *made.shape[2:])
+        return np.ascontiguousarray(np.moveaxis(made, 0, self.axis)) if self.axis else made
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +95,26 @@ def _is_field(name: str | int) -> bool:
     return isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name) and name[0] != "_"
 
 
-def leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, int]]:
-    """The values of a tree in order: where each is, as in `hidden_states.0`, and its place."""
+def leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Value]]:
+    """The values of a tree in order, and where each is, as in `hidden_states.0`."""
     if isinstance(tree, Value):
-        yield name, tree.place
+        yield name, tree
     elif isinstance(tree, Nest):
         for key, part in tree.parts:
             yield from leaves(part, f"{name}.{key}" if name else str(key))
 
 
+def replaced(tree: Tree, values: Mapping[int, Value]) -> Tree:
+    """With other values at places."""
+    if isinstance(tree, Nest):
+        return replace(tree, parts=tuple((key, replaced(part, values)) for key, part in tree.parts))
+    return values.get(tree.place, tree) if isinstance(tree, Value) else tree
+
+
 def nest(tree: Tree, values: Sequence[Any]) -> Any:
     """The containers of a tree with these values in their places."""
     if isinstance(tree, Value):
-        return values[tree.place]
+        return tree.back(values[tree.place])
     if isinstance(tree, Fixed):
         return tree.value
     parts = {key: nest(part, values) for key, part in tree.parts}
@@ -107,7 +133,7 @@ def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
 def take(tree: Tree, given: Any, name: str) -> Iterator[tuple[int, Any]]:
     """The values in an argument, with their places. name: of the argument. Raises RunError for another nesting."""
     if isinstance(tree, Value):
-        yield tree.place, given
+        yield tree.place, tree.in_front(given)
     elif isinstance(tree, Fixed):
         if type(given) is not type(tree.value) or given != tree.value:
             raise RunError(
@@ -171,17 +197,21 @@ class Signature:
 
     def check(self, inputs: int, outputs: int) -> None:
         """Raises GraphError where it is none of a graph with so many inputs and outputs."""
-        taken = sorted(place for name, tree in self.arguments for _, place in leaves(tree, name))
-        made = {place for _, place in leaves(self.outputs)}
+        taken = sorted(each.place for each in self.inputs)
+        made = {each.place for _, each in leaves(self.outputs)}
         names = {name for name, _ in self.arguments}
         if taken != list(range(inputs)) or not made <= set(range(outputs)) or len(names) < len(self.arguments):
             raise GraphError(f"a signature of inputs {taken} and outputs {sorted(made)}: not those of its graph")
         if self.images is not None and self.images < 1:
             raise GraphError(f"a signature of {self.images} images: expected 1 at least")
 
+    @property
+    def inputs(self) -> list[Value]:
+        return [each for name, tree in self.arguments for _, each in leaves(tree, name)]
+
     def output_names(self, count: int) -> tuple[str, ...]:
         """Of the graph's outputs, by where they are in what forward returns; empty for those that have no name."""
-        found = {place: name for name, place in leaves(self.outputs)}
+        found = {each.place: name for name, each in leaves(self.outputs)}
         named = not isinstance(self.outputs, Nest) or self.outputs.kind not in ("tuple", "list")
         return tuple(found.get(place, "") if named else "" for place in range(count))
 

@@ -164,9 +164,10 @@ def _described_signature(signature: Signature) -> dict[str, Any]:
 
 
 def _described_tree(tree: Tree) -> Any:
-    """A value as its place."""
+    """A value as its place, with the rest where there is more to say."""
     if isinstance(tree, Value):
-        return tree.place
+        rest = {**({"batch": tree.axis} if tree.axis else {}), **({"rows": True} if tree.rows else {})}
+        return {"value": tree.place, **rest} if rest else tree.place
     if isinstance(tree, Fixed):
         return {"is": tree.value}
     parts = [[key, _described_tree(part)] for key, part in tree.parts]
@@ -282,7 +283,9 @@ def _tree(value: Any, depth: int = 0) -> Tree:
         return Value(strict.whole(value))
     if depth > _DEEPEST:
         raise FormatError(f"its description has a signature with more than {_DEEPEST} containers in each other")
-    if "is" in strict.mapping(value):
+    if "value" in strict.mapping(value):
+        return _value(strict.fields(value, "value", optional=("batch", "rows")))
+    if "is" in value:
         return Fixed(_plain(strict.fields(value, "is")["is"]))
     found = strict.fields(value, "kind", "parts", optional=("name",))
     parts = tuple((_key(key), _tree(part, depth + 1)) for key, part in _pairs(found["parts"]))
@@ -290,6 +293,13 @@ def _tree(value: Any, depth: int = 0) -> Tree:
         return Nest(strict.text(found["kind"]), parts, strict.text(found.get("name", "")))
     except GraphError as error:
         raise FormatError(f"its description has {error}") from error
+
+
+def _value(found: dict[str, Any]) -> Value:
+    if not isinstance(found.get("rows", False), bool):
+        raise FormatError("its description has rows that are neither true nor false")
+    place, axis = strict.whole(found["value"]), strict.whole(found.get("batch", 0), strict.MOST_DIMENSIONS)
+    return Value(place, axis, found.get("rows", False))
 
 
 def _pairs(value: Any) -> list[list[Any]]:

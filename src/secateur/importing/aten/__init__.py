@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from secateur.importing.aten.conversions import CONVERSIONS
 from secateur.importing.aten.exported import Trace, traced
 from secateur.importing.aten.kinds import Kind, kind_of
-from secateur.importing.aten.lengths import Sizes, at_lengths, declared
+from secateur.importing.aten.lengths import Dynamic, Sizes, at_lengths, declared, placed, sizes_of
 from secateur.importing.aten.nesting import outputs_of
 from secateur.importing.aten.regions import Region, Survey, find_regions, is_impure, why_not_in_parts
 from secateur.importing.aten.tracing import check_traceable, like_weights, trace
@@ -23,6 +23,7 @@ from secateur.modules.inputs import Example, as_inputs
 from secateur.network.graph import Graph
 
 __all__ = [
+    "Dynamic",
     "Region",
     "Sizes",
     "Structure",
@@ -33,6 +34,8 @@ __all__ = [
     "is_impure",
     "like_weights",
     "outputs_of",
+    "placed",
+    "sizes_of",
     "structure_of",
     "to_graph",
     "why_not_in_parts",
@@ -42,7 +45,8 @@ __all__ = [
 def to_graph(network: nn.Module, example: Example, *, sizes: Sizes | None = None, copied: bool = True) -> Graph:
     """The Graph that computes what the network computes in eval mode, with its batch dimension free.
 
-    example: one batch of inputs (N, …), as inputs.as_inputs takes it; N is not kept. The network is left as it was.
+    example: one batch of inputs (N, …), as inputs.as_inputs takes it; N is not kept, unless torch.export fails where it
+    is free: then the Graph's signature says how many images it takes. The network is left as it was.
     sizes: of inputs by name, where more than the batch is free: {"x": ("batch", 3, "height", "width")}; a length is two
     at least in the example, and an expression of one (`2·length`) says what forward needs of it.
     Weights are copies; without `copied`, those that the network holds as they are share its memory. A weight has a name
@@ -55,7 +59,8 @@ def to_graph(network: nn.Module, example: Example, *, sizes: Sizes | None = None
     network = _unwrapped(network)
     inputs = as_inputs(example, network)
     wanted = declared(sizes, inputs, network) if sizes else ()
-    return _graph(traced(*trace(network, inputs, wanted), wanted), network, copied)
+    inputs = placed(inputs, network, sizes)
+    return _graph(traced(*trace(network, inputs, wanted, fixed=True), wanted), network, copied)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -287,7 +287,21 @@ class Call:
             raise self.error(f"takes {held.what}: expected float32 with the batch in front and all other sizes fixed")
         if not isinstance(held, Constant):
             raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
+        held = self._of_one_image(held, rank)
         return self.translation.constant_value(held, self.constant_shape(tuple(held.tensor.shape), rank), self.build)
+
+    def _of_one_image(self, constant: Constant, rank: int | None) -> Constant:
+        """A constant as long as a batch of a fixed size, where all images have the same; else the constant itself."""
+        images, shape = self.translation.images, constant.tensor.shape
+        axis = self.constant_axis(len(shape), rank)
+        if not isinstance(images, int) or images == 1 or not 0 <= axis < len(shape) or shape[axis] != images:
+            return constant
+        first = constant.tensor.narrow(axis, 0, 1)
+        return self.translation.alike(constant, axis) if bool((constant.tensor == first).all()) else constant
+
+    def constant_axis(self, dims: int, rank: int | None) -> int:
+        """The dimension of a constant that is the batch, -1 for none; rank as for value_of."""
+        return 0 if rank is None or dims >= rank else -1
 
     @property
     def element(self) -> str:
@@ -302,6 +316,7 @@ class Call:
             ones = self.emit("fill", value=1.0, shape=(held,))
             return self.cast(self.emit("sum", ones, axes=(1,), keepdims=False), element)
         if isinstance(held, Constant):
+            held = self._of_one_image(held, rank)
             shape = self.constant_shape(tuple(held.tensor.shape), rank)
             return self.translation.constant_value(held, shape, self.build, element)
         return self.cast(self.value_of(held, rank), element)
@@ -386,6 +401,9 @@ class PlacedCall(Call):
     def fits(self, value: str) -> bool:
         return True
 
+    def constant_axis(self, dims: int, rank: int | None) -> int:
+        return self.place.axis(dims)
+
     def constant_shape(self, shape: Shape, rank: int | None) -> Shape:
         axis = self.place.axis(len(shape))
         if axis < 0:
@@ -421,6 +439,9 @@ class OrdinaryCall(Call):
 
     def fits(self, value: str) -> bool:
         return True
+
+    def constant_axis(self, dims: int, rank: int | None) -> int:
+        return -1
 
     def constant_shape(self, shape: Shape, rank: int | None) -> Shape:
         return shape

@@ -11,6 +11,7 @@ from secateur.importing.aten import (
     normalising,
     pooling,
     products,
+    recurring,
     reducing,
     resampling,
     shaping,
@@ -20,7 +21,7 @@ from secateur.importing.aten.calls import Conversion
 CONVERSIONS: dict[str, Conversion] = {
     name: conversion
     for module in (
-        *(convolving, products, attending, normalising, pooling, resampling),
+        *(convolving, products, attending, recurring, normalising, pooling, resampling),
         *(arithmetic, comparing, reducing, indexing, shaping),
     )
     for name, conversion in module.CONVERSIONS.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -32,6 +33,9 @@ from secateur.network.sizes import (
 
 Sizes = Mapping[str, Sequence[int | str]]
 """Argument of forward → a size for each dimension: "batch" for the first, a number, or an expression of a length."""
+Dynamic = str | Mapping[str, Mapping[int, str]]
+"""Argument of forward → names of those of its dimensions that stay free; or one name for dimension 1 of all inputs of
+whole numbers."""
 Declared = tuple[tuple[Dimension, ...] | None, ...]
 """For each input tensor in order, its sizes, None where they are those of the example."""
 
@@ -104,15 +108,58 @@ def _read(name: str, sizes: Sequence[int | str], example: Tensor) -> tuple[Dimen
         found = tuple(size if isinstance(size, int) else parse(size) for size in sizes)
     except GraphError as error:
         raise UsageError(f"sizes of {name!r}: {error}") from error
-    if len(found) != example.ndim or found[0] != named(BATCH) or BATCH in names_of(found[1:]):
-        expected = f"{example.ndim} as the example has them, the first and only the first {BATCH!r}"
+    others = [size for size in found if size != named(BATCH)]
+    if len(found) != example.ndim or len(others) != len(found) - 1 or BATCH in names_of(others):
+        expected = f"{example.ndim} as the example has them, one and only one of them {BATCH!r}"
         raise UsageError(f"sizes of {name!r}: expected {expected}; got {written(found)}")
     return found
 
 
 def free_dimensions(sizes: tuple[Dimension, ...] | None) -> list[int]:
     """Which of an input's dimensions are free, beside the batch."""
-    return [axis for axis, size in enumerate(sizes or ()) if axis > 0 and not is_whole(size)]
+    return [axis for axis, size in enumerate(sizes or ()) if not is_whole(size) and size != named(BATCH)]
+
+
+def sizes_of(dynamic: Dynamic, inputs: Inputs, network: nn.Module) -> Sizes:
+    """The sizes of inputs of which some dimensions get names, the others the example's. Raises UsageError."""
+    named_inputs = dict(zip(_names_of(inputs, network), inputs.tensors, strict=True))
+    if isinstance(dynamic, str):
+        whole = {name: each for name, each in named_inputs.items() if not each.is_floating_point() and each.ndim > 1}
+        dynamic = {name: {1: dynamic} for name in whole}
+        if not dynamic:
+            raise UsageError(
+                "dynamic: no input of whole numbers has a second dimension: name one, as in input:1=length"
+            )
+    if lost := [name for name in dynamic if name not in named_inputs]:
+        raise UsageError(f"dynamic: {lost[0]!r}: expected one of the inputs {', '.join(filter(None, named_inputs))}")
+    axes = dict(zip(named_inputs, inputs.batch_axes, strict=True))
+    return {name: _with_names(name, named_inputs[name], names, axes[name]) for name, names in dynamic.items()}
+
+
+def _with_names(name: str, tensor: Tensor, names: Mapping[int, str], batch: int) -> list[int | str]:
+    found: list[int | str] = list(tensor.shape)
+    for dim, size in names.items():
+        if not isinstance(dim, int) or not -tensor.ndim <= dim < tensor.ndim:
+            raise UsageError(f"dynamic: {name!r} has no dimension {dim!r}: expected 0 to {tensor.ndim - 1}")
+        found[dim] = size
+    if BATCH not in found:
+        found[batch] = BATCH
+    return found
+
+
+def placed(inputs: Inputs, network: nn.Module, sizes: Sizes | None) -> Inputs:
+    """Inputs whose batch stands where sizes say so, of those that have any."""
+    return with_batch(inputs, declared(sizes, inputs, network)) if sizes else inputs
+
+
+def with_batch(inputs: Inputs, sizes: Declared) -> Inputs:
+    """Inputs whose batch stands where sizes say so, of those that have any."""
+    if not any(sizes):
+        return inputs
+    axes = [
+        axis if own is None else own.index(named(BATCH)) for axis, own in zip(inputs.batch_axes, sizes, strict=True)
+    ]
+    return replace(inputs, axes=tuple(axes) if any(axes) else None)
 
 
 def symbols_of(sizes: Declared, traced: Sequence[tuple[str, Sequence[Any]]]) -> dict[Any, Dimension]:

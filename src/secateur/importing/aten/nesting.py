@@ -15,7 +15,7 @@ from torch.utils import _pytree
 from secateur.errors import ExportError
 from secateur.modules.guarding import run, watched
 from secateur.modules.inputs import Inputs
-from secateur.network.signature import Fixed, Nest, Tree, Value
+from secateur.network.signature import Fixed, Nest, Tree, Value, replaced
 
 Arguments = tuple[tuple[str, Tree], ...]
 _MOST_DIGITS = 18
@@ -70,7 +70,9 @@ def arguments_of(network: nn.Module, inputs: Inputs) -> Arguments:
     """Forward's arguments by name, in its order, the tensors counted as `inputs` has them; with the plain defaults of
     those that are not among the inputs."""
     tensors: list[Tensor] = []
-    given = {name: nested(value, tensors, f"argument {name!r}") for name, value in _named(network, inputs)}
+    trees = {name: nested(value, tensors, f"argument {name!r}") for name, value in _named(network, inputs)}
+    values = {place: Value(place, axis) for place, axis in enumerate(inputs.batch_axes)}
+    given = {name: replaced(tree, values) for name, tree in trees.items()}
     defaults = {name: Fixed(each) for name, each in _defaults(network).items() if _is_plain(each)}
     order = [*_parameters(network), *given]
     return tuple(

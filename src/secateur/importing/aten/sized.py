@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from secateur.network import composites
 
 if TYPE_CHECKING:
-    from secateur.importing.aten.calls import Call, OrdinaryCall
+    from secateur.importing.aten.calls import OrdinaryCall
 
 
 def made_of_sizes(call: OrdinaryCall) -> str | None:
@@ -52,10 +52,11 @@ def _number(call: OrdinaryCall) -> str:
     return call.operand(call["s"], call.element)
 
 
-FULL_OF: Mapping[str, Callable[[Call], Any]] = {
+_FULL_OF: Mapping[str, Callable[[OrdinaryCall], Any]] = {
     **dict.fromkeys(("zeros", "new_zeros", "zeros_like", "empty", "new_empty", "empty_like"), lambda call: 0),
     **dict.fromkeys(("ones", "new_ones", "ones_like"), lambda call: 1),
     **dict.fromkeys(("full", "new_full", "full_like"), lambda call: call["fill_value"]),
+    "fill": lambda call: call["value"],
 }
 """What number a tensor is full of."""
 
@@ -63,5 +64,5 @@ _MAKERS: Mapping[str, Callable[[OrdinaryCall], str | None]] = {
     "arange": _arange,
     "expand": _expand,
     "scalar_tensor": _number,
-    **{name: _filled(number) for name, number in FULL_OF.items()},
+    **{name: _filled(number) for name, number in _FULL_OF.items()},
 }

@@ -10,6 +10,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import zip_longest
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ from secateur.errors import ExportError
 from secateur.importing.aten.lengths import Declared, free_dimensions
 from secateur.importing.aten.nesting import arguments_of, nested
 from secateur.importing.aten.quiet import quiet
+from secateur.importing.aten.unrolling import whole_layers
 from secateur.modules.guarding import first_line, untouched
 from secateur.modules.inputs import Inputs
 from secateur.modules.layers import evaluating
@@ -32,24 +34,41 @@ _LONGEST_LINE = 80
 _FREE = re.compile(r"L\['(\w+)'\]\.size\(\)\[(\d+)\]")
 
 
-def trace(network: nn.Module, inputs: Inputs, sizes: Declared = ()) -> tuple[Any, Signature]:
+def trace(network: nn.Module, inputs: Inputs, sizes: Declared = (), *, fixed: bool = False) -> tuple[Any, Signature]:
     """A functional torch.export.ExportedProgram, its batch dimension a symbol, and those of `sizes` with names.
 
     It gives the tensors in what forward returns, one after another: the signature says how they are nested.
+    fixed: where that fails, the batch is the example's, and the signature says so.
     """
     check_traceable(network)
     _check_inputs(network, inputs)
-    pairs = inputs.pairs(like_weights(network))
-    batch = torch.export.Dim("batch", min=1)
+    try:
+        return _traced(network, inputs.pairs(like_weights(network)), sizes, torch.export.Dim("batch", min=1))
+    except UntraceableError:
+        if not fixed:
+            raise
+        with contextlib.suppress(UntraceableError):
+            program, signature = _traced(network, inputs.like(like_weights(network)), sizes, None)
+            return program, replace(signature, images=len(inputs))
+        raise
+
+
+class UntraceableError(ExportError):
+    """torch.export failed, or what the network does."""
+
+
+def _traced(network: nn.Module, inputs: Inputs, sizes: Declared, batch: Any) -> tuple[Any, Signature]:
+    """batch: a torch.export.Dim, None for that of the inputs."""
     free = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for each, own in zip_longest(pairs.tensors, sizes):
-        free[each] = {0: batch, **dict.fromkeys(free_dimensions(own), torch.export.Dim.DYNAMIC)}
+    for each, axis, own in zip_longest(inputs.tensors, inputs.batch_axes, sizes):
+        free[each] = {axis: batch, **dict.fromkeys(free_dimensions(own), torch.export.Dim.DYNAMIC)}
     arguments = arguments_of(network, inputs)
     with (
         untouched(network, copy_on_write=False),  # the tracer works on stand-ins for the tensors
         evaluating(network),
         torch.no_grad(),
         warnings.catch_warnings(),
+        whole_layers(),
         _flat_outputs(network) as outputs,
     ):
         warnings.simplefilter("ignore")  # of what torch deprecates inside itself, and of attributes set in forward
@@ -57,14 +76,14 @@ def trace(network: nn.Module, inputs: Inputs, sizes: Declared = ()) -> tuple[Any
             with quiet():
                 program = torch.export.export(
                     network,
-                    pairs.arguments,
-                    dict(pairs.named or {}),
+                    inputs.arguments,
+                    dict(inputs.named or {}),
                     dynamic_shapes=free,  # type: ignore[arg-type]
                 ).run_decompositions({})
         except ExportError:
             raise
         except Exception as error:  # whatever the network's own code raises, and many kinds of torch.export's own
-            raise ExportError(_why_untraceable(network, error)) from error
+            raise UntraceableError(_why_untraceable(network, error)) from error
     return program, Signature(arguments, outputs[-1])
 
 

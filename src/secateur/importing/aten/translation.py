@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy
@@ -19,7 +19,7 @@ from secateur.importing.aten.wholes import HELD, element_of
 from secateur.network.building import Builder
 from secateur.network.formats import FLOAT_FORMATS, INTEGERS, WEIGHT_FORMATS
 from secateur.network.graph import Graph, Shape, Weight
-from secateur.network.signature import Signature
+from secateur.network.signature import Signature, Value, replaced
 from secateur.network.sizes import Dimension
 
 
@@ -54,25 +54,44 @@ class Translation:
         names = (each.name for each in program.known.values() if isinstance(each, Constant))
         self.build = Builder.with_entries(filter(None, (*program.entries, *names)))
         self._weights: dict[Constant, Weight] = {}
+        self._alike: dict[tuple[Constant, int], Constant] = {}
         self._in_shape: dict[tuple[Constant, Shape, str], Weight] = {}
 
     def graph(self) -> Graph:
         """Raises ExportError for what a Graph cannot hold."""
-        for node in self.program.inputs:
-            self.take_input(node)
+        called = self.program.signature
+        axes = {each.place: each.axis for each in called.inputs} if called else {}
+        for place, node in enumerate(self.program.inputs):
+            self.take_input(node, axes.get(place, 0))
         for node in self.program.operations:
             self.translate(node)
         outputs = [self._output(Call(self, node)) for node in self.program.outputs]
-        return self.build.graph(outputs, self.program.signature)
+        if called is not None:
+            called = replace(called, outputs=replaced(called.outputs, self._moved()))
+        return self.build.graph(outputs, called)
 
-    def take_input(self, node: fx.Node) -> None:
-        """The node's result, whatever made it, is an input of the graph; the first says what the batch is."""
-        size, *rest = node.meta["val"].shape
+    def _moved(self) -> dict[int, Value]:
+        """Outputs that have the batch elsewhere than in front."""
+        found = {}
+        for place, node in enumerate(self.program.outputs):
+            held, rank = self.values[node], len(node.meta["val"].shape)
+            if isinstance(held, Placed):
+                found[place] = Value(place, held.place.axis(rank), held.is_rows(rank))
+        return found
+
+    def take_input(self, node: fx.Node, axis: int = 0) -> None:
+        """The node's result, whatever made it, is an input of the graph; the first says what the batch is.
+
+        axis: the dimension that is the batch.
+        """
+        rest = list(node.meta["val"].shape)
+        size = rest.pop(axis)
         self.images = size if self.images is None else self.images
         count = self.share(size)
         shape = (*(() if count == 1 else (count,)), *(self.dimension(each) for each in rest))
         name = self.build.input(node.name, shape, element_of(node.meta["val"].dtype))
-        self.values[node] = name if count == 1 else Placed(name, Place(1 + len(rest), "outer"))
+        place = Place(1 + len(rest) - axis, "" if count == 1 else "outer")
+        self.values[node] = name if (axis, count) == (0, 1) else Placed(name, place)
 
     @property
     def batch(self) -> str:
@@ -112,9 +131,10 @@ class Translation:
 
     def _output(self, call: Call) -> str:
         held = self.values[call.node]
-        if isinstance(held, Placed) and self.program.batch is not None and held.is_rows(call.rank):
-            return held.base
         if isinstance(held, Placed):
+            movable = not held.place.fold and self.program.batch is None
+            if movable or held.is_rows(call.rank):
+                return held.base
             raise call.misplaced(held, "moves the batch, which has to be the first dimension of an output")
         with told_by(call):
             return call.value_of(held)
@@ -167,6 +187,10 @@ class Translation:
             made = _to_weight(constant.tensor, name, self.copied)
             self._weights[constant] = self.build.entry(name, made) if constant.name else made
         return self._weights[constant]
+
+    def alike(self, constant: Constant, axis: int) -> Constant:
+        """The first part along an axis of a constant: one for all who ask."""
+        return self._alike.setdefault((constant, axis), Constant(constant.tensor.narrow(axis, 0, 1).clone()))
 
     def constant_value(self, constant: Constant, shape: Shape, build: Builder, element: str = "float32") -> str:
         """The value of a constant in a shape and format."""
