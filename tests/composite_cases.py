@@ -230,6 +230,11 @@ CASES: dict[str, Case] = {
         lambda build: composites.norm_over(build, "x", (2,), 3.0, keepdims=False),
         lambda x: (np.abs(x) ** 3).sum(2) ** (1 / 3),
     ),
+    "log_sum_exp": Case(
+        (3, 4),
+        lambda build: composites.log_sum_exp(build, "x", (2,), keepdims=False),
+        lambda x: np.log(np.exp(x).sum(2)),
+    ),
     "rms_norm": Case(
         (3, 5),
         lambda build: composites.rms_norm(build, "x", 1, 0.5, Weight.of(VECTOR)),

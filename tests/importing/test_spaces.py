@@ -124,10 +124,12 @@ def _written_into(x: Tensor) -> Tensor:
     return x
 
 
+CUBES = torch.linspace(-1, 1, 54).view(2, 1, 3, 3, 3)
 FRAMES = {
     "convolution": nn.Conv2d(4, 6, 3, stride=2, padding=1),
     "normalised": nn.Sequential(nn.Conv2d(4, 6, (1, 3), groups=2), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)),
     "transposed": nn.ConvTranspose2d(4, 2, 2, stride=2),
+    "of volumes": lambda x: F.conv3d(x.unsqueeze(1), CUBES, padding=1, stride=(1, 2, 1)).flatten(1, 2),
     "groups": nn.GroupNorm(2, 4),
     "mean": nn.AdaptiveAvgPool2d(1),
     "resized": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
@@ -139,6 +141,8 @@ def with_shapes(x: Tensor) -> Tensor:
     """Constants that take shapes alone, of the batch among others."""
     count = x.shape[0]
     ones = torch.ones_like(x) + x.new_full((count, 1, 1, 6), 2.0) + torch.zeros(count, 4, 1, 1)
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(6.0), indexing="ij")
+    ones = ones + rows * columns
     token = torch.arange(24.0).view(1, 4, 6).expand(count, -1, -1).unsqueeze(2)
     window = torch.arange(8.0).view(2, 1, 2, 2).repeat(count, 1, 1, 1).view(count, 8, 1, 1)
     return torch.cat([ones, token, x.new_zeros(count, 4, 1, 6)], 2) * window[:, 4:] + torch.full_like(x[:, :1, :1], 3)
@@ -157,6 +161,15 @@ def attention_by_hand(x: Tensor) -> Tensor:
     query, key, value = heads_of(x)
     scores = torch.baddbmm(torch.ones(1, 1, 1), query, key.transpose(1, 2), beta=0.5, alpha=0.3)
     return torch.bmm(F.softmax(scores, -1), value).view(x.shape[0], 2, -1, 2)
+
+
+def own_kernels(x: Tensor) -> Tensor:
+    """A convolution of each image with kernels made of it, all images as groups of one."""
+    images, given = x.shape[0], torch.sigmoid(x.mean((2, 3))) @ torch.linspace(-1, 1, 144).view(4, 36)
+    planes = x.reshape(1, -1, *x.shape[2:])
+    made = F.conv2d(planes, given.view(-1, 2, 3, 3), padding=1, stride=2, groups=2 * images).view(images, 2, 4, 3)
+    spread = F.conv_transpose2d(planes, given.view(-1, 1, 3, 3), stride=2, padding=1, groups=images)
+    return made + spread.view(images, 1, *spread.shape[2:])[:, :, :4, :3]
 
 
 TABLE = torch.linspace(-1, 1, 24).view(4, 6)
@@ -188,6 +201,9 @@ PRODUCTS = {
     "clamps": lambda x: x.clamp(-0.5, 0.7) + x.clamp(min=x.sin()) + x.clamp_max(0.1) + F.hardtanh(x),
     "sums of products": lambda x: torch.addcmul(x, x, x.sin(), value=0.3) + torch.lerp(x, x.cos(), 0.2) + x.square(),
     "shapes alone": with_shapes,
+    "kernels of each image's own": own_kernels,
+    "softer functions": lambda x: F.celu(x, 0.7) + F.logsigmoid(x) + x.exp().log1p() + 2**x,
+    "logarithms of sums": lambda x: x.logsumexp(1, keepdim=True) + x.logsumexp((2, 3))[..., None, None],
     "distances": lambda x: F.pairwise_distance(x, x.sin()),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -92,8 +93,11 @@ def _pow(call: Call) -> str:
     base, exponent = call["self"], call["exponent"]
     if isinstance(exponent, Constant) and exponent.tensor.numel() == 1:
         exponent = float(exponent.tensor)
+    if isinstance(base, (int, float)) and base > 0:
+        powers = call.value_of(exponent)
+        return call.emit("exp", call.emit("mul", powers, math.log(base)))
     if not isinstance(exponent, (int, float)):
-        raise call.error("is supported with an exponent that is one constant number only")
+        raise call.error("is supported with a base or an exponent that is one constant number only")
     if exponent == 2:
         return pair_of_values(call, "mul", base, base)
     return call.emit("pow", call.value_of(base), exponent=float(exponent))
@@ -138,6 +142,48 @@ def _lerp(call: Call) -> str:
     return pair_of_values(call, "add", call["self"], pair_of_values(call, "mul", way, call["weight"]))
 
 
+def _celu(call: Call) -> str:
+    """alpha · ELU(x / alpha)."""
+    alpha = float(call["alpha"])
+    made = call.emit("elu", call.emit("mul", call.value("self"), 1 / alpha), alpha=1.0)
+    return call.emit("mul", made, alpha)
+
+
+def _log_sigmoid(call: Call) -> Any:
+    made = call.emit("softplus", call.emit("neg", call.value("self")), beta=1.0, threshold=_NEVER)
+    made = call.emit("neg", made)
+    return made if call.name == "log_sigmoid" else [made, None]
+
+
+_NEVER = 1e30
+"""A threshold above which a softplus is x itself, that nothing reaches."""
+
+
+def _softshrink(call: Call) -> str:
+    """x less what of it lies within ±λ."""
+    value, most = call.value("self"), float(call["lambd"])
+    return call.emit("sub", value, composites.clamp(call.build, value, -most, most))
+
+
+def _threshold(call: Call) -> str:
+    """x where it is above a number, else another."""
+    value = call.value("self")
+    above = call.emit("less", float(call["threshold"]), value)
+    return call.emit("where", above, value, float(call["value"]))
+
+
+def _scaled_function(op: str, factor: float = 1.0, before: float = 0.0, after: float = 0.0) -> Conversion:
+    """factor · op(x + before) + after."""
+
+    def convert(call: Call) -> str:
+        value = call.value("self")
+        made = call.emit(op, call.emit("add", value, before) if before else value)
+        made = call.emit("mul", made, factor) if factor != 1 else made
+        return call.emit("add", made, after) if after else made
+
+    return convert
+
+
 def _of_two(op: str) -> Conversion:
     return lambda call: pair_of_values(call, op, call["self"], call["other"])
 
@@ -176,6 +222,15 @@ _WITH_BATCH_ANYWHERE: dict[str, Conversion] = {
     "addcdiv": _add_product("div"),
     "lerp": _lerp,
     "glu": _glu,
+    "celu": _celu,
+    **dict.fromkeys(("log_sigmoid", "log_sigmoid_forward"), _log_sigmoid),
+    "softshrink": _softshrink,
+    "threshold": _threshold,
+    "log1p": _scaled_function("log", before=1.0),
+    "expm1": _scaled_function("exp", after=-1.0),
+    "log2": _scaled_function("log", 1 / math.log(2)),
+    "log10": _scaled_function("log", 1 / math.log(10)),
+    "erfc": _scaled_function("erf", -1.0, after=1.0),
 }
 
 CONVERSIONS: dict[str, Conversion] = {

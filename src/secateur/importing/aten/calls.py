@@ -134,6 +134,8 @@ class Call:
     def _computed(self, arguments: Mapping[str, Any]) -> Any:
         """By PyTorch; of what is as long as the batch so much as one image has."""
         plain = {name: self._plain(value) for name, value in arguments.items()}
+        if self.name in _OF_A_SHAPE:
+            plain[self.schema[0].name] = self._blank()
         positional = [plain[each.name] for each in self.schema if not each.kwarg_only]
         keywords = {each.name: plain[each.name] for each in self.schema if each.kwarg_only}
         with torch.no_grad():
@@ -146,9 +148,7 @@ class Call:
             return [self._plain(each) for each in value]
         if isinstance(value, Batch):
             return value.share
-        if isinstance(value, (Constant, Numbers)):
-            return value.tensor
-        return self._blank() if isinstance(value, (str, Placed, Padded, Ordinary, Foreign)) else value
+        return value.tensor if isinstance(value, (Constant, Numbers)) else value
 
     def _blank(self) -> Tensor:
         """Of the first argument's shape, what one image has of it, and type, for an operation that takes these only."""

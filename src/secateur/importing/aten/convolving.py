@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, PlacedCall
-from secateur.importing.aten.placing import Place
+from secateur.importing.aten.calls import Batch, Call, Constant, Conversion, PlacedCall
+from secateur.importing.aten.placing import Place, Placed
 from secateur.importing.aten.reading import ACROSS, along_last, anywhere, numbers, planes
 from secateur.network import composites
 from secateur.network.composites import Axis, Padded
@@ -16,10 +17,8 @@ from secateur.network.graph import Weight
 def _convolution(call: Call) -> str:
     weight = call["weight"]
     if not isinstance(weight, Constant):
-        raise call.error("is supported with constant weights only")
-    rank, groups = weight.tensor.ndim - 2, call["groups"]
-    if not isinstance(groups, int):
-        raise call.error("has as many groups as there are images, which is free")
+        raise call.error("is supported with constant weights, or with kernels of each image's own in groups")
+    rank, groups = weight.tensor.ndim - 2, int(call["groups"])
     weights = {**call.weight("weight", "weight"), **call.weight("bias", "bias")}
     transposed = bool(call.get("transposed", "transpose" in call.name))
     axes = _axes(call, weight.tensor.shape[2:])
@@ -33,6 +32,66 @@ def _convolution(call: Call) -> str:
         return composites.transposed_convolution(call.build, base, weights, found, (*[0] * lead, *more), groups)
 
     return _over_space(call, weights, rank, spell)
+
+
+def _with_own_kernels(call: Call) -> Placed:
+    """Of planes (1, N·C, H, W) and kernels (N·O, C/groups, kh, kw), as many times the groups as there are images.
+
+    For each image a product of its kernels with what its windows see; transposed, of its kernels with its pixels, what
+    windows say of a pixel being summed up. Yang et al. 2019; Karras et al. 2020.
+    """
+    planes, kernels, groups = call["input"], call["weight"], call["groups"].share
+    places = [held.place if isinstance(held, Placed) else None for held in (planes, kernels)]
+    if places != [Place(3, "outer"), Place(4, "outer")]:
+        raise call.error(ACROSS)
+    spell = _transposed_product if call.get("transposed", "transpose" in call.name) else _product_of_windows
+    made = spell(call, planes.base, kernels.base, groups)
+    if isinstance(bias := call["bias"], Placed):
+        made = call.emit("add", made, composites.reshape(call.build, bias.base, (*call.size(bias.base), 1, 1)))
+    elif bias is not None:
+        raise call.error("has a bias that is not each image's own")
+    return Placed(composites.reshape(call.build, made, (1, *call.size(made))), Place(3, "outer"))
+
+
+def _product_of_windows(call: Call, planes: str, kernels: str, groups: int) -> str:
+    _, channels, *size = call.size(planes)
+    outputs, inner, *kernel = call.size(kernels)
+    axes = _axes(call, kernel)
+    window: dict[str, Any] = {
+        "kernel": tuple(kernel),
+        "stride": tuple(axis.stride for axis in axes),
+        "padding": tuple(each for axis in axes for each in (axis.before, axis.after)),
+        "dilation": tuple(axis.dilation for axis in axes),
+    }
+    found = tuple(axis.count(each) for axis, each in zip(axes, size, strict=True))
+    seen = composites.im2col(call.build, composites.reshape(call.build, planes, (channels, *size)), **window)
+    seen = composites.reshape(call.build, seen, (groups, inner * math.prod(kernel), math.prod(found)))
+    matrices = composites.reshape(call.build, kernels, (groups, outputs // groups, inner * math.prod(kernel)))
+    made = call.emit("matmul", matrices, seen, transposed=False)
+    return composites.reshape(call.build, made, (outputs, *found))
+
+
+def _transposed_product(call: Call, planes: str, kernels: str, groups: int) -> str:
+    _, channels, *size = call.size(planes)
+    _, outputs, *kernel = call.size(kernels)
+    axes, area = _axes(call, kernel), math.prod(kernel)
+    matrices = composites.reshape(call.build, kernels, (groups, channels // groups, outputs * area))
+    matrices = composites.permute(call.build, matrices, (1, 3, 2))
+    pixels = composites.reshape(call.build, planes, (groups, channels // groups, math.prod(size)))
+    said = call.emit("matmul", matrices, pixels, transposed=False)
+    return composites.fold(
+        call.build,
+        composites.reshape(call.build, said, (groups * outputs * area, math.prod(size))),
+        size=call.shape_at(Place(3, "outer"))[2:],
+        kernel=tuple(kernel),
+        stride=tuple(axis.stride for axis in axes),
+        padding=tuple(each for axis in axes for each in (axis.before, axis.after)),
+        dilation=tuple(axis.dilation for axis in axes),
+    )
+
+
+def _by_groups(call: Call) -> Any:
+    return _with_own_kernels(call) if isinstance(call["groups"], Batch) else _ANYWHERE(call)
 
 
 def _axes(call: Call, kernel: Sequence[int]) -> list[Axis]:
@@ -76,8 +135,10 @@ def _linear(call: Call) -> str:
     return call.emit("linear", call.value("input"), weights=weights)
 
 
+_ANYWHERE = anywhere(_convolution)
+
 CONVERSIONS: dict[str, Conversion] = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution"), anywhere(_convolution)),
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), anywhere(_convolution)),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution"), _by_groups),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _by_groups),
     "linear": along_last(_linear),
 }

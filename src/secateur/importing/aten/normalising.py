@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from secateur.importing.aten.calls import Call, Conversion
-from secateur.importing.aten.reading import ACROSS, along_last, anywhere
+from secateur.importing.aten.reading import ACROSS, along_last, anywhere, removed
 from secateur.network import composites
 
 _BY_BATCH = "uses the statistics of the batch (track_running_stats=False?), which a graph cannot"
@@ -85,6 +85,13 @@ def _log_softmax(call: Call) -> str:
     return composites.log_softmax(call.build, value, call.axis(call["dim"], value))
 
 
+def _log_sum_exp(call: Call) -> str:
+    """The largest number, and the logarithm of the sum of eˣ of how far all are below it."""
+    value = call.value("self")
+    axes = tuple(sorted(call.axis(dim, value) for dim in call["dim"]))
+    return composites.log_sum_exp(call.build, value, axes, keepdims=bool(call["keepdim"]))
+
+
 _of_layers = along_last(_layer_norm, lambda call: len(call["normalized_shape"]))
 _of_roots = along_last(_rms_norm, lambda call: len(call["normalized_shape"]))
 
@@ -99,4 +106,5 @@ CONVERSIONS: dict[str, Conversion] = {
     "instance_norm": anywhere(_instance_norm),
     **dict.fromkeys(("softmax", "_softmax"), anywhere(_softmax)),
     **dict.fromkeys(("log_softmax", "_log_softmax"), anywhere(_log_softmax)),
+    "logsumexp": anywhere(_log_sum_exp, lambda call: 0 if call["keepdim"] else removed(call)),
 }

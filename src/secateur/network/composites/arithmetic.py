@@ -54,9 +54,23 @@ def addcmul(build: Builder, value: str, left: str, right: str, scale: float = 1)
 
 def log_softmax(build: Builder, value: str, axis: int) -> str:
     """x − log Σ eˣ along an axis, with numbers that are never too large."""
-    shifted = build.emit("sub", value, build.emit("amax", value, axes=(axis,), keepdims=True))
-    total = build.emit("sum", build.emit("exp", shifted), axes=(axis,), keepdims=True)
+    shifted, total = _risen(build, value, (axis,))
     return build.emit("sub", shifted, build.emit("log", total))
+
+
+def log_sum_exp(build: Builder, value: str, axes: Shape, *, keepdims: bool) -> str:
+    """log Σ eˣ over axes, with numbers that are never too large."""
+    _, total = _risen(build, value, axes)
+    made = build.emit("add", build.emit("log", total), build.emit("amax", value, axes=axes, keepdims=True))
+    shape = build.shape(value)
+    kept = tuple(size for axis, size in enumerate(shape, 1) if axis not in axes)
+    return made if keepdims else build.emit("reshape", made, shape=kept)
+
+
+def _risen(build: Builder, value: str, axes: Shape) -> tuple[str, str]:
+    """How far numbers are from the largest over axes, and the sum of e to that."""
+    shifted = build.emit("sub", value, build.emit("amax", value, axes=axes, keepdims=True))
+    return shifted, build.emit("sum", build.emit("exp", shifted), axes=axes, keepdims=True)
 
 
 def any_of(build: Builder, value: str, axes: Shape, *, keepdims: bool) -> str:

@@ -79,9 +79,9 @@ def _of_axes(build: Builder, asked: _Convolution) -> str:
     asked = _joined(build, asked)
     if len(asked.axes) == 2:
         return _of_planes(build, asked)
-    if asked.axes[0].is_pointwise:
+    if len(asked.axes) == 3 and asked.axes[0].is_pointwise:
         return _one_under_the_other(build, asked)
-    return _of_axes(build, _as_channels(build, asked))
+    return _of_axes(build, _as_channels(build, asked, [axis.is_pointwise for axis in asked.axes].index(False)))
 
 
 def _of_planes(build: Builder, asked: _Convolution) -> str:
@@ -118,15 +118,14 @@ def _joined(build: Builder, asked: _Convolution) -> _Convolution:
     return _over(build, asked, value, [*[Axis()] * lines, *axes])
 
 
-def _as_channels(build: Builder, asked: _Convolution) -> _Convolution:
-    """What windows see along the first axis as channels, (C · kernel, windows, …): the axis is pointwise then."""
-    first, *others = asked.axes
-    channels, length, *rest = build.shape(asked.value)
-    count = first.count(length)
-    padded = with_number(build, asked.value, 2, (first.before, first.after), 0)
-    seen = [_places(build, padded, 2, tap * first.dilation, first.stride, count) for tap in range(first.kernel)]
-    value = reshape(build, stack(build, seen, 2), (channels * first.kernel, count, *rest))
-    return _over(build, asked, value, [Axis(), *others])
+def _as_channels(build: Builder, asked: _Convolution, at: int) -> _Convolution:
+    """What windows see along an axis of space as channels, (C · kernel, …, windows, …): the axis is pointwise then."""
+    axis, (channels, *space) = asked.axes[at], build.shape(asked.value)
+    space[at] = axis.count(space[at])
+    padded = with_number(build, asked.value, at + 2, (axis.before, axis.after), 0)
+    seen = [_places(build, padded, at + 2, tap * axis.dilation, axis.stride, space[at]) for tap in range(axis.kernel)]
+    value = reshape(build, stack(build, seen, 2), (channels * axis.kernel, *space))
+    return _over(build, asked, value, [*asked.axes[:at], Axis(), *asked.axes[at + 1 :]])
 
 
 def _places(build: Builder, value: str, axis: int, first: int, step: int, count: Dimension) -> str:
