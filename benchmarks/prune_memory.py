@@ -27,7 +27,7 @@ def ours(network: nn.Module, scope: str) -> Callable[[], object]:
 
 
 def theirs(network: nn.Module) -> Callable[[], object]:
-    layers = [layer for name, layer in weighted_layers(network).items() if name != "fc"]
+    layers = [layer.module for name, layer in weighted_layers(network).items() if name != "fc"]
     return lambda: [torch_prune.l1_unstructured(layer, "weight", RATIO) for layer in layers]  # type: ignore[no-untyped-call]
 
 
@@ -56,7 +56,7 @@ def main(names: list[str]) -> None:
     for name in names:
         architecture = find_architecture(name)
         network = build_network(architecture, 10, architecture.channels or 3, seed=0)
-        sizes = [4 * layer.weight.numel() for layer in weighted_layers(network).values()]  # type: ignore[operator]
+        sizes = [4 * layer.weight.numel() for layer in weighted_layers(network).values()]
         head = f"{name:<16} {sum(sizes) / 1e6:>6.1f} MB {max(sizes) / 1e6:>6.1f} MB"
         for way in ("layer", "global", "pytorch"):
             peak, held, seconds = measure(name, way)

@@ -45,7 +45,7 @@ def accuracies(dense: nn.Module, data: Dataset, test: Split, reading: Reading) -
 
 
 def describe_scales(dense: nn.Module) -> str:
-    scales = torch.cat([layer.weight.detach().abs() for layer in norm_layers(dense).values()])  # type: ignore[operator]
+    scales = torch.cat([layer.weight.abs() for layer in norm_layers(dense).values()])
     points = torch.quantile(scales, torch.tensor([0.1, 0.25, 0.5, 0.75]))
     return "|scale| of BatchNorm, 10th, 25th, 50th, 75th percentile: " + ", ".join(f"{each:.3g}" for each in points)
 

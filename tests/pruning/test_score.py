@@ -387,7 +387,7 @@ def test_the_loss_given_is_the_one_whose_gradients_score() -> None:
     scores = score("taylor", Context(network, weights_of(network), REGRESSION, F.mse_loss))
     total = torch.cat([network(x) - y for x, y in REGRESSION]).square().mean()
     for name, layer in weighted_layers(network).items():
-        (gradient,) = torch.autograd.grad(total, layer.weight, retain_graph=True)  # type: ignore[arg-type]
+        (gradient,) = torch.autograd.grad(total, network.get_parameter(layer.path), retain_graph=True)
         torch.testing.assert_close(scores[name], (gradient * weight_of(layer)).abs())
 
 

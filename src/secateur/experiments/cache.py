@@ -233,6 +233,7 @@ class NetworkCache:
             recipe=cell.recipe,
             seed=cell.seed,
             cut=cut,
+            include=cell.include,
             start=self._start(cell, cell.retraining),
             device=self.device,
             precision=key.precision,

@@ -14,7 +14,7 @@ from torch import nn
 from secateur.errors import UsageError
 from secateur.modules.candidates import prunable_layers
 from secateur.modules.heads import output_layers
-from secateur.modules.layers import weight_of, weighted_layers
+from secateur.modules.layers import weighted_layers
 from secateur.records.results import Row
 from secateur.records.spec import LayerRatios
 from secateur.records.store import Store
@@ -24,24 +24,29 @@ FILE, COPY = "file:", "copy:"
 
 
 def split_scopes(
-    scopes: Sequence[str], models: Sequence[str], data: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
+    scopes: Sequence[str],
+    models: Sequence[str],
+    data: Sequence[str],
+    seeds: Sequence[int],
+    ratios: Sequence[float],
+    include: Sequence[str] = (),
 ) -> tuple[list[str], list[LayerRatios]]:
     """Scopes by name, and the layer ratios that the others stand for: file:PATH, copy:RUN or copy:RUN@METHOD/SCOPE.
 
     A file holds {"layer": ratio, …} and is a cell of its own; a run gives the layers' ratios of its rows for the
-    same networks at the same ratios. Raises UsageError where there are none.
+    same networks at the same ratios. include: as in pruning.prune. Raises UsageError where there are none.
     """
     named = [scope for scope in scopes if not scope.startswith((FILE, COPY))]
     given: list[LayerRatios] = []
     for scope in scopes:
         if scope.startswith(FILE):
-            given += [read_ratios(Path(scope.removeprefix(FILE)), model) for model in models]
+            given += [read_ratios(Path(scope.removeprefix(FILE)), model, include) for model in models]
         elif scope.startswith(COPY):
             given += copy_ratios(scope.removeprefix(COPY), models, data, seeds, ratios)
     return named, given
 
 
-def read_ratios(path: Path, model: str) -> LayerRatios:
+def read_ratios(path: Path, model: str, include: Sequence[str] = ()) -> LayerRatios:
     """The ratios of a JSON file for a network. Raises UsageError for a file or a layer that does not fit."""
     try:
         content = json.loads(path.read_text(), object_pairs_hook=functools.partial(_each_once, path))
@@ -49,7 +54,7 @@ def read_ratios(path: Path, model: str) -> LayerRatios:
         raise UsageError(f"{path}: cannot be read as JSON: {error}; expected an object of layers and ratios") from error
     if not isinstance(content, dict) or not content:
         raise UsageError(f'{path}: expected an object of layers and ratios, as in {{"conv1": 0.5, "fc1": 0.95}}')
-    sizes = _prunable_sizes(model)
+    sizes = _prunable_sizes(model, include=include)
     for layer, ratio in content.items():
         if layer not in sizes:
             raise UsageError(f"{path}: {model!r} has no layer {layer!r} to prune; expected one of {', '.join(sizes)}")
@@ -68,18 +73,18 @@ def _each_once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _prunable_sizes(model: str, norms: bool = False) -> dict[str, int]:
+def _prunable_sizes(model: str, norms: bool = False, include: Sequence[str] = ()) -> dict[str, int]:
     """The weights of each layer that may be pruned."""
     architecture = find_architecture(model)
     network = build_network(architecture, 10, architecture.channels or 3, 0)
-    layers = prunable_layers(network, (), _outputs(network), norms)
-    return {name: weight_of(layer).numel() for name, layer in layers.items()}
+    layers = prunable_layers(network, (), _outputs(network, include), norms, include)
+    return {name: layer.weight.numel() for name, layer in layers.items()}
 
 
-def _outputs(network: nn.Module) -> tuple[str, ...]:
+def _outputs(network: nn.Module, include: Sequence[str]) -> tuple[str, ...]:
     """The layers that give the outputs, the one registered last where tracing leaves that open."""
     try:
-        return output_layers(network)
+        return output_layers(network, include=include)
     except UsageError:
         return tuple(weighted_layers(network))[-1:]
 
@@ -114,10 +119,11 @@ def copy_ratios(
 
 def _copied(rows: Sequence[Row]) -> Iterator[LayerRatios]:
     """Of the layers that may be pruned: the output layer has zeros too where whole channels went."""
-    prunable = {key: _prunable_sizes(*key) for key in {(row.cell.model, row.cell.norms) for row in rows}}
+    keys = {(row.cell.model, row.cell.norms, row.cell.include) for row in rows}
+    prunable = {key: _prunable_sizes(*key) for key in keys}
     for row in rows:
         cell = row.cell
-        layers = [layer for layer in row.layers if layer.name in prunable[cell.model, cell.norms]]
+        layers = [layer for layer in row.layers if layer.name in prunable[cell.model, cell.norms, cell.include]]
         ratios = tuple((layer.name, layer.sparsity) for layer in layers if layer.sparsity > 0)
         yield LayerRatios(f"{COPY}{cell.method}/{cell.scope}", cell.ratio, ratios, cell.model, cell.data, cell.seed)
 

@@ -23,7 +23,7 @@ from secateur.measure.timing import alone, on_cores
 from secateur.modules.candidates import dense_left, scored_layers
 from secateur.modules.guarding import copied
 from secateur.modules.heads import output_layers
-from secateur.modules.layers import weight_of
+from secateur.modules.matrices import Matrix
 from secateur.modules.standardised import zeros_undone
 from secateur.modules.weight_norms import remove_weight_norms
 from secateur.network.graph import Graph
@@ -58,13 +58,13 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
     data = cache.dataset(cell)
     task.advance(1, lambda: STAGES[0])
     pruned, retrained, peak, held = make_network(cell, cache)
-    masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms)
+    masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms, cell.include)
     task.advance(1, lambda: STAGES[1])
     graph = cache.graph(pruned, cell)
     validation, test = cache.accuracies(pruned, cell, graph)
     quantised = _quantised(pruned, cell, cache, graph) if graph and cell.quantize != "none" else None
     task.advance(1, lambda: STAGES[2])
-    layers = layer_table(pruned, data.example(), cell.norms)
+    layers = layer_table(pruned, data.example(), cell.norms, cell.include)
     session = Session(graph, threads=1, limits=NO_LIMITS) if graph and timed else None
     latencies = _latencies(cell, cache, dense, pruned, masked, session) if timed else ()
     task.advance(1, lambda: STAGES[3])
@@ -97,7 +97,7 @@ def _quantised(network: nn.Module, cell: Cell, cache: NetworkCache, graph: Graph
 def _left(network: nn.Module, cell: Cell, data: Dataset) -> tuple[tuple[str, str], ...]:
     """What stayed dense, and what has zeros that do not last, with the reason."""
     example = data.example()
-    left = dense_left(network, cell.exclude, output_layers(network, example))
+    left = dense_left(network, cell.exclude, output_layers(network, example, cell.include), cell.include)
     undone = zeros_undone(network, scored_layers(network), example)
     return (*left.items(), *((name, "its zeros do not last: forward computes another weight") for name in undone))
 
@@ -107,7 +107,7 @@ def measure_latency(row: Row, cache: NetworkCache) -> Row:
     cell = row.cell
     dense, _ = cache.trained(cell)
     pruned, *_ = make_network(cell, cache)
-    masked, _ = prune_as_pytorch(dense, pruned, cell.norms)
+    masked, _ = prune_as_pytorch(dense, pruned, cell.norms, cell.include)
     graph = cache.graph(pruned, cell)
     session = Session(graph, threads=1, limits=NO_LIMITS) if graph else None
     latencies = _latencies(cell, cache, dense, pruned, masked, session)
@@ -140,6 +140,7 @@ def _pruning(cell: Cell, data: Dataset, device: torch.device) -> Pruning:
         norms=cell.norms,
         calibration=calibration_of(cell, data),
         seed=cell.draw,
+        include=cell.include,
     )
 
 
@@ -148,7 +149,7 @@ def _cut_to(cell: Cell, data: Dataset) -> CutTo:
 
     def cut_to(network: nn.Module, ratio: float) -> None:
         device = next(network.parameters()).device
-        outputs = output_layers(network, data.example().to(device))
+        outputs = output_layers(network, data.example().to(device), cell.include)
         cut(network, cell.cut.to(ratio), _pruning(cell, data, device), outputs)
 
     return cut_to
@@ -170,14 +171,14 @@ def prune_cell(
     network = copied(dense)
     if cell.is_dense and cell.repair == "none":
         return network, 0, 0
-    outputs = output_layers(network, data.example())
+    outputs = output_layers(network, data.example(), cell.include)
     network.to(device)
     original = dense if device == CPU or cell.repair == "none" else copied(dense).to(device)
     calibration = calibration_of(cell, data)
 
     def work() -> None:
         cut(network, cell.cut, _pruning(cell, data, device), outputs)
-        repair(network, cell.repair, calibration, original, reporter)
+        repair(network, cell.repair, calibration, original, reporter, include=cell.include)
 
     if not weigh:
         work()
@@ -187,7 +188,7 @@ def prune_cell(
 
 
 def prune_as_pytorch(
-    dense: nn.Module, pruned: nn.Module, norms: bool = False
+    dense: nn.Module, pruned: nn.Module, norms: bool = False, include: Sequence[str] = ()
 ) -> tuple[nn.Module | None, Footprint | None]:
     """The same zeros made by torch.nn.utils.prune: a mask and an original per pruned weight, masked at each run.
 
@@ -195,34 +196,36 @@ def prune_as_pytorch(
     """
     masked = copied(dense)
     remove_weight_norms(masked)
-    modules = scored_layers(masked, norms)
-    zeros = zero_counts(pruned, norms)
-    before = zero_counts(masked, norms)
-    grown = [name for name in modules if zeros[name] > before[name]]
+    layers = scored_layers(masked, norms, include)
+    zeros = zero_counts(pruned, norms, include)
+    before = zero_counts(masked, norms, include)
+    grown = [name for name in layers if zeros[name] > before[name]]
     if not grown:
         return None, None
 
     def work() -> None:
         for name in grown:
-            torch_prune.l1_unstructured(modules[name], "weight", zeros[name])  # type: ignore[no-untyped-call]
+            torch_prune.l1_unstructured(layers[name].module, layers[name].parameter, zeros[name])  # type: ignore[no-untyped-call]
 
     _, peak, held = memory_of(work)
-    for name, layer in scored_layers(pruned, norms).items():
+    for name, layer in scored_layers(pruned, norms, include).items():
         if name in grown:
-            _settle_ties(modules[name], weight_of(layer))
+            _settle_ties(layers[name], layer.weight)
     size = file_bytes(lambda path: torch.save(masked.state_dict(), path))
     return masked, Footprint(size, peak, held)
 
 
-def _settle_ties(masked: nn.Module, pruned: Tensor) -> None:
+def _settle_ties(masked: Matrix, pruned: Tensor) -> None:
     """Of weights equal in magnitude, let PyTorch's mask take those that `pruned` lost, so that outputs agree.
 
     A mask that differs in more than ties (of another method) stays as it is.
     """
-    mask, original = masked.get_buffer("weight_mask"), masked.get_parameter("weight_orig").detach()
+    module, parameter = masked.module, masked.parameter
+    mask, original = module.get_buffer(f"{parameter}_mask"), module.get_parameter(f"{parameter}_orig").detach()
     differing = original[(mask == 0) != (pruned == 0)].abs()
     if differing.numel() and bool((differing == differing[0]).all()):
         mask.copy_(pruned != 0)
+        setattr(module, parameter, mask * original)  # attention reads that of its output projection as it is
 
 
 def _latencies(

@@ -183,7 +183,7 @@ def plan_sweep(
     asked = {name: tuple(value) if _is_several(value) else value for name, value in asked.items()}
     data = [normalised_name(name, mean, std) for name in data]
     asked["ratios"], asked["seeds"] = as_floats(asked["ratios"]), tuple(as_whole(seed) for seed in asked["seeds"])
-    named, given = split_scopes(asked["scopes"], models, data, asked["seeds"], asked["ratios"])
+    named, given = split_scopes(asked["scopes"], models, data, asked["seeds"], asked["ratios"], asked["include"])
     every = asked["methods"] == ("all",)
     asked["methods"] = tuple(METHODS) if every else asked["methods"]
     asked["scopes"], asked["weights"] = tuple(named), read_weights_file(asked["weights"]) if asked["weights"] else None

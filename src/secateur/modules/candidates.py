@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-import fnmatch
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from secateur.errors import PruneError, UsageError
-from secateur.modules.layers import NORMS, is_computed, learning_layers, norm_layers, weight_of, weighted_layers
+from secateur.modules.layers import learning_layers, matches, norm_layers, weighted_layers
+from secateur.modules.matrices import NAMED, Matrix, every_matrix
 from secateur.modules.weight_norms import normed
 
 _COMPUTED = "its weight is computed from other tensors"
 _FROZEN = "does not learn"
 
 
-def scored_layers(network: nn.Module, norms: bool = False) -> dict[str, nn.Module]:
-    """Linear and convolution layers by name, and after them, if asked, the normalisations that have a scale."""
-    return weighted_layers(network) | (norm_layers(network) if norms else {})
+def scored_layers(network: nn.Module, norms: bool = False, include: Sequence[str] = ()) -> dict[str, Matrix]:
+    """Weighted layers by name, with matrices that are named, and after them, if asked, the scales of normalisations."""
+    return weighted_layers(network, include) | (norm_layers(network) if norms else {})
 
 
 def prunable_layers(
-    network: nn.Module, exclude: Sequence[str], outputs: Collection[str], norms: bool = False
-) -> dict[str, nn.Module]:
+    network: nn.Module,
+    exclude: Sequence[str],
+    outputs: Collection[str],
+    norms: bool = False,
+    include: Sequence[str] = (),
+) -> dict[str, Matrix]:
     """The layers that may be pruned, by name: neither those that give the outputs, nor excluded, nor left dense (as
     layers_left says). Raises as prune does."""
-    layers, left = scored_layers(network, norms), layers_left(network)
-    names = [*layers, *matrices_left(network)]
-    _check_patterns(names, exclude)
-    excluded = set(matched(names, exclude))
+    layers, left = scored_layers(network, norms, include), layers_left(network, include)
+    known = _names(network, layers)
+    others = _names(network, {each.name: each for each in every_matrix(network) if each.kind.role == NAMED})
+    _check_patterns("include", known | others, include)
+    _check_patterns("exclude", known | others, exclude)
+    excluded = set(matched(known, exclude))
     chosen = {name: layer for name, layer in layers.items() if name not in {*outputs, *excluded, *left}}
     for name, layer in layers.items():
         if name not in excluded and name not in outputs:
@@ -45,54 +51,57 @@ def prunable_layers(
     return chosen
 
 
-def dense_left(network: nn.Module, exclude: Sequence[str], outputs: Collection[str]) -> dict[str, str]:
+def _names(network: nn.Module, layers: Mapping[str, Matrix]) -> dict[str, list[str]]:
+    """What each of some layers is called: by its own name, and by those of the matrices that are tied to it."""
+    called: dict[tuple[int, str], list[str]] = {}
+    for each in every_matrix(network):
+        called.setdefault(each.identity, []).append(each.name)
+    return {name: [name, *called.get(layer.identity, ())] for name, layer in layers.items()}
+
+
+def dense_left(
+    network: nn.Module, exclude: Sequence[str], outputs: Collection[str], include: Sequence[str] = ()
+) -> dict[str, str]:
     """What stays dense beside the output layers and the excluded ones, by name, and why."""
-    left = layers_left(network) | matrices_left(network)
-    excused = {*matched(list(left), exclude), *outputs}
+    left = layers_left(network, include) | matrices_left(network, include)
+    excused = {*matched({name: [name] for name in left}, exclude), *outputs}
     return {name: reason for name, reason in left.items() if name not in excused}
 
 
-def layers_left(network: nn.Module) -> dict[str, str]:
-    """Linear and convolution layers that are not pruned, and why."""
-    learning = learning_layers(network)
+def layers_left(network: nn.Module, include: Sequence[str] = ()) -> dict[str, str]:
+    """Weighted layers that are not pruned, and why."""
+    learning = learning_layers(network, include)
     return {
         name: reason
-        for name, layer in weighted_layers(network).items()
+        for name, layer in weighted_layers(network, include).items()
         if (reason := _FROZEN if name not in learning else _why_not(layer))
     }
 
 
-def _why_not(layer: nn.Module) -> str | None:
-    if is_computed(layer):
-        return None if normed(layer) else _COMPUTED
-    weight = weight_of(layer)
+def _why_not(layer: Matrix) -> str | None:
+    if layer.is_computed:
+        return None if layer.parameter == "weight" and normed(layer.module) else _COMPUTED
+    weight = layer.weight
     return None if weight.is_floating_point() or weight.is_complex() else f"its weight holds {weight.dtype}"
 
 
-def matrices_left(network: nn.Module) -> dict[str, str]:
-    """The learnt matrices that belong to no linear or convolution layer, by name, and what they belong to.
-
-    They are neither pruned nor counted: of recurrent layers, attention's joint projection, embeddings, bilinear layers,
-    parameters of one's own. Vectors, as biases and scales are, are none.
-    """
-    counted = {id(each) for layer in weighted_layers(network).values() for each in _of_its_weight(layer)}
-    counted |= {id(each) for module in network.modules() if isinstance(module, NORMS) for each in module.parameters()}
-    found = {name: each for name, each in network.named_parameters() if id(each) not in counted and _is_matrix(each)}
-    learning = {name: each for name, each in found.items() if each.requires_grad}
+def matrices_left(network: nn.Module, include: Sequence[str] = ()) -> dict[str, str]:
+    """The learnt matrices that are left alone unless they are named, by name, and what they belong to: embeddings and
+    parameters of one's own. They are neither pruned nor counted."""
+    counted = {each.identity for each in weighted_layers(network, include).values()}
+    found = {each.name: each for each in every_matrix(network) if each.kind.role == NAMED}
+    held = {name: each for name, each in found.items() if each.identity not in counted}
+    learning = {name: each for name, each in held.items() if any(own.requires_grad for own in each.sources)}
     if not any(each.requires_grad for each in network.parameters()):
-        learning = found
-    return {name: type(network.get_submodule(name.rpartition(".")[0])).__name__ for name in learning}
+        learning = held
+    return {name: type(each.module).__name__ for name, each in learning.items()}
 
 
-def _of_its_weight(layer: nn.Module) -> Iterator[nn.Parameter]:
-    """What a layer's weight is, or is computed from."""
-    for name, each in layer.named_parameters():
-        if name in ("weight", "weight_orig", "weight_g", "weight_v") or name.startswith("parametrizations.weight."):
-            yield each
-
-
-def _is_matrix(tensor: Tensor) -> bool:
-    return sum(size > 1 for size in tensor.shape) > 1
+def share_of(network: nn.Module, names: Iterable[str]) -> float:
+    """The share of a network's parameters that matrices of these names hold."""
+    named = set(names)
+    sizes = {each.identity: each.weight.numel() for each in every_matrix(network) if each.name in named}
+    return sum(sizes.values()) / max(1, sum(each.numel() for each in network.parameters()))
 
 
 def check_network(network: nn.Module) -> None:
@@ -129,27 +138,24 @@ def _is_sharded(parameter: nn.Parameter) -> bool:
     return module is not None and isinstance(parameter, module.DTensor)
 
 
-def _check_unmasked(name: str, layer: nn.Module) -> None:
-    if is_computed(layer) and "weight_mask" in layer._buffers:
+def _check_unmasked(name: str, layer: Matrix) -> None:
+    if layer.is_computed and f"{layer.parameter}_mask" in layer.module._buffers:
         raise PruneError(
             f"layer {name!r}: {_COMPUTED} (a mask of torch.nn.utils.prune), so zeros would be counted twice; remove "
             "that first, as with prune.remove"
         )
 
 
-def matched(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """The names that some pattern matches, as they are or with ".weight" behind them."""
-    return [name for name in names if any(_matches(name, each) for each in patterns)]
+def matched(names: Mapping[str, Sequence[str]], patterns: Sequence[str]) -> list[str]:
+    """Those of some layers, each with what it is called, of which some pattern matches a name, as it is or with
+    ".weight" behind it."""
+    return [name for name, called in names.items() if matches(called, patterns)]
 
 
-def _check_patterns(names: Sequence[str], patterns: Sequence[str]) -> None:
+def _check_patterns(option: str, names: Mapping[str, Sequence[str]], patterns: Sequence[str]) -> None:
     for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
-            raise UsageError(f"exclude {pattern!r} matches no layer: expected one of {', '.join(names)}, or a pattern")
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(each, pattern) for each in (name, f"{name}.weight", name.removesuffix(".weight")))
+        if not matched(names, [pattern]):
+            raise UsageError(f"{option} {pattern!r} matches no layer: expected one of {', '.join(names)}, or a pattern")
 
 
 def few(names: Iterable[str], most: int = 8) -> str:

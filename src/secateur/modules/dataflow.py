@@ -76,6 +76,7 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._weights: dict[int, list[tuple[range, Value]]] = {}
         for tensor, name in weights.items():
             self._weights.setdefault(_memory(tensor), []).append((_bytes(tensor), Value(frozenset([name]))))
+        self._sizes = {(name, tensor.numel()) for tensor, name in weights.items()}
         self.derived: dict[str, float] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -99,10 +100,12 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._values.get(memory, CONSTANT)
 
     def _look_at_weights(self, tensors: list[Tensor], given: list[Value]) -> None:
-        """The zeros of what is made of a single layer's weight and meets data."""
+        """The zeros of what is made of a single layer's weight, is as large and meets data."""
         for tensor, value in zip(tensors, given, strict=True):
             if not value.is_data and len(value.layers) == 1 and _memory(tensor) not in self._weights:
-                self.derived[next(iter(value.layers))] = share_of_zeros(tensor)
+                layer = next(iter(value.layers))
+                if (layer, tensor.numel()) in self._sizes:
+                    self.derived[layer] = share_of_zeros(tensor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,29 +17,31 @@ from secateur.modules.candidates import few
 from secateur.modules.dataflow import CONSTANT, INPUT, Flow, Value, follow
 from secateur.modules.guarding import untouched
 from secateur.modules.inputs import Example, as_inputs
-from secateur.modules.layers import WEIGHTED, learning_layers, sources
+from secateur.modules.layers import learning_layers, sources
+from secateur.modules.matrices import WEIGHTED, Matrix, siblings
 
 _UNKNOWN = "\0"
 """Before the name of a module that cannot be traced, in the place of the layers in it."""
 _SHAPES = {"shape", "dtype", "device", "ndim", "size", "dim", "numel"}
 
 
-def output_layers(network: nn.Module, example: Example | None = None) -> tuple[str, ...]:
+def output_layers(network: nn.Module, example: Example | None = None, include: Sequence[str] = ()) -> tuple[str, ...]:
     """The names of the layers that give the outputs, in the order in which they run in evaluation mode.
 
     Of each output tensor the last layer that it comes from; and every layer whose values reach an output and no other
-    layer, as the parts of detections that are concatenated. Layers that do not learn are passed over. With an example
+    layer, as the parts of detections that are concatenated. Of a recurrent layer all matrices of the same place in the
+    stack come together. Layers that do not learn are passed over; include: as in weighted_layers. With an example
     (as as_inputs takes it) the network is run. Without, its forward is traced; raises UsageError where that leaves open
     which layer is the last, as the control flow depends on values.
     """
-    layers = learning_layers(network)
+    layers = learning_layers(network, include)
     if len(layers) < 2:
         return tuple(layers)
     whole = unwrapped(network)
-    weights = sources(network, layers)
+    weights = sources(layers)
     if example is not None:
-        return follow(whole, as_inputs(example, whole), weights).heads or tuple(layers)[-1:]
-    heads = _traced(whole, layers, weights)
+        return _with_siblings(follow(whole, as_inputs(example, whole), weights).heads or tuple(layers)[-1:], layers)
+    heads = _traced(whole, weights)
     unknown = [name.removeprefix(_UNKNOWN) for name in heads if name.startswith(_UNKNOWN)]
     if unknown:
         where = f"module {unknown[0]!r}" if unknown[0] else type(whole).__name__
@@ -47,7 +49,12 @@ def output_layers(network: nn.Module, example: Example | None = None) -> tuple[s
             f"{where} decides while it runs what runs, so without inputs it is open which layer gives the output and "
             f"stays whole: expected example=… (a batch of inputs), or keep_output=NAME, one or several of {few(layers)}"
         )
-    return heads or tuple(layers)[-1:]
+    return _with_siblings(heads or tuple(layers)[-1:], layers)
+
+
+def _with_siblings(heads: Iterable[str], layers: Mapping[str, Matrix]) -> tuple[str, ...]:
+    together = {each.name: None for name in heads for each in siblings(layers[name], list(layers.values()))}
+    return tuple(together)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -128,7 +135,7 @@ def _is_torchs(module: nn.Module) -> bool:
     return all(type(each).__module__.startswith("torch.") for each in module.modules())
 
 
-def _traced(network: nn.Module, layers: Mapping[str, nn.Module], weights: Mapping[Tensor, str]) -> tuple[str, ...]:
+def _traced(network: nn.Module, weights: Mapping[Tensor, str]) -> tuple[str, ...]:
     """The heads; in the place of layers in modules that cannot be traced, the module's name after _UNKNOWN."""
     root = _Inputs(network)
     with untouched(network, copy_on_write=False):

@@ -1,119 +1,87 @@
-"""Which modules of a network hold prunable weights, and in which order they run."""
+"""Which matrices of a network are layers that may be pruned, and in which order they run."""
 
 from __future__ import annotations
 
+import fnmatch
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import is_lazy
 
 from secateur.modules.guarding import run, watched
 from secateur.modules.inputs import Example, as_inputs
+from secateur.modules.matrices import NAMED, SCALE, WEIGHTED, Matrix, every_matrix
+from secateur.modules.uses import Use, listening
 from secateur.modules.weight_norms import normed
-
-WEIGHTED = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
-NORMS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A weighted layer at work: each of its weights is used `uses` times for one image.
+    """A weighted layer at work: each of its weights is used `uses` times for one image, on average.
 
     So weight.numel() × uses is its multiply-adds, taps that fall on padding counted in.
     """
 
     name: str
-    module: nn.Module
-    uses: int
+    matrix: Matrix
+    uses: float
 
 
-def weighted_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Linear and convolution modules by name, in order of registration; tied ones by their first name only, and those
-    that hold no weight at all (of no inputs or no outputs) not."""
-    found: dict[str, nn.Module] = {}
-    seen: set[int] = set()
-    for name, module in network.named_modules():
-        if isinstance(module, WEIGHTED) and not _is_empty(module) and _weight_id(module) not in seen:
-            seen.add(_weight_id(module))
-            found[name] = module
-    return found
+def weighted_layers(network: nn.Module, include: Sequence[str] = ()) -> dict[str, Matrix]:
+    """The matrices of layers by name, in order of registration: linear, convolutional, recurrent, of attention; and
+    those that are left alone otherwise where `include` names them (names or patterns). Tied ones by their first name
+    only."""
+    held = [each for each in every_matrix(network) if each.kind.role != SCALE]
+    layers = [each for each in held if each.kind.role != NAMED]
+    seen = {each.identity for each in layers}
+    known = {id(each) for each in layers}
+    known |= {id(each) for each in held if each.identity not in seen and matches([each.name], include)}
+    found: dict[tuple[int, str], Matrix] = {}
+    for each in held:
+        if id(each) in known:
+            found.setdefault(each.identity, each)
+    return {each.name: each for each in found.values()}
 
 
-def _is_empty(module: nn.Module) -> bool:
-    weight = module._parameters.get("weight")
-    return weight is not None and not is_lazy(weight) and weight.numel() == 0
+def matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
+    """Whether some pattern matches some name, as it is, with ".weight" behind it or without."""
+    return any(
+        fnmatch.fnmatchcase(each, pattern)
+        for name in names
+        for pattern in patterns
+        for each in (name, f"{name}.weight", name.removesuffix(".weight"))
+    )
 
 
-def weight_of(layer: nn.Module) -> Tensor:
-    """A weighted layer's weight, outside of autograd; writing to it writes to the layer, unless it is computed."""
+def weight_of(layer: Matrix | nn.Module) -> Tensor:
+    """A matrix, or a module's `weight`, outside of autograd; writing to it writes to the module, if not computed."""
+    if isinstance(layer, Matrix):
+        return layer.weight
     found = normed(layer)
     weight = found.weight if found else layer.weight
     assert isinstance(weight, Tensor)
     return weight.detach()
 
 
-def is_computed(layer: nn.Module) -> bool:
-    """Whether its weight is no parameter of its own but made of others: a mask, a normalisation, a parametrization."""
-    return layer._parameters.get("weight") is None
-
-
-def learning_layers(network: nn.Module) -> dict[str, nn.Module]:
+def learning_layers(network: nn.Module, include: Sequence[str] = ()) -> dict[str, Matrix]:
     """The weighted layers whose weight learns; all of them where none does, as when a network is only evaluated."""
-    layers = weighted_layers(network)
-    return {name: layer for name, layer in layers.items() if _sources(layer, learning=True)} or layers
+    layers = weighted_layers(network, include)
+    learning = {name: layer for name, layer in layers.items() if any(each.requires_grad for each in layer.sources)}
+    return learning or layers
 
 
-def sources(network: nn.Module, layers: Mapping[str, nn.Module]) -> dict[Tensor, str]:
+def sources(layers: Mapping[str, Matrix]) -> dict[Tensor, str]:
     """The parameters that the weights of some layers are, or are computed from, and the layer of each."""
-    return {tensor: name for name, layer in layers.items() for tensor in _sources(layer)}
+    return {tensor: name for name, layer in layers.items() for tensor in layer.sources}
 
 
-def _sources(layer: nn.Module, learning: bool = False) -> list[nn.Parameter]:
-    weight = layer._parameters.get("weight")
-    own = (
-        [weight]
-        if weight is not None
-        else [each for each in layer.parameters() if each is not layer._parameters.get("bias")]
-    )
-    return [each for each in own if each.requires_grad or not learning]
-
-
-def norm_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Normalisations that scale what they give by a weight, by name, in order of registration."""
-    return {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, NORMS) and isinstance(module.weight, Tensor)
-    }
-
-
-def sharing_weight(network: nn.Module, layer: nn.Module) -> list[nn.Module]:
-    """The weighted modules of a network whose weight is the layer's: any of them may run in its stead."""
-    shared = _weight_id(layer)
-    return [each for each in network.modules() if isinstance(each, WEIGHTED) and _weight_id(each) == shared]
+def norm_layers(network: nn.Module) -> dict[str, Matrix]:
+    """The scales of normalisations that have some, by name, in order of registration."""
+    return {each.name: each for each in every_matrix(network) if each.kind.role == SCALE}
 
 
 def input_of(arguments: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> Tensor:
@@ -121,39 +89,25 @@ def input_of(arguments: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> Tens
     return arguments[0] if arguments else named["input"]
 
 
-def _weight_id(module: nn.Module) -> int:
-    """What modules that share a weight have in common; a weight that is computed anew at each use is its module's."""
-    return id(module._parameters.get("weight") if "weight" in module._parameters else module)
+def tied(network: nn.Module, matrix: Matrix) -> list[Matrix]:
+    """The matrices of a network that are this one, itself among them: the modules of any may run in its stead."""
+    return [each for each in every_matrix(network) if each.identity == matrix.identity]
 
 
-def executed_layers(network: nn.Module, example: Example) -> list[Execution]:
+def executed_layers(network: nn.Module, example: Example, include: Sequence[str] = ()) -> list[Execution]:
     """The weighted layers in the order in which they last ran on `example` (as as_inputs takes it), with their uses per
     image. The network is run once and is as it was afterwards.
     """
     inputs = as_inputs(example, network)
-    names = {_weight_id(module): name for name, module in weighted_layers(network).items()}
-    modules = weighted_layers(network)
-    uses: dict[str, int] = {}
+    layers = weighted_layers(network, include)
+    uses: dict[str, Fraction] = {}
 
-    def record(module: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
-        name = names[_weight_id(module)]
-        uses[name] = uses.pop(name, 0) + _uses(module, input_of(given, named), output) // len(inputs)
+    def record(name: str, use: Use) -> None:
+        uses[name] = uses.pop(name, Fraction(0)) + use.positions / len(inputs)
 
-    with watched(network):
-        for module in network.modules():
-            if isinstance(module, WEIGHTED) and not _is_empty(module):
-                module.register_forward_hook(record, with_kwargs=True)
+    with watched(network), listening(network, layers, record):
         run(network, inputs)
-    return [Execution(name, modules[name], count) for name, count in uses.items()]
-
-
-def _uses(module: nn.Module, given: Tensor, output: Tensor) -> int:
-    """How often a whole weight tensor is applied: output positions, or rows for a linear layer."""
-    if isinstance(module, nn.Linear):
-        return output.numel() // output.shape[-1]
-    channels = module.in_channels if isinstance(module, TRANSPOSED) else module.out_channels
-    assert isinstance(channels, int)
-    return (given if isinstance(module, TRANSPOSED) else output).numel() // channels
+    return [Execution(name, layers[name], float(count)) for name, count in uses.items()]
 
 
 def norms_behind(network: nn.Module, example: Example) -> dict[str, _BatchNorm]:

@@ -11,7 +11,8 @@ from secateur.errors import ModelError
 from secateur.modules.dataflow import follow, share_of_zeros
 from secateur.modules.heads import unwrapped
 from secateur.modules.inputs import Example, Inputs, as_inputs
-from secateur.modules.layers import WEIGHTED, sources, weight_of, weighted_layers
+from secateur.modules.layers import sources, weighted_layers
+from secateur.modules.matrices import WEIGHTED, Matrix
 
 
 def zeros_undone(network: nn.Module, names: Iterable[str], example: Example | None) -> tuple[str, ...]:
@@ -21,14 +22,14 @@ def zeros_undone(network: nn.Module, names: Iterable[str], example: Example | No
     """
     layers = {name: layer for name, layer in weighted_layers(network).items() if name in set(names)}
     if example is None:
-        used: Mapping[str, float] = shares_used(network, layers)
+        used: Mapping[str, float] = shares_used(layers)
     else:
         whole = unwrapped(network)
-        used = follow(whole, as_inputs(example, whole), sources(network, layers)).derived
-    return tuple(name for name in layers if name in used and used[name] < share_of_zeros(weight_of(layers[name])) / 2)
+        used = follow(whole, as_inputs(example, whole), sources(layers)).derived
+    return tuple(name for name in layers if name in used and used[name] < share_of_zeros(layers[name].weight) / 2)
 
 
-def shares_used(network: nn.Module, layers: Mapping[str, nn.Module]) -> dict[str, float]:
+def shares_used(layers: Mapping[str, Matrix]) -> dict[str, float]:
     """The share of zeros in what a layer works with in the place of its weight, where an input alone shows it."""
     found: dict[str, float] = {}
     for name, layer in layers.items():
@@ -37,21 +38,22 @@ def shares_used(network: nn.Module, layers: Mapping[str, nn.Module]) -> dict[str
     return found
 
 
-def _has_own_forward(layer: nn.Module) -> bool:
-    plain = next(kind for kind in WEIGHTED if isinstance(layer, kind))
-    return type(layer).forward is not plain.forward
+def _has_own_forward(layer: Matrix) -> bool:
+    plain = next((kind for kind in WEIGHTED if isinstance(layer.module, kind)), None)
+    return plain is not None and type(layer.module).forward is not plain.forward
 
 
-def _used_alone(layer: nn.Module, name: str) -> Mapping[str, float]:
+def _used_alone(layer: Matrix, name: str) -> Mapping[str, float]:
     try:
-        return follow(layer, Inputs((_noise(layer),)), sources(layer, {name: layer})).derived
+        return follow(layer.module, Inputs((_noise(layer.module),)), sources({name: layer})).derived
     except ModelError:  # its forward takes more than one tensor
         return {}
 
 
 def _noise(layer: nn.Module) -> Tensor:
     """An input of a linear or convolution layer: as large as its kernel."""
-    weight = weight_of(layer)
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
     if isinstance(layer, nn.Linear):
         shape: tuple[int, ...] = (1, layer.in_features)
     else:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from secateur.modules.matrices import Axes
 from secateur.pruning.score import Scores
 from secateur.records.patterns import Blocks, KeepNOfM
 
@@ -18,38 +19,28 @@ def patterned(
     scores: Scores,
     weights: Mapping[str, Tensor],
     pattern: Blocks | KeepNOfM | None,
-    transposed: Mapping[str, int],
+    axes: Mapping[str, Axes],
 ) -> Scores:
     """Scores of what is cut as one: weights, or blocks. What is zero already, or must go by N:M, ranks lowest.
 
-    A weight's axes are (outputs, inputs, taps …), but of the transposed layers, each with its groups, (inputs, outputs
-    of the group, taps …). A layer of one axis (a normalisation's scale) has no inputs, so no pattern but its own.
-    Scores that are the weights themselves come back as they are where nothing is patterned.
+    axes: how those of each weight become (outputs, inputs, taps …). A layer of one axis (a normalisation's scale) has
+    no inputs, so no pattern but its own. Scores that are the weights themselves come back as they are where nothing is
+    patterned.
     """
     if pattern is None and all(scores.values_by_layer[name] is weight for name, weight in weights.items()):
         return scores
-    return Scores(
-        {name: _patterned(scores[name], weight, pattern, transposed.get(name)) for name, weight in weights.items()}
-    )
+    return Scores({name: _patterned(scores[name], weight, pattern, axes[name]) for name, weight in weights.items()})
 
 
-def _patterned(values: Tensor, weight: Tensor, pattern: Blocks | KeepNOfM | None, transposed: int | None) -> Tensor:
+def _patterned(values: Tensor, weight: Tensor, pattern: Blocks | KeepNOfM | None, axes: Axes) -> Tensor:
     values = values if values.dtype == torch.float64 else values.float()
     if isinstance(pattern, Blocks) and weight.dim() > 1:
-        return _block_scores(_turned(values, transposed), _turned(weight, transposed), pattern)
+        return _block_scores(axes.turned(values), axes.turned(weight), pattern)
     values = values.masked_fill(weight == 0, LOWEST)
     if isinstance(pattern, KeepNOfM) and weight.dim() > 1:
-        beyond = _beyond_n(_turned(values, transposed), pattern)
-        values = values.masked_fill(_turned(beyond, transposed), LOWEST)
+        beyond = _beyond_n(axes.turned(values), pattern)
+        values = values.masked_fill(axes.turned_back(beyond, weight.shape), LOWEST)
     return values
-
-
-def _turned(values: Tensor, transposed: int | None) -> Tensor:
-    """Values shaped as a weight as (outputs, inputs of the group, taps …), or back, which is the same: of a transposed
-    convolution, with so many groups, the first two axes of every group change places."""
-    if transposed is None:
-        return values
-    return torch.unflatten(values, 0, (transposed, -1)).transpose(1, 2).flatten(0, 1)
 
 
 def _block_scores(values: Tensor, weight: Tensor, blocks: Blocks) -> Tensor:
@@ -79,10 +70,10 @@ def _beyond_n(values: Tensor, pattern: KeepNOfM) -> Tensor:
     return beyond.flatten(-2)[..., :inputs].movedim(-1, 1)
 
 
-def spread_over(marks: Tensor, shape: torch.Size, pattern: Blocks | KeepNOfM | None, transposed: int | None) -> Tensor:
+def spread_over(marks: Tensor, shape: torch.Size, pattern: Blocks | KeepNOfM | None, axes: Axes) -> Tensor:
     """Marks of blocks as marks of the weights in them, shaped as the weight."""
     if not isinstance(pattern, Blocks) or len(shape) == 1:
         return marks.view(shape)
-    outputs, inputs = _turned(torch.empty(shape, device="meta"), transposed).shape[:2]
+    outputs, inputs = axes.turned(torch.empty(shape, device="meta")).shape[:2]
     wide = marks.repeat_interleave(pattern.outputs, 0)[:outputs].repeat_interleave(pattern.inputs, 1)[:, :inputs]
-    return _turned(wide, transposed).reshape(shape)
+    return axes.turned_back(wide, shape)

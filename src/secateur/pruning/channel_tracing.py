@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from secateur.errors import ModelError
 from secateur.modules.guarding import run
 from secateur.modules.inputs import Inputs
-from secateur.modules.layers import WEIGHTED, input_of
+from secateur.modules.layers import input_of
+from secateur.modules.matrices import WEIGHTED
 from secateur.pruning.axes import Coupling, Labels
 from secateur.pruning.channel_operations import Followed, Layer, Tensors, apply
 

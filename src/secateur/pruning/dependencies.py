@@ -14,7 +14,8 @@ from torch.utils import _pytree
 from secateur.errors import SecateurError, ShrinkError
 from secateur.modules.guarding import check_values, first_line, watched
 from secateur.modules.inputs import Example, Inputs, as_inputs
-from secateur.modules.layers import WEIGHTED, weight_of
+from secateur.modules.layers import weight_of
+from secateur.modules.matrices import WEIGHTED, Matrix
 from secateur.pruning.channel_tracing import Place, Trace
 
 
@@ -232,17 +233,21 @@ def _read_widths(module: nn.Module) -> set[int]:
     return {size for each in module._parameters.values() if each is not None for size in each.shape if size > 1}
 
 
-def filters(module: nn.Module, values: Tensor | None = None) -> Tensor:
+def filters(module: nn.Module | Matrix, values: Tensor | None = None) -> Tensor:
     """The weight of a layer, or values shaped like it, as (outputs, …): a view, so that what is written to it is
     written to the layer."""
     values = weight_of(module) if values is None else values
+    if isinstance(module, Matrix):
+        return module.axes.turned(values)
     return values.transpose(0, 1) if isinstance(module, _ConvNd) and module.transposed else values
 
 
-def columns(module: nn.Module, values: Tensor | None = None) -> Tensor:
+def columns(module: nn.Module | Matrix, values: Tensor | None = None) -> Tensor:
     """The weight of a layer, or values shaped like it, as (inputs, outputs that read one, taps): a copy where no view
     has that shape."""
     values = weight_of(module) if values is None else values
+    if isinstance(module, Matrix):
+        return module.axes.turned(values).t()[:, :, None]
     if isinstance(module, nn.Linear):
         return values.t()[:, :, None]
     assert isinstance(module, _ConvNd)
@@ -253,10 +258,12 @@ def columns(module: nn.Module, values: Tensor | None = None) -> Tensor:
     return parted.transpose(1, 2).flatten(0, 1)
 
 
-def set_columns(module: nn.Module, values: Tensor, into: Tensor | None = None) -> None:
+def set_columns(module: nn.Module | Matrix, values: Tensor, into: Tensor | None = None) -> None:
     """The inverse of columns: (inputs, outputs that read one, taps) into the layer's weight, or a tensor like it."""
     into = weight_of(module) if into is None else into
-    if isinstance(module, nn.Linear):
+    if isinstance(module, Matrix):
+        into.copy_(module.axes.turned_back(values[:, :, 0].t(), into.shape))
+    elif isinstance(module, nn.Linear):
         into.copy_(values[:, :, 0].t())
     elif isinstance(module, _ConvNd) and not module.transposed:
         groups = module.groups
@@ -266,8 +273,11 @@ def set_columns(module: nn.Module, values: Tensor, into: Tensor | None = None) -
         into.copy_(values.reshape(into.shape))
 
 
-def rows_of(module: nn.Module) -> Iterator[Tensor]:
+def rows_of(module: nn.Module | Matrix) -> Iterator[Tensor]:
     """What a module has for each of its outputs, as views with the outputs first."""
+    if isinstance(module, Matrix):
+        yield filters(module)
+        return
     if isinstance(module, nn.Linear | _ConvNd):
         yield filters(module)
     elif module._parameters.get("weight") is not None and len(module._parameters["weight"]) > 1:  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 import torch
@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from secateur.errors import UsageError
 from secateur.modules.candidates import check_network
-from secateur.modules.layers import NORMS, weight_of, weighted_layers
+from secateur.modules.layers import weighted_layers
+from secateur.modules.matrices import LAYER, NORMS, TRANSPOSED, Matrix
 from secateur.modules.weight_norms import normed
 
 
@@ -22,26 +23,26 @@ class frozen_zeros:  # noqa: N801 - reads as a statement
             ...  # train as ever: closures, schedulers, gradient scaling, any optimizer of torch.optim
 
     After each optimizer.step() the weights that were zero at the start are zero again, whatever momentum,
-    weight decay or adaptive rates made of them. Held are the weights of linear and convolution layers; of units
-    without any weight, the bias that is zero; and of normalisations the scales that are zero, with the shift where
-    that is zero too. Parameters that the optimizer is given later are held like the others. Costs a byte per weight
-    of the layers that have zeros.
+    weight decay or adaptive rates made of them. Held are the weights of all layers that prune may prune, and with
+    `include`, as prune has it, those of embeddings and parameters of one's own; of units without any weight, the bias
+    that is zero; and of normalisations the scales that are zero, with the shift where that is zero too. Parameters
+    that the optimizer is given later are held like the others. Costs a byte per weight of the layers that have zeros.
 
     Without `with`, it holds from the call until detach(). Raises UsageError where the optimizer updates none of
     the network's weights that have zeros (as after the network was copied), PruneError for weights without values. Of a
     layer under weight normalisation the zeros of v and g are held.
     """
 
-    def __init__(self, network: nn.Module, optimizer: Optimizer) -> None:
+    def __init__(self, network: nn.Module, optimizer: Optimizer, *, include: Sequence[str] = ()) -> None:
         check_network(network)
-        self._network, self._optimizer = network, optimizer
+        self._network, self._optimizer, self._include = network, optimizer, tuple(include)
         self._held: list[tuple[nn.Parameter, Tensor]] = []
         self.refresh()
         self._hook = optimizer.register_step_post_hook(lambda *_: self.apply())
 
     def refresh(self) -> None:
         """Derive the pattern again, after more weights were pruned."""
-        found, updated = list(_zeros(self._network)), self._updated()
+        found, updated = list(_zeros(self._network, self._include)), self._updated()
         if found and not any(id(parameter) in updated for parameter, _ in found):
             raise UsageError(
                 f"frozen_zeros: the optimizer updates none of the {len(found)} parameters of "
@@ -80,26 +81,26 @@ class frozen_zeros:  # noqa: N801 - reads as a statement
 
 
 @torch.no_grad()
-def _zeros(network: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
+def _zeros(network: nn.Module, include: Sequence[str]) -> Iterator[tuple[nn.Parameter, Tensor]]:
     """Every parameter that has zeros to hold, with a mask of them."""
-    for layer in weighted_layers(network).values():
+    for layer in weighted_layers(network, include).values():
         yield from _zeros_of_layer(layer)
     for module in network.modules():
         yield from _zeros_of_normalisation(module)
 
 
-def _zeros_of_layer(layer: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
-    weight, bias, found = layer._parameters.get("weight"), layer._parameters.get("bias"), normed(layer)
-    if weight is None and found is None:  # computed from other tensors, which are no zeros of ours
+def _zeros_of_layer(layer: Matrix) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    found = normed(layer.module) if layer.parameter == "weight" else None
+    if layer.is_computed and found is None:  # from other tensors, which are no zeros of ours
         return
-    zeros = weight_of(layer) == 0
+    zeros = layer.weight == 0
     if not zeros.any():
         return
-    for parameter in [weight] if weight is not None else [found.direction, found.scale] if found else []:
+    for parameter in [found.direction, found.scale] if found else layer.sources:
         yield parameter, parameter == 0
-    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
-    if bias is not None and not transposed:
-        dead = zeros.flatten(1).all(1) & (bias == 0)
+    bias = layer.module._parameters.get("bias")
+    if bias is not None and layer.kind.role == LAYER and not isinstance(layer.module, TRANSPOSED):
+        dead = layer.axes.turned(zeros).flatten(1).all(1) & (bias == 0)
         if dead.any():
             yield bias, dead
 

@@ -6,47 +6,49 @@ the layer is rows × weightᵀ, and a convolution is no special case beyond this
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from secateur.errors import PruneError
 from secateur.modules.guarding import run, watched
 from secateur.modules.inputs import Example, as_inputs
-from secateur.modules.layers import input_of, sharing_weight
+from secateur.modules.matrices import SCALE, Matrix
+from secateur.modules.uses import Use, listening
 
 ROWS_BYTES = 1 << 26
 DOUBLE_COLUMNS = 4096
 MOST_COLUMNS = 16384
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NO_MATRIX = (nn.Embedding, nn.EmbeddingBag)
 
 
-def groups_of(layer: nn.Module) -> int:
-    return int(layer.groups) if isinstance(layer, _CONVOLUTIONS) else 1
-
-
-def columns_of(layer: nn.Module) -> int:
+def columns_of(layer: Matrix) -> int:
     """The inputs of one output position of one group."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight[0].numel()
+    return layer.axes.turned(layer.weight)[0].numel()
 
 
-def as_matrices(layer: nn.Module, values: Tensor) -> Tensor:
+def as_matrices(layer: Matrix, values: Tensor) -> Tensor:
     """Values shaped as the layer's weight, as (groups, outputs per group, columns); a view where possible."""
-    return values.reshape(groups_of(layer), -1, columns_of(layer))
+    return layer.axes.turned(values).reshape(layer.axes.groups, -1, columns_of(layer))
 
 
-def check_supported(name: str, layer: nn.Module) -> None:
+def from_matrices(layer: Matrix, values: Tensor) -> Tensor:
+    """The inverse of as_matrices."""
+    shape = layer.weight.shape
+    turned = layer.axes.turned(torch.empty(shape, device="meta")).shape
+    return layer.axes.turned_back(values.reshape(turned), shape)
+
+
+def check_supported(name: str, layer: Matrix) -> None:
     """Raises PruneError for a layer whose inputs form no matrix, or too wide a one."""
-    if not isinstance(layer, (nn.Linear, *_CONVOLUTIONS)):
+    if layer.kind.role == SCALE or isinstance(layer.module, _NO_MATRIX) or not layer.axes.known:
         raise PruneError(
             f"layer {name!r}: expected a linear layer or a convolution to gather the inputs of, got "
-            f"{type(layer).__name__}; exclude it or take another method"
+            f"{type(layer.module).__name__}; exclude it or take another method"
         )
     if columns_of(layer) > MOST_COLUMNS:
         raise PruneError(
@@ -55,95 +57,161 @@ def check_supported(name: str, layer: nn.Module) -> None:
         )
 
 
-def rows_and_outputs(layer: nn.Module, given: Tensor, output: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The rows that a layer is given, (groups, positions, columns), with (groups, positions, outputs) of `output`."""
-    flat = output.reshape(-1, output.shape[-1])[None] if isinstance(layer, nn.Linear) else _by_position(layer, output)
+def rows_and_outputs(use: Use) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows that a layer is given, (groups, positions, columns), with (groups, positions, outputs) of what it gives:
+    of the groups that took part."""
+    flat = None if use.output is None else _by_position(use.matrix, use.output)
     start = 0
-    for part in rows(layer, given):
-        yield part, flat[:, start : start + part.shape[1]]
+    for part in rows(use):
+        yield part, _multiplied(use, part) if flat is None else flat[:, start : start + part.shape[1]]
         start += part.shape[1]
 
 
-def _by_position(layer: nn.Module, output: Tensor) -> Tensor:
-    """A convolution's output (N, channels, …) as (groups, N × positions, channels per group)."""
-    assert isinstance(layer, _CONVOLUTIONS)
-    images = output if output.dim() == len(layer.kernel_size) + 2 else output[None]
-    grouped = torch.unflatten(images.flatten(2), 1, (layer.groups, -1))  # (N, groups, channels per group, positions)
+def outputs_by_position(use: Use) -> Iterator[Tensor]:
+    """(groups, positions, outputs) of what a layer gives: of the groups that took part."""
+    if use.output is not None:
+        yield _by_position(use.matrix, use.output)
+    else:
+        yield from (_multiplied(use, part) for part in rows(use))
+
+
+def _multiplied(use: Use, rows_given: Tensor) -> Tensor:
+    """What a product gives, with its bias where that is added."""
+    groups = slice(*use.groups)
+    found = rows_given @ as_matrices(use.matrix, use.matrix.weight)[groups].transpose(1, 2)
+    bias = use.matrix.bias if use.biased else None
+    return found if bias is None else found + bias.view(use.matrix.axes.groups, 1, -1)[groups]
+
+
+def _by_position(layer: Matrix, output: Tensor) -> Tensor:
+    """An output (N, …, outputs), or a convolution's (N, channels, …), as (groups, N × positions, channels of one)."""
+    if not isinstance(layer.module, _ConvNd):
+        return output.reshape(-1, output.shape[-1])[None]
+    images = output if output.dim() == len(layer.module.kernel_size) + 2 else output[None]
+    grouped = torch.unflatten(images.flatten(2), 1, (layer.axes.groups, -1))  # (N, groups, channels each, positions)
     return grouped.permute(1, 0, 3, 2).flatten(1, 2)
 
 
-def rows(layer: nn.Module, given: Tensor) -> Iterator[Tensor]:
+def rows(use: Use) -> Iterator[Tensor]:
     """(groups, positions, columns) of what the layer is given, some images at a time, 64 MiB at most where possible."""
-    if isinstance(layer, nn.Linear):
-        flat = given.reshape(-1, given.shape[-1])
-        yield from (part[None] for part in torch.split(flat, max(1, ROWS_BYTES // (4 * flat.shape[1]))))
+    module = use.matrix.module
+    if isinstance(module, _ConvNd):
+        yield from _patches_in_parts(use.matrix, use.given[0])
         return
-    spatial = len(layer.kernel_size)  # type: ignore[arg-type]
-    images = given if given.dim() == spatial + 2 else given[None]
-    bytes_each = 4 * columns_of(layer) * groups_of(layer) * images[0, 0].numel()
+    flat = _outer(*use.given) if isinstance(module, nn.Bilinear) else use.given[0]
+    flat = flat.reshape(-1, flat.shape[-1])
+    taking_part = use.groups[1] - use.groups[0]
+    for part in torch.split(flat, max(1, ROWS_BYTES // (4 * flat.shape[1]))):
+        yield part.expand(taking_part, *part.shape)
+
+
+def _outer(one: Tensor, other: Tensor) -> Tensor:
+    """What a bilinear layer is linear in: every product of an entry of one and an entry of the other."""
+    return (one[..., :, None] * other[..., None, :]).flatten(-2)
+
+
+def _patches_in_parts(layer: Matrix, given: Tensor) -> Iterator[Tensor]:
+    assert isinstance(layer.module, _ConvNd)
+    images = given if given.dim() == len(layer.module.kernel_size) + 2 else given[None]
+    bytes_each = 4 * columns_of(layer) * layer.axes.groups * images[0, 0].numel()
     for part in torch.split(images, max(1, ROWS_BYTES // bytes_each)):
-        yield _patches(layer, part)
+        if layer.module.transposed:
+            yield _patches_of_transposed(layer.module, part, columns_of(layer))
+        else:
+            yield _patches(layer.module, part, columns_of(layer))
 
 
-def _patches(layer: nn.Module, images: Tensor) -> Tensor:
+def _patches(layer: _ConvNd, images: Tensor, columns: int) -> Tensor:
     """Unfolding: (N, channels, …) → (groups, N × positions, channels per group × taps)."""
-    assert isinstance(layer, _CONVOLUTIONS)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     seen = F.pad(images, layer._reversed_padding_repeated_twice, mode=mode)
-    for axis, (size, stride, dilation) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)):
-        seen = seen.unfold(2 + axis, dilation * (size - 1) + 1, stride)[..., ::dilation]
+    return _unfolded(layer, seen, layer.stride, columns)
+
+
+def _patches_of_transposed(layer: _ConvNd, images: Tensor, columns: int) -> Tensor:
+    """Likewise of a transposed convolution, which is one of stride 1 over its input with zeros in between, its taps in
+    reverse."""
+    spread, padding = images, list[int]()
+    for axis, step in enumerate(layer.stride):
+        spread = _spread(spread, 2 + axis, step)
+    assert isinstance(layer.padding, tuple)
+    reach = zip(layer.kernel_size, layer.dilation, layer.padding, layer.output_padding, strict=True)
+    for size, dilation, cropped, more in reversed(list(reach)):
+        edge = dilation * (size - 1) - cropped
+        padding += [edge, edge + more]
+    seen = F.pad(spread, padding)
+    spatial = len(layer.kernel_size)
+    taps = torch.unflatten(_unfolded(layer, seen, (1,) * spatial, columns), 2, (-1, *layer.kernel_size))
+    return taps.flip(tuple(range(3, 3 + spatial))).flatten(2)
+
+
+def _spread(values: Tensor, axis: int, step: int) -> Tensor:
+    """With step - 1 zeros between every two along an axis."""
+    between = values.new_zeros(*values.shape[: axis + 1], step - 1, *values.shape[axis + 1 :])
+    spread = torch.cat([values.unsqueeze(axis + 1), between], axis + 1).flatten(axis, axis + 1)
+    return spread.narrow(axis, 0, (values.shape[axis] - 1) * step + 1)
+
+
+def _unfolded(layer: _ConvNd, seen: Tensor, stride: Sequence[int], columns: int) -> Tensor:
+    for axis, (size, step, dilation) in enumerate(zip(layer.kernel_size, stride, layer.dilation, strict=True)):
+        seen = seen.unfold(2 + axis, dilation * (size - 1) + 1, step)[..., ::dilation]
     spatial = len(layer.kernel_size)
     seen = torch.unflatten(seen, 1, (layer.groups, -1))  # (N, groups, channels per group, positions…, taps…)
     positions, taps = range(3, 3 + spatial), range(3 + spatial, 3 + 2 * spatial)
-    return seen.permute(1, 0, *positions, 2, *taps).reshape(layer.groups, -1, columns_of(layer))
+    return seen.permute(1, 0, *positions, 2, *taps).reshape(layer.groups, -1, columns)
 
 
 @dataclass(slots=True)
 class Moments:
-    """Sums over a layer's rows: count of them; squares (groups, columns); products (groups, columns, columns)."""
+    """Sums over a layer's rows: counts (groups,) of them; squares (groups, columns); products (groups, columns,
+    columns)."""
 
-    count: int
+    counts: Tensor
     squares: Tensor
     products: Tensor | None
 
     @property
     def mean_squares(self) -> Tensor:
-        return self.squares / max(1, self.count)
+        return means(self.squares, self.counts)
 
     @property
     def hessian(self) -> Tensor:
         """XᵀX / n: half the Hessian of the mean squared output error, the same for every output."""
         assert self.products is not None
-        return self.products / max(1, self.count)
+        return means(self.products, self.counts)
+
+
+def means(sums: Tensor, counts: Tensor) -> Tensor:
+    """Sums (groups, …) over so many rows each."""
+    return sums / counts.clamp(min=1).to(sums).view(-1, *[1] * (sums.dim() - 1))
 
 
 def gather_moments(
-    network: nn.Module, names: Sequence[str], inputs: Iterable[Example], products: bool = True
+    network: nn.Module, layers: Mapping[str, Matrix], inputs: Iterable[Example], products: bool = True
 ) -> dict[str, Moments]:
     """The moments of what some layers are given as the network runs over batches of inputs, in evaluation mode.
 
     Raises PruneError for a layer that is given nothing, as it never runs.
     """
-    layers = {name: network.get_submodule(name) for name in names}
     found = {name: _empty(layer, products) for name, layer in layers.items()}
 
-    def add(name: str, given: Tensor) -> None:
-        moments = found[name]
-        for part in rows(layers[name], given):
-            moments.count += part.shape[1]
+    def add(name: str, use: Use) -> None:
+        moments, groups = found[name], slice(*use.groups)
+        for part in rows(use):
+            moments.counts[groups] += part.shape[1]
             if moments.products is not None:
-                moments.products += part.transpose(1, 2) @ part
+                moments.products[groups] += part.transpose(1, 2) @ part
             else:
-                moments.squares += part.square().sum(1)
+                moments.squares[groups] += part.square().sum(1)
 
     with watched(network), listening(network, layers, add):
         for batch in inputs:
             run(network, as_inputs(batch, network, "calibration batch"))
     for name, moments in found.items():
-        if not moments.count:
+        if not bool(moments.counts.all()):
             raise PruneError(
                 f"layer {name!r}: expected it to run on the calibration images, but it is given nothing (unused, or "
-                "its weight is read past it, as attention's output projection); exclude it or take another method"
+                "its weight is changed before it is multiplied); exclude it or take another method"
             )
         if moments.products is not None:
             moments.squares = moments.products.diagonal(dim1=1, dim2=2).clone()
@@ -155,36 +223,14 @@ def moment_dtype(columns: int) -> torch.dtype:
     return torch.float64 if columns <= DOUBLE_COLUMNS else torch.float32
 
 
-def _empty(layer: nn.Module, products: bool) -> Moments:
-    groups, columns = groups_of(layer), columns_of(layer)
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
+def _empty(layer: Matrix, products: bool) -> Moments:
+    groups, columns, device = layer.axes.groups, columns_of(layer), layer.weight.device
     dtype = moment_dtype(columns)
-    squares = torch.zeros(groups, columns, dtype=torch.float64, device=weight.device)
     return Moments(
-        0, squares, torch.zeros(groups, columns, columns, dtype=dtype, device=weight.device) if products else None
+        torch.zeros(groups, dtype=torch.int64),
+        torch.zeros(groups, columns, dtype=torch.float64, device=device),
+        torch.zeros(groups, columns, columns, dtype=dtype, device=device) if products else None,
     )
-
-
-@contextmanager
-def listening(
-    network: nn.Module, layers: Mapping[str, nn.Module], heard: Callable[[str, Tensor], None]
-) -> Iterator[None]:
-    """Inside the block, heard(name, input) is called before each of the layers runs, or one that shares its weight."""
-
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
-        return lambda _, given, named: heard(name, input_of(given, named))
-
-    handles = [
-        module.register_forward_pre_hook(hook(name), with_kwargs=True)
-        for name, layer in layers.items()
-        for module in sharing_weight(network, layer)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def damped_inverse(hessian: Tensor, dampening: float) -> Tensor:

@@ -22,12 +22,15 @@ from secateur.modules.candidates import (
     matrices_left,
     prunable_layers,
     scored_layers,
+    share_of,
 )
 from secateur.modules.guarding import copied, run
 from secateur.modules.heads import output_layers
 from secateur.modules.inputs import Example, as_inputs
-from secateur.modules.layers import TRANSPOSED, evaluating, weight_of, weighted_layers
+from secateur.modules.layers import evaluating, weighted_layers
+from secateur.modules.matrices import Axes, Matrix, every_matrix
 from secateur.modules.standardised import shares_used, zeros_undone
+from secateur.modules.uses import oriented
 from secateur.modules.weight_norms import plain_weights
 from secateur.pruning.allocation import cuts_by_layer, cuts_by_scope
 from secateur.pruning.blocks import LOWEST, patterned, spread_over
@@ -60,14 +63,16 @@ from secateur.records.patterns import (
 class PruneLog:
     """What pruning left: weights kept and weights in all, of each layer that was pruned.
 
-    left: what stayed dense because it is no layer that is pruned, by name, and why: the matrices of recurrent layers,
-    attention, embeddings and parameters of one's own, which are not counted either; layers that do not learn, or whose
-    weight is computed. undone: layers whose forward computes another weight, in which the zeros do not survive.
+    left: what stayed dense because it is no layer that is pruned, by name, and why: embeddings and parameters of one's
+    own, which are not counted either; layers that do not learn, or whose weight is computed. left_share: what share of
+    the network's parameters they are. undone: layers whose forward computes another weight, in which the zeros do not
+    survive.
     """
 
     kept: Mapping[str, int]
     total: Mapping[str, int]
     left: Mapping[str, str] = field(default_factory=dict)
+    left_share: float = 0.0
     undone: tuple[str, ...] = ()
 
     @property
@@ -89,6 +94,7 @@ class Pruning:
     calibration: Iterable[Batch] | None = None
     loss: Loss | None = None
     seed: int = 0
+    include: Sequence[str] = ()
 
 
 def prune(
@@ -99,6 +105,7 @@ def prune(
     scope: str = "layer",
     pattern: str = UNSTRUCTURED,
     exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
     example: Example | None = None,
     keep_output: bool | str | Sequence[str] = True,
     allow_empty: bool = False,
@@ -115,8 +122,11 @@ def prune(
     of torch.nn.utils.prune.l1_unstructured: the round(ratio × n) weights of smallest score; of equal scores the
     first go first. The layers that give the outputs stay whole (heads.output_layers says which) unless keep_output is
     False or names others; `example`, a batch of inputs as inputs.as_inputs takes it, makes sure of them and gives a
-    lazy network its weights. exclude: names or patterns ("layer1.*") of layers or of their weights. norms: prune the
-    scales of normalisations too, as a loop over every module that has a weight would; a channel whose scale is zero is
+    lazy network its weights. Layers are linear and convolutional ones, bilinear ones, and each matrix of recurrent
+    layers and attention ("rnn.weight_hh_l0", "attention.in_proj_weight"). exclude: names or patterns ("layer1.*") of
+    layers or of their weights. include: likewise, of embeddings and parameters of one's own, which stay whole unless
+    they are named here or have a ratio; what is tied to an output layer goes with that. norms: prune the scales of
+    normalisations too, as a loop over every module that has a weight would; a channel whose scale is zero is
     gone. Layers that do not learn stay as they are, unless none learns. What else stays dense is in the log, and said
     in one PruneWarning.
 
@@ -139,34 +149,35 @@ def prune(
     Han et al. 2015, §3.
     """
     asked = asked_cut(ratio, scope)
-    how = Pruning(method, pattern, exclude, example, allow_empty, norms, calibration, loss, seed)
+    include = (*include, *_named_in(network, asked))
+    how = Pruning(method, pattern, exclude, example, allow_empty, norms, calibration, loss, seed, include)
     _check(asked, how)
     shown = _shown(example, calibration)
     if is_lazy(network) and shown is not None:
         _initialise(network, shown)
     check_network(network)
-    outputs = _outputs(network, keep_output, example, shown)
+    outputs = _outputs(network, keep_output, example, shown, include)
     log = cut(network, asked, how, outputs)
-    left = dense_left(network, exclude, outputs)
+    left = dense_left(network, exclude, outputs, include)
     undone = zeros_undone(network, log.kept, shown)
-    _warn(network, {"left dense": _named(left), "zeros that do not last, as forward computes another weight": undone})
-    return replace(log, left=left, undone=undone)
+    _warn(network, {"left dense": left, "zeros that do not last, as forward computes another weight": undone})
+    return replace(log, left=left, left_share=share_of(network, left), undone=undone)
 
 
 def cut(network: nn.Module, asked: Cut, how: Pruning, outputs: Collection[str] = ()) -> PruneLog:
     """As prune, but `outputs` are what stays whole, and what stays dense is neither looked for nor said."""
     _check(asked, how)
-    layers = prunable_layers(network, how.exclude, outputs, how.norms)
+    layers = prunable_layers(network, how.exclude, outputs, how.norms, how.include)
     if asked.by_layer is not None:
         _check_layers(dict(asked.by_layer), layers)
     with plain_weights(network):
-        weights = {name: weight_of(layer) for name, layer in layers.items()}
+        weights = {name: layer.weight for name, layer in layers.items()}
         if asked.by_layer is None and asked.scope.like:
             asked = _cut_like(network, asked, how, outputs)
         context = Context(network, weights, how.calibration, how.loss or cross_entropy, how.seed)
         shape = parse_pattern(how.pattern)
         families = _families(context, shape, how.example, outputs)
-        transposed = {name: layer.groups for name, layer in layers.items() if isinstance(layer, TRANSPOSED)}
+        axes = _axes(network, layers, shape, _shown(how.example, how.calibration))
         rounds = 1 if isinstance(how.method, Scores) else find_method(how.method).rounds
         with _unchanged_on_error(network) if rounds > 1 else contextlib.nullcontext():
             for part in range(1, rounds + 1):
@@ -174,7 +185,7 @@ def cut(network: nn.Module, asked: Cut, how: Pruning, outputs: Collection[str] =
                 if isinstance(shape, WholeSets):
                     cut_sets(network, families, scores, weights, shape, share, how.allow_empty)
                 else:
-                    _cut_weights(scores, weights, shape, share, how.allow_empty, transposed)
+                    _cut_weights(scores, weights, shape, share, how.allow_empty, axes)
     return PruneLog(
         {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()},
         {name: weight.numel() for name, weight in weights.items()},
@@ -194,35 +205,66 @@ def _initialise(network: nn.Module, example: Example) -> None:
         run(network, as_inputs(example, network))
 
 
+def _named_in(network: nn.Module, asked: Cut) -> list[str]:
+    """The matrices that a ratio is given for, which names them."""
+    ratios = dict(asked.by_layer or ())
+    return [each.name for each in every_matrix(network) if each.name in ratios]
+
+
 def _outputs(
-    network: nn.Module, keep_output: bool | str | Sequence[str], example: Example | None, shown: Example | None
+    network: nn.Module,
+    keep_output: bool | str | Sequence[str],
+    example: Example | None,
+    shown: Example | None,
+    include: Sequence[str],
 ) -> tuple[str, ...]:
     """The names of the layers that stay whole."""
     if isinstance(keep_output, bool):
-        return _found_outputs(network, example, shown) if keep_output else ()
+        return _found_outputs(network, example, shown, include) if keep_output else ()
     names = (keep_output,) if isinstance(keep_output, str) else tuple(keep_output)
-    check_names(names, weighted_layers(network), "keep_output")
+    check_names(names, weighted_layers(network, include), "keep_output")
     return names
 
 
-def _found_outputs(network: nn.Module, example: Example | None, shown: Example | None) -> tuple[str, ...]:
+def _found_outputs(
+    network: nn.Module, example: Example | None, shown: Example | None, include: Sequence[str]
+) -> tuple[str, ...]:
     try:
-        return output_layers(network, example)
+        return output_layers(network, example, include)
     except UsageError:
         if example is not None or shown is None:
             raise
-        return output_layers(network, shown)
+        return output_layers(network, shown, include)
 
 
-def _warn(network: nn.Module, said: Mapping[str, Sequence[str]]) -> None:
-    """One PruneWarning of all that was said, for the caller's caller."""
-    told = [f"{what}: {few(names)}" for what, names in said.items() if names]
+def _axes(
+    network: nn.Module, layers: Mapping[str, Matrix], shape: Pattern | None, shown: Example | None
+) -> dict[str, Axes]:
+    """How each layer's axes lie. Raises PruneError where a pattern runs along them and nothing says so."""
+    if shape is not None and shown is not None:
+        layers = oriented(network, layers, as_inputs(shown, network))
+    for name, each in layers.items():
+        if shape is not None and not each.axes.known:
+            what = "nothing is multiplied with it" if shown is not None else "what it is multiplied with is not known"
+            raise PruneError(
+                f"layer {name!r}: its inputs may lie along either axis ({what}): expected pattern unstructured for it, "
+                "or an example of inputs that a product shows it on"
+            )
+    return {name: each.axes for name, each in layers.items()}
+
+
+def _warn(network: nn.Module, said: Mapping[str, Mapping[str, str] | Sequence[str]]) -> None:
+    """One PruneWarning of all that was said, for the caller's caller. What has reasons is said with its share, too."""
+    told = [f"{what}: {_listed(network, names)}" for what, names in said.items() if names]
     if told:
         warnings.warn(f"{type(network).__name__}: {'; '.join(told)}", PruneWarning, stacklevel=3)
 
 
-def _named(reasons: Mapping[str, str]) -> list[str]:
-    return [f"{name} ({reason})" for name, reason in reasons.items()]
+def _listed(network: nn.Module, names: Mapping[str, str] | Sequence[str]) -> str:
+    if not isinstance(names, Mapping):
+        return few(names)
+    reasons = few(f"{name} ({reason})" for name, reason in names.items())
+    return f"{reasons}, {share_of(network, names):.1%} of the parameters"
 
 
 def _families(
@@ -248,16 +290,16 @@ def _cut_weights(
     shape: Blocks | KeepNOfM | None,
     asked: Cut,
     allow_empty: bool,
-    transposed: Mapping[str, int],
+    axes: Mapping[str, Axes],
 ) -> None:
-    """Zero single weights, or blocks of them. transposed: as in patterned."""
-    scores = patterned(scores, weights, shape, transposed)
+    """Zero single weights, or blocks of them. axes: as in patterned."""
+    scores = patterned(scores, weights, shape, axes)
     cuts = dict(_cuts(scores, weights, asked))
     for name, each in cuts.items():
         if not allow_empty:
             _check_not_emptied(name, weights[name], each, scores.values_by_layer[name].numel(), str(asked))
     for name, each in cuts.items():
-        _zero(weights[name], scores, name, each, shape, transposed.get(name))
+        _zero(weights[name], scores, name, each, shape, axes[name])
     if isinstance(shape, KeepNOfM):
         _hold_n_of_m(weights, scores, asked)
 
@@ -319,35 +361,36 @@ def _unchanged_on_error(network: nn.Module) -> Iterator[None]:
         raise
 
 
-def sparsity(network: nn.Module) -> float:
-    """The share of weights that are zero, over all linear and convolution layers (the output layers too).
+def sparsity(network: nn.Module, *, include: Sequence[str] = ()) -> float:
+    """The share of weights that are zero, over all layers that prune may prune (the output layers too).
 
-    Of a layer whose forward computes another weight, in that one. Matrices that are neither pruned nor counted are said
-    in a PruneWarning, as by prune. Raises PruneError for weights without values.
+    Of a layer whose forward computes another weight, in that one. include: as in prune. Matrices that are neither
+    pruned nor counted are said in a PruneWarning, as by prune. Raises PruneError for weights without values.
     """
-    shares = _shares(network)
-    _warn(network, {"neither pruned nor counted": _named(matrices_left(network))})
-    sizes = {name: weight_of(layer).numel() for name, layer in weighted_layers(network).items()}
+    shares = _shares(network, include)
+    _warn(network, {"neither pruned nor counted": matrices_left(network, include)})
+    sizes = {name: layer.weight.numel() for name, layer in weighted_layers(network, include).items()}
     return sum(share * sizes[name] for name, share in shares.items()) / max(1, sum(sizes.values()))
 
 
-def layer_sparsity(network: nn.Module) -> dict[str, float]:
-    """The share of weights that are zero, of each linear and convolution layer by name; otherwise as sparsity."""
-    shares = _shares(network)
-    _warn(network, {"neither pruned nor counted": _named(matrices_left(network))})
+def layer_sparsity(network: nn.Module, *, include: Sequence[str] = ()) -> dict[str, float]:
+    """The share of weights that are zero, of each layer by name; otherwise as sparsity."""
+    shares = _shares(network, include)
+    _warn(network, {"neither pruned nor counted": matrices_left(network, include)})
     return shares
 
 
-def _shares(network: nn.Module) -> dict[str, float]:
+def _shares(network: nn.Module, include: Sequence[str]) -> dict[str, float]:
     check_network(network)
-    layers = weighted_layers(network)
-    own = {name: zeros / max(1, weight_of(layers[name]).numel()) for name, zeros in zero_counts(network).items()}
-    return own | {name: min(own[name], share) for name, share in shares_used(network, layers).items()}
+    layers = weighted_layers(network, include)
+    zeros = zero_counts(network, include=include)
+    own = {name: count / max(1, layers[name].weight.numel()) for name, count in zeros.items()}
+    return own | {name: min(own[name], share) for name, share in shares_used(layers).items()}
 
 
-def zero_counts(network: nn.Module, norms: bool = False) -> dict[str, int]:
-    """How many weights are zero, of each linear and convolution layer (and, if asked, normalisation) by name."""
-    weights = {name: weight_of(layer) for name, layer in scored_layers(network, norms).items()}
+def zero_counts(network: nn.Module, norms: bool = False, include: Sequence[str] = ()) -> dict[str, int]:
+    """How many weights are zero, of each layer (and, if asked, normalisation) by name."""
+    weights = {name: layer.weight for name, layer in scored_layers(network, norms, include).items()}
     return {name: weight.numel() - int(torch.count_nonzero(weight)) for name, weight in weights.items()}
 
 
@@ -365,7 +408,7 @@ def _zero(
     name: str,
     gone: Lost,
     pattern: Blocks | KeepNOfM | None,
-    transposed: int | None,
+    axes: Axes,
 ) -> None:
     """Zero what is cut, part by part; blocks and weights in another memory layout take their marks all at once."""
     values = scores.values_by_layer[name]
@@ -374,4 +417,4 @@ def _zero(
             weight.view(-1)[start : start + PART].masked_fill_(marks, 0)
     else:
         marks = torch.cat(list(marked(scores, name, gone))).view(values.shape)
-        weight.masked_fill_(spread_over(marks, weight.shape, pattern, transposed), 0)
+        weight.masked_fill_(spread_over(marks, weight.shape, pattern, axes), 0)

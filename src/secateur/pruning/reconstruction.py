@@ -8,8 +8,9 @@ of one layer are held at a time.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +19,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from secateur.errors import PruneError, UsageError
 from secateur.modules.guarding import Enough, run, watched
 from secateur.modules.inputs import Example, Inputs, as_inputs
-from secateur.modules.layers import WEIGHTED, executed_layers, input_of, norms_behind
+from secateur.modules.layers import executed_layers, norms_behind, tied, weighted_layers
+from secateur.modules.matrices import Matrix
+from secateur.modules.uses import Use, listening, oriented
 from secateur.pruning.moments import (
     MOST_COLUMNS,
     as_matrices,
     check_supported,
     columns_of,
-    groups_of,
+    from_matrices,
+    means,
     moment_dtype,
+    rows,
     rows_and_outputs,
 )
 from secateur.support.progress import Reporter, SilentReporter
@@ -40,11 +45,13 @@ EXCHANGES, LARGEST_SHARE, SMALLEST_SHARE = 12, 0.25, 0.02
 class Regression:
     """Sums over a layer's rows X, a column of ones behind the inputs where there is a bias, and the outputs Y aimed at.
 
-    gram: (groups, columns, columns), XᵀX / n. target: (groups, outputs, columns), YᵀX / n.
+    gram: (groups, columns, columns), XᵀX / n. target: (groups, outputs, columns), YᵀX / n. biased: whether there is the
+    column of ones.
     """
 
     gram: Tensor
     target: Tensor
+    biased: bool = False
 
 
 def reconstruct(
@@ -54,12 +61,15 @@ def reconstruct(
     *,
     joint: bool = False,
     dampening: float = DAMPENING,
+    include: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> None:
-    """Refit every linear and convolution layer of a pruned network, in place, to the outputs of the dense one.
+    """Refit every layer of a pruned network, in place, to the outputs of the dense one.
 
     The zeros stay where they are, or (joint) as many in each layer are chosen anew among the dense weights, together
     with the values of the others. inputs: batches (N, C, H, W) on the networks' device, gone through once a layer.
+    Of a recurrent layer each matrix is refitted by itself, to the part of the gates that it gave in the dense network,
+    from the hidden states that the pruned one has. include: as in weighted_layers.
     Raises PruneError for a pruned layer whose inputs form no matrix, UsageError where there are no inputs; nothing is
     changed then.
     Frantar & Alistarh 2022 and 2023, with outputs in place of the pruned network's own as the aim.
@@ -68,132 +78,136 @@ def reconstruct(
     if batch is None:
         raise UsageError("reconstruction: expected at least one batch of calibration images, got none")
     first = as_inputs(batch, network).first(2)
-    order = [each.name for each in executed_layers(network, first)]
-    uses, norms = _uses(network, order, first), norms_behind(dense, first) if joint else {}
-    refitted = {name for name in order if uses[name] and _can_be_refitted(name, network.get_submodule(name))}
+    order = [each.name for each in executed_layers(network, first, include)]
+    layers = oriented(network, weighted_layers(network, include), first)
+    originals = {name: replace(each, kind=layers[name].kind) for name, each in weighted_layers(dense, include).items()}
+    uses = {name: _uses(network, layers[name], first) for name in order}
+    norms = norms_behind(dense, first) if joint else {}
+    refitted = {name for name in order if uses[name] and _can_be_refitted(name, layers[name])}
     with (reporter or SilentReporter()).task("reconstructing layers", len(order), brief=True) as task:
         for name in order:
             if name in refitted:
-                sums = gather(network, dense, name, inputs, uses[name])
-                layer, original = network.get_submodule(name), dense.get_submodule(name)
+                layer, original = layers[name], originals[name]
+                sums = gather(network, dense, layer, original, inputs, uses[name])
                 gains = _gains(original, norms.get(name)) if joint else None
                 _refit_layer(layer, original, sums, gains, dampening)
             task.advance(1, lambda name=name: name)  # type: ignore[misc]
 
 
-def _can_be_refitted(name: str, layer: nn.Module) -> bool:
+def _can_be_refitted(name: str, layer: Matrix) -> bool:
     """False for a whole layer of another kind. Raises PruneError for a pruned one."""
     try:
         check_supported(name, layer)
     except PruneError as error:
-        if bool((_weight(layer) == 0).any()):
+        if bool((layer.weight == 0).any()):
             raise PruneError(
                 f"layer {name!r}: expected a linear layer or a convolution of at most {MOST_COLUMNS} inputs an output "
-                f"to refit, got a pruned {type(layer).__name__}; prune without it (exclude), or repair by moments"
+                f"to refit, got a pruned {type(layer.module).__name__}; prune without it (exclude), or "
+                "repair by moments"
             ) from error
         return False
     return True
 
 
-def _weight(layer: nn.Module) -> Tensor:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight.detach()
+def _uses(network: nn.Module, layer: Matrix, example: Inputs) -> int:
+    """How often a layer runs for a batch; 0 where another module has the same weight, which cannot be refitted."""
+    if len(tied(network, layer)) > 1:
+        return 0
+    with watched(network):
+        return len(_calls(network, layer, example))
 
 
-def _uses(network: nn.Module, names: list[str], example: Inputs) -> dict[str, int]:
-    """How often each layer runs for a batch; 0 where another module has the same weight, which cannot be refitted."""
-    uses: dict[str, int] = {}
-    for name in names:
-        weight = network.get_submodule(name).weight
-        owners = [module for module in network.modules() if isinstance(module, WEIGHTED) and module.weight is weight]
-        with watched(network):
-            uses[name] = len(_calls(network, name, example)) if len(owners) == 1 else 0
-    return uses
-
-
-def _refit_layer(
-    layer: nn.Module, original: nn.Module, sums: Regression, gains: Tensor | None, dampening: float
-) -> None:
+def _refit_layer(layer: Matrix, original: Matrix, sums: Regression, gains: Tensor | None, dampening: float) -> None:
     """gains: as in `choose`, where zeros are to be chosen."""
-    before = with_bias(original, _weight(original))
-    keep = with_bias(layer, _weight(layer)) != 0
-    biased = isinstance(layer.bias, Tensor)
-    if biased:
+    before = _with_bias(original, original.weight, sums.biased)
+    keep = _with_bias(layer, layer.weight, sums.biased) != 0
+    if sums.biased:
         keep[..., -1] = True
     if gains is not None:
-        keep = choose(before, sums, keep, gains, biased, dampening)
+        keep = choose(before, sums, keep, gains, sums.biased, dampening)
     fitted = solve(before, sums, keep, dampening)
-    columns = columns_of(layer)
-    _weight(layer).copy_(fitted[..., :columns].reshape(_weight(layer).shape))
-    if isinstance(layer.bias, Tensor):
-        layer.bias.detach().copy_(fitted[..., -1].flatten())
+    layer.weight.copy_(from_matrices(layer, fitted[..., : columns_of(layer)]))
+    if sums.biased and layer.bias is not None:
+        layer.bias.copy_(fitted[..., -1].flatten())
 
 
-def _gains(layer: nn.Module, norm: _BatchNorm | None) -> Tensor:
+def _gains(layer: Matrix, norm: _BatchNorm | None) -> Tensor:
     """(groups, outputs): by how much the BatchNorm behind a layer multiplies each output; 1 where there is none."""
-    gains = torch.ones_like(_weight(layer).flatten(1)[:, 0])
+    gains = torch.ones_like(as_matrices(layer, layer.weight)[..., 0])
     if norm is not None:
         variance = norm.get_buffer("running_var") + norm.eps
-        gains = (norm.weight.detach().abs() if norm.affine else gains) / variance.sqrt()
-    return gains.view(groups_of(layer), -1)
+        scale = norm.weight.detach().abs() if norm.affine else torch.ones_like(variance)
+        gains = (scale / variance.sqrt()).view(gains.shape)
+    return gains
 
 
-def with_bias(layer: nn.Module, weight: Tensor) -> Tensor:
+def _with_bias(layer: Matrix, weight: Tensor, biased: bool) -> Tensor:
     """(groups, outputs, columns): the weights as matrices with the bias, if any, as a last column."""
     matrices = as_matrices(layer, weight)
-    if not isinstance(layer.bias, Tensor):
+    if not biased or layer.bias is None:
         return matrices
-    return torch.cat([matrices, layer.bias.detach().view(*matrices.shape[:2], 1)], 2)
+    return torch.cat([matrices, layer.bias.view(*matrices.shape[:2], 1)], 2)
 
 
-def gather(network: nn.Module, dense: nn.Module, name: str, inputs: Iterable[Example], uses: int = 1) -> Regression:
+def gather(
+    network: nn.Module, dense: nn.Module, layer: Matrix, original: Matrix, inputs: Iterable[Example], uses: int = 1
+) -> Regression:
     """The sums of one layer: X is what it is given in the network, Y what it gives in the dense network."""
-    layer = network.get_submodule(name)
-    groups, extra = groups_of(layer), int(isinstance(layer.bias, Tensor))
-    columns = columns_of(layer) + extra
-    dtype, device = moment_dtype(columns), _weight(layer).device
-    sums = Regression(
-        torch.zeros(groups, columns, columns, dtype=dtype, device=device),
-        torch.zeros(groups, _weight(layer).shape[0] // groups, columns, dtype=dtype, device=device),
-    )
-    count = 0
+    sums: _Sums | None = None
     with watched(network), watched(dense):
         for each in inputs:
             batch = as_inputs(each, network)
-            given = [call[0] for call in _calls(network, name, batch, uses)]
-            wanted = [call[1] for call in _calls(dense, name, batch, uses)]
+            given, wanted = _calls(network, layer, batch, uses), _calls(dense, original, batch, uses)
+            sums = sums or _empty(layer, all(use.biased for use in (*given, *wanted)))
             for one, aim in zip(given, wanted, strict=True):
-                for x, y in rows_and_outputs(layer, one, aim):
-                    x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2) if extra else x
-                    sums.gram += x.transpose(1, 2) @ x
-                    sums.target += y.transpose(1, 2) @ x
-                    count += x.shape[1]
-    sums.gram /= max(1, count)
-    sums.target /= max(1, count)
-    return sums
+                _add(sums, one, aim)
+    assert sums is not None
+    return Regression(means(sums.gram, sums.counts), means(sums.target, sums.counts), sums.biased)
 
 
-def _calls(network: nn.Module, name: str, batch: Inputs, uses: int | None = None) -> list[tuple[Tensor, Tensor]]:
+@dataclass(slots=True)
+class _Sums:
+    """As a Regression, before it is divided by `counts` (groups,), the rows of each group."""
+
+    gram: Tensor
+    target: Tensor
+    counts: Tensor
+    biased: bool
+
+
+def _empty(layer: Matrix, bias_added: bool) -> _Sums:
+    groups, biased = layer.axes.groups, bias_added and layer.bias is not None
+    columns = columns_of(layer) + biased
+    zeros = partial(torch.zeros, dtype=moment_dtype(columns), device=layer.weight.device)
+    outputs = as_matrices(layer, layer.weight).shape[1]
+    counts = torch.zeros(groups, dtype=torch.int64)
+    return _Sums(zeros(groups, columns, columns), zeros(groups, outputs, columns), counts, biased)
+
+
+def _add(sums: _Sums, given: Use, wanted: Use) -> None:
+    groups = slice(*given.groups)
+    for x, (_, y) in zip(rows(given), rows_and_outputs(wanted), strict=True):
+        x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2) if sums.biased else x
+        sums.gram[groups] += x.transpose(1, 2) @ x
+        sums.target[groups] += y.transpose(1, 2) @ x
+        sums.counts[groups] += x.shape[1]
+
+
+def _calls(network: nn.Module, layer: Matrix, batch: Inputs, uses: int | None = None) -> list[Use]:
     """What a layer is given and gives, at each of its uses; the network stops after the last one that is counted.
 
     For use inside `watched`.
     """
-    calls: list[tuple[Tensor, Tensor]] = []
+    calls: list[Use] = []
 
-    def hook(_: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
-        taken = input_of(given, named)
-        if len(calls) + 1 == uses:
-            calls.append((taken, output))
+    def keep(_: str, use: Use) -> None:
+        last = len(calls) + 1 == uses
+        calls.append(use if last else use.kept())  # what follows may change it in place
+        if last:
             raise Enough
-        calls.append((taken.clone(), output.clone()))  # what follows may change them in place
 
-    handle = network.get_submodule(name).register_forward_hook(hook, with_kwargs=True)
-    try:
-        with contextlib.suppress(Enough):
-            run(network, batch)
-    finally:
-        handle.remove()
+    with listening(network, {layer.name: layer}, keep), contextlib.suppress(Enough):
+        run(network, batch)
     return calls
 
 

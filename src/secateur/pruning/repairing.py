@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,11 @@ from secateur.errors import UsageError
 from secateur.modules.candidates import check_network
 from secateur.modules.guarding import run, watched
 from secateur.modules.inputs import Example, Inputs, as_inputs
-from secateur.modules.layers import TRANSPOSED, executed_layers, sharing_weight, weight_of, weighted_layers
+from secateur.modules.layers import executed_layers, tied, weighted_layers
+from secateur.modules.matrices import Matrix
+from secateur.modules.uses import Use, listening, oriented
 from secateur.modules.weight_norms import plain_weights
+from secateur.pruning.moments import as_matrices, from_matrices, outputs_by_position
 from secateur.pruning.reconstruction import reconstruct
 from secateur.pruning.score import Batch, gone_through
 from secateur.records.spec import check_repair
@@ -27,6 +31,8 @@ def repair(
     calibration: Iterable[Batch],
     dense: nn.Module | None = None,
     reporter: Reporter | None = None,
+    *,
+    include: Sequence[str] = (),
 ) -> None:
     """Repair a pruned network in place, by steps joined by +, in their order. Zeros stay zero, as many in each layer.
 
@@ -38,7 +44,8 @@ def repair(
     joint: likewise, and which weights stay is chosen anew together with their values; patterns are not kept.
 
     calibration: batches of images and labels (not looked at), which can be gone through several times. dense: the
-    network before pruning, on the same device, for all steps but batchnorm. Raises UsageError for an unknown step,
+    network before pruning, on the same device, for all steps but batchnorm. include: what was pruned beside layers, as
+    prune has it, is repaired as they are where it is multiplied with something. Raises UsageError for an unknown step,
     or without dense, its layers as they are here, or images where they are needed; PruneError where a layer cannot be
     reconstructed, or has no values.
     """
@@ -49,29 +56,34 @@ def repair(
             if dense is None:
                 raise UsageError(f"repair {step!r} aims at the dense network: expected it as dense=…, got None")
             check_network(dense)
-            _check_same_layers(network, dense, step)
+            _check_same_layers(network, dense, step, include)
     with plain_weights(network):
         for step in how.split("+"):
-            _take(step, network, calibration, dense or network, reporter)
+            _take(step, network, calibration, dense or network, reporter, include)
 
 
 def _take(
-    step: str, network: nn.Module, calibration: Iterable[Batch], dense: nn.Module, reporter: Reporter | None
+    step: str,
+    network: nn.Module,
+    calibration: Iterable[Batch],
+    dense: nn.Module,
+    reporter: Reporter | None,
+    include: Sequence[str],
 ) -> None:
     inputs = Shown(network, calibration)
     if step == "batchnorm":
         recalibrate(network, Shown(network, calibration, augmented=True))
     elif step == "moments":
-        correct_moments(network, dense, inputs)
+        correct_moments(network, dense, inputs, include)
     elif step != "none":
-        reconstruct(network, dense, inputs, joint=step == "joint", reporter=reporter)
+        reconstruct(network, dense, inputs, joint=step == "joint", include=include, reporter=reporter)
 
 
-def _check_same_layers(network: nn.Module, dense: nn.Module, step: str) -> None:
+def _check_same_layers(network: nn.Module, dense: nn.Module, step: str, include: Sequence[str]) -> None:
     """Raises UsageError where a layer of the network is missing in the dense one, or has another shape there."""
-    others = weighted_layers(dense)
-    for name, layer in weighted_layers(network).items():
-        own, other = tuple(weight_of(layer).shape), tuple(weight_of(others[name]).shape) if name in others else None
+    others = weighted_layers(dense, include)
+    for name, layer in weighted_layers(network, include).items():
+        own, other = tuple(layer.weight.shape), tuple(others[name].weight.shape) if name in others else None
         if own != other:
             raise UsageError(
                 f"repair {step!r}: expected layer {name!r} in the dense network as it is here, {own}, got "
@@ -94,61 +106,59 @@ class Shown:
         return (as_inputs(images, self._network, "calibration batch").to(self._device) for images, _ in shown)
 
 
-def correct_moments(network: nn.Module, dense: nn.Module, inputs: Iterable[Example]) -> None:
+def correct_moments(
+    network: nn.Module, dense: nn.Module, inputs: Iterable[Example], include: Sequence[str] = ()
+) -> None:
     """Layer by layer, in the order of execution: give each output channel the mean and standard deviation over all
     inputs that it has in the dense network, by scaling its weights and setting its bias.
 
     For networks without BatchNorm. A layer without a bias is scaled only, and so is nothing that never varies. Modules
-    that share a weight are corrected as one, by all that they give; with biases of their own they stay as they are.
-    Nagel et al. 2019, §4.2, for the means; the variances likewise. Raises UsageError where there are no inputs.
+    that share a weight are corrected as one, by all that they give; with biases of their own, or where the weight is
+    looked up in, too, they stay as they are. Nagel et al. 2019, §4.2, for the means; the variances likewise. Raises
+    UsageError where there are no inputs.
     """
     batch = next(iter(inputs), None)
     if batch is None:
         raise UsageError("moments correction: expected at least one batch of calibration images, got none")
-    for each in executed_layers(network, as_inputs(batch, network).first(2)):
-        if len({id(module.bias) for module in sharing_weight(network, each.module)}) > 1:
+    first = as_inputs(batch, network).first(2)
+    order = executed_layers(network, first, include)
+    layers = oriented(network, {each.name: each.matrix for each in order}, first)
+    others = weighted_layers(dense, include)
+    for name, layer in layers.items():
+        together = tied(network, layer)
+        if len({(id(each.module._parameters.get("bias")), each.kind.role) for each in together}) > 1:
             continue
-        mean, deviation = _channel_moments(network, each.name, inputs)
-        aim, aimed = _channel_moments(dense, each.name, inputs)
+        mean, deviation, _ = _channel_moments(network, layer, inputs)
+        aim, aimed, biased = _channel_moments(dense, replace(others[name], kind=layer.kind), inputs)
         scale = torch.where((deviation > 0) & (aimed > 0), aimed / deviation, 1.0)
-        layer = each.module
         with torch.no_grad():
-            _scale_outputs(layer, scale)
-            if isinstance(layer.bias, Tensor):
+            matrices = as_matrices(layer, layer.weight)
+            scaled = matrices * scale.to(matrices.dtype).view(*matrices.shape[:2], 1)
+            layer.weight.copy_(from_matrices(layer, scaled))
+            if layer.bias is not None and biased:
                 layer.bias.copy_(aim - scale * (mean - layer.bias))
 
 
-def _scale_outputs(layer: nn.Module, scale: Tensor) -> None:
-    """Multiply what makes each output channel. A transposed convolution has its outputs in the second axis."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    if isinstance(layer, TRANSPOSED):
-        groups, per_group = int(layer.groups), weight.shape[1]
-        inputs = weight.shape[0] // groups
-        factors = scale.view(groups, 1, per_group).expand(groups, inputs, per_group).reshape(-1, per_group)
-        weight.mul_(factors.to(weight.dtype).view(*factors.shape, *[1] * (weight.dim() - 2)))
-    else:
-        weight.mul_(scale.to(weight.dtype).view(-1, *[1] * (weight.dim() - 1)))
+def _channel_moments(network: nn.Module, layer: Matrix, inputs: Iterable[Example]) -> tuple[Tensor, Tensor, bool]:
+    """Mean and standard deviation of a layer's outputs over all images and positions, in double precision, and whether
+    its bias is in them."""
+    shape = (3, *as_matrices(layer, layer.weight).shape[:2])
+    sums = torch.zeros(shape, dtype=torch.float64, device=layer.weight.device)
+    biased: list[bool] = []
 
+    def add(_: str, use: Use) -> None:
+        biased.append(use.biased)
+        for part in outputs_by_position(use):
+            values = part.double()
+            counts = torch.full_like(values[:, 0], values.shape[1])
+            sums[:, slice(*use.groups)] += torch.stack([counts, values.sum(1), values.square().sum(1)])
 
-def _channel_moments(network: nn.Module, name: str, inputs: Iterable[Example]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of a layer's output channels over all images and positions, in double precision."""
-    layer = network.get_submodule(name)
-    sums: list[Tensor] = []
-
-    def add(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-        flat = output if isinstance(layer, nn.Linear) else output.movedim(-layer.weight.dim() + 1, -1)  # type: ignore[operator]
-        flat = flat.reshape(-1, flat.shape[-1]).double()
-        sums.append(torch.stack([torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)]))
-
-    with watched(network):
-        for module in sharing_weight(network, layer):
-            module.register_forward_hook(add)
+    with watched(network), listening(network, {layer.name: layer}, add):
         for batch in inputs:
             run(network, as_inputs(batch, network))
-    count, first, second = torch.stack(sums).sum(0)
+    count, first, second = sums.flatten(1)
     mean = first / count
-    return mean, (second / count - mean.square()).clamp(min=0).sqrt()
+    return mean, (second / count - mean.square()).clamp(min=0).sqrt(), all(biased)
 
 
 def recalibrate(network: nn.Module, inputs: Iterable[Example]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch.optim import Optimizer
 
 from secateur.errors import UsageError
 from secateur.modules.guarding import copied
-from secateur.modules.layers import weight_of, weighted_layers
+from secateur.modules.layers import weighted_layers
 from secateur.modules.weight_norms import plain_weights
 from secateur.pruning.freezing import frozen_zeros
 from secateur.pruning.pruning import prune
@@ -35,7 +36,8 @@ def retrain(
     *,
     recipe: Recipe,
     seed: int = 0,
-    cut: CutTo = prune,
+    cut: CutTo | None = None,
+    include: Sequence[str] = (),
     start: Mapping[str, Tensor] | None = None,
     teacher: nn.Module | None = None,
     device: torch.device | str = "auto",
@@ -48,9 +50,10 @@ def retrain(
     """Prune a trained network to `ratio` and retrain it, in place; it comes back on the CPU in evaluation mode.
 
     recipe: the one that the network was trained with. cut(network, ratio) prunes in place, so that zeros of an
-    earlier cut count; by default magnitude per layer. start: for "rewind-weights" the state dict of epoch
-    recipe.epochs - epochs / rounds, for "scratch" that of a fresh network. teacher: the network to distil from,
-    by default a copy of the given one. checkpoint, device, precision and channels_last are as in train.
+    earlier cut count; by default magnitude per layer. include: what is pruned beside layers, as prune has it. start:
+    for "rewind-weights" the state dict of epoch recipe.epochs - epochs / rounds, for "scratch" that of a fresh network.
+    teacher: the network to distil from, by default a copy of the given one. checkpoint, device, precision and
+    channels_last are as in train.
 
     Raises UsageError where the schedule needs a start that is not given, or would go back too far; what cut
     raises; TrainingError where the loss stops being a number.
@@ -63,7 +66,7 @@ def retrain(
         raise UsageError(f"schedule {retraining.schedule!r} needs `start`, the state dict that weights are set back to")
     target = resolve_device(device) if isinstance(device, str) else device
     round_recipe = retraining.recipe(recipe)
-    pruner = _Pruner(network, ratio, retraining, cut, start)
+    pruner = _Pruner(network, ratio, retraining, cut or partial(prune, include=include), start, include)
     course = Course(
         epochs=retraining.epochs,
         rate=_rate(retraining, round_recipe),
@@ -97,9 +100,16 @@ class _Pruner:
     """Cuts when the schedule says so, and holds the zeros from then on."""
 
     def __init__(
-        self, network: nn.Module, ratio: float, retraining: Retraining, cut: CutTo, start: Mapping[str, Tensor] | None
+        self,
+        network: nn.Module,
+        ratio: float,
+        retraining: Retraining,
+        cut: CutTo,
+        start: Mapping[str, Tensor] | None,
+        include: Sequence[str],
     ) -> None:
         self._network, self._ratio, self._retraining, self._cut, self._start = network, ratio, retraining, cut, start
+        self._include = include
         self._hold: frozen_zeros | None = None
 
     def before_step(self, step: int, steps: int, optimizer: Optimizer) -> None:
@@ -109,7 +119,7 @@ class _Pruner:
             if self._retraining.schedule != "gradual":
                 self._begin_round(optimizer)
         if self._hold is None:
-            self._hold = frozen_zeros(self._network, optimizer)
+            self._hold = frozen_zeros(self._network, optimizer, include=self._include)
         elif due is not None:
             self._hold.refresh()
 
@@ -132,17 +142,17 @@ class _Pruner:
     def _begin_round(self, optimizer: Optimizer) -> None:
         optimizer.state.clear()
         if self._start is not None and self._retraining.starts_over:
-            set_back(self._network, self._start)
+            set_back(self._network, self._start, self._include)
 
 
 @torch.no_grad()
-def set_back(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+def set_back(network: nn.Module, state: Mapping[str, Tensor], include: Sequence[str] = ()) -> None:
     """Load a state dict into a pruned network, whose zeros stay."""
-    zeros = {name: weight_of(layer) == 0 for name, layer in weighted_layers(network).items()}
+    zeros = {name: layer.weight == 0 for name, layer in weighted_layers(network, include).items()}
     network.load_state_dict(state)
     with plain_weights(network):
-        for name, layer in weighted_layers(network).items():
-            weight_of(layer).masked_fill_(zeros[name], 0)
+        for name, layer in weighted_layers(network, include).items():
+            layer.weight.masked_fill_(zeros[name], 0)
 
 
 def _loss(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from secateur.errors import PruneError
 from secateur.modules.inputs import Example
-from secateur.modules.layers import WEIGHTED
+from secateur.modules.matrices import NAMED, WEIGHTED, Matrix, module_or_matrix
 from secateur.pruning.allocation import erk_ratios, lamp
 from secateur.pruning.blocks import LOWEST
 from secateur.pruning.dependencies import ChannelSet, Slot, channel_classes, columns, filters, rows_of, set_columns
@@ -48,10 +48,17 @@ class _Ranked:
 
 
 def filter_families(network: nn.Module, weights: Mapping[str, Tensor]) -> list[Family]:
-    """The filters or units of each layer, biases and normalisations staying as they are."""
+    """The filters or units of each layer, biases and normalisations staying as they are. Raises PruneError for what has
+    none."""
 
     def family(name: str, weight: Tensor) -> Family:
-        count = len(filters(network.get_submodule(name), weight))
+        layer = module_or_matrix(network, name)
+        if isinstance(layer, Matrix) and layer.kind.role == NAMED:
+            raise PruneError(
+                f"layer {name!r}: expected a layer with filters or units, got a matrix of "
+                f"{type(layer.module).__name__}; leave it out (include), or prune it unstructured"
+            )
+        count = len(filters(layer, weight))
         slot = Slot(name, "out", {each: (each,) for each in range(count)})
         return Family(name, (slot,), (tuple(range(count)),), whole=False)
 
@@ -135,7 +142,7 @@ def _rank(network: nn.Module, family: Family, scores: Scores, weights: Mapping[s
     for slot in family.slots:
         if slot.name not in weights:
             continue
-        module, weight = network.get_submodule(slot.name), weights[slot.name]
+        module, weight = module_or_matrix(network, slot.name), weights[slot.name]
         values = scores[slot.name].double() ** norm
         for sums, of in ((total, values), (count, torch.ones_like(values)), (alive, (weight != 0).double())):
             per_index = _view(module, slot, of).flatten(1).sum(1).cpu()
@@ -151,7 +158,7 @@ def _rank(network: nn.Module, family: Family, scores: Scores, weights: Mapping[s
     return _Ranked(family, channels, score.where(~empty, torch.tensor(LOWEST).double()))
 
 
-def _view(module: nn.Module, slot: Slot, values: Tensor) -> Tensor:
+def _view(module: nn.Module | Matrix, slot: Slot, values: Tensor) -> Tensor:
     """Values shaped as the module's weight, with the indices of a slot's places first."""
     if values.dim() == 1:
         return values[:, None]
@@ -220,10 +227,9 @@ def _kept_after(network: nn.Module, order: _Order, weights: Mapping[str, Tensor]
     leaving = torch.zeros(steps + 1, dtype=torch.int64)
     goes_at = _goes_at(order, steps)
     for name, weight in weights.items():
-        module = network.get_submodule(name)
         when = torch.full(weight.shape, steps, dtype=torch.int64, device=weight.device)
         for slot, at in goes_at.get(name, ()):
-            _lower(module, slot, when, at.to(weight.device))
+            _lower(module_or_matrix(network, name), slot, when, at.to(weight.device))
         leaving += torch.bincount(when[weight != 0], minlength=steps + 1).cpu()
     return leaving.flip(0).cumsum(0).flip(0)
 
@@ -244,7 +250,7 @@ def _goes_at(order: _Order, steps: int) -> dict[str, list[tuple[Slot, Tensor]]]:
     return found
 
 
-def _lower(module: nn.Module, slot: Slot, when: Tensor, at: Tensor) -> None:
+def _lower(module: nn.Module | Matrix, slot: Slot, when: Tensor, at: Tensor) -> None:
     """Let `when`, shaped as the weight, be at most the step at which its row or column goes."""
     view = _view(module, slot, when)
     part = torch.minimum(view[: len(at)], at.view(-1, *[1] * (view.dim() - 1)))
@@ -259,7 +265,7 @@ def _zero(network: nn.Module, family: Family, channels: Sequence[int]) -> None:
     for slot in family.slots:
         if slot.side == "bare":  # what is added or divided by need not be zero for a channel that nobody reads
             continue
-        module = network.get_submodule(slot.name)
+        module = module_or_matrix(network, slot.name)
         indices = [index for channel in channels for index in slot.places.get(channel, ())]
         if slot.side == "in":
             values = columns(module).clone()

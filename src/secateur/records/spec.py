@@ -73,7 +73,7 @@ class WeightsFile:
 class Shared:
     """The options that all cells of a sweep have in common.
 
-    exclude, allow_empty and norms are as in pruning.prune. calibration_images of the training split, drawn by
+    exclude, include, allow_empty and norms are as in pruning.prune. calibration_images of the training split, drawn by
     calibration_seed (None: by the seed), are what methods and repairs look at.
     """
 
@@ -86,6 +86,15 @@ class Shared:
             setting=("excluded", lambda names: ", ".join(names) or "nothing"),
         ),
     ] = ()
+    include: Annotated[
+        tuple[str, ...],
+        Option(
+            "Matrices pruned beside layers: embeddings, parameters of one's own.",
+            alone="",
+            told=lambda cell: list(cell.include),
+            setting=("included", lambda names: ", ".join(names) or "nothing"),
+        ),
+    ] = field(default=(), metadata=LATER)
     allow_empty: Annotated[
         bool,
         Option(
@@ -311,6 +320,7 @@ class SharedOptions(RecipeOptions, total=False):
     """Likewise the keywords of both a sweep and a search that are options of their cells, as they are declared."""
 
     exclude: Sequence[str]
+    include: Sequence[str]
     weights: str | Path | None
     calibration_images: int
     calibration_seed: int | None
@@ -488,7 +498,7 @@ def cell_from_json(text: str) -> Cell:
     """The inverse of canonical_json for a Cell; fields that an older version did not know get their defaults."""
     fields = json.loads(text)
     fields["recipe"] = Recipe(**fields["recipe"])
-    fields["exclude"] = tuple(fields["exclude"])
+    fields["exclude"], fields["include"] = tuple(fields["exclude"]), tuple(fields.get("include", ()))
     fields["weights"] = WeightsFile(**fields["weights"]) if fields["weights"] else None
     fields["layer_ratios"] = tuple((layer, ratio) for layer, ratio in fields.get("layer_ratios", ()))
     fields["retraining"] = Retraining(**fields["retraining"]) if fields.get("retraining") else None

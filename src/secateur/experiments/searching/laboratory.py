@@ -67,7 +67,7 @@ def check_search(search: Search, cache: NetworkCache) -> None:
     cache.check(search.dense)
     cell, data = search.dense, cache.dataset(search.dense)
     network = cache.untrained(cell).eval()
-    prunable_layers(network, cell.exclude, output_layers(network, data.example()))
+    prunable_layers(network, cell.exclude, output_layers(network, data.example(), cell.include), include=cell.include)
     quantised = any(precision != "none" for precision in search.precisions)
     if search.template.repair != "none" or find_method(cell.method).needs_calibration or quantised:
         calibration_of(cell, data).check()
@@ -99,8 +99,9 @@ class Laboratory:
         self._search, self._cache, self._store = search, cache, store
         dense, self.trained = cache.trained(search.dense)
         example = cache.dataset(search.dense).example()
-        layers = prunable_layers(dense, search.template.exclude, output_layers(dense, example))
-        self._table = {each.name: each for each in layer_table(dense, example)}
+        exclude, include = search.template.exclude, search.template.include
+        layers = prunable_layers(dense, exclude, output_layers(dense, example, include), include=include)
+        self._table = {each.name: each for each in layer_table(dense, example, include=include)}
         self.sizes = {name: weight_of(layers[name]).numel() for name in self._table if name in layers}
         pattern = parse_pattern(search.template.pattern)
         self._pieces = {name: _pieces(weight_of(layers[name]), pattern) for name in self.sizes}

@@ -136,6 +136,7 @@ def plan_search(
     precisions = [each.strip() for each in precisions.split(",")] if isinstance(precisions, str) else precisions
     asked |= {
         "exclude": tuple(asked["exclude"]),
+        "include": tuple(asked["include"]),
         "weights": read_weights_file(asked["weights"]) if asked["weights"] else None,
     }
     for option in SEARCH_OPTIONS:

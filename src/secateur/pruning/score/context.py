@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from secateur.errors import UsageError
+from secateur.modules.candidates import scored_layers
 from secateur.modules.guarding import run
 from secateur.modules.inputs import Example, Inputs, as_inputs, copied_to
+from secateur.modules.matrices import Matrix
 from secateur.pruning.score.losses import Loss, checked, cross_entropy
 
 Batch = tuple[Example, Any]
@@ -46,9 +48,15 @@ class Context:
                 raise UsageError(f"calibration labels: expected a tensor (N,), got {type(labels).__name__}")
             yield copied_to(images, self.device), copied_to(labels, self.device)
 
+    @property
+    def layers(self) -> dict[str, Matrix]:
+        """Layer name → which parameter of which module its weights are."""
+        known = scored_layers(self.network, norms=True, include=[*self.weights])
+        return {name: known[name] for name in self.weights}
+
     def parameters(self) -> dict[str, Tensor]:
         """Layer name → the parameter itself, as autograd takes it, of the weights to score."""
-        return {name: self.network.get_submodule(name).weight for name in self.weights}  # type: ignore[misc]
+        return {name: getattr(layer.module, layer.parameter) for name, layer in self.layers.items()}
 
     def losses(self) -> Iterator[tuple[Tensor, int]]:
         """(mean loss, number of images) of each batch, with the graph that autograd needs."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from secateur.modules.matrices import Matrix
 from secateur.pruning.moments import (
     DOUBLE_COLUMNS,
     as_matrices,
-    check_supported,
     columns_of,
     damped_inverse,
+    from_matrices,
     gather_moments,
-    groups_of,
 )
 from secateur.pruning.score.context import Context
 from secateur.pruning.score.scores import Scores
+from secateur.pruning.score.seen import seen_by
 
 DAMPENING = 0.01
 HESSIAN_BYTES = 1 << 28
@@ -29,30 +30,29 @@ def second_order(context: Context) -> Scores:
     H is damped by a hundredth of its mean diagonal. The inputs are gathered in as many passes as keep the
     Hessians held at once below 256 MiB, or a single one.
     """
-    layers = {name: context.network.get_submodule(name) for name in context.weights}
-    for name, layer in layers.items():
-        check_supported(name, layer)
+    layers = seen_by(context)
     scores: dict[str, Tensor] = {}
     for names in _within_memory(layers):
-        moments = gather_moments(context.network, names, (images for images, _ in context.batches()))
+        some = {name: layers[name] for name in names}
+        moments = gather_moments(context.network, some, (images for images, _ in context.batches()))
         for name in names:
             scores[name] = saliency(layers[name], context.weights[name], moments.pop(name).hessian)
     return Scores({name: scores[name] for name in layers})
 
 
-def saliency(layer: nn.Module, weight: Tensor, hessian: Tensor) -> Tensor:
+def saliency(layer: Matrix, weight: Tensor, hessian: Tensor) -> Tensor:
     """The score of one layer's weights; hessian: (groups, columns, columns)."""
     inverse = damped_inverse(hessian, DAMPENING).diagonal(dim1=1, dim2=2)
-    return (as_matrices(layer, weight).square() / inverse[:, None, :].to(weight.dtype)).reshape(weight.shape)
+    return from_matrices(layer, as_matrices(layer, weight).square() / inverse[:, None, :].to(weight.dtype))
 
 
-def _within_memory(layers: Mapping[str, nn.Module]) -> Iterator[list[str]]:
+def _within_memory(layers: Mapping[str, Matrix]) -> Iterator[list[str]]:
     """The layers in groups whose Hessians fit into HESSIAN_BYTES together."""
     group: list[str] = []
     held = 0
     for name, layer in layers.items():
         columns = columns_of(layer)
-        size = groups_of(layer) * columns**2 * (8 if columns <= DOUBLE_COLUMNS else 4)
+        size = layer.axes.groups * columns**2 * (8 if columns <= DOUBLE_COLUMNS else 4)
         if group and held + size > HESSIAN_BYTES:
             yield group
             group, held = [], 0

@@ -17,11 +17,12 @@ def snip(context: Context) -> Scores:
     As ∂L/∂c = w·g, the order is that of first-order Taylor over the same images; the shares differ. The paper
     takes initial weights and one batch; here the network is scored as it is, over all calibration images.
     """
+    paths = {name: layer.path for name, layer in context.layers.items()}
     gates = {name: torch.ones_like(weight, requires_grad=True) for name, weight in context.weights.items()}
     sums = {name: torch.zeros_like(weight) for name, weight in context.weights.items()}
     with torch.enable_grad():
         for images, labels in context.batches():
-            gated = {f"{name}.weight": context.weights[name] * gate for name, gate in gates.items()}
+            gated = {paths[name]: context.weights[name] * gate for name, gate in gates.items()}
             inputs = as_inputs(images, context.network, "calibration batch")
             told = functional_call(context.network, gated, inputs.arguments, dict(inputs.named or {}))
             loss = context.loss(told, labels)

@@ -28,7 +28,7 @@ def synflow(context: Context) -> Scores:
     inputs = as_inputs(images, context.network, "calibration batch").first(1).ones()
     linear = _linearised(context.network)
     _widen_attributes(context.network)
-    chosen = {name: linear[f"{name}.weight".removeprefix(".")].requires_grad_() for name in context.weights}
+    chosen = {name: linear[layer.path].requires_grad_() for name, layer in context.layers.items()}
     with torch.enable_grad():
         found = gradients(_flow(context.network, linear, inputs), chosen)
     return Scores({name: g.mul_(chosen[name].detach()) for name, g in zip(chosen, found, strict=True)})
