@@ -203,14 +203,18 @@ def test_zeros_are_chosen_where_the_batchnorm_behind_multiplies_least() -> None:
     assert output_error(joint, network) < output_error(plain, network)
 
 
-def test_layers_that_cannot_be_refitted_are_named_or_left_whole() -> None:
+def test_layers_that_cannot_be_refitted_are_named_or_left_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secateur.pruning.moments.MOST_COLUMNS", 199)
     network = nn.Sequential(nn.ConvTranspose2d(2, 2, 3), nn.Flatten(), nn.Linear(200, 3)).double()
     dense = copy.deepcopy(network)
-    prune(network, 0.5, exclude=["0"], keep_output=False)
+    prune(network, 0.5, exclude=["2"], keep_output=False)
+    pruned = copy.deepcopy(network)
     reconstruct(network, dense, INPUTS)
-    assert torch.equal(network[0].weight, dense[0].weight)  # type: ignore[arg-type]
+    assert torch.equal(network[2].weight, dense[2].weight)  # type: ignore[arg-type]
+    assert zero_counts(network) == zero_counts(pruned)
+    assert output_error(network[:1], dense[:1]) < output_error(pruned[:1], dense[:1])
     prune(network, 0.5, keep_output=False)
-    with pytest.raises(PruneError, match=r"layer '0': expected a linear layer or a convolution"):
+    with pytest.raises(PruneError, match=r"layer '2': expected a linear layer or a convolution"):
         reconstruct(network, dense, INPUTS)
 
 
@@ -417,7 +421,8 @@ def test_a_network_that_changes_its_input_is_repaired_as_one_that_does_not(how: 
 
 
 @pytest.mark.parametrize("how", ["reconstruct", "joint"])
-def test_a_layer_that_cannot_be_refitted_is_found_before_any_is(how: str) -> None:
+def test_a_layer_that_cannot_be_refitted_is_found_before_any_is(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secateur.pruning.moments.MOST_COLUMNS", 15)
     dense = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 4, 2), nn.ReLU(), nn.Conv2d(4, 2, 1))
     network = copy.deepcopy(dense)
     prune(network, 0.5)

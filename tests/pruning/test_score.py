@@ -340,9 +340,14 @@ def test_ones_own_method_is_named_by_module_and_callable() -> None:
 
 
 def test_layers_without_a_matrix_of_inputs_are_named() -> None:
-    network = nn.Sequential(nn.ConvTranspose2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 3))
-    with pytest.raises(PruneError, match=r"layer '0': expected a linear layer or a convolution .* got ConvTranspose2d"):
-        prune(network, 0.5, method="wanda", calibration=[(torch.zeros(1, 1, 4, 4), torch.zeros(1).long())])
+    network = nn.Sequential(nn.Embedding(4, 2), nn.Flatten(), nn.Linear(8, 6), nn.Linear(6, 3))
+    with pytest.raises(
+        PruneError, match=r"layer '0.weight': expected a linear layer or a convolution .* got Embedding"
+    ):
+        prune(
+            network, 0.5, method="wanda", include=["0"],
+            calibration=[(torch.zeros(1, 4).long(), torch.zeros(1).long())],
+        )  # fmt: skip
 
 
 def test_scores_made_before_prune_as_their_method_does(network: Tiny) -> None:

@@ -27,7 +27,7 @@ def test_the_id_depends_on_every_field_defaults_included() -> None:
         "exclude": ("conv1",), "allow_empty": True, "norms": True, "weights": WeightsFile("net.pt", "00"),
         "pattern": "2:4", "repair": "batchnorm", "calibration_images": 512, "calibration_seed": 0,
         "layer_ratios": (("conv1", 0.5),), "retraining": Retraining(), "method_source": "00", "model_source": "00",
-        "quantize": "int8",
+        "quantize": "int8", "include": ("words",),
     }  # fmt: skip
     retraining_changes: dict[str, Any] = {
         "schedule": "gradual", "epochs": 11, "learning_rate": 0.2, "ramp": 0.5, "every": 10, "distill": 0.5,
@@ -54,13 +54,16 @@ def test_the_id_depends_on_every_field_defaults_included() -> None:
 def test_a_field_that_came_later_leaves_the_ids_of_before() -> None:
     former = canonical_json(CELL)
     assert "quantize" not in former
+    assert "include" not in former
     assert json.loads(canonical_json(dataclasses.replace(CELL, quantize="int8"))) == json.loads(former) | {
         "quantize": "int8"
     }
 
 
 def test_a_cell_survives_json() -> None:
-    cell = dataclasses.replace(CELL, exclude=("a", "b.*"), weights=WeightsFile("w.pt", "ff"), ratio=0.97)
+    cell = dataclasses.replace(
+        CELL, exclude=("a", "b.*"), include=("words",), weights=WeightsFile("w.pt", "ff"), ratio=0.97
+    )
     assert cell_from_json(canonical_json(cell)) == cell
     assert cell_from_json(canonical_json(CELL)) == CELL
     retrained = dataclasses.replace(cell, retraining=retraining_for("iterative", distill=0.5))

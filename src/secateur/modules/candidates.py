@@ -35,7 +35,7 @@ def prunable_layers(
     layers, left = scored_layers(network, norms, include), layers_left(network, include)
     known = _names(network, layers)
     others = _names(network, {each.name: each for each in every_matrix(network) if each.kind.role == NAMED})
-    _check_patterns("include", known | others, include)
+    _check_patterns("include", others | known, include)
     _check_patterns("exclude", known | others, exclude)
     excluded = set(matched(known, exclude))
     chosen = {name: layer for name, layer in layers.items() if name not in {*outputs, *excluded, *left}}
