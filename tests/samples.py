@@ -100,18 +100,19 @@ class Headless(nn.Module):
 
 
 class Spoken(nn.Module):
-    """As speech models have them, for 8×8 digits: a weight-normalised convolution, a recurrent layer, and one that does
-    not learn."""
+    """As speech models have them, for 8×8 digits: a weight-normalised convolution, a recurrent layer, one that does not
+    learn, and a table."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows = nn.utils.parametrizations.weight_norm(nn.Conv1d(8, 16, 3, padding=1))
         self.fixed, self.rnn = nn.Linear(8, 8).requires_grad_(False), nn.GRU(8, 16, batch_first=True)
-        self.hidden, self.out = nn.Linear(16, 16), nn.Linear(16, 10)
+        self.words, self.hidden, self.out = nn.Embedding(2, 16), nn.Linear(16, 16), nn.Linear(16, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        brightest = (x.flatten(1).amax(1) > 1).long()
         x = self.fixed(self.rows(x.squeeze(1)))
-        return self.out(self.hidden(self.rnn(x)[0][:, -1]).relu())
+        return self.out(self.hidden(self.rnn(x)[0][:, -1] + self.words(brightest)).relu())
 
 
 def tiny(num_classes: int = 10) -> nn.Module:

@@ -285,12 +285,12 @@ def test_calibration_without_batches_or_for_one_time_only_is_refused(method: str
 
 
 class Attentive(nn.Module):
-    """The output projection's weight is read without that layer being run."""
+    """The output projection's weight is read without that layer being run; another layer is not used at all."""
 
     def __init__(self) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.out = nn.Linear(8, 3)
+        self.unused, self.out = nn.Linear(8, 8), nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.attention(x, x, x)[0].mean(1))
@@ -312,10 +312,12 @@ def test_layers_are_heard_under_any_name_or_named(method: str) -> None:
                                                         *network.out.state_dict().values()], strict=True)))  # fmt: skip
     assert_scores(scores, {"first": score(method, context_of(plain, [(images, LABELS)]))["0"].double(),
                            "out": score(method, context_of(plain, [(images, LABELS)]))["2"].double()})  # fmt: skip
-    attentive = Attentive()
-    with pytest.raises(PruneError, match=r"layer 'attention.out_proj': expected it to run on the calibration images"):
-        prune(attentive, 0.5, method=method, calibration=[(torch.randn(3, 5, 8), LABELS[:3])])
+    attentive, batches = Attentive(), [(torch.randn(3, 5, 8), LABELS[:3])]
+    with pytest.raises(PruneError, match=r"layer 'unused': expected it to run on the calibration images"):
+        prune(attentive, 0.5, method=method, calibration=batches)
     assert sum(zero_counts(attentive).values()) == 0
+    log = prune(attentive, 0.5, method=method, calibration=batches, exclude=["unused"])
+    assert log.kept == {"attention.in_proj_weight": 96, "attention.out_proj": 32}
 
 
 def test_ones_own_method_is_named_by_module_and_callable() -> None:

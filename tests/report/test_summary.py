@@ -52,8 +52,8 @@ def test_different_recipes_are_different_curves() -> None:
 
 def test_labels_say_settings_in_an_order_that_stays() -> None:
     (curve,) = curves([Run("a", (make_row(),), (), ())])
-    order = ["excluded", "empty layers", "norms", "weights", "pattern", "repair", "retraining", "in"]
-    assert [name for name, _ in curve.settings][-10:] == [*order, "calibration images", "calibration seed"]
+    order = ["excluded", "included", "empty layers", "norms", "weights", "pattern", "repair", "retraining", "in"]
+    assert [name for name, _ in curve.settings][-11:] == [*order, "calibration images", "calibration seed"]
 
 
 def test_the_front_holds_what_nothing_beats() -> None:

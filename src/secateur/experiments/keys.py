@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secateur.records.recipes import Recipe
-from secateur.records.spec import Cell, identity
+from secateur.records.spec import Cell, identifying_fields, identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ SAID_OTHERWISE = {
 class RetrainKey:
     """Everything that determines a retrained network beside the dense one: how it was cut, and how it learnt.
 
-    That is every field of its cell, but for those that are SAID_OTHERWISE.
+    That is every field of its cell that its id depends on, but for those that are SAID_OTHERWISE.
     """
 
     network: str
@@ -75,7 +75,8 @@ class RetrainKey:
 
     @property
     def fields(self) -> dict[str, Any]:
-        own = {name: value for name, value in dataclasses.asdict(self.cell).items() if name not in SAID_OTHERWISE}
+        held, counted = dataclasses.asdict(self.cell), identifying_fields(self.cell)
+        own = {name: held[name] for name in counted if name not in SAID_OTHERWISE}
         own["method"] = " ".join(filter(None, (self.cell.method, self.cell.method_source)))
         of_training = {"network": self.network, "device": self.device, "precision": self.precision}
         return own | of_training | {"draw": self.cell.draw}

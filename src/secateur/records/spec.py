@@ -486,8 +486,12 @@ def _identifying(value: Any) -> Any:
         return [_identifying(each) for each in value]
     if not dataclasses.is_dataclass(value):
         return value
-    counted = [each for each in dataclasses.fields(value) if each.metadata != LATER or _is_set(value, each)]
-    return {each.name: _identifying(getattr(value, each.name)) for each in counted}
+    return {name: _identifying(getattr(value, name)) for name in identifying_fields(value)}
+
+
+def identifying_fields(value: Any) -> list[str]:
+    """The names of a dataclass's fields, without LATER ones at their defaults."""
+    return [each.name for each in dataclasses.fields(value) if each.metadata != LATER or _is_set(value, each)]
 
 
 def _is_set(value: Any, of: dataclasses.Field[Any]) -> bool:

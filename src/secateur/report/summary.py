@@ -28,7 +28,8 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 PAPER = "#8a8a8a"
 """What was printed, beside ours: grey, dotted, crossed."""
 
-_SAID = tuple(sorted(OPTIONS, key=lambda each: each.name not in ("exclude", "allow_empty", "norms", "weights")))
+_FIRST = ("exclude", "include", "allow_empty", "norms", "weights")
+_SAID = tuple(sorted(OPTIONS, key=lambda each: each.name not in _FIRST))
 """Options as labels say them, which is also how curves are ordered: first which weights there are and may go."""
 
 
