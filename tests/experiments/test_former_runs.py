@@ -28,7 +28,7 @@ from secateur.report.page import write_page
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMER_SCHEMA = 11
-LATER = ("quantize", "float32_accuracy", "float32_validation_accuracy", "float32_layers")
+LATER = ("quantize", "include", "float32_accuracy", "float32_validation_accuracy", "float32_layers")
 RUN, SEARCH = GOLDEN / "former-run", GOLDEN / "former-search"
 
 
