@@ -545,16 +545,17 @@ ULTRALYTICS: dict[str, Build] = {
 }
 
 
-def _smp(kind: str, encoder: str) -> Case:
+def _smp(kind: str, encoder: str, size: int = 64) -> Case:
     smp = library("segmentation_models_pytorch")
-    return Case(getattr(smp, kind)(encoder, encoder_weights=None), images(3, 64, 64))
+    return Case(getattr(smp, kind)(encoder, encoder_weights=None), images(3, size, size))
 
 
 SMP: dict[str, Build] = {
+    "PAN_resnet18": partial(_smp, "PAN", "resnet18", 128),
     **{
         f"{kind}_{encoder}": partial(_smp, kind, encoder)
         for kind in (
-            *("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "PAN", "DeepLabV3", "DeepLabV3Plus"),
+            *("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus"),
             *("UPerNet", "Segformer"),
         )
         for encoder in ("resnet18",)

@@ -94,6 +94,7 @@ PLANES = {
     "trimmed": lambda x: F.pad(x, (-1, 2, 0, -3)),
     "written into": lambda x: _written_into(x),
     "repeated": lambda x: x.repeat(1, 2, 1, 3).repeat_interleave(2, dim=1),
+    "affine grid": lambda x: F.affine_grid(x[:, :2, 0, :3], [x.size(0), 1, 5, 4], align_corners=False),
     "grid": lambda x: F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1).tanh(), align_corners=False),
 }
 VOLUMES = {
@@ -141,7 +142,7 @@ def with_shapes(x: Tensor) -> Tensor:
     """Constants that take shapes alone, of the batch among others."""
     count = x.shape[0]
     ones = torch.ones_like(x) + x.new_full((count, 1, 1, 6), 2.0) + torch.zeros(count, 4, 1, 1)
-    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(6.0), indexing="ij")
+    rows, columns = torch.meshgrid(torch.arange(8).type_as(x), torch.arange(6.0), indexing="ij")
     ones = ones + rows * columns
     token = torch.arange(24.0).view(1, 4, 6).expand(count, -1, -1).unsqueeze(2)
     window = torch.arange(8.0).view(2, 1, 2, 2).repeat(count, 1, 1, 1).view(count, 8, 1, 1)
@@ -197,6 +198,7 @@ PRODUCTS = {
     "extremes": lambda x: (
         x.amax((2, 3), keepdim=True) + x.max(1, keepdim=True)[0] - x.min(-1).values.amin(-1)[..., None, None]
     ),
+    "the largest in order": lambda x: x.topk(3, 1)[0] + x.sort(1, descending=True)[0][:, :3] + x.argsort(2)[:, :3] / 9,
     "deviations": lambda x: x.std(1) + x.var((2, 3), unbiased=False)[:, :1, None] + torch.var_mean(x, 1)[1],
     "clamps": lambda x: x.clamp(-0.5, 0.7) + x.clamp(min=x.sin()) + x.clamp_max(0.1) + F.hardtanh(x),
     "sums of products": lambda x: torch.addcmul(x, x, x.sin(), value=0.3) + torch.lerp(x, x.cos(), 0.2) + x.square(),

@@ -24,11 +24,16 @@ from secateur.network.sizes import Dimension, Size
 if TYPE_CHECKING:
     from secateur.importing.aten.translation import Translation
 
-_OF_A_SHAPE = {
-    *("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty", "fill"),
+_UNREAD = {
+    **dict.fromkeys(("zeros_like", "ones_like", "full_like", "empty_like", "fill"), "self"),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), "self"),
+    **dict.fromkeys(("type_as", "expand_as", "view_as", "reshape_as"), "other"),
 }
-"""Operations that take an argument's shape and type, and none of its numbers."""
-_ALIKE = {"expand", "full", "zeros", "ones", "empty", "repeat", *_OF_A_SHAPE}
+"""Arguments of which operations take the shape or the type, and no number."""
+_ALIKE = {
+    *("expand", "full", "zeros", "ones", "empty", "repeat", "expand_as"),
+    *(name for name, argument in _UNREAD.items() if argument == "self"),
+}
 """Operations that make every image's part of a constant alike."""
 _RESHAPED = {"view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "expand"}
 _SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
@@ -99,8 +104,8 @@ class Call:
 
     def reads_input(self) -> bool:
         """Whether any argument, however deep, depends on an input's values."""
-        nodes = self.node.all_input_nodes[1 if self.name in _OF_A_SHAPE else 0 :]
-        values = [self.translation.values[node] for node in nodes]
+        unread = self.arguments.get(_UNREAD.get(self.name, ""))
+        values = [self.translation.values[node] for node in self.node.all_input_nodes if node is not unread]
         return any(not isinstance(value, (Constant, Batch, Size, int, float, type(None))) for value in values)
 
     def reads_numbers(self) -> bool:
@@ -134,8 +139,8 @@ class Call:
     def _computed(self, arguments: Mapping[str, Any]) -> Any:
         """By PyTorch; of what is as long as the batch so much as one image has."""
         plain = {name: self._plain(value) for name, value in arguments.items()}
-        if self.name in _OF_A_SHAPE:
-            plain[self.schema[0].name] = self._blank()
+        if self.name in _UNREAD:
+            plain[_UNREAD[self.name]] = self._blank(self.arguments[_UNREAD[self.name]].meta["val"])
         positional = [plain[each.name] for each in self.schema if not each.kwarg_only]
         keywords = {each.name: plain[each.name] for each in self.schema if each.kwarg_only}
         with torch.no_grad():
@@ -150,13 +155,10 @@ class Call:
             return value.share
         return value.tensor if isinstance(value, (Constant, Numbers)) else value
 
-    def _blank(self) -> Tensor:
-        """Of the first argument's shape, what one image has of it, and type, for an operation that takes these only."""
-        traced = self.node.all_input_nodes[0].meta["val"]
-        extents = self.translation.extents(traced)
-        return torch.zeros(
-            [int(each.share if each.size is None else each.size) for each in extents], dtype=traced.dtype
-        )
+    def _blank(self, traced: Tensor) -> Tensor:
+        """Of a traced tensor's type and shape, what one image has of it."""
+        sizes = [each.share if each.size is None else each.size for each in self.translation.extents(traced)]
+        return torch.zeros([1 if isinstance(size, Size) else size for size in sizes], dtype=traced.dtype)
 
     def _place_of_batch(self) -> Place | None:
         """In the result, None where it is in none or in several dimensions, or in one that is no multiple."""
@@ -173,7 +175,7 @@ class Call:
 
     def _mentioned_size(self, arguments: Mapping[str, Any]) -> Size | None:
         """A length with a name that decides about the result."""
-        if self.name in _OF_A_SHAPE:
+        if self.name in _UNREAD:
             return mentions_size([each.size for each in self.translation.extents(self.node.meta["val"])])
         return mentions_size([*arguments.values()])
 

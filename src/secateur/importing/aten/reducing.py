@@ -64,6 +64,17 @@ def _place(op: str) -> Conversion:
     return convert
 
 
+def _top(call: Call) -> Any:
+    """So many, or all, numbers along a dimension in their order, and where they stand."""
+    value = call.value("self")
+    axis, largest = call.axis(call.get("dim", -1), value), bool(call.get("largest", call.get("descending", True)))
+    count = call["k"] if "k" in call.arguments else call.size(value)[axis - 1]
+    places = call.emit("topk", value, axis=axis, count=count, largest=largest)
+    if call.name == "argsort":
+        return places
+    return [call.emit("gather", value, places, axis=axis), places]
+
+
 def _deviation(call: Call) -> Any:
     """Variance or its root, alone or with the mean; of n numbers less the correction."""
     value = call.value("self")
@@ -133,6 +144,7 @@ CONVERSIONS: dict[str, Conversion] = {
             **dict.fromkeys(("linalg_vector_norm", "norm"), _norm),
         }.items()
     },
+    **dict.fromkeys(("topk", "sort", "argsort"), anywhere(_top)),
     "pairwise_distance": anywhere(_pairwise_distance, lambda call: 0 if _keeps(call) else -1),
     "cosine_similarity": anywhere(_cosine_similarity, removed),
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from secateur.importing.aten.calls import Call, Conversion
+import torch
+import torch.nn.functional as F
+
+from secateur.importing.aten.calls import Call, Constant, Conversion
 from secateur.importing.aten.reading import along_last, anywhere
 from secateur.network import composites
 
@@ -48,11 +51,24 @@ def _grid_sample(call: Call) -> str:
     )
 
 
+def _affine_grid(call: Call) -> str:
+    """Where each pixel comes from, of a matrix (2, 3) or (3, 4) for each image: its places, and a one, times that."""
+    theta, space = call.value("theta"), [int(each) for each in call["size"][2:]]
+    rank = len(space)
+    if call.size(theta) != (rank, rank + 1):
+        raise call.error(f"is supported with one matrix ({rank}, {rank + 1}) for each image")
+    places = F.affine_grid(torch.eye(rank, rank + 1)[None], [1, 1, *space], bool(call["align_corners"]))
+    with_ones = F.pad(places.reshape(-1, rank), (0, 1), value=1.0)
+    made = call.emit("matmul", call.bits(Constant(with_ones), "places"), theta, transposed=True)
+    return composites.reshape(call.build, made, (*space, rank))
+
+
 CONVERSIONS: dict[str, Conversion] = {
     **{
         f"{'_' * name.startswith('_')}upsample_{name.lstrip('_')}{rank}d": _resizing(mode, rank)
         for name, (mode, ranks) in _MODES.items()
         for rank in ranks
     },
+    "affine_grid_generator": _affine_grid,
     **dict.fromkeys(("grid_sampler", "grid_sampler_2d"), anywhere(_grid_sample)),
 }

@@ -265,7 +265,8 @@ def _to(call: Call) -> Any:
 
 CONVERSIONS: dict[str, Conversion] = {
     **dict.fromkeys(
-        ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as"), _reshape
+        ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"),
+        _reshape,
     ),
     "permute": _permute,
     "transpose": _transpose,
@@ -289,7 +290,7 @@ CONVERSIONS: dict[str, Conversion] = {
     "unfold": anywhere(_unfold, lambda call: 1),
     "im2col": _im2col,
     "col2im": _col2im,
-    "expand": _expand,
+    **dict.fromkeys(("expand", "expand_as"), _expand),
     "repeat": _repeat,
     "slice_scatter": anywhere(_scatter),
     "select_scatter": anywhere(_select_scatter),
