@@ -261,6 +261,8 @@ def max_pool(build: Builder, value: str, axes: Sequence[Axis], *, ceil: bool = F
     """The largest number in each window of (…, *space). ceil: windows that reach beyond the padding count too."""
 
     def pool(planes: str, rows: Axis, columns: Axis) -> str:
+        if rows.is_pointwise and columns.is_pointwise:
+            return planes
         return max_pool2d(
             build, planes, **_window(rows, columns), dilation=(rows.dilation, columns.dilation), ceil=ceil
         )
@@ -289,15 +291,18 @@ def adaptive_avg_pool(build: Builder, value: str, size: Sequence[Dimension | Non
 
 
 def adaptive_max_pool(build: Builder, value: str, size: Sequence[Dimension | None]) -> str:
-    """The maxima of so many windows along each last axis, None: of each place."""
-    rank = len(build.shape(value))
-    for axis, want in enumerate(size, rank - len(size) + 1):
-        if want is not None:
-            value = _maxima(build, value, axis, want)
-    return value
+    """The maxima of so many windows along each last axis, None: of each place. Windows of one size are a pooling."""
+    have = build.shape(value)[len(build.shape(value)) - len(size) :]
+    counts = [own if want is None else want for own, want in zip(have, size, strict=True)]
+    steps = [own // count if own % count == 0 else 1 for own, count in zip(have, counts, strict=True)]
+    made = max_pool(build, value, [Axis(step, step) for step in steps])
+    for axis, count in enumerate(counts, len(build.shape(value)) - len(size) + 1):
+        made = _maxima(build, made, axis, count)
+    return made
 
 
 def _maxima(build: Builder, value: str, axis: int, count: Dimension) -> str:
+    """Of so many windows along an axis, which may overlap by one."""
     have = build.shape(value)[axis - 1]
     if have == count:
         return value
