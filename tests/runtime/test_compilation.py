@@ -62,7 +62,7 @@ def agree(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-class WithCumsum(nn.Module):
+class WithCumprod(nn.Module):
     """An operation that no Graph has between two parts that are one's."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class WithCumsum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.before(x))
-        x = torch.cumsum(x, dim=2)
+        x = torch.cumprod(x, dim=2)
         return self.after(torch.flatten(torch.max_pool2d(x, 4), 1))
 
 
@@ -111,14 +111,14 @@ def test_any_batch_size_will_do(sessions: list[Any]) -> None:
 def test_what_a_graph_lacks_runs_in_pytorch_and_is_named_once(
     sessions: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    network, x = WithCumsum().eval(), torch.randn(2, 3, 16, 16)
+    network, x = WithCumprod().eval(), torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         run = compiled(network)
         for _ in range(2):
             agree(run(x), network(x))
     assert len(sessions) == 2
     (warning,) = warnings_of(caplog)
-    assert re.search(r"PyTorch runs 1 of 6 operations: the network's forward: cumsum is not supported", warning)
+    assert re.search(r"PyTorch runs 1 of 6 operations: the network's forward: cumprod is not supported", warning)
 
 
 def test_planes_come_back_in_the_layout_that_pytorch_expects(sessions: list[Any]) -> None:
@@ -648,3 +648,47 @@ def test_the_name_is_known_once_the_backend_was_mentioned(sessions: list[Any]) -
     with torch.no_grad():
         agree(torch.compile(network, backend="secateur")(x), network(x))
     assert len(sessions) == 1
+
+
+class _Encoder(nn.Module):
+    """Tokens in, classes out, by the layers that PyTorch has a fast path for."""
+
+    def __init__(self, *, norm_first: bool, activation: str) -> None:
+        super().__init__()
+        self.table = nn.Embedding(31, 16)
+        self.layer = nn.TransformerEncoderLayer(
+            16, 4, 32, batch_first=True, activation=activation, norm_first=norm_first
+        )
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, tokens: Tensor, padding: Tensor | None = None) -> Tensor:
+        seen: Tensor = self.head(self.layer(self.table(tokens), src_key_padding_mask=padding).mean(1))
+        return seen
+
+
+@pytest.mark.parametrize(("norm_first", "activation"), [(False, "gelu"), (True, "relu")])
+def test_encoder_layers_that_pytorch_fuses_run_here_with_tokens_and_masks(
+    norm_first: bool, activation: str, sessions: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    network = _Encoder(norm_first=norm_first, activation=activation).eval()
+    tokens, padding = torch.randint(0, 31, (3, 7)), torch.arange(7) >= torch.tensor([[7], [4], [1]])
+    with torch.no_grad():
+        run = compiled(network)
+        agree(run(tokens), network(tokens))
+        agree(run(tokens, padding), network(tokens, padding))
+    assert warnings_of(caplog) == []
+    assert layers_of(sessions) == {"table", "layer", "head"}
+
+
+def test_every_reason_why_pytorch_runs_something_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    class Between(WithCumprod):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(torch.cumprod(torch.logcumsumexp(x, 2), 3))
+
+    network, x = Between().eval(), torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        agree(compiled(network)(x), network(x))
+    (warning,) = warnings_of(caplog)
+    assert "PyTorch runs 3 of 8 operations:\n" in warning
+    assert "\n  the network's forward: logcumsumexp is not supported" in warning
+    assert "\n  the network's forward: cumprod is not supported" in warning

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -173,15 +174,26 @@ class _Compiled:
 
 
 def _tell(module: fx.GraphModule, regions: Sequence[Region], survey: Survey) -> None:
-    """One line where PyTorch has anything to do."""
+    """Where PyTorch has anything to do: how much, and every reason for it."""
     ours = {node for region in regions for node in region.operations}
     known = survey.supported | survey.problems.keys()
     others = [node for node in _operations(module) if node in known and node not in ours]
     if not others:
         return
     total = len(others) + len([node for node in ours if node.target is not getitem])
-    reason = next(iter(survey.problems.values()), "without a convolution or linear layer the way here does not pay")
-    _log.warning("torch.compile: PyTorch runs %d of %d operations: %s", len(others), total, reason)
+    problems = Counter(survey.problems[node] for node in others if node in survey.problems)
+    reasons = [f"{reason}{f' (and {count - 1} like it)' * (count > 1)}" for reason, count in problems.items()]
+    alone = len(others) - problems.total()
+    if alone:
+        reasons.append(_ALONE if not reasons else f"{_ALONE} ({alone} of them)")
+    if len(reasons) > _MOST_REASONS:
+        reasons[_MOST_REASONS:] = [f"and {len(reasons) - _MOST_REASONS} more reasons"]
+    text = f" {reasons[0]}" if len(reasons) == 1 else "".join(f"\n  {reason}" for reason in reasons)
+    _log.warning("torch.compile: PyTorch runs %d of %d operations:%s", len(others), total, text)
+
+
+_MOST_REASONS = 12
+_ALONE = "without a convolution or linear layer the way here does not pay"
 
 
 class _InRuntime(nn.Module):

@@ -7,6 +7,7 @@ from secateur.importing.aten import (
     attending,
     comparing,
     convolving,
+    fused,
     indexing,
     normalising,
     pooling,
@@ -21,7 +22,7 @@ from secateur.importing.aten.calls import Conversion
 CONVERSIONS: dict[str, Conversion] = {
     name: conversion
     for module in (
-        *(convolving, products, attending, recurring, normalising, pooling, resampling),
+        *(convolving, products, attending, fused, recurring, normalising, pooling, resampling),
         *(arithmetic, comparing, reducing, indexing, shaping),
     )
     for name, conversion in module.CONVERSIONS.items()

@@ -19,6 +19,7 @@ def _convolution(call: Call) -> str:
     if not isinstance(weight, Constant):
         raise call.error("is supported with constant weights, or with kernels of each image's own in groups")
     rank, groups = weight.tensor.ndim - 2, int(call["groups"])
+    value = planes(call, "input")
     weights = {**call.weight("weight", "weight"), **call.weight("bias", "bias")}
     transposed = bool(call.get("transposed", "transpose" in call.name))
     axes = _axes(call, weight.tensor.shape[2:])
@@ -31,7 +32,7 @@ def _convolution(call: Call) -> str:
         base = composites.laid_out(call.build, value)
         return composites.transposed_convolution(call.build, base, weights, found, (*[0] * lead, *more), groups)
 
-    return _over_space(call, weights, rank, spell)
+    return _over_space(call, value, weights, rank, spell)
 
 
 def _with_own_kernels(call: Call) -> Placed:
@@ -112,9 +113,8 @@ def _total(kernel: int, dilation: int) -> int:
     return dilation * (kernel - 1)
 
 
-def _over_space(call: Call, weights: dict[str, Weight], rank: int, spell: Any) -> str:
+def _over_space(call: Call, value: str | Padded, weights: dict[str, Weight], rank: int, spell: Any) -> str:
     """What is spelled over (C, *space); what lies in front, as the frames of a video, is one more axis of space."""
-    value = planes(call, "input")
     shape = call.size(composites.apart_from_zeros(call.build, value)[0])
     if isinstance(call, PlacedCall) and call.place != Place(rank + 2, call.place.fold):
         raise call.error(ACROSS)
@@ -131,8 +131,8 @@ def _over_space(call: Call, weights: dict[str, Weight], rank: int, spell: Any) -
 
 
 def _linear(call: Call) -> str:
-    weights = {**call.weight("weight", "weight"), **call.weight("bias", "bias")}
-    return call.emit("linear", call.value("input"), weights=weights)
+    value = call.value("input")
+    return call.emit("linear", value, weights={**call.weight("weight", "weight"), **call.weight("bias", "bias")})
 
 
 _ANYWHERE = anywhere(_convolution)

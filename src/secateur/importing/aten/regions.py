@@ -20,6 +20,8 @@ from secateur.importing.aten.translation import Program, Translation
 from secateur.network.graph import Graph
 from secateur.network.operations import OPERATIONS
 
+_HELD = (torch.float32, torch.int64, torch.int32, torch.bool)
+"""Types of tensors that go in and out of regions."""
 _NORMALISING_BATCHES = {"aten::_native_batch_norm_legit_functional", "aten::_batch_norm_with_update_functional"}
 
 
@@ -151,7 +153,7 @@ def _given(translation: Translation, node: fx.Node) -> Any:
         return BATCH
     if not isinstance(value, Tensor):
         return value if isinstance(value, (int, float)) else _foreign(value)
-    batched = value.dtype is torch.float32 and value.layout is torch.strided and value.ndim > 0 and _fixed(value)
+    batched = value.dtype in _HELD and value.layout is torch.strided and value.ndim > 0 and _fixed(value)
     if not batched or not (translation.images is None or translation.share(value.shape[0])):
         return _foreign(value)
     translation.take_input(node)
@@ -189,8 +191,8 @@ def _try(translation: Translation, node: fx.Node) -> str:
     value = node.meta.get("val")
     if any(isinstance(each, Placed) and not each.is_rows(len(shape)) for each, shape in _results(made, value)):
         return f"{node.target} moves the batch: what others may read has it in front"
-    if isinstance(made, str) and isinstance(value, Tensor) and value.dtype is not torch.float32:
-        return f"{node.target} gives {value.dtype}: expected torch.float32"
+    if isinstance(made, str) and isinstance(value, Tensor) and value.dtype not in _HELD:
+        return f"{node.target} gives {value.dtype}: expected {', '.join(map(str, _HELD))}"
     return ""
 
 
