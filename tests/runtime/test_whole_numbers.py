@@ -14,6 +14,7 @@ from torch.nn import functional
 from kernels import float_kernels
 from secateur import packfile
 from secateur.errors import GraphError, RunError
+from secateur.exporting.quantising import quantise
 from secateur.network import composites
 from secateur.network.building import Builder
 from secateur.network.graph import Graph, Node, Weight
@@ -212,6 +213,32 @@ def test_many_indices_take_few_bytes(tmp_path: Path) -> None:
     graph = build.graph([composites.take(build, "x", 1, [*range(63, -1, -1)] * 64)])
     packfile.write(graph, tmp_path / "net.secateur")
     assert (tmp_path / "net.secateur").stat().st_size < 4096 * 4 / 3
+
+
+def test_a_table_is_rounded_as_matrices_are_and_indices_are_not(tmp_path: Path) -> None:
+    build = Builder()
+    x = build.input("x", (3,), "int64")
+    rows = build.emit("embedding", x, weights={"weight": Weight.of(RANDOM.normal(size=(50, 20)).astype(np.float32))})
+    graph = build.graph([composites.take(build, rows, 2, RANDOM.integers(0, 20, 500))])
+    packfile.write(graph, tmp_path / "net.secateur", bits=4)
+    found = packfile.read(tmp_path / "net.secateur").weights
+    assert len(np.unique(found["embedding.weight"].bits)) <= 16
+    np.testing.assert_array_equal(found["take.indices"].bits, graph.weights["take.indices"].bits)
+
+
+def test_a_lookup_stays_in_float_in_a_network_of_eight_bits() -> None:
+    build = Builder()
+    x = build.input("x", (4,), "int64")
+    rows = build.emit("embedding", x, weights={"weight": Weight.of(TABLE)})
+    hidden = build.emit("relu", build.emit("linear", rows, weights={"weight": Weight.of(PLACES)}))
+    last = Weight.of(RANDOM.normal(size=(3, 40)).astype(np.float32))
+    graph = build.graph([build.emit("linear", hidden, weights={"weight": last})])
+    made, _ = quantise(graph, [ids(64, 4)])
+    assert [node.op for node in made.nodes if node.weights] == ["embedding", "quantised_linear", "quantised_linear"]
+    x_ = ids(5, 4)
+    found, expected = Session(made)(x_), reference.run(graph, x_)
+    assert np.abs(found - expected).max() < 0.03 * np.abs(expected).max()
+    np.testing.assert_array_equal(found, reference.run(made, x_))
 
 
 @pytest.mark.parametrize(
