@@ -57,8 +57,8 @@ def test_planes_are_resized_as_pytorch_does_whatever_their_lengths(
     for images, height, width in ((1, 5, 40), (3, 9, 7), (17, 4, 6)):
         x_ = RANDOM.normal(size=(images, 3, height, width)).astype(np.float32)
         size = (2 * height, width + 3)
-        expected = functional.interpolate(torch.from_numpy(x_), size, mode=theirs, align_corners=aligned)
-        np.testing.assert_allclose(session(x_), expected.numpy(), rtol=1e-4, atol=2e-6)
+        expected = functional.interpolate(torch.from_numpy(x_).double(), size, mode=theirs, align_corners=aligned)
+        np.testing.assert_allclose(session(x_), expected.numpy(), rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("kernel", float_kernels())
@@ -75,9 +75,9 @@ def test_a_grid_that_comes_as_an_input_is_read_as_pytorch_reads_it(
     for images in (1, 17):
         x = RANDOM.normal(size=(images, 2, 5, 7)).astype(np.float32)
         places = RANDOM.uniform(-2.5, 2.5, (images, 3, 4, 2)).astype(np.float32)
-        both = torch.from_numpy(x), torch.from_numpy(places)
+        both = torch.from_numpy(x).double(), torch.from_numpy(places).double()
         expected = functional.grid_sample(*both, mode.replace("linear", "bilinear"), padding, aligned)
-        np.testing.assert_allclose(session(x, places), expected.numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(session(x, places), expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -222,8 +222,8 @@ def test_a_table_is_rounded_as_matrices_are_and_indices_are_not(tmp_path: Path) 
     graph = build.graph([composites.take(build, rows, 2, RANDOM.integers(0, 20, 500))])
     packfile.write(graph, tmp_path / "net.secateur", bits=4)
     found = packfile.read(tmp_path / "net.secateur").weights
-    assert len(np.unique(found["embedding.weight"].bits)) <= 16
-    np.testing.assert_array_equal(found["take.indices"].bits, graph.weights["take.indices"].bits)
+    assert len(np.unique(found["weight"].bits)) <= 16
+    np.testing.assert_array_equal(found["indices"].bits, graph.weights["indices"].bits)
 
 
 def test_a_lookup_stays_in_float_in_a_network_of_eight_bits() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secateur.errors import ExportError, GraphError, MissingExtraError
 from secateur.exporting import onnx_moves, qdq, sequences
@@ -72,11 +73,22 @@ def _distance(graph: Graph, model: bytes) -> float | None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    random = np.random.default_rng(0)
-    shapes = _bound(graph).inputs
-    x = {name: random.normal(size=(2, *shape)).astype(np.float32) for name, shape in shapes.items()}
-    pairs = zip(session.run(None, x), reference.run_all(graph, x), strict=True)
+    x = _example(_bound(graph))
+    pairs = [
+        (a.astype(np.float64), b.astype(np.float64))
+        for a, b in zip(session.run(None, x), reference.run_all(graph, x), strict=True)
+    ]
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny)) for a, b in pairs)
+
+
+def _example(graph: Graph) -> dict[str, NDArray[Any]]:
+    """Random numbers; of whole ones the first, which every table has."""
+    random = np.random.default_rng(0)
+    numbers = {name: FORMATS[graph.elements.get(name, "float32")] for name in graph.inputs}
+    return {
+        name: (random.normal(size=(2, *shape)) * bool(numbers[name].mantissa)).astype(numbers[name].numbers)
+        for name, shape in graph.inputs.items()
+    }
 
 
 def _bound(graph: Graph) -> Graph:
