@@ -41,8 +41,11 @@ class Drawing:
 
     @property
     def of_known_size(self) -> dict[str, Shape]:
-        """Values whose shapes are numbers, and so are not of all images."""
-        return {name: shape for name, shape in self.shapes.items() if is_whole(shape)}
+        """Values of float32 whose shapes are numbers, and so are not of all images."""
+        return {name: shape for name, shape in self.shapes.items() if is_whole(shape) and self.is_floating(name)}
+
+    def is_floating(self, value: str) -> bool:
+        return Builder(self.draft).element(value) == "float32"
 
     def add(self, op: str, *inputs: str, weights: dict[str, np.ndarray] | None = None, **attributes: Attribute) -> str:
         held = {role: self.weight(role, value) for role, value in (weights or {}).items()}
@@ -552,7 +555,7 @@ def graphs(
     build = Drawing(draw, draw(shapes()), dtype)
     last = "x"
     for _ in range(draw(st.integers(least, most))):
-        values = [name for name in build.shapes if name not in build.constants]
+        values = [name for name in build.shapes if name not in build.constants and build.is_floating(name)]
         value = draw(st.sampled_from([last, last, *values]))
         fitting = [op for op in operations if _fits(op, build.shapes[value])]
         if not fitting:
@@ -568,7 +571,8 @@ def dead_graphs(draw: Draw, dtype: str = "mixed", dead: float = 0.5) -> Graph:
     build = Drawing(draw, draw(st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(2, 5))), dtype, dead, 4)
     last = _conv2d(build, "x")
     for _ in range(draw(st.integers(1, 8))):
-        value = draw(st.sampled_from([*[last] * 8, *(name for name in build.shapes if name not in build.constants)]))
+        others = [name for name in build.shapes if name not in build.constants and build.is_floating(name)]
+        value = draw(st.sampled_from([*[last] * 8, *others]))
         fitting = [op for op in _UNITWISE if _fits(op, build.shapes[value])]
         last = add(build, draw(st.sampled_from(fitting)), value) if fitting else last
     last = last if build.shapes[last] else build.add("reshape", last, shape=(1,))
