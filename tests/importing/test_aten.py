@@ -397,11 +397,8 @@ REFUSED = {
         nn.Identity(),
         "Written: its control flow depends on values",
     ),
-    "a fixed batch": (lambda x, _: x.reshape(2, 192), nn.Identity(), "Written: it works for one batch size only"),
-    "images in rows": (lambda x, _: x.reshape(-1, 6), nn.Identity(), "mixes the batch with other dimensions"),
     "a mean of images": (lambda x, _: x.mean(0, keepdim=True), nn.Identity(), "works across the batch"),
     "softmax of images": (lambda x, _: x.softmax(0), nn.Identity(), "works across the batch"),
-    "the batch moved": (lambda x, _: x.permute(1, 0, 2, 3), nn.Identity(), "permute moves the batch"),
     "the batch moved before a pooling": (
         lambda x, _: F.avg_pool2d(x.transpose(0, 1), 2),
         nn.Identity(),
@@ -422,13 +419,7 @@ REFUSED = {
         nn.Identity(),
         "mul combines values that have the batch in different dimensions",
     ),
-    "len": (lambda x, _: x.view(len(x), -1), nn.Identity(), r"write x.size\(0\) for len\(x\)"),
     "division by zero": (lambda x, _: x / 0, nn.Identity(), "div is supported by what is not zero"),
-    "rounded division": (
-        lambda x, _: torch.div(x, x * x + 1, rounding_mode="floor"),
-        nn.Identity(),
-        "div is supported by what is not zero, and without rounding",
-    ),
     "powers that are values": (lambda x, _: 2**x, nn.Identity(), "pow is supported with an exponent that is one"),
     "a largest along a dimension": (lambda x, _: x.max(1)[0], nn.Identity(), "max is not supported along a dimension"),
     "a clamp": (lambda x, _: x.clamp(-1, 1), nn.Identity(), "clamp between -1 and 1 is not supported"),
@@ -448,9 +439,9 @@ def test_what_a_graph_cannot_hold_is_refused_in_one_line(case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("example", [torch.zeros(0, 4), torch.zeros(()), torch.zeros(2, 4, dtype=torch.int64)])
+@pytest.mark.parametrize("example", [torch.zeros(0, 4), torch.zeros(()), torch.zeros(2, 4, dtype=torch.complex64)])
 def test_an_example_has_to_be_a_batch_of_numbers(example: Tensor) -> None:
-    with pytest.raises(SecateurError, match=r"^example of shape .*: expected (a batch|floating-point inputs)"):
+    with pytest.raises(SecateurError, match=r"^example of shape .*: expected (a batch|real inputs)"):
         to_graph(nn.Linear(4, 2), example)
 
 

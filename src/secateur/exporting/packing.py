@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from secateur import packfile
-from secateur.errors import ModelError, PackError, RunError, UsageError
+from secateur.errors import GraphError, ModelError, PackError, RunError, UsageError
 from secateur.exporting.quantising import Report, quantise
 from secateur.importing.aten import (
     Dynamic,
@@ -28,7 +28,8 @@ from secateur.importing.aten import (
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Graph
-from secateur.network.simplification import simplify
+from secateur.network.signature import leaves
+from secateur.network.simplification import settle, simplify
 from secateur.runtime import reference
 from secateur.runtime.agreement import largest_difference
 
@@ -217,9 +218,22 @@ def _at_other_lengths(
 
 def _apart(graph: Graph, image: Inputs, expected: Sequence[NDArray[np.floating]]) -> float:
     """How far the graph's outputs for one image are from those expected, as a share of the largest of them."""
-    given = [_array(each) for each in image.tensors]
-    found = reference.run_all(graph, dict(zip(graph.inputs, given, strict=True)))
-    return largest_difference(found, expected)
+    called = graph.called
+    values = sorted(called.inputs, key=lambda each: each.place)
+    given = [each.in_front(_array(tensor)) for each, tensor in zip(values, image.tensors, strict=True)]
+    named = dict(zip(graph.inputs, given, strict=True))
+    found = reference.run_all(_settled(graph, named), named)
+    made = {each.place: each for _, each in leaves(called.outputs)}
+    return largest_difference([made[place].back(each) for place, each in enumerate(found)], expected)
+
+
+def _settled(graph: Graph, inputs: Mapping[str, NDArray[Any]]) -> Graph:
+    """As a Session runs it: at the lengths of inputs, and what follows from these computed once."""
+    shapes = {name: each.shape[1:] for name, each in inputs.items()}
+    try:
+        return settle(graph.bind(graph.lengths_of(shapes, len(next(iter(inputs.values()))))))
+    except GraphError as error:
+        raise RunError(str(error)) from error
 
 
 def _check(graph: Graph, apart: float) -> None:

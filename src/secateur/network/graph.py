@@ -177,6 +177,7 @@ class Graph:
         if wrong:
             raise GraphError(f"{', '.join(wrong)}: expected a whole number")
         lengths = {name: operator.index(length) for name, length in lengths.items()}
+        self.called.check_lengths(lengths)
         inputs = {name: _bound_shape(name, shape, lengths) for name, shape in self.inputs.items()}
         nodes = tuple(_bound_node(node, lengths) for node in self.nodes)
         return replace(self, inputs=inputs, nodes=nodes)

@@ -176,12 +176,22 @@ class Signature:
     """How a network is called, and what it gives.
 
     arguments: of forward by name, in its order; every input of the graph stands in one of them. outputs: what forward
-    returns. images: how many it takes, None where it takes any number of them.
+    returns. images: how many it takes, None where it takes any number of them. most: of lengths, what they may be at
+    most.
     """
 
     arguments: tuple[tuple[str, Tree], ...]
     outputs: Tree
     images: int | None = None
+    most: tuple[tuple[str, int], ...] = ()
+
+    def check_lengths(self, lengths: Mapping[str, int]) -> None:
+        """Raises GraphError for a length that is too long."""
+        for name, most in self.most:
+            if lengths.get(name, 0) > most:
+                raise GraphError(
+                    f"{name} {lengths[name]}: expected {most} at most, as the network takes no longer ones"
+                )
 
     @classmethod
     def plain(cls, inputs: Iterable[str], outputs: int) -> Signature:
@@ -193,7 +203,7 @@ class Signature:
     def says_more_than(self, inputs: Iterable[str], outputs: int) -> bool:
         """Whether it is another than `plain`, arguments that were left out not counted."""
         given = tuple((name, tree) for name, tree in self.arguments if not isinstance(tree, Fixed))
-        return Signature(given, self.outputs, self.images) != Signature.plain(inputs, outputs)
+        return replace(self, arguments=given) != Signature.plain(inputs, outputs)
 
     def check(self, inputs: int, outputs: int) -> None:
         """Raises GraphError where it is none of a graph with so many inputs and outputs."""

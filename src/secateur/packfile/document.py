@@ -160,6 +160,7 @@ def _described_signature(signature: Signature) -> dict[str, Any]:
         "arguments": [[name, _described_tree(tree)] for name, tree in signature.arguments],
         "outputs": _described_tree(signature.outputs),
         **({} if signature.images is None else {"images": signature.images}),
+        **({"most": [list(each) for each in signature.most]} if signature.most else {}),
     }
 
 
@@ -272,10 +273,11 @@ def _document(value: Any) -> Document:
 
 
 def _signature(value: Any) -> Signature:
-    found = strict.fields(value, "arguments", "outputs", optional=("images",))
+    found = strict.fields(value, "arguments", "outputs", optional=("images", "most"))
     arguments = [(strict.text(name), _tree(tree)) for name, tree in _pairs(found["arguments"])]
     images = strict.whole(found["images"]) if "images" in found else None
-    return Signature(tuple(arguments), _tree(found["outputs"]), images)
+    most = [(strict.text(name), strict.whole(length)) for name, length in _pairs(found.get("most", []))]
+    return Signature(tuple(arguments), _tree(found["outputs"]), images, tuple(most))
 
 
 def _tree(value: Any, depth: int = 0) -> Tree:

@@ -19,6 +19,7 @@ from secateur.errors import GraphError, RunError
 from secateur.network.formats import FORMATS
 from secateur.network.graph import Graph, Shape
 from secateur.network.limits import Limits, check_costs, check_parts
+from secateur.network.simplification import settle
 from secateur.network.sizes import BATCH
 from secateur.network.stages import crosses_images
 from secateur.runtime.calibration import Costs, costs_for
@@ -318,7 +319,7 @@ class Session:
 
     def _graph_at(self, lengths: Mapping[str, int]) -> Graph:
         try:
-            return self._graph.bind(lengths)
+            return settle(self._graph.bind(lengths))
         except GraphError as error:
             raise RunError(str(error)) from error
 

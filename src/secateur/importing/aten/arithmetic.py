@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from secateur.importing.aten.calls import Call, Constant, Conversion
+from secateur.importing.aten.placing import Ordinary
 from secateur.importing.aten.reading import anywhere, pair_of_values, scaled
 from secateur.network import composites
 
@@ -72,7 +73,7 @@ def _div(call: Call) -> str:
         raise call.error("is supported by what is not zero")
     if (rounding := call.get("rounding_mode")) is not None:
         return _rounded_quotient(call, str(rounding))
-    if not isinstance(divisor, (Constant, int, float)):
+    if not isinstance(divisor, (Constant, int, float)) or isinstance(call["self"], Ordinary) or call.is_ordinary:
         return pair_of_values(call, "div", call["self"], divisor)
     inverse = Constant(1 / divisor.tensor) if isinstance(divisor, Constant) else 1 / divisor
     return pair_of_values(call, "mul", call["self"], inverse)

@@ -179,10 +179,12 @@ class Call:
             return mentions_size([each.size for each in self.translation.extents(self.node.meta["val"])])
         return mentions_size([*arguments.values()])
 
-    def _of_sizes(self, size: Size) -> Ordinary:
+    def _of_sizes(self, size: Size) -> Any:
         inner = OrdinaryCall(self.translation, self.node)
         with told_by(self):
             made = made_of_sizes(inner)
+            if made is None and self.name in self.translation.conversions:
+                return self.translation.checked(self, self.translation.conversions[self.name](self))
         if made is None:
             raise self.error(f"makes a constant that depends on a length ({size}), which is free")
         found: Ordinary = self.translation.checked(self, Ordinary(made))
@@ -290,7 +292,8 @@ class Call:
         if not isinstance(held, Constant):
             raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
         held = self._of_one_image(held, rank)
-        return self.translation.constant_value(held, self.constant_shape(tuple(held.tensor.shape), rank), self.build)
+        shape, element = self.constant_shape(tuple(held.tensor.shape), rank), element_of(held.tensor.dtype)
+        return self.translation.constant_value(held, shape, self.build, element)
 
     def _of_one_image(self, constant: Constant, rank: int | None) -> Constant:
         """A constant as long as a batch of a fixed size, where all images have the same; else the constant itself."""

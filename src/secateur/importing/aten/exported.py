@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from torch import Tensor, fx, nn
@@ -15,7 +15,7 @@ from secateur.importing.aten.calls import Constant
 from secateur.importing.aten.lengths import Declared, symbols_of
 from secateur.importing.aten.translation import Program
 from secateur.network.signature import Signature
-from secateur.network.sizes import Dimension
+from secateur.network.sizes import Dimension, Size
 
 _ENTRIES = (InputKind.PARAMETER, InputKind.BUFFER)
 
@@ -73,19 +73,34 @@ def traced(program: Any, called: Signature, sizes: Declared = ()) -> Trace:
     the network does not take."""
     constants = {name: each for name, each in program.constants.items() if isinstance(each, Tensor)}
     symbols = _symbols(program, sizes) if sizes else {}
+    called = replace(called, most=_longest(program, symbols))
     return Trace(program.graph, program.graph_signature, constants, called, symbols)
+
+
+def _longest(program: Any, symbols: Mapping[Any, Dimension]) -> tuple[tuple[str, int], ...]:
+    """Of lengths that are no longer than a table, or where the network does something else."""
+    found: dict[str, int] = {}
+    for symbol, length in symbols.items():
+        most = program.range_constraints[symbol].upper if symbol in program.range_constraints else int_oo
+        if most != int_oo:
+            slope, name, offset = _line(length)
+            found[name] = min(found.get(name, int(most)), (int(most) - offset) // slope)
+    return tuple(found.items())
 
 
 def _symbols(program: Any, sizes: Declared) -> dict[Any, Dimension]:
     own = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT}
     inputs = [node for node in program.graph.find_nodes(op="placeholder") if node.name in own]
     tensors = [(node.name, node.meta["val"].shape) for node in inputs if isinstance(node.meta.get("val"), Tensor)]
-    found = symbols_of(sizes, tensors)
-    for symbol, length in found.items():
-        most = program.range_constraints[symbol].upper if symbol in program.range_constraints else int_oo
-        if most != int_oo:
-            raise ExportError(f"the network does something else where {length} is above {most}, which a graph cannot")
-    return found
+    return symbols_of(sizes, tensors)
+
+
+def _line(length: Dimension) -> tuple[int, str, int]:
+    """(a, name, b) of a·name + b."""
+    line = length.line if isinstance(length, Size) else None
+    if line is None or line[0] < 1:
+        raise ExportError(f"the network does something else where {length} is long, which a graph cannot")
+    return line
 
 
 def _outputs(network: nn.Module, graph: fx.Graph, signature: ExportGraphSignature) -> list[fx.Node]:

@@ -52,7 +52,7 @@ def _index_select(call: Call) -> str:
 def _index(call: Call) -> Any:
     """Numbers of images in front leave each image its own part; what follows is looked up in that."""
     given = list(call["indices"])
-    if isinstance(given[0], Numbers):
+    if _are_numbers(call, given[0]):
         return _own(call, given)
     inner = call.where_placed()
     held = [place for place, each in enumerate(given) if each is not None]
@@ -62,6 +62,14 @@ def _index(call: Call) -> Any:
         inner, inner.value("self"), inner.axis(held[0], inner.value("self")), given[held[0] : held[-1] + 1]
     )
     return Ordinary(made) if isinstance(inner, OrdinaryCall) else made
+
+
+def _are_numbers(call: Call, held: Any) -> bool:
+    """Whether an index names each image, in their order."""
+    images = call.translation.images
+    if isinstance(held, Numbers) or not isinstance(held, Constant) or not isinstance(images, int):
+        return isinstance(held, Numbers)
+    return images > 1 and torch.equal(held.tensor.reshape(-1), torch.arange(images, dtype=held.tensor.dtype))
 
 
 def _own(call: Call, given: Sequence[Any]) -> Any:

@@ -126,7 +126,7 @@ class Translation:
         if not isinstance(size, (int, torch.SymInt)):
             return Batch(0)
         share = self.share(size) if isinstance(size, torch.SymInt) or str(size) == self.batch else 0
-        found = None if share else self.dimension(size)
+        found = None if share != 0 else self.dimension(size)
         return Batch(share) if found is None else found
 
     def _output(self, call: Call) -> str:
