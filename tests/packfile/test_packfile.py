@@ -21,6 +21,7 @@ from secateur.errors import FormatError, PackError, SpaceError, UsageError
 from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Graph, Weight
 from secateur.packfile import codecs, reading
+from secateur.packfile.quantisation import tabulate
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -303,3 +304,27 @@ def test_files_that_are_none_say_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("none")
     with pytest.raises(FormatError, match="4 bytes are too few"):
         packfile.read(tmp_path / "text")
+
+
+def test_zeros_do_not_make_many_values_look_few() -> None:
+    """Whether a weight has few values is found out in less memory than the weight itself takes."""
+    words = np.zeros(1 << 20, "<f4")
+    words[::8] = np.random.default_rng(0).normal(size=1 << 17)
+    weight = Weight.of(words.reshape(1024, 1024))
+    tracemalloc.start()
+    found = tabulate(weight)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found is None
+    assert most < weight.bits.nbytes
+
+
+def test_few_values_are_tabulated_piece_by_piece() -> None:
+    words = np.random.default_rng(0).choice(np.float32([0, -0.0, 1.5, -2, 7]), 200_000)
+    weight = Weight.of(words)
+    found = tabulate(weight)
+    assert found is not None
+    assert np.array_equal(np.unique(found[0]), [-2, -1, 0, 1, 2])
+    assert {tuple(words[found[0] == rank].view("<u4")[:1]) for rank in (1, 2)} == {
+        tuple(np.float32([each]).view("<u4")) for each in (1.5, 7)
+    }

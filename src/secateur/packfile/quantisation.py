@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from secateur.errors import FormatError, UsageError
 from secateur.network.formats import WEIGHT_FORMATS
 from secateur.network.graph import Bits, Weight
+from secateur.network.operations.meanings import pieces
 
 CODEBOOKS = ("uniform", "channel", "k-means")
 BITS = (8, 6, 5, 4)
 _TABLE, _STEPS, _CHANNELS, _INTEGERS = range(4)
 _MOST_RANKS = 256
+_PIECE = 1 << 16
 _PLACES_FROM = 16  # a tensor that has this many values for each code also says where in its interval each code lies
 
 Levels = NDArray[np.int16]
@@ -79,17 +81,30 @@ def quantise(weight: Weight, rows: int, bits: int, codebook: str) -> Quantised |
 def tabulate(weight: Weight) -> tuple[Levels, bytes] | None:
     """A weight of few values as levels and a codebook that says exactly which they are; None where they are many."""
     bits = weight.bits.reshape(-1)
-    if np.unique(bits[: 4 * _MOST_RANKS]).size > 2 * _MOST_RANKS + 1:
+    words = _distinct(bits)
+    if words is None:
         return None
-    words, place = np.unique(bits, return_inverse=True)
     top = words.dtype.type(1 << (8 * words.itemsize - 1))
     positive, negative = words[(words > 0) & (words < top)], words[words >= top]
     if max(positive.size, negative.size) > _MOST_RANKS:
         return None
     zeros = words.size - positive.size - negative.size
     rank = np.concatenate([np.zeros(zeros), np.arange(1, positive.size + 1), -np.arange(1, negative.size + 1)])
+    levels, ranks = np.empty(bits.size, np.int16), rank.astype(np.int16)
+    for part in pieces(bits.size, 1, _PIECE):
+        levels[part] = ranks[np.searchsorted(words, bits[part])]
     packed = struct.pack("<BHH", _TABLE, positive.size, negative.size) + positive.tobytes() + negative.tobytes()
-    return rank.astype(np.int16)[place.reshape(-1)], packed
+    return levels, packed
+
+
+def _distinct(bits: Bits) -> Bits | None:
+    """The values among these, sorted, a piece at a time; None as soon as they are too many for a codebook."""
+    found = bits[:0]
+    for part in pieces(bits.size, 1, _PIECE):
+        found = np.union1d(found, bits[part])
+        if found.size > 2 * _MOST_RANKS + 1:
+            return None
+    return found
 
 
 def look_up(levels: Levels, book: Codebook, dtype: str) -> Bits:
