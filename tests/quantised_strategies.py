@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from graph_strategies import Draw, Drawing, _broadcasts, _window
 from secateur.network.graph import Graph, Node, Shape, Weight, infer_shape
+from secateur.network.operations import FUNCTIONS, OPERATIONS
 from secateur.network.quantisation import ELEMENTS, Quantisation
+from secateur.network.tabulating import table_of
 
 SPREAD = 40
 """How far numbers are from the zero point, more or less."""
@@ -182,6 +184,19 @@ def _mean_of(build: EightBits, op: str, value: str, **at: Any) -> str:
     return build.put(f"quantised_{op}", value, to=build.quantisation(of.scale / 2), **at, **of.stated("input_"))
 
 
+def _table(build: EightBits, value: str) -> str:
+    """Any function; now and then a table that is none."""
+    of, to = build.of[value], build.quantisation(build.of[value].scale)
+    name = build.any_of([*FUNCTIONS])
+    op, texts = FUNCTIONS[name]
+    numbers = {each: 0.5 for each in OPERATIONS[op].attributes if each not in texts}
+    made = table_of(Node("", op, (value,), {}, {**texts, **numbers}), of, to)
+    if build.draw(st.booleans()):
+        made = build.random.integers(to.least, to.most + 1, 256).astype(np.int32)
+    at = {"function": name, "parameters": tuple(numbers.values()), **of.stated("input_")}
+    return build.put("quantised_table", value, to=to, weights={"table": made}, **at)
+
+
 def _max_pool2d(build: EightBits, value: str) -> str:
     kernel, stride, padding, dilation = _window(build, build.shapes[value][1:])
     dilation = dilation if not any(padding) else (1, 1)
@@ -264,6 +279,7 @@ QUANTISED: dict[str, Callable[[EightBits, str], str]] = {
     "quantised_avg_pool2d": _avg_pool2d,
     "quantised_adaptive_avg_pool2d": _adaptive_avg_pool2d,
     "quantised_mean": _mean,
+    "quantised_table": _table,
     "max_pool2d": _max_pool2d,
     "reshape": _reshape,
     "permute": _permute,

@@ -117,4 +117,12 @@ void ByteBroadcast::run(const Word* left, const Word* right, Word* target, int i
         }
 }
 
+void look_up_bytes(const std::array<std::uint8_t, 256>& table, const Word* from, Word* to, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::uint32_t bits = from[i].bits;
+        const auto at = [&](int byte) { return std::uint32_t{table[bits >> (8 * byte) & 0xff]} << (8 * byte); };
+        to[i] = {at(0) | at(1) | at(2) | at(3)};
+    }
+}
+
 }  // namespace secateur

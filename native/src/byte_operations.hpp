@@ -74,4 +74,7 @@ struct ByteBroadcast {
     void run(const Word* left, const Word* right, Word* target, int images) const;
 };
 
+// What a table has for each byte of so many words.
+void look_up_bytes(const std::array<std::uint8_t, 256>& table, const Word* from, Word* to, std::int64_t count);
+
 }  // namespace secateur

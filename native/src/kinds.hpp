@@ -175,6 +175,10 @@ struct ByteMean {
     ByteAverage average;
 };
 
+struct ByteTable {
+    std::array<std::uint8_t, 256> bytes;  // what becomes of each
+};
+
 }  // namespace kind
 
 using Kind =
@@ -182,6 +186,6 @@ using Kind =
                  kind::Softmax, kind::LayerNorm, kind::Reshape, kind::Permute, kind::Concat, kind::Slice, kind::Product,
                  kind::Attention, kind::Recurrence, kind::Cumulation, kind::Constant, kind::Take, kind::Embedding,
                  kind::Gather, kind::Top, kind::Select, kind::Resize, kind::GridSample, kind::Conversion,
-                 kind::Quantise, kind::Dequantise, kind::BytePair, kind::BytePool, kind::ByteMean>;
+                 kind::Quantise, kind::Dequantise, kind::BytePair, kind::BytePool, kind::ByteMean, kind::ByteTable>;
 
 }  // namespace secateur

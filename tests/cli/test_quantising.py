@@ -78,6 +78,8 @@ def test_a_packed_file_becomes_one_in_eight_bits_with_calibration_from_a_file(pa
         (["net.secateur", "--quantize", "int8", "--bits", "8", "--exact"], "packed already, so it takes no --bits or"),
         (["net.secateur", "--quantize", "int8", "--calibration", "cut.npz"], "cut.npz: expected a .npy or .npz file"),
         (["net.secateur", "--quantize", "int8", "--calibration", "text.npz"], "'read.me' in it is no array"),
+        (["run", "--quantize", "int8", "--bits", "8"], "--quantize int8 with --bits: weights become eight bits; give"),
+        (["run", "--quantize", "int8", "--exact"], "--quantize int8 with --exact: weights become eight bits; give one"),
         (["run", "--keep-float", "fc1"], "--keep-float and --calibration are for --quantize int8"),
         (["run", "--quantize", "int8", "--calibration-images", "0"], "--calibration-images 0: expected a whole number"),
         (["net.secateur", "--quantize", "int8", "--calibration", "none.npy"], "none.npy: expected a .npy or .npz file"),

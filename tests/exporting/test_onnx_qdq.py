@@ -19,8 +19,9 @@ from secateur import packfile
 from secateur.errors import ExportError
 from secateur.exporting.onnx import to_onnx, write_onnx
 from secateur.network.building import Builder
-from secateur.network.graph import Graph, Weight
+from secateur.network.graph import Graph, Node, Weight
 from secateur.network.quantisation import Quantisation
+from secateur.network.tabulating import function_of, table_of
 from secateur.runtime import reference
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'secateur[onnx]'")
@@ -141,6 +142,25 @@ def of_tokens(build: Builder, value: str) -> str:
     return layer(build, value, (9, 5), given=U8, to=COARSE)
 
 
+def table(op: str, **attributes: Any) -> Callable[[Builder, str], str]:
+    def make(build: Builder, value: str) -> str:
+        node = Node("", op, (value,), {}, attributes)
+        name, parameters = function_of(node) or ("", ())
+        made = build.emit(
+            "quantised_table",
+            value,
+            weights={"table": Weight.of(table_of(node, U8, COARSE))},
+            function=name,
+            parameters=parameters,
+            element=COARSE.element,
+            **U8.stated("input_"),
+            **COARSE.stated("output_"),
+        )
+        return build.emit("dequantise", made, **COARSE.stated())
+
+    return make
+
+
 OPERATIONS: dict[str, Callable[[Builder, str], str]] = {
     "convolution": convolution(),
     "strided": convolution(stride=(2, 1), padding=(0, 2, 1, 0)),
@@ -161,6 +181,8 @@ OPERATIONS: dict[str, Callable[[Builder, str], str]] = {
     "windows of several sizes": mean("quantised_adaptive_avg_pool2d", size=(3, 2)),
     "mean": mean("quantised_mean", axes=(2, 3), keepdims=False),
     "moved": moved,
+    "gelu": table("gelu", approximate="tanh"),
+    "elu": table("elu", alpha=0.7),
 }
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secateur.errors import UsageError
+from secateur.errors import ModelError, UsageError
+from secateur.modules.guarding import run
 from secateur.modules.inputs import as_inputs
 
 
@@ -83,3 +84,10 @@ def test_a_copy_shares_nothing() -> None:
 def test_what_is_no_batch_of_inputs_is_refused(example: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         as_inputs(example, nn.ReLU())
+
+
+def test_a_name_that_forward_does_not_have_is_told_those_that_it_has() -> None:
+    inputs = as_inputs({"wrong": X}, nn.Linear(3, 2))
+    with pytest.raises(ModelError, match=r"; forward has no arguments 'wrong' but 'input': call them by these names"):
+        run(nn.Linear(3, 2), inputs)
+    assert as_inputs({"input": X}, nn.Linear(3, 2)).strangers(nn.Linear(3, 2)) == ""

@@ -19,11 +19,12 @@ from quantised_strategies import quantised_graphs
 from secateur.errors import GraphError
 from secateur.network import quantisation
 from secateur.network.building import Builder
-from secateur.network.graph import Graph, Shape, Weight
+from secateur.network.graph import Graph, Node, Shape, Weight
 from secateur.network.quantisation import Quantisation
 from secateur.network.simplification import simplify
 from secateur.network.sizes import named
 from secateur.network.stages import stages_of
+from secateur.network.tabulating import as_function, function_of, table_of
 from secateur.runtime import reference
 
 
@@ -213,6 +214,60 @@ def test_sums_and_products_of_two_are_rescaled_to_the_output(op: str) -> None:
         else:
             t = f32(a * b * f32(U8.scale * I8.scale / to.scale))
         assert mine == settled(t, 20, 240, to.zero_point)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "by_hand"),
+    [
+        ("silu", {}, lambda x: x / (1 + math.exp(-x))),
+        ("gelu", {"approximate": "none"}, lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2),
+        (
+            "softplus",
+            {"beta": 2.0, "threshold": 1.53},
+            lambda x: x if 2 * x > 1.53 else math.log1p(math.exp(2 * x)) / 2,
+        ),
+        ("log", {}, lambda x: math.log(x) if x > 0 else -math.inf),
+    ],
+)
+@pytest.mark.parametrize(("of", "to"), [(U8, I8), (I8, Quantisation("uint8", 0.011, 40))])
+def test_a_table_has_what_a_function_makes_of_every_integer(
+    op: str, attributes: dict[str, Any], by_hand: Any, of: Quantisation, to: Quantisation
+) -> None:
+    build = Builder()
+    function = Node("", op, ("x",), {}, attributes)
+    name, parameters = function_of(function) or ("", ())
+    value = build.emit(
+        "quantised_table",
+        as_are(of, (256,), "x", build)[1],
+        weights={"table": Weight.of(table_of(function, of, to))},
+        function=name,
+        parameters=parameters,
+        **stated("input_", of),
+        **made(to),
+    )
+    x = np.arange(of.least, of.most + 1)[None]
+    found = run(build.graph([out(build, value, to)]), (x, of))[0]
+    for integer, mine in zip(x[0].tolist(), found, strict=True):
+        exact = by_hand((integer - of.zero_point) * of.scale) / to.scale
+        assert settled(exact - 1e-3, to.least, to.most, to.zero_point) <= mine
+        assert mine <= settled(exact + 1e-3, to.least, to.most, to.zero_point)
+    assert (
+        as_function(Node("", "quantised_table", ("x",), {}, {"function": name, "parameters": parameters})) == function
+    )
+
+
+def test_a_table_whose_numbers_its_format_does_not_hold_or_whose_function_is_none_is_refused() -> None:
+    def make(table: np.ndarray, *parameters: float) -> None:
+        build = Builder()
+        x, attributes = as_are(U8, (3,), "x", build)[1], {**stated("input_", U8), **made(I8)}
+        weights = {"table": Weight.of(table.astype(np.int32))}
+        value = build.emit("quantised_table", x, weights=weights, function="elu", parameters=parameters, **attributes)
+        build.graph([out(build, value, I8)])
+
+    with pytest.raises(GraphError, match="expected a table of numbers from -128 to 127"):
+        make(np.arange(256), 1.0)
+    with pytest.raises(GraphError, match="expected 1 parameters of elu, got "):
+        make(np.arange(-128, 128))
 
 
 def test_products_broadcast_behind_the_batch() -> None:

@@ -160,6 +160,28 @@ void compile_pair(Compiler& compiler, const Operation& operation) {
     };
 }
 
+// ---- One value --------------------------------------------------------------------------------------------------
+
+std::optional<Kind> read_table(const Node& node) {
+    if (node.op != "quantised_table") return {};
+    const std::int32_t* held = node.weights.at("table").integers;
+    kind::ByteTable table{};
+    for (std::size_t i = 0; i < table.bytes.size(); ++i) table.bytes[i] = static_cast<std::uint8_t>(held[i]);
+    return table;
+}
+
+void compile_table(Compiler& compiler, const Operation& operation) {
+    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output),
+                       size = compiler.setting().output(operation).size;
+    Step& step = compiler.push(operation, "loop");
+    step.items = pieces_of(size);
+    step.run = [=, all = step.items, bytes = std::get<kind::ByteTable>(operation.kind).bytes](
+                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+        const std::int64_t first = edge_of(size, begin, all), last = edge_of(size, end, all);
+        look_up_bytes(bytes, frame.words(from + first), frame.words(to + first), last - first);
+    };
+}
+
 // ---- Pools and means --------------------------------------------------------------------------------------------
 
 kind::ByteAverage average_in(const Node& node) {
@@ -256,6 +278,8 @@ const Lowering lowerings::dequantise = {
     .read = read_dequantise, .cycles = streaming, .compile = compile_dequantise, .folding = &kDequantiseFolding};
 const Lowering lowerings::byte_pair = {
     .read = read_pair, .cycles = streaming, .compile = compile_pair, .folding = &kElementwiseFolding};
+const Lowering lowerings::byte_table = {
+    .read = read_table, .cycles = streaming, .compile = compile_table, .folding = &kElementwiseFolding};
 const Lowering lowerings::byte_pool = {.read = read_pool, .cycles = pool_cycles, .compile = compile_pool};
 const Lowering lowerings::byte_mean = {.read = read_mean, .cycles = streaming, .compile = compile_mean};
 

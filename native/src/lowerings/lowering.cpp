@@ -15,7 +15,7 @@ constexpr const Lowering* kLowerings[] = {
     &lowerings::cumulation,  &lowerings::constant,  &lowerings::quantise,    &lowerings::dequantise,
     &lowerings::take,        &lowerings::embedding, &lowerings::gather,      &lowerings::top,
     &lowerings::select,      &lowerings::resize,    &lowerings::grid_sample, &lowerings::byte_pair,
-    &lowerings::byte_pool,   &lowerings::byte_mean,
+    &lowerings::byte_pool,   &lowerings::byte_mean, &lowerings::byte_table,
 };
 
 bool same_shapes(const FusedNetwork& network, const Operation& operation, int) {

@@ -43,7 +43,7 @@ namespace lowerings {
 
 extern const Lowering convolution, linear, affine, unary, binary, pool, mean, softmax, layer_norm, reshape, permute,
     concat, slice, product, attention, recurrence, cumulation, constant, take, embedding, gather, top, select, resize,
-    grid_sample, conversion, quantise, dequantise, byte_pair, byte_pool, byte_mean;
+    grid_sample, conversion, quantise, dequantise, byte_pair, byte_pool, byte_mean, byte_table;
 
 }  // namespace lowerings
 

@@ -84,6 +84,7 @@ def pack(
             raise UsageError(f"{source}: is packed already, so it takes no {' or '.join(given)}: leave that out")
         quantise_file(source, output, quantising, force)
         return
+    quantising.refuse({"--bits": bits, "--exact": exact or None})
     require_torch("pack")
     from secateur.experiments.delivery import from_checkpoint, from_run
     from secateur.exporting.packing import pack as write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,16 @@ class Quantising:
         if images < 1:
             raise UsageError(f"--calibration-images {images}: expected a whole number from 1 on")
         return Quantising(None if quantize == "none" else quantize, keep_float, file, images, data_dir)
+
+    def refuse(self, others: Mapping[str, object]) -> None:
+        """Raises UsageError for flags that say otherwise of weights. others: flag → its value, None if not given."""
+        if self.quantize is None:
+            return
+        for flag, value in others.items():
+            if value is not None:
+                raise UsageError(
+                    f"--quantize {self.quantize} with {flag}: weights become eight bits; give one of the two"
+                )
 
     def keywords(self, made: Deliverable) -> dict[str, Any]:
         """Those of exporting.packing.pack."""

@@ -404,8 +404,8 @@ class NetworkCache:
             whole = dataclasses.replace(cell, quantize="none")
             graph, data = self.graph(self.trained(whole)[0], whole), self.dataset(cell)
             found = rivals_of(graph, [data.example(each) for each in batches]) if graph else Rivals({}, ())
-            for name, why in found.absent:
-                self.reporter.say(f"{name} is not timed beside {cell.model}: {why}")
+            if found.absent:
+                self.reporter.say(f"not timed beside {cell.model}: {_by_reason(found.absent)}")
             self._rivals = key, found
         return self._rivals[1]
 
@@ -501,3 +501,11 @@ def _trained_from(content: dict[str, Any]) -> Trained:
 def _retrained_from(content: dict[str, Any]) -> Retrained:
     fields = content["retrained"]
     return Retrained(fields["epochs"], fields["seconds"], tuple(fields["resumed_from"]))
+
+
+def _by_reason(absent: Sequence[tuple[str, str]]) -> str:
+    """Names and why they are missing, in one line: those of the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in absent:
+        reasons.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())

@@ -19,6 +19,7 @@ from secateur.network.graph import Attribute, Graph, Node, Shape
 from secateur.network.operations import OPERATIONS, Real
 from secateur.network.quantisation import Quantisation
 from secateur.network.sizes import BATCH, Dimension, Floor, Product, Size, is_whole
+from secateur.network.tabulating import as_function
 from secateur.runtime import reference
 from secateur.support.replacing import replacing
 
@@ -468,6 +469,12 @@ def _reduction(op: str) -> Callable[[Translation, Node], None]:
     return convert
 
 
+def _function(made: Translation, node: Node) -> None:
+    """A table as the function that it stands for."""
+    function = as_function(node)
+    _CONVERSIONS[function.op](made, function)
+
+
 def _reshape(made: Translation, node: Node) -> None:
     shape = made.shape(node.shape, f"{node.name}.shape")
     made.add("Reshape", [node.inputs[0], shape], node.name)
@@ -612,4 +619,5 @@ _CONVERSIONS: Mapping[str, Callable[[Translation, Node], None]] = {
     "quantised_avg_pool2d": qdq.in_numbers(_avg_pool2d),
     "quantised_adaptive_avg_pool2d": qdq.in_numbers(_adaptive_avg_pool2d),
     "quantised_mean": qdq.in_numbers(_reduction("ReduceMean")),
+    "quantised_table": qdq.in_numbers(_function),
 }

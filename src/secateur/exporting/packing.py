@@ -96,7 +96,7 @@ def pack(
         return graph if quantize is None else quantised(graph)
 
     def quantised(graph: Graph) -> Graph:
-        made, report = quantise(graph, _arrays(calibration, network), keep_float=keep_float, each_alone=True)
+        made, report = quantise(graph, _arrays(calibration, network, inputs), keep_float=keep_float, each_alone=True)
         if tell is not None:
             tell(report)
         return made
@@ -168,7 +168,7 @@ def _check_quantising(
         )
 
 
-def _arrays(calibration: object, network: nn.Module) -> Iterator[tuple[NDArray[Any], ...]]:
+def _arrays(calibration: object, network: nn.Module, example: Inputs) -> Iterator[tuple[NDArray[Any], ...]]:
     """The arrays of each batch, in the order of the inputs."""
     single = isinstance(calibration, (Tensor, np.ndarray, Mapping, Inputs))
     if not single and not isinstance(calibration, Iterable):
@@ -176,6 +176,8 @@ def _arrays(calibration: object, network: nn.Module) -> Iterator[tuple[NDArray[A
     batches: Iterable[Any] = (calibration,) if single else calibration  # type: ignore[assignment]
     for batch in batches:
         given = as_inputs(batch, network, "calibration batch")
+        if not example.strangers(network) and (strangers := given.strangers(network)):
+            raise UsageError(f"calibration batch: {strangers}")
         yield tuple(_array(each) for each in given.tensors)
 
 

@@ -61,9 +61,11 @@ def run(network: nn.Module, inputs: Inputs) -> Any:
     except (SecateurError, Enough, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # a forward may want to end the process, too
+        reason = first_line(error) if isinstance(error, Exception) else repr(error)
+        strangers = inputs.strangers(network)
         raise ModelError(
-            f"{type(network).__name__} fails on inputs of shape {inputs.describe()}: "
-            f"{first_line(error) if isinstance(error, Exception) else repr(error)}"
+            f"{type(network).__name__} fails on inputs of shape {inputs.describe()}: {reason}"
+            f"{f'; {strangers}' if strangers else ''}"
         ) from error
 
 

@@ -114,6 +114,14 @@ class Inputs:
         named = None if self.named is None else _pytree.tree_map_only(Tensor, change, dict(self.named))
         return Inputs(arguments, named, self.axes)
 
+    def strangers(self, network: nn.Module) -> str:
+        """Where a mapping is the only argument: its keys, which no argument of forward is called; else nothing."""
+        if self.named is not None or len(self.arguments) != 1 or not isinstance(self.arguments[0], Mapping):
+            return ""
+        keys = ", ".join(map(repr, self.arguments[0]))
+        taken = ", ".join(map(repr, inspect.signature(network.forward).parameters))
+        return f"forward has no arguments {keys} but {taken}: call them by these names, or leave names out"
+
     def call(self, network: Callable[..., Any]) -> Any:
         return network(*self.arguments, **(self.named or {}))
 

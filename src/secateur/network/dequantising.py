@@ -13,6 +13,7 @@ from secateur.network.building import Builder
 from secateur.network.graph import Graph, Node, Weight
 from secateur.network.operations import OPERATIONS
 from secateur.network.quantisation import Quantisation
+from secateur.network.tabulating import as_function
 
 _PREFIX = "quantised_"
 _LAYERS = ("quantised_conv2d", "quantised_linear")
@@ -84,6 +85,10 @@ class _Floats:
         if node.op in ("quantise", "dequantise"):
             return inputs[0]
         build = self.build.at(node.source or node.name, is_layer=True)
+        if node.op == "quantised_table":
+            function = as_function(node)
+            attributes: dict[str, Any] = dict(function.attributes)
+            return build.emit(function.op, *inputs, **attributes)
         if node.op in _LAYERS:
             return self._bounded(build, node, self._layer(build, node, inputs))
         made = build.emit(node.op.removeprefix(_PREFIX), *inputs, weights=self._weights(node), **_attributes(node))

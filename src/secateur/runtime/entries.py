@@ -238,6 +238,11 @@ def _mean(node: Node, held: Held, attributes: Attributes) -> tuple[Held, Attribu
     return held, attributes | {name: in_single(node.number(name)) for name in ("input_scale", "output_scale")}
 
 
+def _table(node: Node, held: Held, attributes: Attributes) -> tuple[Held, Attributes]:
+    signed = node.attributes["element"] == "int8"
+    return {"table": _array(held["table"] + np.int32(_HALF * signed))}, {}
+
+
 def _ratio(node: Node, *scales: str) -> float:
     """The product of scales over that of the output."""
     product = np.float64(1)
@@ -267,4 +272,5 @@ _WORKED_OUT: Mapping[str, Callable[[Node, Held, Attributes], tuple[Held, Attribu
     "quantised_avg_pool2d": _mean,
     "quantised_adaptive_avg_pool2d": _mean,
     "quantised_mean": _mean,
+    "quantised_table": _table,
 }

@@ -14,6 +14,7 @@ from secateur.errors import QuantiseError
 from secateur.exporting.quantising import Report, quantise
 from secateur.exporting.quantising.sketching import sketch
 from secateur.network.building import Builder
+from secateur.network.dequantising import to_floats
 from secateur.network.graph import Graph, Shape, Weight
 from secateur.network.sizes import named
 from secateur.runtime import reference
@@ -164,13 +165,13 @@ def test_flattened_planes_whose_zeros_lie_in_blocks_along_pixels_are_read_as_the
 
 def test_what_has_no_eight_bits_is_an_island_and_a_value_is_quantised_once() -> None:
     def make(build: Builder, x: str) -> str:
-        hidden = build.emit("gelu", linear(build, x, 16, 1), approximate="none")
+        hidden = build.emit("softmax", linear(build, x, 16, 1), axis=2)
         added = build.emit("add", linear(build, hidden, 12, 2), x)
         both = [linear(build, added, 8, seed) for seed in (3, 4)]
         return build.emit("softmax", build.emit("add", *both), axis=2)
 
     quantised, _ = checked(graph_of(make, (6, 12)))
-    assert (ops(quantised).count("quantise"), ops(quantised).count("dequantise")) == (2, 0)  # x and what gelu makes
+    assert (ops(quantised).count("quantise"), ops(quantised).count("dequantise")) == (2, 0)  # x and what softmax makes
     elements = [node.attributes["element"] for node in quantised.nodes if node.op == "quantised_linear"]
     assert elements == ["float32", "uint8", "float32", "float32"]
 
@@ -306,6 +307,26 @@ def test_layers_whose_numbers_do_not_fit_stay_in_float() -> None:
         match=r"no layer to quantise: .* wide: its sums may not fit into 32 bits; bad: its weights are not finite",
     ):
         quantise(build.graph([wide, bad]), [np.abs(normal(4, 70_000))])
+
+
+@pytest.mark.parametrize("op", ["hardswish", "silu", "tanh"])
+def test_functions_between_layers_are_tables(op: str) -> None:
+    graph = graph_of(lambda build, x: conv(build, build.emit(op, conv(build, x, 8, 1)), 3, 3))
+    quantised, _ = checked(graph)
+    assert ops(quantised) == ["quantise", "quantised_conv2d", "quantised_table", "quantised_conv2d"]
+    assert ops(to_floats(quantised)) == ["conv2d", op, "conv2d"]
+    assert ops(sketch(graph)) == ops(quantised)
+
+
+def test_functions_that_change_much_where_a_number_does_stay_in_float() -> None:
+    graph = graph_of(lambda build, x: conv(build, build.emit("exp", conv(build, x, 8, 1)), 3, 3))
+    assert ops(checked(graph, within=0.01)[0]) == [
+        "quantise",
+        "quantised_conv2d",
+        "exp",
+        "quantise",
+        "quantised_conv2d",
+    ]
 
 
 def test_layers_whose_outputs_cannot_be_squared_stay_in_float() -> None:

@@ -11,6 +11,7 @@ from enum import Enum
 import numpy as np
 
 from secateur.network.graph import Graph, Node, Shape
+from secateur.network.tabulating import function_of
 
 
 class Kind(Enum):
@@ -19,6 +20,7 @@ class Kind(Enum):
     LAYER = "a convolution or fully connected layer"
     PAIR = "a sum or product of two values"
     POOL = "an average"
+    TABLE = "a function of one number"
     MOVE = "numbers moved as they are"
     FLOAT = "float32 alone"
 
@@ -26,6 +28,11 @@ class Kind(Enum):
 _POOLS = ("avg_pool2d", "adaptive_avg_pool2d", "mean")
 _MOVES = ("max_pool2d", "reshape", "permute", "concat", "slice")
 _LAYERS = ("conv2d", "linear")
+_TABLES = (
+    *("relu", "relu6", "leaky_relu", "elu", "selu", "softplus", "silu", "mish", "gelu", "hardswish", "hardsigmoid"),
+    *("sigmoid", "tanh", "erf", "abs", "neg"),
+)
+"""Functions that change little where a number does; others stay in float32, where steps near 0 are finer."""
 _FREE = (-math.inf, math.inf)
 
 
@@ -171,6 +178,8 @@ class _Joining:
             return Kind.PAIR
         if node.op in _POOLS:
             return Kind.POOL
+        if node.op in _TABLES and function_of(node) is not None:
+            return Kind.TABLE
         return Kind.MOVE if node.op in _MOVES else Kind.FLOAT
 
     def _clamped(self, node: Node) -> Unit | None:

@@ -13,6 +13,8 @@ from secateur.exporting.quantising.planning import Kind, Plan, Unit
 from secateur.exporting.quantising.ranges import STEPS, Scale
 from secateur.network.building import unused_name, without_dead_nodes
 from secateur.network.graph import Attribute, Graph, Node, Shape, Weight, infer_shape
+from secateur.network.quantisation import Quantisation
+from secateur.network.tabulating import function_of, table_of
 from secateur.network.words import count_words
 
 ELEMENT = "uint8"
@@ -113,6 +115,8 @@ class _Writing:
             self._pair(unit)
         elif unit.kind is Kind.POOL:
             self._pool(unit)
+        elif unit.kind is Kind.TABLE:
+            self._table(unit)
         else:
             inputs = [self.as_whole(name) for name in unit.node.inputs]
             self._made(unit, self._add(self._name(unit), unit.node.op, inputs, unit.node.attributes, unit.node))
@@ -151,6 +155,18 @@ class _Writing:
         attributes = {"element": ELEMENT, **scales, **self._bounds(unit)}
         inputs = [self.as_whole(left), self.as_whole(right)]
         self._made(unit, self._add(self._name(unit), f"quantised_{unit.node.op}", inputs, attributes, unit.node))
+
+    def _table(self, unit: Unit) -> None:
+        node, (value,) = unit.node, unit.node.inputs
+        function, parameters = function_of(node) or ("", ())
+        scales = self._of(value, "input_") | self._of(unit.value, "output_")
+        attributes = {"function": function, "parameters": parameters, "element": ELEMENT, **scales}
+        of, to = (
+            Quantisation(ELEMENT, self.scales[name].scale, self.scales[name].zero_point) for name in (value, unit.value)
+        )
+        weights = {"table": self._stored(table_of(node, of, to), f"{node.name}.table")}
+        inputs = [self.as_whole(value)]
+        self._made(unit, self._add(self._name(unit), "quantised_table", inputs, attributes, node, weights))
 
     def _layer(self, unit: Unit) -> None:
         """In eight bits where a reader wants it so, else in float32, and then clamped by nodes of their own."""

@@ -3,9 +3,10 @@
 from secateur.network.operations.declaration import Held, Operation, Role
 from secateur.network.operations.forms import elementwise, pairwise
 from secateur.network.operations.ranges import Choice, Flag, Range, Real, Reals, Whole, Wholes
-from secateur.network.operations.table import OPERATIONS
+from secateur.network.operations.table import FUNCTIONS, OPERATIONS
 
 __all__ = [
+    "FUNCTIONS",
     "OPERATIONS",
     "Choice",
     "Flag",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from secateur.network import quantisation
+from secateur.network.formats import FORMATS
 from secateur.network.nodes import Node, Shape
 from secateur.network.operations import meanings
 from secateur.network.operations.declaration import Array, Meaning, Weights
@@ -94,6 +95,12 @@ def _mean(node: Node, total: Array, count: Array) -> Array:
     return saturated(rescaled(total, multiplier(given, made * count)), _output(node))
 
 
+def table(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
+    (x,), made = inputs, _output(node)
+    least = np.iinfo(x.dtype).min
+    return weights["table"].astype(FORMATS[made.element].numbers)[x.astype(np.int64) - least]
+
+
 def _ratio(node: Node, *scales: str) -> Single:
     """The product of scales over that of the output."""
     product = math.prod(np.float64(np.float32(node.number(name))) for name in scales)
@@ -125,6 +132,13 @@ def demands_of_layers(node: Node, weights: Weights, inputs: Sequence[Shape]) -> 
     if most > quantisation.LARGEST_SUM:
         return f"weights and biases whose sums stay below 2³¹ whatever the input, where one may be {most:,}"
     return ""
+
+
+def demands_of_tables(node: Node, weights: Weights, inputs: Sequence[Shape]) -> str:
+    """What was expected of a table's numbers."""
+    low, high = quantisation.bounds(str(node.attributes["element"]))
+    held = weights["table"]
+    return "" if low <= held.min() and held.max() <= high else f"a table of numbers from {low} to {high}"
 
 
 def _most(weight: Array, bias: Array | None) -> int:

@@ -131,10 +131,11 @@ class Reals:
     def expected(self, name: str, value: Attribute) -> str:
         one = Real(above=self.above)
         good = isinstance(value, tuple) and not any(one.expected(name, part) for part in value)
-        return "" if good else f"{name} to be some finite numbers above {self.above:g}"
+        above = f" above {self.above:g}" if math.isfinite(self.above) else ""
+        return "" if good else f"{name} to be some finite numbers{above}"
 
     def __str__(self) -> str:
-        return f"some, above {self.above:g}"
+        return f"some, above {self.above:g}" if math.isfinite(self.above) else "some"
 
 
 @dataclass(frozen=True, slots=True)

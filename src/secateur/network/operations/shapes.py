@@ -321,6 +321,13 @@ def _quantised_mean(given: Arguments, made: Shape, window: Shape) -> Shape:
     return made
 
 
+def quantised_table(given: Arguments) -> Shape:
+    given.check_attributes()
+    given.weight("table", (256,))
+    _within_element(given, "output_zero_point")
+    return given.shapes[0]
+
+
 def _clamped(given: Arguments) -> None:
     """That results lie between `low` and `high`, as their format can."""
     _within_element(given, "output_zero_point", "low", "high")

@@ -7,6 +7,7 @@ are said where those are made.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -346,6 +347,31 @@ _THIRD: dict[str, Operation] = {
 _FLOAT = ("float32",)
 
 
+def _functions() -> dict[str, tuple[str, dict[str, str]]]:
+    """Functions of one number: name → operation and those of its attributes that are texts, which the name says too."""
+    found: dict[str, tuple[str, dict[str, str]]] = {}
+    for op, each in (_FIRST | _SECOND).items():
+        if each.rule is shapes.same and not each.weights:
+            texts = [(name, held.texts) for name, held in each.attributes.items() if isinstance(held, Choice)]
+            for chosen in itertools.product(*(some for _, some in texts)):
+                found[" ".join((op, *chosen))] = op, {name: text for (name, _), text in zip(texts, chosen, strict=True)}
+    return found
+
+
+FUNCTIONS = _functions()
+
+
+def _tabulated(given: Arguments) -> Shape:
+    made = shapes.quantised_table(given)
+    op, texts = FUNCTIONS[given.read("function")]
+    ranges = {name: held for name, held in (_FIRST | _SECOND)[op].attributes.items() if name not in texts}
+    parameters = given.read("parameters")
+    given.demand(len(parameters) == len(ranges), f"{len(ranges)} parameters of {op}", parameters)
+    for (name, held), value in zip(ranges.items(), parameters, strict=True):
+        given.demand(not (expected := held.expected(name, value)), expected, value)
+    return made
+
+
 def _recurrence(
     rule: Callable[[Arguments], Shape],
     meaning: Meaning,
@@ -388,6 +414,21 @@ def _reduction(combine: Callable[..., Array], formula: str, constants: units.Con
 
 
 _FOURTH: dict[str, Operation] = {
+    "quantised_table": Operation(
+        _tabulated,
+        eight_bits.table,
+        element=Stated(("input_",), "output_"),
+        weights={"table": Held(Role.STATISTIC, "(256)", formats=("int32",))},
+        attributes={
+            "function": Choice(tuple(FUNCTIONS)),
+            "parameters": Reals(),
+            **_ELEMENT,
+            **_scales("input_", "output_"),
+        },
+        formula="the number of the table that stands at the integer, counted from the least of its format; it is near "
+        "what `function` makes of the number that the integer stands for, `parameters` being its attributes in order",
+        demands=eight_bits.demands_of_tables,
+    ),
     "matmul": Operation(
         shapes.matmul,
         sequences.matmul,
