@@ -48,7 +48,7 @@ test-neon:
 	qemu-aarch64 -cpu cortex-a72 -L /usr/aarch64-linux-gnu build/neon/secateur_tests byte  # without dot products
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff format --check

@@ -185,14 +185,12 @@ def _mean_of(build: EightBits, op: str, value: str, **at: Any) -> str:
 
 
 def _table(build: EightBits, value: str) -> str:
-    """Any function; now and then a table that is none."""
+    """Any function that every number has a value of."""
     of, to = build.of[value], build.quantisation(build.of[value].scale)
-    name = build.any_of([*FUNCTIONS])
+    name = build.any_of([name for name, (op, _) in FUNCTIONS.items() if OPERATIONS[op].steady == (None,)])
     op, texts = FUNCTIONS[name]
     numbers = {each: 0.5 for each in OPERATIONS[op].attributes if each not in texts}
     made = table_of(Node("", op, (value,), {}, {**texts, **numbers}), of, to)
-    if build.draw(st.booleans()):
-        made = build.random.integers(to.least, to.most + 1, 256).astype(np.int32)
     at = {"function": name, "parameters": tuple(numbers.values()), **of.stated("input_")}
     return build.put("quantised_table", value, to=to, weights={"table": made}, **at)
 

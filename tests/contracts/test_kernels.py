@@ -30,34 +30,32 @@ def outputs_of(session: Session, x: np.ndarray) -> tuple[np.ndarray, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-def check_against_reference(graph: Graph, batch: int, kernel: str, threads: int, costs: Costs | None = None) -> None:
+def check_against_reference(graph: Graph, batch: int, threads: int = 1, costs: Costs | None = None) -> None:
+    """In every kernel: to draw a graph and to compute it by the reference take longer than they do."""
     x = inputs(graph, batch)
-    found = outputs_of(Session(graph, threads=threads, kernel=kernel, costs=costs), x)
-    for name, mine, right in zip(graph.outputs, found, reference.run_all(graph, {"x": x}), strict=True):
-        assert mine.shape == right.shape
-        scale = max(1.0, float(np.abs(right).max(initial=0)))
-        np.testing.assert_allclose(mine, right, rtol=2e-5, atol=1e-5 * scale, err_msg=name)
+    expected = reference.run_all(graph, {"x": x})
+    for kernel in KERNELS:
+        found = outputs_of(Session(graph, threads=threads, kernel=kernel, costs=costs), x)
+        for name, mine, right in zip(graph.outputs, found, expected, strict=True):
+            assert mine.shape == right.shape, (kernel, name)
+            scale = max(1.0, float(np.abs(right).max(initial=0)))
+            np.testing.assert_allclose(mine, right, rtol=2e-5, atol=1e-5 * scale, err_msg=f"{kernel}, {name}")
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("operation", FLOATING)
-def test_each_operation_is_the_references(operation: str, kernel: str) -> None:
+def test_each_operation_is_the_references(operation: str) -> None:
     @given(graph=layers(operation), batch=BATCHES)
     @settings(max_examples=15, deadline=None, database=None)
     def check(graph: Graph, batch: int) -> None:
-        check_against_reference(graph, batch, kernel, threads=1)
+        check_against_reference(graph, batch)
 
     check()
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_whole_graphs_are_the_references(kernel: str) -> None:
-    @given(graph=graphs(dtype="mixed"), batch=BATCHES, threads=st.integers(1, 3))
-    @settings(max_examples=80, deadline=None, database=None)
-    def check(graph: Graph, batch: int, threads: int) -> None:
-        check_against_reference(graph, batch, kernel, threads)
-
-    check()
+@given(graph=graphs(dtype="mixed"), batch=BATCHES, threads=st.integers(1, 3))
+@settings(max_examples=80, deadline=None, database=None)
+def test_whole_graphs_are_the_references(graph: Graph, batch: int, threads: int) -> None:
+    check_against_reference(graph, batch, threads)
 
 
 # By which a tile of any other convolution, and packing rows, would take for ever (native/include/secateur/costs.hpp).
@@ -82,17 +80,14 @@ def residual_blocks(draw: Draw) -> Graph:
     return build.graph(build.add("relu6", total) if draw(st.booleans()) else total)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_convolutions_by_winograds_transform_are_the_references(kernel: str) -> None:
-    @given(graph=residual_blocks(), batch=BATCHES, threads=st.integers(1, 3))
-    @settings(max_examples=60, deadline=None, database=None)
-    def check(graph: Graph, batch: int, threads: int) -> None:
-        check_against_reference(graph, batch, kernel, threads, WINOGRAD)
-        if batch >= 16 and np.prod(graph.nodes[0].shape[1:]) > 4:  # fewer pixels may be a matrix times a vector
+@given(graph=residual_blocks(), batch=BATCHES, threads=st.integers(1, 3))
+@settings(max_examples=60, deadline=None, database=None)
+def test_convolutions_by_winograds_transform_are_the_references(graph: Graph, batch: int, threads: int) -> None:
+    check_against_reference(graph, batch, threads, WINOGRAD)
+    if batch >= 16 and np.prod(graph.nodes[0].shape[1:]) > 4:  # fewer pixels may be a matrix times a vector
+        for kernel in KERNELS:
             steps = Session(graph, kernel=kernel, costs=WINOGRAD).plan(batch).steps
-            assert sum(step.kernel.startswith("Winograd") for step in steps) >= 2
-
-    check()
+            assert sum(step.kernel.startswith("Winograd") for step in steps) >= 2, kernel
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -94,6 +94,13 @@ def test_a_network_of_this_machine_is_not_trained_again(executor: Executor, head
     assert far.rows[0].trained == near.rows[0].trained
 
 
+def test_a_cell_in_eight_bits_is_the_same_on_a_node(executor: Executor, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"seeds": (7,), "ratios": (0.5,), "quantize": "int8", "calibration_images": 64}
+    near, far = study(tmp_path / "near", **options), study(tmp_path / "far", executor=executor, **options)
+    assert far.rows[0].quantised is not None
+    assert [lasting(row) for row in far.rows] == [lasting(row) for row in near.rows]
+
+
 def test_a_checkpoint_need_not_lie_on_the_nodes(executor: Executor, tmp_path: Path) -> None:
     path = study(tmp_path / "near", seeds=(0,)).best[0].path
     result = secateur.sweep(

@@ -52,10 +52,13 @@ def outputs_of(graph: Graph, entries: Sequence[Entry]) -> list[int]:
 
 
 def _constants(graph: Graph) -> dict[str, NDArray[Any] | None]:
-    """What no input has a part in, as float32; None for what only such values are made of."""
+    """What no input has a part in, as float32; None for what only such values are made of. Integers of eight bits are
+    not among them."""
     made: dict[str, Node] = {}
+    quantised = graph.quantisations
     for node in graph.nodes:
-        if made.keys() >= set(node.inputs) and (not node.inputs or math.prod(node.shape) <= _SMALL):
+        small = not node.inputs or math.prod(node.shape) <= _SMALL
+        if small and node.name not in quantised and made.keys() >= set(node.inputs):
             made[node.name] = node
     read = {name for node in graph.nodes if node.name not in made for name in node.inputs}
     wanted = made.keys() & {*read, *graph.outputs}
@@ -240,7 +243,7 @@ def _mean(node: Node, held: Held, attributes: Attributes) -> tuple[Held, Attribu
 
 def _table(node: Node, held: Held, attributes: Attributes) -> tuple[Held, Attributes]:
     signed = node.attributes["element"] == "int8"
-    return {"table": _array(held["table"] + np.int32(_HALF * signed))}, {}
+    return {"table": _contiguous(held["table"] + np.int32(_HALF * signed))}, {}
 
 
 def _ratio(node: Node, *scales: str) -> float:
