@@ -120,9 +120,8 @@ TOO_LARGE: dict[str, tuple[Shape, Shape, dict[str, Attribute]]] = {
 }
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("case", TOO_LARGE)
-def test_convolutions_that_no_tile_can_hold_are_the_references(case: str, kernel: str) -> None:
+def test_convolutions_that_no_tile_can_hold_are_the_references(case: str) -> None:
     shape, weight_shape, given_attributes = TOO_LARGE[case]
     random = np.random.default_rng(0)
     attributes: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
@@ -139,11 +138,12 @@ def test_convolutions_that_no_tile_can_hold_are_the_references(case: str, kernel
         Node("y", "relu6", ("sum",), {}, {}, out),
     )
     graph = Graph({"x": shape, "other": out}, ("y",), nodes, weights)
-    session = Session(graph, threads=2, kernel=kernel)
     for batch in (1, 17):
         x, other = (random.normal(size=(batch, *size)).astype(np.float32) for size in (shape, out))
         (right,) = reference.run_all(graph, {"x": x, "other": other})
-        np.testing.assert_allclose(session(x, other), right, rtol=2e-5, atol=1e-5, err_msg=f"batch {batch}")
+        for kernel in KERNELS:
+            found = Session(graph, threads=2, kernel=kernel)(x, other)
+            np.testing.assert_allclose(found, right, rtol=2e-5, atol=1e-5, err_msg=f"{kernel}, batch {batch}")
 
 
 def pooled(op: str, shape: Shape, attributes: dict[str, Attribute], to: Shape) -> Graph:
@@ -203,7 +203,7 @@ def of_no_ordinary_numbers() -> Iterator[Graph]:
     for op, operation in OPERATIONS.items():
         shapes = {"x": (size,)} if operation.inputs == 1 else {"x": (size, 1), "y": (size,)}
         shape = (size,) * len(shapes)
-        for attributes in drawn.get(op, [{}]) if operation.minor and operation.steady else []:
+        for attributes in drawn.get(op, [{}]) if operation.minor == 1 and operation.steady else []:
             yield Graph(shapes, ("z",), (Node("z", op, tuple(shapes), {}, attributes, shape),), {})
 
 
