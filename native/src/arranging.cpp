@@ -40,15 +40,14 @@ bool same_strides(const Storage& one, const Storage& other) {
     return true;
 }
 
-// Planes of whole vectors, an odd number of lines apart, so that they share no sets of the caches.
+}  // namespace
+
+// ---- Storages ---------------------------------------------------------------------------------------------------
+
 std::int64_t plane_of(std::int64_t words, int lanes) {
     const std::int64_t plane = round_up(words, std::max(lanes, 16));
     return plane % 32 == 0 ? plane + 16 : plane;
 }
-
-}  // namespace
-
-// ---- Storages ---------------------------------------------------------------------------------------------------
 
 bool has_holes(const Storage& storage) {
     return elements(storage.dims) > 0 && 2 * span(storage) > 3 * elements(storage.dims) + 64;

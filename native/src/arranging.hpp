@@ -58,6 +58,8 @@ class Arrangement {
         copies_;  // by value and strides; empty: as make_storage has it
 };
 
+// Words between planes of so many: whole vectors, an odd number of lines, so that planes share no sets of the caches.
+std::int64_t plane_of(std::int64_t words, int lanes);
 // Of dims whose axes are in the same order as those of `storage`: without holes, but with room for whole vectors behind the
 // planes of the outermost.
 Storage ordered_as(const Storage& storage, const Shape& dims, int lanes);

@@ -293,6 +293,28 @@ struct SoftmaxRun {
     float* factors;  // [rows], or [rows][lanes] of images
 };
 
+// The same of every column, whose powers then have the sum 1 themselves. added: a number for each row and column, for each row
+// (added_column 0), or null. Columns are read and written up to whole vectors.
+struct ColumnSoftmaxRun {
+    float* scores;
+    const float* added;
+    std::ptrdiff_t row, added_row;
+    int added_column;  // 1 or 0
+    float scale;
+    int rows, columns;
+};
+
+// Of the features of every row: less the mean, over √(variance + epsilon), times weight, plus bias. Features lie side by
+// side, or those of consecutive rows do, in planes, which may be read up to whole vectors.
+struct NormaliseRun {
+    const float* source;
+    float* target;
+    std::ptrdiff_t row, plane;  // floats between rows, between features, of both: one of them is 1
+    std::int64_t rows, features;
+    const float *weight, *bias;  // [features], or null
+    float epsilon;
+};
+
 // A step of a recurrent network: gates of `count` numbers each, side by side, which may be read up to whole vectors.
 struct GateRun {
     const float *given, *fed;    // of the step's own input, of what is fed back
@@ -432,6 +454,9 @@ struct Kernels {
     void (*soften)(const SoftmaxRun&);
     void (*soften_images)(const SoftmaxRun&);
     void (*steps[kCells])(const GateRun&);
+    void (*soften_columns)(const ColumnSoftmaxRun&);
+    void (*normalise_rows)(const NormaliseRun&);
+    void (*normalise_planes)(const NormaliseRun&);
     const Bytes* bytes;  // filled in by cpu.cpp
 };
 

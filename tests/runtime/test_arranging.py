@@ -80,6 +80,24 @@ def pooled(build: Builder, x: str) -> str:
     return linear(build, build.emit("mean", value, axes=(1,), keepdims=False), 5)
 
 
+def attended(causal: bool, mask: tuple[int, ...] | None = None) -> Body:
+    """Attention as networks have it: heads cut out of what linear layers make. mask: its shape; True may be seen."""
+
+    def body(build: Builder, x: str) -> str:
+        def parts(heads: int) -> str:
+            value = build.emit("reshape", linear(build, x, 6 * heads), shape=(ROWS, heads, 6))
+            return build.emit("permute", value, axes=(2, 1, 3))
+
+        seen = (
+            [] if mask is None else [Weight.of((np.random.default_rng(0).standard_normal(mask) * 3).astype(np.float32))]
+        )
+        made = build.emit("attention", parts(4), parts(2), parts(2), *seen, scale=0.4, causal=causal)
+        rows = build.emit("reshape", build.emit("permute", made, axes=(2, 1, 3)), shape=(ROWS, FEATURES))
+        return build.emit("add", linear(build, rows, FEATURES), x)
+
+    return body
+
+
 def windows(build: Builder, x: str) -> str:
     """Rows of a plane in windows, and back."""
     value = build.emit("reshape", linear(build, x, 8), shape=(3, 4, 3, 5, 8))
@@ -112,6 +130,10 @@ def pixels(build: Builder, x: str) -> str:
         (broadcasts, (ROWS, FEATURES)),
         (joined, (ROWS, FEATURES)),
         (pooled, (ROWS, FEATURES)),
+        (attended(causal=False), (ROWS, FEATURES)),
+        (attended(causal=True), (ROWS, FEATURES)),
+        (attended(causal=False, mask=(1, 1, ROWS)), (ROWS, FEATURES)),
+        (attended(causal=True, mask=(4, ROWS, ROWS)), (ROWS, FEATURES)),
         (windows, (12, 15, 6)),
         (pixels, (8, 11, 13)),
         (pixels, (8, 16, 16)),
@@ -127,8 +149,9 @@ def test_rows_of_features_become_planes_once() -> None:
     assert all("tile" in step.kernel for step in session.plan(1).steps if step.layer)
 
 
-def test_heads_are_views() -> None:
-    assert copies(check(made(heads))) == ["input", "rearrange", "output"]
+@pytest.mark.parametrize("body", [heads, attended(causal=False)])
+def test_heads_are_views(body: Body) -> None:
+    assert copies(check(made(body))) == ["input", "rearrange", "output"]
 
 
 def test_channels_that_go_last_for_a_while_are_not_moved() -> None:

@@ -11,15 +11,19 @@ namespace {
 
 #include "loops.hpp"
 
+constexpr bool kByVectors = true;
+
+#include "exponential.hpp"
+
 #include "elementwise.hpp"
+
+#include "normalisation.hpp"
 
 #include "pooling.hpp"
 
 #include "winograd.hpp"
 
 constexpr int kTileRows = 6, kTileVectors = 2, kImageRows = 3, kImageColumns = 3;
-
-#include "exponential.hpp"
 
 #include "gates.hpp"
 

@@ -149,3 +149,46 @@ void soften(const SoftmaxRun& run) {
         store_some(run.factors + first, factor_of(across_lanes(kept, [](Vec a, Vec b) { return plus(a, b); })), some);
     }
 }
+
+// Vectors of columns from `column` on.
+template <int Vectors>
+[[gnu::always_inline]] inline void soften_some(const ColumnSoftmaxRun& run, int column) {
+    const Vec scale = splat(run.scale);
+    Vec most[Vectors], sums[Vectors];
+    #pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) most[v] = splat(kMostNegative), sums[v] = splat(0.0f);
+    for (int i = 0; i < run.rows; ++i) {
+        float* scores = run.scores + i * run.row + column;
+        const float* added = run.added == nullptr ? nullptr : run.added + i * run.added_row;
+        #pragma GCC unroll 8
+        for (int v = 0; v < Vectors; ++v) {
+            Vec score = times(scale, load_any(scores + v * kLanes));
+            if (added != nullptr)
+                score = plus(score, run.added_column == 0 ? splat(*added) : load_any(added + column + v * kLanes));
+            store_any(scores + v * kLanes, score);
+            most[v] = largest(most[v], score);
+        }
+    }
+    for (int i = 0; i < run.rows; ++i)
+        #pragma GCC unroll 8
+        for (int v = 0; v < Vectors; ++v) {
+            float* score = run.scores + i * run.row + column + v * kLanes;
+            const Vec power = Exponential(minus(load_any(score), most[v])).value();
+            store_any(score, power);
+            sums[v] = plus(sums[v], power);
+        }
+    #pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) sums[v] = factor_of(sums[v]);
+    for (int i = 0; i < run.rows; ++i)
+        #pragma GCC unroll 8
+        for (int v = 0; v < Vectors; ++v) {
+            float* score = run.scores + i * run.row + column + v * kLanes;
+            store_any(score, times(sums[v], load_any(score)));
+        }
+}
+
+void soften_columns(const ColumnSoftmaxRun& run) {
+    int column = 0;
+    for (; column + 4 * kLanes <= run.columns; column += 4 * kLanes) soften_some<4>(run, column);
+    for (; column < run.columns; column += kLanes) soften_some<1>(run, column);
+}

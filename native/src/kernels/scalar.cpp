@@ -10,15 +10,19 @@ namespace {
 
 #include "loops.hpp"
 
+constexpr bool kByVectors = false;
+
+#include "exponential.hpp"
+
 #include "elementwise.hpp"
+
+#include "normalisation.hpp"
 
 #include "pooling.hpp"
 
 #include "winograd.hpp"
 
 constexpr int kTileRows = 4, kTileVectors = 2, kImageRows = 2, kImageColumns = 2;
-
-#include "exponential.hpp"
 
 #include "gates.hpp"
 

@@ -34,5 +34,8 @@ constexpr Kernels table(const char* name, const Cycles& cycles, const Costs& cos
             soften<false>,
             soften<true>,
             {step_lstm, step_gru, step_tanh, step_relu},
+            soften_columns,
+            normalise_rows,
+            normalise_planes,
             nullptr};
 }

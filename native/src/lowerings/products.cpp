@@ -3,7 +3,9 @@
 #include <cmath>
 #include <optional>
 #include <utility>
+#include <vector>
 
+#include "arranging.hpp"
 #include "compiler.hpp"
 #include "lowerings/lowering.hpp"
 #include "matrices.hpp"
@@ -209,7 +211,105 @@ struct Added {
     }
 };
 
+// ---- Attention where queries lie side by side -------------------------------------------------------------------
+//
+// Scores are kept turned, keys × queries, so that queries fill vectors from their planes of features to those of what is made:
+// nothing is packed, and softmax goes down columns.
+
+bool in_planes(const Setting& setting, const Operation& operation) {
+    const Storage& storage = setting.output(operation);
+    return setting.images == 1 && storage.strides[storage.dims.size() - 2] == 1 && storage.strides.back() > 1;
+}
+
+struct QueryBlocks {
+    std::int64_t columns, count, pitch;  // queries in a block, blocks, words between rows of scores
+
+    QueryBlocks(const Heads& heads, const Kernels& kernels) {
+        const std::int64_t panels =
+            std::max<std::int64_t>(1, Blocks::kNear / (kernels.panel * std::max<std::int64_t>(1, heads.key.columns)));
+        pitch = std::min(panels * kernels.panel, round_up(heads.query.rows, kernels.panel));
+        columns = std::min(pitch, heads.query.rows);
+        count = (heads.query.rows + columns - 1) / columns;
+    }
+};
+
+// What is added to scores: nothing, a number for each key, or for each key and query.
+class TurnedMask {
+   public:
+    TurnedMask(const Heads& heads, const kind::Attention& kind, std::int64_t place)
+        : mask_(heads.mask), boolean_(kind.boolean), causal_(kind.causal), place_(place) {}
+
+    bool any() const { return mask_ || causal_; }
+    bool of_keys() const { return !causal_ && mask_->row == 0; }
+    std::int64_t words(std::int64_t keys, std::int64_t pitch) const {
+        return any() ? keys * (of_keys() ? 1 : pitch) : 0;
+    }
+
+    // Of `seen` keys and `columns` queries from `first` on.
+    void write(const Frame& frame, std::size_t head, std::int64_t first, std::int64_t columns, std::int64_t seen,
+               std::int64_t pitch, float* to) const {
+        const float* given = mask_ ? frame.floats(place_ + mask_->places[head]) : nullptr;
+        if (of_keys()) columns = pitch = 1;
+        for (std::int64_t j = 0; j < seen; ++j)
+            for (std::int64_t i = 0; i < columns; ++i) {
+                const float number = given == nullptr ? 0 : given[(first + i) * mask_->row + j * mask_->column];
+                const bool unseen = (causal_ && j > first + i) || (boolean_ && number == 0);
+                to[j * pitch + i] = unseen ? -INFINITY : boolean_ ? 0 : number;
+            }
+    }
+    // What two heads have in common, if it is the same number.
+    std::int64_t place(std::size_t head) const { return mask_ ? mask_->places[head] : 0; }
+
+   private:
+    std::optional<Matrices> mask_;
+    bool boolean_, causal_;
+    std::int64_t place_;
+};
+
+void compile_turned_attention(Compiler& compiler, const Operation& operation) {
+    const Setting& setting = compiler.setting();
+    const Kernels& kernels = setting.kernels;
+    const Heads heads = heads_of(setting, operation);
+    const QueryBlocks blocks(heads, kernels);
+    const kind::Attention kind = std::get<kind::Attention>(operation.kind);
+    const std::int64_t from = compiler.place(operation.inputs[0]), keys = compiler.place(operation.inputs[1]),
+                       values = compiler.place(operation.inputs[2]), to = compiler.place(operation.output);
+    const TurnedMask mask(heads, kind, heads.mask ? compiler.place(operation.inputs[3]) : 0);
+    const std::int64_t words = round_up(heads.key.columns * blocks.pitch + kOverread, 16);
+    compiler.need_scratch(static_cast<std::size_t>(words + mask.words(heads.key.columns, blocks.pitch) + kOverread));
+    const std::int64_t count = static_cast<std::int64_t>(heads.target.places.size()), length = heads.query.columns,
+                       width = heads.value.columns;
+    Step& step = compiler.push(operation, "attention of planes");
+    step.items = count * blocks.count;
+    report_product(step, attention_cycles(setting, operation),
+                   count * heads.query.rows * heads.key.columns * (length + width));
+    step.run = [=, &kernels](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
+        float *scores = as_floats(scratch), *added = scores + words;
+        std::pair<std::int64_t, std::int64_t> written{-1, -1};
+        for (std::int64_t item = begin; item < end; ++item) {  // heads that may share a mask one after another
+            const std::size_t head = static_cast<std::size_t>(item % count);
+            const std::int64_t first = item / count * blocks.columns,
+                               columns = std::min(blocks.columns, heads.query.rows - first);
+            const std::int64_t seen = kind.causal ? std::min(heads.key.columns, first + columns) : heads.key.columns;
+            const std::pair wanted{mask.place(head), first};
+            if (mask.any() && std::exchange(written, wanted) != wanted)
+                mask.write(frame, head, first, columns, seen, blocks.pitch, added);
+            const auto whole = [](std::int64_t size) { return static_cast<int>(size); };
+            kernels.multiply({frame.floats(keys + heads.key.places[head]), heads.key.column, heads.key.row,
+                              frame.floats(from + heads.query.places[head]) + first, heads.query.column, kernels.panel,
+                              scores, blocks.pitch, 1, nullptr, whole(seen), whole(columns), whole(length)});
+            kernels.soften_columns({scores, mask.any() ? added : nullptr, blocks.pitch,
+                                    mask.any() && mask.of_keys() ? 1 : blocks.pitch,
+                                    mask.any() && mask.of_keys() ? 0 : 1, kind.scale, whole(seen), whole(columns)});
+            kernels.multiply({frame.floats(values + heads.value.places[head]), heads.value.column, heads.value.row,
+                              scores, blocks.pitch, kernels.panel, frame.floats(to + heads.target.places[head]) + first,
+                              heads.target.column, 1, nullptr, whole(width), whole(columns), whole(seen)});
+        }
+    };
+}
+
 void compile_attention(Compiler& compiler, const Operation& operation) {
+    if (in_planes(compiler.setting(), operation)) return compile_turned_attention(compiler, operation);
     const Setting& setting = compiler.setting();
     const Kernels& kernels = setting.kernels;
     const Heads heads = heads_of(setting, operation);
@@ -296,10 +396,29 @@ void compile_attention(Compiler& compiler, const Operation& operation) {
     };
 }
 
+// Where queries lie side by side, so does what is made of them.
+void arrange_attention(Arrangement& arrangement, Operation& operation) {
+    const Storage query = arrangement.storage(operation.inputs[0]);
+    const std::size_t rank = query.dims.size();
+    const bool planes =
+        query.strides[rank - 2] == 1 && query.strides.back() > 1 && query.dims[rank - 2] >= arrangement.lanes();
+    if (!planes) return;
+    Storage made{arrangement.dims(operation.output), std::vector<std::int64_t>(rank)};
+    made.strides[rank - 2] = 1;
+    made.size = made.strides[rank - 1] = plane_of(made.dims[rank - 2], arrangement.lanes());
+    made.size *= made.dims.back();
+    for (std::size_t axis = rank - 2; axis-- > 0; made.size *= made.dims[axis]) made.strides[axis] = made.size;
+    arrangement.put(operation, made);
+}
+
+// Matrices may lie anyhow.
+void arrange_product(Arrangement&, Operation&) {}
+
 }  // namespace
 
-const Lowering lowerings::product = {.read = read_product, .cycles = product_cycles, .compile = compile_product};
+const Lowering lowerings::product = {
+    .read = read_product, .cycles = product_cycles, .compile = compile_product, .arrange = arrange_product};
 const Lowering lowerings::attention = {
-    .read = read_attention, .cycles = attention_cycles, .compile = compile_attention};
+    .read = read_attention, .cycles = attention_cycles, .compile = compile_attention, .arrange = arrange_attention};
 
 }  // namespace secateur
