@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+
 #include <limits>
+#include "memory.hpp"
 
 namespace secateur {
 
@@ -313,16 +315,64 @@ void sum_along(const Lines& from, const Lines& to, std::size_t line, const float
     }
 }
 
-void softmax_lines(const Lines& lines, const float* source, float* target, int images) {
-    for (std::int64_t start : lines.starts)
-        for (int image = 0; image < images; ++image) {
-            const float* from = source + start + image;
-            float* to = target + start + image;
-            float most = -INFINITY, sum = 0;
-            for (std::int64_t step : lines.steps) most = most > from[step] ? most : from[step];
-            for (std::int64_t step : lines.steps) sum += to[step] = std::exp(from[step] - most);
-            for (std::int64_t step : lines.steps) to[step] /= sum;
+namespace {
+
+constexpr std::int64_t kSoftened = 16;  // lines at a time
+
+std::int64_t softmax_pitch(const Lines& lines, const Kernels& kernels) {
+    return round_up(static_cast<std::int64_t>(lines.steps.size()), kernels.lanes);
+}
+
+// Nothing but −∞ has no shares.
+float share_of(float factor) { return factor > 1.0f ? NAN : factor; }
+
+}  // namespace
+
+std::size_t softmax_words(const Lines& lines, const Kernels& kernels) {
+    const std::int64_t rows = std::max<std::int64_t>(kSoftened, kernels.lanes);
+    return static_cast<std::size_t>(rows * (softmax_pitch(lines, kernels) + 1) + kOverread);
+}
+
+void softmax_lines(const Lines& lines, const Kernels& kernels, std::int64_t begin, std::int64_t end,
+                   const float* source, float* target, int images, float* scratch) {
+    const std::int64_t count = static_cast<std::int64_t>(lines.steps.size()), pitch = softmax_pitch(lines, kernels),
+                       lanes = kernels.lanes, vectors = images / lanes;
+    float* factors = scratch + std::max(kSoftened, lanes) * pitch;
+    if (images > 1) {
+        for (std::int64_t item = begin; item < end; ++item) {
+            const std::int64_t start = lines.starts[static_cast<std::size_t>(item / vectors)] + item % vectors * lanes;
+            for (std::int64_t i = 0; i < count; ++i)
+                std::copy_n(source + start + lines.steps[static_cast<std::size_t>(i)], lanes, scratch + i * lanes);
+            kernels.soften_images({scratch, nullptr, 0, 1.0f, 1, static_cast<int>(count), factors});
+            for (std::int64_t lane = 0; lane < lanes; ++lane) factors[lane] = share_of(factors[lane]);
+            for (std::int64_t i = 0; i < count; ++i) {
+                float* to = target + start + lines.steps[static_cast<std::size_t>(i)];
+                for (std::int64_t lane = 0; lane < lanes; ++lane) to[lane] = scratch[i * lanes + lane] * factors[lane];
+            }
         }
+        return;
+    }
+    const bool together = count > 0 && lines.steps.back() == count - 1;
+    for (std::int64_t first = begin; first < end; first += kSoftened) {
+        const std::int64_t some = std::min(kSoftened, end - first);
+        for (std::int64_t row = 0; row < some; ++row) {
+            const float* from = source + lines.starts[static_cast<std::size_t>(first + row)];
+            float* scores = scratch + row * pitch;
+            if (together) std::copy_n(from, count, scores);
+            else
+                for (std::int64_t i = 0; i < count; ++i) scores[i] = from[lines.steps[static_cast<std::size_t>(i)]];
+        }
+        kernels.soften({scratch, nullptr, pitch, 1.0f, static_cast<int>(some), static_cast<int>(count), factors});
+        for (std::int64_t row = 0; row < some; ++row) {
+            float* to = target + lines.starts[static_cast<std::size_t>(first + row)];
+            const float *scores = scratch + row * pitch, factor = share_of(factors[row]);
+            if (together)
+                for (std::int64_t i = 0; i < count; ++i) to[i] = scores[i] * factor;
+            else
+                for (std::int64_t i = 0; i < count; ++i)
+                    to[lines.steps[static_cast<std::size_t>(i)]] = scores[i] * factor;
+        }
+    }
 }
 
 void normalise_lines(const Lines& lines, const std::vector<float>& weight, const std::vector<float>& bias,

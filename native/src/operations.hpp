@@ -100,7 +100,10 @@ struct Lines {
 Lines lines_of(const Storage& storage, std::int64_t first, std::int64_t last);
 // One line's sums, of what stands up to there.
 void sum_along(const Lines& from, const Lines& to, std::size_t line, const float* source, float* target, int images);
-void softmax_lines(const Lines& lines, const float* source, float* target, int images);
+// Lines [begin, end), or as many pairs of a line and a vector of images; scratch of softmax_words(lines, kernels).
+std::size_t softmax_words(const Lines& lines, const Kernels& kernels);
+void softmax_lines(const Lines& lines, const Kernels& kernels, std::int64_t begin, std::int64_t end,
+                   const float* source, float* target, int images, float* scratch);
 void normalise_lines(const Lines& lines, const std::vector<float>& weight, const std::vector<float>& bias,
                      double epsilon, const float* source, float* target, int images);
 

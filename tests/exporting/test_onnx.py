@@ -20,6 +20,7 @@ from networks import FAMILIES, make_graph
 from secateur import packfile
 from secateur.errors import ExportError
 from secateur.exporting.onnx import to_onnx, write_onnx
+from secateur.network.building import Builder
 from secateur.network.graph import Graph, Node, Weight
 from secateur.network.operations import FUNCTIONS
 from secateur.network.simplification import simplify
@@ -171,3 +172,24 @@ except MissingExtraError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "writing ONNX needs the package onnx: pip install 'secateur[onnx]'\n", done.stderr
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("op", "gates"), [("lstm", 4), ("gru", 3), ("rnn", 1)])
+def test_recurrent_layers_whose_cells_nobody_reads_are_onnxs_own(op: str, gates: int, reverse: bool) -> None:
+    random, build = np.random.default_rng(0), Builder()
+
+    def weight(*shape: int) -> Weight:
+        return Weight.of(random.normal(size=shape).astype(np.float32))
+
+    x = build.input("x", (5, 3))
+    given = build.emit("linear", x, weights={"weight": weight(4 * gates, 3), "bias": weight(4 * gates)})
+    chosen = {"activation": "relu"} if op == "rnn" else {}
+    weights = {"weight": weight(4 * gates, 4), "bias": weight(4 * gates)}
+    made = build.emit(op, given, weights=weights, reverse=reverse, **chosen)
+    graph = build.graph([build.emit("slice", made, axis=2, start=0, stop=4)])
+    model = onnx.load_from_string(to_onnx(graph))
+    (layer,) = (node for node in model.graph.node if node.op_type == op.upper())
+    shapes = {each.name: tuple(each.dims) for each in model.graph.initializer}
+    assert shapes[layer.input[1]] == (1, 4 * gates, 3)  # the layer before it is part of it
+    assert_onnx_agrees(graph, 3)

@@ -144,6 +144,8 @@ def test_there_is_a_file_of_each_version() -> None:
 
 def digest(graph: Graph) -> str:
     seen = hashlib.sha256(repr((dict(graph.inputs), graph.outputs, graph.nodes)).encode())
+    if graph.signature is not None:
+        seen.update(repr((dict(graph.elements), graph.signature)).encode())
     for name, weight in graph.weights.items():
         seen.update(repr((name, weight.dtype, weight.shape)).encode())
         seen.update(weight.bits.tobytes())

@@ -18,9 +18,13 @@ void compile_softmax(Compiler& compiler, const Operation& operation) {
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output),
                        axis = std::get<kind::Softmax>(operation.kind).axis;
     const auto lines = lines_of(compiler.setting().output(operation), axis, axis + 1);
+    const Kernels& kernels = compiler.setting().kernels;
+    const int images = compiler.setting().images;
+    compiler.need_scratch(softmax_words(lines, kernels));
     Step& step = compiler.push(operation, "loop");
-    step.run = [=, images = compiler.setting().images](const Frame& frame, std::int64_t, std::int64_t, Word*) {
-        softmax_lines(lines, frame.floats(from), frame.floats(to), images);
+    step.items = static_cast<std::int64_t>(lines.starts.size()) * std::max(1, images / kernels.lanes);
+    step.run = [=, &kernels](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
+        softmax_lines(lines, kernels, begin, end, frame.floats(from), frame.floats(to), images, as_floats(scratch));
     };
 }
 
