@@ -44,7 +44,6 @@ class Compiler {
     // The next step of the program, valid until the one after it.
     Step& push(const Operation& operation, const std::string& kernel);
     void need_scratch(std::size_t words) { program_.scratch_words_ = std::max(program_.scratch_words_, words); }
-    std::size_t scratch_words() const { return program_.scratch_words_; }
     // What a value holds from the beginning and in every run.
     void keep(int value, std::vector<Word> words) {
         program_.constants_.emplace_back(static_cast<std::size_t>(place(value)), std::move(words));

@@ -19,6 +19,17 @@ Matrices Matrices::transposed() const {
     return turned;
 }
 
+ProductRun product_of(const Matrices& left, const float* a, const Matrices& right, const float* b,
+                      const Matrices& target, float* made) {
+    ProductRun run{};
+    run.left = a, run.left_row = left.row, run.left_step = left.column;
+    run.right = b, run.right_step = right.row, run.right_column = right.column;
+    run.target = made, run.target_row = target.row, run.target_column = target.column;
+    run.rows = static_cast<int>(left.rows), run.columns = static_cast<int>(right.columns),
+    run.length = static_cast<int>(left.columns);
+    return run;
+}
+
 Panels::Panels(const Matrices& right, std::int64_t rows, const Kernels& kernels)
     : transpose_(kernels.transpose), length_(right.rows), columns_(right.columns), step_(right.row),
       column_(right.column), panel_(kernels.panel), ready_(column_ == 1 && (rows <= kernels.tile_rows)) {}
@@ -46,6 +57,17 @@ void Panels::set(ProductRun& run, const float* right, const float* panels, std::
     run.length = static_cast<int>(length_);
     if (ready_) run.right = right + first, run.right_step = step_, run.right_column = panel_;
     else run.right = panels + first * length_, run.right_step = panel_, run.right_column = length_ * panel_;
+}
+
+Shape with_matrix(const Shape& dims, std::int64_t rows, std::int64_t columns) {
+    Shape made(dims.begin(), dims.end() - 2);
+    made.push_back(rows), made.push_back(columns);
+    return made;
+}
+
+void report_product(StepReport& report, double cycles, std::int64_t multiply_adds) {
+    report.predicted_cycles = cycles, report.density = 1;
+    report.multiply_adds = report.nonzero_multiply_adds = multiply_adds;
 }
 
 double product_cycles(const Kernels& kernels, std::int64_t rows, std::int64_t columns, std::int64_t length,

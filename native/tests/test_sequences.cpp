@@ -102,7 +102,7 @@ TEST(attention_agrees_with_plain_loops) {
                            length = between(1, 20), width = between(1, 40), causal = between(0, 1);
         const Matrices query(images * heads, rows, length), key(images * groups, keys, length),
             value(images * groups, keys, width), mask(images, rows, keys);
-        Node node{"attention",      "attention", {0, 1, 2, 3},        {}, {{"causal", {causal}}},
+        Node node{"attention",      "attention", {0, 1, 2, 3},        {}, {{"causal", {causal}}, {"boolean", {0}}},
                   {{"scale", 0.5}}, {},          {heads, rows, width}};
         Floats expected;
         for (std::int64_t head = 0; head < images * heads; ++head)

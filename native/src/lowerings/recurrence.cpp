@@ -66,17 +66,16 @@ struct Feedback {
     std::string name;
     double cycles;
     std::int64_t nonzeros;
-    std::size_t bytes;
+    std::size_t bytes, scratch_words;
 };
 
 template <typename Layer>
 Feedback keep_layer(Compiler& compiler, std::shared_ptr<Layer> layer) {
     layer->shelve(compiler.shelf());
-    compiler.need_scratch(layer->scratch_words());
     const auto run = [layer](const Word* state, Word* fed, Word* scratch) {
         layer->run(0, layer->items(), state, nullptr, fed, scratch);
     };
-    return {run, layer->describe(), layer->cycles(), layer->nonzeros(), layer->bytes()};
+    return {run, layer->describe(), layer->cycles(), layer->nonzeros(), layer->bytes(), layer->scratch_words()};
 }
 
 Feedback make_feedback(Compiler& compiler, const Operation& operation) {
@@ -117,39 +116,67 @@ std::vector<Sequence> places_of(const Compiler& compiler, const Operation& opera
     return found;
 }
 
-void compile_recurrence(Compiler& compiler, const Operation& operation) {
-    const Setting& setting = compiler.setting();
-    const kind::Recurrence& layer = layer_of(operation);
-    const Storage &input = setting.input(operation), &output = setting.output(operation);
-    const std::int64_t rank = static_cast<std::int64_t>(input.dims.size()), length = input.dims[rank - 2],
-                       given_step = input.strides[rank - 2], made_step = output.strides[rank - 2],
-                       count = layer.filter.span() * setting.images,
-                       fed_words = round_up(layer.filter.outputs() * setting.images + kOverread, 16),
-                       state_words = round_up(count + kOverread, 16);
-    const Feedback feedback = make_feedback(compiler, operation);
-    compiler.need_scratch(static_cast<std::size_t>(fed_words + state_words) + compiler.scratch_words());
-    Step& step = compiler.push(operation, feedback.name);
-    const auto sequences = places_of(compiler, operation);
-    step.items = static_cast<std::int64_t>(sequences.size());
-    step.report.predicted_cycles = recurrence_cycles(setting, operation);
-    report_weights(step.report, layer.filter, "recurrent", length * step.items, feedback.nonzeros, feedback.bytes);
-    step.run = [=, run = feedback.run, advance = setting.kernels.steps[layer.cell], reverse = layer.reverse](
-                   const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
-        Word *fed = scratch, *none = fed + fed_words, *rest = none + state_words;
-        std::fill_n(none, state_words, Word{0});
-        for (std::int64_t item = begin; item < end; ++item) {
-            const Sequence& at = sequences[static_cast<std::size_t>(item)];
-            const Word* hidden = at.hidden < 0 ? none : frame.words(at.hidden);
-            const Word* cell = at.cell < 0 ? none : frame.words(at.cell);
-            for (std::int64_t i = 0; i < length; ++i) {
-                const std::int64_t time = reverse ? length - 1 - i : i;
-                Word* made = frame.words(at.made + time * made_step);
-                run(hidden, fed, rest);
-                advance({frame.floats(at.given + time * given_step), as_floats(fed), as_floats(hidden), as_floats(cell),
-                         as_floats(made), count});
-                hidden = made, cell = made + count;
-            }
+class Recurrence {
+   public:
+    Recurrence(Compiler& compiler, const Operation& operation, const Feedback& feedback)
+        : sequences_(places_of(compiler, operation)), feed_(feedback.run),
+          advance_(compiler.setting().kernels.steps[layer_of(operation).cell]), reverse_(layer_of(operation).reverse) {
+        const Setting& setting = compiler.setting();
+        const Storage &input = setting.input(operation), &output = setting.output(operation);
+        const std::size_t axis = input.dims.size() - 2;
+        length_ = input.dims[axis], given_step_ = input.strides[axis], made_step_ = output.strides[axis];
+        const Filter& filter = layer_of(operation).filter;
+        count_ = filter.span() * setting.images, fed_ = filter.outputs() * setting.images;
+    }
+
+    std::int64_t items() const { return static_cast<std::int64_t>(sequences_.size()); }
+    std::int64_t length() const { return length_; }
+    // Of its own, before that of what is fed back.
+    std::size_t scratch_words() const { return static_cast<std::size_t>(fed_words() + state_words()); }
+
+    void run(const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) const {
+        std::fill_n(scratch + fed_words(), state_words(), Word{0});
+        for (std::int64_t item = begin; item < end; ++item)
+            run_sequence(frame, sequences_[static_cast<std::size_t>(item)], scratch);
+    }
+
+   private:
+    std::int64_t fed_words() const { return round_up(fed_ + kOverread, 16); }
+    std::int64_t state_words() const { return round_up(count_ + kOverread, 16); }
+
+    void run_sequence(const Frame& frame, const Sequence& at, Word* scratch) const {
+        Word *none = scratch + fed_words(), *rest = none + state_words();
+        const Word* hidden = at.hidden < 0 ? none : frame.words(at.hidden);
+        const Word* cell = at.cell < 0 ? none : frame.words(at.cell);
+        for (std::int64_t i = 0; i < length_; ++i) {
+            const std::int64_t time = reverse_ ? length_ - 1 - i : i;
+            Word* made = frame.words(at.made + time * made_step_);
+            feed_(hidden, scratch, rest);
+            advance_({frame.floats(at.given + time * given_step_), as_floats(scratch), as_floats(hidden),
+                      as_floats(cell), as_floats(made), count_});
+            hidden = made, cell = made + count_;
         }
+    }
+
+    std::vector<Sequence> sequences_;
+    std::function<void(const Word*, Word*, Word*)> feed_;
+    void (*advance_)(const GateRun&);
+    bool reverse_;
+    std::int64_t length_, given_step_, made_step_;  // steps, words between two of them
+    std::int64_t count_, fed_;                      // numbers in a state, in what is fed back
+};
+
+void compile_recurrence(Compiler& compiler, const Operation& operation) {
+    const Feedback feedback = make_feedback(compiler, operation);
+    const Recurrence layer(compiler, operation, feedback);
+    compiler.need_scratch(layer.scratch_words() + feedback.scratch_words);
+    Step& step = compiler.push(operation, feedback.name);
+    step.items = layer.items();
+    step.report.predicted_cycles = recurrence_cycles(compiler.setting(), operation);
+    report_weights(step.report, layer_of(operation).filter, "recurrent", layer.length() * layer.items(),
+                   feedback.nonzeros, feedback.bytes);
+    step.run = [layer](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
+        layer.run(frame, begin, end, scratch);
     };
 }
 
