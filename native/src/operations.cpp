@@ -233,6 +233,15 @@ void reduce_form(const Offsets& form, const float* from, float* to, int images, 
 
 constexpr auto kSum = [](float a, float b) { return a + b; };
 constexpr auto kItself = [](float a) { return a; };
+// Two choices one after the other: `||` keeps loops from vectors.
+constexpr auto kLarger = [](float a, float b) {
+    const float larger = a > b ? a : b;
+    return a != a ? a : larger;
+};
+constexpr auto kSmaller = [](float a, float b) {
+    const float smaller = a < b ? a : b;
+    return a != a ? a : smaller;
+};
 
 void average_form(const Offsets& form, const float* from, float* to, int images) {
     const float count = static_cast<float>(form.size());
@@ -247,11 +256,8 @@ void reduce_form(kind::Reduction reduction, const Offsets& form, const float* fr
         case kind::Reduction::kProduct:
             return reduce_form(form, from, to, images, 1.0f, [](float a, float b) { return a * b; }, kItself);
         case kind::Reduction::kLargest:  // a NaN is what comes out, here and below
-            return reduce_form(
-                form, from, to, images, -kEndless, [](float a, float b) { return a > b || a != a ? a : b; }, kItself);
-        case kind::Reduction::kSmallest:
-            return reduce_form(
-                form, from, to, images, kEndless, [](float a, float b) { return a < b || a != a ? a : b; }, kItself);
+            return reduce_form(form, from, to, images, -kEndless, kLarger, kItself);
+        case kind::Reduction::kSmallest: return reduce_form(form, from, to, images, kEndless, kSmaller, kItself);
     }
 }
 

@@ -21,8 +21,8 @@ RANDOM = np.random.default_rng(5)
 
 def resized(shape: tuple[int, ...], size: tuple[int, ...], mode: str, **attributes: Any) -> Graph:
     build = Builder()
-    x = build.input("x", shape)
-    return build.graph([build.emit("resize", x, size=size, mode=mode, **{"aligned": False, "steps": ()} | attributes)])
+    given: dict[str, Any] = {"aligned": False, "steps": ()} | attributes
+    return build.graph([build.emit("resize", build.input("x", shape), size=size, mode=mode, **given)])
 
 
 @pytest.mark.parametrize("mode", ["nearest", "nearest_exact"])
@@ -70,8 +70,8 @@ def test_a_grid_that_comes_as_an_input_is_read_as_pytorch_reads_it(
 ) -> None:
     build = Builder()
     planes, grid = build.input("planes", (2, 5, 7)), build.input("grid", (3, 4, 2))
-    attributes = {"mode": mode, "padding": padding, "aligned": aligned}
-    session = Session(build.graph([build.emit("grid_sample", planes, grid, **attributes)]), kernel=kernel)
+    made = build.emit("grid_sample", planes, grid, mode=mode, padding=padding, aligned=aligned)
+    session = Session(build.graph([made]), kernel=kernel)
     for images in (1, 17):
         x = RANDOM.normal(size=(images, 2, 5, 7)).astype(np.float32)
         places = RANDOM.uniform(-2.5, 2.5, (images, 3, 4, 2)).astype(np.float32)

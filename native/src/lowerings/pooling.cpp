@@ -56,9 +56,26 @@ std::optional<Kind> read_mean(const Node& node) {
     return {};
 }
 
+// Takes from both the last axes that are not reduced and lie side by side: so many numbers become what images are.
+std::int64_t side_by_side(Storage& source, Storage& target, const std::vector<std::int64_t>& axes, int images) {
+    constexpr std::int64_t kMost = 1024;  // that are kept near while all that is reduced goes by
+    std::int64_t together = images;
+    while (!source.dims.empty() && !target.dims.empty()) {
+        const std::int64_t axis = static_cast<std::int64_t>(source.dims.size()) - 1, size = source.dims.back();
+        const bool reduced = std::find(axes.begin(), axes.end(), axis) != axes.end();
+        if (reduced || source.strides.back() != together || target.strides.back() != together ||
+            together * size > kMost)
+            break;
+        together *= size;
+        source.dims.pop_back(), source.strides.pop_back(), target.dims.pop_back(), target.strides.pop_back();
+    }
+    return together;
+}
+
 void compile_mean(Compiler& compiler, const Operation& operation) {
     const auto& [axes, reduction] = std::get<kind::Mean>(operation.kind);
-    const Storage &source = compiler.setting().input(operation), &target = compiler.setting().output(operation);
+    Storage source = compiler.setting().input(operation), target = compiler.setting().output(operation);
+    const std::int64_t together = axes.empty() ? 0 : side_by_side(source, target, axes, compiler.setting().images);
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output),
                        count = elements(target.dims);
     Step& step = compiler.push(operation, "loop");
@@ -72,10 +89,10 @@ void compile_mean(Compiler& compiler, const Operation& operation) {
         };
         return;
     }
-    step.run = [=, how = reduction, windows = axis_windows(source, target, axes), images = compiler.setting().images,
-                all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+    step.run = [=, how = reduction, windows = axis_windows(source, target, axes), all = step.items](
+                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         reduce_windows(how, windows, count * begin / all, count * end / all, frame.floats(from), frame.floats(to),
-                       images);
+                       static_cast<int>(together));
     };
 }
 
