@@ -135,10 +135,23 @@ def _linear(call: Call) -> str:
     return call.emit("linear", value, weights={**call.weight("weight", "weight"), **call.weight("bias", "bias")})
 
 
+def _bilinear(call: Call) -> str:
+    """A linear layer of the products of every number of one value with every number of the other."""
+    left, right = call.value("input1"), call.value("input2")
+    one, other = call.size(left), call.size(right)
+    left = composites.reshape(call.build, left, (*one, 1))
+    right = composites.reshape(call.build, right, (*other[:-1], 1, other[-1]))
+    made = composites.reshape(call.build, call.emit("mul", left, right), (*one[:-1], one[-1] * other[-1]))
+    weight = call.weight("weight", "weight")["weight"]
+    matrix = call.build.reshaped(weight, (weight.shape[0], one[-1] * other[-1]))
+    return call.emit("linear", made, weights={"weight": matrix, **call.weight("bias", "bias")})
+
+
 _ANYWHERE = anywhere(_convolution)
 
 CONVERSIONS: dict[str, Conversion] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution"), _by_groups),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _by_groups),
     "linear": along_last(_linear),
+    "bilinear": along_last(_bilinear),
 }

@@ -181,7 +181,9 @@ class Translation:
             raise call.error(f"would give {shape} where the network has {expected}")
 
     def weight(self, constant: Constant, wanted: str) -> Weight:
-        """The bits of a constant. wanted: what messages call it where it is no entry of the state dict."""
+        """The bits of a constant, of float64 as float32. wanted: what it is called where it is no entry."""
+        if constant not in self._weights and constant.tensor.dtype is torch.float64:
+            self._weights[constant] = self.weight(Constant(constant.tensor.float()), constant.name or wanted)
         if constant not in self._weights:
             name = constant.name or self.build.derived_name(wanted)
             made = _to_weight(constant.tensor, name, self.copied)
