@@ -20,6 +20,7 @@ from secateur.errors import BenchError, ExportError, MissingExtraError
 from secateur.measure.bench import PEERS, bench
 from secateur.network.building import Builder
 from secateur.network.graph import Attribute, Graph, Node, Weight
+from secateur.network.signature import Nest, Signature, Value
 from secateur.network.sizes import named
 from secateur.runtime import Plan, PlanStep, reference
 
@@ -436,3 +437,55 @@ def test_where_our_outputs_are_not_finite_the_others_may_be_anything(
         answer(wrong)
         with pytest.raises(BenchError, match="openvino and secateur differ by"):
             bench(graph, batches=(1,), peers=("openvino",), seconds=0.01)
+
+
+def of_tokens() -> Graph:
+    """Takes tokens and a mask of a length that is free, gives what it calls scores and kept."""
+    build = Builder()
+    ids, mask = (build.input(name, (named("length"),), "int64") for name in ("input_ids", "mask"))
+    rows = build.emit("embedding", ids, weights={"weight": Weight.of(np.arange(12, dtype=np.float32).reshape(6, 2))})
+    kept = build.emit("cast", mask, element="float32")
+    column = build.emit("reshape", kept, shape=(named("length"), 1))
+    scores = build.emit("sum", build.emit("mul", rows, column), axes=(1,), keepdims=False)
+    outputs = Nest("dict", (("scores", Value(0)), ("kept", Value(1))))
+    return build.graph([scores, kept], Signature((("input_ids", Value(0)), ("mask", Value(1))), outputs))
+
+
+def test_arrays_by_name_go_in_and_out(verb: Verb, tmp_path: Path) -> None:
+    packfile.write(of_tokens(), tmp_path / "net.secateur")
+    ids, mask = np.array([[1, 2, 3], [0, 5, 5]]), np.array([[1, 1, 0], [0, 1, 1]])
+    np.savez(tmp_path / "x.npz", input_ids=ids, mask=mask)
+    code, _, error = verb("run", "net.secateur", "--input", "x.npz")
+    assert code == 1
+    assert "has 2 outputs (scores, kept): name a .npz file for all of them, as in --output y.npz" in error
+    assert verb("run", "net.secateur", "--input", "x.npz", "--output", "y.npz")[0] == 0
+    with np.load(tmp_path / "y.npz") as found:
+        np.testing.assert_array_equal(found["scores"], [[6, 8], [20, 22]])
+        np.testing.assert_array_equal(found["kept"], mask)
+    np.savez(tmp_path / "x.npz", input_ids=ids)
+    assert "inputs input_ids: expected input_ids, mask" in verb("run", "net.secateur", "--input", "x.npz")[2]
+
+
+def test_what_goes_in_and_out_is_shown(verb: Verb, tmp_path: Path) -> None:
+    packfile.write(of_tokens(), tmp_path / "net.secateur")
+    shown = verb("inspect", "net.secateur")[1]
+    assert "takes input_ids (N, length) int64; mask (N, length) int64\n" in shown
+    assert "gives scores (N, 2) float32; kept (N, length) float32\n" in shown
+    described = json.loads(verb("inspect", "net.secateur", "--format", "json")[1])
+    assert [each["name"] for each in described["outputs"]] == ["scores", "kept"]
+
+
+def test_an_onnx_model_has_the_names_of_what_goes_in_and_out(verb: Verb, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    packfile.write(of_tokens(), tmp_path / "net.secateur")
+    assert verb("export", "net.secateur")[0] == 0
+    found = onnx.load(tmp_path / "net.onnx").graph
+    assert [each.name for each in (*found.input, *found.output)] == ["input_ids", "mask", "scores", "kept"]
+
+
+@pytest.mark.parametrize("text", ["x=length", "x:a=length", "x:1=", ":1=length"])
+def test_a_dimension_that_is_none_is_refused(text: str, verb: Verb, tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "w.pt")
+    code, _, error = verb("pack", "w.pt", "--model", "lenet5", "--dynamic", text)
+    assert code != 0
+    assert f"--dynamic '{text}': expected a dimension's name, as in input_ids:1=length, or length" in error

@@ -47,6 +47,18 @@ def pack(
             metavar="<str>", help="Keep lengths free: x=batch,3,height,width for forward's argument x; once for each."
         ),
     ] = None,
+    dynamic: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="<str>",
+            help="Keep one dimension free: input:1=length, once for each; a name alone for dimension 1 of all whole "
+            "numbers.",
+        ),
+    ] = None,
+    batch: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--example", help="One batch of inputs by name, in a .npz file, where they are no images."),
+    ] = None,
     classes: Annotated[
         Optional[int], typer.Option(help="Outputs.", show_default="those of the checkpoint")  # noqa: UP045
     ] = None,
@@ -79,6 +91,7 @@ def pack(
     quantising = Quantising.asked(quantize, tuple(keep_float or ()), calibration, calibration_images, data_dir)
     if source.suffix == ".secateur" and not source.is_dir():
         others = {"--model": model, "--weights": weights, "--input": input, "--sizes": sizes, "--classes": classes}
+        others |= {"--dynamic": dynamic, "--example": batch}
         others |= {"--bits": bits, "--exact": exact, "--codebook": codebook if codebook != "uniform" else None}
         if given := [flag for flag, value in others.items() if value not in (None, "", [], False)]:
             raise UsageError(f"{source}: is packed already, so it takes no {' or '.join(given)}: leave that out")
@@ -89,14 +102,15 @@ def pack(
     from secateur.experiments.delivery import from_checkpoint, from_run
     from secateur.exporting.packing import pack as write
 
-    shape, free = _shape(input) if input else None, _sizes(sizes or [])
+    shape, free, lengths = _shape(input) if input else None, _sizes(sizes or []), _dynamic(dynamic or [])
     if source.is_dir() and weights is None:
         made = from_run(source, model)
     else:
         checkpoint = weights or source
         if model is None:
             raise UsageError(f"{checkpoint}: a checkpoint does not say which network it is of: name it with --model")
-        made = from_checkpoint(checkpoint, model, shape=shape, classes=classes)
+        example = None if batch is None else _read_arrays(batch)
+        made = from_checkpoint(checkpoint, model, shape=shape, classes=classes, example=example)
         if made.notes:
             say(f"weights {checkpoint}: {'; '.join(made.notes)}")
     apart = write(
@@ -104,6 +118,7 @@ def pack(
         output,
         example=made.example,
         sizes=free,
+        dynamic=lengths,
         bits=bits,
         codebook=codebook,
         simplified=not exact,
@@ -128,6 +143,20 @@ def _sizes(texts: list[str]) -> dict[str, list[str]]:
     if wrong:
         raise UsageError(f"--sizes {wrong!r}: expected sizes of an argument of forward, as in x=batch,3,height,width")
     return {name: sizes.split(",") for name, _, sizes in pairs}
+
+
+def _dynamic(texts: list[str]) -> Any:
+    """Argument of forward → names of its dimensions; or one name for dimension 1 of all inputs of whole numbers."""
+    if len(texts) == 1 and ":" not in texts[0] and "=" not in texts[0]:
+        return texts[0]
+    found: dict[str, dict[int, str]] = {}
+    for text in texts:
+        place, _, name = text.partition("=")
+        argument, _, dim = place.partition(":")
+        if not (argument and name and dim.isdecimal()):
+            raise UsageError(f"--dynamic {text!r}: expected a dimension's name, as in input_ids:1=length, or length")
+        found.setdefault(argument, {})[int(dim)] = name
+    return found or None
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -191,6 +220,10 @@ def inspect(
         markup=False,
         soft_wrap=True,
     )
+    for what, values in (("takes", found.inputs), ("gives", found.outputs)):
+        console.print(f"{what} {'; '.join(map(str, values))}", markup=False, highlight=False, soft_wrap=True)
+    if found.images is not None:
+        console.print(f"for batches of {found.images} only", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table_of_eight_bits(quantised: Sequence[QuantisedDescription]) -> Any:
@@ -250,6 +283,9 @@ def _described(file: Path, found: Any) -> dict[str, Any]:
         "share_of_bound": found.share if found.bound else None,
         "largest_error": found.error,
         "operations": found.nodes,
+        "inputs": [asdict(each) for each in found.inputs],
+        "outputs": [asdict(each) for each in found.outputs],
+        "images": found.images,
         "weights": weights,
         "quantised": [asdict(each) for each in found.quantised],
     }
@@ -353,10 +389,16 @@ def unpack(
 
 def run(
     file: File,
-    input: Annotated[Path, typer.Option("--input", help="A .npy file: images (N, …), float32 or uint8.")],
-    output: Annotated[Path, typer.Option("--output", help="The .npy file to write: outputs (N, …), float32.")] = Path(
-        "y.npy"
-    ),
+    input: Annotated[
+        Path,
+        typer.Option(
+            "--input", help="A .npy file: images (N, …), float32 or uint8; or a .npz file: arrays by the inputs' names."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", help="The .npy file to write: outputs (N, …), float32; or a .npz file: all by name."),
+    ] = Path("y.npy"),
     threads: Annotated[int, typer.Option(help="Threads, 1 to 1,024.")] = 1,
     kernel: Annotated[Optional[str], typer.Option(help="Force one.")] = None,  # noqa: UP045
     force: Force = False,
@@ -364,34 +406,55 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run a network on images. uint8 images are normalised as the file says."""
+    from secateur.runtime import load
+
+    network = load(file, threads, kernel, True, limits(allowed))
+    given = _read_arrays(input)
+    try:
+        made = network.run_named(given) if isinstance(given, dict) else network.run_all(given)
+    except RunError as error:
+        raise RunError(f"{input}: {error}") from error
+    names = network.output_names
+    if len(made) > 1 and output.suffix != ".npz":
+        raise RunError(
+            f"{file}: has {len(made)} outputs ({', '.join(names)}): name a .npz file for all of them, as in "
+            f"--output {output.with_suffix('.npz')}"
+        )
+    _write(output, force, lambda: _as_file(dict(zip(names, made, strict=True)), output))
+    shapes = ", ".join(str(each.shape) for each in made)
+    say(f"ran: {len(made[0])} images, outputs {shapes} in {output}")
+
+
+def _read_arrays(path: Path) -> Any:
+    """The array of a .npy file, or those of a .npz file by name."""
+    import numpy as np
+
+    from secateur.support.replacing import open_regular
+
+    try:
+        with open_regular(path) as stream:
+            held = np.load(stream, allow_pickle=False)
+            if isinstance(held, np.ndarray):
+                return np.ascontiguousarray(held)
+            return {name: np.ascontiguousarray(held[name]) for name in held.files}
+    except OSError as error:
+        raise RunError(f"{path}: expected a .npy file of images: {error.strerror or error}") from error
+    except (ValueError, EOFError, MemoryError, SyntaxError, BadZipFile) as error:
+        raise RunError(f"{path}: expected a .npy file of images: {one_line(str(error))}") from error
+
+
+def _as_file(arrays: dict[str, Any], path: Path) -> bytes:
+    """A .npz file where it is called so, else the .npy file of the only array."""
     import io
 
     import numpy as np
 
-    from secateur.runtime import load
-    from secateur.support.replacing import open_regular
-
-    network = load(file, threads, kernel, True, limits(allowed))
-    try:
-        with open_regular(input) as stream:
-            images = np.load(stream, allow_pickle=False)
-            several = not isinstance(images, np.ndarray)
-    except OSError as error:
-        raise RunError(f"{input}: expected a .npy file of images: {error.strerror or error}") from error
-    except (ValueError, EOFError, MemoryError, SyntaxError, BadZipFile) as error:
-        raise RunError(f"{input}: expected a .npy file of images: {one_line(str(error))}") from error
-    if several:
-        raise RunError(f"{input}: expected a .npy file with one array, got several (.npz)")
-    try:
-        found = network(np.ascontiguousarray(images))
-    except RunError as error:
-        raise RunError(f"{input}: {error}") from error
-    if isinstance(found, tuple):
-        raise RunError(f"{file}: has {len(found)} outputs; secateur.load gives them all from Python")
     buffer = io.BytesIO()
-    np.save(buffer, found)
-    _write(output, force, buffer.getvalue)
-    say(f"ran: {len(images)} images, outputs {found.shape} in {output}")
+    if path.suffix == ".npz":
+        np.savez(buffer, **arrays)
+    else:
+        np.save(buffer, next(iter(arrays.values())))
+    return buffer.getvalue()
 
 
 def bench(

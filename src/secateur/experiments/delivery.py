@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.errors import DamageError, ModelError, UsageError
 from secateur.importing.checkpoints import classes_of, entries_of, load_weights, read_weights_file
@@ -23,14 +23,14 @@ from secateur.training.models import Architecture, build_network, find_architect
 
 @dataclass(frozen=True, slots=True)
 class Deliverable:
-    """A network in eval mode with its weights, one image (1, …) that it takes, and what else the file should say.
+    """A network in eval mode with its weights, one image (1, …) or batch that it takes, and what else the file says.
 
     notes: what had to be done to load the weights, in words. model, data: of a run's network, what it was trained as
     and on. quantize: what the run's network was measured as.
     """
 
     network: nn.Module
-    example: Tensor
+    example: Any
     metadata: Metadata
     notes: tuple[str, ...] = ()
     model: str = ""
@@ -156,22 +156,32 @@ def from_run(run: str | Path, model: str | None = None) -> Deliverable:
 
 
 def from_checkpoint(
-    weights: str | Path, model: str, *, shape: tuple[int, ...] | None = None, classes: int | None = None
+    weights: str | Path,
+    model: str,
+    *,
+    shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    example: Any = None,
 ) -> Deliverable:
     """A network of models.py or a user's own ("package.module:callable") with the weights of a checkpoint.
 
     shape: of one image (C, H, W), where the network does not fix it. classes: by default those that make the
-    network's shapes the checkpoint's. Raises UsageError where the shape is needed, ModelError where the checkpoint does
-    not fit.
+    network's shapes the checkpoint's. example: a batch of inputs, in place of one image of noise. Raises UsageError
+    where the shape is needed, ModelError where the checkpoint does not fit.
     """
     architecture = find_architecture(model)
-    shape = shape or _own_shape(architecture)
+    shape = shape or _own_shape(architecture) or (None if example is None else (_ANY_CHANNELS,))
     if shape is None:
         raise UsageError(f"model {model!r} takes images of any size: say which with --input, as in --input 3x32x32")
     if classes is None:
         read_weights_file(weights)
         classes = _classes(architecture, shape[0], weights)
-    return _load(model, Path(weights), classes, shape, Metadata())
+    made = _load(model, Path(weights), classes, shape, Metadata())
+    return made if example is None else replace(made, example=example)
+
+
+_ANY_CHANNELS = 3
+"""Of a network that is handed its inputs: what a builder that asks for channels gets."""
 
 
 def _own_shape(architecture: Architecture) -> tuple[int, ...] | None:

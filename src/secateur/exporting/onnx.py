@@ -21,6 +21,7 @@ from secateur.network.quantisation import Quantisation
 from secateur.network.sizes import BATCH, Dimension, Floor, Product, Size, is_whole
 from secateur.network.tabulating import as_function
 from secateur.runtime import reference
+from secateur.runtime.agreement import largest_difference
 from secateur.support.replacing import replacing
 
 OPSET, IR_VERSION = 20, 9
@@ -35,7 +36,8 @@ _LIMIT = 2**31 - 1
 def to_onnx(graph: Graph) -> bytes:
     """An ONNX model that computes what the graph does, its batch dimension free (named "batch"), and its lengths.
 
-    Inputs and outputs keep their names and are float32. Narrow weights stay narrow, and are cast where they are used;
+    Inputs keep their names and number formats, outputs are named after where they are in what the network gives
+    (Graph.output_names). Narrow weights stay narrow, and are cast where they are used;
     what is quantised is so there, by QuantizeLinear and DequantizeLinear.
     Raises MissingExtraError without the package onnx, ExportError for axes of length 0 and for more than 2 GB.
     """
@@ -75,21 +77,17 @@ def _distance(graph: Graph, model: bytes) -> float | None:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     x = _example(_bound(graph))
-    pairs = [
-        (a.astype(np.float64), b.astype(np.float64))
-        for a, b in zip(session.run(None, x), reference.run_all(graph, x), strict=True)
-    ]
-    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny)) for a, b in pairs)
+    return largest_difference(session.run(None, x), reference.run_all(graph, x))
 
 
 def _example(graph: Graph) -> dict[str, NDArray[Any]]:
-    """Random numbers; of whole ones the first, which every table has."""
+    """Random numbers, 1 and true: a token that tables have, and one that no mask hides."""
     random = np.random.default_rng(0)
-    numbers = {name: FORMATS[graph.elements.get(name, "float32")] for name in graph.inputs}
-    return {
-        name: (random.normal(size=(2, *shape)) * bool(numbers[name].mantissa)).astype(numbers[name].numbers)
-        for name, shape in graph.inputs.items()
-    }
+    made = {}
+    for name, shape in graph.inputs.items():
+        held, size = FORMATS[graph.elements.get(name, "float32")], (graph.images or 2, *shape)
+        made[name] = (random.normal(size=size) if held.mantissa else np.ones(size)).astype(held.numbers)
+    return made
 
 
 def _bound(graph: Graph) -> Graph:
@@ -128,7 +126,8 @@ class Translation:
         self._refuse()
         for node in self.graph.nodes:
             _CONVERSIONS[node.op](self, node)
-        outputs = [self._output(name) for name in self.graph.outputs]
+        named = zip(self.graph.outputs, self.graph.output_names, strict=True)
+        outputs = [self._output(name, wanted) for name, wanted in named]
         helper = self.onnx.helper
         inputs = [self._described(name, name) for name in self.graph.inputs]
         made = helper.make_graph(self.nodes, "secateur", inputs, outputs, [*self.initializers.values()])
@@ -151,11 +150,11 @@ class Translation:
         images = BATCH if self.graph.images is None else self.graph.images
         return self.onnx.helper.make_tensor_value_info(name, kind, [images, *sizes])
 
-    def _output(self, name: str) -> Any:
-        """Outputs need names of their own, and every image's part of them."""
-        final = name
-        if name in self.fixed or name in self.graph.inputs or self.graph.outputs.count(name) > 1:
-            final = self.fresh(f"{name}.output")
+    def _output(self, name: str, wanted: str) -> Any:
+        """Outputs need names of their own, and every image's part of them. wanted: what the network calls it."""
+        final, several = name, self.graph.outputs.count(name) > 1
+        if name in self.fixed or name in self.graph.inputs or several or (self.graph.signature and wanted != name):
+            final = self.fresh(wanted if self.graph.signature and wanted != name else f"{name}.output")
             self.add("Identity", [self.spread(name)], final)
         return self._described(final, name)
 

@@ -130,6 +130,14 @@ class Graph:
         return self.signature or Signature.plain(self.inputs, len(self.outputs))
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of each output where it is in what the network gives, as in `heads.boxes`; else the value's own name."""
+        said = self.called.output_names(len(self.outputs))
+        names = [own or f"output_{place}" for place, own in enumerate(said)]
+        plain = [own if self.outputs.count(own) == 1 else "" for own in self.outputs]
+        return tuple(found if own else beside or found for found, own, beside in zip(names, said, plain, strict=True))
+
+    @property
     def lengths(self) -> tuple[str, ...]:
         """Names of the lengths that are free, in alphabetical order; `batch` only where a size depends on it."""
         told = names_of(size for shape in self.inputs.values() for size in shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +55,21 @@ class QuantisedDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueDescription:
+    """An input or output. shape: the batch, N or a number, and what follows. element: its number format."""
+
+    name: str
+    shape: tuple[str, ...]
+    element: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(self.shape)}) {self.element}"
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """A whole file, every checksum verified. bytes: of the file, headers and graph included. quantised: what of it is
-    in eight bits, in the order in which it runs."""
+    in eight bits, in the order in which it runs. images: how many the network takes, None where that is any number."""
 
     version: str
     metadata: Metadata
@@ -65,6 +77,9 @@ class Description:
     weights: tuple[WeightDescription, ...]
     bytes: int
     quantised: tuple[QuantisedDescription, ...] = ()
+    inputs: tuple[ValueDescription, ...] = ()
+    outputs: tuple[ValueDescription, ...] = ()
+    images: int | None = None
 
     @property
     def dense_bytes(self) -> int:
@@ -89,7 +104,21 @@ def describe(path: str | Path, *, limit: int | None = LIMIT, limits: Limits | No
     weights = tuple(_described(each, packed.graph.weights[each.name]) for each in packed.stored)
     version = f"{container.MAJOR}.{minor_version(packed.graph)}"
     quantised = _in_eight_bits(packed.graph)
-    return Description(version, packed.metadata, len(packed.graph.nodes), weights, packed.size, quantised)
+    graph = packed.graph
+    ends = (
+        tuple(zip(graph.inputs, graph.inputs, strict=True)),
+        tuple(zip(graph.output_names, graph.outputs, strict=True)),
+    )
+    inputs, outputs = (_values(graph, each) for each in ends)
+    nodes, images = len(graph.nodes), graph.images
+    return Description(version, packed.metadata, nodes, weights, packed.size, quantised, inputs, outputs, images)
+
+
+def _values(graph: Graph, names: Sequence[tuple[str, str]]) -> tuple[ValueDescription, ...]:
+    """names: what each is called, and which value it is."""
+    images, elements = str(graph.images or "N"), graph.value_elements
+    shapes = {**graph.inputs, **{node.name: node.shape for node in graph.nodes}}
+    return tuple(ValueDescription(name, (images, *map(str, shapes[value])), elements[value]) for name, value in names)
 
 
 def _in_eight_bits(graph: Graph) -> tuple[QuantisedDescription, ...]:

@@ -197,6 +197,18 @@ class Session:
         made = self._run(inputs, None)
         return made if isinstance(made, tuple) else (made,)
 
+    def run_named(self, inputs: Mapping[str, Images]) -> tuple[Floats, ...]:
+        """As run_all, the graph's inputs by their names."""
+        names = [name for name, _ in self._inputs]
+        if inputs.keys() != set(names):
+            raise RunError(f"inputs {', '.join(inputs) or 'none'}: expected {', '.join(names)}")
+        return self.run_all(*(inputs[name] for name in names))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of the outputs in order: where they are in what the network gives, or the graph's own names."""
+        return self._graph.output_names
+
     def _run(self, inputs: tuple[Images, ...], out: Floats | None) -> Floats | tuple[Floats, ...]:
         try:
             if not self._single:

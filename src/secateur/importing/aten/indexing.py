@@ -54,6 +54,8 @@ def _index(call: Call) -> Any:
     given = list(call["indices"])
     if _are_numbers(call, given[0]):
         return _own(call, given)
+    if isinstance(call["self"], Constant) and len(given) == 1 and isinstance(given[0], str):
+        return _rows(call, call["self"], given[0])
     inner = call.where_placed()
     held = [place for place, each in enumerate(given) if each is not None]
     if any(isinstance(each, str) for each in given) or held != list(range(held[0], held[-1] + 1)):
@@ -62,6 +64,13 @@ def _index(call: Call) -> Any:
         inner, inner.value("self"), inner.axis(held[0], inner.value("self")), given[held[0] : held[-1] + 1]
     )
     return Ordinary(made) if isinstance(inner, OrdinaryCall) else made
+
+
+def _rows(call: Call, table: Constant, index: str) -> str:
+    """Of a constant what stands at each image's own places along the first dimension."""
+    if table.tensor.ndim != 2 or not table.tensor.is_floating_point() or call.build.element(index) == "bool":
+        raise call.error(_SCATTERED)
+    return call.emit("embedding", index, weights={"weight": call.bits(table, "weight")})
 
 
 def _are_numbers(call: Call, held: Any) -> bool:
