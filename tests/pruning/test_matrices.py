@@ -209,6 +209,19 @@ def test_a_linear_layer_that_lies_the_other_way_is_pruned_and_repaired_as_one(
     torch.testing.assert_close(other(x), plain(x), atol=1e-4, rtol=1e-4)
 
 
+def test_channels_of_a_linear_layer_that_lies_the_other_way_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = conv1d(monkeypatch)
+    network, x = nn.Sequential(kind(16, 8), nn.GELU(), kind(12, 16), nn.Linear(12, 3)), torch.randn(40, 8)
+    secateur.prune(network, 0.5, pattern="channel-l2", example=x)
+    with torch.no_grad():
+        network[0].bias[:2], network[0].weight[:, :2] = 1.0, 0.0  # type: ignore[operator]
+    small = secateur.shrink(network, x)
+    widths = [tuple(layer.weight.shape) for layer in weighted_layers(small).values()]
+    assert widths[0][1] == widths[1][0] < 16 > widths[1][1] == widths[2][1] < 12
+    assert small(x).shape == (40, 3)
+    torch.testing.assert_close(small(x), network(x), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.filterwarnings(LEFT)
 def test_patterns_run_along_what_a_row_of_a_recurrent_matrix_and_a_bare_one_reads() -> None:
     network = Tagger()

@@ -169,6 +169,11 @@ def _weight_alone(_: nn.Module) -> Sequence[str]:
     return ("weight",)
 
 
+def is_linear_transposed(module: nn.Module) -> bool:
+    """Whether it is a linear layer whose weight is (inputs, outputs)."""
+    return isinstance(module, _of_transformers())
+
+
 def _of_transformers() -> tuple[type, ...]:
     """The Conv1D of Hugging Face's transformers, a linear layer whose weight is (inputs, outputs), once it is there."""
     held = getattr(sys.modules.get("transformers.pytorch_utils"), "Conv1D", None)

@@ -24,7 +24,7 @@ from secateur.errors import ModelError
 from secateur.modules.guarding import run
 from secateur.modules.inputs import Inputs
 from secateur.modules.layers import input_of
-from secateur.modules.matrices import WEIGHTED
+from secateur.modules.matrices import WEIGHTED, is_linear_transposed
 from secateur.pruning.axes import Coupling, Labels
 from secateur.pruning.channel_operations import Followed, Layer, Tensors, apply
 
@@ -81,7 +81,7 @@ class Trace:
         weight = module._parameters.get("weight")
         if weight is not None and id(weight) in shared:
             return
-        if isinstance(module, WEIGHTED):
+        if isinstance(module, WEIGHTED) or is_linear_transposed(module):
             self._label_layer(name, module)
         elif isinstance(module, PER_CHANNEL):
             self._label_channels(name, module)
@@ -97,6 +97,9 @@ class Trace:
         if isinstance(module, nn.Linear):
             outputs, inputs = self._sides(name, module.out_features, module.in_features, weight)
             self._leaves[id(weight)] = Followed(tuple(weight.shape), (outputs, inputs), Layer(outputs, inputs, None))
+        elif is_linear_transposed(module):
+            outputs, inputs = self._sides(name, weight.shape[1], weight.shape[0], weight)
+            self._leaves[id(weight)] = Followed(tuple(weight.shape), (inputs, outputs), Layer(outputs, inputs, None))
         elif isinstance(module, _ConvNd) and not _is_odd(module):
             if is_depthwise(module):
                 outputs = inputs = self._place(name, "both", module.out_channels, weight)

@@ -15,7 +15,7 @@ from secateur.errors import SecateurError, ShrinkError
 from secateur.modules.guarding import check_values, first_line, watched
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.layers import weight_of
-from secateur.modules.matrices import WEIGHTED, Matrix
+from secateur.modules.matrices import LAYER, WEIGHTED, Matrix
 from secateur.pruning.channel_tracing import Place, Trace
 
 
@@ -277,6 +277,8 @@ def rows_of(module: nn.Module | Matrix) -> Iterator[Tensor]:
     """What a module has for each of its outputs, as views with the outputs first."""
     if isinstance(module, Matrix):
         yield filters(module)
+        if module.kind.role == LAYER and module.bias is not None:
+            yield module.bias
         return
     if isinstance(module, nn.Linear | _ConvNd):
         yield filters(module)

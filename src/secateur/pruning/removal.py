@@ -18,6 +18,7 @@ from torch.utils import _pytree
 from secateur.errors import SecateurError, ShrinkError
 from secateur.modules.guarding import copied, outputs, run, untouched
 from secateur.modules.inputs import Example, Inputs, as_inputs
+from secateur.modules.matrices import Matrix, is_linear_transposed, module_or_matrix
 from secateur.pruning.dependencies import ChannelSet, Slot, channel_classes, channel_sets, columns, probes, set_columns
 
 _log = logging.getLogger("secateur")
@@ -104,7 +105,7 @@ def _can_go(network: nn.Module, sets: Sequence[ChannelSet], runs: Sequence[Input
     going = [(each, balanced(unread, each, each.channels[::2])) for each in sets]
     for each, channels in going:
         for slot in each.readers:
-            _zero_columns(unread.get_submodule(slot.name), slot, channels)
+            _zero_columns(module_or_matrix(unread, slot.name), slot, channels)
     small = copied(unread)
     try:
         take_out(small, going)
@@ -113,7 +114,7 @@ def _can_go(network: nn.Module, sets: Sequence[ChannelSet], runs: Sequence[Input
     return same_behaviour(small, unread, runs, by_value=True)
 
 
-def _zero_columns(module: nn.Module, slot: Slot, channels: Sequence[int]) -> None:
+def _zero_columns(module: nn.Module | Matrix, slot: Slot, channels: Sequence[int]) -> None:
     values = columns(module).clone()
     values[[index for channel in channels for index in slot.places[channel]]] = 0
     set_columns(module, values)
@@ -220,6 +221,8 @@ def _drop(module: nn.Module, side: str, indices: set[int]) -> None:
     """Take rows, columns or channels out of one module."""
     if isinstance(module, nn.Linear):
         _drop_of_linear(module, side, indices)
+    elif is_linear_transposed(module):
+        _drop_of_transposed(module, side, indices)
     elif isinstance(module, _ConvNd):
         _drop_of_convolution(module, side, indices)
     elif not isinstance(module, nn.PReLU):
@@ -241,6 +244,17 @@ def _drop_of_linear(module: nn.Linear, side: str, indices: set[int]) -> None:
     _slice(module, "weight", 0, indices)
     _slice(module, "bias", 0, indices)
     module.out_features -= len(indices)
+
+
+def _drop_of_transposed(module: nn.Module, side: str, indices: set[int]) -> None:
+    """Of transformers' Conv1D, which counts its outputs as nf and, in some versions, its inputs as nx."""
+    if side == "in":
+        _slice(module, "weight", 0, indices)
+    else:
+        _slice(module, "weight", 1, indices)
+        _slice(module, "bias", 0, indices)
+    sizes = vars(module)
+    sizes |= {name: size for name, size in zip(("nx", "nf"), module.weight.shape, strict=True) if name in sizes}  # type: ignore[arg-type]
 
 
 def _drop_of_convolution(module: _ConvNd, side: str, indices: set[int]) -> None:

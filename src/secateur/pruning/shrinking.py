@@ -13,6 +13,7 @@ from secateur.errors import ShrinkError
 from secateur.modules.guarding import copied, outputs, untouched
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.layers import input_of
+from secateur.modules.matrices import Matrix, module_or_matrix
 from secateur.pruning.dependencies import ChannelSet, Slot, columns, filters, probes, rows_of, set_columns
 from secateur.pruning.removal import balanced, removable_sets, runnable, same_behaviour, sample, take_out, trained
 
@@ -75,7 +76,7 @@ def _silence(network: nn.Module, each: ChannelSet) -> bool:
     changed = False
     unread = _unread(network, each)
     for slot in (*each.writers, *each.carriers):
-        module = network.get_submodule(slot.name)
+        module = module_or_matrix(network, slot.name)
         indices = [i for channel in unread for i in slot.places.get(channel, ())]
         for tensor in rows_of(module):
             if indices and tensor[indices].any():
@@ -86,7 +87,9 @@ def _silence(network: nn.Module, each: ChannelSet) -> bool:
 
 def _unread(network: nn.Module, each: ChannelSet) -> list[int]:
     """The channels whose columns are zero in every layer that reads them."""
-    read = {slot.name: columns(network.get_submodule(slot.name)).flatten(1).any(1).tolist() for slot in each.readers}
+    read = {
+        slot.name: columns(module_or_matrix(network, slot.name)).flatten(1).any(1).tolist() for slot in each.readers
+    }
     return [channel for channel in each.channels if not _touches(each.readers, channel, read)]
 
 
@@ -105,7 +108,9 @@ def _unmade(network: nn.Module, each: ChannelSet) -> list[int]:
     """The channels that are read, though every filter that makes them is zero."""
     if not each.writers:
         return []
-    made = {slot.name: filters(network.get_submodule(slot.name)).flatten(1).any(1).tolist() for slot in each.writers}
+    made = {
+        slot.name: filters(module_or_matrix(network, slot.name)).flatten(1).any(1).tolist() for slot in each.writers
+    }
     unread = set(_unread(network, each))
     return [c for c in each.channels if c not in unread and not _touches(each.writers, c, made)]
 
@@ -119,7 +124,7 @@ def _constant_levels(network: nn.Module, names: set[str], runs: Sequence[Inputs]
     def look(name: str, module: nn.Module) -> object:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
             given = input_of(inputs, named)
-            channels = -1 if isinstance(module, nn.Linear) else given.dim() - 1 - len(module.kernel_size)  # type: ignore[arg-type]
+            channels = given.dim() - 1 - len(module.kernel_size) if isinstance(module, _ConvNd) else -1
             flat = given.detach().movedim(channels, 0).flatten(1)
             if name in levels:
                 flat = torch.cat([flat, levels[name][:, None]], 1)
@@ -136,7 +141,7 @@ def _constant_levels(network: nn.Module, names: set[str], runs: Sequence[Inputs]
     with _hooked(look(name, network.get_submodule(name)) for name in sorted(left)):
         for inputs in runs if left else ():
             trained(network, inputs)
-    unknown = {name: columns(network.get_submodule(name))[:, 0, 0] * torch.nan for name in names - levels.keys()}
+    unknown = {name: columns(module_or_matrix(network, name))[:, 0, 0] * torch.nan for name in names - levels.keys()}
     return levels | unknown
 
 
@@ -159,7 +164,7 @@ def _fold(network: nn.Module, each: ChannelSet, channels: Sequence[int], levels:
     keeper = _keeper(network, others, pads, levels)
     merged = [c for c in others if c != keeper] if keeper is not None else []
     for slot in each.readers if free or merged else ():
-        module, own = network.get_submodule(slot.name), levels[slot.name]
+        module, own = module_or_matrix(network, slot.name), levels[slot.name]
         if slot not in pads:
             _into_bias(module, _indices(slot, [*free, *merged]), own)
         elif keeper is not None:
@@ -194,30 +199,30 @@ def _keeper(
 
 def _folds(module: nn.Module) -> bool:
     """Whether a constant input adds the same to every output of a layer: no zero padding, no transposition."""
-    if isinstance(module, nn.Linear):
+    if not isinstance(module, _ConvNd):
         return True
-    assert isinstance(module, _ConvNd)
     padded = module.padding not in ("valid", (0,) * len(module.kernel_size))
     return not module.transposed and (not padded or module.padding_mode != "zeros")
 
 
-def _into_bias(module: nn.Module, indices: list[int], levels: Tensor) -> None:
+def _into_bias(layer: nn.Module | Matrix, indices: list[int], levels: Tensor) -> None:
     """Add what constant inputs contribute to each output to the layer's bias, which is made where there is none."""
     if not indices or not levels[indices].any():
         return
+    module = layer.module if isinstance(layer, Matrix) else layer
     weight, groups = module._parameters["weight"], _groups(module)
     assert weight is not None
     if module._parameters["bias"] is None:
-        zeros = weight.new_zeros(filters(module).shape[0])
+        zeros = weight.new_zeros(filters(layer).shape[0])
         module._parameters["bias"] = nn.Parameter(zeros, requires_grad=weight.requires_grad)
     bias = module._parameters["bias"]
     assert bias is not None
-    added = (columns(module)[indices] * levels[indices, None, None]).sum(2)
+    added = (columns(layer)[indices] * levels[indices, None, None]).sum(2)
     group = torch.tensor(indices, device=weight.device) // (len(levels) // groups)
     bias.view(groups, -1).index_add_(0, group, added)
 
 
-def _into_column(module: nn.Module, indices: list[int], levels: Tensor, home: int) -> None:
+def _into_column(module: nn.Module | Matrix, indices: list[int], levels: Tensor, home: int) -> None:
     """Let the constant input `home` contribute what others did."""
     weights = columns(module).clone()
     weights[home] += (weights[indices] * (levels[indices, None, None] / levels[home])).sum(0)

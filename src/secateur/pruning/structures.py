@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from secateur.errors import PruneError
 from secateur.modules.inputs import Example
-from secateur.modules.matrices import NAMED, WEIGHTED, Matrix, module_or_matrix
+from secateur.modules.matrices import NAMED, WEIGHTED, Matrix, is_linear_transposed, module_or_matrix
 from secateur.pruning.allocation import erk_ratios, lamp
 from secateur.pruning.blocks import LOWEST
 from secateur.pruning.dependencies import ChannelSet, Slot, channel_classes, columns, filters, rows_of, set_columns
@@ -92,7 +92,8 @@ def channel_families(
 
 def _layers_of(network: nn.Module, each: ChannelSet) -> set[str]:
     held = (slot.name for slot in each.slots if slot.side != "bare")
-    return {name for name in held if isinstance(network.get_submodule(name), WEIGHTED)}
+    modules = {name: network.get_submodule(name) for name in held}
+    return {name for name, each in modules.items() if isinstance(each, WEIGHTED) or is_linear_transposed(each)}
 
 
 def cut_sets(
