@@ -245,7 +245,9 @@ def _axes(
         layers = oriented(network, layers, as_inputs(shown, network))
     for name, each in layers.items():
         if shape is not None and not each.axes.known:
-            what = "nothing is multiplied with it" if shown is not None else "what it is multiplied with is not known"
+            what = (
+                "no product of it as a whole shows which" if shown is not None else "nothing was run that shows which"
+            )
             raise PruneError(
                 f"layer {name!r}: its inputs may lie along either axis ({what}): expected pattern unstructured for it, "
                 "or an example of inputs that a product shows it on"
