@@ -110,9 +110,8 @@ class Spoken(nn.Module):
         self.words, self.hidden, self.out = nn.Embedding(2, 16), nn.Linear(16, 16), nn.Linear(16, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        brightest = (x.flatten(1).amax(1) > 1).long()
         x = self.fixed(self.rows(x.squeeze(1)))
-        return self.out(self.hidden(self.rnn(x)[0][:, -1] + self.words(brightest)).relu())
+        return self.out(self.hidden(self.rnn(x)[0][:, -1] + self.words.weight[0]).relu())
 
 
 def tiny(num_classes: int = 10) -> nn.Module:
