@@ -62,7 +62,7 @@ class Encoder(nn.Module):
             self.bert = BertModel.from_pretrained(get_model_path(), add_pooling_layer=False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # type: ignore[no-any-return]
+        return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def spearman(batches: Iterator[tuple[list[int], Tokens]], pairs: Pairs, hidden: 
 def in_torch(network: nn.Module) -> Hidden:
     def hidden(tokens: Tokens) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return network(**tokens).numpy()  # type: ignore[no-any-return]
+            return network(**tokens).numpy()
 
     return hidden
 
@@ -232,7 +232,7 @@ def onnxruntime_engine(model: bytes, threads: int) -> Hidden:
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda tokens: session.run(None, arrays(tokens))[0]  # type: ignore[no-any-return]
+    return lambda tokens: session.run(None, arrays(tokens))[0]
 
 
 def engines_of(given: argparse.Namespace) -> dict[str, Hidden]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from secateur.exporting.quantising import quantise
 from secateur.network.building import Builder
 from secateur.network.graph import Graph, Weight
 from secateur.runtime import Session, reference
@@ -161,3 +162,16 @@ def test_channels_that_go_last_for_a_while_are_not_moved() -> None:
 def test_few_rows_are_products_of_a_matrix_and_a_vector() -> None:
     session = check(made(lambda build, x: linear(build, x, 9), (2, FEATURES)))
     assert copies(session) == ["input", "output"]
+
+
+def test_rows_in_eight_bits_are_the_references_bit_for_bit() -> None:
+    def body(build: Builder, x: str) -> str:
+        value = build.emit("relu", linear(build, x, 30))
+        value = build.emit("relu", build.emit("add", linear(build, value, FEATURES), x))
+        return linear(build, value, 9)
+
+    shown = np.random.default_rng(2).standard_normal((4, ROWS, FEATURES)).astype(np.float32)
+    graph, _ = quantise(made(body), [shown])
+    session = Session(graph)
+    np.testing.assert_array_equal(session(shown[:1]), reference.run(graph, shown[:1]))
+    assert all("int8" in step.kernel and "tile" in step.kernel for step in session.plan(1).steps if step.layer)

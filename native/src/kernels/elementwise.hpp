@@ -1,6 +1,6 @@
 // Functions of one element and of two, each an entry of a table, written once for every kernel: included behind
-// exponential.hpp. What many networks have behind every layer is said twice: of a number, with C's functions, as the kernel without vectors
-// has it (kByVectors), and of a vector.
+// exponential.hpp. What many networks have behind every layer is said twice: of a number, with C's functions, as the kernel
+// without vectors has it (kByVectors), and of a vector.
 //
 // Of libm only C's own functions: those of float by their names, the others of a double, which is where a parameter or a
 // sum before the function would cost more than the last bits of a float.

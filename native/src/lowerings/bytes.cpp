@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "arranging.hpp"
 #include "byte_operations.hpp"
 #include "compiler.hpp"
 #include "lowerings/crossing.hpp"
@@ -79,6 +80,16 @@ void compile_dequantise(Compiler& compiler, const Operation& operation) {
             bytes->dequantise(run);
         }
     };
+}
+
+// Planes of features become planes of words of them, and the other way round.
+void arrange_crossing(Arrangement& arrangement, Operation& operation) {
+    const int from = operation.inputs[0];
+    const Storage storage = arrangement.storage(from);
+    if (storage.dims.size() != 2 || storage.strides[0] != 1 || storage.strides[1] == 1)
+        return arrangement.bring_plainly(operation, 0);
+    const std::int64_t features = arrangement.dims(operation.output).back();
+    arrangement.put(operation, feature_planes_like(storage, features, arrangement.lanes()));
 }
 
 // ---- Two values -------------------------------------------------------------------------------------------------
@@ -272,14 +283,26 @@ void compile_mean(Compiler& compiler, const Operation& operation) {
 
 }  // namespace
 
-const Lowering lowerings::quantise = {
-    .read = read_quantise, .cycles = streaming, .compile = compile_quantise, .folding = &kQuantiseFolding};
-const Lowering lowerings::dequantise = {
-    .read = read_dequantise, .cycles = streaming, .compile = compile_dequantise, .folding = &kDequantiseFolding};
-const Lowering lowerings::byte_pair = {
-    .read = read_pair, .cycles = streaming, .compile = compile_pair, .folding = &kElementwiseFolding};
-const Lowering lowerings::byte_table = {
-    .read = read_table, .cycles = streaming, .compile = compile_table, .folding = &kElementwiseFolding};
+const Lowering lowerings::quantise = {.read = read_quantise,
+                                      .cycles = streaming,
+                                      .compile = compile_quantise,
+                                      .folding = &kQuantiseFolding,
+                                      .arrange = arrange_crossing};
+const Lowering lowerings::dequantise = {.read = read_dequantise,
+                                        .cycles = streaming,
+                                        .compile = compile_dequantise,
+                                        .folding = &kDequantiseFolding,
+                                        .arrange = arrange_crossing};
+const Lowering lowerings::byte_pair = {.read = read_pair,
+                                       .cycles = streaming,
+                                       .compile = compile_pair,
+                                       .folding = &kElementwiseFolding,
+                                       .arrange = arrange_alike};
+const Lowering lowerings::byte_table = {.read = read_table,
+                                        .cycles = streaming,
+                                        .compile = compile_table,
+                                        .folding = &kElementwiseFolding,
+                                        .arrange = arrange_alike};
 const Lowering lowerings::byte_pool = {.read = read_pool, .cycles = pool_cycles, .compile = compile_pool};
 const Lowering lowerings::byte_mean = {.read = read_mean, .cycles = streaming, .compile = compile_mean};
 

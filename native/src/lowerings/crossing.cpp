@@ -15,8 +15,10 @@ std::int64_t plane_extent(const Storage& storage, int images) {
 Crossing crossing_of(const Shape& whole, const Storage& floats, const Storage& words, int images) {
     if (whole.empty()) return {{{{0, -1, -1, -1}, 0}}, images, false};
     const std::size_t axis = packed_axis(whole);
-    Crossing crossing{{}, plane_extent(words, images), images == 1 && axis + 1 == whole.size()};
-    const std::int64_t channels = whole[axis], rows = axis == 1 ? whole[0] : 1;
+    // Rows side by side, as pixels of planes are.
+    const bool planes = axis == 1 && images == 1 && floats.strides[0] == 1 && words.strides[0] == 1;
+    Crossing crossing{{}, plane_extent(words, images), !planes && images == 1 && axis + 1 == whole.size()};
+    const std::int64_t channels = whole[axis], rows = axis == 1 && !planes ? whole[0] : 1;
     if (crossing.lines) {
         crossing.count = channels;
         for (std::int64_t row = 0; row < rows; ++row) {
@@ -25,7 +27,7 @@ Crossing crossing_of(const Shape& whole, const Storage& floats, const Storage& w
         }
         return crossing;
     }
-    if (axis == 1) crossing.count = images;
+    if (axis == 1) crossing.count = planes ? whole[0] : images;
     for (std::int64_t row = 0; row < rows; ++row)
         for (std::int64_t word = 0; word < words.dims[axis]; ++word) {
             const std::int64_t at = axis == 1 ? row : 0;
