@@ -211,8 +211,8 @@ def test_two_inputs_share_a_length() -> None:
     [
         ({"y": ("batch", 5)}, "sizes of 'y': expected one of the inputs x, mask"),
         ({"x": ("batch", "length")}, "sizes of 'x': expected 3 as the example has them, .*; got"),
-        ({"x": (2, "length", 3)}, "the first and only the first 'batch'"),
-        ({"x": ("batch", "batch", 3)}, "the first and only the first 'batch'"),
+        ({"x": (2, "length", 3)}, "one and only one of them 'batch'"),
+        ({"x": ("batch", "batch", 3)}, "one and only one of them 'batch'"),
         ({"x": ("batch", None, 3)}, "sizes of 'x': expected numbers and texts such as 'height', got None"),
         ({"x": ("batch", 5.0, 3)}, "sizes of 'x': expected numbers and texts such as 'height', got 5.0"),
         ({"x": ("batch", "a length", 3)}, "sizes of 'x': a size written 'a length'"),
@@ -237,29 +237,33 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda x: x.reshape(x.shape[0], -1, 16),
         r"has sizes that a graph cannot hold: .* as in 2·length",
     ),
-    "places from the end": (
-        lambda x: x + torch.arange(x.shape[1] - 1, -1, -1)[:, None],
-        "makes a constant that depends on a length",
-    ),
-    "a repeated constant": (lambda x: x + torch.ones(1, 8).repeat(x.shape[1], 1), "makes a constant that depends on"),
-    "no number everywhere": (
-        lambda x: x + torch.full((x.shape[1], 8), -torch.inf),
-        "makes a constant that depends on a length",
-    ),
-    "as many as true": (
-        lambda x: x * torch.ones(x.shape[1], 8, dtype=torch.bool),
-        "makes a constant that depends on a length",
-    ),
-    "places that are compared": (lambda x: x * (torch.arange(x.shape[1]) < 3)[:, None], "lt is not supported"),
+    "a repeated constant": (lambda x: x + torch.ones(1, 8).repeat(x.shape[1], 1), "repeats as often as a length says"),
     "numbers of images": (
         lambda x: x + torch.arange(x.shape[0])[:, None, None],
         "depends on the number of images, which is free",
     ),
     "less the mean of all images": (lambda x: x - x.mean(0), "works across the batch"),
-    "the length as a number": (lambda x: x * x.shape[1], "takes a length"),
-    "a sum over the length": (lambda x: x.sum(1), "takes a length"),
     "each token alone": (lambda x: x.unbind(1)[0], "works for one size of dimension 1 of 'x' only"),
 }
+
+
+FOLLOWED: dict[str, Any] = {
+    "places from the end": lambda x: x + torch.arange(x.shape[1] - 1, -1, -1)[:, None],
+    "no number everywhere": lambda x: x + torch.full((x.shape[1], 8), -torch.inf),
+    "as many as true": lambda x: x * torch.ones(x.shape[1], 8, dtype=torch.bool),
+    "places that are compared": lambda x: x * (torch.arange(x.shape[1]) < 3)[:, None],
+    "the length as a number": lambda x: x * x.shape[1],
+    "a sum over the length": lambda x: x.sum(1),
+}
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_what_is_made_of_a_length_follows_it(case: str) -> None:
+    network = Written(FOLLOWED[case])
+    graph = to_graph(network, torch.randn(2, 5, 8), sizes={"x": TOKENS})
+    for shape in ((3, 2, 8), (1, 9, 8)):
+        x = torch.randn(shape)
+        np.testing.assert_allclose(reference.run(graph, x.numpy()), network(x).numpy(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -37,8 +37,8 @@ def assert_same_results(left: Graph, right: Graph, batch: int = 3) -> None:
 def test_random_graphs_keep_their_results(graph: Graph, batch: int) -> None:
     simple = simplify(graph)
     assert_same_results(simple, graph, batch)
-    biases = {node.weights["bias"] for node in simple.nodes if "bias" in node.weights}
-    assert count(simple) <= count(graph) + sum(simple.weights[name].count for name in biases)
+    made = {name for node in simple.nodes for role, name in node.weights.items() if role in ("bias", "value")}
+    assert count(simple) <= count(graph) + sum(simple.weights[name].count for name in made)
 
 
 @given(graph=dead_graphs())

@@ -53,9 +53,14 @@ def _coded_bytes(weight: Weight) -> Iterator[Encoded]:
 
 def _coded_integers(weight: Weight) -> Iterator[Encoded]:
     """As float32, where that has all of them."""
-    single = weight.numbers().astype(np.float32)
-    if np.array_equal(single.astype(np.int64), weight.numbers()):
+    numbers = weight.numbers()
+    single = numbers.astype(np.float32)
+    if bool((np.abs(single) < _LARGEST).all()) and np.array_equal(single.astype(np.int64), numbers):
         yield next(_coded_floats(Weight.of(single)))
+
+
+_LARGEST = 2.0**63
+"""Whole numbers of 64 bits are smaller, but for those that rounding to float32 takes there."""
 
 
 def _coded_levels(shape: Shape, levels: Levels, codebook: bytes) -> Encoded:

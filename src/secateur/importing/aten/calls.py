@@ -104,8 +104,10 @@ class Call:
 
     def reads_input(self) -> bool:
         """Whether any argument, however deep, depends on an input's values."""
-        unread = self.arguments.get(_UNREAD.get(self.name, ""))
-        values = [self.translation.values[node] for node in self.node.all_input_nodes if node is not unread]
+        read: list[fx.Node] = []
+        unread = _UNREAD.get(self.name)
+        fx.node.map_arg({name: held for name, held in self.arguments.items() if name != unread}, read.append)
+        values = [self.translation.values[node] for node in read]
         return any(not isinstance(value, (Constant, Batch, Size, int, float, type(None))) for value in values)
 
     def reads_numbers(self) -> bool:
@@ -289,6 +291,8 @@ class Call:
             raise self.error(f"takes a length ({held}) as a number, which is not known before it runs")
         if isinstance(held, Foreign):
             raise self.error(f"takes {held.what}: expected float32 with the batch in front and all other sizes fixed")
+        if isinstance(held, Numbers):
+            raise self.error("depends on the number of images, which is free")
         if not isinstance(held, Constant):
             raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
         held = self._of_one_image(held, rank)

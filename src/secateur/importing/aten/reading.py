@@ -9,6 +9,7 @@ from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCa
 from secateur.importing.aten.placing import Ordinary
 from secateur.network.composites import Padded
 from secateur.network.graph import Shape
+from secateur.network.sizes import Size
 
 ACROSS = "works across the batch; a graph treats each image on its own"
 
@@ -42,7 +43,7 @@ def pair_of_values(call: Call, op: str, left: Any, right: Any, element: str = ""
     op = _OF_TRUTH.get(op, op) if element == "bool" else op
     for held in (left, right):
         name = call.operand(held, element, call.rank)
-        if not isinstance(held, (Constant, Ordinary, int, float)) and not call.fits(name):
+        if not isinstance(held, (Constant, Ordinary, Size, int, float)) and not call.fits(name):
             raise call.error("broadcasts values of different numbers of dimensions, the batch against another")
         values.append(name)
     return call.emit(op, *values)

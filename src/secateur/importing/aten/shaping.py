@@ -160,6 +160,8 @@ def _flip(call: Call) -> str:
 def _repeat(call: Call) -> str | Placed | Ordinary:
     if isinstance(call.first, Ordinary):
         return Ordinary(composites.repeat(call.build, call.first.base, list(call["repeats"])))
+    if any(not isinstance(each, int) for each in call["repeats"]):
+        raise call.error("repeats as often as a length says, which is free: expected expand, or a number")
     (value, place), times = call.anywhere(), list(call["repeats"])
     axis = place.axis(len(times))
     if times[axis] != 1:
