@@ -401,8 +401,15 @@ def _resize(build: Drawing, value: str) -> str:
     size = tuple(build.draw(st.lists(st.integers(1, 9), min_size=1, max_size=min(3, len(build.shapes[value])))))
     mode = build.draw(st.sampled_from(OPERATIONS["resize"].attributes["mode"].texts))  # type: ignore[union-attr]
     aligned = mode in ("linear", "cubic") and build.draw(st.booleans())
-    steps = tuple(build.draw(st.sampled_from([0.4, 1.0, 1.7])) for _ in size) if build.draw(st.booleans()) else ()
+    pairs = zip(build.shapes[value][-len(size) :], size, strict=True)
+    given = [_step(build, old, new) for old, new in pairs] if build.draw(st.booleans()) else []
+    steps = tuple(given)
     return build.add("resize", value, size=size, mode=mode, aligned=aligned, steps=() if aligned else steps)
+
+
+def _step(build: Drawing, old: int, new: int) -> float:
+    """What PyTorch takes for the size's own ratio is that, whatever factor it is given."""
+    return old / new if new in (old, 2 * old) else build.draw(st.sampled_from([0.4, 1.0, 1.7]))
 
 
 def _grid_sample(build: Drawing, value: str) -> str:

@@ -71,6 +71,7 @@ LINES = {
     "slopes": nn.PReLU(4, init=0.2),
 }
 PLANES = {
+    "kept in size by a factor": lambda x: F.interpolate(x, scale_factor=(1.1, 2.2)),
     "transposed": nn.ConvTranspose2d(4, 3, (3, 4), stride=(2, 3), padding=(1, 0), output_padding=(1, 2)),
     "transposed, grouped and dilated": nn.ConvTranspose2d(4, 8, 3, stride=2, dilation=2, groups=4, padding=3),
     "transposed, kernel as stride": nn.ConvTranspose2d(4, 2, 2, stride=2),

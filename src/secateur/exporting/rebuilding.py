@@ -35,19 +35,20 @@ class GraphNetwork(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         values = dict(zip(self.graph.inputs, inputs, strict=True))
-        graph = self._bound(values)
+        graph, precision = self._bound(values), self._precision(inputs)
         for node in graph.nodes:
             weights = {role: self._weight(name) for role, name in node.weights.items()}
             given = [values[name] for name in node.inputs]
             made = _OPERATIONS[node.op](node.attributes, given, weights)
-            values[node.name] = made if given or weights else self._beside(inputs, made)
+            made = made if given or weights else made.to(inputs[0].device)
+            values[node.name] = made.to(precision) if made.is_floating_point() else made
         outputs = tuple(self._whole(values[name], graph.shape_of(name), len(inputs[0])) for name in graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _beside(self, inputs: Sequence[Tensor], made: Tensor) -> Tensor:
-        """A value that nothing was given for, where the inputs are, and as precise as those with fractions."""
-        precise = next((x.dtype for x in inputs if x.is_floating_point()), torch.float32)
-        return made.to(inputs[0].device, precise)
+    def _precision(self, inputs: Sequence[Tensor]) -> torch.dtype:
+        """That of numbers with fractions: the inputs', else the weights'."""
+        tensors = (*inputs, *self.parameters())
+        return next((each.dtype for each in tensors if each.is_floating_point()), torch.float32)
 
     def _bound(self, inputs: Mapping[str, Tensor]) -> Graph:
         """The Graph at the lengths that the inputs have."""
@@ -187,7 +188,7 @@ def _cubic(x: Tensor, size: Shape, aligned: bool, ratios: Sequence[float | None]
     """Axis by axis: PyTorch has it for planes alone."""
     for place, (new, ratio) in enumerate(zip(size, ratios, strict=True)):
         rows, after = x.shape[2 + place], x.shape[3 + place :]
-        planes = x.reshape(*x.shape[:1], -1, rows, math.prod(after))
+        planes = x.reshape(*x.shape[:1], math.prod(x.shape[1 : 2 + place]), rows, math.prod(after))
         made = torch.ops.aten.upsample_bicubic2d(planes, (new, planes.shape[3]), aligned, ratio, None)
         x = made.reshape(*x.shape[: 2 + place], new, *after)
     return x

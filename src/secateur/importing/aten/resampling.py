@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from secateur.importing.aten.calls import Call, Constant, Conversion
 from secateur.importing.aten.reading import along_last, anywhere
 from secateur.network import composites
+from secateur.network.sizes import Dimension
 
 _MODES = {
     "nearest": ("nearest", (1, 2, 3)),
@@ -24,6 +25,9 @@ def _resizing(mode: str, rank: int) -> Conversion:
         value, size = call.value("self" if "self" in call.arguments else "input"), call.shape()[-rank:]
         aligned = bool(call.get("align_corners", False))
         steps = _steps(call, rank)
+        if rank == 2 and steps and mode in ("nearest", "linear"):
+            sizes = zip(steps, call.size(value)[-rank:], size, strict=True)
+            steps = tuple(_of_planes(step, old, new, mode) for step, old, new in sizes)
         return composites.resize(call.build, value, size, mode, aligned=aligned, steps=steps)
 
     return along_last(convert, lambda call: rank)
@@ -34,6 +38,13 @@ def _steps(call: Call, rank: int) -> tuple[float, ...]:
     given = call.get("scale_factors") or [call.get(name) for name in ("scales_d", "scales_h", "scales_w", "scales")]
     found = [float(each) for each in given if each is not None]
     return tuple(1 / each for each in found) if len(found) == rank else ()
+
+
+def _of_planes(step: float, old: Dimension, new: Dimension, mode: str) -> float:
+    """PyTorch leaves an axis of planes that keeps its size as it is, and doubles one exactly, whatever the factor."""
+    if new == old:
+        return 1.0
+    return 0.5 if mode == "nearest" and new == 2 * old else step
 
 
 def _grid_sample(call: Call) -> str:
