@@ -6,15 +6,24 @@ CMAKE ?= $(if $(wildcard $(BIN)/cmake),$(BIN)/cmake,cmake)
 JOBS ?= 2
 QUIET := --log-level=NOTICE
 READY := $(VENV)/.ready
+MODULES := build/modules.txt
 
 CXX_FILES := $(shell find native -name '*.?pp')
 NATIVE := CMakeLists.txt $(CXX_FILES)
 
-.PHONY: setup demo native test test-native test-neon check bench format clean
+.PHONY: FORCE setup demo native test test-native test-neon check bench format clean
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt Makefile $(NATIVE)
+# An editable installation knows the modules that there were: it is made again when one comes or goes.
+$(MODULES): FORCE
+	@mkdir -p $(@D)
+	@find src -name '*.py' | LC_ALL=C sort > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+FORCE:
+
+$(READY): pyproject.toml constraints.txt Makefile $(NATIVE) $(MODULES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "secateur needs Python 3.10 or newer; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
