@@ -116,16 +116,19 @@ double Convolution::Builder::predict(const Choice& choice, const Geometry& geome
     const double positions = static_cast<double>(channels * geometry.used_taps) * geometry.work;  // per output
     const double tall = variant.rows > 2 ? 1.04 : 1.0;
     const double single = std::max(1.7, (costs_.load * t * far + costs_.nonzero) * fma * tall);
+    // Multiply-adds of an input with the weights of so many outputs: the fewer, the more of the time are inputs on the way.
+    const auto adds = [&](int outputs) { return 1.03 * outputs * t * (1 + 0.6 * (far - 1) / outputs); };
     double per_output, used = std::min(blocks, positions * density);
     if (variant.dense) {
-        per_output = positions * std::max(1.03 * variant.outputs * t * fma, (t * far + 0.55 * variant.outputs) * fma) /
-                         variant.outputs +
-                     0.1 * positions;
+        // What no tile of so many outputs is left for goes one by one.
+        const double rest = static_cast<double>(s.outputs % variant.outputs) / static_cast<double>(s.outputs);
+        const double step = std::max(adds(variant.outputs), t * far + 0.55 * variant.outputs) * fma;
+        per_output = positions * ((1 - rest) * (step / variant.outputs + 0.1) + rest * single);
         used = blocks;
     } else if (variant.patterns) {
         const double alone = density * (1 - density), both = density * density / 2;
-        per_output =
-            positions * (alone * (single + 0.4) + both * (std::max(2.06 * t * fma, t * far * fma) + 0.6)) + 8 * blocks;
+        const double step = std::max(adds(2), t * far) * fma;
+        per_output = positions * (alone * (single + 0.4) + both * (step + 0.6)) + 8 * blocks;
         used = blocks;
     } else {
         per_output = positions * density * single;

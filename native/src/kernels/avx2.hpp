@@ -10,6 +10,12 @@ struct Vec {
 };
 
 [[gnu::always_inline]] inline Vec load(const void* from) { return {_mm256_load_ps(static_cast<const float*>(from))}; }
+// For what is read twice: kept in a register, where the compiler would rather have each multiply-add load it again.
+[[gnu::always_inline]] inline Vec load_kept(const void* from) {
+    Vec loaded = load(from);
+    asm("" : "+x"(loaded.v));
+    return loaded;
+}
 [[gnu::always_inline]] inline Vec load_any(const void* from) {
     return {_mm256_loadu_ps(static_cast<const float*>(from))};
 }

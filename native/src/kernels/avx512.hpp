@@ -10,6 +10,12 @@ struct Vec {
 };
 
 [[gnu::always_inline]] inline Vec load(const void* from) { return {_mm512_load_ps(from)}; }
+// For what is read twice: kept in a register, where the compiler would rather have each multiply-add load it again.
+[[gnu::always_inline]] inline Vec load_kept(const void* from) {
+    Vec loaded = load(from);
+    asm("" : "+v"(loaded.v));
+    return loaded;
+}
 [[gnu::always_inline]] inline Vec load_any(const void* from) { return {_mm512_loadu_ps(from)}; }
 [[gnu::always_inline]] inline void store(void* to, Vec a) { _mm512_store_ps(to, a.v); }
 [[gnu::always_inline]] inline void store_any(void* to, Vec a) { _mm512_storeu_ps(to, a.v); }

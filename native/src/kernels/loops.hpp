@@ -157,7 +157,7 @@ void run_paired(const TileRun& run) {
             for (int r = 0; r < Rows; ++r)
                 #pragma GCC unroll 32
                 for (int c = 0; c < Columns; ++c) {
-                    const Vec input = load(inputs + r * run.row_step + c * kLanes);
+                    const Vec input = load_kept(inputs + r * run.row_step + c * kLanes);
                     one[r * Columns + c] = Product::add(weight_one, input, one[r * Columns + c]);
                     two[r * Columns + c] = Product::add(weight_two, input, two[r * Columns + c]);
                 }
@@ -192,7 +192,7 @@ void run_dense(const TileRun& run) {
                 for (int r = 0; r < Rows; ++r)
                     #pragma GCC unroll 32
                     for (int c = 0; c < Columns; ++c) {
-                        const Vec input = load(inputs + r * run.row_step + c * kLanes);
+                        const Vec input = load_kept(inputs + r * run.row_step + c * kLanes);
                         #pragma GCC unroll 32
                         for (int m = 0; m < Outputs; ++m)
                             sums[m][r * Columns + c] = Product::add(weight[m], input, sums[m][r * Columns + c]);

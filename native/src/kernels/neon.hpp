@@ -10,6 +10,7 @@ struct Vec {
 };
 
 [[gnu::always_inline]] inline Vec load(const void* from) { return {vld1q_f32(static_cast<const float*>(from))}; }
+[[gnu::always_inline]] inline Vec load_kept(const void* from) { return load(from); }
 [[gnu::always_inline]] inline Vec load_any(const void* from) { return {vld1q_f32(static_cast<const float*>(from))}; }
 [[gnu::always_inline]] inline void store(void* to, Vec a) { vst1q_f32(static_cast<float*>(to), a.v); }
 [[gnu::always_inline]] inline void store_any(void* to, Vec a) { vst1q_f32(static_cast<float*>(to), a.v); }

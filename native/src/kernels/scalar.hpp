@@ -21,6 +21,7 @@ template <typename Function>
     __builtin_memcpy(&result, from, sizeof result);
     return result;
 }
+[[gnu::always_inline]] inline Vec load_kept(const void* from) { return load(from); }
 [[gnu::always_inline]] inline Vec load_any(const void* from) { return load(from); }
 [[gnu::always_inline]] inline void store(void* to, Vec a) { __builtin_memcpy(to, &a, sizeof a); }
 [[gnu::always_inline]] inline void store_any(void* to, Vec a) { store(to, a); }
