@@ -1,4 +1,4 @@
-"""Networks of other kinds against ONNX Runtime: `python benchmarks/architecture_speed.py [--only NAME] [--batches 1,8]`.
+"""Networks of other kinds beside ONNX Runtime: `python benchmarks/architecture_speed.py [--only NAME]`.
 
 Each is made with random weights, pruned by magnitude (every layer by the same ratio, output layers kept), traced and
 run by one thread; ONNX Runtime runs what `torch.onnx.export` makes of the dense network, PyTorch the network itself.
@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -108,7 +109,7 @@ def onnx_engine(network: nn.Module, x: Tensor, threads: int) -> Predict:
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         path = Path(folder) / "network.onnx"
-        torch.onnx.export(network, (x,), str(path), dynamo=True, verbose=False, external_data=False)
+        torch.onnx.export(copy.deepcopy(network), (x,), str(path), dynamo=True, verbose=False, external_data=False)
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda given: session.run(None, {name: given})[0]
@@ -129,7 +130,8 @@ def torch_engine(network: nn.Module) -> Predict:
     def run(given: Array) -> Array:
         with torch.inference_mode():
             made = network(torch.from_numpy(given))
-        return (made if isinstance(made, Tensor) else made[0]).as_subclass(Tensor).numpy()
+        first = made if isinstance(made, Tensor) else cast(Tensor, made[0])
+        return first.numpy()
 
     return run
 
@@ -139,6 +141,7 @@ def report(name: str, case: Case, given: argparse.Namespace) -> None:
 
     def example(count: int) -> Tensor:
         (x,) = case.example(count)
+        assert isinstance(x, Tensor)
         return x
 
     shared: dict[str, Predict] = {"torch": torch_engine(network)}

@@ -21,7 +21,14 @@ from secateur.exporting.quantising.calibrating import (
 from secateur.exporting.quantising.moments import Floats, Layer, Moments, gather_moments, layer_of
 from secateur.exporting.quantising.planning import Kind, Plan, Unit, clamps_first, plan
 from secateur.exporting.quantising.ranges import Scale, choose_scale, joined
-from secateur.exporting.quantising.reporting import MOST_ERROR, LayerCost, Report, agreement_of, decibels, output_error
+from secateur.exporting.quantising.reporting import (
+    LayerCost,
+    Report,
+    agreement_of,
+    decibels,
+    is_tolerable,
+    output_error,
+)
 from secateur.exporting.quantising.rounding import round_layer
 from secateur.exporting.quantising.writing import Numbers, whole_numbers, write
 from secateur.network.graph import Graph, Node
@@ -117,7 +124,7 @@ class _Quantising:
             graph = write(planned, self.scales, self._numbers())
             found = run(graph, compared)
             error = output_error(found, expected)
-            if error <= MOST_ERROR or len(self._whole(planned)) == 1:
+            if is_tolerable(found, expected) or len(self._whole(planned)) == 1:
                 break
             harms = harms or self._harms(compared, expected)
             worst = max(self._whole(planned), key=lambda unit: harms[unit.node.name])

@@ -12,7 +12,11 @@ import numpy as np
 from secateur.exporting.quantising.moments import Floats
 
 MOST_ERROR = 0.01
-"""Squared, of the outputs as a share of their variance: beyond it layers that do most harm stay in float32."""
+"""Squared, of the outputs as a share of their variance: beyond it layers that do most harm stay in float32.
+
+Of classes whose outputs hardly differ from image to image, so that every image keeps its class: as a share of how far
+an image's outputs are apart.
+"""
 FEW = 32
 """Fewer calibration images than these are said to be few."""
 _NONE = 1e-30
@@ -86,8 +90,9 @@ class Report:
             )
         if self.error > MOST_ERROR:
             lines.append(
-                f"that is an error of {self.error:.1%} of their variance, though no layer is left to keep in float32: "
-                "compare accuracies before you use it"
+                f"that is an error of {self.error:.1%} of their variance over the images, "
+                + ("which is small" if self.agreement == 1 else "though no layer is left to keep in float32")
+                + ": compare accuracies before you use it"
             )
         if self.words < 1:
             lines.append(
@@ -114,6 +119,17 @@ def decibels(signal: float, noise: float) -> float:
 def output_error(found: Sequence[Floats], expected: Sequence[Floats]) -> float:
     """Squared error as a share of the variance over images, of the output where that is largest."""
     return max((_error(one, other) for one, other in zip(found, expected, strict=True)), default=0.0)
+
+
+def is_tolerable(found: Sequence[Floats], expected: Sequence[Floats]) -> bool:
+    """Whether outputs are as near to those expected as MOST_ERROR says."""
+    if output_error(found, expected) <= MOST_ERROR:
+        return True
+    if agreement_of(found, expected) != 1:
+        return False
+    (made,), (right,) = found, expected
+    between = right - right.mean(1, keepdims=True)
+    return bool(np.square(made - right).sum() <= MOST_ERROR * np.square(between).sum())
 
 
 def _error(found: Floats, expected: Floats) -> float:
