@@ -11,8 +11,9 @@ import numpy as np
 
 from secateur.exporting.quantising.moments import Floats
 
-MOST_ERROR = 0.01
-"""Squared, of the outputs as a share of their variance: beyond it layers that do most harm stay in float32.
+MOST_ERROR = 0.02
+"""Squared, of the outputs as a share of their variance: beyond it layers that do most harm stay in float32. Static
+quantisation by ONNX Runtime and OpenVINO of an untrained ResNet-18 (7×7 stem) is at 2.4 %.
 
 Of classes whose outputs hardly differ from image to image, so that every image keeps its class: as a share of how far
 an image's outputs are apart.
