@@ -110,15 +110,15 @@ class Session {
         return parts;
     }
 
-    nb::list steps(int block, int cut, int rounds) {
+    nb::list steps(int block, int cut, int rounds, const std::vector<int>& places) {
         std::vector<secateur::TimedStep> steps;
-        secateur::without_gil([&] { steps = session_.steps({block, cut, 1}, rounds); });
+        secateur::without_gil([&] { steps = session_.steps({block, cut, 1}, rounds, places); });
         nb::list found;
-        for (const auto& [step, images, seconds] : steps) {
+        for (const auto& [step, images, threads, seconds] : steps) {
             nb::dict line;
             line["name"] = step.name, line["operations"] = step.operations, line["kernel"] = step.kernel,
             line["layer"] = step.layer;
-            line["shape"] = nb::tuple(nb::cast(step.shape)), line["images"] = images;
+            line["shape"] = nb::tuple(nb::cast(step.shape)), line["images"] = images, line["threads"] = threads;
             line["density"] = step.density, line["multiply_adds"] = step.multiply_adds;
             line["nonzero_multiply_adds"] = step.nonzero_multiply_adds, line["bytes"] = step.bytes;
             line["predicted_cycles"] = step.predicted_cycles;
@@ -185,7 +185,8 @@ NB_MODULE(_native, module) {
         .def("run", &Session::run)
         .def("run_many", &Session::run_many)
         .def("divide", &Session::divide)
-        .def("steps", &Session::steps)
+        .def("steps", &Session::steps, nb::arg("block"), nb::arg("cut"), nb::arg("rounds"),
+             nb::arg("places") = std::vector<int>{})
         .def("arena_bytes", &Session::arena_bytes);
     nb::class_<secateur::Watch>(module, "Watch")
         .def(

@@ -2,6 +2,7 @@
 // lie innermost.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -44,10 +45,10 @@ class Program {
     Frame make_frame(int threads) const;
     // One block of images on the calling thread.
     void run(const Frame& frame) const;
-    // The same on several threads: the result is the same bit for bit.
-    void run_shared(const Frame& frame, int threads) const;
-    // Seconds of every step: the fastest of `rounds` runs.
-    std::vector<double> time_steps(Frame& frame, int rounds) const;
+    // The same on several threads: the result is the same bit for bit. ends: of every step, where that is asked for.
+    void run_shared(const Frame& frame, int threads, std::chrono::steady_clock::time_point* ends = nullptr) const;
+    // Seconds of every step: the fastest of `rounds` runs, on so many threads together.
+    std::vector<double> time_steps(Frame& frame, int rounds, int threads) const;
 
     const std::vector<Step>& steps() const { return steps_; }
     std::size_t arena_bytes() const { return arena_words_ * sizeof(Word); }

@@ -69,7 +69,7 @@ class Session::Runner {
 
     void run(const void* const* inputs, void* const* outputs, std::int64_t images);
     std::vector<Part> divide(std::int64_t images);
-    std::vector<TimedStep> steps(const Part& part, int rounds);
+    std::vector<TimedStep> steps(const Part& part, int rounds, const std::vector<int>& places);
     std::size_t arena_bytes(const Part& part);
 
    private:
@@ -318,7 +318,7 @@ void Session::Runner::run(const void* const* inputs, void* const* outputs, std::
 
 // ---- Explaining -------------------------------------------------------------------------------------------------
 
-std::vector<TimedStep> Session::Runner::steps(const Part& part, int rounds) {
+std::vector<TimedStep> Session::Runner::steps(const Part& part, int rounds, const std::vector<int>& places) {
     const Halves programs = halves(part, apart(part) > 0 ? 1 : threads_);
     std::vector<TimedStep> found;
     for (Compiled* half : {programs.head, programs.tail}) {
@@ -336,20 +336,22 @@ std::vector<TimedStep> Session::Runner::steps(const Part& part, int rounds) {
             unsigned state = 1;
             for (auto size : first ? input_sizes_ : between) {
                 inputs.emplace_back(static_cast<std::size_t>(size * program.images()));
+                const int index = static_cast<int>(from.size());
+                from.push_back(as_words(inputs.back().data()));
+                if (first && std::find(places.begin(), places.end(), index) != places.end()) continue;
                 for (float& each : inputs.back())
                     state = state * 1664525u + 1013904223u, each = static_cast<float>(state >> 8) / 16777216.0f - 0.5f;
-                from.push_back(as_words(inputs.back().data()));
             }
             for (auto size : last ? output_sizes_ : between) {
                 outputs.emplace_back(static_cast<std::size_t>(size * program.images()));
                 to.push_back(as_words(outputs.back().data()));
             }
             frame.inputs = from.data(), frame.outputs = to.data(), frame.valid = program.images();
-            seconds = program.time_steps(frame, rounds);
+            seconds = program.time_steps(frame, rounds, half->threads);
             give_back(*half, std::move(frame));
         }
         for (std::size_t i = 0; i < seconds.size(); ++i)
-            found.push_back({program.steps()[i].report, program.images(), seconds[i]});
+            found.push_back({program.steps()[i].report, program.images(), half->threads, seconds[i]});
     }
     return found;
 }
@@ -375,7 +377,9 @@ void Session::run(const void* const* inputs, void* const* outputs, std::int64_t 
 
 std::vector<Part> Session::divide(std::int64_t images) { return runner_->divide(images); }
 
-std::vector<TimedStep> Session::steps(const Part& part, int rounds) { return runner_->steps(part, rounds); }
+std::vector<TimedStep> Session::steps(const Part& part, int rounds, const std::vector<int>& places) {
+    return runner_->steps(part, rounds, places);
+}
 
 std::size_t Session::arena_bytes(const Part& part) { return runner_->arena_bytes(part); }
 

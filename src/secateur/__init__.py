@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from secateur.records.recipes import Recipe, Retraining
     from secateur.records.spec import Cell, Sweep
     from secateur.records.store import Store
-    from secateur.runtime import Session, load
+    from secateur.report.analysis import AnalysisResult, analyze
+    from secateur.runtime import Engine, Session, load
     from secateur.runtime.compilation import compile_backend
 
 from secateur.errors import MissingExtraError, SecateurError
@@ -38,7 +39,9 @@ __version__ = "0.1.0"
 know_former_names()
 
 _HOMES = {
+    "AnalysisResult": "report.analysis",
     "Cell": "records.spec",
+    "Engine": "runtime",
     "Metadata": "packfile",
     "PruneLog": "pruning.pruning",
     "Recipe": "records.recipes",
@@ -48,6 +51,7 @@ _HOMES = {
     "Sweep": "records.spec",
     "SweepResult": "experiments.sweeping",
     "Session": "runtime",
+    "analyze": "report.analysis",
     "arrange": "pruning.arrangement",
     "compile_backend": "runtime.compilation",
     "frozen_zeros": "pruning.freezing",
@@ -66,7 +70,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "AnalysisResult",
     "Cell",
+    "Engine",
     "Metadata",
     "MissingExtraError",
     "PruneLog",
@@ -78,6 +84,7 @@ __all__ = [
     "Store",
     "Sweep",
     "SweepResult",
+    "analyze",
     "arrange",
     "compile_backend",
     "frozen_zeros",

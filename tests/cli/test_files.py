@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import secateur
 from samples import build
 from secateur import packfile
 from secateur.cli import main
-from secateur.errors import BenchError, ExportError, MissingExtraError
+from secateur.errors import BenchError, ExportError, MissingExtraError, RunError
 from secateur.measure.bench import PEERS, bench
 from secateur.network.building import Builder
 from secateur.network.graph import Attribute, Graph, Node, Weight
@@ -489,3 +490,63 @@ def test_a_dimension_that_is_none_is_refused(text: str, verb: Verb, tmp_path: Pa
     code, _, error = verb("pack", "w.pt", "--model", "lenet5", "--dynamic", text)
     assert code != 0
     assert f"--dynamic '{text}': expected a dimension's name, as in input_ids:1=length, or length" in error
+
+
+def test_analyze_says_where_the_time_goes(verb: Verb, packed: Path, tmp_path: Path) -> None:
+    quick = ("--peers", "none", "--seconds", "0.01")
+    code, out, _ = verb("analyze", str(packed), *quick, "--html", "page.html")
+    assert code == 0
+    assert max(map(len, (line for line in out.splitlines() if line[:1] in "┏┃│└"))) <= 120
+    assert "why it is not faster" in out
+    assert "50.0%" in next(line for line in out.splitlines() if line.startswith("│ fc "))
+    page = (tmp_path / "page.html").read_text()
+    assert "fc" in page
+    assert 'data-file="analysis.json"' in page
+    code, out, _ = verb("analyze", str(packed), *quick, "--json")
+    found = json.loads(out)
+    (layer,) = (each for each in found["layers"] if each["layer"])
+    assert (layer["name"], layer["zeros"], layer["multiply_adds"]) == ("fc", 0.5, 12)
+    assert found["file_bytes"] == packed.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("none.secateur",), 1, "none.secateur: cannot be read: No such file or directory"),
+        (("text",), 1, "text: not a .secateur file"),
+        (("folder",), 1, "folder: a folder without a best network: expected a run that kept one, or a .secateur file"),
+        (("a net.secateur", "--batch", "0"), 2, "batch 0: expected a whole number from 1 on"),
+        (("a net.secateur", "--threads", "0"), 1, "threads: expected a whole number from 1 to 1024, got 0"),
+        (("a net.secateur", "--lengths", "height=4"), 2, "lengths height; expected none"),
+        (("a net.secateur", "--peers", "abacus"), 2, "peers ['abacus']: expected some of torch"),
+        (("a net.secateur", "--seconds", "0"), 2, "--seconds 0.0: expected a number above 0"),
+        (
+            ("a net.secateur", "--peers", "none", "--seconds", "0.001", "--html", "folder"),
+            1,
+            "folder: cannot be written",
+        ),
+        (("three.secateur",), 2, "a batch of 1: the network takes 3 images only: ask for --batch 3"),
+    ],
+)
+def test_what_cannot_be_analysed_is_one_line(
+    verb: Verb, packed: Path, tmp_path: Path, words: tuple[str, ...], code: int, text: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("no network, but a text")
+    signature = dataclasses.replace(Signature.plain("x", 1), images=3)
+    packfile.write(dataclasses.replace(network(), signature=signature), tmp_path / "three.secateur")
+    found, out, err = verb("analyze", *words)
+    assert (found, out, err.count("\n")) == (code, "", 1)
+    assert text in err
+
+
+def test_an_engine_runs_lists_of_arrays(packed: Path) -> None:
+    engine = secateur.Engine(str(packed), batch_size=2, num_cores=1)
+    x = np.random.default_rng(0).standard_normal((2, 1, 2, 2), np.float32)
+    (found,) = engine.run([x])
+    weight = network().weights["fc.weight"].values()
+    expected = torch.relu(torch.from_numpy(x).flatten(1) @ torch.from_numpy(weight).T).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(RunError, match="a batch of 1: expected 2; make an Engine with batch_size=1"):
+        engine.run([x[:1]])
+    assert secateur.Engine(packed).batch_size == 1

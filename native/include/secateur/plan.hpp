@@ -31,6 +31,7 @@ struct StepReport {
 struct TimedStep {
     StepReport report;
     int images;      // of one run of the step
+    int threads;     // that share it; where there are more, they run it for other images at the same time
     double seconds;  // of one run; negative: not measured
 };
 

@@ -25,8 +25,9 @@ class Session {
 
     // How a batch is divided.
     std::vector<Part> divide(std::int64_t images);
-    // The steps of a part, each timed `rounds` times.
-    std::vector<TimedStep> steps(const Part& part, int rounds);
+    // The steps of a part, each timed `rounds` times on noise. places: inputs that hold whole numbers, which may say where
+    // to look: of those zeros.
+    std::vector<TimedStep> steps(const Part& part, int rounds, const std::vector<int>& places = {});
     std::size_t arena_bytes(const Part& part);
 
    private:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn, Optional
 import typer
 
 import secateur
+from secateur.cli.analysing import analyze
 from secateur.cli.declared import options_from, recipe_from, with_options
 from secateur.cli.executing import (
     Address,
@@ -58,7 +59,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="List data sets and fetch them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-for verb in (search, paper, show, report, export, *FILE_VERBS):
+for verb in (search, paper, show, report, export, *FILE_VERBS, analyze):
     app.command()(verb)
 
 
@@ -238,7 +239,7 @@ def _options(
     return None
 
 
-_PRINTING = frozenset({"show", "inspect", "bench", "methods", "doctor", "data"})
+_PRINTING = frozenset({"show", "inspect", "bench", "analyze", "methods", "doctor", "data"})
 """Verbs that have failed where what they print is lost; others have left their work in files."""
 
 

@@ -183,7 +183,7 @@ def inspect(
     """Say what a file holds, weight by weight, every checksum verified."""
     _check_format(format)
     if plan:
-        _print_plan(file, batch, threads, kernel, _lengths(lengths), format, limits(allowed))
+        _print_plan(file, batch, threads, kernel, lengths_of(lengths), format, limits(allowed))
         return
     from secateur.packfile import describe
 
@@ -291,8 +291,8 @@ def _described(file: Path, found: Any) -> dict[str, Any]:
     }
 
 
-def _lengths(text: str) -> dict[str, int]:
-    """Name → length."""
+def lengths_of(text: str) -> dict[str, int]:
+    """What --lengths says: name → length."""
     pairs = [part.partition("=") for part in text.split(",") if part]
     if not all(size.isdecimal() for _, _, size in pairs):
         raise UsageError(f"--lengths {text!r}: expected whole numbers by name, as in height=224,width=224")

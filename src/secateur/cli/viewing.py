@@ -11,8 +11,9 @@ import typer
 
 from secateur.cli.options import Debug
 from secateur.cli.printing import say, say_lines, stdout_console
-from secateur.errors import MissingExtraError, ReportError, UsageError
+from secateur.errors import MissingExtraError, ReportError, SecateurError, UsageError
 from secateur.escaping import one_line
+from secateur.records.kept import all_kept
 
 
 def show(
@@ -111,6 +112,20 @@ def _print_tracebacks(runs: Sequence[Any]) -> None:
     say(f"{len(failed)} failed cells")
 
 
+def _analyses(runs: Sequence[Any]) -> list[Any]:
+    """Where the time of the networks that the runs kept goes on this machine; what cannot be opened is said."""
+    from secateur.report.analysis import analyse_kept
+
+    found = []
+    for run in runs:
+        for kept, card in all_kept(run.folder):
+            try:
+                found.append(analyse_kept(kept, card, f" ({run.name})" if len(runs) > 1 else ""))
+            except SecateurError as error:
+                say(f"not analysed: {one_line(str(error))}", sys.stderr)
+    return found
+
+
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are laid side by side.")],
     output: Annotated[
@@ -128,7 +143,10 @@ def report(
     tolerance: Annotated[Optional[float], typer.Option(help="See sweep.", show_default="likewise")] = None,  # noqa: UP045
     debug: Debug = False,
 ) -> None:
-    """Write one self-contained HTML file with charts, tables and how it was run."""
+    """Write one self-contained HTML file with charts, tables and how it was run.
+
+    The best networks that runs kept are timed here, layer by layer, as `analyze` does.
+    """
     from secateur.records.selection import Selection
     from secateur.report import load_runs
 
@@ -141,7 +159,7 @@ def report(
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"reports need {error.name}: pip install 'secateur[report]'") from error
     path = output or runs[0] / "report.html"
-    write_page(loaded, path, selection)
+    write_page(loaded, path, selection, _analyses(loaded))
     say(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
     if figures:
         written = write_plates(loaded, figures, selection)

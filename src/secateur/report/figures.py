@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from secateur.measure.analysis import Analysis
 from secateur.records.results import Row
+from secateur.report.analysis import heading, unit_of
 from secateur.report.break_even import break_evens
 from secateur.report.comparison import MEASURES, line_of
 from secateur.report.paper import Comparison
@@ -370,18 +372,9 @@ def break_even_chart(key: str, title: str, rows: Sequence[Row]) -> Chart | None:
             z=[[None if each is None else math.log2(each) for each in line] for line in times],
             text=[["" if each is None else f"{each:.1f}" for each in line] for line in times],
             texttemplate="%{text}",
-            zmin=-3,
-            zmax=3,
-            colorscale=[[0, "#b5481a"], [0.5, "#f3efe6"], [1, "#14724a"]],
-            colorbar={
-                "title": {"text": "times faster"},
-                "tickvals": [-3, -2, -1, 0, 1, 2, 3],
-                "ticktext": ["⅛", "¼", "½", "1", "2", "4", "8"],
-                "thickness": 14,
-            },
+            colorbar={**_TIMES_FASTER, "title": {"text": "times faster"}, "thickness": 14},
             hovertemplate="%{y}<br>%{x}: %{text} times as fast as dense<extra></extra>",
-            xgap=1,
-            ygap=1,
+            **_FASTER,
         )
     )
     _finish(figure, "ratio", "", height=max(260, 120 + 24 * len(lines)))
@@ -395,7 +388,76 @@ def break_even_chart(key: str, title: str, rows: Sequence[Row]) -> Chart | None:
     return Chart(key, title, about, figure, wide=True)
 
 
+def spending_chart(key: str, title: str, found: Analysis) -> Chart:
+    """The time of every step, coloured by why it is not less."""
+    figure = go.Figure()
+    kinds = list(dict.fromkeys(layer.reason.kind for layer in found.layers))
+    unit, factor = unit_of(found)
+    for number, kind in enumerate(kinds):
+        own = [layer for layer in found.layers if layer.reason.kind == kind]
+        figure.add_bar(
+            y=[layer.name for layer in own],
+            x=[factor * layer.milliseconds for layer in own],
+            customdata=[[layer.kernel, layer.reason.text] for layer in own],
+            name=kind,
+            orientation="h",
+            marker={"color": PALETTE[number % len(PALETTE)]},
+            hovertemplate="%{y}: %{x:.3g} "
+            + unit
+            + "<br>%{customdata[0]}<br>%{customdata[1]}<extra>"
+            + kind
+            + "</extra>",
+        )
+    _finish(figure, f"{unit}, measured", "", height=max(260, 160 + 20 * len(found.layers)))
+    figure.update_layout(bargap=0.25, barmode="stack")
+    figure.update_yaxes(
+        autorange="reversed", automargin=True, categoryorder="array",
+        categoryarray=[layer.name for layer in found.layers],
+    )  # fmt: skip
+    about = "Every step of the plan in the order in which they run, with what its numbers say it waits for."
+    return Chart(key, title, about, figure, wide=True)
+
+
+def foreseen_chart(key: str, title: str, found: Analysis) -> Chart:
+    """How many times faster the cost model expects each layer to be after each change, as a map."""
+    layers = [layer for layer in found.layers if layer.foreseen]
+    changes = found.changes
+    times = [
+        [layer.milliseconds / then if (then := layer.foreseen.get(change)) else None for change in changes]
+        for layer in layers
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            x=[heading(change) for change in changes],
+            y=[layer.name for layer in layers],
+            z=[[None if each is None else math.log2(each) for each in line] for line in times],
+            text=[["" if each is None else f"{each:.1f}" for each in line] for line in times],
+            texttemplate="%{text}",
+            hovertemplate="%{y}, %{x}: %{text} times as fast, estimated<extra></extra>",
+            colorbar={**_TIMES_FASTER, "title": {"text": "times faster"}, "thickness": 14},
+            **_FASTER,
+        )
+    )
+    _finish(figure, "zeros, and what it computes in", "", height=max(260, 120 + 22 * len(layers)))
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    about = (
+        "Estimates by the cost model that plans are made with, each layer changed alone: in float32 with single "
+        "weights zero, in eight bits with words of 1×4. Empty: the layer is there already."
+    )
+    return Chart(key, title, about, figure, wide=True)
+
+
 _UNITS = {"bytes": "B", "latency": " ms"}
+_TIMES_FASTER = {"tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["⅛", "¼", "½", "1", "2", "4", "8"]}
+_FASTER = {
+    "zmin": -3,
+    "zmax": 3,
+    "colorscale": [[0, "#b5481a"], [0.5, "#f3efe6"], [1, "#14724a"]],
+    "xgap": 1,
+    "ygap": 1,
+}
+"""A map of times faster by their logarithm to base 2."""
 
 
 def _finish(figure: go.Figure, x: str, y: str, height: int = 420) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import json
 import re
@@ -14,8 +15,10 @@ from pathlib import Path
 import jinja2
 from plotly.offline import get_plotlyjs
 
+from secateur.records.environment import environment
 from secateur.records.results import Latency, Outcome, Row
 from secateur.records.selection import Selection, faster
+from secateur.report.analysis import AnalysisResult, headlines
 from secateur.report.comparison import accuracy_grid, compared
 from secateur.report.figures import (
     Chart,
@@ -23,11 +26,13 @@ from secateur.report.figures import (
     break_even_chart,
     comparison_chart,
     cost_chart,
+    foreseen_chart,
     layers_chart,
     macs_chart,
     paper_chart,
     pytorch_chart,
     readings_chart,
+    spending_chart,
     time_chart,
 )
 from secateur.report.grid import Grid
@@ -83,27 +88,31 @@ class Download:
     text: str
 
 
-def write_page(runs: Sequence[Run], path: Path, selection: Selection | None = None) -> None:
+def write_page(
+    runs: Sequence[Run],
+    path: Path,
+    selection: Selection | None = None,
+    analyses: Sequence[AnalysisResult] = (),
+) -> None:
     """Write the report of at least one row to `path`; a failure leaves what was there.
 
-    Without a selection the networks that the runs kept are their best.
+    Without a selection the networks that the runs kept are their best. analyses: of those, made on this machine.
 
     Raises ReportError where the place cannot be written.
     """
-    write_text(path, render_page(runs, selection))
+    write_text(path, render_page(runs, selection, analyses))
 
 
-def render_page(runs: Sequence[Run], selection: Selection | None = None) -> str:
+def render_page(
+    runs: Sequence[Run], selection: Selection | None = None, analyses: Sequence[AnalysisResult] = ()
+) -> str:
     chosen = chosen_rows(runs, selection)
     rules = dict.fromkeys(each.rule for each in chosen) or {(selection or Selection()).describe(): None}
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("secateur.report", "."), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     rows = [row for run in runs for row in run.rows]
-    return environment.get_template("page.html.j2").render(
+    return _rendered(
+        brand="Secateur report",
         title=", ".join(run.name for run in runs),
-        overview=_overview(runs, rows),
+        overview=f"{_overview(runs, rows)}. Best: {'; '.join(rules)}",
         runs=runs,
         cautions=cautions(runs),
         sections=[
@@ -111,6 +120,7 @@ def render_page(runs: Sequence[Run], selection: Selection | None = None) -> str:
             *_search_sections(runs, chosen),
             *_sections(runs, chosen),
             *_side_by_side(runs),
+            *map(analysis_section, analyses),
         ],
         table=_table(runs, chosen),
         legend=LEGEND,
@@ -118,10 +128,54 @@ def render_page(runs: Sequence[Run], selection: Selection | None = None) -> str:
         sources=sorted({f"{row.cell.data}: {row.trained.data_source}" for row in rows}),
         machines=_machines(rows),
         repetitions=_repetitions(rows),
-        selection="; ".join(rules),
-        plotly=packed(get_plotlyjs()),
-        packed=packed,
+        commands=[command for run in runs for command in run.commands],
     )
+
+
+def write_analysis(found: AnalysisResult, path: Path, command: str) -> None:
+    """Write what `analyze` found as a page of its own; a failure leaves what was there.
+
+    command: what was typed. Raises ReportError where the place cannot be written.
+    """
+    here, section = environment(), analysis_section(found)
+    text = _rendered(
+        brand="Secateur analysis",
+        title=found.name,
+        overview=f"{_plural(len(found.analysis.layers), 'step')} of the runtime's plan, timed one by one",
+        runs=(),
+        cautions=(),
+        sections=[dataclasses.replace(section, title="Layer by layer")],
+        table=None,
+        legend="",
+        downloads=[Download("analysis.json", "JSON", json.dumps(found.to_json(), separators=(",", ":")))],
+        sources=[],
+        machines=[f"{here.cpu}, {here.cores} cores, {here.machine}"],
+        repetitions="Of a step the fastest of its runs counts, of the whole the median of runs in turns",
+        commands=[command],
+    )
+    write_text(path, text)
+
+
+def analysis_section(found: AnalysisResult) -> Section:
+    """Where the time of a network goes, as measured here, and what would change that."""
+    key = re.sub(r"[^a-z0-9]+", "-", f"analysis-{found.name}".lower())
+    cards = tuple(Card(*each) for each in headlines(found.analysis))
+    charts = (
+        spending_chart(f"{key}-time", "Where the time goes", found.analysis),
+        *([foreseen_chart(f"{key}-foreseen", "What would help", found.analysis)] if found.analysis.changes else []),
+    )
+    about = f"{found.notes[0]}, measured here."
+    return Section(
+        f"Layer by layer: {found.name}", about, cards, charts, tuple(found.grids()), tuple(found.summary()[2:])
+    )
+
+
+def _rendered(**values: object) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("secateur.report", "."), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("page.html.j2").render(plotly=packed(get_plotlyjs()), packed=packed, **values)
 
 
 def packed(text: str) -> str:

@@ -54,8 +54,9 @@ class PlanStep:
     empty where there are no weights. multiply_adds, nonzero_multiply_adds: per
     image, the latter without taps that see padding only, and in eight bits with all four of each word that is not zero,
     so that of dense layers it may be the larger. bytes: of the weights as the kernel reads them. seconds: of
-    one run, which is for so many images, None where it was not measured; predicted_cycles: of the same, by the cost
-    model, 0 where it has none.
+    one run, which is for so many images, None where it was not measured; predicted_cycles: of the same on one thread,
+    by the cost model, 0 where it has none. threads: that share a run; where the plan has more, each runs the step for
+    other images.
     """
 
     name: str
@@ -70,6 +71,7 @@ class PlanStep:
     bytes: int
     predicted_cycles: float
     seconds: float | None
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +361,8 @@ class Session:
         try:
             parts = tuple(self._native.divide(batch))
             block, cut, _ = parts[0] if parts else self._native.divide(1)[0]
-            steps = tuple(PlanStep(**step) for step in self._native.steps(block, cut, rounds))
+            places = [index for index, element in enumerate(self._elements) if element != "float32"]
+            steps = tuple(PlanStep(**step) for step in self._native.steps(block, cut, rounds, places))
             arena = self._native.arena_bytes(block, cut)
         except (MemoryError, ValueError, RuntimeError) as error:
             raise self._stopped(error, batch) from error
