@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
-from zipfile import BadZipFile
 
 import typer
 
+from secateur.cli.arrays import read_arrays
+from secateur.cli.models import Bind, Shapes, asked, pack_file
 from secateur.cli.options import DataDir, Debug, LimitsText, limits, numbers, require_torch, texts
 from secateur.cli.printing import say, say_lines, stdout_console
 from secateur.cli.quantising import Quantising, quantise_file
 from secateur.errors import RunError, SecateurError, UsageError
-from secateur.escaping import one_line
 from secateur.network.limits import Limits
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def pack(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Run folder, a checkpoint (.pt, .safetensors) with --model, or a .secateur file with --quantize."
+            help="Run folder, a checkpoint (.pt, .safetensors) with --model, an .onnx file, or a .secateur file with "
+            "--quantize."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("net.secateur"),
@@ -59,6 +60,8 @@ def pack(
         Optional[Path],  # noqa: UP045
         typer.Option("--example", help="One batch of inputs by name, in a .npz file, where they are no images."),
     ] = None,
+    shape: Shapes = None,
+    bind: Bind = None,
     classes: Annotated[
         Optional[int], typer.Option(help="Outputs.", show_default="those of the checkpoint")  # noqa: UP045
     ] = None,
@@ -89,28 +92,35 @@ def pack(
 ) -> None:
     """Write a pruned network to a file that is small, and needs neither PyTorch nor its class to be opened."""
     quantising = Quantising.asked(quantize, tuple(keep_float or ()), calibration, calibration_images, data_dir)
+    of_networks = {"--model": model, "--weights": weights, "--input": input, "--sizes": sizes, "--classes": classes}
+    of_networks |= {"--dynamic": dynamic, "--example": batch}
+    of_onnx = {"--shape": shape, "--bind": bind}
     if source.suffix == ".secateur" and not source.is_dir():
-        others = {"--model": model, "--weights": weights, "--input": input, "--sizes": sizes, "--classes": classes}
-        others |= {"--dynamic": dynamic, "--example": batch}
-        others |= {"--bits": bits, "--exact": exact, "--codebook": codebook if codebook != "uniform" else None}
-        if given := [flag for flag, value in others.items() if value not in (None, "", [], False)]:
-            raise UsageError(f"{source}: is packed already, so it takes no {' or '.join(given)}: leave that out")
+        others = {"--bits": bits, "--exact": exact, "--codebook": codebook if codebook != "uniform" else None}
+        _refuse({**of_networks, **of_onnx, **others}, f"{source}: is packed already, so it takes no")
         quantise_file(source, output, quantising, force)
         return
     quantising.refuse({"--bits": bits, "--exact": exact or None})
+    if source.suffix.lower() == ".onnx" and not source.is_dir():
+        _refuse(of_networks, f"{source}: is a whole network, so it takes no")
+        pack_file(
+            source, output, quantising, asked(shape, bind), bits=bits, codebook=codebook, exact=exact, force=force
+        )
+        return
+    _refuse(of_onnx, f"{source}: is no ONNX file, so it takes no")
     require_torch("pack")
     from secateur.experiments.delivery import from_checkpoint, from_run
     from secateur.exporting.packing import pack as write
 
-    shape, free, lengths = _shape(input) if input else None, _sizes(sizes or []), _dynamic(dynamic or [])
+    own, free, lengths = _shape(input) if input else None, _sizes(sizes or []), _dynamic(dynamic or [])
     if source.is_dir() and weights is None:
         made = from_run(source, model)
     else:
         checkpoint = weights or source
         if model is None:
             raise UsageError(f"{checkpoint}: a checkpoint does not say which network it is of: name it with --model")
-        example = None if batch is None else _read_arrays(batch)
-        made = from_checkpoint(checkpoint, model, shape=shape, classes=classes, example=example)
+        example = None if batch is None else read_arrays(batch)
+        made = from_checkpoint(checkpoint, model, shape=own, classes=classes, example=example)
         if made.notes:
             say(f"weights {checkpoint}: {'; '.join(made.notes)}")
     apart = write(
@@ -134,6 +144,12 @@ def pack(
     quantising.say_otherwise(made)
     quantising.say_accuracies(made, output)
     say(f"look into it with: secateur inspect {output}")
+
+
+def _refuse(flags: dict[str, Any], before: str) -> None:
+    """Raises UsageError for flags that were given."""
+    if given := [flag for flag, value in flags.items() if value not in (None, "", [], False)]:
+        raise UsageError(f"{before} {' or '.join(given)}: leave that out")
 
 
 def _sizes(texts: list[str]) -> dict[str, list[str]]:
@@ -409,7 +425,7 @@ def run(
     from secateur.runtime import load
 
     network = load(file, threads, kernel, True, limits(allowed))
-    given = _read_arrays(input)
+    given = read_arrays(input)
     try:
         made = network.run_named(given) if isinstance(given, dict) else network.run_all(given)
     except RunError as error:
@@ -423,24 +439,6 @@ def run(
     _write(output, force, lambda: _as_file(dict(zip(names, made, strict=True)), output))
     shapes = ", ".join(str(each.shape) for each in made)
     say(f"ran: {len(made[0])} images, outputs {shapes} in {output}")
-
-
-def _read_arrays(path: Path) -> Any:
-    """The array of a .npy file, or those of a .npz file by name."""
-    import numpy as np
-
-    from secateur.support.replacing import open_regular
-
-    try:
-        with open_regular(path) as stream:
-            held = np.load(stream, allow_pickle=False)
-            if isinstance(held, np.ndarray):
-                return np.ascontiguousarray(held)
-            return {name: np.ascontiguousarray(held[name]) for name in held.files}
-    except OSError as error:
-        raise RunError(f"{path}: expected a .npy file of images: {error.strerror or error}") from error
-    except (ValueError, EOFError, MemoryError, SyntaxError, BadZipFile) as error:
-        raise RunError(f"{path}: expected a .npy file of images: {one_line(str(error))}") from error
 
 
 def _as_file(arrays: dict[str, Any], path: Path) -> bytes:

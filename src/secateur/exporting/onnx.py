@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from secateur.errors import ExportError, GraphError, MissingExtraError
+from secateur.errors import ExportError, MissingExtraError
 from secateur.exporting import onnx_moves, qdq, sequences
+from secateur.exporting.examples import bound_somewhere, example_of
 from secateur.network.building import unused_name
 from secateur.network.formats import FORMATS, WEIGHT_FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape
@@ -76,26 +75,8 @@ def _distance(graph: Graph, model: bytes) -> float | None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    x = _example(_bound(graph))
+    x = example_of(bound_somewhere(graph))
     return largest_difference(session.run(None, x), reference.run_all(graph, x))
-
-
-def _example(graph: Graph) -> dict[str, NDArray[Any]]:
-    """Random numbers, 1 and true: a token that tables have, and one that no mask hides."""
-    random = np.random.default_rng(0)
-    made = {}
-    for name, shape in graph.inputs.items():
-        held, size = FORMATS[graph.elements.get(name, "float32")], (graph.images or 2, *shape)
-        made[name] = (random.normal(size=size) if held.mantissa else np.ones(size)).astype(held.numbers)
-    return made
-
-
-def _bound(graph: Graph) -> Graph:
-    """A graph at lengths that it has a result for."""
-    for length in (16, 17, 32, 64, 224, 1):
-        with contextlib.suppress(GraphError):
-            return graph.bind(dict.fromkeys(graph.lengths, length))
-    raise ExportError(f"no lengths {', '.join(graph.lengths)} are known for which the network could be compared")
 
 
 def _terms(size: Dimension) -> tuple[tuple[Product, int], ...]:

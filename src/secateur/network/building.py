@@ -136,7 +136,8 @@ class Builder:
         """What is made of a weight's bits; for all who ask with the same key the same."""
         found = self.draft.variants
         if (weight, key) not in found:
-            found[weight, key] = Weight(weight.dtype, np.ascontiguousarray(make(weight.bits)))
+            bits = make(weight.bits)
+            found[weight, key] = Weight(weight.dtype, np.ascontiguousarray(bits).reshape(bits.shape))
         return found[weight, key]
 
     def reshaped(self, weight: Weight, shape: Shape) -> Weight:

@@ -68,7 +68,8 @@ class Weight:
         name = values.dtype.name
         if name not in WEIGHT_FORMATS:
             raise GraphError(f"a weight from an array of {name}: expected float32, float16, int8, int32, int64 or bool")
-        return Weight(name, np.ascontiguousarray(values).view(WEIGHT_FORMATS[name].carrier))
+        held = np.ascontiguousarray(values).reshape(values.shape)  # of one number, NumPy makes a list
+        return Weight(name, held.view(WEIGHT_FORMATS[name].carrier))
 
     @property
     def shape(self) -> Shape:

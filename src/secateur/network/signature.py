@@ -40,21 +40,26 @@ class Record(dict[Any, Any]):
 class Value:
     """The input or output of a Graph at a place among them.
 
-    axis: the dimension that is the batch for whoever calls; in the Graph it is the first. rows: of an output, whether
-    each image's are one below the other, (N·m, …) for the Graph's (N, m, …).
+    axis: the dimension that is the batch for whoever calls, None where there is none, and all is one image's; in the
+    Graph it is the first. rows: of an output, whether each image's are one below the other, (N·m, …) for the Graph's
+    (N, m, …).
     """
 
     place: int
-    axis: int = 0
+    axis: int | None = 0
     rows: bool = False
 
     def in_front(self, given: Any) -> Any:
         """An array as the Graph takes it."""
+        if self.axis is None:
+            return given[None] if isinstance(given, np.ndarray) else given
         movable = self.axis > 0 and isinstance(given, np.ndarray) and given.ndim > self.axis
         return np.ascontiguousarray(np.moveaxis(given, self.axis, 0)) if movable else given
 
     def back(self, made: Any) -> Any:
         """An array of the Graph's as the network gives it."""
+        if self.axis is None:
+            return made[0, ...]
         if self.rows:
             return made.reshape(-1, *made.shape[2:])
         return np.ascontiguousarray(np.moveaxis(made, 0, self.axis)) if self.axis else made

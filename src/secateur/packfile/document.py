@@ -18,7 +18,7 @@ from secateur.network.graph import Attribute, Graph, Node, Shape
 from secateur.network.operations import OPERATIONS
 from secateur.network.operations.elements import ANY, ANY_FORMAT
 from secateur.network.operations.ranges import Extent, Reals
-from secateur.network.signature import Fixed, Nest, Signature, Tree, Value
+from secateur.network.signature import Fixed, Nest, Signature, Tree, Value, leaves
 from secateur.network.sizes import Dimension, Size, is_whole, parse
 from secateur.packfile import strict
 
@@ -29,6 +29,8 @@ _WITH_LENGTHS = _WITH_ELEMENTS = 1
 _WITH_WHOLES = 3
 """That which computes with whole numbers, and has constants of them."""
 _WITH_SIGNATURES = 3
+_WITHOUT_BATCH = 4
+"""That which has inputs and outputs without a batch."""
 _DEEPEST = 16
 """Of containers in each other."""
 MOST_ELEMENTS = 1 << 28
@@ -124,7 +126,12 @@ def minor_version(graph: Graph) -> int:
     elements = graph.value_elements
     operations = max((_minor(node, elements[node.name]) for node in graph.nodes), default=0)
     others = _WITH_LENGTHS if graph.lengths else 0, _WITH_ELEMENTS if _others(graph.elements) else 0
-    return max(operations, *others, 0 if graph.signature is None else _WITH_SIGNATURES)
+    return max(operations, *others, 0 if graph.signature is None else _of_signature(graph.signature))
+
+
+def _of_signature(signature: Signature) -> int:
+    values = [*signature.inputs, *(each for _, each in leaves(signature.outputs))]
+    return _WITHOUT_BATCH if any(each.axis is None for each in values) else _WITH_SIGNATURES
 
 
 def _minor(node: Node, element: str) -> int:
@@ -167,7 +174,7 @@ def _described_signature(signature: Signature) -> dict[str, Any]:
 def _described_tree(tree: Tree) -> Any:
     """A value as its place, with the rest where there is more to say."""
     if isinstance(tree, Value):
-        rest = {**({"batch": tree.axis} if tree.axis else {}), **({"rows": True} if tree.rows else {})}
+        rest = {**({} if tree.axis == 0 else {"batch": tree.axis}), **({"rows": True} if tree.rows else {})}
         return {"value": tree.place, **rest} if rest else tree.place
     if isinstance(tree, Fixed):
         return {"is": tree.value}
@@ -300,8 +307,9 @@ def _tree(value: Any, depth: int = 0) -> Tree:
 def _value(found: dict[str, Any]) -> Value:
     if not isinstance(found.get("rows", False), bool):
         raise FormatError("its description has rows that are neither true nor false")
-    place, axis = strict.whole(found["value"]), strict.whole(found.get("batch", 0), strict.MOST_DIMENSIONS)
-    return Value(place, axis, found.get("rows", False))
+    axis = found.get("batch", 0)
+    axis = None if axis is None else strict.whole(axis, strict.MOST_DIMENSIONS)
+    return Value(strict.whole(found["value"]), axis, found.get("rows", False))
 
 
 def _pairs(value: Any) -> list[list[Any]]:

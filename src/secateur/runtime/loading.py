@@ -1,13 +1,18 @@
-"""A .secateur file becomes a Session."""
+"""A .secateur file, or one of ONNX, becomes a Session."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from secateur import packfile
+from secateur.importing.onnx import Bound, Shapes
 from secateur.network.limits import Limits
 from secateur.runtime.normalisation import Normalisation
 from secateur.runtime.session import Session
+
+if TYPE_CHECKING:
+    from secateur.importing.onnx import Bound, Shapes
 
 
 def load(
@@ -16,8 +21,11 @@ def load(
     kernel: str | None = None,
     calibrate: bool = True,
     limits: Limits | None = None,
+    *,
+    shapes: Shapes | None = None,
+    bind: Bound | None = None,
 ) -> Session:
-    """The network of a .secateur file as a function: float32 array (N, …) in, float32 array out.
+    """The network of a .secateur or .onnx file as a function: float32 array (N, …) in, float32 array out.
 
     uint8 images are taken too where the file says how the network's were normalised (as those of a run's best do).
     threads, kernel, calibrate, limits: see Session. Raises FormatError for a file that is damaged, of another version

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from secateur.importing.aten.calls import Call, Constant, Conversion
-from secateur.importing.aten.placing import Ordinary
 from secateur.importing.aten.reading import anywhere, pair_of_values, scaled
+from secateur.importing.placing import Ordinary
 from secateur.network import composites
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
-from secateur.importing.aten.placing import Ordinary
 from secateur.importing.aten.reading import anywhere
+from secateur.importing.placing import Ordinary
 from secateur.network import composites
 
 

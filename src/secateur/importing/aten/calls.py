@@ -13,9 +13,9 @@ from torch import Tensor, fx, nn
 
 from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.lengths import mentions_size
-from secateur.importing.aten.placing import Ordinary, Place, Placed
 from secateur.importing.aten.sized import made_of_sizes
 from secateur.importing.aten.wholes import element_of
+from secateur.importing.placing import Ordinary, Place, Placed
 from secateur.network.building import Operand
 from secateur.network.composites import CompositeError, Padded, laid_out, reshape
 from secateur.network.graph import Shape, Weight

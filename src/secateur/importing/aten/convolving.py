@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secateur.importing.aten.calls import Batch, Call, Constant, Conversion, PlacedCall
-from secateur.importing.aten.placing import Place, Placed
 from secateur.importing.aten.reading import ACROSS, along_last, anywhere, numbers, planes
+from secateur.importing.placing import Place, Placed
 from secateur.network import composites
 from secateur.network.composites import Axis, Padded
 from secateur.network.graph import Weight

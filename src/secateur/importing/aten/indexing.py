@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from secateur.importing.aten.calls import Call, Constant, Conversion, Numbers, OrdinaryCall
-from secateur.importing.aten.placing import Ordinary
 from secateur.importing.aten.reading import anywhere
+from secateur.importing.placing import Ordinary
 from secateur.network import composites
 from secateur.network.graph import Shape
 from secateur.network.sizes import is_whole

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
-from secateur.importing.aten.placing import Ordinary, Place, Placed
 from secateur.importing.aten.reading import ACROSS, anywhere, pair_of_values, scaled
+from secateur.importing.placing import Ordinary, Place, Placed
 from secateur.network import composites
 from secateur.network.graph import Weight
 

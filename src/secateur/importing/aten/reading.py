@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
-from secateur.importing.aten.placing import Ordinary
+from secateur.importing.placing import Ordinary
 from secateur.network.composites import Padded
 from secateur.network.graph import Shape
 from secateur.network.sizes import Size

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from secateur.importing.aten.calls import Call, Constant, Conversion
-from secateur.importing.aten.placing import Place, Placed
 from secateur.importing.aten.reading import anywhere
+from secateur.importing.placing import Place, Placed
 from secateur.network import composites
 from secateur.network.graph import Weight
 

@@ -15,8 +15,8 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.calls import BATCH, Batch, Constant, Foreign, arguments_of, describe
 from secateur.importing.aten.conversions import CONVERSIONS
-from secateur.importing.aten.placing import Placed
 from secateur.importing.aten.translation import Program, Translation
+from secateur.importing.placing import Placed
 from secateur.network.graph import Graph
 from secateur.network.operations import OPERATIONS
 

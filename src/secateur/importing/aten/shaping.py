@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from secateur.importing.aten.calls import Call, Conversion, OrdinaryCall, PlacedCall
-from secateur.importing.aten.placing import Ordinary, Place, Placed, permuted, reshaped
 from secateur.importing.aten.reading import anywhere, numbers, planes, removed
 from secateur.importing.aten.wholes import element_of
+from secateur.importing.placing import Ordinary, Place, Placed, permuted, reshaped
 from secateur.network import composites
 from secateur.network.building import Builder
 from secateur.network.composites import Padded

@@ -14,8 +14,8 @@ from torch import Tensor, fx, nn
 from secateur.errors import ExportError
 from secateur.importing.aten.calls import Batch, Call, Constant, Conversion, OrdinaryCall, told_by
 from secateur.importing.aten.lengths import to_dimension
-from secateur.importing.aten.placing import Extent, Ordinary, Place, Placed
 from secateur.importing.aten.wholes import HELD, element_of
+from secateur.importing.placing import Extent, Ordinary, Place, Placed
 from secateur.network.building import Builder
 from secateur.network.formats import FLOAT_FORMATS, INTEGERS, WEIGHT_FORMATS
 from secateur.network.graph import Graph, Shape, Weight
@@ -62,7 +62,7 @@ class Translation:
         called = self.program.signature
         axes = {each.place: each.axis for each in called.inputs} if called else {}
         for place, node in enumerate(self.program.inputs):
-            self.take_input(node, axes.get(place, 0))
+            self.take_input(node, axes.get(place) or 0)
         for node in self.program.operations:
             self.translate(node)
         outputs = [self._output(Call(self, node)) for node in self.program.outputs]

@@ -1,0 +1,52 @@
+"""An ONNX file becomes a packed one, or a session, that gives what ONNX Runtime makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import secateur
+from conftest import RunCli
+from onnx_models import by_runtime, model_of, saved
+from secateur.exporting.onnx_files import ORT, pack_onnx
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'secateur[bench]'")
+
+PLANES = "float[N,3,6,6] x, float rate"
+BODY = "c = Conv<pads=[1,1,1,1]>(x, w, b) s = Mul(c, rate) r = Relu(s) g = GlobalAveragePool(r) y = Flatten(g)"
+
+
+def convolution() -> Any:
+    return model_of(PLANES, BODY, 13, w=(4, 3, 3, 3), b=(4,))
+
+
+def test_a_packed_file_runs_as_its_onnx_does(tmp_path: Path) -> None:
+    model = convolution()
+    found = pack_onnx(saved(model, tmp_path), tmp_path / "net.secateur", bind={"rate": 2.0})
+    assert (found.by, found.apart < 1e-5) == (ORT, True)
+    x = np.random.default_rng(3).normal(size=(5, 3, 6, 6)).astype(np.float32)
+    (wanted,) = by_runtime(model, {"x": x, "rate": np.float32(2.0)})
+    for path, asked in ((tmp_path / "net.secateur", {}), (tmp_path / "model.onnx", {"bind": {"rate": 2.0}})):
+        np.testing.assert_allclose(secateur.load(path, **asked)(x), wanted, atol=1e-5)
+
+
+def test_what_has_no_batch_is_called_without_one(tmp_path: Path) -> None:
+    model = model_of("float[3,4] x", "t = ReduceSum<keepdims=0>(x, first) y = Neg(t)", 13, "y, t", first=np.int64([0]))
+    pack_onnx(saved(model, tmp_path), tmp_path / "net.secateur")
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    made = secateur.load(tmp_path / "net.secateur")(x=x)
+    for name, wanted in zip(("y", "t"), by_runtime(model, {"x": x}), strict=True):
+        np.testing.assert_array_equal(made[name], wanted)
+
+
+def test_the_command_line_packs_a_file(run_cli: RunCli, tmp_path: Path) -> None:
+    path, packed = saved(convolution(), tmp_path), tmp_path / "net.secateur"
+    done = run_cli("pack", path, "-o", packed, "--shape", "x=1x3x6x6", "--bind", "rate=0.5")
+    assert (done.returncode, packed.exists()) == (0, True), done.stderr
+    assert "of those of ONNX Runtime" in done.stderr
+    done = run_cli("pack", path, "-o", packed, "--force", "--sizes", "x=batch,3,6,6")
+    assert done.returncode == 2
+    assert "is a whole network, so it takes no --sizes" in done.stderr
