@@ -101,6 +101,8 @@ def pack_file(
     )
     size, before = output.stat().st_size, source.stat().st_size
     say(f"packed: {output}, {size:,} bytes, {before / size:.1f} times smaller than {source} ({before:,} bytes)")
+    for note in found.notes:
+        say(note)
     say(f"outputs on noise are within {found.apart:.1e} of the largest of those of {found.by}")
     if bits is not None:
         say(f"rounding to {bits} bits moved them by at most {found.rounding:.2%} of the largest")

@@ -49,7 +49,7 @@ def test_external_data_in_the_folder_is_read(tmp_path: Path) -> None:
 
 
 def huge_constant(folder: Path) -> Any:
-    return model_of(ROWS, "c = ConstantOfShape(s) y = Add(x, c)", 13, s=np.int64([1 << 20, 1 << 20, 4]))
+    return model_of(ROWS, "c = ConstantOfShape(s) y = Add(x, c)", 13, s=np.array([1 << 20, 1 << 20, 4], np.int64))
 
 
 def doubled(folder: Path) -> Any:

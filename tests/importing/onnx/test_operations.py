@@ -48,7 +48,7 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
         X,
         "y = BatchNormalization<epsilon=0.01>(x, s, b, m, v)",
         9,
-        {"s": (4,), "b": (4,), "m": (4,), "v": np.float32([1, 2, 0.5, 3])},
+        {"s": (4,), "b": (4,), "m": (4,), "v": np.array([1, 2, 0.5, 3], np.float32)},
     ),
     "an instance norm": (X, "y = InstanceNormalization(x, s, b)", 7, {"s": (4,), "b": (4,)}),
     "a layer norm": (ROWS, "y = LayerNormalization<axis=-1>(x, s, b)", 17, {"s": (8,), "b": (8,)}),
@@ -72,11 +72,11 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     ),
     "more functions": (ROWS, "a = Shrink<lambd=0.3, bias=0.1>(x) b = Sinh(a) c = ThresholdedRelu<alpha=0.2>(b) d = Erf(c) y = Softplus(d)", 13, {}),
     "bounds as attributes": (ROWS, "y = Clip<min=-0.5, max=0.5>(x)", 7, {}),
-    "bounds as inputs": (ROWS, "y = Clip(x, , most)", 12, {"most": np.float32(0.3)}),
+    "bounds as inputs": (ROWS, "y = Clip(x, , most)", 12, {"most": np.array(0.3, np.float32)}),
     "a slope a channel": (X, "y = PRelu(x, s)", 9, {"s": (4, 1, 1)}),
-    "powers": (ROWS, "a = Abs(x) b = Pow(a, half) c = Pow(x, two) d = Pow(x, some) e = Add(b, c) y = Add(d, e)", 13, {"half": np.float32(0.5), "two": np.float32(2), "some": np.float32([0, 1, 2, 3, 0, 1, 2, 3])}),
-    "several at once": (ROWS, "y = Max(x, one, row)", 13, {"one": np.float32(0.1), "row": (8,)}),
-    "choices": (ROWS, "l = Less(x, zero) g = GreaterOrEqual(x, one) o = Xor(l, g) y = Where(o, x, one)", 16, {"zero": np.float32(0), "one": np.float32(0.5)}),
+    "powers": (ROWS, "a = Abs(x) b = Pow(a, half) c = Pow(x, two) d = Pow(x, some) e = Add(b, c) y = Add(d, e)", 13, {"half": np.array(0.5, np.float32), "two": np.array(2, np.float32), "some": np.array([0, 1, 2, 3, 0, 1, 2, 3], np.float32)}),
+    "several at once": (ROWS, "y = Max(x, one, row)", 13, {"one": np.array(0.1, np.float32), "row": (8,)}),
+    "choices": (ROWS, "l = Less(x, zero) g = GreaterOrEqual(x, one) o = Xor(l, g) y = Where(o, x, one)", 16, {"zero": np.array(0, np.float32), "one": np.array(0.5, np.float32)}),
     "whole numbers": (
         "int64[N,6] x",
         "q = Div(x, three) r = Mod(x, three) e = Equal(q, r) c = Cast<to=7>(e) y = Concat<axis=1>(q, r, c)",
@@ -102,20 +102,20 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "channels last": ("float[N,6,5,4] x", "t = Transpose<perm=[0,3,1,2]>(x) c = Conv(t, w) y = Transpose<perm=[0,2,3,1]>(c)", 9, {"w": (3, 4, 2, 2)}),
     "parts": (ROWS, "a, b, c = Split<axis=1, split=[2,2,3]>(x) y = Concat<axis=1>(c, a, b)", 11, {}),
     "slices": (ROWS, "y = Slice(x, starts, ends, axes, steps)", 13, {"starts": whole(-1, 1), "ends": whole(-(2**62), 7), "axes": whole(1, 2), "steps": whole(-2, 3)}),
-    "repeated": (ROWS, "t = Tile(x, times) e = Expand(one, wide) y = Mul(t, e)", 13, {"times": whole(1, 2, 1), "one": np.float32([[[2.0]]]), "wide": whole(1, 14, 8)}),
+    "repeated": (ROWS, "t = Tile(x, times) e = Expand(one, wide) y = Mul(t, e)", 13, {"times": whole(1, 2, 1), "one": np.array([[[2.0]]], np.float32), "wide": whole(1, 14, 8)}),
     "depth to space": (X, 'd = DepthToSpace<blocksize=2, mode="CRD">(x) s = SpaceToDepth<blocksize=2>(d) y = DepthToSpace<blocksize=2>(s)', 13, {}),
     "rows of a table": ("int64[N,5] x", "y = Gather(table, x)", 13, {"table": (9, 6)}),
     "columns of a table": ("int64[N,5] x", "y = Gather<axis=1>(table, x)", 13, {"table": (3, 9)}),
-    "known places": (ROWS, "a = Gather<axis=1>(x, two) i = Gather<axis=2>(a, last) y = Gather<axis=1>(i, one)", 13, {"two": whole(3, -1), "last": np.array(-1, np.int64), "one": np.int64([[1, 0]])}),
+    "known places": (ROWS, "a = Gather<axis=1>(x, two) i = Gather<axis=2>(a, last) y = Gather<axis=1>(i, one)", 13, {"two": whole(3, -1), "last": np.array(-1, np.int64), "one": np.array([[1, 0]], np.int64)}),
     "places of its own": (ROWS, "v, i = TopK<axis=1>(x, k) y = GatherElements<axis=1>(x, i)", 13, {"k": whole(2)}),
-    "one-hot": ("int64[N,5] x", "y = OneHot<axis=1>(x, depth, values)", 13, {"depth": np.array(9, np.int64), "values": np.float32([-1, 2])}),
+    "one-hot": ("int64[N,5] x", "y = OneHot<axis=1>(x, depth, values)", 13, {"depth": np.array(9, np.int64), "values": np.array([-1, 2], np.float32)}),
     "a triangle": (ROWS, "y = Trilu<upper=0>(x, k)", 14, {"k": np.array(-1, np.int64)}),
-    "twice as large": (X, 'y = Upsample<mode="nearest">(x, by)', 9, {"by": np.float32([1, 1, 2, 2])}),
+    "twice as large": (X, 'y = Upsample<mode="nearest">(x, by)', 9, {"by": np.array([1, 1, 2, 2], np.float32)}),
     "halfway pixels": ("float[1,4,6,5] x", 'y = Resize<mode="linear", coordinate_transformation_mode="half_pixel">(x, , , to)', 13, {"to": whole(1, 4, 9, 7)}),
-    "corners": (X, 'y = Resize<mode="linear", coordinate_transformation_mode="align_corners">(x, , by)', 13, {"by": np.float32([1, 1, 2, 3])}),
-    "from corners on": (X, 'y = Resize<mode="linear", coordinate_transformation_mode="asymmetric">(x, , by)', 13, {"by": np.float32([1, 1, 2, 1.5])}),
-    "the nearest by a rule": (X, 'y = Resize<mode="nearest", nearest_mode="ceil", coordinate_transformation_mode="half_pixel">(x, , by)', 13, {"by": np.float32([1, 1, 0.6, 1.7])}),
-    "cubic": (X, 'y = Resize<mode="cubic", cubic_coeff_a=-0.5>(x, , by)', 13, {"by": np.float32([1, 1, 2, 0.8])}),
+    "corners": (X, 'y = Resize<mode="linear", coordinate_transformation_mode="align_corners">(x, , by)', 13, {"by": np.array([1, 1, 2, 3], np.float32)}),
+    "from corners on": (X, 'y = Resize<mode="linear", coordinate_transformation_mode="asymmetric">(x, , by)', 13, {"by": np.array([1, 1, 2, 1.5], np.float32)}),
+    "the nearest by a rule": (X, 'y = Resize<mode="nearest", nearest_mode="ceil", coordinate_transformation_mode="half_pixel">(x, , by)', 13, {"by": np.array([1, 1, 0.6, 1.7], np.float32)}),
+    "cubic": (X, 'y = Resize<mode="cubic", cubic_coeff_a=-0.5>(x, , by)', 13, {"by": np.array([1, 1, 2, 0.8], np.float32)}),
     "a constant of a free shape": (ROWS, "s = Shape(x) z = ConstantOfShape<value=float[1] {1.5}>(s) y = Mul(z, x)", 13, {}),
     "a grid": ("float[N,3,5,5] x, float[N,4,4,2] g", 'y = GridSample<mode="bilinear", padding_mode="border">(x, g)', 16, {}),
     "gelu of another": (ROWS, "y = com.microsoft.BiasGelu(x, b)", 13, {"b": (8,)}),
@@ -178,6 +178,6 @@ def test_a_loop_of_known_turns_is_laid_out(tmp_path: Path) -> None:
         "y, s = Loop (turns, going, x) <body = b (int64 i, bool c, float[N,4] h) => (bool d, float[N,4] n, float[N,4] o) "
         "{ d = Identity(c) n = Mul(h, half) o = Add(n, half) }>"
     )
-    weights = {"turns": np.array(3, np.int64), "going": np.array(True), "half": np.float32(0.5)}
+    weights = {"turns": np.array(3, np.int64), "going": np.array(True), "half": np.array(0.5, np.float32)}
     model = model_of("float[N,4] x", body, 13, "y, s", **weights)
     assert_reads_as_it_runs(model, {"x": noise(2, 4)}, tmp_path)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from secateur.errors import ExportError, GraphError, SecateurError, UsageError
 from secateur.importing.onnx.conversions import CONVERSIONS
-from secateur.importing.onnx.dimensions import Declared, Plan, Shapes, inputs_of, plans_of, with_shapes
+from secateur.importing.onnx.dimensions import Declared, Shapes, inputs_of, plans_of, with_shapes
 from secateur.importing.onnx.loading import load_model
 from secateur.importing.onnx.tensors import Constant
 from secateur.importing.onnx.translation import Translation, Unheld
@@ -34,13 +34,15 @@ Bound = Mapping[str, Any]
 class Reading:
     """What a file came to. images: how many the file itself takes, None where it takes any number of them.
 
-    bound: inputs that are constants. formats: of each of the other inputs, in the file, in NumPy's words.
+    bound: inputs that are constants. formats: of each of the other inputs, in the file, in NumPy's words. notes: what
+    is not computed as the file says it.
     """
 
     graph: Graph
     images: int | None
     bound: Mapping[str, NDArray[Any]]
     formats: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def read(path: str | os.PathLike[str], *, shapes: Shapes | None = None, bind: Bound | None = None) -> Graph:
@@ -66,12 +68,15 @@ def read_whole(path: str | os.PathLike[str], *, shapes: Shapes | None = None, bi
     if not declared:
         raise ExportError(f"{path}: has no inputs left: expected one at least; bind others, or none")
     found = with_shapes(declared, shapes or {}, path)
-    graph, plan = _read(model, found, bound, path)
+    translation = _read(model, found, bound, path)
+    graph, plan = translation.made, translation.plan
     first = declared[0]
     axis = plan.inputs[first.name].axis
     size = first.shape[axis] if axis is not None and axis < len(first.shape) else None
     arrays = {name: each.array for name, each in bound.items()}
-    return Reading(graph, size if isinstance(size, int) else None, arrays, {each.name: each.format for each in found})
+    formats = {each.name: each.format for each in found}
+    notes = tuple(sorted(translation.notes))
+    return Reading(graph, size if isinstance(size, int) else None, arrays, formats, notes)
 
 
 def is_onnx(path: str | os.PathLike[str]) -> bool:
@@ -79,12 +84,14 @@ def is_onnx(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() == ".onnx"
 
 
-def _read(model: Any, declared: Sequence[Declared], bound: Mapping[str, Constant], path: Path) -> tuple[Graph, Plan]:
+def _read(model: Any, declared: Sequence[Declared], bound: Mapping[str, Constant], path: Path) -> Translation:
     """By the first plan that holds all; else what is said is what hinders the plan that comes nearest."""
     failures: list[SecateurError] = []
     for plan in plans_of(declared):
         try:
-            return Translation(model, plan, CONVERSIONS, bound).graph(), plan
+            found = Translation(model, plan, CONVERSIONS, bound)
+            found.translate()
+            return found
         except (ExportError, GraphError) as error:
             failures.append(error)
     nearest = min(failures, key=lambda error: error.count if isinstance(error, Unheld) else 0)

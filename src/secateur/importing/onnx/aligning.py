@@ -32,6 +32,8 @@ def together(call: Call, held: Sequence[Held], format: str | None = None, rank: 
     if len(places) > 1:
         raise Refused(f"{MIXED}: it combines values that have it in different ones")
     place = next(iter(places), None)
+    if format is None and any(ELEMENTS[each.format] != "float32" == call.build.element(each.base) for each in tensors):
+        format = "float32"  # whole sums of products, which are numbers here
     own = format or next((each.format for each in (*tensors, *held) if isinstance(each, (Tensor, Constant))), "float32")
     values = [without_batch(call, each, place) for each in held]
     cast = [_cast(call, value, ELEMENTS[own]) if format else value for value in values]

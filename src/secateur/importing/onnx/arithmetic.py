@@ -10,6 +10,7 @@ import numpy as np
 
 from secateur.importing.onnx.aligning import together
 from secateur.importing.onnx.calls import Call, Conversion, Made, Refused
+from secateur.importing.onnx.integers import codes
 from secateur.importing.onnx.tensors import ELEMENTS, Constant, format_of
 from secateur.importing.onnx.values import Tensor
 from secateur.network import composites
@@ -335,7 +336,7 @@ def cast_to(call: Call, tensor: Tensor, format: str) -> Tensor:
     """The tensor in another format."""
     if format not in ELEMENTS:
         raise Refused(f"makes {format} of numbers, which a graph does not hold")
-    element = ELEMENTS[format]
+    element, tensor = ELEMENTS[format], codes(call, tensor)
     if call.build.element(tensor.base) == element:
         return call.made(tensor.base, tensor.place, format)
     return call.made(call.emit("cast", tensor.base, element=element), tensor.place, format)

@@ -10,6 +10,7 @@ from secateur.importing.onnx import (
     picking,
     pooling,
     products,
+    quantising,
     recurring,
     reducing,
     resampling,
@@ -21,14 +22,14 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = {
     **{
         ("", name): conversion
         for module in (
-            *(convolving, products, recurring, normalising, pooling, resampling),
+            *(convolving, products, quantising, recurring, normalising, pooling, resampling),
             *(arithmetic, reducing, picking, shaping, controlling),
         )
         for name, conversion in module.CONVERSIONS.items()
     },
     **{
         ("com.microsoft", name): conversion
-        for module in (arithmetic, convolving, normalising, products)
+        for module in (arithmetic, convolving, normalising, products, quantising)
         for name, conversion in module.MICROSOFT.items()
     },
 }

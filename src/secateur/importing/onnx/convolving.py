@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from secateur.importing.onnx.calls import ACROSS, Call, Conversion, Made, Refused
+from secateur.importing.onnx.integers import layer
 from secateur.importing.onnx.tensors import Constant
 from secateur.importing.onnx.values import Tensor
 from secateur.importing.onnx.windows import axes_of, space_of
@@ -20,19 +22,34 @@ Spelled = Callable[[str | Padded, Weights, int], str]
 
 
 def _conv(call: Call) -> Made:
-    tensor, weights = call.tensor(0), weights_of(call)
-    return convolved(call, tensor, weights)
+    bias = call.constant(2, "a bias") if call.has(2) else None
+    return convolved(call, call.tensor(0), call.constant(1, "a weight"), bias)
 
 
-def convolved(call: Call, tensor: Tensor, weights: Weights) -> Tensor:
-    """A convolution with the attributes of a Conv."""
-    kernel = list(weights["weight"].shape[2:])
+def convolved(call: Call, tensor: Tensor, weight: Constant, bias: Constant | None) -> Tensor:
+    """A convolution with the attributes of a Conv: of integers where those are what is meant."""
+    if len(weight.shape) < 3:
+        raise Refused(f"has a weight {weight.shape}: expected kernels over channels")
+    kernel = list(weight.shape[2:])
     groups, axes = int(call.attribute("group", 1)), axes_of(call, kernel, space_of(call, tensor))
+    if len(kernel) == 2 and tensor.place == Place(4):
+        made = layer(call, "conv2d", tensor.base, weight, bias, **_window(axes), groups=groups)
+        if made is not None:
+            return call.like(tensor, made)
+    weights = {"weight": call.weight_of(weight), **({} if bias is None else {"bias": call.weight_of(bias)})}
 
     def spell(value: str | Padded, held: Weights, more: int) -> str:
         return composites.convolution(call.build, value, held, [*[Axis()] * more, *axes], groups)
 
     return over_images(call, tensor, weights, spell)
+
+
+def _window(axes: Sequence[Axis]) -> dict[str, Any]:
+    return {
+        "stride": tuple(axis.stride for axis in axes),
+        "padding": tuple(each for axis in axes for each in (axis.before, axis.after)),
+        "dilation": tuple(axis.dilation for axis in axes),
+    }
 
 
 def weights_of(call: Call) -> Weights:
@@ -107,7 +124,7 @@ def _lost(call: Call, axes: Sequence[Axis], more: Sequence[int], tensor: Tensor)
 def _fused(call: Call) -> Made:
     """A convolution with its activation (com.microsoft)."""
     tensor = call.tensor(0)
-    made = convolved(call, tensor, weights_of(call))
+    made = convolved(call, tensor, call.constant(1, "a weight"), call.constant(2, "a bias") if call.has(2) else None)
     if call.has(3):
         other = call.tensor(3)
         made = call.like(made, call.emit("add", made.base, other.base))
@@ -130,10 +147,6 @@ def activated(call: Call, tensor: Tensor) -> Tensor:
     if name:
         raise Refused(f"has activation {name!r}, which is not supported")
     return tensor
-
-
-def is_constant(held: object) -> bool:
-    return isinstance(held, Constant)
 
 
 CONVERSIONS: dict[str, Conversion] = {"Conv": _conv, "ConvTranspose": _conv_transpose}

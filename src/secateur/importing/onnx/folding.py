@@ -27,10 +27,10 @@ _WORTH_KNOWING = 1 << 10
 FOLDED = frozenset(
     {
         *("Abs", "Add", "And", "ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseOr", "Cast", "CastLike", "Ceil"),
-        *("Clip", "Compress", "Concat", "ConstantOfShape", "Cos", "CumSum", "DequantizeLinear", "Div", "Equal", "Erf"),
+        *("Clip", "Compress", "Concat", "ConstantOfShape", "Cos", "CumSum", "Div", "Equal", "Erf"),
         *("Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm", "Greater"),
         *("GreaterOrEqual", "Identity", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "MatMul", "Max", "Mean", "Min"),
-        *("Mod", "Mul", "Neg", "NonZero", "Not", "OneHot", "Or", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal"),
+        *("Mod", "Mul", "Neg", "NonZero", "Not", "OneHot", "Or", "Pad", "Pow", "Range", "Reciprocal"),
         *("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape"),
         *("Round", "ScatterElements", "ScatterND", "Shape", "Sigmoid", "Sign", "Sin", "Size", "Slice", "Softmax"),
         *("Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor"),
@@ -49,6 +49,8 @@ class Folding:
 
     def takes(self, node: Any, held: Sequence[Constant | None]) -> bool:
         """Whether a node whose inputs are all known is computed here."""
+        if node.op_type == "Transpose" and held[0] is not None and held[0].integers is not None:
+            return False
         sized = any(each is not None and each.array.dtype == object for each in held)
         return node.op_type in (_SIZED if sized else FOLDED)
 

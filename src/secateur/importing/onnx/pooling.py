@@ -24,12 +24,11 @@ def _max_pool(call: Call) -> Made:
         raise Refused("gives the places of its largest numbers, which is not supported")
     tensor = call.tensor(0)
     axes, ceil = _windows(call, tensor), call.flag("ceil_mode")
-    base, number = tensor.base, tensor.format
-    if call.build.element(base) != "float32":
-        base = call.emit("cast", base, element="float32")
+    element, base = call.build.element(tensor.base), tensor.base
+    plain = element == "float32" or call.translation.quantisation_of(base) is not None
+    base = base if plain else call.emit("cast", base, element="float32")
     made = composites.max_pool(call.build, base, _within(call, axes, base), ceil=ceil)
-    element = call.build.element(tensor.base)
-    return call.made(call.emit("cast", made, element=element) if element != "float32" else made, tensor.place, number)
+    return call.like(tensor, made if plain else call.emit("cast", made, element=element))
 
 
 def _within(call: Call, axes: list[Axis], base: str) -> list[Axis]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from secateur.importing.onnx.aligning import together, without_batch
 from secateur.importing.onnx.calls import ACROSS, MIXED, Call, Conversion, Made, Refused, product
+from secateur.importing.onnx.integers import layer
 from secateur.importing.onnx.tensors import Constant
 from secateur.importing.onnx.values import Held, Tensor
 from secateur.importing.placing import Place
@@ -24,6 +25,10 @@ def _matmul(call: Call) -> Made:
 
 def multiplied(call: Call, left: Held, right: Held) -> Tensor:
     """As NumPy has it: vectors are rows on the left and columns on the right."""
+    if isinstance(right, Constant) and len(right.shape) == 2 and isinstance(left, Tensor) and right.integers:
+        made = of_integers(call, left, right, None, turned=True)
+        if made is not None:
+            return made
     if isinstance(right, Constant) and len(right.shape) <= 2 and isinstance(left, Tensor):
         return linear(call, left, call.weight_of(right), turned=True)
     if isinstance(left, Constant) and len(left.shape) == 2 and isinstance(right, Tensor) and right.rank > 1:
@@ -31,6 +36,14 @@ def multiplied(call: Call, left: Held, right: Held) -> Tensor:
             raise Refused(ACROSS)
         return call.like(right, composites.product_from_left(call.build, call.weight_of(left), right.base))
     return _of_values(call, left, right)
+
+
+def of_integers(call: Call, tensor: Tensor, weight: Constant, bias: Constant | None, *, turned: bool) -> Tensor | None:
+    """A linear layer of integers, None where those are not what is meant."""
+    if tensor.batch_axis == tensor.rank - 1:
+        raise Refused(ACROSS)
+    made = layer(call, "linear", tensor.base, weight, bias, turned)
+    return None if made is None else call.like(tensor, made)
 
 
 def linear(call: Call, tensor: Tensor, matrix: Weight, *, turned: bool, bias: Weight | None = None) -> Tensor:
@@ -106,12 +119,16 @@ def _gemm(call: Call) -> Made:
     added = call.held[2] if call.has(2) and beta != 0 else None
     if not isinstance(right, Constant) or not isinstance(left, Tensor):
         return _general(call, _turned(call, left, "transA"), _turned(call, right, "transB"), alpha, beta, added)
-    tensor = _turned(call, left, "transA")
+    tensor = call.as_tensor(_turned(call, left, "transA"))
+    if right.integers is not None and alpha == beta == 1 and (added is None or isinstance(added, Constant)):
+        made = of_integers(call, tensor, right, added, turned=not call.flag("transB"))
+        if made is not None:
+            return made
     matrix = scaled(call, right, alpha)
     turned = not call.flag("transB")
     outputs = matrix.shape[1 if turned else 0]
     bias = _vector(call, added, beta, outputs)
-    made = linear(call, tensor, matrix, turned=turned, bias=bias)  # type: ignore[arg-type]
+    made = linear(call, tensor, matrix, turned=turned, bias=bias)
     return made if added is None or bias is not None else _plus(call, made, added, beta)
 
 

@@ -121,6 +121,12 @@ def squeezed(call: Call, tensor: Tensor, dims: list[int]) -> Tensor:
 
 
 def _transpose(call: Call) -> Made:
+    held = call.held[0]
+    if isinstance(held, Constant) and held.integers is not None and len(held.shape) == 2:
+        own = held.integers.turned() if (call.whole("perm") or [1, 0]) == [1, 0] else held.integers
+        return (
+            Constant(np.ascontiguousarray(held.array.T), "float32", integers=own) if own is not held.integers else held
+        )
     tensor = call.tensor(0)
     order = call.whole("perm") or list(range(tensor.rank))[::-1]
     if sorted(order) != list(range(tensor.rank)):

@@ -39,16 +39,36 @@ NARROW = ("int8", "uint8", "int16", "uint16", "uint32", "uint64", "int4", "uint4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Integers:
+    """What numbers stand for: array, counted from the zero point, times scale, (1) or along an axis.
+
+    source: the integers as the file has them.
+    """
+
+    array: Array
+    scale: NDArray[np.float32]
+    axis: int
+    source: Constant
+
+    def turned(self) -> Integers:
+        """A matrix with its axes exchanged."""
+        source = Constant(np.ascontiguousarray(self.source.array.T), self.source.format)
+        return Integers(np.ascontiguousarray(self.array.T), self.scale, 1 - self.axis, source)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Constant:
     """What no input changes. array: of numbers, or of sizes (dtype object). format: ONNX's, in NumPy's words.
 
     bfloat16 comes as float32. name: of the initializer that it is, bit for bit. weight: its bits, where it is one.
+    integers: that the numbers were made of.
     """
 
     array: Array
     format: str
     name: str = ""
     weight: Weight | None = None
+    integers: Integers | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -13,13 +13,15 @@ from secateur.importing.onnx.calls import Call, Conversion, Refused
 from secateur.importing.onnx.dimensions import Plan
 from secateur.importing.onnx.expanding import expanded
 from secateur.importing.onnx.folding import Folding, constant_from
+from secateur.importing.onnx.integers import codes
 from secateur.importing.onnx.loading import DEFAULT_DOMAINS, MOST_NODES, import_onnx
 from secateur.importing.onnx.tensors import ELEMENTS, Constant, constant_of, dense_of, weight_of
 from secateur.importing.onnx.values import Held, Lost, Tensor, whole_shape
 from secateur.importing.placing import Place
 from secateur.network.building import Builder
 from secateur.network.composites import CompositeError, Padded
-from secateur.network.graph import Graph, Shape, Weight
+from secateur.network.graph import Graph, Node, Shape, Weight
+from secateur.network.quantisation import Quantisation
 from secateur.network.signature import Nest, Signature, Tree, Value
 
 HELD = (
@@ -66,14 +68,23 @@ class Translation:
         self.refusals = Refusals()
         self.scope: Scope = dict(bound)
         self.padded: dict[str, Padded] = {}
+        self.notes: set[str] = set()
+        self._graph: Graph | None = None
         self.visited, self.depth = 0, 0
         self._names = _names_of_outputs(model.graph)
         self._values: dict[tuple[int, Shape, int], tuple[Constant, str]] = {}
         self._weights: dict[int, tuple[Constant, Weight]] = {}
+        self._nodes: dict[str, Node] = {}
         self._makers = {name: node for node in model.graph.node for name in node.output if name}
 
-    def graph(self) -> Graph:
-        """Raises ExportError for what a Graph cannot hold, naming every node of it."""
+    @property
+    def made(self) -> Graph:
+        """What it came to."""
+        assert self._graph is not None
+        return self._graph
+
+    def translate(self) -> None:
+        """Make the graph. Raises ExportError for what a Graph cannot hold, naming every node of it."""
         for name, given in self.plan.inputs.items():
             self._take_input(name, given.own, given.place, given.format)
         self.run(self._needed())
@@ -81,7 +92,7 @@ class Translation:
         if self.refusals.found:
             raise Unheld(self.refusals)
         values = [value for value, _ in outputs]
-        return self.build.graph(values, self._signature([tree for _, tree in outputs]))
+        self._graph = self.build.graph(values, self._signature([tree for _, tree in outputs]))
 
     def _take_input(self, wanted: str, own: Shape, place: Place | None, format: str) -> None:
         name = self.build.input(wanted, own, ELEMENTS[format])
@@ -194,6 +205,18 @@ class Translation:
         made = next((name for name in node.output if name in self._names), "")
         return made or _name(node)
 
+    def node_of(self, value: str) -> Node | None:
+        """The node of the graph that makes a value, None for an input."""
+        for node in self.build.draft.nodes[len(self._nodes) :]:
+            self._nodes[node.name] = node
+        return self._nodes.get(value)
+
+    def quantisation_of(self, value: str) -> Quantisation | None:
+        """What the integers of a value stand for, None where they are numbers."""
+        self.build.element(value)
+        held = self.build.draft.contents[value]
+        return held if isinstance(held, Quantisation) else None
+
     def decided_by(self, name: str) -> str:
         """Which inputs have a part in a value, for messages."""
         found = sorted(self._sources(name))
@@ -278,6 +301,8 @@ class Translation:
             if not isinstance(held, Lost):
                 self.refusals.found.append((name, "output", "is a sequence, or nothing makes it"))
             return "", Value(place)
+        if self.quantisation_of(held.base) is not None:
+            held = codes(Call(self, self._makers[name], []), held)
         rows = held.place is not None and held.place == Place(held.rank, "outer")
         if held.place is not None and held.place.fold and not rows:
             self.refusals.found.append((name, "output", "mixes the batch with other dimensions"))
