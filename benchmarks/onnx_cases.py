@@ -66,10 +66,10 @@ def cases(kind: str) -> Iterator[Case]:
         return
     for each in load_model_tests(kind=kind):
         if each.model is not None:
-            data = [tuple(list(map(_plain, some)) for some in pair) for pair in each.data_sets or []]
+            data = [([*map(_plain, given)], [*map(_plain, wanted)]) for given, wanted in each.data_sets or []]
             yield Case(each.name, kind, each.model, data, each.rtol, each.atol)
         else:
-            folder = Path(each.model_dir)
+            folder = Path(str(each.model_dir))
             yield Case(each.name, kind, onnx.load(folder / "model.onnx"), _stored(folder), each.rtol, each.atol)
 
 

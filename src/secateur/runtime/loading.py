@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from secateur import packfile
+from secateur.errors import UsageError
 from secateur.importing.onnx import Bound, Shapes
 from secateur.network.limits import Limits
+from secateur.network.simplification import simplify
 from secateur.runtime.normalisation import Normalisation
 from secateur.runtime.session import Session
 
