@@ -13,7 +13,7 @@ from secateur import packfile
 from secateur.errors import FormatError, ModelError, RunError, UsageError
 from secateur.measure.analysis import Analysis, analyse
 from secateur.measure.foreseen import Change, cycles_of, planner
-from secateur.network.graph import Graph, Node, Weight
+from secateur.network.graph import Attribute, Graph, Node, Weight
 from secateur.network.sizes import named
 from secateur.network.zeros import cut
 from secateur.records.kept import Kept
@@ -26,7 +26,12 @@ QUICK = 0.01
 
 
 def convolution(name: str, value: str, channels: int, outputs: int, groups: int = 1, side: int = 3) -> Node:
-    attributes = {"stride": (1, 1), "padding": (side // 2,) * 4, "dilation": (1, 1), "groups": groups}
+    attributes: dict[str, Attribute] = {
+        "stride": (1, 1),
+        "padding": (side // 2,) * 4,
+        "dilation": (1, 1),
+        "groups": groups,
+    }
     weights = {"weight": f"{name}.weight"}
     return Node(name, "conv2d", (value,), weights, attributes, (outputs, 16, 16))
 

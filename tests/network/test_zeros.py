@@ -18,7 +18,7 @@ def drawn(*shape: int) -> Numbers:
     return np.random.default_rng(0).standard_normal(shape, np.float32) + np.float32(9)
 
 
-def without(values: Numbers, gone: object) -> Numbers:
+def without(values: Numbers, gone: NDArray[np.bool_]) -> Numbers:
     return np.where(gone, np.float32(0), values)
 
 
@@ -58,7 +58,7 @@ def linear(weight: Numbers) -> Graph:
 def test_single_weights_go_as_pytorch_takes_them() -> None:
     layer = torch.nn.Linear(24, 10)
     weight = layer.weight.detach().numpy().copy()
-    prune.l1_unstructured(layer, "weight", amount=0.8)
+    prune.l1_unstructured(layer, "weight", amount=0.8)  # type: ignore[no-untyped-call]
     found = cut(linear(weight), 0.8).weights["w"].values()
     np.testing.assert_array_equal(found, layer.weight.detach().numpy())
 
