@@ -11,6 +11,7 @@ import pytest
 
 from secateur import packfile
 from secateur.errors import FormatError, ModelError, RunError, UsageError
+from secateur.exporting.onnx import to_onnx
 from secateur.measure.analysis import Analysis, analyse
 from secateur.measure.foreseen import Change, cycles_of, planner
 from secateur.network.graph import Attribute, Graph, Node, Weight
@@ -189,6 +190,17 @@ def test_a_file_says_what_each_weight_takes(graph: Graph, tmp_path: Path) -> Non
     assert result.file_bytes == path.stat().st_size
     named_so = {each.name: each.file_bytes for each in result.analysis.layers if each.layer}
     assert named_so == {name: stored[f"{name}.weight"] for name in named_so}
+
+
+def test_a_file_of_onnx_is_analysed_as_its_graph(graph: Graph, found: Analysis, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(to_onnx(graph))
+    result = analyze(path, peers=(), seconds=QUICK)
+    assert result.file_bytes is None
+    assert result.analysis.multiply_adds == found.multiply_adds
+    assert result.analysis.zeros == found.zeros
+    assert any("Bytes are those" in line for line in result.summary())
 
 
 def test_a_run_stands_for_its_best_network(graph: Graph, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from secateur.cli.files import lengths_of
+from secateur.cli.models import Bind, Shapes, asked
 from secateur.cli.options import Debug, LimitsText, command_line, limits, texts
 from secateur.cli.printing import say, say_lines, stdout_console
 from secateur.errors import MissingExtraError, UsageError
@@ -18,7 +19,7 @@ WIDTH = 120
 
 
 def analyze(
-    network: Annotated[Path, typer.Argument(help="A .secateur file, or a run folder: its best network.")],
+    network: Annotated[Path, typer.Argument(help="A .secateur or .onnx file, or a run folder: its best network.")],
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="In a run that kept several, which of its best."),
@@ -26,6 +27,8 @@ def analyze(
     batch: Annotated[int, typer.Option(help="Images at once.")] = 1,
     threads: Annotated[int, typer.Option(help="1 to 1,024.")] = 1,
     kernel: Annotated[Optional[str], typer.Option(help="Force one.")] = None,  # noqa: UP045
+    shape: Shapes = None,
+    bind: Bind = None,
     lengths: Annotated[str, typer.Option(help="Those that are free, as in height=224,width=224.")] = "",
     peers: Annotated[
         str, typer.Option(help="Engines beside which the whole is timed, as bench has them; none for none.")
@@ -41,6 +44,7 @@ def analyze(
 
     if not 0 < seconds < 1e6:
         raise UsageError(f"--seconds {seconds}: expected a number above 0")
+    said = asked(shape, bind)
     found = measure(
         network,
         batch=batch,
@@ -51,6 +55,8 @@ def analyze(
         peers=[] if peers.strip() == "none" else texts(peers),
         seconds=seconds,
         limits=limits(allowed),
+        shapes=said.shapes,
+        bind=said.bind,
     )
     if html is not None:
         _write_html(found, html)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secateur.measure.analysis import PEERS, Analysis, LayerAnalysis, analyse
 from secateur.measure.foreseen import BYTES, Change
@@ -18,6 +18,9 @@ from secateur.records.kept import Kept
 from secateur.report.grid import Grid
 from secateur.report.printing import Printed
 from secateur.runtime.opening import Opened, open_kept, open_network
+
+if TYPE_CHECKING:
+    from secateur.importing.onnx import Bound, Shapes
 
 _WIDEST = 20
 _SMALL = 0.005
@@ -35,17 +38,22 @@ def analyze(
     peers: Sequence[str] = PEERS,
     seconds: float = 0.5,
     limits: Limits | None = None,
+    shapes: Shapes | None = None,
+    bind: Bound | None = None,
 ) -> AnalysisResult:
     """Time a packed network layer by layer, and say why each layer takes what it takes and what would change that.
 
-    network: a .secateur file, a run folder (its best network; model: which, where it kept several), or a Graph.
+    network: a .secateur or .onnx file (shapes, bind: as load has them), a run folder (its best network; model: which,
+    where it kept several), or a Graph.
     lengths: by name, where the network has some that are free. peers: other engines that the whole is timed beside, of
     measure.bench.PEERS; those that are not installed are named. seconds: of timing, for the steps and again for each
     engine. Shows as tables where it is printed; `analysis` holds the numbers.
     Raises as runtime.opening.open_network and measure.analysis.analyse do.
     """
     opened = (
-        Opened("graph", network) if isinstance(network, Graph) else open_network(network, model=model, limits=limits)
+        Opened("graph", network)
+        if isinstance(network, Graph)
+        else open_network(network, model=model, limits=limits, shapes=shapes, bind=bind)
     )
     found = analyse(
         opened.graph, batch=batch, threads=threads, kernel=kernel, lengths=lengths, peers=peers, seconds=seconds,
@@ -80,7 +88,8 @@ class AnalysisResult(Printed):
         return [layer_grid(self.analysis, self.file_bytes), reason_grid(self.analysis)]
 
     def summary(self) -> list[str]:
-        return [*READING, *whole_lines(self.analysis)]
+        packed = [] if self.file_bytes else ["Bytes are those that the weights would take in a .secateur file."]
+        return [*READING, *packed, *whole_lines(self.analysis)]
 
     def to_json(self) -> dict[str, Any]:
         found = self.analysis

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from secateur import packfile
-from secateur.errors import UsageError
-from secateur.importing.onnx import Bound, Shapes
 from secateur.network.limits import Limits
-from secateur.network.simplification import simplify
 from secateur.runtime.normalisation import Normalisation
+from secateur.runtime.opening import open_file
 from secateur.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -35,15 +33,9 @@ def load(
     shapes, bind: of an ONNX file, whose inputs and outputs keep their names, as importing.onnx.read takes them; it
     raises ExportError for what a Graph cannot hold.
     """
-    if Path(path).suffix.lower() == ".onnx":
-        from secateur.importing.onnx import read
-
-        graph = simplify(read(path, shapes=shapes, bind=bind), widen=True)
-        return Session(graph, threads, kernel, None, calibrate, limits)
-    if shapes or bind:
-        raise UsageError(f"{path}: shapes and bind are for ONNX files: leave them out")
-    packed = packfile.read_packed(path, limits=limits)
-    return Session(packed.graph, threads, kernel, normalisation_of(packed.metadata), calibrate, limits)
+    opened = open_file(path, limits=limits, shapes=shapes, bind=bind)
+    normalisation = normalisation_of(opened.packed.metadata) if opened.packed else None
+    return Session(opened.graph, threads, kernel, normalisation, calibrate, limits)
 
 
 def normalisation_of(metadata: packfile.Metadata) -> Normalisation | None:

@@ -1,53 +1,83 @@
-"""What a command line or a caller names as a network: a .secateur file, or a run folder with its best network."""
+"""What a command line or a caller names as a network: a .secateur file, one of ONNX, or a run with its best network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secateur import packfile
-from secateur.errors import ModelError
+from secateur.errors import ModelError, UsageError
 from secateur.network.graph import Graph
 from secateur.network.limits import Limits
+from secateur.network.simplification import simplify
 from secateur.records.kept import PACKED, Kept, checked, find_kept
+
+if TYPE_CHECKING:
+    from secateur.importing.onnx import Bound, Shapes
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A network, what it is called, and bytes: of its file, and in it of each weight, None where no file says."""
+    """A network and what it is called. packed: of a .secateur file, what else that says."""
 
     name: str
     graph: Graph
-    file_bytes: int | None = None
-    sizes: Mapping[str, int] | None = None
+    packed: packfile.Packed | None = None
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Of the .secateur file."""
+        return self.packed.size if self.packed else None
+
+    @property
+    def sizes(self) -> dict[str, int] | None:
+        """Bytes of each weight in the .secateur file."""
+        return {each.name: each.size for each in self.packed.stored} if self.packed else None
 
 
-def open_network(path: str | Path, *, model: str | None = None, limits: Limits | None = None) -> Opened:
-    """The network that a path names. model: of a run that kept several, which.
+def open_network(
+    path: str | Path,
+    *,
+    model: str | None = None,
+    limits: Limits | None = None,
+    shapes: Shapes | None = None,
+    bind: Bound | None = None,
+) -> Opened:
+    """The network that a path names. model: of a run that kept several, which. Others: as of open_file.
 
-    Raises FormatError for a file that is damaged, none, or asks for more than the limits, ModelError for a folder that
-    is no run, or a run that kept no such network.
+    Raises as open_file does, and ModelError for a folder that is no run, or a run that kept no such network.
     """
     path = Path(path)
-    if path.is_dir():
-        return _of_run(path, model, limits)
-    return _of_file(path, path.name, limits)
-
-
-def _of_run(run: Path, model: str | None, limits: Limits | None) -> Opened:
-    if not (run / "best").is_dir():
-        raise ModelError(f"{run}: a folder without a best network: expected a run that kept one, or a .secateur file")
-    return open_kept(*find_kept(run, model), limits=limits)
+    if not path.is_dir():
+        return open_file(path, limits=limits, shapes=shapes, bind=bind)
+    if not (path / "best").is_dir():
+        raise ModelError(f"{path}: a folder without a best network: expected a run that kept one, or a .secateur file")
+    return open_kept(*find_kept(path, model), limits=limits)
 
 
 def open_kept(kept: Kept, card: Mapping[str, Any], *, limits: Limits | None = None) -> Opened:
     """A network that a run kept, with its card. Raises as open_network does."""
     name = f"{card.get('model', kept.card_path.stem)} on {card.get('data', 'its data')}"
-    return _of_file(checked(kept, card, PACKED), name, limits)
+    packed = packfile.read_packed(checked(kept, card, PACKED), limits=limits)
+    return Opened(name, packed.graph, packed)
 
 
-def _of_file(path: Path, name: str, limits: Limits | None) -> Opened:
+def open_file(
+    path: str | Path, *, limits: Limits | None = None, shapes: Shapes | None = None, bind: Bound | None = None
+) -> Opened:
+    """The network of a .secateur or .onnx file. shapes, bind: of the latter, as importing.onnx.read takes them.
+
+    Raises FormatError for a file that is damaged, none, or asks for more than the limits, ExportError for an ONNX file
+    that a Graph cannot hold.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".onnx":
+        from secateur.importing.onnx import read
+
+        return Opened(path.name, simplify(read(path, shapes=shapes, bind=bind), widen=True))
+    if shapes or bind:
+        raise UsageError(f"{path}: shapes and bind are for ONNX files: leave them out")
     packed = packfile.read_packed(path, limits=limits)
-    return Opened(name, packed.graph, packed.size, {each.name: each.size for each in packed.stored})
+    return Opened(path.name, packed.graph, packed)
