@@ -917,6 +917,13 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
     "nerf_positional_encoding": lambda: (Frequencies(), images(3)),
     "denoiser_told_the_time": lambda: (Timed(), pairs((3, 16, 16), ())),
     "siamese_cosine": lambda: (Siamese(), pairs((1, 16, 16), (1, 16, 16))),
+    "siamese_none": lambda: (
+        Written(
+            lambda x, y, net: (net(x), None, net(y)),
+            nn.Sequential(conv(1, 8), nn.ReLU(), nn.Flatten(), nn.Linear(2048, 8)),
+        ),
+        pairs((1, 16, 16), (1, 16, 16)),
+    ),
     "image_and_metadata": lambda: (
         Written(
             lambda x, more, net, head: head(torch.cat([net(x).mean((2, 3)), more], 1)), conv(3, 8), nn.Linear(12, 5)

@@ -5,8 +5,9 @@
 Each is built with random weights (BatchNorm's statistics made random, evaluation mode), pruned, packed, loaded and
 compared with PyTorch at batch sizes 1, 2 and 5, in a process of its own. "error" is the largest difference over the
 largest number of an output; where float32 is not sure of that many digits, PyTorch in float64 says how far both are
-from it, and the runtime may be as far as PyTorch. "in all" is the most that the process held while pack ran, less what
-it held before the network was made, over the network's own bytes. What is not installed is named.
+from it, and the runtime may be as far as PyTorch. "in all" is the most that the process held while pack ran, the
+network among it, less what libraries and PyTorch's tracer had taken before, over the network's own bytes. What is not
+installed is named.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ FAMILIES: Mapping[str, Mapping[str, Build]] = {
 BATCHES = (1, 2, 5)
 AGREES = 1e-4
 """The largest relative error of what agrees, where float32 is sure of that."""
+LARGE = 16_000_000
+"""Weights from which on a network takes more memory than what it computes with an image does."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Outcome:
 def measured(family: str, name: str, ratio: float) -> Iterator[Outcome]:
     """What is known so far, more with each."""
     outcome = Outcome(family, name)
-    empty = _held("VmRSS")
+    _load_tracer()
     try:
         case = FAMILIES[family][name]()
     except ImportError as error:
@@ -89,6 +92,8 @@ def measured(family: str, name: str, ratio: float) -> Iterator[Outcome]:
     network = _settled(case)
     outcome = replace(outcome, weights=sum(each.numel() for each in network.parameters()))
     yield outcome
+    size = sum(each.numel() * each.element_size() for each in network.state_dict().values())
+    empty = _held("VmRSS") - size
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.secateur"
         try:
@@ -96,7 +101,6 @@ def measured(family: str, name: str, ratio: float) -> Iterator[Outcome]:
             started = time.perf_counter()
             Path("/proc/self/clear_refs").write_text("5")  # the most so far is what it is now
             pack(network, path, example=case.example(2))
-            size = sum(each.numel() * each.element_size() for each in network.state_dict().values())
             outcome = replace(
                 outcome, seconds=time.perf_counter() - started, memory=(_held("VmHWM") - empty) / max(size, 1 << 20)
             )
@@ -105,6 +109,12 @@ def measured(family: str, name: str, ratio: float) -> Iterator[Outcome]:
             yield replace(outcome, state="refused", reason=str(error))
             return
     yield replace(outcome, error=far, state="agrees" if far <= AGREES else "differs")
+
+
+def _load_tracer() -> None:
+    """What the first network that is traced pays for all."""
+    with tempfile.TemporaryDirectory() as folder:
+        pack(nn.Linear(2, 2).eval(), Path(folder) / "net.secateur", example=torch.zeros(2, 2))
 
 
 def _settled(case: Case) -> nn.Module:
@@ -261,12 +271,14 @@ def summary(found: list[Outcome]) -> str:
             )
     packed = [each for each in found if each.state == "agrees"]
     if packed:
-        longest, largest = max(packed, key=lambda each: each.seconds), max(packed, key=lambda each: each.memory)
+        longest = max(packed, key=lambda each: each.seconds)
+        largest = max(packed, key=lambda each: each.memory * (each.weights >= LARGE))
         middle = sorted(each.error for each in packed)[len(packed) // 2]
         lines += [
             "",
             f"median error {middle:.1e}; longest {longest.name} {longest.seconds:.1f} s; "
-            f"most memory {largest.name} {largest.memory:.2f} times the network",
+            f"most memory, of those of {LARGE / 1e6:.0f} million weights or more, {largest.name} "
+            f"{largest.memory:.2f} times the network",
         ]
     reasons = Counter(_kind(each.reason) for each in found if each.state in ("refused", "broken", "missing"))
     return "\n".join([*lines, "", *(f"{count:4}  {reason}" for reason, count in reasons.most_common())])

@@ -165,6 +165,7 @@ def test_excluded_layers_stay_whole() -> None:
     assert not {name for name in pruned if name == "conv1" or name.startswith("layer1.")}
     assert "layer2.0.conv1" not in pruned
     assert "layer2.0.conv2" in pruned
+    assert "conv1" not in prune(build("lenet-5"), 0.5, exclude="conv1").kept
 
 
 @pytest.mark.parametrize("ratio", [1.0, -0.1, float("nan"), 90, True, None, "0.5", torch.full((2,), 0.5), {"": "half"}])
@@ -177,6 +178,8 @@ def test_unknown_names_are_refused_with_the_choices() -> None:
     network = build("lenet-5")
     with pytest.raises(UsageError, match=r"exclude 'conv9' matches no layer: expected one of conv1, conv2"):
         prune(network, 0.5, exclude=["conv9"])
+    with pytest.raises(UsageError, match=r"include 'nope' matches no layer"):
+        prune(network, 0.5, include="nope")
     with pytest.raises(UsageError, match=r"keep_output 'fc9' names no layer: expected one of conv1, conv2"):
         prune(network, 0.5, keep_output="fc9")
     with pytest.raises(UsageError, match=r"scope 'world': expected one of layer, global"):

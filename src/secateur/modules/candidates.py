@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from secateur.errors import PruneError, UsageError
-from secateur.modules.layers import learning_layers, matches, norm_layers, weighted_layers
+from secateur.modules.layers import in_a_row, learning_layers, matches, norm_layers, weighted_layers
 from secateur.modules.matrices import NAMED, Matrix, every_matrix
 from secateur.modules.weight_norms import normed
 
@@ -153,7 +153,7 @@ def matched(names: Mapping[str, Sequence[str]], patterns: Sequence[str]) -> list
 
 
 def _check_patterns(option: str, names: Mapping[str, Sequence[str]], patterns: Sequence[str]) -> None:
-    for pattern in patterns:
+    for pattern in in_a_row(patterns):
         if not matched(names, [pattern]):
             raise UsageError(f"{option} {pattern!r} matches no layer: expected one of {', '.join(names)}, or a pattern")
 

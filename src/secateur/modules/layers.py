@@ -52,9 +52,14 @@ def matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
     return any(
         fnmatch.fnmatchcase(each, pattern)
         for name in names
-        for pattern in patterns
+        for pattern in in_a_row(patterns)
         for each in (name, f"{name}.weight", name.removesuffix(".weight"))
     )
+
+
+def in_a_row(patterns: Sequence[str]) -> Sequence[str]:
+    """Names or patterns, of which a text alone is one."""
+    return (patterns,) if isinstance(patterns, str) else patterns
 
 
 def weight_of(layer: Matrix | nn.Module) -> Tensor:

@@ -27,7 +27,7 @@ from secateur.modules.candidates import (
 from secateur.modules.guarding import copied, run
 from secateur.modules.heads import output_layers
 from secateur.modules.inputs import Example, as_inputs
-from secateur.modules.layers import evaluating, weighted_layers
+from secateur.modules.layers import evaluating, in_a_row, weighted_layers
 from secateur.modules.matrices import Axes, Matrix, every_matrix
 from secateur.modules.standardised import shares_used, zeros_undone
 from secateur.modules.uses import oriented
@@ -149,7 +149,7 @@ def prune(
     Han et al. 2015, §3.
     """
     asked = asked_cut(ratio, scope)
-    include = (*include, *_named_in(network, asked))
+    include = (*in_a_row(include), *_named_in(network, asked))
     how = Pruning(method, pattern, exclude, example, allow_empty, norms, calibration, loss, seed, include)
     _check(asked, how)
     shown = _shown(example, calibration)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from secateur.importing.aten.conversions import CONVERSIONS
+from secateur.importing.aten.decomposing import spelled_out
 from secateur.importing.aten.exported import Trace, traced
 from secateur.importing.aten.kinds import Kind, kind_of
 from secateur.importing.aten.lengths import Dynamic, Sizes, at_lengths, declared, placed, sizes_of
@@ -60,7 +61,8 @@ def to_graph(network: nn.Module, example: Example, *, sizes: Sizes | None = None
     inputs = as_inputs(example, network)
     wanted = declared(sizes, inputs, network) if sizes else ()
     inputs = placed(inputs, network, sizes)
-    return _graph(traced(*trace(network, inputs, wanted, fixed=True), wanted), network, copied)
+    program, called = trace(network, inputs, wanted, fixed=True)
+    return _graph(traced(spelled_out(program), called, wanted), network, copied)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +84,8 @@ class Structure:
 def structure_of(network: nn.Module, example: Example) -> Structure:
     """Raises ExportError as to_graph does, for what cannot be traced."""
     network = _unwrapped(network)
-    kind, found = kind_of(network), traced(*trace(network, as_inputs(example, network)))
+    kind, (program, called) = kind_of(network), trace(network, as_inputs(example, network))
+    found = traced(spelled_out(program), called)
     constants = {name: each.detach().clone() for name, each in found.constants.items()}
     return Structure(replace(found, constants=constants), kind)
 

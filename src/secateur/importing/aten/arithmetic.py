@@ -86,6 +86,13 @@ def _rounded_quotient(call: Call, rounding: str) -> str:
     return call.cast(call.cast(quotient, "int64"), call.element)
 
 
+def _remainder_of_truncated(call: Call) -> str:
+    """What is left of a division without fractions, with the sign of what is divided."""
+    quotient = pair_of_values(call, "div", call["self"], call["other"], "float32")
+    whole = call.cast(call.cast(quotient, "int64"), call.element)
+    return pair_of_values(call, "sub", call["self"], pair_of_values(call, "mul", whole, call["other"]))
+
+
 def _neg(call: Call) -> str:
     return pair_of_values(call, "mul", call["self"], -1.0)
 
@@ -185,6 +192,11 @@ def _scaled_function(op: str, factor: float = 1.0, before: float = 0.0, after: f
     return convert
 
 
+def _tangent(call: Call) -> str:
+    value = call.value("self")
+    return call.emit("div", call.emit("sin", value), call.emit("cos", value))
+
+
 def _of_two(op: str) -> Conversion:
     return lambda call: pair_of_values(call, op, call["self"], call["other"])
 
@@ -227,6 +239,9 @@ _WITH_BATCH_ANYWHERE: dict[str, Conversion] = {
     **dict.fromkeys(("log_sigmoid", "log_sigmoid_forward"), _log_sigmoid),
     "softshrink": _softshrink,
     "threshold": _threshold,
+    "tan": _tangent,
+    "fmod": _remainder_of_truncated,
+    "exp2": lambda call: call.emit("exp", call.emit("mul", call.value("self"), math.log(2))),
     "log1p": _scaled_function("log", before=1.0),
     "expm1": _scaled_function("exp", after=-1.0),
     "log2": _scaled_function("log", 1 / math.log(2)),

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.lengths import mentions_size
-from secateur.importing.aten.sized import made_of_sizes
+from secateur.importing.aten.sized import MADE_OF_SIZES, made_of_sizes
 from secateur.importing.aten.wholes import element_of
 from secateur.importing.placing import Ordinary, Place, Placed
 from secateur.network.building import Operand
@@ -38,6 +38,8 @@ _ALIKE = {
 _RESHAPED = {"view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "expand"}
 _SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
 """Operations after which a constant of the same type is what it was."""
+READ_WITHOUT_CONVERSION = frozenset({*_UNREAD, *_ALIKE, *_RESHAPED, *_SAME, *MADE_OF_SIZES, "sym_size"})
+"""Operations that make constants, or that say a size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,13 @@ class Numbers:
     """Stands for the number of each image, arange(N), in some shape. tensor: that of one image, which is 0."""
 
     tensor: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Stands for where each image's part begins among those of all images in a row. step: how long each is."""
+
+    step: Dimension
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ class Call:
         self.translation, self.node = translation, node
         schema = getattr(node.target, "_schema", None)
         self.schema = schema.arguments if schema else []
-        self.name = _name_of(node)
+        self.name = operation_of(node)
         self.path, self.module = _module_of(node, translation.network)
         self.arguments = arguments_of(node)
         self.build = translation.build.at(self.path, is_layer=self._is_layer(), what=self.name)
@@ -128,8 +137,11 @@ class Call:
         arguments = {name: self[name] for name in self.arguments}
         place = self._place_of_batch() if self.name in _ALIKE else None
         if place is None and any(_mentions_batch(value) for value in arguments.values()):
-            if self.name == "arange" and (arguments.get("start", 0), arguments.get("step", 1)) == (0, 1):
+            start, step = (arguments.get(name, default) for name, default in (("start", 0), ("step", 1)))
+            if self.name == "arange" and (start, step) == (0, 1):
                 return Numbers(torch.zeros(1, dtype=self.node.meta["val"].dtype))
+            if self.name == "arange" and start == 0 and arguments["end"] == Batch(step):
+                return Starts(step)
             raise self.error("depends on the number of images, which is free")
         if (size := self._mentioned_size(arguments)) is not None:
             return self._of_sizes(size)
@@ -483,10 +495,11 @@ def describe(network: nn.Module, node: fx.Node) -> str:
     """An operation and the module that it is of, for messages."""
     path, module = _module_of(node, network)
     where = f"module {path!r} ({module})" if path else f"{module}'s forward"
-    return f"{where}: {_name_of(node)}"
+    return f"{where}: {operation_of(node)}"
 
 
-def _name_of(node: fx.Node) -> str:
+def operation_of(node: fx.Node) -> str:
+    """The name of the operation that a node calls, without its namespace and overload."""
     schema = getattr(node.target, "_schema", None)
     return schema.name.split("::")[-1] if schema else str(node.target)
 

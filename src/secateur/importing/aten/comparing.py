@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, fx
 
-from secateur.importing.aten.calls import Call, Conversion
+from secateur.importing.aten.calls import Call, Constant, Conversion
 from secateur.importing.aten.reading import anywhere, pair_of_values, removed
 from secateur.importing.aten.wholes import common_element
 from secateur.network import composites
-from secateur.network.graph import Shape
+from secateur.network.graph import Shape, Weight
+from secateur.network.sizes import is_whole
 
 
 def _compared(op: str, *, swapped: bool = False, negated: bool = False) -> Conversion:
@@ -101,6 +103,53 @@ def _cumulated(call: Call) -> str:
     return call.emit("cumsum", value, axis=call.axis(call["dim"], value))
 
 
+def _multiplied(call: Call) -> str:
+    """Products of a dimension's numbers up to each: of one, two, four and so on, until all are in."""
+    value = call.operand(call["self"], call.element)
+    axis = call.axis(call["dim"], value)
+    size = call.size(value)[axis - 1]
+    if not is_whole((size,)):
+        raise call.error(f"is not supported along a length ({size})")
+    reach = 1
+    while reach < size:
+        earlier = composites.cut(call.build, value, axis, 0, size - reach)
+        first, later = (composites.cut(call.build, value, axis, *ends) for ends in ((0, reach), (reach, size)))
+        value = call.emit("concat", first, call.emit("mul", later, earlier), axis=axis)
+        reach *= 2
+    return value
+
+
+def _infinite(*signs: int) -> Conversion:
+    """Whether a number is infinite with one of these signs."""
+
+    def convert(call: Call) -> str:
+        value = call.value("self")
+        value = call.emit("abs", value) if len(signs) > 1 else value
+        return call.emit("equal", value, _infinity(call, signs[0]))
+
+    return convert
+
+
+_INFINITIES = {"isinf": (1, -1), "isposinf": (1,), "isneginf": (-1,)}
+
+
+def _infinity(call: Call, sign: int) -> Weight:
+    return call.build.number(sign * math.inf, "float32")
+
+
+def _bucket(call: Call) -> str:
+    """How many of some constant bounds, which rise, are below a number, or with `right` no larger than it."""
+    bounds = call["boundaries" if "boundaries" in call.arguments else "sorted_sequence"]
+    if not isinstance(bounds, Constant) or bounds.tensor.ndim != 1 or call.get("sorter") is not None:
+        raise call.error("is supported with one row of constant bounds only")
+    value = call.operand(call["self"], "float32")
+    value = composites.reshape(call.build, value, (*call.size(value), 1))
+    row = call.bits(Constant(bounds.tensor.float()), "bounds")
+    op = "less_equal" if call["right"] or call.get("side") == "right" else "less"
+    below = call.cast(call.emit(op, row, value), "int64")
+    return call.cast(call.emit("sum", below, axes=(len(call.size(below)),), keepdims=False), call.element)
+
+
 def _differences(call: Call) -> str:
     """Of neighbours along a dimension, once or several times."""
     value = call.value("self")
@@ -155,6 +204,9 @@ _COMPARISONS: dict[str, Conversion] = {
     "le": _compared("less_equal"),
     "gt": _compared("less", swapped=True),
     "ge": _compared("less_equal", swapped=True),
+    **{name: _infinite(*bounds) for name, bounds in _INFINITIES.items()},
+    "isfinite": lambda call: call.emit("less", call.emit("abs", call.value("self")), _infinity(call, 1)),
+    **dict.fromkeys(("bucketize", "searchsorted"), _bucket),
     "isnan": lambda call: call.emit("logical_not", call.emit("equal", call.value("self"), call.value("self"))),
     "logical_and": _logical("logical_and"),
     "logical_or": _logical("logical_or"),
@@ -170,6 +222,7 @@ _COMPARISONS: dict[str, Conversion] = {
     "floor_divide": _whole_pair("floor_div"),
     "remainder": _whole_pair("remainder"),
     "cumsum": _cumulated,
+    "cumprod": _multiplied,
     "diff": _differences,
     "triu": _triangle(upper=True),
     "tril": _triangle(upper=False),

@@ -15,6 +15,7 @@ from secateur.importing.aten import (
     recurring,
     reducing,
     resampling,
+    scattering,
     shaping,
 )
 from secateur.importing.aten.calls import Conversion
@@ -23,7 +24,7 @@ CONVERSIONS: dict[str, Conversion] = {
     name: conversion
     for module in (
         *(convolving, products, attending, fused, recurring, normalising, pooling, resampling),
-        *(arithmetic, comparing, reducing, indexing, shaping),
+        *(arithmetic, comparing, reducing, indexing, scattering, shaping),
     )
     for name, conversion in module.CONVERSIONS.items()
 }

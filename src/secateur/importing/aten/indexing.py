@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, Numbers, OrdinaryCall
+from secateur.importing.aten.calls import Call, Constant, Conversion, Numbers, OrdinaryCall, Starts
 from secateur.importing.aten.reading import anywhere
-from secateur.importing.placing import Ordinary
+from secateur.importing.placing import Ordinary, Placed
 from secateur.network import composites
 from secateur.network.graph import Shape
 from secateur.network.sizes import is_whole
@@ -23,6 +23,33 @@ def _embedding(call: Call) -> str:
     """A row of a table for each whole number."""
     weight = call.weight("weight", "weight")
     return call.emit("embedding", call.operand(call["indices"], _whole(call, "indices")), weights=weight)
+
+
+def _bag(call: Call) -> list[Any]:
+    """Rows of a table for each image's whole numbers, added up, their mean, or the largest number of each column."""
+    held, size = call["indices"], _bag_size(call, call["offsets"])
+    index = held.base if isinstance(held, Placed) and held.is_rows(1) else held
+    if not isinstance(index, str) or call.size(index) not in ((), (size,)):
+        raise call.error("is supported of bags of one size: expected indices (N, L), without offsets")
+    if call.get("include_last_offset") or call.get("padding_idx", -1) not in (None, -1):
+        raise call.error("with include_last_offset or padding_idx is not supported")
+    index = composites.reshape(call.build, index, (size,))
+    weight = call.weight("weight", "weight")
+    rows = call.emit("embedding", call.operand(index, _whole(call, "indices")), weights=weight)
+    if (share := call["per_sample_weights"]) is not None:
+        share = share.base if isinstance(share, Placed) else call.value_of(share)
+        rows = call.emit("mul", rows, composites.reshape(call.build, share, (size, 1)))
+    mode = ("sum", "mean", "amax")[int(call["mode"])]
+    return [call.emit(mode, rows, axes=(1,), keepdims=False), None, None, None]
+
+
+def _bag_size(call: Call, starts: Any) -> Any:
+    """How many numbers each image's bag has, 0 where that is not one number."""
+    images = call.translation.images
+    if not isinstance(starts, Constant) or not isinstance(images, int) or not 1 < images == len(starts.tensor):
+        return starts.step if isinstance(starts, Starts) else 0
+    size = int(starts.tensor[1])
+    return size if torch.equal(starts.tensor, size * torch.arange(images, dtype=starts.tensor.dtype)) else 0
 
 
 def _whole(call: Call, name: str) -> str:
@@ -172,6 +199,7 @@ def _found(call: Call, value: str, axis: int, index: str) -> str:
 
 CONVERSIONS: dict[str, Conversion] = {
     "embedding": anywhere(_embedding, lambda call: 1),
+    **dict.fromkeys(("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), _bag),
     "gather": anywhere(_gather),
     "index_select": anywhere(_index_select),
     "index": _index,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from secateur.importing.aten.calls import Call, Conversion
 from secateur.importing.aten.reading import along_last, numbers
 from secateur.network import composites
 from secateur.network.composites import Axis
+from secateur.network.graph import Shape
 
 
 def _axes(call: Call, rank: int) -> list[Axis]:
@@ -22,9 +25,41 @@ def _axes(call: Call, rank: int) -> list[Axis]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Stands for where the largest number of each window was. which: of the window's numbers, (C, *windows).
+
+    space: what the windows lay in.
+    """
+
+    which: str
+    kernel: Shape
+    space: Shape
+
+
 def _max_pool(call: Call, rank: int) -> Any:
-    made = composites.max_pool(call.build, call.value("self"), _axes(call, rank), ceil=bool(call["ceil_mode"]))
-    return [made, None] if call.name.endswith("with_indices") else made
+    axes, value = _axes(call, rank), call.value("self")
+    made = composites.max_pool(call.build, value, axes, ceil=bool(call["ceil_mode"]))
+    return [made, _picked(call, value, axes)] if call.name.endswith("with_indices") else made
+
+
+def _picked(call: Call, value: str, axes: Sequence[Axis]) -> Picked | None:
+    """None where nobody asks, or windows are not side by side."""
+    asked = any(user.target is operator.getitem and user.args[1] == 1 for user in call.node.users)
+    kernel = tuple(axis.kernel for axis in axes)
+    beside = all(axis == Axis(axis.kernel, axis.kernel, 0, 0, 1) for axis in axes) and not call["ceil_mode"]
+    if not asked or not beside or type(call) is not Call or len(call.size(value)) != 1 + len(axes):
+        return None
+    return Picked(composites.picks(call.build, value, kernel), kernel, call.size(value)[1:])
+
+
+def _max_unpool(call: Call, rank: int) -> str:
+    value, picked = call.value("self"), call["indices"]
+    if not isinstance(picked, Picked) or call.size(picked.which) != call.size(value):
+        raise call.error("is supported behind a max pooling, the windows of which touch and do not overlap, only")
+    if tuple(call["output_size"][-rank:]) != picked.space:
+        raise call.error(f"is supported back to what was pooled only: expected output_size={picked.space}")
+    return composites.unpool(call.build, value, picked.which, picked.kernel, picked.space)
 
 
 def _avg_pool(call: Call, rank: int) -> str:
@@ -65,5 +100,6 @@ CONVERSIONS: dict[str, Conversion] = {
         ("adaptive_avg_pool", "", _adaptive_avg_pool),
         ("_adaptive_avg_pool", "", _adaptive_avg_pool),
         ("adaptive_max_pool", "", _adaptive_max_pool),
+        ("max_unpool", "", _max_unpool),
     )
 }

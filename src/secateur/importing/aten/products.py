@@ -36,6 +36,15 @@ def _of(call: Call, left: Any, right: Any) -> str:
     )
 
 
+def _distances(call: Call) -> str:
+    """How far each row of one value is from each row of another, or of a constant: (…, P, M), (…, R, M) → (…, P, R)."""
+    left, right = call["x1"], call["x2"]
+    if isinstance(left, Constant) or _right(call, right) in (1, 2):
+        raise call.error("is supported of rows of a value from rows of each image, or from constant ones")
+    rows, others = call.value_of(left), call.value_of(right, call.rank + 1)
+    return composites.distances(call.build, rows, others, float(call["p"]))
+
+
 def _check_batch(call: Call, left: Any, right: Any) -> None:
     """That it is in no dimension that is summed over, nor among the columns."""
     if _right(call, left) == 1 or _right(call, right) in (1, 2):
@@ -145,4 +154,5 @@ CONVERSIONS: dict[str, Conversion] = {
     **dict.fromkeys(("matmul", "mm", "bmm", "mv"), anywhere(_product, _lost)),
     **dict.fromkeys(("addmm", "baddbmm"), anywhere(_sum_and_product)),
     "einsum": _einsum,
+    **dict.fromkeys(("cdist", "_cdist_forward"), _distances),
 }

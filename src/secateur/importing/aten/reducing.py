@@ -34,7 +34,7 @@ def _reduced(op: str) -> Conversion:
 
 
 def _sum(call: Call) -> str:
-    value = call.value("self")
+    value = call.operand(call["self"], call.element)
     return composites.sum_over(call.build, value, _axes(call, value), keepdims=_keeps(call))
 
 
@@ -73,6 +73,20 @@ def _top(call: Call) -> Any:
     if call.name == "argsort":
         return places
     return [call.emit("gather", value, places, axis=axis), places]
+
+
+def _ranked(call: Call) -> list[str]:
+    """The number of a rank along a dimension, the median where none is given, and where it stands."""
+    value = call.value("self")
+    axis = call.axis(call["dim"], value)
+    size = call.size(value)[axis - 1]
+    rank = call["k"] if "k" in call.arguments else (size + 1) // 2
+    places = call.emit("topk", value, axis=axis, count=rank, largest=False)
+    place = composites.cut(call.build, places, axis, rank - 1, rank)
+    found = [call.emit("gather", value, place, axis=axis), place]
+    shape = call.size(place)
+    shape = shape if _keeps(call) else (*shape[: axis - 1], *shape[axis:])
+    return [composites.reshape(call.build, each, shape) for each in found]
 
 
 def _deviation(call: Call) -> Any:
@@ -140,6 +154,7 @@ CONVERSIONS: dict[str, Conversion] = {
             "min": _extreme("min", "minimum"),
             "argmax": _place("argmax"),
             "argmin": _place("argmin"),
+            **dict.fromkeys(("median", "kthvalue"), _ranked),
             **dict.fromkeys(("std", "var", "std_mean", "var_mean"), _deviation),
             **dict.fromkeys(("linalg_vector_norm", "norm"), _norm),
         }.items()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from secateur.importing.aten.calls import Call, Constant, Conversion
 from secateur.importing.aten.reading import along_last, anywhere
 from secateur.network import composites
-from secateur.network.sizes import Dimension
+from secateur.network.sizes import Dimension, is_whole
 
 _MODES = {
     "nearest": ("nearest", (1, 2, 3)),
@@ -47,6 +47,32 @@ def _of_planes(step: float, old: Dimension, new: Dimension, mode: str) -> float:
     return 0.5 if mode == "nearest" and new == 2 * old else step
 
 
+def _averaging(mode: str) -> Conversion:
+    """Planes in another size, each new pixel of all old ones that it covers: a product of matrices along each axis."""
+
+    def convert(call: Call) -> str:
+        value, size = call.value("self" if "self" in call.arguments else "input"), call.shape()[-2:]
+        *_, height, width = call.size(value)
+        if not is_whole((height, width, *size)):
+            raise call.error("with antialias is not supported of a length that is not known before it runs")
+        steps = _steps(call, 2) or (None, None)
+        along, down = (
+            call.bits(Constant(_shares(mode, old, new, step, bool(call["align_corners"]))), "shares")
+            for old, new, step in ((width, size[1], steps[1]), (height, size[0], steps[0]))
+        )
+        return composites.product_from_left(call.build, down, call.emit("linear", value, weights={"weight": along}))
+
+    return along_last(convert, lambda call: 2)
+
+
+def _shares(mode: str, old: int, new: int, step: float | None, aligned: bool) -> torch.Tensor:
+    """(new, old): how much each new pixel of a line has of each old one."""
+    ones = torch.eye(old, dtype=torch.float64)[None, None]
+    resize = getattr(torch.ops.aten, f"_upsample_{mode}2d_aa")
+    found: torch.Tensor = resize(ones, [new, old], aligned, step and 1 / step, None)[0, 0]
+    return found.float()
+
+
 def _grid_sample(call: Call) -> str:
     value, grid = call.value("input"), call.value("grid")
     mode, padding = int(call["interpolation_mode"]), int(call["padding_mode"])
@@ -80,6 +106,7 @@ CONVERSIONS: dict[str, Conversion] = {
         for name, (mode, ranks) in _MODES.items()
         for rank in ranks
     },
+    **{f"_upsample_{mode}2d_aa": _averaging(mode) for mode in ("bilinear", "bicubic")},
     "affine_grid_generator": _affine_grid,
     **dict.fromkeys(("grid_sampler", "grid_sampler_2d"), anywhere(_grid_sample)),
 }

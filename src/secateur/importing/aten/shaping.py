@@ -111,6 +111,27 @@ def _select(call: Call) -> str:
     return composites.select(call.build, value, axis, index)
 
 
+def _diagonal(call: Call) -> str:
+    """Of two dimensions what lies on their diagonal, or some places above it, as the last dimension."""
+    value = call.value("self")
+    axes = [call.axis(call[name], value) for name in ("dim1", "dim2")]
+    others = [axis for axis in range(1, 1 + len(call.size(value))) if axis not in axes]
+    turned = composites.permute(call.build, value, (*others, *axes))
+    *around, rows, columns = call.size(turned)
+    if not is_whole((rows, columns)):
+        raise call.error(f"is not supported of lengths ({rows}, {columns})")
+    offset = int(call["offset"])
+    places = [row * columns + row + offset for row in range(rows) if 0 <= row + offset < columns]
+    flat = composites.reshape(call.build, turned, (*around, rows * columns))
+    return composites.take(call.build, flat, len(around) + 1, places)
+
+
+def _is_behind(call: PlacedCall, name: str) -> bool:
+    """Whether a dimension that an argument names is behind the batch."""
+    value = call.value_of(call.first)
+    return call.dim(call[name], value) > call.place.axis(call.dims(value))
+
+
 def _pad(call: Call) -> str | Padded:
     """Zeros around space, for the convolution that follows to take in; all else is laid out."""
     pads = [int(each) for each in call["pad"]]
@@ -282,6 +303,7 @@ CONVERSIONS: dict[str, Conversion] = {
     "unbind": anywhere(_unbind, removed),
     "slice": anywhere(_slice),
     "select": anywhere(_select, removed),
+    "diagonal": anywhere(_diagonal, lambda call: 1 - sum(_is_behind(call, name) for name in ("dim1", "dim2"))),
     "pad": anywhere(_pad),
     "constant_pad_nd": anywhere(_pad),
     **{f"reflection_pad{rank}d": anywhere(_pad_by(composites.reflection_pad)) for rank in (1, 2, 3)},

@@ -66,3 +66,5 @@ _MAKERS: Mapping[str, Callable[[OrdinaryCall], str | None]] = {
     "scalar_tensor": _number,
     **{name: _filled(number) for name, number in _FULL_OF.items()},
 }
+MADE_OF_SIZES = frozenset(_MAKERS)
+"""Names of the operations that made_of_sizes reads."""

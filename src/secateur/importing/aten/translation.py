@@ -63,7 +63,7 @@ class Translation:
         axes = {each.place: each.axis for each in called.inputs} if called else {}
         for place, node in enumerate(self.program.inputs):
             self.take_input(node, axes.get(place) or 0)
-        for node in self.program.operations:
+        for node in needed(self.program.operations, self.program.outputs):
             self.translate(node)
         outputs = [self._output(Call(self, node)) for node in self.program.outputs]
         if called is not None:
@@ -201,6 +201,16 @@ class Translation:
             wanted = constant.name or build.label("constant")
             self._in_shape[key] = self.weight(_in_format(constant, shape, element), wanted)
         return build.constant(self._in_shape[key], constant.name)
+
+
+def needed(operations: Sequence[fx.Node], outputs: Sequence[fx.Node]) -> list[fx.Node]:
+    """Those that an output depends on: not what only assertions look at."""
+    found, waiting = set(outputs), list(outputs)
+    while waiting:
+        new = [each for each in waiting.pop().all_input_nodes if each not in found]
+        found.update(new)
+        waiting.extend(new)
+    return [node for node in operations if node in found]
 
 
 def _in_format(constant: Constant, shape: Shape, element: str) -> Constant:

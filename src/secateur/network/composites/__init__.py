@@ -39,7 +39,7 @@ from secateur.network.composites.moves import (
     take,
     unbind,
 )
-from secateur.network.composites.normalising import group_norm, norm_over, rms_norm
+from secateur.network.composites.normalising import distances, group_norm, norm_over, rms_norm
 from secateur.network.composites.padding import (
     Padded,
     apart_from_zeros,
@@ -67,8 +67,10 @@ from secateur.network.composites.windows import (
     fold,
     im2col,
     max_pool2d,
+    picks,
     same_padding,
     unfold,
+    unpool,
 )
 
 __all__ = [
@@ -91,6 +93,7 @@ __all__ = [
     "conv2d",
     "convolution",
     "cut",
+    "distances",
     "every",
     "flip",
     "fold",
@@ -108,6 +111,7 @@ __all__ = [
     "number_like",
     "pad",
     "permute",
+    "picks",
     "pixel_shuffle",
     "pixel_unshuffle",
     "prelu",
@@ -131,4 +135,5 @@ __all__ = [
     "transposed_convolution",
     "unbind",
     "unfold",
+    "unpool",
 ]

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from secateur.network.building import Builder, filled
 from secateur.network.composites.arithmetic import sum_over
 from secateur.network.composites.failing import CompositeError
-from secateur.network.composites.moves import reshape
+from secateur.network.composites.moves import permute, reshape
 from secateur.network.graph import Shape, Weight
-from secateur.network.sizes import Dimension, quotient
+from secateur.network.sizes import Dimension, is_whole, quotient
 
 
 def norm_over(build: Builder, value: str, axes: Shape, order: float, *, keepdims: bool) -> str:
@@ -26,6 +26,36 @@ def norm_over(build: Builder, value: str, axes: Shape, order: float, *, keepdims
     raised = size if order == 1 else build.emit("pow", size, exponent=order)
     made = sum_over(build, raised, axes, keepdims=keepdims)
     return made if order == 1 else build.emit("pow", made, exponent=1 / order)
+
+
+def distances(build: Builder, value: str, others: str, order: float) -> str:
+    """How far rows of numbers are from others, as norm_over has it: (…, M) and (R, M), or (…, P, M) and (…, R, M).
+
+    Gives (…, R) or (…, P, R). Of many rows Euclidean ones come from squares and products, as PyTorch's do.
+    """
+    one, other = build.shape(value), build.shape(others)
+    if order == 2 and any(not is_whole((size,)) or size > _FEW for size in (*one[-2:-1], *other[-2:-1])):
+        rows = reshape(build, value, (1, *one) if len(one) == 1 else one)
+        return _euclidean(build, rows, others, (*one[:-1], other[-2]))
+    others = reshape(build, others, (*other[:-2], 1, *other[-2:]) if len(one) > 1 else other)
+    apart = build.emit("sub", reshape(build, value, (*one[:-1], 1, one[-1])), others)
+    return norm_over(build, apart, (len(build.shape(apart)),), order, keepdims=False)
+
+
+_FEW = 25
+
+
+def _euclidean(build: Builder, rows: str, others: str, shape: Shape) -> str:
+    """√(a² + b² − 2ab) for every row a and every other b."""
+    own, theirs = (
+        sum_over(build, build.emit("mul", each, each), (len(build.shape(each)),), keepdims=True)
+        for each in (rows, others)
+    )
+    rank = len(build.shape(theirs))
+    turned = permute(build, theirs, (*range(1, rank - 1), rank, rank - 1))
+    product = build.emit("mul", build.emit("matmul", rows, others, transposed=True), 2.0)
+    squares = build.emit("sub", build.emit("add", own, turned), product)
+    return reshape(build, build.emit("sqrt", build.emit("relu", squares)), shape)
 
 
 def rms_norm(build: Builder, value: str, axes: int, eps: float, weight: Weight | None = None) -> str:

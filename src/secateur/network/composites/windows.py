@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from secateur.network.building import Builder, filled
 from secateur.network.composites.failing import CompositeError
-from secateur.network.composites.moves import permute, reshape, take
+from secateur.network.composites.moves import cut, permute, reshape, take
 from secateur.network.composites.padding import NO_PADDING, Padded, apart_from_zeros, laid_out, pad, sum_of
 from secateur.network.graph import Shape, Weight
 from secateur.network.sizes import is_whole
@@ -134,3 +135,31 @@ def _terms(size: Shape, places: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
     places_of_pixel = np.arange(pixels.size) - np.repeat(np.cumsum(counts) - counts, counts)
     found[places_of_pixel, np.repeat(np.arange(len(counts)), counts)] = order
     return found.reshape(-1, *size)
+
+
+def picks(build: Builder, value: str, kernel: Shape) -> str:
+    """Which number of each window is the largest, (C, *space) → (C, *windows); windows touch and do not overlap."""
+    channels, *space = build.shape(value)
+    rank, windows = len(kernel), tuple(size // each for size, each in zip(space, kernel, strict=True))
+    for axis, (count, each) in enumerate(zip(windows, kernel, strict=True), 2):
+        value = cut(build, value, axis, 0, count * each)
+    apart = reshape(build, value, (channels, *(each for pair in zip(windows, kernel, strict=True) for each in pair)))
+    order = (1, *range(2, 2 + 2 * rank, 2), *range(3, 3 + 2 * rank, 2))
+    together = reshape(build, permute(build, apart, order), (channels, *windows, math.prod(kernel)))
+    return build.emit("argmax", together, axis=rank + 2, keepdims=False)
+
+
+def unpool(build: Builder, value: str, picked: str, kernel: Shape, size: Shape) -> str:
+    """Numbers (C, *windows) back where picks found them, zeros elsewhere: (C, *size)."""
+    shape = build.shape(value)
+    channels, *windows = shape
+    rank = len(kernel)
+    places = build.emit("cast", build.emit("range", start=0.0, step=1.0, length=math.prod(kernel)), element="int64")
+    hit = build.emit("equal", reshape(build, picked, (*shape, 1)), places)
+    spread = build.emit("where", hit, reshape(build, value, (*shape, 1)), 0.0)
+    order = (1, *(each for axis in range(2, 2 + rank) for each in (axis, axis + rank)))
+    turned = permute(build, reshape(build, spread, (*shape, *kernel)), order)
+    whole = tuple(count * each for count, each in zip(windows, kernel, strict=True))
+    made = reshape(build, turned, (channels, *whole))
+    beyond = [(0, end - each) for end, each in zip(size, whole, strict=True)]
+    return laid_out(build, pad(build, made, beyond[::-1]))

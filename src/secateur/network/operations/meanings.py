@@ -16,7 +16,22 @@ from secateur.network.formats import FORMATS
 from secateur.network.nodes import Node
 from secateur.network.operations.declaration import Array, Meaning, Weights
 
-normal_distribution = np.vectorize(lambda x: math.erfc(-x / math.sqrt(2)) / 2, otypes=[np.float64])
+
+def number_by_number(function: Callable[[float], float]) -> Callable[[Array], Array]:
+    """A function of Python's numbers for arrays, of which a part at a time stands as such numbers in memory."""
+    apply = np.vectorize(function, otypes=[np.float64])
+
+    def of_array(x: Array) -> Array:
+        flat = np.ravel(x)
+        made = np.empty(flat.shape)
+        for part in pieces(flat.size, 1, 1 << 14):
+            made[part] = apply(flat[part])
+        return made.reshape(np.shape(x))
+
+    return of_array
+
+
+normal_distribution = number_by_number(lambda x: math.erfc(-x / math.sqrt(2)) / 2)
 """Φ(x): the share of a standard normal distribution below x."""
 
 

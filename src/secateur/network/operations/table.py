@@ -199,7 +199,7 @@ _SECOND: dict[str, Operation] = {
     "rsqrt": elementwise(lambda x: 1 / np.sqrt(x), "1 / √x", steady=(0.25, 4)),
     "sin": elementwise(np.sin, "sin x", steady=(-6, 6)),
     "cos": elementwise(np.cos, "cos x", steady=(-6, 6)),
-    "erf": elementwise(np.vectorize(math.erf, otypes=[np.float64]), "2 / √π · ∫₀ˣ e^(−t²) dt"),
+    "erf": elementwise(meanings.number_by_number(math.erf), "2 / √π · ∫₀ˣ e^(−t²) dt"),
     "pow": elementwise(
         lambda x, exponent: np.power(x, exponent),
         "x to the power of `exponent`",

@@ -1,0 +1,93 @@
+"""Operations that PyTorch spells with others, and rarer ones that a Graph does: what PyTorch computes, a Graph does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from secateur.errors import ExportError
+from secateur.importing.aten import to_graph
+from secateur.runtime import reference
+
+
+class Several(nn.Module):
+    """The outputs of several functions of one input, in one trace."""
+
+    def __init__(self, functions: Iterable[Callable[[Tensor], Any]]) -> None:
+        super().__init__()
+        self.functions = list(functions)
+
+    def forward(self, x: Tensor) -> list[Any]:
+        return [function(x) for function in self.functions]
+
+
+def masked(x: Tensor) -> Tensor:
+    made = x.clone()
+    made[x < 0] = 0.5
+    made[:, [0, 2]] = x[:, :2] * 3
+    return made
+
+
+SPELLED = (
+    lambda x: torch.multiply(x, 2.0),
+    lambda x: torch.hstack([x, x]),
+    F.hardshrink,
+    torch.diag_embed,
+    lambda x: (x / (x > 0)).nan_to_num(),
+    lambda x: F.one_hot(x.argmax(1), 4),
+    lambda x: x.index_fill(1, torch.tensor([0, 2]), 7.0),
+    lambda x: torch.count_nonzero(x > 0, 1),
+)
+MOVED = (
+    lambda x: torch.zeros_like(x).scatter(1, x.argmax(1, keepdim=True), 1.0),
+    lambda x: x.scatter(-1, x.topk(2, -1)[1], x[..., :2] * 5),
+    lambda x: x.scatter(1, torch.tensor([[[0, 1, 0, 1], [0, 2, 3, 1]]]).expand(x.shape[0], 2, 4), x[:, :2]),
+    lambda x: x.scatter_add(1, torch.tensor([0, 0, 2]).view(1, 3, 1).expand(x.shape[0], 3, 4), x[:, :3]),
+    masked,
+    lambda x: F.max_unpool2d(*F.max_pool2d(x[:, None, :, :3], (2, 1), return_indices=True), (2, 1)),
+    lambda x: F.max_unpool2d(*F.max_pool2d(x[:, None], 3, return_indices=True), 3, output_size=(4, 4)),
+    lambda x: F.embedding_bag((x[:, 0] > 0).long(), torch.arange(6.0).view(2, 3), mode="mean"),
+    lambda x: F.embedding_bag(
+        (x[:, 0] > 0).long(), torch.arange(6.0).view(2, 3), mode="sum", per_sample_weights=x[:, 1]
+    ),
+    lambda x: torch.diagonal(x, 1, 1, 2),
+    lambda x: torch.diagonal(x.permute(1, 0, 2), -1, 0, 2),
+    lambda x: x.median(1)[0],
+    lambda x: x.kthvalue(2, -1, keepdim=True)[0],
+)
+COMPUTED = (
+    lambda x: torch.cdist(x, x + 1),
+    lambda x: torch.cdist(x, torch.arange(12.0).view(3, 4), p=1),
+    lambda x: torch.cdist(x[:, 0], torch.arange(20.0).view(5, 4)),
+    lambda x: torch.cdist(x[:, 0], torch.arange(120.0).view(30, 4)),
+    lambda x: torch.cdist(x, torch.cat([x] * 8, 1) + 3),
+    lambda x: x.cumprod(1),
+    lambda x: torch.bucketize(x, torch.tensor([-0.5, 0.0, 0.5])),
+    lambda x: torch.searchsorted(torch.tensor([-0.5, 0.0, 0.5]), x, right=True),
+    lambda x: torch.where((1 / (x * 0)).isinf(), 1.0, x),
+    lambda x: torch.isfinite(x / (x > 0)),
+    lambda x: torch.tan(x / 4),
+    lambda x: torch.fmod(x, 0.7),
+    lambda x: F.interpolate(x[:, None], (2, 3), mode="bilinear", antialias=True),
+    lambda x: F.interpolate(x[:, None], scale_factor=0.6, mode="bicubic", antialias=True),
+)
+
+
+@pytest.mark.parametrize("functions", [SPELLED, MOVED, COMPUTED], ids=["spelled", "moved", "computed"])
+def test_rarer_operations_give_what_pytorch_gives(functions: Iterable[Callable[[Tensor], Any]]) -> None:
+    network, x = Several(functions).eval(), torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0))
+    graph = to_graph(network, x)
+    for made, wanted in zip(reference.run_all(graph, {"x": x.numpy()}), network(x), strict=True):
+        assert made.shape == wanted.shape
+        np.testing.assert_allclose(made, wanted.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_what_pytorch_cannot_spell_either_is_refused_by_the_name_that_the_network_calls() -> None:
+    with pytest.raises(ExportError, match="fft_rfft is not supported"):
+        to_graph(Several([lambda x: torch.fft.rfft(x).real]), torch.randn(2, 4, 4))
