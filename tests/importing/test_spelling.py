@@ -34,6 +34,14 @@ def masked(x: Tensor) -> Tensor:
     return made
 
 
+def volume(x: Tensor) -> Tensor:
+    return torch.stack([x, x * 2], 1).view(-1, 2, 4, 2, 2)
+
+
+def places(x: Tensor) -> Tensor:
+    return x[:, :3].reshape(-1, 2, 2, 1, 3)
+
+
 SPELLED = (
     lambda x: torch.multiply(x, 2.0),
     lambda x: torch.hstack([x, x]),
@@ -51,7 +59,7 @@ MOVED = (
     lambda x: x.scatter_add(1, torch.tensor([0, 0, 2]).view(1, 3, 1).expand(x.shape[0], 3, 4), x[:, :3]),
     masked,
     lambda x: F.max_unpool2d(*F.max_pool2d(x[:, None, :, :3], (2, 1), return_indices=True), (2, 1)),
-    lambda x: F.max_unpool2d(*F.max_pool2d(x[:, None], 3, return_indices=True), 3, output_size=(4, 4)),
+    lambda x: F.max_unpool2d(*F.max_pool2d(x[:, None], 3, return_indices=True), (3, 3), output_size=(4, 4)),
     lambda x: F.embedding_bag((x[:, 0] > 0).long(), torch.arange(6.0).view(2, 3), mode="mean"),
     lambda x: F.embedding_bag(
         (x[:, 0] > 0).long(), torch.arange(6.0).view(2, 3), mode="sum", per_sample_weights=x[:, 1]
@@ -74,6 +82,10 @@ COMPUTED = (
     lambda x: torch.isfinite(x / (x > 0)),
     lambda x: torch.tan(x / 4),
     lambda x: torch.fmod(x, 0.7),
+    lambda x: x.abs() ** torch.tensor([0.5, 1.5, -0.5, 2.5]),
+    lambda x: F.grid_sample(volume(x), places(x), align_corners=False),
+    lambda x: F.grid_sample(volume(x), places(x), align_corners=True, padding_mode="border"),
+    lambda x: F.grid_sample(volume(x), places(x), mode="nearest", align_corners=False),
     lambda x: F.interpolate(x[:, None], (2, 3), mode="bilinear", antialias=True),
     lambda x: F.interpolate(x[:, None], scale_factor=0.6, mode="bicubic", antialias=True),
 )

@@ -104,6 +104,9 @@ def _pow(call: Call) -> str:
     if isinstance(base, (int, float)) and base > 0:
         powers = call.value_of(exponent)
         return call.emit("exp", call.emit("mul", powers, math.log(base)))
+    if isinstance(exponent, Constant) and not bool((exponent.tensor == exponent.tensor.floor()).any()):
+        powers = pair_of_values(call, "mul", call.emit("log", call.value_of(base)), exponent)
+        return call.emit("exp", powers)  # of what is below zero these have no power either
     if not isinstance(exponent, (int, float)):
         raise call.error("is supported with a base or an exponent that is one constant number only")
     if exponent == 2:

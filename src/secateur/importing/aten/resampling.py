@@ -76,8 +76,10 @@ def _shares(mode: str, old: int, new: int, step: float | None, aligned: bool) ->
 def _grid_sample(call: Call) -> str:
     value, grid = call.value("input"), call.value("grid")
     mode, padding = int(call["interpolation_mode"]), int(call["padding_mode"])
-    if mode > 1 or len(call.size(value)) != 3:
-        raise call.error("is supported on planes, bilinear or nearest only")
+    if mode > 1 or len(call.size(value)) not in (3, 4):
+        raise call.error("is supported on planes and volumes, linear or nearest only")
+    if len(call.size(value)) == 4:
+        return _sampled_volume(call, value, grid)
     return call.emit(
         "grid_sample",
         value,
@@ -86,6 +88,14 @@ def _grid_sample(call: Call) -> str:
         padding=("zeros", "border", "reflection")[padding],
         aligned=bool(call["align_corners"]),
     )
+
+
+def _sampled_volume(call: Call, value: str, grid: str) -> str:
+    padding = int(call["padding_mode"])
+    if padding == 2 or not is_whole((*call.size(value), *call.size(grid))):
+        raise call.error("of volumes is supported with padding of zeros or the border, at sizes that are known")
+    nearest, aligned = int(call["interpolation_mode"]) == 1, bool(call["align_corners"])
+    return composites.sample_volume(call.build, value, grid, nearest=nearest, border=padding == 1, aligned=aligned)
 
 
 def _affine_grid(call: Call) -> str:
@@ -108,5 +118,5 @@ CONVERSIONS: dict[str, Conversion] = {
     },
     **{f"_upsample_{mode}2d_aa": _averaging(mode) for mode in ("bilinear", "bicubic")},
     "affine_grid_generator": _affine_grid,
-    **dict.fromkeys(("grid_sampler", "grid_sampler_2d"), anywhere(_grid_sample)),
+    **dict.fromkeys(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), anywhere(_grid_sample)),
 }

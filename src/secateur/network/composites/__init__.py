@@ -50,7 +50,7 @@ from secateur.network.composites.padding import (
     replication_pad,
 )
 from secateur.network.composites.products import contraction, product_from_left
-from secateur.network.composites.resizing import resize
+from secateur.network.composites.resizing import resize, sample_volume
 from secateur.network.composites.spaces import (
     Axis,
     adaptive_avg_pool,
@@ -126,6 +126,7 @@ __all__ = [
     "rms_norm",
     "roll",
     "same_padding",
+    "sample_volume",
     "select",
     "space_shuffle",
     "split",
