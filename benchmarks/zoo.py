@@ -5,9 +5,9 @@
 Each is built with random weights (BatchNorm's statistics made random, evaluation mode), pruned, packed, loaded and
 compared with PyTorch at batch sizes 1, 2 and 5, in a process of its own. "error" is the largest difference over the
 largest number of an output; where float32 is not sure of that many digits, PyTorch in float64 says how far both are
-from it, and the runtime may be as far as PyTorch. "seconds" are those that a core computes in pack. "in all" is the most that the process held while pack ran, the
-network among it, less what libraries and PyTorch's tracer had taken before, over the network's own bytes. What is not
-installed is named.
+from it, and the runtime may be as far as PyTorch. "seconds" are those that a core computes in pack. "in all" is the
+most that the process held while pack ran, the network among it, less what libraries and PyTorch's tracer had taken
+before, over the network's own bytes. What is not installed is named.
 """
 
 from __future__ import annotations
