@@ -74,6 +74,8 @@ def cases(kind: str) -> Iterator[Case]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
     return np.asarray(value) if isinstance(value, (np.generic, int, float)) else value
 
 
@@ -195,7 +197,8 @@ def _agree(found: Any, wanted: Any, case: Case) -> bool:
 
 def _reason(text: str) -> str:
     """Without names, so that alike ones are one."""
-    text = text.partition("cannot be held: ")[2] or text
+    text = text.partition("cannot be held: ")[2] or re.sub(r"^\S*case\.onnx: ", "", text)
+    text = re.sub(r"'[^']*'", "…", text)
     found = re.findall(r"\((\w+)\) ([^;]*)", text)
     op, reason = found[-1] if found else ("", text)
     plain = "is not supported" if reason.startswith("is not supported") else reason

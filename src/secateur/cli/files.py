@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from secateur.cli.arrays import read_arrays
-from secateur.cli.models import Bind, Shapes, asked, pack_file
+from secateur.cli.models import Asked, Bind, Shapes, asked, graph_of, is_model, pack_file, print_model
 from secateur.cli.options import DataDir, Debug, LimitsText, limits, numbers, require_torch, texts
 from secateur.cli.printing import say, say_lines, stdout_console
 from secateur.cli.quantising import Quantising, quantise_file
@@ -19,9 +19,10 @@ from secateur.network.limits import Limits
 
 if TYPE_CHECKING:
     from secateur.packfile import QuantisedDescription
-    from secateur.runtime import PlanStep
+    from secateur.runtime import PlanStep, Session
 
 File = Annotated[Path, typer.Argument(help="A .secateur file.")]
+AnyFile = Annotated[Path, typer.Argument(help="A .secateur or .onnx file.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 
@@ -186,20 +187,26 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def inspect(
-    file: File,
+    file: AnyFile,
     plan: Annotated[bool, typer.Option("--plan", help="How the runtime runs it here, step by step.")] = False,
     batch: Annotated[int, typer.Option(help="With --plan: images at once.")] = 1,
     threads: Annotated[int, typer.Option(help="With --plan: 1 to 1,024.")] = 1,
     kernel: Annotated[Optional[str], typer.Option(help="With --plan: force one.")] = None,  # noqa: UP045
     lengths: Annotated[str, typer.Option(help="With --plan: those that are free, as in height=224,width=224.")] = "",
     format: Annotated[str, typer.Option(help="table or json.")] = "table",
+    shape: Shapes = None,
+    bind: Bind = None,
     allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
-    """Say what a file holds, weight by weight, every checksum verified."""
+    """Say what a file holds, weight by weight, every checksum of a .secateur file verified."""
     _check_format(format)
+    said = asked(shape, bind)
+    if is_model(file, said) and not plan:
+        print_model(file, said, format)
+        return
     if plan:
-        _print_plan(file, batch, threads, kernel, lengths_of(lengths), format, limits(allowed))
+        _print_plan(file, batch, threads, kernel, lengths_of(lengths), format, limits(allowed), said)
         return
     from secateur.packfile import describe
 
@@ -319,15 +326,16 @@ def lengths_of(text: str) -> dict[str, int]:
 
 
 def _print_plan(
-    file: Path, batch: int, threads: int, kernel: str | None, lengths: dict[str, int], format: str, allowed: Limits
-) -> None:
+    file: Path, batch: int, threads: int, kernel: str | None, lengths: dict[str, int], format: str, allowed: Limits,
+    said: Asked,
+) -> None:  # fmt: skip
     from dataclasses import asdict
 
     from secateur.runtime import load
 
     if batch < 1:
         raise UsageError(f"--batch {batch}: expected a whole number from 1 on")
-    session = load(file, threads, kernel, True, allowed)
+    session = load(file, threads, kernel, True, allowed, shapes=said.shapes, bind=said.bind)
     if lengths.keys() != set(session.lengths):
         example = ",".join(f"{name}=16" for name in session.lengths)
         expected = f"{', '.join(session.lengths)}: give them as in --lengths {example}" if example else "none"
@@ -404,7 +412,7 @@ def unpack(
 
 
 def run(
-    file: File,
+    file: AnyFile,
     input: Annotated[
         Path,
         typer.Option(
@@ -417,6 +425,8 @@ def run(
     ] = Path("y.npy"),
     threads: Annotated[int, typer.Option(help="Threads, 1 to 1,024.")] = 1,
     kernel: Annotated[Optional[str], typer.Option(help="Force one.")] = None,  # noqa: UP045
+    shape: Shapes = None,
+    bind: Bind = None,
     force: Force = False,
     allowed: LimitsText = "",
     debug: Debug = False,
@@ -424,10 +434,11 @@ def run(
     """Run a network on images. uint8 images are normalised as the file says."""
     from secateur.runtime import load
 
-    network = load(file, threads, kernel, True, limits(allowed))
+    said = asked(shape, bind)
+    network = load(file, threads, kernel, True, limits(allowed), shapes=said.shapes, bind=said.bind)
     given = read_arrays(input)
     try:
-        made = network.run_named(given) if isinstance(given, dict) else network.run_all(given)
+        made = _made(network, given)
     except RunError as error:
         raise RunError(f"{input}: {error}") from error
     names = network.output_names
@@ -439,6 +450,14 @@ def run(
     _write(output, force, lambda: _as_file(dict(zip(names, made, strict=True)), output))
     shapes = ", ".join(str(each.shape) for each in made)
     say(f"ran: {len(made[0])} images, outputs {shapes} in {output}")
+
+
+def _made(network: Session, given: Any) -> tuple[Any, ...]:
+    """The outputs for arrays by the names of arguments, or of the graph's inputs, or for one array."""
+    if not isinstance(given, dict):
+        names = network.arguments
+        return network.run_called({names[0]: given}) if len(names) == 1 else network.run_all(given)
+    return network.run_called(given) if given.keys() == {*network.arguments} else network.run_named(given)
 
 
 def _as_file(arrays: dict[str, Any], path: Path) -> bytes:
@@ -456,7 +475,7 @@ def _as_file(arrays: dict[str, Any], path: Path) -> bytes:
 
 
 def bench(
-    file: File,
+    file: AnyFile,
     batch: Annotated[str, typer.Option(help="Images at once, separated by commas.")] = "1,64",
     threads: Annotated[str, typer.Option(help="Threads, likewise, each 1 to 1,024.")] = "1",
     peers: Annotated[
@@ -465,6 +484,8 @@ def bench(
     seconds: Annotated[float, typer.Option(help="Of timing for the slowest engine at each batch size.")] = 1.0,
     kernel: Annotated[Optional[str], typer.Option(help="Force one of ours.")] = None,  # noqa: UP045
     format: Annotated[str, typer.Option(help="table or json.")] = "table",
+    shape: Shapes = None,
+    bind: Bind = None,
     allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
@@ -475,11 +496,10 @@ def bench(
     """
     _check_format(format)
     from secateur.measure.bench import bench as measure
-    from secateur.packfile import read
 
     batches, counts = _counts("batch", batch, "1,64"), _counts("threads", threads, "1,2")
     found = measure(
-        read(file, limits=limits(allowed)),
+        graph_of(file, asked(shape, bind), limits(allowed)),
         batches=batches,
         threads=counts,
         peers=texts(peers),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from secateur.cli.printing import say
+from secateur.cli.printing import say, say_lines, stdout_console
 from secateur.cli.quantising import Quantising, read_calibration, say_report
 from secateur.errors import UsageError
+
+if TYPE_CHECKING:
+    from secateur.network.graph import Graph, Weight
+    from secateur.network.limits import Limits
 
 Shapes = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
@@ -107,3 +113,63 @@ def pack_file(
     if bits is not None:
         say(f"rounding to {bits} bits moved them by at most {found.rounding:.2%} of the largest")
     say(f"look into it with: secateur inspect {output}")
+
+
+def is_model(file: Path, said: Asked) -> bool:
+    """Whether a file is one of ONNX. Raises UsageError where it is not and shapes or values were said of its inputs."""
+    model = file.suffix.lower() == ".onnx"
+    if not model and (said.shapes or said.bind):
+        raise UsageError(f"{file}: is no ONNX file, so it takes no --shape or --bind: leave that out")
+    return model
+
+
+def graph_of(file: Path, said: Asked, allowed: Limits) -> Graph:
+    """What a .secateur or .onnx file computes."""
+    if not is_model(file, said):
+        from secateur.packfile import read as unpacked
+
+        return unpacked(file, limits=allowed)
+    from secateur.importing.onnx import read
+    from secateur.network.simplification import simplify
+
+    return simplify(read(file, shapes=said.shapes, bind=said.bind), widen=True)
+
+
+def print_model(file: Path, said: Asked, format: str) -> None:
+    """What an ONNX file holds, as a Graph reads it."""
+    from secateur.importing.onnx import read_whole
+    from secateur.packfile.description import values_of
+
+    reading = read_whole(file, shapes=said.shapes, bind=said.bind)
+    graph = reading.graph
+    weights = [_described(name, weight) for name, weight in graph.weights.items()]
+    inputs, outputs = values_of(graph)
+    counts = dict(Counter(node.op for node in graph.nodes).most_common())
+    if format == "json":
+        found: dict[str, Any] = {"file": str(file), "operations": counts, "inputs": [asdict(each) for each in inputs]}
+        found |= {"outputs": [asdict(each) for each in outputs], "images": graph.images, "lengths": list(graph.lengths)}
+        say_lines(json.dumps({**found, "weights": weights, "notes": list(reading.notes)}, indent=2))
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("weight", overflow="fold")
+    for heading in ("shape", "format", "density", "bytes"):
+        table.add_column(heading, justify="right")
+    for each in weights:
+        shape = "×".join(map(str, each["shape"])) or "scalar"
+        table.add_row(each["name"], shape, each["dtype"], f"{each['density']:.1%}", f"{each['bytes']:,}")
+    console = stdout_console()
+    console.print(table)
+    total = ", ".join(f"{count} {op}" for op, count in counts.items())
+    lines = [f"{file}: {len(graph.nodes)} operations ({total}), {len(weights)} weights, all of it held", *reading.notes]
+    lines += [f"takes {'; '.join(map(str, inputs))}", f"gives {'; '.join(map(str, outputs))}"]
+    lines += [f"free: {', '.join(graph.lengths)}"] if graph.lengths else []
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _described(name: str, weight: Weight) -> dict[str, Any]:
+    density = weight.nonzero / weight.count if weight.count else 1.0
+    shape, size = list(weight.shape), weight.bits.nbytes
+    return {"name": name, "shape": shape, "dtype": weight.dtype, "density": density, "bytes": size}

@@ -105,13 +105,15 @@ def describe(path: str | Path, *, limit: int | None = LIMIT, limits: Limits | No
     version = f"{container.MAJOR}.{minor_version(packed.graph)}"
     quantised = _in_eight_bits(packed.graph)
     graph = packed.graph
-    ends = (
-        tuple(zip(graph.inputs, graph.inputs, strict=True)),
-        tuple(zip(graph.output_names, graph.outputs, strict=True)),
-    )
-    inputs, outputs = (_values(graph, each) for each in ends)
+    inputs, outputs = values_of(graph)
     nodes, images = len(graph.nodes), graph.images
     return Description(version, packed.metadata, nodes, weights, packed.size, quantised, inputs, outputs, images)
+
+
+def values_of(graph: Graph) -> tuple[tuple[ValueDescription, ...], tuple[ValueDescription, ...]]:
+    """What goes in and what comes out."""
+    inputs, outputs = zip(graph.inputs, graph.inputs, strict=True), zip(graph.output_names, graph.outputs, strict=True)
+    return _values(graph, tuple(inputs)), _values(graph, tuple(outputs))
 
 
 def _values(graph: Graph, names: Sequence[tuple[str, str]]) -> tuple[ValueDescription, ...]:

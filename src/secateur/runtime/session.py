@@ -19,6 +19,7 @@ from secateur.errors import GraphError, RunError
 from secateur.network.formats import FORMATS
 from secateur.network.graph import Graph, Shape
 from secateur.network.limits import Limits, check_costs, check_parts
+from secateur.network.signature import leaves
 from secateur.network.simplification import settle
 from secateur.network.sizes import BATCH
 from secateur.network.stages import crosses_images
@@ -205,6 +206,18 @@ class Session:
         if inputs.keys() != set(names):
             raise RunError(f"inputs {', '.join(inputs) or 'none'}: expected {', '.join(names)}")
         return self.run_all(*(inputs[name] for name in names))
+
+    def run_called(self, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The graph's outputs in order as the network gives them, for arguments by name as it takes them."""
+        called = self._graph.called
+        made = self.run_all(*called.arrays((), inputs))
+        values = {each.place: each for _, each in leaves(called.outputs)}
+        return tuple(values[at].back(each) if at in values else each for at, each in enumerate(made))
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What the network is called with, by name."""
+        return tuple(name for name, _ in self._graph.called.arguments)
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,28 @@ def test_the_command_line_packs_a_file(run_cli: RunCli, tmp_path: Path) -> None:
     done = run_cli("pack", str(path), "-o", str(packed), "--force", "--sizes", "x=batch,3,6,6")
     assert done.returncode == 2
     assert "is a whole network, so it takes no --sizes" in done.stderr
+
+
+def test_the_command_line_looks_into_a_file_and_runs_it(run_cli: RunCli, tmp_path: Path) -> None:
+    model = convolution()
+    path = saved(model, tmp_path)
+    done = run_cli("inspect", str(path), "--bind", "rate=2.0", "--format", "json")
+    found = json.loads(done.stdout)
+    assert found["weights"][0] | {"density": 1.0} == {
+        "name": "w",
+        "shape": [4, 3, 3, 3],
+        "dtype": "float32",
+        "density": 1.0,
+        "bytes": 432,
+    }
+    assert found["inputs"] == [{"name": "x", "shape": ["N", "3", "6", "6"], "element": "float32"}]
+    x = np.random.default_rng(3).normal(size=(5, 3, 6, 6)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    done = run_cli("run", str(path), "--bind", "rate=2.0", "--input", "x.npy", "--output", "y.npy")
+    assert done.returncode == 0, done.stderr
+    (wanted,) = by_runtime(model, {"x": x, "rate": np.array(2.0, np.float32)})
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), wanted, atol=1e-5)
+    done = run_cli(
+        "bench", str(path), "--bind", "rate=2.0", "--peers", "onnxruntime", "--seconds", "0.01", "--batch", "1"
+    )
+    assert (done.returncode, "onnxruntime" in done.stdout) == (0, True), done.stderr

@@ -64,10 +64,21 @@ def _by_groups(call: Call, tensor: Tensor, groups: object, eps: float, weights: 
 
 
 def _layer_norm(call: Call) -> Made:
-    if any(call.node.output[1:]):
-        raise Refused("gives its means or deviations, which is not supported")
     tensor = call.tensor(0)
-    return _over_last(call, tensor, _count(call, tensor), call.held[1], call.held[2] if call.has(2) else None)
+    count = _count(call, tensor)
+    made = _over_last(call, tensor, count, call.held[1], call.held[2] if call.has(2) else None)
+    return [made, *_moments(call, tensor, count)] if any(call.node.output[1:]) else made
+
+
+def _moments(call: Call, tensor: Tensor, count: int) -> list[Tensor]:
+    """The mean of what is normalised, and what it is multiplied by."""
+    rank = len(call.own(tensor))
+    over = tuple(range(rank - count + 1, rank + 1))
+    mean = call.emit("mean", tensor.base, axes=over, keepdims=True)
+    apart = call.emit("sub", tensor.base, mean)
+    variance = call.emit("mean", call.emit("mul", apart, apart), axes=over, keepdims=True)
+    factor = call.emit("rsqrt", call.emit("add", variance, float(call.attribute("epsilon", 1e-5))))
+    return [call.like(tensor, mean), call.like(tensor, factor)]
 
 
 def _count(call: Call, tensor: Tensor) -> int:

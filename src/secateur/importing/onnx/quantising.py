@@ -154,6 +154,8 @@ def _concat(call: Call) -> Made:
 
 def _dynamic(call: Call) -> Made:
     """A scale of what comes: numbers stay what they are, with a scale of 1."""
+    if {*call.node.output} & {each.name for each in call.translation.model.graph.output}:
+        raise Refused("gives integers whose scale is found as it runs, which a graph does not hold")
     call.translation.notes.add("what is quantised by scales found as it runs is computed in float32")
     one, zero = Constant(np.array(1, np.float32), "float32"), Constant(np.array(0, np.uint8), "uint8")
     return [call.tensor(0), one, zero]
