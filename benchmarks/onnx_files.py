@@ -4,8 +4,9 @@
     (cd FOLDER; for each in *.whl; do unzip -qo $each '*.onnx'; done)
     python benchmarks/onnx_files.py FOLDER
 
-Inputs are noise of the right shape, from -1 to 1 as images are, and bytes. Times are of one image on one thread, in turns: the least of many short rounds of
-each engine, and their ratio. Sizes are those of the files, ours packed and losslessly.
+Inputs are noise of the right shape, from -1 to 1 as images are, and bytes. Times are of one image on one thread, in
+turns: the least of many short rounds of each engine, and their ratio. Sizes are those of the files, ours packed
+without loss.
 """
 
 from __future__ import annotations

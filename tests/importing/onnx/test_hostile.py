@@ -171,3 +171,26 @@ def test_shapes_and_values_are_for_inputs_that_there_are(tmp_path: Path) -> None
         read(path, bind={"z": 1})
     with pytest.raises(ExportError, match="has no inputs left"):
         read(path, bind={"x": np.ones((2, 4), np.float32)})
+
+
+def test_bytes_that_were_changed_are_a_network_or_one_line(tmp_path: Path) -> None:
+    random, path = np.random.default_rng(0), tmp_path / "model.onnx"
+    whole, told = dense(tmp_path).SerializeToString(), []
+    for _ in range(200):
+        changed = bytearray(whole)
+        for place in random.integers(0, len(whole), random.integers(1, 4)):
+            changed[place] = random.integers(0, 256)
+        path.write_bytes(changed)
+        try:
+            read(path)
+        except SecateurError as error:
+            told.append(str(error))
+    assert told
+    assert not any("\n" in each for each in told)
+
+
+def test_names_that_are_no_text_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(dense(tmp_path).SerializeToString().replace(b"\x12\x01N", b"\x12\x01\xf2"))
+    with pytest.raises(FormatError, match="does not make sense as ONNX"):
+        read(path)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.errors import ExportError, GraphError, SecateurError, UsageError
+from secateur.errors import ExportError, FormatError, GraphError, SecateurError, UsageError
 from secateur.importing.onnx.conversions import CONVERSIONS
 from secateur.importing.onnx.dimensions import Declared, Shapes, inputs_of, plans_of, with_shapes
 from secateur.importing.onnx.loading import load_model
@@ -63,6 +63,15 @@ def read(path: str | os.PathLike[str], *, shapes: Shapes | None = None, bind: Bo
 def read_whole(path: str | os.PathLike[str], *, shapes: Shapes | None = None, bind: Bound | None = None) -> Reading:
     """As read, with what the file says beside the graph."""
     path = Path(path)
+    try:
+        return _read_whole(path, shapes, bind)
+    except SecateurError:
+        raise
+    except Exception as error:  # whatever texts, kinds and numbers of a stranger's make of Python
+        raise FormatError(f"{path}: does not make sense as ONNX: {type(error).__name__}: {error}") from error
+
+
+def _read_whole(path: Path, shapes: Shapes | None, bind: Bound | None) -> Reading:
     model = load_model(path)
     declared, bound = _bound(inputs_of(model, path), bind or {}, path)
     if not declared:

@@ -334,7 +334,7 @@ def _cast_like(call: Call) -> Made:
 
 def cast_to(call: Call, tensor: Tensor, format: str) -> Tensor:
     """The tensor in another format."""
-    if format not in ELEMENTS:
+    if format not in ELEMENTS or format in ("int4", "uint4"):
         raise Refused(f"makes {format} of numbers, which a graph does not hold")
     element, tensor = ELEMENTS[format], codes(call, tensor)
     if call.build.element(tensor.base) == element:

@@ -24,6 +24,8 @@ from secateur.network.sizes import Dimension, is_whole
 
 Array = NDArray[Any]
 _MOST_TAPS = 64
+_MOST_PIXELS = 1 << 14
+"""Along an axis: each is looked at by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ def _resized(
             new, scale = sizes[at], None
         if new == old and scale in (None, 1.0):
             continue
+        if isinstance(new, int) and not 0 < new <= _MOST_PIXELS:
+            raise Refused(f"makes {new:,} pixels of {old}: expected up to {_MOST_PIXELS:,}")
         axes.append(Resized(call.axis(dim, tensor), old, new, scale))
     if sizes is not None and call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
         axes = _in_proportion(call, axes)

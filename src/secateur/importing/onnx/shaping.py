@@ -19,6 +19,9 @@ from secateur.network.composites import Padded
 from secateur.network.graph import Shape
 from secateur.network.sizes import BATCH, Dimension, Size, is_whole, names_of, quotient
 
+_MOST_TIMES = 1 << 12
+"""Of what is put behind itself, each time by an operand of its own."""
+_MOST_PADDING = 1 << 16
 _FAR = 10**8
 """A bound of a slice from here on is the end."""
 
@@ -195,6 +198,8 @@ def _tile(call: Call) -> Made:
     at = tensor.batch_axis
     if at >= 0 and times[at] != 1:
         raise Refused(ACROSS)
+    if max(times, default=0) > _MOST_TIMES or min(times, default=0) < 0:
+        raise Refused(f"repeats {times} times: expected up to {_MOST_TIMES}")
     own = times if tensor.place is None or tensor.place.fold else [*times[:at], *times[at + 1 :]]
     return call.like(tensor, composites.repeat(call.build, tensor.base, own))
 
@@ -273,6 +278,8 @@ def _pad(call: Call) -> Made:
     dims = [call.dim(dim, tensor.rank) for dim in (call.whole("axes", 3) or range(tensor.rank))]
     if len(pads) != 2 * len(dims):
         raise Refused(f"has {len(pads)} pads for {len(dims)} dimensions")
+    if max(map(abs, pads), default=0) > _MOST_PADDING:
+        raise Refused(f"pads by {max(map(abs, pads)):,}: expected up to {_MOST_PADDING:,}")
     around = {dim: (pads[at], pads[at + len(dims)]) for at, dim in enumerate(dims) if pads[at] or pads[at + len(dims)]}
     by_axis = {call.axis(dim, tensor): pair for dim, pair in around.items()}
     rank = len(call.own(tensor))
