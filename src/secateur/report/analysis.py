@@ -274,12 +274,16 @@ def whole_lines(found: Analysis) -> list[str]:
     return lines + [f"not timed: {name}: {reason}" for name, reason in found.missing.items()]
 
 
+def _duration(milliseconds: float) -> str:
+    return f"{milliseconds:.3g} ms" if milliseconds >= 1 else f"{1e3 * milliseconds:.3g} µs"
+
+
 def headlines(found: Analysis) -> list[tuple[str, str, str]]:
     """The most telling numbers: value, what it is, and more about it."""
     whole = found.rows[0].median_ms if found.rows else found.milliseconds
     most = _where(found).partition(",")[0]
     told = [
-        (f"{whole:.3g} ms", "for the whole run", f"its steps add up to {found.milliseconds:.3g} ms"),
+        (_duration(whole), "for the whole run", f"its steps add up to {_duration(found.milliseconds)}"),
         (f"{found.sparse_share:.0%}", "of the multiply-adds run sparse", f"{found.zeros:.1%} of the weights are zero"),
         (most.rpartition(" ")[2], f"of the time is {most.rpartition(' ')[0]}", _where(found)),
     ]

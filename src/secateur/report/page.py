@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 from secateur.records.environment import environment
 from secateur.records.results import Latency, Outcome, Row
 from secateur.records.selection import Selection, faster
-from secateur.report.analysis import AnalysisResult, headlines
+from secateur.report.analysis import READING, AnalysisResult, headlines
 from secateur.report.comparison import accuracy_grid, compared
 from secateur.report.figures import (
     Chart,
@@ -165,9 +165,9 @@ def analysis_section(found: AnalysisResult) -> Section:
         *([foreseen_chart(f"{key}-foreseen", "What would help", found.analysis)] if found.analysis.changes else []),
     )
     about = f"{found.notes[0]}, measured here."
-    return Section(
-        f"Layer by layer: {found.name}", about, cards, charts, tuple(found.grids()), tuple(found.summary()[2:])
-    )
+    grids = tuple(dataclasses.replace(grid, notes=(line,)) for grid, line in zip(found.grids(), READING, strict=True))
+    told = tuple(line for line in found.summary() if line not in READING)
+    return Section(f"Layer by layer: {found.name}", about, cards, charts, grids, told)
 
 
 def _rendered(**values: object) -> str:
