@@ -59,6 +59,8 @@ class Value:
     def back(self, made: Any) -> Any:
         """An array of the Graph's as the network gives it."""
         if self.axis is None:
+            if not len(made):
+                raise RunError("no images: an output without a batch is not known then; expected one at least")
             return made[0, ...]
         if self.rows:
             return made.reshape(-1, *made.shape[2:])

@@ -12,6 +12,7 @@ import pytest
 import secateur
 from conftest import RunCli
 from onnx_models import by_runtime, model_of, saved
+from secateur.errors import RunError
 from secateur.exporting.onnx_files import ORT, pack_onnx
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'secateur[bench]'")
@@ -81,3 +82,11 @@ def test_the_command_line_looks_into_a_file_and_runs_it(run_cli: RunCli, tmp_pat
         "bench", str(path), "--bind", "rate=2.0", "--peers", "onnxruntime", "--seconds", "0.01", "--batch", "1"
     )
     assert (done.returncode, "onnxruntime" in done.stdout) == (0, True), done.stderr
+
+
+def test_an_output_without_a_batch_needs_an_image(tmp_path: Path) -> None:
+    model = model_of("float[N,4] x", "y = Relu(x) c = Neg(w)", 13, "y, c", w=(3,))
+    session = secateur.load(saved(model, tmp_path))
+    np.testing.assert_array_equal(session(x=np.ones((2, 4), np.float32))["c"].shape, (3,))
+    with pytest.raises(RunError, match="an output without a batch"):
+        session(x=np.ones((0, 4), np.float32))
