@@ -58,6 +58,8 @@ MOVED = (
     lambda x: x.scatter(1, torch.tensor([[[0, 1, 0, 1], [0, 2, 3, 1]]]).expand(x.shape[0], 2, 4), x[:, :2]),
     lambda x: x.scatter_add(1, torch.tensor([0, 0, 2]).view(1, 3, 1).expand(x.shape[0], 3, 4), x[:, :3]),
     masked,
+    lambda x: torch.cat([torch.tensor([]), x, x], -2),
+    lambda x: torch.cat([torch.tensor([]), x.permute(1, 0, 2)], 0).permute(1, 0, 2),
     lambda x: F.max_unpool2d(*F.max_pool2d(x[:, None, :, :3], (2, 1), return_indices=True), (2, 1)),
     lambda x: F.max_unpool2d(*F.max_pool2d(x[:, None], 3, return_indices=True), (3, 3), output_size=(4, 4)),
     lambda x: F.embedding_bag((x[:, 0] > 0).long(), torch.arange(6.0).view(2, 3), mode="mean"),

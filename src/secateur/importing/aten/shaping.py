@@ -55,7 +55,12 @@ def _by_factor(composite: Callable[[Builder, str, int], str], factor: str) -> Co
 
 
 def _concat(call: Call) -> str:
-    values = [call.operand(each, call.element, call.rank) for each in call["tensors"]]
+    """One after another along a dimension; PyTorch joins tensor([]), as caches begin with, to values of any rank."""
+    traced = [each.meta["val"].shape for each in call.arguments["tensors"]]
+    held = [each for each, shape in zip(call["tensors"], traced, strict=True) if call.rank == 1 or tuple(shape) != (0,)]
+    values = [call.operand(each, call.element, call.rank) for each in held]
+    if len(values) == 1:
+        return values[0]
     return call.emit("concat", *values, axis=call.axis(call["dim"], values[0]))
 
 
