@@ -24,19 +24,10 @@ Setting setting_of(const FoldedNetwork& folded, int images, const Kernels& kerne
 
 }  // namespace
 
-// Whether channels that are side by side stay so: one row of them, and nothing or ones around it.
-bool keeps_words(const FusedNetwork& network, const Operation& operation) {
-    const auto row = [&](int value) {
-        const Shape& shape = network.whole[value];
-        return !shape.empty() && shape[packed_axis(shape)] == elements(shape);
-    };
-    return row(operation.inputs[0]) && row(operation.output);
-}
-
 Compiler::Compiler(const FoldedNetwork& folded, int images, const Kernels& kernels, const CostModel& costs, int threads,
                    Program& program)
     : folded_(folded), network_(folded.network), setting_(setting_of(folded, images, kernels, costs)),
-      threads_(threads), program_(program) {}
+      threads_(threads), program_(program), placement_(secateur::place(setting_)) {}
 
 void Compiler::compile() {
     place_values();
@@ -46,24 +37,15 @@ void Compiler::compile() {
         else add_input(static_cast<int>(i));
     for (const Operation& operation : network_.operations) {
         if (elements(network_.shapes[operation.output]) == 0) continue;
-        if (!quantises_input(operation) && !renames(operation)) operation.lowering->compile(*this, operation);
+        if (!quantises_input(operation) && !renames(setting_, operation)) operation.lowering->compile(*this, operation);
         if (fills(operation.output) && !operation.lowering->fills_border) add_border(operation.output);
     }
     for (std::size_t i = 0; i < network_.outputs.size(); ++i) add_output(static_cast<int>(i));
     program_.shelf_ = shelf_.settle();
 }
 
-bool Compiler::renames(const Operation& operation) const {
-    if (network_.views(operation.output)) return true;
-    if (!network_.placings.empty()) return false;
-    const auto whole = [&](const Storage& storage) { return dense(storage, setting_.images); };
-    return operation.lowering->renames && whole(setting_.input(operation)) && whole(setting_.output(operation)) &&
-           (network_.elements[operation.output] == Element::kFloat32 || keeps_words(network_, operation));
-}
-
 void Compiler::place_values() {
-    for (std::size_t i = 0; i < network_.shapes.size(); ++i) buffer_of_.push_back(static_cast<int>(i));
-    buffers_.resize(buffer_of_.size()), shift_.resize(buffer_of_.size());
+    buffers_.resize(network_.shapes.size());
     int step = 0;
     for (std::size_t i = 0; i < network_.inputs.size(); ++i)
         if (const Operation* quantisation = quantisation_of(static_cast<int>(i))) touch(quantisation->output, step);
@@ -71,11 +53,6 @@ void Compiler::place_values() {
     for (const Operation& operation : network_.operations) {
         ++step;
         if (quantises_input(operation)) continue;
-        if (renames(operation)) {
-            const std::int64_t into = network_.views(operation.output) ? network_.placings[operation.output].view : 0;
-            buffer_of_[operation.output] = buffer_of_[operation.inputs[0]];
-            shift_[operation.output] = shift_[operation.inputs[0]] + into;
-        }
         for (int value : operation.inputs) touch(value, step);
         touch(operation.output, operation.lowering->constant ? 0 : step);
     }
@@ -147,10 +124,10 @@ void Compiler::add_quantised_input(int index, const Operation& operation) {
 }
 
 void Compiler::touch(int value, int step) {
-    Buffer& buffer = buffers_[buffer_of_[value]];
-    buffer.size =
-        std::max(buffer.size,
-                 round_up(shift_[value] + setting_.storages[value].size + (setting_.images == 1 ? kOverread : 0), 16));
+    Buffer& buffer = buffers_[placement_.buffer[value]];
+    buffer.size = std::max(
+        buffer.size,
+        round_up(placement_.shift[value] + setting_.storages[value].size + (setting_.images == 1 ? kOverread : 0), 16));
     buffer.first = buffer.first < 0 ? step : std::min(buffer.first, step);
     buffer.last = std::max(buffer.last, step);
 }

@@ -8,14 +8,13 @@
 #include "arena.hpp"
 #include "convolution.hpp"
 #include "folding.hpp"
+#include "placement.hpp"
 #include "program.hpp"
 #include "setting.hpp"
 #include "shelf.hpp"
 #include "storage.hpp"
 
 namespace secateur {
-
-bool keeps_words(const FusedNetwork& network, const Operation& operation);
 
 class Compiler {
    public:
@@ -31,13 +30,15 @@ class Compiler {
     int threads() const { return threads_; }
     Shelf& shelf() { return shelf_; }
     // Where a value lies in the arena.
-    std::int64_t place(int value) const { return buffers_[buffer_of_[value]].place + shift_[value]; }
+    std::int64_t place(int value) const { return buffers_[placement_.buffer[value]].place + placement_.shift[value]; }
     Planes planes(int value) const {
         const Storage& s = setting_.storages[value];
         return {s.dims[0], s.dims[1], s.dims[2], s.strides[0], s.strides[1], s.strides[2], setting_.images};
     }
-    // Whether the operation's output is its input, in the same place, or part of it.
-    bool renames(const Operation& operation) const;
+    // Whether part `index` of a concatenation is there already, `words` into it.
+    bool holds(const Operation& operation, std::size_t index, std::int64_t words) const {
+        return placement_.holds(operation, index, words);
+    }
     // Whether a value has a border that somebody reads.
     bool fills(int value) const { return folded_.filled[value]; }
     void add_border(int value);
@@ -65,9 +66,8 @@ class Compiler {
     const Setting setting_;
     const int threads_;
     Program& program_;
-    std::vector<int> buffer_of_;
-    std::vector<std::int64_t> shift_;  // of every value, into its buffer
-    std::vector<Buffer> buffers_;
+    const Placement placement_;
+    std::vector<Buffer> buffers_;  // of values that lie in their own
     Shelf shelf_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "arranging.hpp"
 #include "lowerings/lowering.hpp"
+#include "placement.hpp"
 #include "setting.hpp"
 
 namespace secateur {
@@ -25,10 +26,10 @@ class Folding {
         for (const Operation& operation : network_.operations) can_.push_back(can_fold(operation));
         find_borders();
         const Setting planar = plain_setting(network_, 1, kernels_, costs), folded = folded_setting(costs);
+        const Placement planes = place(planar), parts = place(folded);
         for (std::size_t i = 0; i < can_.size(); ++i) {
-            const Operation& operation = network_.operations[i];
-            planar_.push_back(network_.views(operation.output) ? 0 : operation.lowering->cycles(planar, operation));
-            folded_.push_back(can_[i] ? operation.lowering->cycles(folded, operation) : 0);
+            planar_.push_back(cycles_of(planar, planes, network_.operations[i]));
+            folded_.push_back(can_[i] ? cycles_of(folded, parts, network_.operations[i]) : 0);
         }
         choose();
     }
@@ -59,9 +60,10 @@ class Folding {
             result.network.operations.push_back(std::move(operation));
         }
         for (int& value : result.network.outputs) value = converted(value, false);
-        result.filled.assign(result.folded.size(), false);
-        for (const Operation& operation : result.network.operations)
-            if (sees_border(operation)) result.filled[operation.inputs[0]] = result.folded[operation.inputs[0]];
+        result.filled = find_filled(result.network.operations, result.folded.size(), [&](const Operation& operation) {
+            return result.folded[operation.output] && operation.lowering->folding != nullptr;
+        });
+        pass_fills(result);
         return result;
     }
 
@@ -81,6 +83,38 @@ class Folding {
         return rules != nullptr && rules->sees_border != nullptr && rules->sees_border(operation);
     }
 
+    // Of which values the border is filled: those whose border is read, or what these are planes of.
+    template <typename Folded>
+    static std::vector<bool> find_filled(const std::vector<Operation>& operations, std::size_t values,
+                                         const Folded& folded) {
+        std::vector<bool> filled(values, false);
+        for (auto operation = operations.rbegin(); operation != operations.rend(); ++operation) {
+            if (!folded(*operation)) continue;
+            if (sees_border(*operation)) filled[operation->inputs[0]] = true;
+            if (!operation->lowering->folding->planes || !filled[operation->output]) continue;
+            for (int value : operation->inputs) filled[value] = true;
+            filled[operation->output] = false;
+        }
+        return filled;
+    }
+
+    // With what borders are filled that others read: planes of bytes stand for the same numbers wherever they are.
+    static void pass_fills(FoldedNetwork& folded) {
+        FusedNetwork& network = folded.network;
+        for (auto operation = network.operations.rbegin(); operation != network.operations.rend(); ++operation)
+            if (const FoldingRules* rules = operation->lowering->folding; rules != nullptr && rules->planes)
+                for (int value : operation->inputs)
+                    if (folded.filled[value] && network.fills[value].bits == 0)
+                        network.fills[value] = network.fills[operation->output];
+    }
+
+    double cycles_of(const Setting& setting, const Placement& placement, const Operation& operation) const {
+        if (network_.views(operation.output)) return 0;
+        const double cycles = operation.lowering->cycles(setting, operation);
+        const bool joins = std::holds_alternative<kind::Concat>(operation.kind);
+        return joins ? cycles * copied_share(setting, placement, operation) : cycles;
+    }
+
     bool can_fold(const Operation& operation) const {
         const FoldingRules* rules = operation.lowering->folding;
         return rules != nullptr && foldable(network_.shapes[operation.output], kernels_.lanes) && is_plain(operation) &&
@@ -95,7 +129,7 @@ class Folding {
 
     // One image, every value that can be folded folded.
     Setting folded_setting(const CostModel& costs) const {
-        Setting setting{network_, 1, kernels_, costs, std::vector<Storage>(network_.shapes.size())};
+        Setting setting = plain_setting(network_, 1, kernels_, costs);
         for (std::size_t value = 0; value < setting.storages.size(); ++value)
             if (foldable(network_.shapes[value], kernels_.lanes))
                 setting.storages[value] = make_folded(network_.shapes[value], kernels_.lanes, bordered_[value]);
@@ -148,10 +182,9 @@ class Folding {
         std::vector<bool> folded(network_.shapes.size(), false);
         std::set<std::pair<int, bool>> converted;
         std::vector<double> cycles;
-        std::set<int> bordered;
-        for (std::size_t i = 0; i < network_.operations.size(); ++i)
-            if (is_folded(i, sizes) && sees_border(network_.operations[i]))
-                bordered.insert(network_.operations[i].inputs[0]);
+        const auto filled = find_filled(network_.operations, network_.shapes.size(), [&](const Operation& operation) {
+            return is_folded(static_cast<std::size_t>(&operation - network_.operations.data()), sizes);
+        });
         const auto conversion = [&](int value, bool wanted) {
             if (folded[value] == wanted || !converted.emplace(value, wanted).second) return 0.0;
             return kPerElement * static_cast<double>(elements(network_.shapes[value]));
@@ -160,7 +193,7 @@ class Folding {
             const Operation& operation = network_.operations[i];
             const bool here = is_folded(i, sizes);
             double sum = here ? folded_[i] : planar_[i];
-            if (here && bordered.count(operation.output) > 0) sum += border(operation.output);
+            if (here && filled[operation.output]) sum += border(operation.output);
             for (int value : operation.inputs) sum += conversion(value, here);
             folded[operation.output] = here;
             cycles.push_back(sum);

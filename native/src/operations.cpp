@@ -109,18 +109,40 @@ void Copy::run(const Word* from, Word* to) const {
     });
 }
 
-Conversion::Conversion(const Storage& source, const Storage& target)
-    : source_plane_(source.strides[0]), target_plane_(target.strides[0]) {
-    const auto sources = pixel_offsets(source), targets = pixel_offsets(target);
-    for (std::size_t i = 0; i < sources.size(); ++i) moves_.emplace_back(sources[i], targets[i]);
+namespace {
+
+// A row of as many parts side by side, whose pixels are `lanes` words apart where it is folded.
+template <int Parts, bool Folds>
+void convert_row(const Word* from, Word* to, std::int64_t width, std::int64_t lanes) {
+    for (std::int64_t x = 0; x < width; ++x)
+        #pragma GCC unroll 4
+        for (int part = 0; part < Parts; ++part)
+            if constexpr (Folds) to[x * lanes + part] = from[part * width + x];
+            else to[part * width + x] = from[x * lanes + part];
 }
 
+using ConvertRow = void (*)(const Word*, Word*, std::int64_t, std::int64_t);
+
+template <bool Folds>
+ConvertRow converting(std::int64_t parts) {
+    return parts == 4 ? convert_row<4, Folds> : parts == 2 ? convert_row<2, Folds> : convert_row<1, Folds>;
+}
+
+}  // namespace
+
 void Conversion::run(std::int64_t begin, std::int64_t end, const Word* from, Word* to) const {
-    for (std::int64_t channel = begin; channel < end; ++channel) {
-        const Word* read = from + channel * source_plane_;
-        Word* written = to + channel * target_plane_;
-        for (const auto& [at, where] : moves_) written[where] = read[at];
-    }
+    const bool folds = target_.folded;
+    const Storage &parts = folds ? target_ : source_, &rows = folds ? source_ : target_;
+    const ConvertRow convert = folds ? converting<true>(parts.parts_x) : converting<false>(parts.parts_x);
+    const std::int64_t width = parts.part_width(), height = parts.part_height(), lanes = parts.strides[2];
+    for (std::int64_t channel = begin; channel < end; ++channel)
+        for (std::int64_t y = 0; y < rows.dims[1]; ++y) {
+            const std::int64_t row = channel * rows.strides[0] + y * rows.strides[1],
+                               part = channel * parts.strides[0] + parts.origin + y % height * parts.strides[1] +
+                                      y / height * parts.parts_x;
+            if (folds) convert(from + row, to + part, width, lanes);
+            else convert(from + part, to + row, width, lanes);
+        }
 }
 
 std::vector<Segment> segments_between(const Storage& source, const Storage& target, int images) {
@@ -342,18 +364,19 @@ std::size_t softmax_words(const Lines& lines, const Kernels& kernels) {
 void softmax_lines(const Lines& lines, const Kernels& kernels, std::int64_t begin, std::int64_t end,
                    const float* source, float* target, int images, float* scratch) {
     const std::int64_t count = static_cast<std::int64_t>(lines.steps.size()), pitch = softmax_pitch(lines, kernels),
-                       lanes = kernels.lanes, vectors = images / lanes;
+                       lanes = kernels.lanes, vectors = (images + lanes - 1) / lanes;
     float* factors = scratch + std::max(kSoftened, lanes) * pitch;
     if (images > 1) {
         for (std::int64_t item = begin; item < end; ++item) {
-            const std::int64_t start = lines.starts[static_cast<std::size_t>(item / vectors)] + item % vectors * lanes;
+            const std::int64_t first = item % vectors * lanes, some = std::min(lanes, images - first);
+            const std::int64_t start = lines.starts[static_cast<std::size_t>(item / vectors)] + first;
             for (std::int64_t i = 0; i < count; ++i)
-                std::copy_n(source + start + lines.steps[static_cast<std::size_t>(i)], lanes, scratch + i * lanes);
+                std::copy_n(source + start + lines.steps[static_cast<std::size_t>(i)], some, scratch + i * lanes);
             kernels.soften_images({scratch, nullptr, 0, 1.0f, 1, static_cast<int>(count), factors});
             for (std::int64_t lane = 0; lane < lanes; ++lane) factors[lane] = share_of(factors[lane]);
             for (std::int64_t i = 0; i < count; ++i) {
                 float* to = target + start + lines.steps[static_cast<std::size_t>(i)];
-                for (std::int64_t lane = 0; lane < lanes; ++lane) to[lane] = scratch[i * lanes + lane] * factors[lane];
+                for (std::int64_t lane = 0; lane < some; ++lane) to[lane] = scratch[i * lanes + lane] * factors[lane];
             }
         }
         return;

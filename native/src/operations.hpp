@@ -30,16 +30,15 @@ struct Copy {
     void run(const Word* from, Word* to) const;
 };
 
-// Between a folded value and one that is not: where each pixel of a channel lies in both.
+// Between a folded value and one that is not, whose rows are contiguous.
 class Conversion {
    public:
-    Conversion(const Storage& source, const Storage& target);
+    Conversion(const Storage& source, const Storage& target) : source_(source), target_(target) {}
     // Channels [begin, end).
     void run(std::int64_t begin, std::int64_t end, const Word* from, Word* to) const;
 
    private:
-    std::vector<std::pair<std::int32_t, std::int32_t>> moves_;
-    std::int64_t source_plane_, target_plane_;
+    Storage source_, target_;
 };
 
 struct Segment {

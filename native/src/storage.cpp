@@ -101,14 +101,4 @@ bool dense(const Storage& storage, int images) {
     return !storage.folded && storage.size == elements(storage.dims) * images;
 }
 
-std::vector<std::int64_t> pixel_offsets(const Storage& storage) {
-    std::vector<std::int64_t> offsets;
-    const std::int64_t height = storage.part_height(), width = storage.part_width();
-    for (std::int64_t y = 0; y < storage.dims[1]; ++y)
-        for (std::int64_t x = 0; x < storage.dims[2]; ++x)
-            offsets.push_back(storage.origin + y % height * storage.strides[1] + x % width * storage.strides[2] +
-                              (storage.folded ? y / height * storage.parts_x + x / width : 0));
-    return offsets;
-}
-
 }  // namespace secateur

@@ -47,7 +47,5 @@ bool tiny(const Shape& dims, int lanes);
 bool few_pixels(const Shape& input, const Shape& output, int lanes);
 // Without gaps.
 bool dense(const Storage& storage, int images);
-// Of the pixels of channel 0, row by row.
-std::vector<std::int64_t> pixel_offsets(const Storage& storage);
 
 }  // namespace secateur

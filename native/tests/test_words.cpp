@@ -57,8 +57,13 @@ Bits moved(const Bits& image) {
 // The words of a value of one image, wherever they lie.
 std::vector<std::int64_t> places(const Storage& storage) {
     std::vector<std::int64_t> found;
+    const std::int64_t height = storage.part_height(), width = storage.part_width();
     for (std::int64_t c = 0; c < storage.dims[0]; ++c)
-        for (std::int64_t pixel : secateur::pixel_offsets(storage)) found.push_back(c * storage.strides[0] + pixel);
+        for (std::int64_t y = 0; y < storage.dims[1]; ++y)
+            for (std::int64_t x = 0; x < storage.dims[2]; ++x)
+                found.push_back(storage.origin + c * storage.strides[0] + y % height * storage.strides[1] +
+                                x % width * storage.strides[2] +
+                                (storage.folded ? y / height * storage.parts_x + x / width : 0));
     return found;
 }
 

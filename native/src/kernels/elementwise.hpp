@@ -82,10 +82,9 @@ constexpr BinaryFunction binary(const char* name, Function, bool adds = false) {
     return times(root, root);
 }
 
-// Infinities are as 1 / (1 + e^-x) has them.
-[[gnu::always_inline]] inline Vec logistic(Vec x) {
-    const Vec one = splat(1.0f);
-    return over(one, plus(one, power(minus(splat(0.0f), x))));
+// factor / (1 + e^-x), whose infinities are as that has them.
+[[gnu::always_inline]] inline Vec logistic(Vec x, Vec factor) {
+    return over(factor, plus(splat(1.0f), power(minus(splat(0.0f), x))));
 }
 
 // x · P(N(0, 1) ≤ x). P(N ≤ −t) = ½ e^(−q(t)), q fitted to what that is for t ≤ 9.5 so that the product is off by 2e-8 at
@@ -144,9 +143,9 @@ constexpr UnaryFunction kUnaries[] = {
     unary("hardswish", [](float x) { return x * bounded(x + 3.0f, 0.0f, 6.0f) / 6.0f; }),
     unary("hardsigmoid", [](float x) { return bounded(x + 3.0f, 0.0f, 6.0f) / 6.0f; }),
     by_vectors(
-        "silu", [](float x) { return x * sigmoid(x); }, [](Vec x) { return times(x, logistic(x)); }),
+        "silu", [](float x) { return x * sigmoid(x); }, [](Vec x) { return logistic(x, x); }),
     by_vectors(
-        "sigmoid", [](float x) { return sigmoid(x); }, [](Vec x) { return logistic(x); }),
+        "sigmoid", [](float x) { return sigmoid(x); }, [](Vec x) { return logistic(x, splat(1.0f)); }),
     by_vectors(
         "tanh", [](float x) { return tanhf(x); }, [](Vec x) { return tangent(x); }),
     by_vectors(
@@ -199,7 +198,7 @@ constexpr UnaryFunction kUnaries[] = {
         [](float x) { return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x))); },
         [](Vec x) {
             const Vec cube = times(times(times(splat(0.044715f), x), x), x);
-            return times(x, logistic(times(splat(1.59576912160573072f), plus(x, cube))));
+            return logistic(times(splat(1.59576912160573072f), plus(x, cube)), x);
         }),
 };
 

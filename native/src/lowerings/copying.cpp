@@ -5,6 +5,7 @@
 #include "compiler.hpp"
 #include "lowerings/lowering.hpp"
 #include "operations.hpp"
+#include "placement.hpp"
 #include "prediction.hpp"
 
 namespace secateur {
@@ -141,6 +142,15 @@ void compile_slice(Compiler& compiler, const Operation& operation) {
                  Copy(target.dims, source.strides, target.strides, setting.images)}});
 }
 
+// Planes of a value are a view of it.
+bool can_fold_slice(const FusedNetwork& network, const Operation& operation, int) {
+    return std::get<kind::Slice>(operation.kind).axis == 0 && network.views(operation.output);
+}
+
+std::int64_t view_of_planes(const Setting& setting, const Operation& operation) {
+    return std::get<kind::Slice>(operation.kind).start * setting.input(operation).strides[0];
+}
+
 void arrange_slice(Arrangement& arrangement, Operation& operation) {
     const int from = operation.inputs[0];
     const auto [axis, start] = std::get<kind::Slice>(operation.kind);
@@ -175,23 +185,24 @@ void compile_concat(Compiler& compiler, const Operation& operation) {
     const Setting& setting = compiler.setting();
     const Storage& target = setting.output(operation);
     const std::int64_t axis = std::get<kind::Concat>(operation.kind).axis;
-    if (holds_bytes(compiler, operation.output)) {
-        const auto& whole = setting.network.whole;
-        const bool along = axis == static_cast<std::int64_t>(packed_axis(whole[operation.output]));
-        const bool odd = std::any_of(operation.inputs.begin(), operation.inputs.end() - 1,
-                                     [&](int value) { return whole[value][axis] % 4 != 0; });
-        if (along && odd) return add_byte_moves(compiler, operation, joined_places(compiler, operation, axis));
-    }
+    if (!joins_words(setting.network, operation))
+        return add_byte_moves(compiler, operation, joined_places(compiler, operation, axis));
+    const std::vector<std::int64_t> starts = starts_of(setting, operation);
     Parts parts;
-    std::int64_t start = 0;
-    for (int value : operation.inputs) {
-        const Storage& source = setting.storages[value];
-        if (elements(source.dims) > 0)
-            parts.emplace_back(compiler.place(value), Copy(source.dims, source.strides, target.strides, setting.images,
-                                                           start * target.strides[axis]));
-        start += source.dims[axis];
+    for (std::size_t i = 0; i < starts.size(); ++i) {
+        const Storage& source = setting.storages[operation.inputs[i]];
+        if (elements(source.dims) == 0 || compiler.holds(operation, i, starts[i])) continue;
+        const Copy copy = source.folded ? Copy({source.size}, {1}, {1}, 1, starts[i])
+                                        : Copy(source.dims, source.strides, target.strides, setting.images, starts[i]);
+        parts.emplace_back(compiler.place(operation.inputs[i]), copy);
     }
-    add_copies(compiler, operation, std::move(parts));
+    if (!parts.empty()) add_copies(compiler, operation, std::move(parts));
+}
+
+bool can_fold_concat(const FusedNetwork& network, const Operation& operation, int lanes) {
+    return std::get<kind::Concat>(operation.kind).axis == 0 && joins_words(network, operation) &&
+           std::all_of(operation.inputs.begin(), operation.inputs.end(),
+                       [&](int value) { return foldable(network.shapes[value], lanes); });
 }
 
 void arrange_concat(Arrangement& arrangement, Operation& operation) {
@@ -234,6 +245,9 @@ void compile_conversion(Compiler& compiler, const Operation& operation) {
     };
 }
 
+constexpr FoldingRules kSliceFolding = {.possible = can_fold_slice, .planes = true, .view = view_of_planes};
+constexpr FoldingRules kConcatFolding = {.possible = can_fold_concat, .planes = true};
+
 }  // namespace
 
 const Lowering lowerings::reshape = {
@@ -241,9 +255,19 @@ const Lowering lowerings::reshape = {
 const Lowering lowerings::permute = {
     .read = read_permute, .cycles = streaming, .compile = compile_permute, .arrange = arrange_permute};
 const Lowering lowerings::slice = {
-    .read = read_slice, .cycles = streaming, .compile = compile_slice, .arrange = arrange_slice};
+    .read = read_slice,
+    .cycles = streaming,
+    .compile = compile_slice,
+    .folding = &kSliceFolding,
+    .arrange = arrange_slice,
+};
 const Lowering lowerings::concat = {
-    .read = read_concat, .cycles = streaming, .compile = compile_concat, .arrange = arrange_concat};
+    .read = read_concat,
+    .cycles = streaming,
+    .compile = compile_concat,
+    .folding = &kConcatFolding,
+    .arrange = arrange_concat,
+};
 const Lowering lowerings::constant = {
     .read = read_constant, .cycles = nothing, .compile = compile_constant, .constant = true};
 // Made by folding.cpp; its cost is counted there.

@@ -34,15 +34,16 @@ std::optional<Kind> read_unary(const Node& node) {
 }
 
 void compile_unary(Compiler& compiler, const Operation& operation) {
-    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output),
-                       size = compiler.setting().output(operation).size;
+    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
+    const ElementPieces pieces(compiler.setting().output(operation));
     const auto& unary = std::get<kind::Unary>(operation.kind);
     Step& step = compiler.push(operation, "loop");
-    step.items = pieces_of(size);
-    step.run = [=, all = step.items, run = compiler.setting().kernels.unaries[unary.function].run,
-                parameters = unary.parameters](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
-        const std::int64_t first = edge_of(size, begin, all), last = edge_of(size, end, all);
-        run(parameters.data(), frame.floats(from + first), frame.floats(to + first), last - first);
+    step.items = pieces.items;
+    step.run = [=, run = compiler.setting().kernels.unaries[unary.function].run, parameters = unary.parameters](
+                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+        pieces.visit(begin, end, [&](std::int64_t first, std::int64_t count) {
+            run(parameters.data(), frame.floats(from + first), frame.floats(to + first), count);
+        });
     };
 }
 
@@ -57,16 +58,18 @@ void compile_binary(Compiler& compiler, const Operation& operation) {
     const Storage &target = setting.output(operation), &left = setting.input(operation, 0),
                   &right = setting.input(operation, 1);
     const std::int64_t a = compiler.place(operation.inputs[0]), b = compiler.place(operation.inputs[1]),
-                       to = compiler.place(operation.output), size = target.size;
+                       to = compiler.place(operation.output);
     const auto run = setting.kernels.binaries[std::get<kind::Binary>(operation.kind).function].run;
     const Clamp clamp = operation.clamp;
     Step& step = compiler.push(operation, "loop");
     if (left.dims == target.dims && right.dims == target.dims) {
-        step.items = pieces_of(size);
-        step.run = [=, all = step.items](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
-            const std::int64_t first = edge_of(size, begin, all), last = edge_of(size, end, all);
-            run({frame.floats(a + first), frame.floats(b + first), frame.floats(to + first), 1, 1, last - first,
-                 clamp.low, clamp.high});
+        const ElementPieces pieces(target);
+        step.items = pieces.items;
+        step.run = [=](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+            pieces.visit(begin, end, [&](std::int64_t first, std::int64_t count) {
+                run({frame.floats(a + first), frame.floats(b + first), frame.floats(to + first), 1, 1, count, clamp.low,
+                     clamp.high});
+            });
         };
         return;
     }

@@ -22,6 +22,10 @@ struct FoldingRules {
     bool (*sees_border)(const Operation&) = nullptr;
     // Inputs from this one on lie as the output does.
     std::size_t alike = 0;
+    // Whether the output is planes of the inputs as they are, so that their borders are its.
+    bool planes = false;
+    // Of an output that is a view: words into the first input, both being folded.
+    std::int64_t (*view)(const Setting&, const Operation&) = nullptr;
 };
 
 struct Lowering {

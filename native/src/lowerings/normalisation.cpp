@@ -14,20 +14,6 @@ std::optional<Kind> read_softmax(const Node& node) {
     return kind::Softmax{axes_of(node, "axis")[0]};
 }
 
-void compile_softmax(Compiler& compiler, const Operation& operation) {
-    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output),
-                       axis = std::get<kind::Softmax>(operation.kind).axis;
-    const auto lines = lines_of(compiler.setting().output(operation), axis, axis + 1);
-    const Kernels& kernels = compiler.setting().kernels;
-    const int images = compiler.setting().images;
-    compiler.need_scratch(softmax_words(lines, kernels));
-    Step& step = compiler.push(operation, "loop");
-    step.items = static_cast<std::int64_t>(lines.starts.size()) * std::max(1, images / kernels.lanes);
-    step.run = [=, &kernels](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
-        softmax_lines(lines, kernels, begin, end, frame.floats(from), frame.floats(to), images, as_floats(scratch));
-    };
-}
-
 std::optional<Kind> read_layer_norm(const Node& node) {
     if (node.op != "layer_norm") return {};
     const Array *weight = weight_of(node, "weight"), *bias = weight_of(node, "bias");
@@ -57,6 +43,23 @@ std::optional<EvenLines> even_lines(const Lines& lines, int images) {
     for (std::size_t i = 0; i < starts.size(); i += together) found.starts.push_back(starts[i]);
     found.rows = static_cast<std::int64_t>(together) * images;
     return found;
+}
+
+void compile_softmax(Compiler& compiler, const Operation& operation) {
+    const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output),
+                       axis = std::get<kind::Softmax>(operation.kind).axis;
+    Lines lines = lines_of(compiler.setting().output(operation), axis, axis + 1);
+    const Kernels& kernels = compiler.setting().kernels;
+    int together = compiler.setting().images;
+    // Lines side by side are as good as images.
+    if (const auto even = even_lines(lines, together); even && even->plane > 1 && even->rows >= kernels.lanes)
+        lines.starts = even->starts, together = static_cast<int>(even->rows);
+    compiler.need_scratch(softmax_words(lines, kernels));
+    Step& step = compiler.push(operation, "loop");
+    step.items = static_cast<std::int64_t>(lines.starts.size()) * ((together + kernels.lanes - 1) / kernels.lanes);
+    step.run = [=, &kernels](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
+        softmax_lines(lines, kernels, begin, end, frame.floats(from), frame.floats(to), together, as_floats(scratch));
+    };
 }
 
 std::vector<float> copy_of(const Array& array) {

@@ -7,6 +7,7 @@
 #include "lowerings/lowering.hpp"
 #include "operations.hpp"
 #include "prediction.hpp"
+#include "storage.hpp"
 
 namespace secateur {
 namespace {
@@ -20,22 +21,34 @@ std::optional<Kind> read_resize(const Node& node) {
     return resize;
 }
 
+// The parts of a folded plane are planes of their own, whose pixels are as many floats as there are parts.
+Storage plane_of_part(const Storage& storage) {
+    Storage part = storage;
+    if (storage.folded) part.dims = {storage.dims[0], storage.part_height(), storage.part_width()};
+    return part;
+}
+
 // A row of the output is a sum of rows of the input, whose pixels are then resampled along it.
 class Resizing {
    public:
+    // Where values are folded, parts have to be made of the same parts.
     Resizing(const kind::Resize& resize, const Storage& source, const Storage& target, int images)
-        : images_(images), axes_(resize.axes) {
-        const std::size_t kept = source.dims.size() - axes_.size();
+        : images_(source.folded ? static_cast<int>(source.strides[2]) : images), axes_(resize.axes) {
+        const Storage from = plane_of_part(source), to = plane_of_part(target);
+        const std::size_t kept = from.dims.size() - axes_.size();
         const auto head = [&](const std::vector<std::int64_t>& all) {
             return Shape(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(kept));
         };
-        reads_ = offsets_of(head(source.dims), head(source.strides));
-        writes_ = offsets_of(head(source.dims), head(target.strides));
-        for (std::size_t i = kept; i + 1 < source.dims.size(); ++i) {
-            source_strides_.push_back(source.strides[i]), target_strides_.push_back(target.strides[i]);
-            rows_ *= target.dims[i];
-        }
-        width_ = source.dims.back(), new_width_ = target.dims.back();
+        reads_ = offsets_of(head(from.dims), head(from.strides));
+        writes_ = offsets_of(head(from.dims), head(to.strides));
+        for (std::int64_t& read : reads_) read += from.origin;
+        for (std::int64_t& write : writes_) write += to.origin;
+        width_ = from.dims.back(), new_width_ = to.dims.back();
+        std::int64_t count = 1;
+        for (std::size_t axis = kept; axis + 1 < to.dims.size(); ++axis) count *= to.dims[axis];
+        for (std::int64_t i = 0; i < count; ++i) rows_.push_back(find_row(i, from, to, kept));
+        for (std::size_t i = 1; i < rows_.size(); ++i)
+            rows_[i].again = rows_[i].offsets == rows_[i - 1].offsets && rows_[i].shares == rows_[i - 1].shares;
     }
 
     std::int64_t items() const { return static_cast<std::int64_t>(reads_.size()); }
@@ -46,49 +59,47 @@ class Resizing {
              float* scratch) const {
         const kind::Resize::Axis& last = axes_.back();
         for (std::int64_t plane = begin; plane < end; ++plane) {
-            Row made, row;  // the one made last, and the next
-            for (std::int64_t i = 0; i < rows_; ++i) {
-                find_row(i, row);
+            const float* made = nullptr;  // the row before
+            for (const Row& row : rows_) {
                 float* target = to + writes_[plane] + row.target;
-                if (i > 0 && made.offsets == row.offsets && made.shares == row.shares) {
-                    std::copy_n(to + writes_[plane] + made.target, new_width_ * images_, target);
-                    continue;
-                }
-                const float* source = blended(kernels, row, from + reads_[plane], scratch);
-                kernels.resample({source, target, last.sources.integers, last.shares.data,
-                                  static_cast<int>(last.sources.shape[0]), images_, new_width_});
-                std::swap(made, row);
+                if (row.again) std::copy_n(made, new_width_ * images_, target);
+                else
+                    kernels.resample({blended(kernels, row, from + reads_[plane], scratch), target,
+                                      last.sources.integers, last.shares.data, static_cast<int>(last.sources.shape[0]),
+                                      images_, new_width_});
+                made = target;
             }
         }
     }
 
    private:
     struct Row {
-        std::vector<std::int64_t> offsets;  // where rows of the input begin
-        std::vector<float> shares;          // how much they count
+        std::vector<std::int64_t> offsets{0};  // where rows of the input begin
+        std::vector<float> shares{1.0f};       // how much they count
         std::int64_t target = 0;
+        bool again = false;  // the same as the row before
     };
 
     // Row i of a plane. Terms that count nothing are left out.
-    void find_row(std::int64_t i, Row& row) const {
-        row.offsets.assign(1, 0), row.shares.assign(1, 1.0f), row.target = 0;
-        for (std::size_t axis = source_strides_.size(); axis-- > 0;) {
-            const Array &sources = axes_[axis].sources, &shares = axes_[axis].shares;
-            const std::int64_t taps = sources.shape[0], size = sources.shape[1], at = i % size;
-            i /= size;
-            row.target += at * target_strides_[axis];
-            const std::size_t terms = row.offsets.size();
-            for (std::size_t term = 0; term < terms; ++term)
+    Row find_row(std::int64_t i, const Storage& from, const Storage& to, std::size_t kept) const {
+        Row row;
+        for (std::size_t axis = to.dims.size() - 1; axis-- > kept;) {
+            const auto& [sources, shares] = axes_[axis - kept];
+            const std::int64_t taps = sources.shape[0], size = sources.shape[1], at = i % to.dims[axis];
+            i /= to.dims[axis];
+            row.target += at * to.strides[axis];
+            const Row before = row;
+            row.offsets.clear(), row.shares.clear();
+            for (std::size_t term = 0; term < before.offsets.size(); ++term)
                 for (std::int64_t tap = 0; tap < taps; ++tap) {
-                    const float share = row.shares[term] * shares.data[tap * size + at];
+                    const float share = before.shares[term] * shares.data[tap * size + at];
                     if (share == 0.0f) continue;
-                    row.offsets.push_back(row.offsets[term] +
-                                          sources.integers[tap * size + at] * source_strides_[axis]);
+                    row.offsets.push_back(before.offsets[term] +
+                                          sources.integers[tap * size + at] * from.strides[axis]);
                     row.shares.push_back(share);
                 }
-            row.offsets.erase(row.offsets.begin(), row.offsets.begin() + static_cast<std::ptrdiff_t>(terms));
-            row.shares.erase(row.shares.begin(), row.shares.begin() + static_cast<std::ptrdiff_t>(terms));
         }
+        return row;
     }
 
     const float* blended(const Kernels& kernels, const Row& row, const float* plane, float* scratch) const {
@@ -102,10 +113,34 @@ class Resizing {
 
     int images_;
     std::vector<kind::Resize::Axis> axes_;
-    Offsets reads_, writes_;                                     // of the planes
-    std::vector<std::int64_t> source_strides_, target_strides_;  // of the resized axes but the last
-    std::int64_t rows_ = 1, width_ = 0, new_width_ = 0;          // rows: of a new plane
+    Offsets reads_, writes_;  // of the planes
+    std::vector<Row> rows_;   // of a new plane
+    std::int64_t width_ = 0, new_width_ = 0;
 };
+
+// Whether every new pixel is one pixel, and of parts of `to` pixels each is made of the part of `from` in its place.
+bool keeps_parts(const kind::Resize::Axis& axis, std::int64_t from, std::int64_t to) {
+    const auto& [sources, shares] = axis;
+    if (sources.shape[0] != 1) return false;
+    for (std::int64_t i = 0; i < sources.shape[1]; ++i) {
+        const std::int64_t within = sources.integers[i] - i / to * from;
+        if (shares.data[i] != 1.0f || within != sources.integers[i % to] || within >= from) return false;
+    }
+    return true;
+}
+
+bool can_fold_resize(const FusedNetwork& network, const Operation& operation, int lanes) {
+    const Shape &from = network.shapes[operation.inputs[0]], &to = network.shapes[operation.output];
+    const auto& axes = std::get<kind::Resize>(operation.kind).axes;
+    if (!foldable(from, lanes) || axes.size() > 2) return false;
+    const Storage source = make_folded(from, lanes, false), target = make_folded(to, lanes, false);
+    return keeps_parts(axes.back(), source.part_width(), target.part_width()) &&
+           (axes.size() == 1 || keeps_parts(axes.front(), source.part_height(), target.part_height()));
+}
+
+double resize_cycles(const Setting& setting, const Operation& operation) {
+    return streaming(setting, operation, setting.images > 1 || setting.output(operation).folded ? 0.05 : 0.3);
+}
 
 void compile_resize(Compiler& compiler, const Operation& operation) {
     const Setting& setting = compiler.setting();
@@ -203,9 +238,13 @@ void compile_grid_sample(Compiler& compiler, const Operation& operation) {
     };
 }
 
+// Borders are no parts of their own: nothing has to lie alike.
+constexpr FoldingRules kResizeFolding = {.possible = can_fold_resize, .alike = 1};
+
 }  // namespace
 
-const Lowering lowerings::resize = {.read = read_resize, .cycles = streaming, .compile = compile_resize};
+const Lowering lowerings::resize = {
+    .read = read_resize, .cycles = resize_cycles, .compile = compile_resize, .folding = &kResizeFolding};
 const Lowering lowerings::grid_sample = {.read = read_grid_sample, .cycles = streaming, .compile = compile_grid_sample};
 
 }  // namespace secateur
