@@ -120,7 +120,7 @@ def _load_tracer() -> None:
 
 
 def _settled(case: Case) -> nn.Module:
-    """In evaluation mode, with statistics that are not those of no data at all."""
+    """In evaluation mode, with statistics that are not those of no data at all, and no matrix that is all zeros."""
     network = case.network.eval()
     random = torch.Generator().manual_seed(0)
     for module in network.modules():
@@ -128,6 +128,9 @@ def _settled(case: Case) -> nn.Module:
             module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=random) * 0.1)
             assert module.running_var is not None
             module.running_var.copy_(torch.rand(module.running_var.shape, generator=random) * 0.5 + 0.75)
+    for weight in network.parameters():
+        if weight.dim() > 1 and not weight.any():  # that a head begins with says nothing
+            weight.data.copy_(torch.randn(weight.shape, generator=random) * 0.05)
     return network
 
 
