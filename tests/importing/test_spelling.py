@@ -105,3 +105,17 @@ def test_rarer_operations_give_what_pytorch_gives(functions: Iterable[Callable[[
 def test_what_pytorch_cannot_spell_either_is_refused_by_the_name_that_the_network_calls() -> None:
     with pytest.raises(ExportError, match="fft_rfft is not supported"):
         to_graph(Several([lambda x: torch.fft.rfft(x).real]), torch.randn(2, 4, 4))
+
+
+def test_constants_are_viewed_as_if_they_lay_as_those_that_were_traced() -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(3, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.table.t().contiguous().view(12)
+
+    network, x = Table().eval(), torch.randn(2, 12)
+    (found,) = reference.run_all(to_graph(network, x), {"x": x.numpy()})
+    np.testing.assert_array_equal(found, network(x).detach().numpy())

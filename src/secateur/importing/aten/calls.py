@@ -36,6 +36,10 @@ _ALIKE = {
 }
 """Operations that make every image's part of a constant alike."""
 _RESHAPED = {"view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "expand"}
+_STRIDELESS: Mapping[Any, Any] = dict.fromkeys(
+    (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default), torch.ops.aten.reshape.default
+)
+"""Constants need not lie in memory as the values did that were traced."""
 _SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
 """Operations after which a constant of the same type is what it was."""
 READ_WITHOUT_CONVERSION = frozenset({*_UNREAD, *_ALIKE, *_RESHAPED, *_SAME, *MADE_OF_SIZES, "sym_size"})
@@ -158,7 +162,7 @@ class Call:
         positional = [plain[each.name] for each in self.schema if not each.kwarg_only]
         keywords = {each.name: plain[each.name] for each in self.schema if each.kwarg_only}
         with torch.no_grad():
-            made = _as_constants(self.node.target(*positional, **keywords))  # type: ignore[operator]
+            made = _as_constants(_STRIDELESS.get(self.node.target, self.node.target)(*positional, **keywords))
         return self.first if self.name in _SAME and _are_same(made, self.first) else made
 
     def _plain(self, value: Any) -> Any:
