@@ -79,7 +79,7 @@ TORCHVISION: dict[str, Build] = {
     "googlenet": partial(_torchvision, "googlenet", aux_logits=False, init_weights=False),
     "inception_v3": partial(_torchvision, "inception_v3", 299, aux_logits=False, init_weights=False),
     **{name: partial(_video, name) for name in ("mc3_18", "r2plus1d_18", "r3d_18")},
-    "s3d": partial(_video, "s3d", 16, 64),
+    "s3d": partial(_video, "s3d", 16, 224),
     "swin3d_t": partial(_video, "swin3d_t", 8, 64),
     "mvit_v1_b": partial(_video, "mvit_v1_b", 16, 224),
     "mvit_v2_s": partial(_video, "mvit_v2_s", 16, 224),
