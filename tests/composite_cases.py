@@ -106,7 +106,44 @@ def _normal(x: Array) -> Array:
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 0.5)
 
 
+def _unpooled(build: Builder) -> str:
+    """The first numbers where the largest of windows were."""
+    numbers = composites.cut(build, composites.cut(build, "x", 2, 0, 2), 3, 0, 2)
+    return composites.unpool(build, numbers, composites.picks(build, "x", (2, 3)), (2, 3), (4, 7))
+
+
+def _picked(x: Array) -> Array:
+    return x[..., :6].reshape(-1, 2, 2, 2, 2, 3).transpose(0, 1, 2, 4, 3, 5).reshape(-1, 2, 2, 2, 6).argmax(-1)
+
+
+def _put_back(x: Array) -> Array:
+    made, picked = np.zeros_like(x), _picked(x)
+    for image, channel, row, column in np.ndindex(picked.shape):
+        down, right = divmod(picked[image, channel, row, column], 3)
+        made[image, channel, 2 * row + down, 3 * column + right] = x[image, channel, row, column]
+    return made
+
+
+def _sampled(build: Builder) -> str:
+    grid = composites.reshape(build, "x", (2, 3, 3))
+    return composites.sample_volume(build, "x", grid, nearest=True, border=True, aligned=True)
+
+
+def _nearest(x: Array) -> Array:
+    places = [np.clip(np.rint((x.reshape(-1, 6, 3)[..., 2 - axis] + 1) / 2 * (size - 1)), 0, size - 1).astype(int)
+              for axis, size in enumerate((2, 3, 3))]  # fmt: skip
+    made = [image[0][tuple(place[index] for place in places)] for index, image in enumerate(x)]
+    return np.stack(made).reshape(-1, 1, 2, 3)
+
+
 CASES: dict[str, Case] = {
+    "distances": Case(
+        (5, 3),
+        lambda build: composites.distances(build, "x", "x", 2.0),
+        lambda x: np.sqrt(np.square(x[:, :, None] - x[:, None]).sum(-1)),
+    ),
+    "unpool": Case((2, 4, 7), _unpooled, _put_back),
+    "sample_volume": Case((1, 2, 3, 3), _sampled, _nearest),
     "conv2d after pad": Case(
         (3, 5, 4), _padded_convolution, lambda x: cross_correlation(around(x, 1, 0, 1, 2), KERNELS)
     ),
@@ -117,6 +154,11 @@ CASES: dict[str, Case] = {
         (3, 6),
         lambda build: composites.matrix_product(build, "x", Weight.of(MATRIX), Weight.of(VECTOR)),
         lambda x: x @ MATRIX + VECTOR,
+    ),
+    "picks": Case(
+        (2, 4, 7),
+        lambda build: composites.picks(build, "x", (2, 3)),
+        _picked,
     ),
     "clamp from 0": Case((4,), lambda build: composites.clamp(build, "x", 0, None), lambda x: np.maximum(x, 0)),
     "clamp between others": Case(

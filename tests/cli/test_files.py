@@ -317,7 +317,7 @@ def test_the_rate_of_a_step_is_that_of_its_own_images(
             return plan
 
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("secateur.runtime.load", lambda *arguments: Planned())
+    monkeypatch.setattr("secateur.runtime.load", lambda *arguments, **named: Planned())
     _, out, _ = verb("inspect", str(packed), "--plan", "--batch", "64")
     rows = {line.split("│")[1].strip(): line.split("│")[-4:-1] for line in out.splitlines() if "conv2d" in line}
     assert [each.strip() for each in rows["alone"]] == ["1", "1,000.0 µs", "20.0"]
