@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from secateur.experiments.searching import SearchResult, search
     from secateur.experiments.sweeping import SweepResult, sweep
     from secateur.exporting.packing import pack
+    from secateur.exporting.rebuilding import from_onnx
     from secateur.importing.checkpoints import load_weights
     from secateur.packfile import Metadata, unpack
     from secateur.pruning.arrangement import arrange
@@ -54,6 +55,7 @@ _HOMES = {
     "analyze": "report.analysis",
     "arrange": "pruning.arrangement",
     "compile_backend": "runtime.compilation",
+    "from_onnx": "exporting.rebuilding",
     "frozen_zeros": "pruning.freezing",
     "layer_sparsity": "pruning.pruning",
     "load": "runtime",
@@ -87,6 +89,7 @@ __all__ = [
     "analyze",
     "arrange",
     "compile_backend",
+    "from_onnx",
     "frozen_zeros",
     "layer_sparsity",
     "load",

@@ -40,6 +40,7 @@ from secateur.cli.options import (
     texts,
 )
 from secateur.cli.printing import nobody_reads, outlets, say, stdout_console
+from secateur.cli.pruning import prune
 from secateur.cli.searching import search
 from secateur.cli.study import paper
 from secateur.cli.viewing import report, show
@@ -59,7 +60,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="List data sets and fetch them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-for verb in (search, paper, show, report, export, *FILE_VERBS, analyze):
+for verb in (search, paper, show, report, export, prune, *FILE_VERBS, analyze):
     app.command()(verb)
 
 

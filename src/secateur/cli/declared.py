@@ -18,18 +18,19 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
 def with_options(
-    options: Iterable[Declared], before: str, recipe_before: str, *, listed: bool = False
+    options: Iterable[Declared], before: str, recipe_before: str | None = None, *, listed: bool = False
 ) -> Callable[[Verb], Verb]:
     """Give a verb the flags of options, for its **words: those that it does not have itself.
 
-    before: the parameter that they come before, recipe_before: the one that those of a recipe do. listed: lists of
-    those that multiply cells are asked for.
+    before: the parameter that they come before, recipe_before: the one that those of a recipe do, if any. listed: lists
+    of those that multiply cells are asked for.
     """
 
     def given(verb: Verb) -> Verb:
         whole = inspect.signature(verb, eval_str=True)
         own = [each for each in whole.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        groups = ((before, _parameters(options, listed)), (recipe_before, _recipe_parameters()))
+        groups = [(before, _parameters(options, listed))]
+        groups += [] if recipe_before is None else [(recipe_before, _recipe_parameters())]
         for place, parameters in groups:
             position = [each.name for each in own].index(place)
             own[position:position] = [each for each in parameters if each.name not in whole.parameters]

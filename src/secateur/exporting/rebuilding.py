@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from secateur.importing.onnx import Bound, Shapes, read
 from secateur.network.dequantising import to_floats
-from secateur.network.graph import Graph, Shape, Weight
+from secateur.network.graph import Graph, Node, Shape, Weight
 
 Weights = Mapping[str, Tensor]
 
 
 class GraphNetwork(nn.Module):
-    """Computes what the Graph computes; its state dict has the Graph's names, formats and bits.
+    """Computes what the Graph computes; its state dict has the Graph's formats and bits.
 
+    What multiplies by a weight is a layer of PyTorch's (nn.Conv2d, nn.Linear; nn.Embedding where rows are looked up),
+    called as the weight is where that is NAME.weight, and its bias NAME.bias, else as its node. All else keeps the
+    Graph's names. In names / and :: stand for dots, and what is taken, or no name for PyTorch, is made one with
+    underscores.
     Of a Graph in eight bits it is the float network that this approximates (network.dequantising): weights are times
     their scales, nothing is rounded, and outputs are near those of the Graph rather than the same.
     Takes the Graph's inputs in order, (N, …) each; gives a tensor, or a tuple where the Graph has several outputs.
@@ -29,21 +38,76 @@ class GraphNetwork(nn.Module):
         super().__init__()
         self.graph = graph = to_floats(graph)
         self.lengths = graph.lengths
+        self._held: dict[str, tuple[str, str]] = {}
+        """Weight → the module that holds it, and its name there."""
+        self._called: dict[str, str] = {}
+        """Node → the layer that computes it."""
+        same: dict[tuple[Any, ...], str] = {}
+        for node in graph.nodes:
+            if node.op in _LAYERS:
+                key = (node.op, *node.weights.values(), *(_fixed(node) if node.op == "conv2d" else ()))
+                if key not in same:
+                    same[key] = self._add_layer(node)
+                self._called[node.name] = same[key]
         for name, weight in graph.weights.items():
-            owner, leaf = _owner(self, name)
-            owner.register_parameter(leaf, nn.Parameter(to_tensor(weight), requires_grad=False))
+            if name not in self._held:
+                owner, leaf = _free_place(self, name)
+                module = self.get_submodule(owner)
+                module.register_parameter(leaf, nn.Parameter(to_tensor(weight), requires_grad=False))
+                self._held[name] = owner, leaf
+
+    def _add_layer(self, node: Node) -> str:
+        """A node's layer, which shares with those before it what weights they hold. Returns its name."""
+        layer = _LAYERS[node.op][0](node, self.graph.weights)
+        owner, leaf = _free_place(self, self._name_of(node), is_module=True)
+        path = f"{owner}.{leaf}".lstrip(".")
+        _put(self.get_submodule(owner), leaf, layer)
+        for role, name in node.weights.items():
+            if name not in self._held:
+                parameter = nn.Parameter(to_tensor(self.graph.weights[name]), requires_grad=False)
+                layer.register_parameter(role, parameter)
+                self._held[name] = path, role
+            else:
+                layer.register_parameter(role, self.held(name))
+        return path
+
+    def _name_of(self, node: Node) -> str:
+        """What the weights are called together, where they are and nobody else holds them; else the node."""
+        names = {name.removesuffix(f".{role}") for role, name in node.weights.items() if name.endswith(f".{role}")}
+        alone = len(names) == 1 and all(
+            name.endswith(f".{role}") and name not in self._held for role, name in node.weights.items()
+        )
+        return names.pop() if alone else node.name
+
+    def held(self, name: str) -> nn.Parameter:
+        """The parameter that holds a weight of the Graph."""
+        owner, leaf = self._held[name]
+        found = getattr(self.get_submodule(owner), leaf)
+        assert isinstance(found, nn.Parameter)
+        return found
+
+    def now(self) -> Graph:
+        """The Graph with the weights as they are by now, each in the Graph's format."""
+        weights = {name: _as_weight(self.held(name), before) for name, before in self.graph.weights.items()}
+        return replace(self.graph, weights=weights)
 
     def forward(self, *inputs: Tensor) -> Any:
         values = dict(zip(self.graph.inputs, inputs, strict=True))
         graph, precision = self._bound(values), self._precision(inputs)
         for node in graph.nodes:
-            weights = {role: self._weight(name) for role, name in node.weights.items()}
             given = [values[name] for name in node.inputs]
-            made = _OPERATIONS[node.op](node.attributes, given, weights)
-            made = made if given or weights else made.to(inputs[0].device)
+            made = self._made(node, given)
+            made = made if given or node.weights else made.to(inputs[0].device)
             values[node.name] = made.to(precision) if made.is_floating_point() else made
         outputs = tuple(self._whole(values[name], graph.shape_of(name), len(inputs[0])) for name in graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _made(self, node: Node, given: Sequence[Tensor]) -> Tensor:
+        if node.name in self._called:
+            return _LAYERS[node.op][1](node.attributes, given, self.get_submodule(self._called[node.name]))
+        return _OPERATIONS[node.op](
+            node.attributes, given, {role: self.held(name) for role, name in node.weights.items()}
+        )
 
     def _precision(self, inputs: Sequence[Tensor]) -> torch.dtype:
         """That of numbers with fractions: the inputs', else the weights'."""
@@ -57,13 +121,33 @@ class GraphNetwork(nn.Module):
         images = len(next(iter(inputs.values())))
         return self.graph.bind(self.graph.lengths_of({name: value.shape[1:] for name, value in inputs.items()}, images))
 
-    def _weight(self, name: str) -> Tensor:
-        owner, leaf = _owner(self, name)
-        return getattr(owner, leaf)
-
     def _whole(self, value: Tensor, shape: Shape, batch: int) -> Tensor:
         """A constant is the same for every image; everything else has its batch already."""
         return value if len(value) == batch else value.expand(batch, *shape)
+
+
+def from_onnx(path: str | os.PathLike[str], *, shapes: Shapes | None = None, bind: Bound | None = None) -> GraphNetwork:
+    """The network of an ONNX file as a module that prune, repair, retrain, pack and every other verb take.
+
+    shapes, bind: as importing.onnx.read takes them. Its layers, their biases and the scales of normalisations learn;
+    BatchNorm keeps the file's statistics. Weights of half precision become float32. A file in eight bits becomes the
+    float network that it approximates, with a UserWarning.
+    Inputs are in the file's order, the batch in front. Raises what importing.onnx.read does.
+    """
+    graph = read(path, shapes=shapes, bind=bind)
+    if graph.quantisations:
+        warnings.warn(
+            f"{path}: is in eight bits, so this is the float network that it approximates: its weights times their "
+            "scales; quantise it again when it is packed",
+            stacklevel=2,
+        )
+    network = GraphNetwork(graph).float().eval()
+    for node in network.graph.nodes:
+        for role, name in node.weights.items():
+            held = network.held(name)
+            if role in ("weight", "bias") and held.is_floating_point():
+                held.requires_grad_(True)
+    return network
 
 
 def to_tensor(weight: Weight) -> Tensor:
@@ -72,32 +156,83 @@ def to_tensor(weight: Weight) -> Tensor:
     return signed.view(getattr(torch, weight.dtype))
 
 
-def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that holds a dotted name, made where it is missing, and the name's last part."""
-    *path, leaf = name.split(".")
+def _as_weight(held: Tensor, before: Weight) -> Weight:
+    """A parameter in the format of a weight; the weight itself where nothing changed."""
+    tensor = held.detach().cpu().to(getattr(torch, before.dtype)).contiguous()
+    bits = tensor.view(getattr(torch, f"int{8 * tensor.element_size()}")).numpy().view(before.bits.dtype)
+    return before if np.array_equal(bits, before.bits) else Weight(before.dtype, bits.copy())
+
+
+def _free_place(network: nn.Module, name: str, *, is_module: bool = False) -> tuple[str, str]:
+    """Where what goes by a name is held: a module, made where it is missing, and a name that is free in it.
+
+    A module may take the place of one that only holds others.
+    """
+    *path, leaf = [re.sub(r"\W", "_", part) for part in re.split(r"[./]|::", name) if part] or ["_"]
+    owner, names = network, []
     for part in path:
-        if part not in network._modules:
-            network.add_module(part, nn.Module())
-        network = network._modules[part]  # type: ignore[assignment]
-    return network, leaf
+        while part not in owner._modules and hasattr(owner, part):
+            part += "_"
+        if part not in owner._modules:
+            owner.add_module(part, nn.Module())
+        owner = owner.get_submodule(part)
+        names.append(part)
+    while hasattr(owner, leaf) and not (is_module and type(owner._modules.get(leaf)) is nn.Module):
+        leaf += "_"
+    return ".".join(names), leaf
 
 
-def _padded(attributes: Mapping[str, Any], x: Tensor, value: float = 0.0) -> tuple[Tensor, tuple[int, int]]:
-    """(x, padding for the operation itself), x padded beforehand only where the sides differ."""
-    top, bottom, left, right = attributes["padding"]
-    if (top, left) == (bottom, right):
-        return x, (top, left)
-    return F.pad(x, (left, right, top, bottom), value=value), (0, 0)
+def _put(owner: nn.Module, leaf: str, layer: nn.Module) -> None:
+    """Register a layer, with the modules that are held under its name so far."""
+    before = owner._modules.get(leaf)
+    for name, module in before.named_children() if before is not None else ():
+        layer.add_module(name, module)
+    owner._modules[leaf] = layer
 
 
-def _conv2d(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
-    x, padding = _padded(attributes, inputs[0])
-    stride, dilation, groups = attributes["stride"], attributes["dilation"], attributes["groups"]
-    return F.conv2d(x, weights["weight"], weights.get("bias"), stride, padding, dilation, groups)
+def _fixed(node: Node) -> tuple[Any, ...]:
+    own = node.attributes
+    return tuple(own["stride"]), tuple(own["padding"]), tuple(own["dilation"]), own["groups"]
 
 
-def _linear(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
-    return F.linear(inputs[0], weights["weight"], weights.get("bias"))
+def _new_convolution(node: Node, weights: Mapping[str, Weight]) -> nn.Module:
+    """Of no numbers yet, as all of these are."""
+    outputs, inputs, *kernel = weights[node.weights["weight"]].shape
+    top, bottom, left, right = node.attributes["padding"]
+    groups = node.attributes["groups"]
+    return nn.Conv2d(
+        inputs * groups,
+        outputs,
+        tuple(kernel),  # type: ignore[arg-type]
+        node.attributes["stride"],
+        (top, left) if (top, left) == (bottom, right) else 0,
+        node.attributes["dilation"],
+        groups,
+        bias="bias" in node.weights,
+        device="meta",
+    )
+
+
+def _new_linear(node: Node, weights: Mapping[str, Weight]) -> nn.Module:
+    outputs, inputs = weights[node.weights["weight"]].shape
+    return nn.Linear(inputs, outputs, bias="bias" in node.weights, device="meta")
+
+
+def _new_embedding(node: Node, weights: Mapping[str, Weight]) -> nn.Module:
+    return nn.Embedding(*weights[node.weights["weight"]].shape, device="meta")
+
+
+def _convolved(attributes: Mapping[str, Any], inputs: Sequence[Tensor], layer: nn.Module) -> Tensor:
+    """x is padded beforehand only where the sides differ."""
+    x, (top, bottom, left, right) = inputs[0], attributes["padding"]
+    differ = (top, left) != (bottom, right)
+    made: Tensor = layer(F.pad(x, (left, right, top, bottom)) if differ else x)
+    return made
+
+
+def _multiplied(attributes: Mapping[str, Any], inputs: Sequence[Tensor], layer: nn.Module) -> Tensor:
+    made: Tensor = layer(inputs[0])
+    return made
 
 
 def _batch_norm(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
@@ -247,12 +382,13 @@ def _rnn_step(given: Tensor, fed: Tensor, states: Sequence[Tensor], attributes: 
 def _recurrence(step: Callable[..., list[Tensor]], states: int) -> Callable[..., Tensor]:
     """states: how many a step hands to the next, those of a step side by side in the output."""
 
-    def operation(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:
-        x, weight, bias = inputs[0], weights["weight"], weights.get("bias")
-        now = [*inputs[1:]] or [x.new_zeros((*x.shape[:-2], weight.shape[1]))] * states
+    def operation(attributes: Mapping[str, Any], inputs: Sequence[Tensor], layer: nn.Module) -> Tensor:
+        assert isinstance(layer, nn.Linear)
+        x = inputs[0]
+        now = [*inputs[1:]] or [x.new_zeros((*x.shape[:-2], layer.in_features))] * states
         made = []
         for given in reversed(x.unbind(-2)) if attributes["reverse"] else x.unbind(-2):
-            now = step(given, F.linear(now[0], weight, bias), now, attributes)
+            now = step(given, layer(now[0]), now, attributes)
             made.append(torch.cat(now, -1))
         return torch.stack(made[::-1] if attributes["reverse"] else made, -2)
 
@@ -264,9 +400,23 @@ def _plain(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda attributes, inputs, weights: function(inputs[0], **attributes)
 
 
+_LAYERS: Mapping[
+    str,
+    tuple[
+        Callable[[Node, Mapping[str, Weight]], nn.Module],
+        Callable[[Mapping[str, Any], Sequence[Tensor], nn.Module], Tensor],
+    ],
+] = {
+    "conv2d": (_new_convolution, _convolved),
+    "linear": (_new_linear, _multiplied),
+    "embedding": (_new_embedding, _multiplied),
+    "lstm": (_new_linear, _recurrence(_lstm_step, 2)),
+    "gru": (_new_linear, _recurrence(_gru_step, 1)),
+    "rnn": (_new_linear, _recurrence(_rnn_step, 1)),
+}
+"""Operations that are layers of PyTorch's: how one is made, and how it is called."""
+
 _OPERATIONS: Mapping[str, Callable[[Mapping[str, Any], Sequence[Tensor], Weights], Tensor]] = {
-    "conv2d": _conv2d,
-    "linear": _linear,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
     "relu": _plain(F.relu),
@@ -317,12 +467,8 @@ _OPERATIONS: Mapping[str, Callable[[Mapping[str, Any], Sequence[Tensor], Weights
     )[None],
     "matmul": _matmul,
     "attention": _attention,
-    "lstm": _recurrence(_lstm_step, 2),
-    "gru": _recurrence(_gru_step, 1),
-    "rnn": _recurrence(_rnn_step, 1),
     "cumsum": lambda attributes, inputs, _: inputs[0].cumsum(attributes["axis"], dtype=inputs[0].dtype),
     "take": lambda attributes, inputs, weights: inputs[0].index_select(attributes["axis"], weights["indices"]),
-    "embedding": lambda _, inputs, weights: F.embedding(inputs[0], weights["weight"]),
     "gather": _gather,
     "resize": _resize,
     "grid_sample": _grid_sample,

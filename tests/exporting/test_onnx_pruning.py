@@ -1,0 +1,100 @@
+"""What has no source but an ONNX file is pruned: as a module, and by one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import secateur
+from onnx_models import by_runtime, model_of, onnx, saved
+from secateur.cli import main
+from secateur.errors import RunError, UsageError
+from secateur.exporting.onnx_pruning import prune_onnx
+
+BODY = """
+    a = Conv <pads = [1, 1, 1, 1]> (x, first.weight, first.bias)
+    b = Relu (a)
+    c = Conv <pads = [0, 0, 1, 1]> (b, second)
+    d = GlobalAveragePool (c)
+    e = Flatten (d)
+    y = Gemm <transB = 1> (e, head.weight, head.bias)
+"""
+WEIGHTS = {"first.weight": (8, 3, 3, 3), "first.bias": (8,), "second": (16, 8, 3, 3), "head.weight": (5, 16)}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    made = model_of("float[n, 3, 8, 8] x", BODY, outputs="float[n, 5] y", **WEIGHTS, **{"head.bias": (5,)})
+    return saved(made, tmp_path)
+
+
+X = np.random.default_rng(1).normal(size=(32, 3, 8, 8)).astype(np.float32)
+
+
+def outputs(path: Path) -> np.ndarray:
+    return np.asarray(by_runtime(onnx.load(path), {"x": X})[0])
+
+
+def test_a_file_becomes_layers_that_compute_what_onnx_runtime_does(model: Path) -> None:
+    network = secateur.from_onnx(model)
+    found = network(torch.from_numpy(X)).detach().numpy()
+    np.testing.assert_allclose(found, outputs(model), rtol=1e-4, atol=1e-4)
+    kinds = {name: type(each) for name, each in network.named_modules() if isinstance(each, (nn.Conv2d, nn.Linear))}
+    assert kinds == {"first": nn.Conv2d, "c": nn.Conv2d, "head": nn.Linear}
+    assert network.state_dict()["first.weight"].shape == (8, 3, 3, 3)
+    log = secateur.prune(network, 0.5, example=X)
+    assert log.kept == {"first": 108, "c": 576}
+    assert secateur.layer_sparsity(network)["head"] == 0
+
+
+def test_pruned_zeros_are_in_the_file_and_repair_lowers_the_error(model: Path, tmp_path: Path) -> None:
+    expected, errors = outputs(model), []
+    for repair in ("none", "reconstruct"):
+        path = tmp_path / f"{repair}.onnx"
+        found = prune_onnx(model, path, 0.7, repair=repair, calibration={"x": X})
+        weights = {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
+        assert np.mean(weights["first.weight"] == 0) == pytest.approx(0.7, abs=0.01)
+        errors.append(np.linalg.norm(outputs(path) - expected) / np.linalg.norm(expected))
+        assert found.moved is not None
+        assert found.moved.repaired == pytest.approx(errors[-1], rel=0.01)
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_the_ending_says_what_is_written(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for ending in ("secateur", "safetensors"):
+        with pytest.raises(SystemExit) as left:
+            main(["prune", str(model), "--ratio", "0.5", "-o", str(tmp_path / f"net.{ending}")])
+        assert left.value.code == 0
+    told = capsys.readouterr().out
+    assert "50.0% of the weights of 2 layers are zero" in told
+    from safetensors.numpy import load_file
+
+    assert np.count_nonzero(load_file(tmp_path / "net.safetensors")["first.weight"]) == 108
+    network = secateur.from_onnx(model)
+    secateur.prune(network, 0.5, example=X)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(secateur.load(tmp_path / "net.secateur")(X), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "error", "message"),
+    [
+        ("net.pt", {}, UsageError, "expected a name that ends in .onnx, .secateur, .safetensors"),
+        ("net.onnx", {"repair": "joint"}, UsageError, "looks at inputs: expected some as calibration"),
+        ("net.onnx", {"method": "snip"}, UsageError, "needs labels"),
+        ("net.onnx", {"calibration": X[:, :2]}, RunError, r"'x': expected \(N, 3, 8, 8\), got float32 of \(32, 2"),
+        ("net.onnx", {"exclude": ["nobody"]}, UsageError, "nobody"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_leaves_no_file(
+    model: Path, tmp_path: Path, name: str, asked: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as said:
+        prune_onnx(model, tmp_path / name, 0.5, **asked)  # type: ignore[arg-type]
+    assert "\n" not in str(said.value)
+    assert {each.name for each in tmp_path.iterdir()} == {"model.onnx"}
