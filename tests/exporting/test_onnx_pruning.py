@@ -16,19 +16,30 @@ from secateur.errors import RunError, UsageError
 from secateur.exporting.onnx_pruning import prune_onnx
 
 BODY = """
-    a = Conv <pads = [1, 1, 1, 1]> (x, first.weight, first.bias)
+    a = Conv <pads = [1, 1, 1, 1]> (x, first__weight, first__bias)
     b = Relu (a)
     c = Conv <pads = [0, 0, 1, 1]> (b, second)
     d = GlobalAveragePool (c)
     e = Flatten (d)
-    y = Gemm <transB = 1> (e, head.weight, head.bias)
+    y = Gemm <transB = 1> (e, head__weight, head__bias)
 """
-WEIGHTS = {"first.weight": (8, 3, 3, 3), "first.bias": (8,), "second": (16, 8, 3, 3), "head.weight": (5, 16)}
+WEIGHTS = {
+    "first.weight": (8, 3, 3, 3),
+    "first.bias": (8,),
+    "second": (16, 8, 3, 3),
+    "head.weight": (5, 16),
+    "head.bias": (5,),
+}
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    made = model_of("float[n, 3, 8, 8] x", BODY, outputs="float[n, 5] y", **WEIGHTS, **{"head.bias": (5,)})
+    weights = {name.replace(".", "__"): shape for name, shape in WEIGHTS.items()}
+    made = model_of("float[n, 3, 8, 8] x", BODY, outputs="float[n, 5] y", **weights)
+    for node in made.graph.node:
+        node.input[:] = [name.replace("__", ".") for name in node.input]
+    for each in made.graph.initializer:
+        each.name = each.name.replace("__", ".")
     return saved(made, tmp_path)
 
 
