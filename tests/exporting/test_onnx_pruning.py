@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ WEIGHTS = {
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    weights = {name.replace(".", "__"): shape for name, shape in WEIGHTS.items()}
+    weights: dict[str, Any] = {name.replace(".", "__"): shape for name, shape in WEIGHTS.items()}
     made = model_of("float[n, 3, 8, 8] x", BODY, outputs="float[n, 5] y", **weights)
     for node in made.graph.node:
         node.input[:] = [name.replace("__", ".") for name in node.input]

@@ -191,23 +191,23 @@ def _put(owner: nn.Module, leaf: str, layer: nn.Module) -> None:
 
 
 def _fixed(node: Node) -> tuple[Any, ...]:
-    own = node.attributes
+    own: Mapping[str, Any] = node.attributes
     return tuple(own["stride"]), tuple(own["padding"]), tuple(own["dilation"]), own["groups"]
 
 
 def _new_convolution(node: Node, weights: Mapping[str, Weight]) -> nn.Module:
     """Of no numbers yet, as all of these are."""
     outputs, inputs, *kernel = weights[node.weights["weight"]].shape
-    top, bottom, left, right = node.attributes["padding"]
-    groups = node.attributes["groups"]
+    own: Mapping[str, Any] = node.attributes
+    top, bottom, left, right = own["padding"]
     return nn.Conv2d(
-        inputs * groups,
+        inputs * own["groups"],
         outputs,
-        tuple(kernel),  # type: ignore[arg-type]
-        node.attributes["stride"],
+        tuple(kernel),
+        own["stride"],
         (top, left) if (top, left) == (bottom, right) else 0,
-        node.attributes["dilation"],
-        groups,
+        own["dilation"],
+        own["groups"],
         bias="bias" in node.weights,
         device="meta",
     )
@@ -219,7 +219,8 @@ def _new_linear(node: Node, weights: Mapping[str, Weight]) -> nn.Module:
 
 
 def _new_embedding(node: Node, weights: Mapping[str, Weight]) -> nn.Module:
-    return nn.Embedding(*weights[node.weights["weight"]].shape, device="meta")
+    rows, columns = weights[node.weights["weight"]].shape
+    return nn.Embedding(rows, columns, device="meta")
 
 
 def _convolved(attributes: Mapping[str, Any], inputs: Sequence[Tensor], layer: nn.Module) -> Tensor:
