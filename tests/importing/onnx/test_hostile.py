@@ -194,3 +194,8 @@ def test_names_that_are_no_text_are_told(tmp_path: Path) -> None:
     path.write_bytes(dense(tmp_path).SerializeToString().replace(b"\x12\x01N", b"\x12\x01\xf2"))
     with pytest.raises(FormatError, match="does not make sense as ONNX"):
         read(path)
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"nope\.onnx: cannot be read: No such file or directory$"):
+        read(tmp_path / "nope.onnx")

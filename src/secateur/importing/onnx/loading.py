@@ -30,8 +30,9 @@ def load_model(path: Path) -> Any:
     """
     onnx = import_onnx()
     model = onnx.ModelProto()
+    content = _content(path)
     try:
-        model.ParseFromString(_content(path))
+        model.ParseFromString(content)
     except Exception as error:  # protobuf's own, whichever implementation is installed
         raise FormatError(f"{path}: not an ONNX file, or cut short: get it again") from error
     if not model.HasField("graph"):
