@@ -201,7 +201,12 @@ _TRANSFORMERS: dict[str, tuple[str, str, Callable[[int], Given], dict[str, Any]]
     "mobilenet_v1_cls": ("MobileNetV1ForImageClassification", "MobileNetV1Config", _pixels(64), {}),
     "regnet_cls": ("RegNetForImageClassification", "RegNetConfig", _pixels(64), {**_STAGES, "groups_width": 8}),
     "resnet_cls": ("ResNetForImageClassification", "ResNetConfig", _pixels(64), _STAGES),
-    "bit_cls": ("BitForImageClassification", "BitConfig", _pixels(64), _STAGES),
+    "bit_cls": (
+        "BitForImageClassification",
+        "BitConfig",
+        _pixels(64),
+        {"depths": [1, 1, 1, 1], "hidden_sizes": [128, 128, 256, 256], "embedding_size": 64},
+    ),
     "beit_cls": (
         "BeitForImageClassification",
         "BeitConfig",
@@ -215,20 +220,20 @@ _TRANSFORMERS: dict[str, tuple[str, str, Callable[[int], Given], dict[str, Any]]
         "EfficientNetForImageClassification",
         "EfficientNetConfig",
         _pixels(64),
-        {"width_coefficient": 0.5, "depth_coefficient": 0.5, "hidden_dim": 1280},
+        {"width_coefficient": 0.5, "depth_coefficient": 0.5, "hidden_dim": 640},
     ),
     "levit_cls": ("LevitForImageClassification", "LevitConfig", _pixels(224), {}),
     "pvt_cls": (
         "PvtForImageClassification",
         "PvtConfig",
         _pixels(64),
-        {"image_size": 64, "depths": [1, 1, 1, 1], "hidden_sizes": [16, 32, 64, 64]},
+        {"image_size": 64, "depths": [1, 1, 1, 1], "hidden_sizes": [16, 32, 80, 64]},
     ),
     "cvt_cls": (
         "CvtForImageClassification",
         "CvtConfig",
         _pixels(64),
-        {"embed_dim": [16, 32, 64], "num_heads": [1, 2, 4], "depth": [1, 1, 2]},
+        {},
     ),
     "poolformer_cls": ("PoolFormerForImageClassification", "PoolFormerConfig", _pixels(64), {**_STAGES}),
     "mobilevit_cls": (
@@ -288,7 +293,12 @@ _TRANSFORMERS: dict[str, tuple[str, str, Callable[[int], Given], dict[str, Any]]
             "is_hybrid": False,
         },
     ),
-    "glpn_depth": ("GLPNForDepthEstimation", "GLPNConfig", _pixels(64), _STAGES),
+    "glpn_depth": (
+        "GLPNForDepthEstimation",
+        "GLPNConfig",
+        _pixels(64),
+        {"depths": [1, 1, 1, 1], "hidden_sizes": [16, 32, 80, 64]},
+    ),
     "yolos": (
         "YolosForObjectDetection",
         "YolosConfig",
