@@ -49,7 +49,7 @@ def asked(shapes: Sequence[str] | None, bind: Sequence[str] | None) -> Asked:
 
 def _shape(text: str) -> tuple[str, list[int | str]]:
     name, _, sizes = text.rpartition("=")
-    parts = re.split(r"[,]|(?<=\d)x(?=[^,]*$)|(?<=batch)x", sizes) if "," not in sizes else sizes.split(",")
+    parts = sizes.split(",") if "," in sizes else re.split(r"(?<=\d)x|(?<=batch)x", sizes)
     if not name or not all(parts):
         raise UsageError(f"--shape {text!r}: expected an input and its sizes, as in x=1x3x320x320 or x=batch,3,h,w")
     return name, [int(part) if part.isdecimal() else part for part in parts]
@@ -110,8 +110,9 @@ def pack_file(
     for note in found.notes:
         say(note)
     say(f"outputs on noise are within {found.apart:.1e} of the largest of those of {found.by}")
-    if bits is not None:
-        say(f"rounding to {bits} bits moved them by at most {found.rounding:.2%} of the largest")
+    if bits is not None or quantising.quantize is not None:
+        how = f"rounding to {bits} bits" if bits is not None else "eight bits"
+        say(f"{how} moved them by at most {found.rounding:.2%} of the largest")
     say(f"look into it with: secateur inspect {output}")
 
 
@@ -125,14 +126,10 @@ def is_model(file: Path, said: Asked) -> bool:
 
 def graph_of(file: Path, said: Asked, allowed: Limits) -> Graph:
     """What a .secateur or .onnx file computes."""
-    if not is_model(file, said):
-        from secateur.packfile import read as unpacked
+    from secateur.runtime.opening import open_file
 
-        return unpacked(file, limits=allowed)
-    from secateur.importing.onnx import read
-    from secateur.network.simplification import simplify
-
-    return simplify(read(file, shapes=said.shapes, bind=said.bind), widen=True)
+    is_model(file, said)
+    return open_file(file, limits=allowed, shapes=said.shapes, bind=said.bind).graph
 
 
 def print_model(file: Path, said: Asked, format: str) -> None:

@@ -81,9 +81,10 @@ def prune_onnx(
     NAME.safetensors, by the Graph's names.
 
     shapes, bind: as importing.onnx.read takes them; method to include: as prune does; repair: as repairing.repair, by
-    calibration: arrays (N, …) by the inputs' names, or one. What is written is compared with PyTorch on noise, and is
-    there whole or not at all. Raises UsageError for words that make no sense, RunError for calibration that does not
-    fit, PackError or ExportError where the file exists or cannot be written.
+    calibration: arrays (N, …) by the inputs' names, or one. A .secateur file is compared with PyTorch on noise, one of
+    ONNX with ONNX Runtime where that is installed; all are there whole or not at all.
+    Raises UsageError for words that make no sense, RunError for calibration that does not fit, PackError or ExportError
+    where the file exists or cannot be written.
     """
     path = Path(path)
     write = _writer(path)

@@ -25,7 +25,7 @@ from secateur.importing.onnx.translation import Translation, Unheld
 from secateur.network.graph import Graph
 from secateur.network.sizes import written
 
-__all__ = ["Bound", "Reading", "Shapes", "is_onnx", "read", "read_whole"]
+__all__ = ["Bound", "Reading", "Shapes", "read", "read_whole"]
 
 Bound = Mapping[str, Any]
 
@@ -86,11 +86,6 @@ def _read_whole(path: Path, shapes: Shapes | None, bind: Bound | None) -> Readin
     formats = {each.name: each.format for each in found}
     notes = tuple(sorted(translation.notes))
     return Reading(graph, size if isinstance(size, int) else None, arrays, formats, notes)
-
-
-def is_onnx(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is to be read as ONNX, by its name."""
-    return Path(path).suffix.lower() == ".onnx"
 
 
 def _read(model: Any, declared: Sequence[Declared], bound: Mapping[str, Constant], path: Path) -> Translation:
