@@ -168,7 +168,8 @@ def test_what_makes_no_sense_is_refused(graph: Graph, words: dict[str, object], 
     assert text in str(raised.value)
 
 
-def test_tables_fit_into_120_columns(found: Analysis) -> None:
+def test_tables_fit_into_120_columns(found: Analysis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     result = AnalysisResult("net.secateur", 1234, found)
     for grid in result.grids():
         assert all(len(line) == len(grid.columns) for line in grid.lines)
