@@ -24,8 +24,9 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,10 @@ class Outcome:
         return (
             f"{self.family:12} {self.name:34} {self.weights / 1e6:8.2f} {figures} {self.state:8} {self.reason}".rstrip()
         )
+
+
+Measure = Callable[[str, str], Iterator[Outcome]]
+"""What is known of a network by family and name, more with each."""
 
 
 def measured(family: str, name: str, ratio: float) -> Iterator[Outcome]:
@@ -212,13 +217,13 @@ def _held(field: str) -> int:
     return int(found[1]) * 1024
 
 
-def _child(sender: Connection, family: str, name: str, ratio: float) -> None:
+def _child(sender: Connection, measure: Measure, family: str, name: str) -> None:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     torch.set_num_threads(1)
     known = Outcome(family, name)
     try:
-        for known in measured(family, name, ratio):
+        for known in measure(family, name):
             sender.send(known)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
@@ -226,12 +231,12 @@ def _child(sender: Connection, family: str, name: str, ratio: float) -> None:
     sender.close()
 
 
-def outcome_of(family: str, name: str, ratio: float, limit: float) -> Outcome:
+def outcome_of(measure: Measure, family: str, name: str, limit: float) -> Outcome:
     """Of a process of its own, which has so many seconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, family, name, ratio))
+    process = context.Process(target=_child, args=(sender, measure, family, name))
     process.start()
     sender.close()
     known, ends = Outcome(family, name), time.monotonic() + limit
@@ -248,7 +253,7 @@ def outcome_of(family: str, name: str, ratio: float, limit: float) -> Outcome:
     return known
 
 
-def outcomes(chosen: list[tuple[str, str]], ratio: float, limit: float, jobs: int) -> Iterator[Outcome]:
+def outcomes(measure: Measure, chosen: list[tuple[str, str]], limit: float, jobs: int) -> Iterator[Outcome]:
     """As they come."""
     waiting: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
     done: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
@@ -261,7 +266,7 @@ def outcomes(chosen: list[tuple[str, str]], ratio: float, limit: float, jobs: in
                 family, name = waiting.get_nowait()
             except queue.Empty:
                 return
-            done.put(outcome_of(family, name, ratio, limit))
+            done.put(outcome_of(measure, family, name, limit))
 
     for _ in range(jobs):
         threading.Thread(target=work, daemon=True).start()
@@ -324,8 +329,8 @@ def main() -> None:
         print("\n".join(f"{family:12} {name}" for family, name in asked))
         return
     print(f"{'family':12} {'network':34} {'million':>8} {'error':>9} {'seconds':>8} {'in all':>8}", flush=True)
-    found = []
-    for outcome in outcomes(asked, arguments.ratio, arguments.limit, max(1, arguments.jobs)):
+    measure, found = partial(measured, ratio=arguments.ratio), []
+    for outcome in outcomes(measure, asked, arguments.limit, max(1, arguments.jobs)):
         found.append(outcome)
         print(outcome, flush=True)
     print(summary(found))

@@ -102,6 +102,13 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "channels last": ("float[N,6,5,4] x", "t = Transpose<perm=[0,3,1,2]>(x) c = Conv(t, w) y = Transpose<perm=[0,2,3,1]>(c)", 9, {"w": (3, 4, 2, 2)}),
     "parts": (ROWS, "a, b, c = Split<axis=1, split=[2,2,3]>(x) y = Concat<axis=1>(c, a, b)", 11, {}),
     "slices": (ROWS, "y = Slice(x, starts, ends, axes, steps)", 13, {"starts": whole(-1, 1), "ends": whole(-(2**62), 7), "axes": whole(1, 2), "steps": whole(-2, 3)}),
+    "a token in front of every image's": (
+        ROWS,
+        "s = Shape<start=0, end=1>(x) w = Concat<axis=0>(s, rest) t = Expand(token, w) y = Concat<axis=1>(t, x)",
+        18,
+        {"rest": whole(1, 8), "token": (1, 1, 8)},
+    ),
+    "picked of constants": (ROWS, "t = GatherElements<axis=1>(table, places) y = Add(x, t)", 13, {"table": (1, 9), "places": whole([1, 0, 8, -1, 3, 3, 5, 2])}),
     "repeated": (ROWS, "t = Tile(x, times) e = Expand(one, wide) y = Mul(t, e)", 13, {"times": whole(1, 2, 1), "one": np.array([[[2.0]]], np.float32), "wide": whole(1, 14, 8)}),
     "depth to space": (X, 'd = DepthToSpace<blocksize=2, mode="CRD">(x) s = SpaceToDepth<blocksize=2>(d) y = DepthToSpace<blocksize=2>(s)', 13, {}),
     "rows of a table": ("int64[N,5] x", "y = Gather(table, x)", 13, {"table": (9, 6)}),

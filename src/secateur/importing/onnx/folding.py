@@ -36,6 +36,8 @@ FOLDED = frozenset(
         *("Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor"),
     }
 )
+_SHAPED = ("Expand", "Reshape", "Tile")
+"""Operations whose second input is a shape: with free sizes in it they make no constant."""
 _OF_ANY_LENGTH = ("NonZero", "Compress", "Range")
 """Operations whose outputs are no longer than what they are given says."""
 
@@ -51,8 +53,10 @@ class Folding:
         """Whether a node whose inputs are all known is computed here."""
         if node.op_type == "Transpose" and held[0] is not None and held[0].integers is not None:
             return False
-        sized = any(each is not None and each.array.dtype == object for each in held)
-        return node.op_type in (_SIZED if sized else FOLDED)
+        sized = [each is not None and each.array.dtype == object for each in held]
+        if node.op_type in _SHAPED and any(sized[1:]):
+            return False
+        return node.op_type in (_SIZED if any(sized) else FOLDED)
 
     def folded(self, node: Any, held: Sequence[Constant | None], version: int) -> list[Constant]:
         """The outputs of a node whose inputs are all known. Raises Refused."""
@@ -113,6 +117,8 @@ class Folding:
         if node.op_type == "Range":
             self._check_range(list(given.values()))
         try:
+            if node.op_type == "GatherElements":
+                return [_picked(node, *(each.array for each in held if each is not None))]
             del model.graph.initializer[:]
             with np.errstate(all="ignore"):
                 made = self.onnx.reference.ReferenceEvaluator(model).run(None, given)
@@ -137,6 +143,13 @@ class Folding:
         several = made if isinstance(made, list) else [made]
         kind = next((each.format for each in held if each is not None), "int64")
         return [of_sizes(each, _CAST_TO.get(attributes.get("to", 0), kind)) for each in several]
+
+
+def _picked(node: Any, data: Array, places: Array) -> Constant:
+    """GatherElements, of which ONNX's reference makes something else where data is longer than places."""
+    axis = next((int(each.i) for each in node.attribute if each.name == "axis"), 0) % data.ndim
+    reached = tuple(slice(None if at == axis else size) for at, size in enumerate(places.shape))
+    return constant_from(np.take_along_axis(data[reached], places, axis))
 
 
 def constant_from(array: Array) -> Constant:
