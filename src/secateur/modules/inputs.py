@@ -101,8 +101,17 @@ class Inputs:
 
     def singly(self) -> Iterator[Inputs]:
         """Each image of the batch as a batch of one."""
-        for place in range(len(self)):
-            yield self._each_with_axis(lambda each, axis, place=place: each.narrow(axis, place, 1))  # type: ignore[misc]
+        return self.parts(1)
+
+    def parts(self, size: int) -> Iterator[Inputs]:
+        """The batch as batches of `size` images, the last one of what is left; one that is no larger as it is."""
+        whole = len(self)
+        if whole <= size:
+            yield self
+            return
+        for start in range(0, whole, size):
+            count = min(size, whole - start)
+            yield self._each_with_axis(lambda each, axis, start=start, count=count: each.narrow(axis, start, count))  # type: ignore[misc]
 
     def describe(self) -> str:
         """The tensors' shapes, as in "(2, 3, 8, 8), (2, 4)"."""

@@ -42,7 +42,7 @@ class frozen_zeros:  # noqa: N801 - reads as a statement
 
     def refresh(self) -> None:
         """Derive the pattern again, after more weights were pruned."""
-        found, updated = list(_zeros(self._network, self._include)), self._updated()
+        found, updated = list(held_zeros(self._network, self._include)), self._updated()
         if found and not any(id(parameter) in updated for parameter, _ in found):
             raise UsageError(
                 f"frozen_zeros: the optimizer updates none of the {len(found)} parameters of "
@@ -81,8 +81,8 @@ class frozen_zeros:  # noqa: N801 - reads as a statement
 
 
 @torch.no_grad()
-def _zeros(network: nn.Module, include: Sequence[str]) -> Iterator[tuple[nn.Parameter, Tensor]]:
-    """Every parameter that has zeros to hold, with a mask of them."""
+def held_zeros(network: nn.Module, include: Sequence[str]) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """Every parameter that has zeros to hold, with a mask of them. include: as in weighted_layers."""
     for layer in weighted_layers(network, include).values():
         yield from _zeros_of_layer(layer)
     for module in network.modules():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from secateur.modules.layers import executed_layers, tied, weighted_layers
 from secateur.modules.matrices import Matrix
 from secateur.modules.uses import Use, listening, oriented
 from secateur.modules.weight_norms import plain_weights
+from secateur.pruning.distillation import distill
 from secateur.pruning.moments import as_matrices, from_matrices, outputs_by_position
 from secateur.pruning.reconstruction import reconstruct
 from secateur.pruning.score import Batch, gone_through
@@ -42,6 +44,9 @@ def repair(
     reconstruct: layer by layer, the weights that stay are refitted to what the layer gives in the dense network, whose
     BatchNorm statistics therefore fit: no batchnorm is needed after it.
     joint: likewise, and which weights stay is chosen anew together with their values; patterns are not kept.
+    distill: all weights that stay, biases and normalisations learn together to give what the dense network and each of
+    its layers gives, in a few hundred steps; a Calibration shifts and mirrors its images anew each time. Best after
+    reconstruct.
 
     calibration: batches of images and labels (not looked at), which can be gone through several times. dense: the
     network before pruning, on the same device, for all steps but batchnorm. include: what was pruned beside layers, as
@@ -75,6 +80,9 @@ def _take(
         recalibrate(network, Shown(network, calibration, augmented=True))
     elif step == "moments":
         correct_moments(network, dense, inputs, include)
+    elif step == "distill":
+        shown = Shown(network, calibration, augmented=True)
+        distill(network, dense, shown, include=include, reporter=reporter)
     elif step != "none":
         reconstruct(network, dense, inputs, joint=step == "joint", include=include, reporter=reporter)
 
@@ -92,17 +100,22 @@ def _check_same_layers(network: nn.Module, dense: nn.Module, step: str, include:
 
 
 class Shown:
-    """The inputs of calibration batches, on the device of a network; augmented where a Calibration makes them."""
+    """The inputs of calibration batches, on the device of a network; augmented, otherwise each time that they are gone
+    through, where a Calibration makes them."""
 
     def __init__(self, network: nn.Module, calibration: Iterable[Batch], augmented: bool = False) -> None:
         self._network = network
         self._device = next(network.parameters()).device
         self._calibration = calibration
         self._augmented = augmented
+        self._turns = itertools.count()
 
     def __iter__(self) -> Iterator[Inputs]:
         batches = self._calibration
-        shown = batches.augmented() if self._augmented and isinstance(batches, Calibration) else gone_through(batches)
+        if self._augmented and isinstance(batches, Calibration):
+            shown = batches.augmented(next(self._turns))
+        else:
+            shown = gone_through(batches)
         return (as_inputs(images, self._network, "calibration batch").to(self._device) for images, _ in shown)
 
 

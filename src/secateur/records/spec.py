@@ -37,7 +37,7 @@ from secateur.records.recipes import (
 from secateur.support.quantities import as_float, as_floats, as_number, as_whole, is_share, percent
 
 PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
-REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint")
+REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint", "distill")
 TARGETS = ("latency", "bytes", "macs", "weights")
 ELEMENTS = {"none": "float32", "int8": "int8"}
 """What a network computes in, by how it is quantised."""

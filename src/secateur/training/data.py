@@ -102,9 +102,9 @@ class Calibration:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self._batches(lambda images: images)
 
-    def augmented(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same images as training shows them: shifted and mirrored, always alike, if it does that."""
-        generator = torch.Generator().manual_seed(self.seed)
+    def augmented(self, turn: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same images as training shows them: shifted and mirrored, always alike in one turn, if it does that."""
+        generator = torch.Generator().manual_seed((self.seed + 1_000_003 * turn) % 2**63)
         return self._batches(lambda images: augmentation(self.dataset, self.augment)(images, generator))
 
     def check(self) -> None:

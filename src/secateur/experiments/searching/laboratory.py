@@ -45,7 +45,7 @@ TURNS = 3
 NETWORK = "network"
 """The finding that says on which trained network all others were made."""
 _SECONDS_A_TURN = 0.15
-_REFITTING = {"reconstruct", "joint"}
+_REFITTING = {"reconstruct", "joint", "distill"}
 _QUICK_IMAGES = 256
 """Calibration images for the statistics of networks that only show harm: those of the dense one are off alike."""
 
@@ -107,7 +107,7 @@ class Laboratory:
         self._pieces = {name: _pieces(weight_of(layers[name]), pattern) for name in self.sizes}
         normed = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in dense.modules())
         self.repair = search.template.repair
-        self._quick = "batchnorm" if normed and _REFITTING & set(self.repair.split("+")) else self.repair
+        self._quick = _quick(self.repair, normed)
 
     def check_same_network(self) -> None:
         """Raises SearchError where what the store holds was measured on another trained network."""
@@ -265,6 +265,15 @@ class Laboratory:
     def _graph(self, cell: Cell) -> Graph:
         network: nn.Module = make_network(cell, self._cache, weigh=False)[0]
         return _graph(network, cell, self._search, self._cache)
+
+
+def _quick(repair: str, normed: bool) -> str:
+    """What takes a repair's place where only harm is to be seen: statistics alone, if there are any to set right and
+    weights would be refitted; else all but what learns."""
+    steps = repair.split("+")
+    if normed and _REFITTING & set(steps):
+        return "batchnorm"
+    return "+".join(step for step in steps if step != "distill") or "none"
 
 
 def _pieces(weight: Tensor, pattern: Pattern | None) -> int:
