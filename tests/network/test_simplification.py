@@ -402,3 +402,16 @@ def test_infinite_weights_pass_through() -> None:
     graph = to_graph(network, torch.zeros(1, 2, 3, 3))
     x = np.ones((1, 2, 3, 3), np.float32)
     np.testing.assert_allclose(reference.run(simplify(graph), x), reference.run(graph, x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [1, 5])
+def test_convolutions_of_lines_that_stand_upright_go_along_rows(kernel: int) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, (kernel, 1), stride=(2, 1), padding=(1, 0)), nn.ReLU(), nn.Conv2d(4, 4, (3, 1), dilation=(2, 1))
+    )
+    x = torch.randn(2, 3, 20, 1)
+    graph = simplify(to_graph(network.eval(), x))
+    assert [node.op for node in graph.nodes] == ["reshape", "conv2d", "relu", "conv2d", "reshape"]
+    assert {node.shape[1] for node in graph.nodes if node.op != "reshape"} == {1}
+    found = reference.run_all(graph, {"input": x.numpy()})[0]
+    np.testing.assert_allclose(found, run_network(network, x), rtol=1e-5, atol=1e-5)

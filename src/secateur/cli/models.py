@@ -90,7 +90,7 @@ def pack_file(
 
     if quantising.quantize is not None and quantising.file is None:
         raise UsageError(f"{source}: give --calibration with inputs (N, …) in a .npy or .npz file")
-    data = None if quantising.file is None else read_calibration(quantising.file, Metadata())
+    data = None if quantising.file is None else read_calibration(quantising.file, Metadata(), named=True)
     found = pack_onnx(
         source,
         output,

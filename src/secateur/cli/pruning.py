@@ -65,7 +65,7 @@ def prune(
         exclude=texts(exclude),
         include=texts(include),
         repair=repair,
-        calibration=None if calibration is None else read_calibration(calibration, Metadata()),
+        calibration=None if calibration is None else read_calibration(calibration, Metadata(), named=True),
         seed=seed,
         force=force,
         **options_from(_DECLARED, words),

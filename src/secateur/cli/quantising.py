@@ -121,8 +121,11 @@ def quantise_file(source: Path, output: Path, asked: Quantising, force: bool) ->
     say(f"packed: {output}, {output.stat().st_size:,} bytes, from {source} ({source.stat().st_size:,} bytes)")
 
 
-def read_calibration(file: Path, metadata: Metadata) -> Any:
-    """The array of a .npy file, or those of a .npz file by name; uint8 images normalised as the network's were."""
+def read_calibration(file: Path, metadata: Metadata, *, named: bool = False) -> Any:
+    """The array of a .npy file, or those of a .npz file by name; uint8 images normalised as the network's were.
+
+    named: by name even if there is one only, as the inputs of an ONNX file have names that were chosen.
+    """
     import numpy as np
 
     from secateur.runtime.loading import normalisation_of
@@ -141,7 +144,7 @@ def read_calibration(file: Path, metadata: Metadata) -> Any:
         raise UsageError(f"{file}: expected a .npy or .npz file of inputs: {one_line(str(error))}") from error
     images = normalise is not None and all(each.dtype == np.uint8 for each in arrays.values())
     found = {name: normalise(each) if images and normalise else each for name, each in arrays.items()}
-    return next(iter(found.values())) if len(found) == 1 else found
+    return next(iter(found.values())) if "" in found or (len(found) == 1 and not named) else found
 
 
 def say_report(report: Report) -> None:

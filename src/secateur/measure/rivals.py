@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from secateur.errors import BenchError, MissingExtraError, RunError
 from secateur.measure.timing import interleave, median_interval
+from secateur.network.formats import FORMATS
 from secateur.network.graph import Graph
 from secateur.support import settings
 
@@ -39,15 +40,21 @@ CALIBRATION = (4, 16)
 
 
 def random_input(graph: Graph, batch: int, seed: int) -> Array:
-    """N(0, 1) of the shape of the only input. Raises BenchError where there are more, or lengths that are free."""
+    """N(0, 1) of the shape of the only input, zeros where it holds whole numbers.
+
+    Raises BenchError where there are more, or lengths that are free.
+    """
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise BenchError(
             f"the network takes {len(graph.inputs)} inputs and has {len(graph.outputs)} outputs: expected 1 and 1"
         )
     if graph.lengths:
         raise BenchError(f"the network has lengths that are free ({', '.join(graph.lengths)}): bind its Graph to some")
-    (shape,) = graph.inputs.values()
+    ((name, shape),) = graph.inputs.items()
+    held = FORMATS[graph.elements.get(name, "float32")]
     try:
+        if not held.mantissa:
+            return np.zeros((batch, *shape), held.numbers)
         return np.random.default_rng(seed).standard_normal((batch, *shape), np.float32)
     except (MemoryError, ValueError) as error:  # the latter for sizes beyond any machine
         raise RunError(f"{batch} images of {shape} take more memory than there is: ask for fewer at once") from error

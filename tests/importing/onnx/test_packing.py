@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,20 @@ def test_the_command_line_packs_a_file(run_cli: RunCli, tmp_path: Path) -> None:
     done = run_cli("pack", str(path), "-o", str(packed), "--force", "--sizes", "x=batch,3,6,6")
     assert done.returncode == 2
     assert "is a whole network, so it takes no --sizes" in done.stderr
+
+
+def test_a_file_is_packed_in_eight_bits_by_inputs_of_its_names(run_cli: RunCli, tmp_path: Path) -> None:
+    path, x = saved(convolution(), tmp_path), np.random.default_rng(3).normal(size=(32, 3, 6, 6)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    np.savez(tmp_path / "images.npz", images=x)
+    words = ["pack", str(path), "-o", "net.secateur", "--bind", "rate=0.5", "--quantize", "int8", "--calibration"]
+    done = run_cli(*words, "x.npz")
+    assert done.returncode == 0, done.stderr
+    (moved,) = re.findall(r"eight bits moved them by at most ([\d.]+)% of the largest", done.stdout)
+    assert 0 < float(moved) < 5
+    done = run_cli(*words, "images.npz", "--force")
+    assert done.returncode != 0
+    assert "expected inputs ['x'], got ['images']" in done.stderr
 
 
 def test_the_command_line_looks_into_a_file_and_runs_it(run_cli: RunCli, tmp_path: Path) -> None:
