@@ -124,7 +124,7 @@ def another_attribute(model: Any, choose: Choose) -> None:
     if attribute.s:
         attribute.s = (b"", b"NOTSET", b"SAME_UPPER", b"reverse", b"\xff\xfe", b"linear", b"ii->i")[choose(7)]
     if not choose(6):
-        attribute.type = choose(16)
+        attribute.type = choose(15)
 
 
 def another_size(model: Any, choose: Choose) -> None:

@@ -76,6 +76,35 @@ def test_pruned_zeros_are_in_the_file_and_repair_lowers_the_error(model: Path, t
     assert errors[1] < 0.8 * errors[0]
 
 
+def half_of(path: Path) -> Path:
+    """The same model with weights of float16, cast where they are used."""
+    made = onnx.load(path)
+    names = [each.name for each in made.graph.initializer]
+    for node in made.graph.node:
+        node.input[:] = [f"{name}.wide" if name in names else name for name in node.input]
+    for each in made.graph.initializer:
+        each.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(each).astype(np.float16), each.name))
+        made.graph.node.insert(0, onnx.helper.make_node("Cast", [each.name], [f"{each.name}.wide"], to=1))
+    return saved(made, path.parent)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_sparse_initializers_hold_the_weights_that_are_left(half: bool, model: Path, tmp_path: Path) -> None:
+    model = half_of(model) if half else model
+    sizes = {}
+    for sparse in (False, True):
+        path = tmp_path / f"{sparse}.onnx"
+        assert prune_onnx(model, path, 0.9, sparse=sparse).log.kept == {"first": 22, "c": 115}
+        onnx.checker.check_model(path)
+        sizes[sparse] = path.stat().st_size
+    held = onnx.load(tmp_path / "True.onnx").graph.sparse_initializer
+    assert sorted(tuple(each.dims) for each in held) == [(8, 3, 3, 3), (16, 8, 3, 3)]
+    assert sizes[True] < sizes[False]
+    np.testing.assert_array_equal(outputs(tmp_path / "True.onnx"), outputs(tmp_path / "False.onnx"))
+    again = secateur.load(tmp_path / "True.onnx")(X)
+    np.testing.assert_allclose(again, outputs(tmp_path / "True.onnx"), rtol=1e-4, atol=1e-4)
+
+
 def test_the_ending_says_what_is_written(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for ending in ("secateur", "safetensors"):
         with pytest.raises(SystemExit) as left:
@@ -97,6 +126,7 @@ def test_the_ending_says_what_is_written(model: Path, tmp_path: Path, capsys: py
     ("name", "asked", "error", "message"),
     [
         ("net.pt", {}, UsageError, "expected a name that ends in .onnx, .secateur, .safetensors"),
+        ("net.secateur", {"sparse": True}, UsageError, "sparse initializers are ONNX's"),
         ("net.onnx", {"repair": "joint"}, UsageError, "looks at inputs: expected some as calibration"),
         ("net.onnx", {"method": "snip"}, UsageError, "needs labels"),
         ("net.onnx", {"calibration": X[:, :2]}, RunError, r"'x': expected \(N, 3, 8, 8\), got float32 of \(32, 2"),

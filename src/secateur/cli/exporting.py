@@ -21,11 +21,14 @@ def export(
     as_is: Annotated[
         bool, typer.Option("--as-is", help="Keep batch norm, dead units and the names of all weights.")
     ] = False,
+    sparse: Annotated[
+        bool, typer.Option("--sparse-initializers", help="Weights as non-zeros and places where that is less.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
-    """Write a packed network as ONNX: dense, for any engine that reads it."""
+    """Write a packed network as ONNX, for any engine that reads it."""
     from secateur.exporting.onnx import write_onnx
     from secateur.network.simplification import simplify
     from secateur.packfile import read
@@ -34,7 +37,7 @@ def export(
     if path.suffix != ".onnx":
         raise UsageError(f"--output {path}: expected a name that ends in .onnx")
     graph = read(packed, limits=limits(allowed))
-    apart = write_onnx(graph if as_is else simplify(graph), path, force=force)
+    apart = write_onnx(graph if as_is else simplify(graph), path, force=force, sparse=sparse)
     checked = (
         "not checked: onnxruntime is not installed" if apart is None else f"ONNX Runtime agrees within {apart:.1e}"
     )

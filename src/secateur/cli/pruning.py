@@ -43,6 +43,9 @@ def prune(
     seed: Annotated[int, typer.Option(help="Of methods that draw.")] = 0,
     shape: Shapes = None,
     bind: Bind = None,
+    sparse: Annotated[
+        bool, typer.Option("--sparse-initializers", help="In ONNX: weights as non-zeros and places where that is less.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     debug: Debug = False,
     **words: Any,
@@ -68,6 +71,7 @@ def prune(
         calibration=None if calibration is None else read_calibration(calibration, Metadata(), named=True),
         seed=seed,
         force=force,
+        sparse=sparse,
         **options_from(_DECLARED, words),
     )
     _print(found, model, output)

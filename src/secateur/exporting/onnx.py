@@ -32,28 +32,29 @@ _LIMIT = 2**31 - 1
 """Protocol buffers hold no more bytes."""
 
 
-def to_onnx(graph: Graph) -> bytes:
+def to_onnx(graph: Graph, *, sparse: bool = False) -> bytes:
     """An ONNX model that computes what the graph does, its batch dimension free (named "batch"), and its lengths.
 
     Inputs keep their names and number formats, outputs are named after where they are in what the network gives
-    (Graph.output_names). Narrow weights stay narrow, and are cast where they are used;
-    what is quantised is so there, by QuantizeLinear and DequantizeLinear.
+    (Graph.output_names). Narrow weights stay narrow, and are cast where they are used; what is quantised is so there,
+    by QuantizeLinear and DequantizeLinear. sparse: weights that take fewer bytes as their non-zeros and the places of
+    these are written so; other engines make them dense again.
     Raises MissingExtraError without the package onnx, ExportError for axes of length 0 and for more than 2 GB.
     """
-    return Translation(graph).model()
+    return Translation(graph).model(sparse=sparse)
 
 
-def write_onnx(graph: Graph, path: str | Path, *, force: bool = False) -> float | None:
+def write_onnx(graph: Graph, path: str | Path, *, force: bool = False, sparse: bool = False) -> float | None:
     """Write to_onnx's model to a file, which is there whole or not at all.
 
     Where ONNX Runtime is installed, both run first on two images of noise; returned is their largest difference over
-    the largest output, None without ONNX Runtime. force: replace an existing file.
+    the largest output, None without ONNX Runtime. force: replace an existing file. sparse: as to_onnx has it.
     Raises as to_onnx, and ExportError where the file exists or cannot be written, or where the results are apart.
     """
     path = Path(path)
     if path.exists() and not force:
         raise ExportError(f"{path} exists: choose another name, or replace it with --force (force=True)")
-    model = to_onnx(graph)
+    model = to_onnx(graph, sparse=sparse)
     apart = _distance(graph, model)
     if apart is not None and not apart <= (_STEPS if graph.quantisations else _TOLERANCE):
         raise ExportError(
@@ -103,7 +104,7 @@ class Translation:
         self.sizes: dict[Dimension, str] = {}
         self.lengths: dict[str, str] = {}
 
-    def model(self) -> bytes:
+    def model(self, *, sparse: bool = False) -> bytes:
         self._refuse()
         for node in self.graph.nodes:
             _CONVERSIONS[node.op](self, node)
@@ -111,10 +112,28 @@ class Translation:
         outputs = [self._output(name, wanted) for name, wanted in named]
         helper = self.onnx.helper
         inputs = [self._described(name, name) for name in self.graph.inputs]
-        made = helper.make_graph(self.nodes, "secateur", inputs, outputs, [*self.initializers.values()])
+        spread = self._sparse() if sparse else {}
+        dense = [each for name, each in self.initializers.items() if name not in spread]
+        made = helper.make_graph(self.nodes, "secateur", inputs, outputs, dense, sparse_initializer=[*spread.values()])
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="secateur")
         return bytes(model.SerializeToString(deterministic=True))
+
+    def _sparse(self) -> dict[str, Any]:
+        """By name the initializers that take fewer bytes as non-zeros, each with its place of eight bytes."""
+        found = {}
+        for name, stored in self.weight_names.items():
+            bits = self.graph.weights[name].bits
+            places = np.flatnonzero(bits.reshape(-1))
+            if places.size * (bits.itemsize + 8) < bits.nbytes:
+                found[stored] = self._spread(self.initializers[stored], bits.reshape(-1)[places], places)
+        return found
+
+    def _spread(self, dense: Any, bits: Any, places: Any) -> Any:
+        kind = self.onnx.TensorProto
+        values = kind(dims=bits.shape, data_type=dense.data_type, name=dense.name, raw_data=bits.tobytes())
+        indices = kind(dims=places.shape, data_type=kind.INT64, raw_data=places.astype("<i8").tobytes())
+        return self.onnx.SparseTensorProto(values=values, indices=indices, dims=dense.dims)
 
     def _refuse(self) -> None:
         empty = [name for name, shape in self.shapes.items() if 0 in shape]

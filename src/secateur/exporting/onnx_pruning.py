@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -76,9 +77,10 @@ def prune_onnx(
     calibration: Any = None,
     seed: int = 0,
     force: bool = False,
+    sparse: bool = False,
 ) -> PrunedFile:
-    """Prune what an ONNX file computes, and write it: to NAME.onnx dense, to NAME.secateur, or the weights alone to
-    NAME.safetensors, by the Graph's names.
+    """Prune what an ONNX file computes, and write it: to NAME.onnx dense (sparse: with sparse initializers, as to_onnx
+    has it), to NAME.secateur, or the weights alone to NAME.safetensors, by the Graph's names.
 
     shapes, bind: as importing.onnx.read takes them; method to include: as prune does; repair: as repairing.repair, by
     calibration: arrays (N, …) by the inputs' names, or one. A .secateur file is compared with PyTorch on noise, one of
@@ -87,7 +89,7 @@ def prune_onnx(
     where the file exists or cannot be written.
     """
     path = Path(path)
-    write = _writer(path)
+    write = _writer(path, sparse)
     packfile.check_free(path, force)
     _check(method, repair, calibration)
     with warnings.catch_warnings(record=True) as said:
@@ -172,14 +174,19 @@ def _distance(network: GraphNetwork, dense: GraphNetwork, batches: Sequence[Batc
 Writer = Callable[[GraphNetwork, Mapping[str, NDArray[Any]], Path, bool], None]
 
 
-def _writer(path: Path) -> Writer:
-    if path.suffix.lower() not in WRITERS:
+def _writer(path: Path, sparse: bool) -> Writer:
+    ending = path.suffix.lower()
+    if ending not in WRITERS:
         raise UsageError(f"{path}: expected a name that ends in {', '.join(WRITERS)}")
-    return WRITERS[path.suffix.lower()]
+    if sparse and ending != ".onnx":
+        raise UsageError(f"{path}: sparse initializers are ONNX's: expected a name that ends in .onnx")
+    return functools.partial(_write_onnx, sparse=True) if sparse else WRITERS[ending]
 
 
-def _write_onnx(network: GraphNetwork, _: Mapping[str, NDArray[Any]], path: Path, force: bool) -> None:
-    write_onnx(network.now(), path, force=force)
+def _write_onnx(
+    network: GraphNetwork, _: Mapping[str, NDArray[Any]], path: Path, force: bool, *, sparse: bool = False
+) -> None:
+    write_onnx(network.now(), path, force=force, sparse=sparse)
 
 
 def _write_packed(network: GraphNetwork, given: Mapping[str, NDArray[Any]], path: Path, force: bool) -> None:

@@ -70,6 +70,8 @@ class Folding:
             return self._of_sizes(node, held)
         if node.op_type == "ConstantOfShape":
             return [self._filled(node, [int(each) for each in held[0].array.reshape(-1)])]  # type: ignore[union-attr]
+        if (wide := _widened(node, held[0])) is not None:
+            return [wide]
         model = self._model(node, held, version)
         self._pay(node, model)
         if node.op_type == "Identity":
@@ -149,6 +151,14 @@ class Folding:
         several = made if isinstance(made, list) else [made]
         kind = next((each.format for each in held if each is not None), "int64")
         return [of_sizes(each, _CAST_TO.get(attributes.get("to", 0), kind)) for each in several]
+
+
+def _widened(node: Any, held: Constant | None) -> Constant | None:
+    """Weights of half precision that are cast to float32: themselves, as a graph casts where it multiplies."""
+    to = next((each.i for each in node.attribute if each.name == "to"), 0) if node.op_type == "Cast" else 0
+    if held is None or to != 1 or held.weight is None or held.weight.dtype not in ("float16", "bfloat16"):
+        return None
+    return Constant(held.array.astype(np.float32), "float32", held.name, held.weight)
 
 
 def _picked(node: Any, data: Array, places: Array) -> Constant:
