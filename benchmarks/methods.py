@@ -136,7 +136,7 @@ class Bench:
             log = cut(ratio, self._scored(model, seed, method, dense, calibration), scope)
         repair(network, how, calibration, dense)
         validation, test = self._cache.accuracies(network, cell, self._cache.graph(network, cell))
-        shown = {"accuracy": test.top1, "validation": validation.top1, "dense": trained.test.top1}
+        shown = {"accuracy": test.value, "validation": validation.value, "dense": trained.test.value}
         return {**shown, "sparsity": log.sparsity}
 
     def _scored(self, model: str, seed: int, method: str, dense: nn.Module, calibration: Calibration) -> str | Scores:

@@ -104,7 +104,7 @@ def top1(graph: Graph, data: Dataset | None) -> str:
     if data is None:
         return "     -"
     found = accuracy(GraphNetwork(graph), data, data.test, device=torch.device("cpu"))
-    return f"{100 * found.top1:6.2f}"
+    return f"{100 * found.value:6.2f}"
 
 
 def megabytes_per_second(path: Path, dense: int) -> float:

@@ -71,7 +71,7 @@ def compare(model: str, data: Dataset, data_dir: Path | None) -> None:
     training = result.rows[0].trained.seconds
     print(f"\n{model} on {data.name} ({data.source}), {result.rows[0].trained.epochs} epochs, seed 0")
     print("ratio   " + " ".join(f"{100 * ratio:>6g}" for ratio in PAPER_RATIOS))
-    print("sweep   " + " ".join(f"{100 * row.test.top1:>6.2f}" for row in result.rows))
+    print("sweep   " + " ".join(f"{100 * row.test.value:>6.2f}" for row in result.rows))
     print("plain   " + " ".join(f"{100 * each:>6.2f}" for each in plain))
     print(f"training: sweep {training:.1f} s, plain {trained - started:.1f} s")
     print(f"the rest: sweep {swept - pruned - training:.1f} s, plain {pruned - trained:.1f} s", flush=True)

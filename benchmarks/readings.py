@@ -37,7 +37,7 @@ def accuracies(dense: nn.Module, data: Dataset, test: Split, reading: Reading) -
     for ratio in reading.ratios().values():
         network = copy.deepcopy(dense)
         prune(network, ratio, norms=reading.norms, keep_output=outputs, exclude=whole, allow_empty=True)
-        now = accuracy(network.to(memory_format=torch.channels_last), data, test).top1  # type: ignore[call-overload]
+        now = accuracy(network.to(memory_format=torch.channels_last), data, test).value  # type: ignore[call-overload]
         yield now
         if max(before, now) <= gone:
             return
@@ -64,7 +64,7 @@ def compare(network: str, cache: NetworkCache, images: int) -> None:
     data = cache.dataset(cell)
     test = Split(data.test.images[:images], data.test.labels[:images])
     print(f"\n{model} on {paper.data} ({trained.data_source}), {epochs} epochs, weight decay {decay}, seed 0")
-    print(f"dense {100 * trained.test.top1:.2f}, the paper's {100 * paper.dense:.2f}; {describe_scales(dense)}")
+    print(f"dense {100 * trained.test.value:.2f}, the paper's {100 * paper.dense:.2f}; {describe_scales(dense)}")
     print(f"test images: the first {len(test)}")
     print(f"{'nominal ratio':<18}" + " ".join(f"{100 * ratio:>6g}" for ratio in PRUNED_RATIOS))
     print(line("paper", list(paper.accuracy.values())))

@@ -78,7 +78,7 @@ def measure(aim: Aim) -> None:
         label=f"retraining {aim.model}",
         checkpoint=checkpoint,
     )
-    report(aim, network, trained.test.top1, accuracy(network, data, data.test).top1, log.seconds)
+    report(aim, network, trained.test.value, accuracy(network, data, data.test).value, log.seconds)
     Path(checkpoint).unlink(missing_ok=True)
 
 

@@ -25,12 +25,12 @@ from secateur.experiments.pipeline import run_cell
 from secateur.experiments.sweeping import plan_sweep
 from secateur.network.graph import Graph
 from secateur.records.environment import environment
-from secateur.records.results import Accuracy
+from secateur.records.scores import Score
 from secateur.records.spec import Cell, expand
 from secateur.training.data import load_data
 
 RATIOS = (0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
-Both = tuple[Accuracy, Accuracy]
+Both = tuple[Score, Score]
 
 
 @functools.cache

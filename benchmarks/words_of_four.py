@@ -94,7 +94,7 @@ def show_accuracy(names: Sequence[str]) -> None:
     cache = NetworkCache(os.environ.get("SECATEUR_DATA"), "cpu")
     for name in names:
         dense = [cache.trained(cell_of(name, seed))[1].test for seed in SEEDS]
-        shown = ", ".join(f"{100 * each.top1:.2f}" for each in dense if each is not None)
+        shown = ", ".join(f"{100 * each.value:.2f}" for each in dense if each is not None)
         print(f"\n{name}, dense {shown} % (a seed each); test accuracy in %, mean of three seeds [lowest, highest],")
         print(f"{IMAGES} calibration images; words: the share that is multiplied, channels in order\n")
         print("  scope   pattern      " + "".join(f"{ratio:>20.0%}  words" for ratio in RATIOS))
@@ -117,7 +117,7 @@ def reconstructed(
     repair(network, "reconstruct", Calibration(data, IMAGES, seed), dense)
     _, test = cache.accuracies(network, cell, cache.graph(network, cell))
     _, gain = order_channels(graph_of(network, example_of(name)))
-    return test.top1, gain.after
+    return test.value, gain.after
 
 
 def _spread(found: Sequence[tuple[float, float]]) -> str:

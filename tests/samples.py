@@ -18,7 +18,6 @@ from secateur.pruning.score import Context
 from secateur.records.environment import environment
 from secateur.records.recipes import Recipe, recipe_for
 from secateur.records.results import (
-    Accuracy,
     Contender,
     Footprint,
     FrontPoint,
@@ -29,6 +28,7 @@ from secateur.records.results import (
     SearchRecord,
     Trained,
 )
+from secateur.records.scores import Score
 from secateur.records.spec import Cell
 from secateur.report.paper import published
 from secateur.support.progress import SilentReporter
@@ -228,15 +228,15 @@ def make_row(ratio: float = 0.9, seed: int = 0, model: str = "net", accuracy: fl
         data_source="made up",
         parameters=110,
         file_bytes=1000,
-        validation=Accuracy(dense, 100),
-        test=Accuracy(dense, 200),
+        validation=Score(dense, 100),
+        test=Score(dense, 200),
     )
     kept = round(100 * (1 - ratio))
     return Row(
         cell=Cell(model, "data", "magnitude", "layer", ratio, seed, Recipe()),
         trained=trained,
-        validation=Accuracy(accuracy, 100),
-        test=Accuracy(accuracy, 200),
+        validation=Score(accuracy, 100),
+        test=Score(accuracy, 200),
         layers=(Layer("fc1", kept, 100, 400, 4 * kept), Layer("fc2", 10, 10, 10, 10)),
         ours=Footprint(900, 10, 0),
         pytorch=Footprint(1990, 300, 200) if ratio else None,
@@ -250,7 +250,7 @@ def make_row(ratio: float = 0.9, seed: int = 0, model: str = "net", accuracy: fl
 def contender(name: str, milliseconds: float, validation: float = 0.97, test: float = 0.96) -> Contender:
     """A network of a search's comparison, its latency known to 1 %."""
     latency = Latency("secateur", 1, 1, milliseconds, 0.99 * milliseconds, 1.01 * milliseconds, 99)
-    accuracies = Accuracy(validation, 240), Accuracy(test, 360)
+    accuracies = Score(validation, 240), Score(test, 360)
     return Contender(name, f"id-{name}", 0.5, *accuracies, kept=50, macs=400, bytes=900, latency=latency, tried=8)
 
 

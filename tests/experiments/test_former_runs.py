@@ -156,5 +156,5 @@ def test_what_a_former_search_found_is_read(tmp_path: Path) -> None:
         (search,) = store.searches()
         assert search.outcome is not None
         chosen = store.cell(search.outcome.contender(search.outcome.chosen).cell)
-        assert store.finding(chosen, "validation")["top1"] == search.outcome.contender("uniform").validation.top1
+        assert store.finding(chosen, "validation")["top1"] == search.outcome.contender("uniform").validation.value
         assert isinstance(chosen, Cell)

@@ -61,7 +61,7 @@ def test_a_cell_in_eight_bits_measures_and_delivers_integers(tmp_path: Path) -> 
         assert quantised.quantised is not None
         assert (quantised.quantised.validation, quantised.quantised.test) == (plain.validation, plain.test)
         assert quantised.quantised.float_layers == ()
-        assert abs(quantised.validation.top1 - plain.validation.top1) <= 0.02
+        assert abs(quantised.validation.value - plain.validation.value) <= 0.02
         assert quantised.bytes < plain.bytes / 2
         assert quantised.layers == plain.layers
     (best,) = result.best
@@ -70,7 +70,7 @@ def test_a_cell_in_eight_bits_measures_and_delivers_integers(tmp_path: Path) -> 
     assert best.packed.stat().st_size == best.row.packed_bytes
     elements = {weight.dtype for weight in read(best.packed).weights.values()}
     assert "int8" in elements
-    assert accuracy_of(best.packed) == best.row.test.top1
+    assert accuracy_of(best.packed) == best.row.test.value
     assert json.loads(best.path.with_suffix(".json").read_text())["quantize"] == "int8"
     assert small_sweep(tmp_path / "run", ratios=(0.5,), quantize="int8").computed == 0
 
@@ -107,7 +107,7 @@ def test_a_retrained_network_is_shared_by_all_that_it_computes_in(tmp_path: Path
 def test_every_pattern_can_compute_in_eight_bits(tmp_path: Path, options: dict[str, Any]) -> None:
     (row,) = small_sweep(tmp_path / "run", ratios=(0.5,), quantize="int8", **options).rows
     assert row.quantised is not None
-    assert abs(row.test.top1 - row.quantised.test.top1) <= 0.02
+    assert abs(row.test.value - row.quantised.test.value) <= 0.02
 
 
 class Unpackable(nn.Module):
@@ -186,7 +186,7 @@ def test_a_search_finds_networks_in_eight_bits_beside_those_in_float(
     assert outcome.chosen.endswith(", int8")
     assert result.best.row.cell.quantize == "int8"
     assert result.best.packed is not None
-    assert accuracy_of(result.best.packed) == outcome.contender(outcome.chosen).test.top1
+    assert accuracy_of(result.best.packed) == outcome.contender(outcome.chosen).test.value
     with Store.open(tmp_path / "run") as store:
         rows = {row.cell.id: row for row in store.rows()}
     assert all((rows[each.cell].quantised is not None) == each.name.endswith("int8") for each in outcome.contenders)

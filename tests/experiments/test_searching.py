@@ -34,6 +34,7 @@ from secateur.experiments.searching.laboratory import Laboratory
 from secateur.measure import latency
 from secateur.measure.timing import interleave
 from secateur.records.results import Latency
+from secateur.records.scores import Score
 from secateur.records.spec import TARGETS, Cell, canonical_json
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import caution, front_grid, search_grid, search_record
@@ -133,7 +134,7 @@ def test_a_search_obeys_its_budget_and_keeps_what_it_found(tmp_path: Path, targe
     assert [each.name for each in outcome.contenders] == ["dense", "uniform", "global", "search"]
     dense, uniform, _, searched = outcome.contenders
     for each in outcome.contenders:
-        assert 100 * (dense.validation.top1 - each.validation.top1) <= 4.0 + 1e-9
+        assert 100 * (dense.validation.value - each.validation.value) <= 4.0 + 1e-9
     assert searched.kept <= dense.kept == 2368
     if target != "latency":  # nobody can promise which of two small networks is timed as the faster one
         assert searched.kept < dense.kept
@@ -147,7 +148,7 @@ def test_a_search_obeys_its_budget_and_keeps_what_it_found(tmp_path: Path, targe
     assert result.best.packed is not None
     assert result.best.packed.stat().st_size == chosen.bytes
     card = json.loads(result.best.path.with_suffix(".json").read_text())
-    assert card["accuracy"] == chosen.test.top1
+    assert card["accuracy"] == chosen.test.value
     assert "within 4 points of the dense network on validation data, by search" in card["selected_by"]
     if chosen is searched:
         assert sum(round((1 - ratio) * 2048) for _, ratio in result.ratios) + 320 == kept
@@ -164,7 +165,7 @@ def test_a_search_obeys_its_budget_and_keeps_what_it_found(tmp_path: Path, targe
     assert len(front_grid(result.record).lines) == len(outcome.front)
     told = search_record(result.record)
     assert (told["max_drop"], told["minimize"], told["chosen"]) == (4.0, target, chosen.name)
-    accuracies = [each.validation.top1 for each in outcome.front]
+    accuracies = [each.validation.value for each in outcome.front]
     assert accuracies == sorted(accuracies)
     assert [each.cost for each in outcome.front] == sorted(each.cost for each in outcome.front)
 
@@ -234,7 +235,7 @@ def test_a_split_too_small_for_its_budget_is_warned_of(tmp_path: Path) -> None:
     notes = " ".join(search_grid(result.record).notes)
     assert "Caution: 240 validation images are too few" in notes
     assert "Intervals of accuracies are Wilson's" in notes
-    assert caution(240, 2.5) == caution(5000, 0.2) == ""
+    assert caution(Score(0.9, 240), 2.5) == caution(Score(0.9, 5000), 0.2) == ""
 
 
 def test_the_same_search_again_measures_nothing_and_another_question_little(tmp_path: Path) -> None:
@@ -284,7 +285,7 @@ def test_a_budget_of_nothing_loses_nothing(tmp_path: Path) -> None:
     outcome = small_search(tmp_path / "run", minimize="macs", max_drop=0.0, rounds=0).record.outcome
     assert outcome is not None
     dense, searched = outcome.contender("dense"), outcome.contender("search")
-    assert searched.validation.top1 >= dense.validation.top1
+    assert searched.validation.value >= dense.validation.value
     assert searched.macs <= dense.macs
 
 
@@ -298,8 +299,8 @@ def test_retrained_networks_are_found_by_the_same_rule(tmp_path: Path) -> None:
     assert after.tried <= 2
     assert after.kept <= before.kept
     assert outcome.chosen == "search, retrained"
-    dense = outcome.contender("dense").validation.top1
-    assert 100 * (dense - after.validation.top1) <= 4.0 + 1e-9
+    dense = outcome.contender("dense").validation.value
+    assert 100 * (dense - after.validation.value) <= 4.0 + 1e-9
     with Store.open(tmp_path / "run") as store:
         (row,) = [row for row in store.rows() if row.cell.id == after.cell]
     assert row.retrained is not None

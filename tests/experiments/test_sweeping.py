@@ -61,7 +61,7 @@ def test_a_sweep_measures_every_cell_and_keeps_the_best(tmp_path: Path) -> None:
     assert [row.cell.ratio for row in result.rows] == list(RATIOS)
     assert (result.computed, result.failures) == (3, ())
     dense, half, most = result.rows
-    assert dense.test.top1 == dense.trained.test.top1 > 0.5
+    assert dense.test.value == dense.trained.test.value > 0.5
     assert dense.pytorch is None
     assert most.sparsity == pytest.approx(0.9 * 2048 / 2368, abs=1e-3)
     assert (most.macs, most.nonzero_macs) == (2368, 2048 - round(0.9 * 2048) + 320)
@@ -75,12 +75,12 @@ def test_a_sweep_measures_every_cell_and_keeps_the_best(tmp_path: Path) -> None:
     assert best.row == most
     assert best.packed is not None
     assert best.packed.stat().st_size == most.packed_bytes
-    assert accuracy_in_runtime(best.packed) == pytest.approx(most.test.top1, abs=1 / 360)
+    assert accuracy_in_runtime(best.packed) == pytest.approx(most.test.value, abs=1 / 360)
     saved = load_file(best.path)
     assert best.path.stat().st_mode == best.path.with_suffix(".json").stat().st_mode
     assert int((saved["1.weight"] == 0).sum()) == round(0.9 * 2048)
     card = json.loads(best.path.with_suffix(".json").read_text())
-    assert card["accuracy"] == most.test.top1
+    assert card["accuracy"] == most.test.value
     assert "within 100 points" in card["selected_by"]
 
 
@@ -267,7 +267,7 @@ def test_a_network_that_an_earlier_version_kept_is_compared_by_its_accuracy_and_
     content = json.loads(path.read_text())
     for name in ("checksum", "outputs"):
         del content[name]
-    for name in ("mean", "std", "augment"):
+    for name in ("mean", "std", "augment", "metric"):
         del content["trained"][name]
     path.write_text(json.dumps(content))
     assert NetworkCache(device="cpu").trained(cell)[1].test == trained.test
@@ -368,7 +368,7 @@ def test_damaged_files_of_the_best_network_are_made_anew(tmp_path: Path, caplog:
 def test_a_best_network_that_is_not_the_one_measured_is_refused(tmp_path: Path) -> None:
     chosen: dict[str, Any] = {"tolerance": 100, "ratios": (0.5,), "epochs": 1, "latency_on": "none"}
     row = small_sweep(tmp_path / "run", **chosen).rows[0]
-    other = dataclasses.replace(row, validation=dataclasses.replace(row.validation, top1=row.validation.top1 - 0.1))
+    other = dataclasses.replace(row, validation=dataclasses.replace(row.validation, value=row.validation.value - 0.1))
     with pytest.raises(SweepError, match=r"made again its network has .* where its row says .*; name another --out"):
         keep_best(other, tmp_path / "run", "a test", NetworkCache(device="cpu"))
 
@@ -467,8 +467,8 @@ def test_retrained_cells_keep_their_ratio_and_say_how_long_it_took(tmp_path: Pat
         assert log is not None
         assert (log.epochs, log.resumed_from) == (plan.epochs if plan else 0, ())
         assert log.seconds > 0
-    assert pruned[plans[1]].test.top1 > pruned[None].test.top1
-    assert len({row.test.top1 for row in pruned.values()}) > 2
+    assert pruned[plans[1]].test.value > pruned[None].test.value
+    assert len({row.test.value for row in pruned.values()}) > 2
     card = json.loads(result.best[0].path.with_suffix(".json").read_text())
     saved = load_file(result.best[0].path)
     assert int((saved["1.weight"] == 0).sum()) == round(0.9 * 2048)
@@ -603,7 +603,7 @@ def test_a_checkpoint_of_another_normalisation_is_measured_under_that_or_warned_
     assert plain > wrong + 0.05
     chosen: dict[str, Any] = {"ratios": (0.0, 0.5), "latency_on": "none", "weights": path, "out": tmp_path / "run"}
     warned = secateur.sweep("samples:tiny", "digits", **chosen)
-    assert [row.trained.test.top1 for row in warned.rows] == pytest.approx([wrong, wrong])
+    assert [row.trained.test.value for row in warned.rows] == pytest.approx([wrong, wrong])
     first, loaded, doubt = warned.notes
     assert f"{wrong:.2%} of 360 test images, given as (x/255 - 0.30" in first
     assert loaded == "weights net.pt: found under 'model.'"
@@ -613,7 +613,7 @@ def test_a_checkpoint_of_another_normalisation_is_measured_under_that_or_warned_
     assert said == [doubt.removeprefix("warning: ")]
 
     right = secateur.sweep("samples:tiny", "digits", **chosen, mean=0, std=1)
-    assert [row.trained.test.top1 for row in right.rows] == pytest.approx([plain, plain])
+    assert [row.trained.test.value for row in right.rows] == pytest.approx([plain, plain])
     assert right.notes[0].startswith("dense samples:tiny on digits (mean 0, std 1): ")
     assert right.notes[0].endswith("given as x/255 as is")
     assert len(right.notes) == 2

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from secateur.measure.intervals import TELLING, lost_interval, smallest_loss, wilson
-from secateur.records.results import Accuracy
+from secateur.records.scores import Score
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from secateur.records.results import Accuracy
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilsons_interval_is_the_one_that_newcombe_prints(right: int, images: int, low: float, high: float) -> None:
-    found = wilson(Accuracy(right / images, images))
+    found = wilson(Score(right / images, images))
     assert found == pytest.approx((low, high), abs=5e-5)  # Newcombe 1998, Statistics in Medicine 17, 857, table I
 
 
@@ -26,7 +26,7 @@ def test_wilsons_interval_is_the_one_that_newcombe_prints(right: int, images: in
 def test_the_interval_of_a_loss_is_the_one_that_newcombe_prints(
     dense: tuple[int, int], own: tuple[int, int], low: float, high: float
 ) -> None:
-    found = lost_interval(*(Accuracy(right / images, images) for right, images in (own, dense)))
+    found = lost_interval(*(Score(right / images, images) for right, images in (own, dense)))
     assert found == pytest.approx((100 * low, 100 * high), abs=5e-3)  # the same volume, 873, table II, method 10
 
 

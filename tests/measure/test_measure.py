@@ -35,15 +35,15 @@ def test_accuracy_counts_right_first_choices() -> None:
     def always_three(images: Tensor) -> Tensor:
         return nn.functional.one_hot(torch.full((len(images),), 3), 10).float()
 
-    assert accuracy(brightest_row, data, data.test, batch_size=7).top1 == 1
+    assert accuracy(brightest_row, data, data.test, batch_size=7).value == 1
     measured = accuracy(always_three, data, data.test)
-    assert measured.top1 == pytest.approx(float((data.test.labels == 3).float().mean()))
+    assert measured.value == pytest.approx(float((data.test.labels == 3).float().mean()))
     assert (measured.n, measured.top5) == (100, None)
 
 
 def test_logits_that_are_not_numbers_are_wrong() -> None:
     data = stripes()
-    assert accuracy(lambda images: torch.full((len(images), 10), torch.nan), data, data.test).top1 == 0
+    assert accuracy(lambda images: torch.full((len(images), 10), torch.nan), data, data.test).value == 0
 
 
 def test_top5_is_measured_where_there_are_more_than_ten_classes() -> None:
@@ -54,7 +54,7 @@ def test_top5_is_measured_where_there_are_more_than_ten_classes() -> None:
         return -torch.arange(20.0).repeat(len(batch), 1)
 
     measured = accuracy(descending, data, data.test)
-    assert (measured.top1, measured.top5) == (1 / 20, 5 / 20)
+    assert (measured.value, measured.top5) == (1 / 20, 5 / 20)
 
 
 def test_multiply_adds_match_the_published_counts() -> None:

@@ -28,7 +28,7 @@ def test_the_sparsest_within_the_tolerance_is_the_best() -> None:
 def test_of_networks_as_sparse_one_in_eight_bits_is_the_best() -> None:
     plain = make_row(0.9, accuracy=0.945)
     quantised = dataclasses.replace(plain, cell=dataclasses.replace(plain.cell, quantize="int8"))
-    worse = dataclasses.replace(quantised, validation=dataclasses.replace(plain.validation, top1=0.9))
+    worse = dataclasses.replace(quantised, validation=dataclasses.replace(plain.validation, value=0.9))
     assert select_best([plain, quantised], Selection()) == [quantised]
     assert select_best([plain, worse], Selection()) == [plain]
     assert select_best([make_row(0.95, accuracy=0.945), quantised], Selection())[0].cell.ratio == 0.95

@@ -15,8 +15,9 @@ from samples import make_row, with_digest
 from secateur.errors import StoreError
 from secateur.records.environment import environment
 from secateur.records.recipes import Retraining
-from secateur.records.results import Accuracy, Failure, FrontPoint, Latency, Outcome, Quantised, Retrained
+from secateur.records.results import Failure, FrontPoint, Latency, Outcome, Quantised, Retrained
 from secateur.records.schema import SCHEMA_VERSION
+from secateur.records.scores import Score
 from secateur.records.spec import Sweep, canonical_json
 from secateur.records.store import FILE_NAME, Store
 
@@ -31,11 +32,9 @@ def test_rows_and_failures_come_back_as_they_went_in(tmp_path: Path) -> None:
     eight_bits = dataclasses.replace(make_row(0.5).cell, quantize="int8")
     rows = [
         dataclasses.replace(make_row(0.0), timed_on=elsewhere),
-        dataclasses.replace(make_row(0.5), test=Accuracy(0.5, 10, 0.9)),
+        dataclasses.replace(make_row(0.5), test=Score(0.5, 10, 0.9)),
         make_row(0.9, seed=1),
-        dataclasses.replace(
-            make_row(0.5), cell=eight_bits, quantised=Quantised(Accuracy(0.75, 4), Accuracy(0.5, 2), ("a",))
-        ),
+        dataclasses.replace(make_row(0.5), cell=eight_bits, quantised=Quantised(Score(0.75, 4), Score(0.5, 2), ("a",))),
         dataclasses.replace(retrained, cell=dataclasses.replace(retrained.cell, retraining=Retraining("gradual"))),
     ]
     with Store.create(tmp_path) as store:
@@ -200,7 +199,7 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
     connection.execute("UPDATE rows SET cell_id = 'old'")
     connection.execute("ALTER TABLE rows DROP COLUMN packed_bytes")
     connection.execute("ALTER TABLE layers DROP COLUMN milliseconds")
-    for name in ("mean", "std", "augment"):
+    for name in ("mean", "std", "augment", "metric"):
         connection.execute(f"ALTER TABLE networks DROP COLUMN {name}")
     connection.execute("DROP TABLE searches")
     connection.execute("DROP TABLE findings")
@@ -218,7 +217,7 @@ def test_a_run_of_the_first_schema_keeps_its_rows_under_the_ids_of_now(tmp_path:
 def test_a_search_of_an_older_schema_asks_and_tells_by_the_ids_of_now(tmp_path: Path) -> None:
     cell = make_row(0.5).cell
     asked = {"template": json.loads(canonical_json(cell)), "max_drop": 1.0}
-    outcome = Outcome("search", (), None, (FrontPoint(cell.id, 2.0, Accuracy(0.9, 10)),), 3.0)
+    outcome = Outcome("search", (), None, (FrontPoint(cell.id, 2.0, Score(0.9, 10)),), 3.0)
     with Store.create(tmp_path) as store:
         store.add(make_row(0.5))
         number = store.add_search(json.dumps(asked, sort_keys=True, separators=(",", ":")), "", "now")
@@ -233,7 +232,8 @@ def test_a_search_of_an_older_schema_asks_and_tells_by_the_ids_of_now(tmp_path: 
     connection.execute("UPDATE searches SET outcome = replace(outcome, ?, '0123456789abcdef')", (cell.id,))
     connection.execute("ALTER TABLE cells DROP COLUMN model_source")
     connection.execute("ALTER TABLE cells DROP COLUMN quantize")
-    for table, names in {"networks": ("mean", "std", "augment"), "rows": ("checksum", "left_dense", "quantised"),
+    for table, names in {"networks": ("mean", "std", "augment", "metric"),
+                         "rows": ("checksum", "left_dense", "quantised"),
                          "findings": ["checksum"], "searches": ["checksum"]}.items():  # fmt: skip
         for name in names:
             connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
@@ -263,7 +263,7 @@ def test_a_damaged_database_is_one_line_of_ours(tmp_path: Path, damage: str) -> 
 
 def test_flipped_bits_of_a_database_are_never_taken_for_what_was_measured(tmp_path: Path) -> None:
     cell = make_row(0.5).cell
-    outcome = Outcome("search", (), None, (FrontPoint(cell.id, 2.0, Accuracy(0.9, 10)),), 3.0)
+    outcome = Outcome("search", (), None, (FrontPoint(cell.id, 2.0, Score(0.9, 10)),), 3.0)
     with Store.create(tmp_path) as store:
         store.add(make_row(0.5))
         store.add(make_row(0.9))
@@ -298,7 +298,7 @@ def test_rows_of_another_network_under_the_same_key_are_refused(tmp_path: Path) 
     with Store.create(tmp_path) as store:
         row = make_row(0.5)
         store.add(row)
-        worse = dataclasses.replace(row.trained.test, top1=row.trained.test.top1 - 0.01)
+        worse = dataclasses.replace(row.trained.test, value=row.trained.test.value - 0.01)
         other = dataclasses.replace(make_row(0.9), trained=dataclasses.replace(row.trained, test=worse))
         with pytest.raises(StoreError, match="it was made anew and came out otherwise; name another --out"):
             store.add(other)

@@ -131,7 +131,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 
 def test_a_users_own_data_may_be_a_dataset_or_pairs() -> None:
     assert load_data("samples:stripes").shape == (1, 10, 10)
-    with pytest.raises(DataError, match=r"expected a Dataset, or .* got Sequential"):
+    with pytest.raises(DataError, match=r"expected a Task, a Dataset, or .* got Sequential"):
         load_data("samples:tiny")
 
 

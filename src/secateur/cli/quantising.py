@@ -95,8 +95,8 @@ class Quantising:
         after = accuracy(lambda images: torch.from_numpy(session(images.numpy())), dataset, dataset.test)
         before = accuracy(made.network, dataset, dataset.test)
         say(
-            f"accuracy on {after.n:,} test images: {before.top1:.2%} in float32, {after.top1:.2%} in eight bits "
-            f"({100 * (after.top1 - before.top1):+.2f} points)"
+            f"accuracy on {after.n:,} test images: {before.text} in float32, {after.text} in eight bits "
+            f"({-after.lost_from(before) + 0.0:+.2f} points)"
         )
 
 

@@ -17,31 +17,45 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from secateur.errors import DamageError, DataError, MissingExtraError, ModelError
-from secateur.experiments.evaluation import Evaluation, agree, in_runtime, on_device, uses_channels_last
-from secateur.experiments.graphs import DIFFERENCE, Graphs
+from secateur.experiments.calling import given_of, outputs_of
+from secateur.experiments.evaluation import (
+    BOTH,
+    DIFFERENCE,
+    Evaluation,
+    agree,
+    on_device,
+    score_in_runtime,
+    uses_channels_last,
+)
+from secateur.experiments.graphs import Graphs
 from secateur.experiments.keys import EarlyKey, Parcel, RetrainKey, TrainKey, train_key_from
 from secateur.importing.checkpoints import load_weights
 from secateur.measure.footprint import file_bytes
 from secateur.measure.latency import Rivals, rivals_of
 from secateur.measure.plausibility import doubts
 from secateur.modules.guarding import copied, first_line, run, watched
-from secateur.modules.inputs import Inputs
+from secateur.modules.inputs import Example, as_inputs
 from secateur.network.graph import Graph
 from secateur.pruning.retraining import CutTo, retrain
 from secateur.records.recipes import Retraining
-from secateur.records.results import Accuracy, Retrained, Trained
+from secateur.records.results import Retrained, Trained
+from secateur.records.scores import Score, plain, score_from
 from secateur.records.spec import Cell
 from secateur.runtime.agreement import largest_difference
 from secateur.support.checksums import check_members, is_sealed, read_sealed, sealed
 from secateur.support.progress import Reporter, SilentReporter
+from secateur.support.references import short
 from secateur.support.replacing import replacing
 from secateur.support.settings import user_cache
-from secateur.training.data import Dataset, fit, load_data
-from secateur.training.models import build_network, find_architecture
+from secateur.training.data import Data, Dataset, find_data, fit, images_of
+from secateur.training.models import ARCHITECTURES, build_network, find_architecture
+from secateur.training.tasks import Task
 from secateur.training.train import TrainingLog, recipe_course, resolve_device, resolve_precision, train
 
 WITNESSES = 8
 """Validation images whose outputs are kept with a network."""
+_TOLD = 10_000
+"""Numbers of these at most."""
 Facts = TypeVar("Facts")
 _OTHER_SEED = 1_000_000_007
 _DOUBT = "warning: "
@@ -66,24 +80,29 @@ class NetworkCache:
         self._data_dir = data_dir
         self.reporter = reporter or SilentReporter()
         self._folder = (folder or user_cache()) / "networks"
-        self._datasets: dict[str, Dataset] = {}
+        self._datasets: dict[str, Data] = {}
         self._latest: tuple[str, nn.Module, Trained] | None = None
         self._introductions: dict[tuple[str, ...], None] = {}
         self._adopted: dict[str, TrainKey] = {}
         self._graphs = Graphs(self.reporter)
         self._rivals: tuple[tuple[object, ...], Rivals] | None = None
 
-    def dataset(self, cell: Cell) -> Dataset:
+    def data(self, cell: Cell) -> Data:
         """The cell's data, as its network takes it."""
         if cell.data not in self._datasets:
-            self._datasets = {cell.data: load_data(cell.data, self._data_dir)}
+            self._datasets = {cell.data: find_data(cell.data, self._data_dir)}
         architecture = find_architecture(cell.model)
-        return fit(self._datasets[cell.data], cell.model, architecture.channels, architecture.size)
+        data = self._datasets[cell.data]
+        return data if isinstance(data, Task) else fit(data, cell.model, architecture.channels, architecture.size)
+
+    def dataset(self, cell: Cell) -> Dataset:
+        """Likewise, of images. Raises UsageError for a task."""
+        return images_of(self.data(cell))
 
     def check(self, cell: Cell) -> None:
         """Raises where the cell's data or network cannot be had, or its checkpoint does not fit: before anything is
         written."""
-        self.dataset(cell)
+        self.data(cell)
         network = self.untrained(cell)
         if cell.weights:
             load_weights(network, cell.weights)
@@ -93,7 +112,7 @@ class NetworkCache:
         return self._adopted.get(own.id, own)
 
     def _own_key(self, cell: Cell) -> TrainKey:
-        architecture, data = find_architecture(cell.model), self.dataset(cell)
+        architecture, data = find_architecture(cell.model), self.data(cell)
         if cell.model_source not in ("", architecture.source):
             raise ModelError(
                 f"model {cell.model!r}: its files are not those that this was planned with, on {platform.node()} or "
@@ -180,10 +199,10 @@ class NetworkCache:
 
     def _introduce(self, cell: Cell, key: TrainKey, trained: Trained) -> None:
         """Say, once, how good the dense network is on which images, before anything is measured on it."""
-        validation, test = (f"{each.top1:.2%} of {each.n:,}" for each in (trained.validation, trained.test))
+        validation, test = (f"{each.text} of {each.n:,}" for each in (trained.validation, trained.test))
         lines = (
-            f"dense {cell.model} on {cell.data}: {validation} validation and {test} test images, given as "
-            f"{self.dataset(cell).normalisation.describe()}",
+            f"dense {short(cell.model)} on {short(cell.data)}: {validation} validation and {test} test "
+            f"{_given(self.data(cell))}",
             *self._loading_notes(key),
         )
         if lines in self._introductions:
@@ -227,7 +246,7 @@ class NetworkCache:
         network = copied(dense)
         log = retrain(
             network,
-            self.dataset(cell),
+            self.data(cell),
             cell.ratio,
             cell.retraining,
             recipe=cell.recipe,
@@ -308,14 +327,15 @@ class NetworkCache:
         if "outputs" in content:
             _check_outputs(self._outputs_of(cell, network), content["outputs"])
         elif "trained" in content:
-            then, now = Accuracy(**content["trained"]["validation"]), self.validation(network, cell)
+            then, now = score_from(content["trained"]["validation"]), self.validation(network, cell)
             if not agree(then, now):
-                raise DamageError(f"it scores {now.top1:.2%} on validation data where it had {then.top1:.2%}")
+                raise DamageError(f"it scores {now.text} on validation data where it had {then.text}")
 
     def _outputs_of(self, cell: Cell, network: nn.Module) -> list[list[float]] | None:
-        """Logits of a few validation images; None of a network that draws at random even in evaluation mode."""
-        images = self.dataset(cell).example(WITNESSES)
-        first, second = (_drawn(network, images, seed) for seed in (0, 1))
+        """Logits of a few validation images (some outputs, where they are no logits); None of a network that draws at
+        random even in evaluation mode."""
+        example = self.data(cell).example(WITNESSES)
+        first, second = (_drawn(network, example, seed) for seed in (0, 1))
         return first.tolist() if np.array_equal(first, second, equal_nan=True) else None
 
     def _seal(self, facts: Path, content: dict[str, Any]) -> None:
@@ -324,29 +344,39 @@ class NetworkCache:
     def _make(self, cell: Cell, key: TrainKey) -> tuple[nn.Module, Trained]:
         weights, facts, checkpoint = self._paths(key)
         network = self.untrained(cell)
-        _check_logits(network, self.dataset(cell), cell.model)
+        _check_outputs_of(network, self.data(cell), cell.model)
         loaded = load_weights(network, cell.weights) if cell.weights else ()
         log = TrainingLog(0.0, ()) if cell.weights else self._train(cell, key, network, checkpoint)
         trained = self._describe(cell, key, network.eval(), log)
         _write(weights, lambda path: torch.save(network.state_dict(), path))
         told = {"notes": self._notes(cell, network, loaded), "outputs": self._outputs_of(cell, network)}
-        self._seal(facts, {"key": dataclasses.asdict(key), "trained": dataclasses.asdict(trained)} | told)
+        self._seal(facts, {"key": dataclasses.asdict(key), "trained": plain(trained)} | told)
         checkpoint.unlink(missing_ok=True)
         return network, trained
 
     def _notes(self, cell: Cell, network: nn.Module, loaded: Sequence[str]) -> list[str]:
         """Of a network that was loaded: how, and whether it seems to have learnt on other images than these."""
-        if not cell.weights:
-            return []
+        data = self.data(cell)
+        if not cell.weights or isinstance(data, Task):
+            return [f"weights {Path(cell.weights.path).name}: {'; '.join(loaded)}"] if cell.weights and loaded else []
         with on_device(network, self.device, None), watched(network):
-            doubted = doubts(network, self.dataset(cell), self.device)
+            doubted = doubts(network, data, self.device)
         name = Path(cell.weights.path).name
         return [*([f"weights {name}: {'; '.join(loaded)}"] if loaded else []), *(f"{_DOUBT}{each}" for each in doubted)]
 
     def untrained(self, cell: Cell) -> nn.Module:
         """The cell's network as its training finds it, in training mode."""
-        data = self.dataset(cell)
-        return build_network(find_architecture(cell.model), data.classes, data.shape[0], cell.seed)
+        data, architecture = self.data(cell), find_architecture(cell.model)
+        if not isinstance(data, Task):
+            return build_network(architecture, data.classes, data.shape[0], cell.seed)
+        if data.classes is None and cell.model in ARCHITECTURES:
+            raise ModelError(
+                f"model {cell.model!r} is built for a number of classes, which task {data.name!r} does not say: "
+                "give it as classes=…, or hand over a module"
+            )
+        planes = given_of(data.example(), nn.Identity())
+        channels = planes.shape[1] if isinstance(planes, Tensor) and planes.dim() == 4 else 1
+        return build_network(architecture, data.classes or 1, channels, cell.seed)
 
     def _train(
         self, cell: Cell, key: TrainKey, network: nn.Module, checkpoint: Path, stop: int | None = None
@@ -354,20 +384,20 @@ class NetworkCache:
         architecture = find_architecture(cell.model)
         return train(
             network,
-            self.dataset(cell),
+            self.data(cell),
             cell.recipe,
             cell.seed,
             device=self.device,
             precision=key.precision,
             channels_last=uses_channels_last(architecture),
             reporter=self.reporter,
-            label=f"training {cell.model} on {cell.data}, seed {cell.seed}",
+            label=f"training {short(cell.model)} on {short(cell.data)}, seed {cell.seed}",
             checkpoint=checkpoint,
             course=recipe_course(cell.recipe, stop),
         )
 
     def _describe(self, cell: Cell, key: TrainKey, network: nn.Module, log: TrainingLog) -> Trained:
-        data = self.dataset(cell)
+        data = self.data(cell)
         validation, test = self.accuracies(network, cell)
         return Trained(
             key=key.id,
@@ -393,8 +423,8 @@ class NetworkCache:
         simplified: as a network in eight bits always is.
         """
         if cell.quantize != "none":
-            return self._graphs.quantised(network, cell, self.dataset(cell))
-        return self._graphs.graph(network, cell, self.dataset(cell), simplified)
+            return self._graphs.quantised(network, cell, self.data(cell))
+        return self._graphs.graph(network, cell, self.data(cell), simplified)
 
     def rivals(self, cell: Cell, batches: Sequence[int]) -> Rivals:
         """The cell's dense network in other engines, made once for it and for batches of so many images; none where it
@@ -402,30 +432,30 @@ class NetworkCache:
         key = self.key(cell).id, *batches
         if self._rivals is None or self._rivals[0] != key:
             whole = dataclasses.replace(cell, quantize="none")
-            graph, data = self.graph(self.trained(whole)[0], whole), self.dataset(cell)
-            found = rivals_of(graph, [data.example(each) for each in batches]) if graph else Rivals({}, ())
+            dense, data = self.trained(whole)[0], self.data(cell)
+            graph = self.graph(dense, whole)
+            examples = [given_of(data.example(each), dense) for each in batches]
+            found = rivals_of(graph, examples) if graph else Rivals({}, ())
             if found.absent:
-                self.reporter.say(f"not timed beside {cell.model}: {_by_reason(found.absent)}")
+                self.reporter.say(f"not timed beside {short(cell.model)}: {_by_reason(found.absent)}")
             self._rivals = key, found
         return self._rivals[1]
 
-    def accuracies(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> tuple[Accuracy, Accuracy]:
-        """(validation, test) of a cell's network, as Evaluation.accuracies has them; with the graph of one that is
+    def accuracies(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> tuple[Score, Score]:
+        """(validation, test) of a cell's network, as Evaluation.scores has them; with the graph of one that is
         quantised, of that."""
-        data = self.dataset(cell)
-        if graph and cell.quantize != "none":
-            return in_runtime(graph, data, data.validation), in_runtime(graph, data, data.test)
-        return self._evaluation(cell).accuracies(network, data, graph)
+        validation, test = self._scores(network, cell, graph, BOTH)
+        return validation, test
 
-    def validation(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> Accuracy:
+    def validation(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> Score:
         """Likewise, of the validation split alone: what may be looked at while one chooses."""
-        data = self.dataset(cell)
-        if graph and cell.quantize != "none":
-            return in_runtime(graph, data, data.validation)
-        return self._evaluation(cell).validation(network, data, graph)
+        return self._scores(network, cell, graph, BOTH[:1])[0]
 
-    def _evaluation(self, cell: Cell) -> Evaluation:
-        return Evaluation(find_architecture(cell.model), self.device)
+    def _scores(self, network: nn.Module, cell: Cell, graph: Graph | None, splits: Sequence[str]) -> list[Score]:
+        data = self.data(cell)
+        if graph and cell.quantize != "none":
+            return [score_in_runtime(network, graph, data, split) for split in splits]
+        return Evaluation(find_architecture(cell.model), self.device).scores(network, data, graph, splits)
 
     @contextlib.contextmanager
     def _locked(self, key: str, name: str) -> Iterator[None]:
@@ -446,8 +476,17 @@ class NetworkCache:
             lock.release()
 
 
-def _check_logits(network: nn.Module, data: Dataset, model: str) -> None:
-    """Before an hour of training rather than after it: does the network map these images to logits?"""
+def _given(data: Data) -> str:
+    """What is counted, and of images how they are given."""
+    return data.measured.unit if isinstance(data, Task) else f"images, given as {data.normalisation.describe()}"
+
+
+def _check_outputs_of(network: nn.Module, data: Data, model: str) -> None:
+    """Before an hour of training rather than after it: does the network map these images to logits, or run at all?"""
+    if isinstance(data, Task):
+        with watched(network):
+            run(network, as_inputs(data.example(2), network))
+        return
     try:
         with watched(network):
             logits = network(data.example(2))
@@ -476,14 +515,17 @@ def _check_outputs(now: list[list[float]] | None, then: list[list[float]] | None
         raise DamageError(f"its outputs are off by {apart:.2g} of the largest from those it had")
 
 
-def _drawn(network: nn.Module, images: Tensor, seed: int) -> NDArray[np.float32]:
-    """The network's logits where whatever it draws begins at a seed."""
+def _drawn(network: nn.Module, example: Example, seed: int) -> NDArray[Any]:
+    """The network's logits where whatever it draws begins at a seed; of other outputs some numbers of all."""
     with watched(network):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        logits: Tensor = run(network, Inputs((images,)))
-        return logits.detach().float().numpy()
+        found = outputs_of(run(network, as_inputs(example, network)))
+    if len(found) == 1 and found[0].ndim == 2 and found[0].size <= _TOLD:
+        return found[0]
+    flat = np.concatenate([each.astype(np.float32).ravel() for each in found])
+    return flat[None, :: 1 + len(flat) // _TOLD]
 
 
 def _write(path: Path, write: Any) -> None:
@@ -494,7 +536,7 @@ def _write(path: Path, write: Any) -> None:
 def _trained_from(content: dict[str, Any]) -> Trained:
     fields = dict(content["trained"])
     listed = {name: tuple(fields[name]) for name in ("resumed_from", "mean", "std") if name in fields}
-    measured = {name: Accuracy(**fields[name]) for name in ("validation", "test")}
+    measured = {name: score_from(fields[name]) for name in ("validation", "test")}
     return Trained(**(fields | listed | measured))
 
 

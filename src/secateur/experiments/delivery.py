@@ -15,8 +15,9 @@ from secateur.packfile import Metadata
 from secateur.records.kept import WEIGHTS, checked, find_kept
 from secateur.records.kept import Kept as Kept
 from secateur.records.kept import place_of as place_of
-from secateur.training.data import Dataset, fit, load_data
+from secateur.training.data import Data, Dataset, find_data, fit
 from secateur.training.models import Architecture, build_network, find_architecture
+from secateur.training.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,12 @@ class Deliverable:
     quantize: str = "none"
 
     def dataset(self, data_dir: str | Path | None = None) -> Dataset | None:
-        """What the network was trained on, as it takes it; None where that is not known. Raises DataError as load_data
+        """What the network was trained on, as it takes it; None where that is not known. Raises DataError as find_data
         does."""
         if not self.data:
             return None
-        architecture = find_architecture(self.model)
-        return fit(load_data(self.data, data_dir), self.model, architecture.channels, architecture.size)
+        architecture, data = find_architecture(self.model), find_data(self.data, data_dir)
+        return None if isinstance(data, Task) else fit(data, self.model, architecture.channels, architecture.size)
 
 
 def from_run(run: str | Path, model: str | None = None) -> Deliverable:
@@ -51,6 +52,11 @@ def from_run(run: str | Path, model: str | None = None) -> Deliverable:
     Raises ModelError where the run kept none, or none of that name, or its files are damaged.
     """
     kept, card = find_kept(run, model)
+    if "task" in card:
+        raise ModelError(
+            f"{kept.card_path}: its network was measured on task {card['task']!r}, whose inputs a run does not keep: "
+            f"take {kept.packed.name} beside it, or call pack with the module and an example"
+        )
     if missing := {"model", "input", "classes", "mean", "std"} - card.keys():
         raise ModelError(
             f"{kept.card_path}: written by an older version, or damaged: it does not say "
@@ -118,6 +124,13 @@ def _load(model: str, weights: Path, classes: int, shape: tuple[int, ...], metad
     return Deliverable(network.eval(), torch.randn(1, *shape, generator=generator), metadata, notes)
 
 
-def card_fields(data: Dataset) -> dict[str, Any]:
-    """What a best network's JSON has to say so that from_run can build it again."""
+def metadata_of(data: Data) -> Metadata:
+    """What a .secateur file says of how images are given; nothing of a task's inputs."""
+    return Metadata() if isinstance(data, Task) else Metadata(mean=data.mean, std=data.std)
+
+
+def card_fields(data: Data) -> dict[str, Any]:
+    """What a best network's JSON has to say so that from_run can build it again; of a task that it is one."""
+    if isinstance(data, Task):
+        return {"task": data.name}
     return {"input": list(data.shape), "classes": data.classes, "mean": list(data.mean), "std": list(data.std)}

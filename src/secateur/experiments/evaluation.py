@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
 
+from secateur.errors import RunError
+from secateur.experiments.calling import given_of, outputs_of
+from secateur.experiments.calling import in_runtime as runtime_engine
 from secateur.measure.correctness import accuracy
-from secateur.measure.prediction import faster_predictor
-from secateur.modules.guarding import watched
+from secateur.measure.prediction import faster_predictor, seconds
+from secateur.modules.guarding import run, watched
+from secateur.modules.inputs import as_inputs
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
-from secateur.records.results import Accuracy
+from secateur.records.scores import Score
 from secateur.runtime import Session
-from secateur.training.data import Dataset, Split
+from secateur.runtime.agreement import largest_difference
+from secateur.training.data import Data, Dataset
+from secateur.training.metrics import Predict
 from secateur.training.models import Architecture
+from secateur.training.tasks import Task
 
+BOTH = ("validation", "test")
+DIFFERENCE = 1e-3
+"""Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
 TRIAL = 16
 """Images on which the faster way to predict is found: few beside a test set, a block for the runtime."""
-_FEW, _LITTLE = 2, 0.002
-"""Images, and share of them, that rounding may decide otherwise."""
+_FEW, _LITTLE, _TINY = 2, 0.002, 1e-12
+"""Images, and share of them or of a metric's value, that rounding may decide otherwise."""
 
 
 class Evaluation:
@@ -30,27 +42,41 @@ class Evaluation:
     def __init__(self, architecture: Architecture, device: torch.device) -> None:
         self._device, self._channels_last = device, uses_channels_last(architecture)
 
-    def accuracies(self, network: nn.Module, data: Dataset, graph: Graph | None = None) -> tuple[Accuracy, Accuracy]:
-        """(validation, test) of a network, measured on the device; the network ends on the CPU.
+    def scores(
+        self, network: nn.Module, data: Data, graph: Graph | None = None, splits: Sequence[str] = BOTH
+    ) -> list[Score]:
+        """Of a network on each split, measured on the device; the network ends on the CPU.
 
-        With its graph, on a CPU, Secateur's runtime predicts where that is faster: the same classes, as PyTorch is
-        asked again wherever rounding could decide.
+        With its graph, on a CPU, Secateur's runtime predicts where that is faster. Of images it gives the same classes,
+        as PyTorch is asked again wherever rounding could decide.
         """
-        validation, test = self._accuracies(network, data, graph, (data.validation, data.test))
-        return validation, test
-
-    def validation(self, network: nn.Module, data: Dataset, graph: Graph | None = None) -> Accuracy:
-        """Likewise, of the validation split alone: what may be looked at while one chooses."""
-        (found,) = self._accuracies(network, data, graph, (data.validation,))
-        return found
-
-    def _accuracies(
-        self, network: nn.Module, data: Dataset, graph: Graph | None, splits: Sequence[Split]
-    ) -> list[Accuracy]:
         layout = torch.channels_last if self._channels_last else None
         with on_device(network, self._device, layout), watched(network):
-            predict = self._predictor(network, data, graph)
-            return [accuracy(predict, data, split, device=self._device) for split in splits]
+            if isinstance(data, Task):
+                predict = self._predictor_of_task(network, data, graph)
+                return [data.score(predict, split) for split in splits]
+            images = self._predictor(network, data, graph)
+            return [accuracy(images, data, getattr(data, split), device=self._device) for split in splits]
+
+    def _predictor_of_task(self, network: nn.Module, data: Task, graph: Graph | None) -> Predict:
+        """Inputs → outputs as the network gives them, by whatever is faster on the first validation batch and agrees
+        there."""
+
+        def in_pytorch(inputs: Any) -> Any:
+            return run(network, as_inputs(inputs, network, f"task {data.name!r}: a batch").to(self._device))
+
+        if graph is None or self._device.type != "cpu":
+            return in_pytorch
+        session = Session(graph, threads=torch.get_num_threads(), calibrate=False, limits=NO_LIMITS)
+        runtime = in_place_of(network, session)
+        inputs = next(iter(data.batches("validation")))[0]
+        try:
+            found, expected = outputs_of(runtime(inputs)), outputs_of(in_pytorch(inputs))
+        except RunError:
+            return in_pytorch
+        if len(found) != len(expected) or largest_difference(found, expected) > DIFFERENCE:
+            return in_pytorch
+        return _or_else(runtime, in_pytorch) if seconds(runtime, inputs) < seconds(in_pytorch, inputs) else in_pytorch
 
     def _predictor(self, network: nn.Module, data: Dataset, graph: Graph | None) -> Callable[[Tensor], Tensor]:
         if graph is None or self._device.type != "cpu":
@@ -60,10 +86,42 @@ class Evaluation:
         return faster_predictor(network, lambda images: torch.from_numpy(session(images.numpy())), data.example(TRIAL))
 
 
-def in_runtime(graph: Graph, data: Dataset, split: Split) -> Accuracy:
+def _or_else(runtime: Predict, in_pytorch: Predict) -> Predict:
+    """The runtime, and PyTorch for what that has no plan for, as inputs of another length."""
+
+    def predict(inputs: Any) -> Any:
+        try:
+            return runtime(inputs)
+        except RunError:
+            return in_pytorch(inputs)
+
+    return predict
+
+
+def in_place_of(network: nn.Module, session: Session) -> Predict:
+    """A session as a function of a task's inputs, whose outputs come in what the network's come in."""
+    called = runtime_engine(session)
+    tree: Any = None
+
+    def predict(inputs: Any) -> Any:
+        nonlocal tree
+        made = called(given_of(inputs, network))
+        if tree is None:
+            tree = _pytree.tree_flatten(run(network, as_inputs(inputs, network).first(1)))
+        leaves, spec = tree
+        values = iter(each for each in _pytree.tree_leaves(made) if isinstance(each, Tensor))
+        return _pytree.tree_unflatten([next(values) if isinstance(each, Tensor) else each for each in leaves], spec)
+
+    return predict
+
+
+def score_in_runtime(network: nn.Module, graph: Graph, data: Data, split: str) -> Score:
     """What a graph scores in Secateur's runtime, whose outputs are its own: it computes in eight bits."""
     session = Session(graph, threads=torch.get_num_threads(), calibrate=False, limits=NO_LIMITS)
-    return accuracy(lambda images: torch.from_numpy(session(images.numpy())), data, split)
+    if isinstance(data, Task):
+        with watched(network):
+            return data.score(in_place_of(network, session), split)
+    return accuracy(lambda images: torch.from_numpy(session(images.numpy())), data, getattr(data, split))
 
 
 def uses_channels_last(architecture: Architecture) -> bool:
@@ -82,6 +140,8 @@ def on_device(network: nn.Module, device: torch.device, layout: torch.memory_for
         network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def agree(then: Accuracy, now: Accuracy) -> bool:
+def agree(then: Score, now: Score) -> bool:
     """Whether two accuracies on the same images can be one network's: rounding may decide a few images otherwise."""
-    return abs(then.top1 - now.top1) <= max(_FEW / then.n, _LITTLE)
+    if then.is_accuracy:
+        return abs(then.value - now.value) <= max(_FEW / then.n, _LITTLE)
+    return abs(then.value - now.value) <= _LITTLE * max(1.0 if then.metric.share else abs(then.value), _TINY)

@@ -3,31 +3,41 @@ says so it is made to compute in eight bits."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 from torch import nn
 
-from secateur.errors import ExportError, GraphError, ModelError
+from secateur.errors import ExportError, GraphError, ModelError, RunError
+from secateur.experiments.calling import arrays_of, given_of, in_runtime, outputs_of
+from secateur.experiments.evaluation import DIFFERENCE
 from secateur.exporting.quantising import quantise
 from secateur.importing.aten import Structure, structure_of
 from secateur.modules.guarding import outputs
-from secateur.modules.inputs import Inputs
+from secateur.modules.inputs import as_inputs
 from secateur.network.graph import Graph
 from secateur.network.simplification import simplify
 from secateur.records.spec import Cell
 from secateur.runtime import Session
 from secateur.runtime.agreement import largest_difference
 from secateur.support.progress import Reporter
-from secateur.training.data import Calibration, Dataset
+from secateur.support.references import short
+from secateur.training.data import Calibration, Data
+from secateur.training.tasks import Pair
 
 COMPARED = 16
 """Images on which a graph is compared with PyTorch."""
-DIFFERENCE = 1e-3
-"""Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
 
 
-def calibration_of(cell: Cell, data: Dataset) -> Calibration:
-    """The training images that the cell's method, repair and quantisation look at."""
-    return Calibration(data, cell.calibration_images, cell.draw, augment=cell.recipe.augment)
+def calibration_of(cell: Cell, data: Data) -> Calibration | list[Pair]:
+    """The training examples that the cell's method, repair and quantisation look at."""
+    return data.calibration(cell.calibration_images, cell.draw, cell.recipe.augment)
+
+
+def check_calibration(cell: Cell, data: Data) -> None:
+    """Raises DataError where the training data hold fewer."""
+    found = calibration_of(cell, data)
+    if isinstance(found, Calibration):
+        found.check()
 
 
 class Graphs:
@@ -38,7 +48,7 @@ class Graphs:
         self._structures: dict[tuple[str, str], Structure] = {}
         self._unpackable: set[str] = set()
 
-    def graph(self, network: nn.Module, cell: Cell, data: Dataset, simplified: bool = True) -> Graph | None:
+    def graph(self, network: nn.Module, cell: Cell, data: Data, simplified: bool = True) -> Graph | None:
         """The Graph of a cell's network, simplified if asked, None where it cannot be one.
 
         Networks of one kind are traced once. Every graph is compared with PyTorch on validation images: where one made
@@ -50,10 +60,10 @@ class Graphs:
             key = f"{cell.model} {cell.data}"
             if key not in self._unpackable:
                 self._unpackable.add(key)
-                self._reporter.say(f"{cell.model} is measured in PyTorch only: {error}")
+                self._reporter.say(f"{short(cell.model)} is measured in PyTorch only: {error}")
             return None
 
-    def quantised(self, network: nn.Module, cell: Cell, data: Dataset) -> Graph:
+    def quantised(self, network: nn.Module, cell: Cell, data: Data) -> Graph:
         """The Graph of a cell's network in eight bits, scaled by the cell's calibration images. Raises ModelError where
         the network can be no Graph."""
         graph = self.graph(network, cell, data)
@@ -62,33 +72,37 @@ class Graphs:
                 f"model {cell.model!r} runs in PyTorch only, so it cannot compute in {cell.element}: "
                 "expected --quantize none"
             )
-        quantised, _ = quantise(graph, (images.numpy() for images, _ in calibration_of(cell, data)))
+        quantised, _ = quantise(graph, (arrays_of(inputs, network) for inputs, _ in calibration_of(cell, data)))
         return quantised
 
-    def _reused(self, network: nn.Module, cell: Cell, data: Dataset, simplified: bool) -> Graph | None:
+    def _reused(self, network: nn.Module, cell: Cell, data: Data, simplified: bool) -> Graph | None:
         structure = self._structures.get((cell.model, cell.data))
         if structure is None or not structure.fits(network):
             return None
         try:
             return self._checked(structure, network, data, simplified)
         except (ExportError, GraphError) as error:
-            self._reporter.say(f"{cell.model} is traced anew: {error}", loud=True)
+            self._reporter.say(f"{short(cell.model)} is traced anew: {error}", loud=True)
             return None
 
-    def _traced(self, network: nn.Module, cell: Cell, data: Dataset, simplified: bool) -> Graph:
+    def _traced(self, network: nn.Module, cell: Cell, data: Data, simplified: bool) -> Graph:
         structure = structure_of(network, data.example())
         graph = self._checked(structure, network, data, simplified)
         self._structures[cell.model, cell.data] = structure
         return graph
 
-    def _checked(self, structure: Structure, network: nn.Module, data: Dataset, simplified: bool) -> Graph:
+    def _checked(self, structure: Structure, network: nn.Module, data: Data, simplified: bool) -> Graph:
         """Raises ExportError where PyTorch gives something else on a few validation images."""
         graph = structure.graph(network)
         graph = simplify(graph) if simplified else graph
-        images = data.example(COMPARED)
+        example = data.example(COMPARED)
         session = Session(graph, threads=1, calibrate=False)
-        found, (expected, *_) = np.asarray(session(images.numpy())), outputs(network, Inputs((images,)))
-        apart = largest_difference([found], [expected.numpy()])
+        try:
+            found = outputs_of(in_runtime(session)(given_of(example, network)))
+        except RunError as error:
+            raise ExportError(f"its graph does not run {COMPARED} examples: {error}") from error
+        expected = [each.numpy() for each in outputs(network, as_inputs(example, network))]
+        apart = largest_difference(found, expected) if len(found) == len(expected) else math.inf
         if apart > DIFFERENCE:
             raise ExportError(f"its graph is off by {apart:.2g} of the largest output from PyTorch")
         return graph

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from secateur.experiments.cache import NetworkCache
+from secateur.experiments.calling import given_of, in_pytorch, in_runtime
+from secateur.experiments.delivery import metadata_of
 from secateur.experiments.evaluation import uses_channels_last
 from secateur.experiments.graphs import calibration_of, float_layers
 from secateur.measure.footprint import file_bytes, memory_of
@@ -23,12 +25,13 @@ from secateur.measure.timing import alone, on_cores
 from secateur.modules.candidates import dense_left, scored_layers
 from secateur.modules.guarding import copied
 from secateur.modules.heads import output_layers
+from secateur.modules.inputs import copied_to
 from secateur.modules.matrices import Matrix
 from secateur.modules.standardised import zeros_undone
 from secateur.modules.weight_norms import remove_weight_norms
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
-from secateur.packfile import Metadata, packed_size
+from secateur.packfile import packed_size
 from secateur.pruning.pruning import Pruning, cut, zero_counts
 from secateur.pruning.repairing import repair
 from secateur.pruning.retraining import CutTo
@@ -38,8 +41,9 @@ from secateur.records.results import Footprint, Latency, Layer, Quantised, Retra
 from secateur.records.spec import Cell
 from secateur.runtime import Session
 from secateur.support.progress import SILENT, Reporter, Task
-from secateur.training.data import Dataset
+from secateur.training.data import Data
 from secateur.training.models import find_architecture
+from secateur.training.tasks import loss_of
 
 CPU = torch.device("cpu")
 BATCHES = (1, 64)
@@ -55,7 +59,7 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
     """
     started = time.perf_counter()
     dense, trained = cache.trained(cell)
-    data = cache.dataset(cell)
+    data = cache.data(cell)
     task.advance(1, lambda: STAGES[0])
     pruned, retrained, peak, held = make_network(cell, cache)
     masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms, cell.include)
@@ -80,7 +84,7 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
         environment=environment(),
         seconds=time.perf_counter() - started,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        packed_bytes=packed_size(graph, meta=Metadata(mean=data.mean, std=data.std)) if graph else None,
+        packed_bytes=packed_size(graph, meta=metadata_of(data)) if graph else None,
         retrained=retrained,
         left=_left(pruned, cell, data),
         quantised=quantised,
@@ -94,7 +98,7 @@ def _quantised(network: nn.Module, cell: Cell, cache: NetworkCache, graph: Graph
     return Quantised(validation, test, float_layers(graph))
 
 
-def _left(network: nn.Module, cell: Cell, data: Dataset) -> tuple[tuple[str, str], ...]:
+def _left(network: nn.Module, cell: Cell, data: Data) -> tuple[tuple[str, str], ...]:
     """What stayed dense, and what has zeros that do not last, with the reason."""
     example = data.example()
     left = dense_left(network, cell.exclude, output_layers(network, example, cell.include), cell.include)
@@ -122,34 +126,35 @@ def make_network(
     weigh: as in prune_cell.
     """
     dense, _ = cache.trained(cell)
-    network, peak, held = prune_cell(cell, dense, cache.dataset(cell), cache.device, cache.reporter, weigh)
+    network, peak, held = prune_cell(cell, dense, cache.data(cell), cache.device, cache.reporter, weigh)
     if not cell.learns_again:
         return network, None, peak, held
-    network, retrained = cache.retrained(cell, _cut_to(cell, cache.dataset(cell)))
+    network, retrained = cache.retrained(cell, _cut_to(cell, cache.data(cell)))
     return network, retrained, peak, held
 
 
-def _pruning(cell: Cell, data: Dataset, device: torch.device) -> Pruning:
+def _pruning(cell: Cell, data: Data, device: torch.device) -> Pruning:
     """How the cell's weights go; cell.cut says what share of them."""
     return Pruning(
         method=cell.method,
         pattern=cell.pattern,
         exclude=cell.exclude,
-        example=data.example().to(device),
+        example=copied_to(data.example(), device),
         allow_empty=cell.allow_empty,
         norms=cell.norms,
         calibration=calibration_of(cell, data),
+        loss=loss_of(data),
         seed=cell.draw,
         include=cell.include,
     )
 
 
-def _cut_to(cell: Cell, data: Dataset) -> CutTo:
+def _cut_to(cell: Cell, data: Data) -> CutTo:
     """Prune as the cell says, but to another ratio."""
 
     def cut_to(network: nn.Module, ratio: float) -> None:
         device = next(network.parameters()).device
-        outputs = output_layers(network, data.example().to(device), cell.include)
+        outputs = output_layers(network, copied_to(data.example(), device), cell.include)
         cut(network, cell.cut.to(ratio), _pruning(cell, data, device), outputs)
 
     return cut_to
@@ -158,7 +163,7 @@ def _cut_to(cell: Cell, data: Dataset) -> CutTo:
 def prune_cell(
     cell: Cell,
     dense: nn.Module,
-    data: Dataset,
+    data: Data,
     device: torch.device = CPU,
     reporter: Reporter | None = None,
     weigh: bool = True,
@@ -240,32 +245,25 @@ def _latencies(
     pruned network in Secateur's runtime. Where nothing is pruned, also in what people would pick instead."""
     networks = {"dense": copied(dense), "pruned": pruned} | ({"masked": masked} if masked else {})
     channels_last = uses_channels_last(find_architecture(cell.model))
-    engines = {name: _engine(network, channels_last) for name, network in networks.items()}
+    engines = {name: in_pytorch(network, channels_last) for name, network in networks.items()}
     same = ("pruned", "masked") if masked and _is_pytorchs_cut(cell) else ()
     if session:
-        engines["secateur"] = _in_runtime(session)
+        engines["secateur"] = in_runtime(session)
         same = (*(same or ("pruned",)), "secateur") if cell.quantize == "none" else same
     if cell.is_dense:
         engines |= cache.rivals(cell, BATCHES).engines
-    example = cache.dataset(cell).example
-    return tuple(latency for batch in BATCHES for latency in compare_latency(engines, example(batch), same_output=same))
+    example = cache.data(cell).example
+    return tuple(
+        latency
+        for batch in BATCHES
+        for latency in compare_latency(engines, given_of(example(batch), dense), same_output=same)
+    )
 
 
 def _is_pytorchs_cut(cell: Cell) -> bool:
     """Are the zeros those of l1_unstructured, and the other weights as they were?"""
     untouched = cell.repair == "none" and cell.retraining is None
     return untouched and (cell.method, cell.pattern) == ("magnitude", UNSTRUCTURED)
-
-
-def _engine(network: nn.Module, channels_last: bool) -> Callable[[Tensor], Tensor]:
-    """The network as a function, in the layout that suits it; the network itself is moved into it."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    network.eval().to(memory_format=layout)  # type: ignore[call-overload]
-    return lambda images: network(images.contiguous(memory_format=layout))
-
-
-def _in_runtime(session: Session) -> Callable[[Tensor], Tensor]:
-    return lambda images: torch.from_numpy(session(images.numpy()))
 
 
 def _with_times(layers: Sequence[Layer], session: Session | None) -> tuple[Layer, ...]:

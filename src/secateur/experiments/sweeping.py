@@ -19,7 +19,7 @@ from torch import nn
 from secateur import packfile
 from secateur.errors import MissingExtraError, SweepError, UsageError
 from secateur.experiments.cache import NetworkCache
-from secateur.experiments.delivery import card_fields, place_of
+from secateur.experiments.delivery import card_fields, metadata_of, place_of
 from secateur.experiments.evaluation import agree
 from secateur.experiments.executors import Executor, attempt
 from secateur.experiments.executors.local import LocalExecutor
@@ -29,7 +29,6 @@ from secateur.experiments.pipeline import make_network
 from secateur.exporting.packing import pack
 from secateur.importing.checkpoints import read_weights_file
 from secateur.network.graph import Graph
-from secateur.packfile import Metadata
 from secateur.pruning.score import METHODS, find_method
 from secateur.records.cuts import Scope, methods_of
 from secateur.records.options import asked_for, takes
@@ -42,10 +41,12 @@ from secateur.records.store import FILE_NAME, Store
 from secateur.report import Grid, Printed, curve_lines, intervals, left_dense, remarks, rows_grid
 from secateur.support.progress import Reporter, SilentReporter
 from secateur.support.quantities import as_floats, as_whole
-from secateur.support.references import check_unedited, former_source, planned_source
+from secateur.support.references import check_unedited, former_source, planned_source, short
 from secateur.support.replacing import replacing
 from secateur.training.catalogue import Numbers, check_data_name, normalised_name
 from secateur.training.models import find_architecture
+from secateur.training.objects import all_presented, check_retrainings, taken_as_it_is
+from secateur.training.tasks import Task
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -89,7 +90,10 @@ class SweepResult(Printed):
         return [
             *curve_lines(self.rows),
             *left_dense(self.rows),
-            *(f"data {source}" for source in sorted({f"{r.cell.data}: {r.trained.data_source}" for r in self.rows})),
+            *(
+                f"data {source}"
+                for source in sorted({f"{short(r.cell.data)}: {r.trained.data_source}" for r in self.rows})
+            ),
             *(line for best in self.best for line in self._told(best)),
             *([] if self.best else ["best: no pruned network qualifies; allow more with --tolerance"]),
             f"run folder: {self.run} ({self.computed} cells computed, {known} known before)",
@@ -100,18 +104,19 @@ class SweepResult(Printed):
         row = best.row
         tolerance = self.selection.tolerance if self.selection.rule == "validation" else None
         return [
-            f"best of {row.cell.model} on {row.cell.data}: {row.sparsity:.1%} zeros, {row.test.top1:.2%} on test data "
-            f"(dense {row.trained.test.top1:.2%}) in {best.packed or best.path}",
+            f"best of {short(row.cell.model)} on {short(row.cell.data)}: {row.sparsity:.1%} zeros, {row.test.text} on test "
+            f"data (dense {row.trained.test.text}) in {best.packed or best.path}",
             *(f"  {remark}" for remark in remarks(row, self.rows, tolerance)),
         ]
 
 
 @takes(OPTIONS, before="mean", listed=True, rest="recipe")
 def sweep(
-    models: str | Sequence[str] = "lenet-300-100",
-    data: str | Sequence[str] = "digits",
+    models: str | nn.Module | Sequence[str | nn.Module] = "lenet-300-100",
+    data: str | Task | Sequence[str | Task] = "digits",
     *,
     out: str | Path,
+    name: str | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
     data_dir: str | Path | None = None,
@@ -125,6 +130,7 @@ def sweep(
 ) -> SweepResult:
     """Prune and measure every combination of the lists, store it under `out`, and keep the best network.
 
+    models and data: as in search, one or several; name is for one module.
     methods: ("all",) takes every one of the table, and random in magnitude's proportions too. scopes: those of
     spec.SCOPES, "like:METHOD/SCOPE",
     "file:PATH" for a JSON object of layers and ratios, "copy:RUN" or "copy:RUN@METHOD/SCOPE" for the layers'
@@ -144,25 +150,29 @@ def sweep(
     Cells that fail are in the result's failures. Raises UsageError for values that make no sense.
     """
     asked, recipe = asked_for(OPTIONS, options, listed=True)
-    plan = plan_sweep(
-        [models] if isinstance(models, str) else models,
-        [data] if isinstance(data, str) else data,
-        mean=mean,
-        std=std,
-        recipe=recipe,
-        **asked,
-    )
-    selection = Selection(select, tolerance)
-    return run_sweeps(
-        (plan,),
-        Path(out),
-        data_dir=data_dir,
-        device=device,
-        selection=selection,
-        reporter=reporter,
-        executor=executor,
-        latency_on=latency_on,
-    )
+    listed = [models] if isinstance(models, str | nn.Module) else list(models)
+    given = [data] if isinstance(data, str | Task) else list(data)
+    objects = [each for each in (*listed, *given) if not isinstance(each, str)]
+    if objects and executor is not None and executor.elsewhere:
+        raise UsageError(
+            f"a {type(objects[0]).__name__} that this program holds is nowhere else: leave the executor out, or "
+            "name it as package.module:callable"
+        )
+    if any(isinstance(each, nn.Module) for each in listed):
+        recipe = taken_as_it_is(recipe, asked.get("weights"))
+        check_retrainings(asked["retrainings"])
+    with all_presented(listed, given, name) as (called, told):
+        plan = plan_sweep(called, told, mean=mean, std=std, recipe=recipe, **asked)
+        return run_sweeps(
+            (plan,),
+            Path(out),
+            data_dir=data_dir,
+            device=device,
+            selection=Selection(select, tolerance),
+            reporter=reporter,
+            executor=executor,
+            latency_on=latency_on,
+        )
 
 
 def plan_sweep(
@@ -271,7 +281,7 @@ def run_sweeps(
 def _check_same_data(cells: Sequence[Cell], cache: NetworkCache, store: Store) -> None:
     """Rows measured on exchanged files, or on images given otherwise, under one name must not stand in one table."""
     for name, cell in {cell.data: cell for cell in cells}.items():
-        before, data = store.data_digests(name), cache.dataset(cell)
+        before, data = store.data_digests(name), cache.data(cell)
         if before - {data.digest}:
             raise SweepError(
                 f"{store.path}: its {name!r} rows were measured on other files (digest {', '.join(before)}) than "
@@ -340,7 +350,7 @@ def _run_pending(
 
 
 def _note(result: Row | Failure) -> str:
-    outcome = f"accuracy {result.test.top1:.2%}" if isinstance(result, Row) else "failed"
+    outcome = f"{result.test.metric.name} {result.test.text}" if isinstance(result, Row) else "failed"
     return f"{outcome}: {result.cell.describe()}"
 
 
@@ -368,7 +378,7 @@ def keep_best(row: Row, out: Path, selected_by: str, cache: NetworkCache) -> Bes
     Raises SweepError where the network is no longer the one that the row was measured on.
     """
     place = place_of(out / "best", row.cell.model, row.cell.data)
-    card = _card(row, selected_by) | card_fields(cache.dataset(row.cell))
+    card = _card(row, selected_by) | card_fields(cache.data(row.cell))
     if not place.holds(card):
         if damaged := place.damage():
             cache.reporter.warn(f"{damaged} is missing or damaged: it is made anew")
@@ -389,16 +399,16 @@ def _measured_network(row: Row, cache: NetworkCache) -> tuple[nn.Module, Graph |
     now = cache.validation(network, row.cell, graph)
     if not agree(row.validation, now):
         raise SweepError(
-            f"{row.cell.describe()}: made again its network has {now.top1:.2%} on validation data where its row says "
-            f"{row.validation.top1:.2%}: the dense one, PyTorch or what it runs on changed; name another --out"
+            f"{row.cell.describe()}: made again its network has {now.text} on validation data where its row says "
+            f"{row.validation.text}: the dense one, PyTorch or what it runs on changed; name another --out"
         )
     return network, graph
 
 
 def _pack(network: nn.Module, graph: Graph | None, path: Path, cell: Cell, cache: NetworkCache) -> None:
     """Write the network as a .secateur file too, where it can be one: what a quantised one was measured as."""
-    data = cache.dataset(cell)
-    meta = Metadata(mean=data.mean, std=data.std)
+    data = cache.data(cell)
+    meta = metadata_of(data)
     if graph is None:
         path.unlink(missing_ok=True)
     elif cell.quantize == "none":
@@ -413,10 +423,10 @@ def _card(row: Row, selected_by: str) -> dict[str, Any]:
         "cell": row.cell.id,
         "network": row.trained.key,
         "selected_by": selected_by,
-        "accuracy": row.test.top1,
-        "validation_accuracy": row.validation.top1,
-        "dense_accuracy": row.trained.test.top1,
-        "dense_validation_accuracy": row.trained.validation.top1,
+        "accuracy": row.test.value,
+        "validation_accuracy": row.validation.value,
+        "dense_accuracy": row.trained.test.value,
+        "dense_validation_accuracy": row.trained.validation.value,
         "intervals": {
             name: {what: list(ends) for what, ends in intervals(own, dense).items()}
             for name, own, dense in (

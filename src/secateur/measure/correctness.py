@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from secateur.records.results import Accuracy
+from secateur.records.scores import Score
 from secateur.training.data import Dataset, Split, normalise
 
 
@@ -18,7 +18,7 @@ def accuracy(
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 500,
-) -> Accuracy:
+) -> Score:
     """How often predict, (N, C, H, W) float → (N, classes), puts the label first (and among the first five).
 
     Logits that are not a number count as wrong. top5 is measured where there are more than ten classes.
@@ -35,4 +35,4 @@ def accuracy(
             right += int(((logits.argmax(1) == labels) & answered).sum())
             if many:
                 among_five += int((logits.topk(5, 1).indices == labels[:, None]).any(1).logical_and(answered).sum())
-    return Accuracy(right / len(split), len(split), among_five / len(split) if many else None)
+    return Score(right / len(split), len(split), among_five / len(split) if many else None)

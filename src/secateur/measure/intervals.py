@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from secateur.records.results import Accuracy
+from secateur.records.scores import Score
 
 _Z = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
@@ -48,23 +48,23 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean, mean - half, mean + half, n)
 
 
-def wilson(accuracy: Accuracy) -> tuple[float, float]:
+def wilson(accuracy: Score) -> tuple[float, float]:
     """The 95 % interval of a top-1 accuracy, shares in [0, 1] (Wilson 1927): never beyond them, unlike p ± z·σ."""
-    p, n = accuracy.top1, accuracy.n
+    p, n = accuracy.value, accuracy.n
     middle, wide = p + _Z**2 / (2 * n), _Z * math.sqrt(p * (1 - p) / n + (_Z / (2 * n)) ** 2)
     return max(0.0, (middle - wide) / (1 + _Z**2 / n)), min(1.0, (middle + wide) / (1 + _Z**2 / n))
 
 
-def lost_interval(own: Accuracy, dense: Accuracy) -> tuple[float, float]:
+def lost_interval(own: Score, dense: Score) -> tuple[float, float]:
     """The 95 % interval of the points lost against dense, from both Wilson intervals (Newcombe 1998, method 10).
 
     As if the two had seen different images: where they saw the same ones it is rather too wide than too narrow.
     """
     (own_low, own_high), (low, high) = wilson(own), wilson(dense)
-    lost = dense.top1 - own.top1
+    lost = dense.value - own.value
     return (
-        100 * (lost - math.hypot(dense.top1 - low, own_high - own.top1)),
-        100 * (lost + math.hypot(high - dense.top1, own.top1 - own_low)),
+        100 * (lost - math.hypot(dense.value - low, own_high - own.value)),
+        100 * (lost + math.hypot(high - dense.value, own.value - own_low)),
     )
 
 

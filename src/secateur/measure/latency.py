@@ -6,26 +6,31 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree
 
 from secateur.errors import SecateurError
 from secateur.measure.rivals import PEERS, Predict
 from secateur.measure.timing import alone, interleave, median_interval, on_cores
 from secateur.modules.guarding import first_line
+from secateur.modules.inputs import Inputs
 from secateur.network.graph import Graph
 from secateur.records.results import RIVALS, Latency
 
+Engine = Callable[[Any], Any]
+
 
 def compare_latency(
-    engines: Mapping[str, Callable[[Tensor], Tensor]],
-    example: Tensor,
+    engines: Mapping[str, Engine],
+    example: Tensor | Inputs,
     *,
     threads: int = 1,
     same_output: tuple[str, ...] = (),
 ) -> list[Latency]:
-    """Time each engine on `example` (N, C, H, W), on pinned threads, in turns: A B C, A B C, …
+    """Time each engine on `example`, a tensor (N, …) or several, on pinned threads, in turns: A B C, A B C, …
 
     Another process that does the same on this machine is waited for.
 
@@ -48,14 +53,17 @@ class Rivals:
     """The dense network in engines that people would run it in instead of pruning it, by name; and of those that cannot
     run it here, why not."""
 
-    engines: Mapping[str, Callable[[Tensor], Tensor]]
+    engines: Mapping[str, Engine]
     absent: tuple[tuple[str, str], ...]
 
 
-def rivals_of(graph: Graph, examples: Sequence[Tensor]) -> Rivals:
+def rivals_of(graph: Graph, examples: Sequence[Tensor | Inputs]) -> Rivals:
     """Each of records.results.RIVALS that is installed and runs the examples (N, C, H, W), on one thread; what computes
     in eight bits is quantised by the engines' own tools."""
-    engines: dict[str, Callable[[Tensor], Tensor]] = {}
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        why = f"the network takes {len(graph.inputs)} inputs and gives {len(graph.outputs)} outputs, not 1 and 1"
+        return Rivals({}, tuple((name, why) for name in RIVALS))
+    engines: dict[str, Engine] = {}
     absent = []
     for name in RIVALS:
         try:
@@ -69,30 +77,38 @@ def rivals_of(graph: Graph, examples: Sequence[Tensor]) -> Rivals:
     return Rivals(engines, tuple(absent))
 
 
-def _on_tensors(run: Predict) -> Callable[[Tensor], Tensor]:
-    return lambda images: torch.from_numpy(run(images.numpy()))
+def _on_tensors(run: Predict) -> Engine:
+    return lambda given: torch.from_numpy(run((given.tensors[0] if isinstance(given, Inputs) else given).numpy()))
 
 
-def _on_copies(run: Callable[[Tensor], Tensor], example: Tensor) -> Callable[[], Tensor]:
-    return lambda: run(example.clone())
+def _copy(example: Tensor | Inputs) -> Tensor | Inputs:
+    return example.copied() if isinstance(example, Inputs) else example.clone()
 
 
-def _first_runs(engines: Mapping[str, Callable[[Tensor], Tensor]], example: Tensor) -> tuple[dict[str, Tensor], bool]:
-    """What each engine gives for a copy of the example, and whether any of them changes its input."""
+def _on_copies(run: Engine, example: Tensor | Inputs) -> Callable[[], Any]:
+    return lambda: run(_copy(example))
+
+
+def _first_runs(engines: Mapping[str, Engine], example: Tensor | Inputs) -> tuple[dict[str, list[Tensor]], bool]:
+    """The tensors that each engine gives for a copy of the example, and whether any of them changes its input."""
     outputs, changed = {}, False
     for name, run in engines.items():
-        given = example.clone()
-        outputs[name] = run(given)
-        changed |= not torch.equal(given, example)
+        given = _copy(example)
+        outputs[name] = [each for each in _pytree.tree_leaves(run(given)) if isinstance(each, Tensor)]
+        changed |= not all(map(torch.equal, _pytree.tree_leaves(_plain(given)), _pytree.tree_leaves(_plain(example))))
     return outputs, changed
 
 
-def _check_agreement(outputs: Mapping[str, Tensor]) -> None:
+def _plain(example: Tensor | Inputs) -> list[Tensor]:
+    return example.tensors if isinstance(example, Inputs) else [example]
+
+
+def _check_agreement(outputs: Mapping[str, Sequence[Tensor]]) -> None:
     reference_name, *others = outputs or [""]
-    for name in others:
-        reference = outputs[reference_name]
+    pairs = [(name, *pair) for name in others for pair in zip(outputs[name], outputs[reference_name], strict=True)]
+    for name, found, reference in pairs:
         known = reference.isfinite()  # a network that diverged has no right answer to be wrong about
-        worst = float((outputs[name] - reference)[known].abs().max()) if known.any() else 0.0
+        worst = float((found - reference)[known].abs().max()) if known.any() else 0.0
         if not worst <= 1e-4 * max(1.0, float(reference[known].abs().max()) if known.any() else 0.0):
             raise SecateurError(
                 f"engines {reference_name!r} and {name!r} disagree by {worst:g} on the same input, so their "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ def faster_predictor(network: Predict, runtime: Predict, images: Tensor) -> Pred
     ten: the first five) is the network's.
     """
     careful = with_ties_from(network, runtime)
-    return careful if _seconds(careful, images) < _seconds(network, images) else network
+    return careful if seconds(careful, images) < seconds(network, images) else network
 
 
 def with_ties_from(network: Predict, runtime: Predict) -> Predict:
@@ -42,7 +43,7 @@ def with_ties_from(network: Predict, runtime: Predict) -> Predict:
     return predict
 
 
-def _seconds(predict: Predict, images: Tensor) -> float:
+def seconds(predict: Callable[[Any], Any], images: Any) -> float:
     """The shorter of two runs."""
 
     def once() -> float:

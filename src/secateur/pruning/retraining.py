@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from secateur.errors import UsageError
 from secateur.modules.guarding import copied
+from secateur.modules.inputs import Inputs
 from secateur.modules.layers import weighted_layers
 from secateur.modules.weight_norms import plain_weights
 from secateur.pruning.freezing import frozen_zeros
@@ -21,8 +23,10 @@ from secateur.records.recipes import Recipe, Retraining
 from secateur.records.results import Retrained
 from secateur.support.progress import Reporter, SilentReporter
 from secateur.support.quantities import as_float, is_share
-from secateur.training.data import Dataset
+from secateur.training.data import Data
+from secateur.training.metrics import class_axis, tensor_of
 from secateur.training.schedules import cubic_ratio, one_cycle, round_ratio
+from secateur.training.tasks import Loss, loss_of
 from secateur.training.train import Course, resolve_device, train
 
 CutTo = Callable[[nn.Module, float], object]
@@ -30,7 +34,7 @@ CutTo = Callable[[nn.Module, float], object]
 
 def retrain(
     network: nn.Module,
-    dataset: Dataset,
+    dataset: Data,
     ratio: float,
     retraining: Retraining,
     *,
@@ -49,11 +53,11 @@ def retrain(
 ) -> Retrained:
     """Prune a trained network to `ratio` and retrain it, in place; it comes back on the CPU in evaluation mode.
 
-    recipe: the one that the network was trained with. cut(network, ratio) prunes in place, so that zeros of an
-    earlier cut count; by default magnitude per layer. include: what is pruned beside layers, as prune has it. start:
-    for "rewind-weights" the state dict of epoch recipe.epochs - epochs / rounds, for "scratch" that of a fresh network.
-    teacher: the network to distil from, by default a copy of the given one. checkpoint, device, precision and
-    channels_last are as in train.
+    dataset: images in memory, or a Task. recipe: the one that the network was trained with. cut(network, ratio) prunes
+    in place, so that zeros of an earlier cut count; by default magnitude per layer. include: what is pruned beside
+    layers, as prune has it. start: for "rewind-weights" the state dict of epoch recipe.epochs - epochs / rounds, for
+    "scratch" that of a fresh network. teacher: the network to distil from, by default a copy of the given one.
+    checkpoint, device, precision and channels_last are as in train.
 
     Raises UsageError where the schedule needs a start that is not given, or would go back too far; what cut
     raises; TrainingError where the loss stops being a number.
@@ -71,7 +75,7 @@ def retrain(
         epochs=retraining.epochs,
         rate=_rate(retraining, round_recipe),
         before_step=pruner.before_step,
-        loss=_loss(retraining, round_recipe, teacher or network, target, precision, channels_last),
+        loss=_loss(retraining, round_recipe, teacher or network, target, precision, channels_last, loss_of(dataset)),
         first_draw=recipe.epochs,
     )
     try:
@@ -162,8 +166,11 @@ def _loss(
     device: torch.device,
     precision: str,
     channels_last: bool,
-) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
-    """(1 - a) × cross-entropy + a × T² × KL(teacher ‖ student) of the logits over T. Hinton et al. 2015, §2."""
+    own: Loss | None = None,
+) -> Callable[[Inputs, Any, Any], Tensor] | None:
+    """(1 - a) × the loss + a × T² × KL(teacher ‖ student) of the logits over T. Hinton et al. 2015, §2. own: a task's
+    loss, else it is cross-entropy. Of outputs that are no logits (N, classes, …) the agreement is the mean square of
+    their difference as a share of the teacher's."""
     if not retraining.distill:
         return None
     share, heat = retraining.distill, retraining.temperature
@@ -171,16 +178,22 @@ def _loss(
     wise = copied(teacher).eval().requires_grad_(False)
     wise.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
-    def loss(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(inputs: Inputs, outputs: Any, target: Any) -> Tensor:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            told = wise(images)
-        plain = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        agreement = F.kl_div(
-            F.log_softmax(logits / heat, 1),
-            F.log_softmax(told.float() / heat, 1),
-            reduction="batchmean",
-            log_target=True,
-        )
-        return (1 - share) * plain + share * heat**2 * agreement
+            told = tensor_of(inputs.call(wise)).float()
+        logits = tensor_of(outputs).float()
+        if own is None:
+            plain = F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
+        else:
+            plain = own(outputs, target)
+        return (1 - share) * plain + share * _agreement(logits, told, target, heat)
 
     return loss
+
+
+def _agreement(logits: Tensor, told: Tensor, target: Any, heat: float) -> Tensor:
+    axis = class_axis(logits, target) if isinstance(target, Tensor) and not target.is_floating_point() else None
+    if axis is None:
+        return (logits - told).square().mean() / told.square().mean().clamp(min=1e-12)
+    student, teacher = (F.log_softmax(each.movedim(axis, -1).flatten(0, -2) / heat, 1) for each in (logits, told))
+    return heat**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from secateur.records.scores import Score
 from secateur.records.spec import Cell
 
 RIVALS = {"onnxruntime": "float32", "openvino": "float32", "onnxruntime-int8": "int8", "openvino-int8": "int8"}
@@ -50,18 +51,6 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Share of images whose label is the network's first choice, or (top5) among its first five.
-
-    top5 is None for networks with ten classes or fewer, where it says little.
-    """
-
-    top1: float
-    n: int
-    top5: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Footprint:
     """Bytes on disk of the saved network, and memory above what the network held before it was pruned.
 
@@ -93,8 +82,8 @@ class Trained:
     data_source: str
     parameters: int
     file_bytes: int
-    validation: Accuracy
-    test: Accuracy
+    validation: Score
+    test: Score
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     augment: str = ""
@@ -113,8 +102,8 @@ class Retrained:
 class Quantised:
     """What eight bits made of a network: its accuracies in float32 before, and the layers that still compute so."""
 
-    validation: Accuracy
-    test: Accuracy
+    validation: Score
+    test: Score
     float_layers: tuple[str, ...] = ()
 
 
@@ -141,8 +130,8 @@ class Row:
 
     cell: Cell
     trained: Trained
-    validation: Accuracy
-    test: Accuracy
+    validation: Score
+    test: Score
     layers: tuple[Layer, ...]
     ours: Footprint
     pytorch: Footprint | None
@@ -217,8 +206,8 @@ class Contender:
     name: str
     cell: str
     ratio: float
-    validation: Accuracy
-    test: Accuracy
+    validation: Score
+    test: Score
     kept: int
     macs: int
     bytes: int
@@ -241,7 +230,7 @@ class FrontPoint:
 
     cell: str
     cost: float
-    validation: Accuracy
+    validation: Score
     name: str = ""
 
 

@@ -141,6 +141,7 @@ MIGRATIONS = (
     ALTER TABLE cells ADD COLUMN quantize TEXT NOT NULL DEFAULT 'none';
     ALTER TABLE rows ADD COLUMN quantised TEXT;
     """,
+    "ALTER TABLE networks ADD COLUMN metric TEXT NOT NULL DEFAULT ''",
 )
 """Each brings the schema from one version to the next; docs/store.md says what the tables hold."""
 

@@ -48,14 +48,14 @@ def select_best(rows: Sequence[Row], selection: Selection) -> list[Row]:
 
 def _best_of(rows: Sequence[Row], selection: Selection) -> Row | None:
     if selection.rule == "paper":
-        return max(rows, key=lambda row: (row.test.top1, row.sparsity), default=None)
+        return max(rows, key=lambda row: (row.test.rank, row.sparsity), default=None)
     within = [row for row in rows if lost_points(row) <= selection.tolerance + 1e-9]
-    return max(within, key=lambda row: (row.sparsity, row.cell.quantize != "none", row.validation.top1), default=None)
+    return max(within, key=lambda row: (row.sparsity, row.cell.quantize != "none", row.validation.rank), default=None)
 
 
 def lost_points(row: Row) -> float:
-    """Points of validation accuracy lost against the dense network; negative where the pruned one is better."""
-    return 100 * (row.trained.validation.top1 - row.validation.top1)
+    """Points lost on validation data against the dense network; negative where the pruned one is better."""
+    return row.validation.lost_from(row.trained.validation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def choose(contenders: Sequence[Contender], target: str) -> Choice:
     """
     least = min(contenders, key=lambda each: each.cost(target))
     tied = tuple(each for each in contenders if _costs_as_little(each, least, target))
-    return Choice(max(tied, key=lambda each: (each.validation.top1, -each.cost(target))), tied)
+    return Choice(max(tied, key=lambda each: (each.validation.rank, -each.cost(target))), tied)
 
 
 def _costs_as_little(each: Contender, least: Contender, target: str) -> bool:
@@ -85,8 +85,8 @@ def _costs_as_little(each: Contender, least: Contender, target: str) -> bool:
 
 def within(outcome: Outcome, max_drop: float) -> list[Contender]:
     """The contenders that lose no more than they may, each network once."""
-    dense = outcome.contender("dense").validation.top1
-    holding = [each for each in outcome.contenders if 100 * (dense - each.validation.top1) <= max_drop + 1e-9]
+    dense = outcome.contender("dense").validation
+    holding = [each for each in outcome.contenders if each.validation.lost_from(dense) <= max_drop + 1e-9]
     return list({each.cell: each for each in reversed(holding)}.values())[::-1]
 
 

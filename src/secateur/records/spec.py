@@ -35,6 +35,7 @@ from secateur.records.recipes import (
     recipe_for,
 )
 from secateur.support.quantities import as_float, as_floats, as_number, as_whole, is_share, percent
+from secateur.support.references import short
 
 PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
 REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint", "distill")
@@ -300,10 +301,10 @@ class Cell(Shared):
 
     def nickname(self) -> str:
         """Short enough to stand before a bar."""
-        return f"{self.model} at {percent(self.ratio)}, seed {self.seed}"
+        return f"{short(self.model)} at {percent(self.ratio)}, seed {self.seed}"
 
     def describe(self) -> str:
-        return f"{self.model} on {self.data}, {self.way} at {percent(self.ratio)}, seed {self.seed}"
+        return f"{short(self.model)} on {short(self.data)}, {self.way} at {percent(self.ratio)}, seed {self.seed}"
 
 
 OPTIONS = tuple(sorted(declared(Cell), key=lambda each: not each.option.many))

@@ -246,8 +246,8 @@ class Store:
         if (there.validation, there.test) != (row.trained.validation, row.trained.test):
             raise StoreError(
                 f"{self.path}: its rows of {row.cell.model!r} started from a network {there.key} with "
-                f"{there.test.top1:.2%} on test data, the one of now has {row.trained.test.top1:.2%}: it was made anew "
-                "and came out otherwise; name another --out"
+                f"{there.test.text} on test data, the one of now has {row.trained.test.text}: it was made anew and "
+                "came out otherwise; name another --out"
             )
         row_id = insert_row(db, row)
         (record,) = records(self._connection, f"{ROWS} WHERE rows.id = ?", row_id)

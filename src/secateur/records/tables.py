@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from secateur.records.results import (
-    Accuracy,
     Contender,
     Environment,
     Failure,
@@ -24,6 +23,7 @@ from secateur.records.results import (
     Row,
     Trained,
 )
+from secateur.records.scores import TOP1, Metric, Score, plain, score_from
 from secateur.records.spec import OPTIONS, Cell, canonical_json, cell_from_json
 
 
@@ -41,7 +41,7 @@ def as_written(text: str, checksum: str | None) -> str:
 def row_checksum(row: Row) -> str:
     """Of all that a row says but its cell, whose id is a checksum; what is empty, as fields of later versions are in
     rows of earlier ones, does not count."""
-    fields = dataclasses.asdict(row)
+    fields = plain(row)
     del fields["cell"]
     return checksum_of(json.dumps(_without_empty(fields), sort_keys=True))
 
@@ -74,14 +74,14 @@ def insert_row(db: sqlite3.Connection, row: Row) -> int:
         "cell_id": row.cell.id,
         "network_key": row.trained.key,
         "environment_id": _environment_id(db, row.environment),
-        **_accuracy_fields("validation", row.validation),
-        **_accuracy_fields("test", row.test),
+        **_score_fields("validation", row.validation),
+        **_score_fields("test", row.test),
         **dataclasses.asdict(row.ours),
         "seconds": row.seconds,
         "measured_at": row.measured_at,
         "packed_bytes": row.packed_bytes,
         "left_dense": json.dumps(row.left),
-        "quantised": json.dumps(dataclasses.asdict(row.quantised)) if row.quantised else None,
+        "quantised": json.dumps(plain(row.quantised)) if row.quantised else None,
     }
     if row.timed_on:
         fields["timing_environment_id"] = _environment_id(db, row.timed_on)
@@ -127,21 +127,24 @@ def cell_fields(cell: Cell) -> dict[str, Any]:
 
 def trained_fields(trained: Trained) -> dict[str, Any]:
     fields = dataclasses.asdict(trained)
+    metric = trained.validation.metric
+    fields["metric"] = "" if metric == TOP1 else json.dumps(dataclasses.asdict(metric))
     fields |= {name: json.dumps(getattr(trained, name)) for name in ("resumed_from", "mean", "std")}
     del fields["validation"], fields["test"]
-    return fields | _accuracy_fields("validation", trained.validation) | _accuracy_fields("test", trained.test)
+    return fields | _score_fields("validation", trained.validation) | _score_fields("test", trained.test)
 
 
-def _accuracy_fields(prefix: str, accuracy: Accuracy) -> dict[str, Any]:
-    return {f"{prefix}_{name}": value for name, value in dataclasses.asdict(accuracy).items()}
+def _score_fields(prefix: str, score: Score) -> dict[str, Any]:
+    return {f"{prefix}_{name}": plain(score)[name] for name in ("top1", "n", "top5")}
 
 
-def _accuracy(record: Mapping[str, Any], prefix: str) -> Accuracy:
-    return Accuracy(**{name: record[f"{prefix}_{name}"] for name in ("top1", "n", "top5")})
+def _score(record: Mapping[str, Any], prefix: str, metric: Metric) -> Score:
+    value, n, top5 = (record[f"{prefix}_{name}"] for name in ("top1", "n", "top5"))
+    return Score(value, n, top5, metric)
 
 
 def outcome_json(outcome: Outcome) -> str:
-    return json.dumps(dataclasses.asdict(outcome))
+    return json.dumps(plain(outcome))
 
 
 def outcome_from(text: str) -> Outcome:
@@ -149,13 +152,13 @@ def outcome_from(text: str) -> Outcome:
     fields = json.loads(text)
     contenders = tuple(
         Contender(**(each | {
-            "validation": Accuracy(**each["validation"]),
-            "test": Accuracy(**each["test"]),
+            "validation": score_from(each["validation"]),
+            "test": score_from(each["test"]),
             "latency": Latency(**each["latency"]) if each["latency"] else None,
         }))
         for each in fields["contenders"]
     )  # fmt: skip
-    front = tuple(FrontPoint(**(each | {"validation": Accuracy(**each["validation"])})) for each in fields["front"])
+    front = tuple(FrontPoint(**(each | {"validation": score_from(each["validation"])})) for each in fields["front"])
     pytorch = Latency(**fields["pytorch"]) if fields["pytorch"] else None
     rivals = tuple(Latency(**each) for each in fields.get("rivals", ()))
     absent = tuple((name, why) for name, why in fields.get("absent", ()))
@@ -173,7 +176,7 @@ def _quantised(text: str | None) -> Quantised | None:
     if text is None:
         return None
     fields = json.loads(text)
-    validation, test = (Accuracy(**fields[name]) for name in ("validation", "test"))
+    validation, test = (score_from(fields[name]) for name in ("validation", "test"))
     return Quantised(validation, test, tuple(fields["float_layers"]))
 
 
@@ -190,11 +193,13 @@ def records(db: sqlite3.Connection, query: str, *values: object) -> Iterator[Map
 
 
 def row_from(db: sqlite3.Connection, record: Mapping[str, Any]) -> Row:
+    trained = trained_from(db, record["network_key"])
+    metric = trained.validation.metric
     return Row(
         cell=cell_as_written(record["cell_spec"], record["cell_id"]),
-        trained=trained_from(db, record["network_key"]),
-        validation=_accuracy(record, "validation"),
-        test=_accuracy(record, "test"),
+        trained=trained,
+        validation=_score(record, "validation", metric),
+        test=_score(record, "test", metric),
         layers=_parts(db, Layer, "layers", record["id"], "position"),
         ours=Footprint(record["file_bytes"], record["peak_memory"], record["held_memory"]),
         pytorch=_pytorch_footprint(record),
@@ -218,10 +223,11 @@ def _parts(db: sqlite3.Connection, kind: Any, table: str, row_id: int, order: st
 
 def trained_from(db: sqlite3.Connection, key: str) -> Trained:
     (record,) = records(db, "SELECT * FROM networks WHERE key = ?", key)
-    plain: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(Trained)}
-    plain |= {name: tuple(json.loads(record[name])) for name in ("resumed_from", "mean", "std")}
-    plain |= {"validation": _accuracy(record, "validation"), "test": _accuracy(record, "test")}
-    return Trained(**plain)
+    fields: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(Trained)}
+    fields |= {name: tuple(json.loads(record[name])) for name in ("resumed_from", "mean", "std")}
+    metric = Metric(**json.loads(record["metric"])) if record["metric"] else TOP1
+    fields |= {name: _score(record, name, metric) for name in ("validation", "test")}
+    return Trained(**fields)
 
 
 def environment_from(db: sqlite3.Connection, identifier: int) -> Environment:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from secateur.measure.intervals import Spread
 from secateur.records.results import Row
+from secateur.records.scores import Metric
 from secateur.report.grid import Grid
 from secateur.report.summary import Curve, curve_name
 from secateur.support.quantities import percent
@@ -61,7 +62,7 @@ class At:
     @property
     def above(self) -> float:
         high = self.accuracy.high
-        return 0.0 if high is None else min(1.0, high) - self.accuracy.mean
+        return 0.0 if high is None else (min(1.0, high) if self.accuracy.mean <= 1 else high) - self.accuracy.mean
 
 
 def line_of(curve: Curve, measure: Measure) -> list[At]:
@@ -85,10 +86,10 @@ def accuracy_grid(curves: Sequence[Curve]) -> Grid:
     ratios = sorted({point.ratio for curve in curves for point in curve.points})
     lines = []
     for curve in curves:
-        known = {point.ratio: _text(point.accuracy) for point in curve.points}
+        known = {point.ratio: _text(point.accuracy, curve.metric) for point in curve.points}
         lines.append((curve_name(curve, curves), *(known.get(ratio, "–") for ratio in ratios)))
     return Grid(
-        title="Accuracy on test data in %, every way at every ratio",
+        title=f"{_title(curves[0].metric)}, every way at every ratio",
         columns=("way", *(percent(ratio) for ratio in ratios)),
         lines=tuple(lines),
         texts=1,
@@ -96,6 +97,13 @@ def accuracy_grid(curves: Sequence[Curve]) -> Grid:
     )
 
 
-def _text(spread: Spread) -> str:
+def _title(metric: Metric) -> str:
+    return "Accuracy on test data in %" if metric.in_per_cent else f"{metric.name} on test data"
+
+
+def _text(spread: Spread, metric: Metric) -> str:
+    if not metric.in_per_cent:
+        half = f" ± {spread.half:.2g}" if spread.half is not None else ""
+        return f"{metric.text(spread.mean)}{half} ({spread.n})"
     half = f" ± {100 * spread.half:.2f}" if spread.half is not None else ""
     return f"{100 * spread.mean:.2f}{half} ({spread.n})"

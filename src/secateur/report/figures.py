@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from secateur.measure.analysis import Analysis
 from secateur.records.results import Row
+from secateur.records.scores import TOP1, Metric
 from secateur.report.analysis import heading, unit_of
 from secateur.report.break_even import break_evens
 from secateur.report.comparison import MEASURES, line_of
@@ -67,12 +68,14 @@ def accuracy_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
             mode="lines+markers",
             line={"color": colour, "dash": dash, "width": 2.5},
             marker={"size": 7},
-            hovertemplate="%{y:.2%} at %{x:.0%} pruned<br>density %{customdata[0]:.1%}, n = %{customdata[1]}",
+            hovertemplate=f"%{{y:{_format_of(curve.metric)}}} at %{{x:.0%}} pruned<br>"
+            "density %{customdata[0]:.1%}, n = %{customdata[1]}",
         )
-    _add_dense(figure, sorted({curve.dense.mean for curve in curves}))
-    _finish(figure, "pruned share of the weights", "accuracy on test data")
+    metric = curves[0].metric
+    _add_dense(figure, sorted({curve.dense.mean for curve in curves}), metric)
+    _finish(figure, "pruned share of the weights", _axis_of(metric))
     figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    _score_axis(figure, metric)
     about = "Lines are means over seeds; a band is their 95 % confidence interval (Student's t)."
     return Chart(key, title, about, figure, ratio_axis=True, wide=True)
 
@@ -97,7 +100,8 @@ def comparison_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
                 line={"color": PALETTE[number % len(PALETTE)], "dash": DASHES[number // len(PALETTE) % len(DASHES)],
                       "width": 2},
                 marker={"size": 5},
-                hovertemplate="%{y:.2%} at %{x:.4s}<br>ratio %{customdata[0]:.4~%}, n = %{customdata[1]}",
+                hovertemplate=f"%{{y:{_format_of(curve.metric)}}} at %{{x:.4s}}<br>"
+                "ratio %{customdata[0]:.4~%}, n = %{customdata[1]}",
                 row=row,
                 col=column,
             )  # fmt: skip
@@ -106,9 +110,10 @@ def comparison_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
     lines_of_legend = -(-len(curves) // 3)
     _finish(figure, "", "", height=720 + 20 * lines_of_legend)
     figure.update_layout(margin={"b": 70 + 20 * lines_of_legend})
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    metric = curves[0].metric
+    _score_axis(figure, metric)
     for row in (1, 2):
-        figure.update_yaxes(title_text="accuracy on test data", row=row, col=1)
+        figure.update_yaxes(title_text=_axis_of(metric), row=row, col=1)
     about = (
         "Above, what counting promises (further right is better); below, what the file and Secateur's runtime make of "
         "it (further left is better). Means over seeds with their 95 % interval (Student's t). The control is random."
@@ -116,13 +121,26 @@ def comparison_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
     return Chart(key, title, about, figure, wide=True)
 
 
-def _add_dense(figure: go.Figure, levels: Sequence[float]) -> None:
-    """The accuracy of the dense networks as lines; levels too close for a label each share one."""
-    together = levels[-1] - levels[0] < LABEL_HEIGHT
+def _axis_of(metric: Metric) -> str:
+    return f"{metric.name} on test data{'' if metric.higher else ' (lower is better)'}"
+
+
+def _format_of(metric: Metric) -> str:
+    return ".2%" if metric.in_per_cent else ".4g"
+
+
+def _score_axis(figure: go.Figure, metric: Metric) -> None:
+    """Accuracies from none to all; other metrics as far as they go."""
+    if metric.in_per_cent:
+        figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
+
+
+def _add_dense(figure: go.Figure, levels: Sequence[float], metric: Metric = TOP1) -> None:
+    """The scores of the dense networks as lines; levels too close for a label each share one."""
+    together = not metric.in_per_cent or levels[-1] - levels[0] < LABEL_HEIGHT
+    low, high = metric.text(levels[0]), metric.text(levels[-1])
     for number, level in enumerate(levels):
-        text = (
-            f"dense {level:.2%}" if len(levels) == 1 or not together else f"dense {levels[0]:.2%} to {levels[-1]:.2%}"
-        )
+        text = f"dense {metric.text(level)}" if len(levels) == 1 or not together else f"dense {low} to {high}"
         label = {} if together and number else {"annotation_text": text, "annotation_position": "bottom right"}
         figure.add_hline(y=level, line=LEVEL, **label)
 
@@ -132,7 +150,9 @@ def _add_band(figure: go.Figure, curve: Curve, colour: str, group: str) -> None:
     if any(each.low is None for each in spreads):
         return
     ratios = [point.ratio for point in curve.points]
-    low, high = [max(0.0, each.low or 0.0) for each in spreads], [min(1.0, each.high or 0.0) for each in spreads]
+    low, high = [each.low or 0.0 for each in spreads], [each.high or 0.0 for each in spreads]
+    if curve.metric.in_per_cent:
+        low, high = [max(0.0, each) for each in low], [min(1.0, each) for each in high]
     density = [[point.density, 0] for point in curve.points]
     figure.add_scatter(
         x=ratios + ratios[::-1],
@@ -259,31 +279,33 @@ def cost_chart(key: str, title: str, rows: Sequence[Row], cost: str) -> Chart:
     """Test accuracy against saved bytes or latency, a point per row, the Pareto front (of each machine) as a line."""
     value, axis = COSTS[cost]
     known = [row for row in rows if value(row) is not None]
+    shape = _format_of(rows[0].test.metric)
     figure = go.Figure()
     figure.add_scatter(
         x=[value(row) for row in known],
-        y=[row.test.top1 for row in known],
+        y=[row.test.value for row in known],
         text=[row.cell.describe() for row in known],
         mode="markers",
         name="measured",
         marker={"size": 9, "color": [row.sparsity for row in known], "colorscale": "Viridis", "cmin": 0, "cmax": 1,
                 "colorbar": {"title": {"text": "zeros"}, "tickformat": ".0%", "thickness": 14}},
-        hovertemplate="%{text}<br>%{x:.4s}" + _UNITS[cost] + ", %{y:.2%}<extra></extra>",
+        hovertemplate="%{text}<br>%{x:.4s}" + _UNITS[cost] + f", %{{y:{shape}}}<extra></extra>",
     )  # fmt: skip
     for (name, front), dash in zip(fronts(rows, cost).items(), itertools.cycle(DASHES), strict=False):
         figure.add_scatter(
             x=[value(row) for row in front],
-            y=[row.test.top1 for row in front],
+            y=[row.test.value for row in front],
             mode="lines+markers",
             name=name,
             line={"color": "#d9622b", "width": 2, "shape": "hv", "dash": dash},
             marker={"symbol": "circle-open", "size": 14, "line": {"width": 2}},
             hoverinfo="skip",
         )
-    _finish(figure, axis, "accuracy on test data")
+    metric = rows[0].test.metric
+    _finish(figure, axis, _axis_of(metric))
     dearest = max((value(row) or 0.0 for row in known), default=1.0)
     figure.update_xaxes(range=[0, 1.08 * dearest])
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    _score_axis(figure, metric)
     return Chart(key, title, "On the front: no other network is both cheaper and more accurate.", figure)
 
 

@@ -56,6 +56,7 @@ from secateur.report.summary import (
 from secateur.report.tables import FORMATS, LEGEND, SHOWN, TEXT_COLUMNS, render, said_once, size_text, split_columns
 from secateur.report.writing import write_text
 from secateur.support.quantities import percent
+from secateur.support.references import short
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def render_page(
         table=_table(runs, chosen),
         legend=LEGEND,
         downloads=_downloads(runs, rows),
-        sources=sorted({f"{row.cell.data}: {row.trained.data_source}" for row in rows}),
+        sources=sorted({f"{short(row.cell.data)}: {row.trained.data_source}" for row in rows}),
         machines=_machines(rows),
         repetitions=_repetitions(rows),
         commands=[command for run in runs for command in run.commands],
@@ -334,15 +335,16 @@ def _section(model: str, data: str, rows: list[Row], runs: Sequence[Run], chosen
     grids = (accuracy_grid(ways),) if ways else ()
     said = best is not None and bool(search_grids(_run_of(best.row, runs).searches))  # above, by the search's section
     cards, told = ((), ()) if said else (_cards(best, runs), _remarks(best, runs))
-    return Section(f"{model} on {data}", _dense_text(rows), cards, tuple(charts), grids, told)
+    return Section(f"{short(model)} on {short(data)}", _dense_text(rows), cards, tuple(charts), grids, told)
 
 
 def _dense_text(rows: Sequence[Row]) -> str:
     """The dense networks of a section: size, training, accuracy."""
     networks = {row.trained.key: row.trained for row in rows}.values()
     epochs = " or ".join(str(each) for each in sorted({each.epochs for each in networks}))
-    accuracies = sorted(each.test.top1 for each in networks)
-    level = f"{accuracies[0]:.2%}" if len(networks) == 1 else f"{accuracies[0]:.2%} to {accuracies[-1]:.2%}"
+    accuracies = sorted(each.test.value for each in networks)
+    told = rows[0].trained.test.metric.text
+    level = told(accuracies[0]) if len(networks) == 1 else f"{told(accuracies[0])} to {told(accuracies[-1])}"
     sources = "; ".join(sorted({each.data_source for each in networks}))
     return (
         f"{next(iter(networks)).parameters:,} parameters; {_plural(len(networks), 'dense network')}, {epochs} epochs, "
@@ -354,10 +356,10 @@ def _cards(chosen: Chosen | None, runs: Sequence[Run]) -> tuple[Card, ...]:
     if chosen is None:
         return (Card("none", "no pruned network qualifies", "allow a larger loss with --tolerance"),)
     best = chosen.row
-    gained = round(100 * (best.test.top1 - best.trained.test.top1), 2) + 0.0  # which turns -0.0 into 0.0
+    gained = round(-best.test.lost_from(best.trained.test), 2) + 0.0  # which turns -0.0 into 0.0
     cards = [
         Card(f"{best.sparsity:.1%}", "of the weights are zero", _best_text(best, runs)),
-        Card(f"{best.test.top1:.2%}", "accuracy on test data", f"{gained:+.2f} points against dense"),
+        Card(best.test.text, f"{best.test.metric.name} on test data", f"{gained:+.2f} points against dense"),
         Card(f"{best.macs / max(1, best.nonzero_macs):.1f} ×", "fewer multiply-adds", "those of non-zero weights"),
     ]
     if best.pytorch:

@@ -262,11 +262,11 @@ def _was_measured(reading: Reading, rows: Sequence[Row]) -> bool:
 
 
 def _compare(network: Published, reading: Reading, recipe: Recipe, rows: Sequence[Row]) -> Comparison:
-    dense = {row.cell.seed: row.trained.test.top1 for row in rows}
+    dense = {row.cell.seed: row.trained.test.value for row in rows}
     lines = [Line(0.0, 0.0, network.dense, spread(list(dense.values())))]
     for nominal, ratio in reading.ratios().items():
         found = {
-            row.cell.seed: row.test.top1 for row in rows if (row.cell.norms, row.cell.ratio) == (reading.norms, ratio)
+            row.cell.seed: row.test.value for row in rows if (row.cell.norms, row.cell.ratio) == (reading.norms, ratio)
         }
         ours = spread(list(found.values())) if found else None
         lines.append(Line(nominal, ratio, network.accuracy[nominal], ours))

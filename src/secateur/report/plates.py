@@ -197,12 +197,12 @@ def _cost_plate(rows: Sequence[Row], cost: str) -> Figure:
     known = [row for row in rows if value(row) is not None]
     figure, axes = _axes(COLUMN, 2.5, label, "accuracy on test data")
     points = axes.scatter(
-        [value(row) for row in known], [row.test.top1 for row in known], c=[row.sparsity for row in known],
+        [value(row) for row in known], [row.test.value for row in known], c=[row.sparsity for row in known],
         s=10, vmin=0, vmax=1, cmap="viridis",
     )  # fmt: skip
     for (name, front), style in zip(fronts(rows, cost).items(), itertools.cycle(_LINES.values()), strict=False):
         axes.step(
-            [value(row) for row in front], [row.test.top1 for row in front], where="post", color="#d9622b",
+            [value(row) for row in front], [row.test.value for row in front], where="post", color="#d9622b",
             marker="o", markerfacecolor="none", markersize=6, label=name, linestyle=style,
         )  # fmt: skip
     figure.colorbar(points, ax=axes, label="zeros", format=PercentFormatter(1, decimals=0))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from secateur.measure.intervals import TELLING, lost_interval, smallest_loss, wilson
-from secateur.records.results import Accuracy, Latency, Outcome, Row
+from secateur.records.results import Latency, Outcome, Row
+from secateur.records.scores import Score
 from secateur.records.selection import choose, faster, within
 from secateur.support.quantities import percent
+from secateur.support.references import short
 
 _LESS = {"latency": "faster", "bytes": "smaller", "macs": "of fewer multiply-adds", "weights": "of fewer weights"}
 
@@ -35,20 +37,23 @@ def points_text(points: float) -> str:
     return f"{points:g} point" if points == 1 else f"{points:g} points"
 
 
-def accuracy_text(name: str, own: Accuracy, dense: Accuracy) -> str:
-    """An accuracy and the points lost against dense, each with its interval."""
+def accuracy_text(name: str, own: Score, dense: Score) -> str:
+    """A score and the points lost against dense; of accuracies each with its interval."""
+    if not own.is_accuracy:
+        counted = f" ({own.metric.a_point})" if own.metric.a_point and name == "validation" else ""
+        return f"{own.text} on {own.n:,} {name} {own.metric.unit}, {own.lost_from(dense):+.2f} points lost{counted}"
     low, high = wilson(own)
     least, most = lost_interval(own, dense)
-    lost = 100 * (dense.top1 - own.top1) + 0.0
+    lost = own.lost_from(dense)
     return (
-        f"{own.top1:.2%} on {own.n:,} {name} images (95 %: {100 * low:.2f} to {100 * high:.2f}), "
+        f"{own.text} on {own.n:,} {name} images (95 %: {100 * low:.2f} to {100 * high:.2f}), "
         f"{lost:+.2f} points lost ({least:+.2f} to {most:+.2f})"
     )
 
 
-def intervals(own: Accuracy, dense: Accuracy) -> dict[str, tuple[float, float]]:
-    """The same for programs: of the accuracy, a share, and of what was lost, points."""
-    return {"accuracy": wilson(own), "lost": lost_interval(own, dense)}
+def intervals(own: Score, dense: Score) -> dict[str, tuple[float, float]]:
+    """The same for programs: of an accuracy, a share, and of what was lost, points; nothing of another metric."""
+    return {"accuracy": wilson(own), "lost": lost_interval(own, dense)} if own.is_accuracy else {}
 
 
 INTERVALS = (
@@ -57,10 +62,12 @@ INTERVALS = (
 )
 
 
-def caution(images: int, points: float) -> str:
-    """What must be said where a validation split is too small for the points that may be lost on it, else nothing."""
+def caution(judged: Score, points: float) -> str:
+    """What must be said where a validation split is too small for the points of accuracy that may be lost on it, else
+    nothing."""
+    images = judged.n
     least = smallest_loss(images)
-    if points >= least:
+    if points >= least or not judged.is_accuracy:
         return ""
     return (
         f"{images:,} validation images are too few for a budget of {points_text(points)}: no loss below {least:.2g} "
@@ -95,9 +102,9 @@ def remarks(row: Row, rows: Sequence[Row], tolerance: float | None = None) -> li
     tolerance: the points of validation accuracy that it was allowed to lose, None where it was chosen otherwise.
     """
     validation = accuracy_text("validation", row.validation, row.trained.validation)
-    warning = caution(row.validation.n, tolerance) if tolerance is not None else ""
+    warning = caution(row.validation, tolerance) if tolerance is not None else ""
     return [
-        f"accuracy: {validation}; {accuracy_text('test', row.test, row.trained.test)}",
+        f"{row.test.metric.name}: {validation}; {accuracy_text('test', row.test, row.trained.test)}",
         *(each for each in (shortfall(row), no_faster(row, rows)) if each),
         *([f"caution: {warning}"] if warning else []),
     ]
@@ -110,7 +117,7 @@ def left_dense(rows: Sequence[Row], most: int = 6) -> list[str]:
         names = [f"{name} ({why})" for name, why in row.left]
         rest = f" and {len(names) - most} more" if len(names) > most else ""
         if names:
-            told[row.cell.model] = f"left dense in {row.cell.model}: {', '.join(names[:most])}{rest}"
+            told[row.cell.model] = f"left dense in {short(row.cell.model)}: {', '.join(names[:most])}{rest}"
     return list(told.values())
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from secateur.records.results import RIVALS, Accuracy, Contender, Latency, Outcome, SearchRecord
+from secateur.records.results import RIVALS, Contender, Latency, Outcome, SearchRecord
+from secateur.records.scores import Score, plain
 from secateur.report.grid import Grid
 from secateur.report.remarks import INTERVALS, accuracy_text, caution, intervals, points_text, verdict
 from secateur.report.summary import fastest_rivals
 from secateur.report.tables import count_text, milliseconds_text, size_text
 from secateur.support.quantities import percent
+from secateur.support.references import short
 
 _RANKS = (0, 7, 8, 3, 4, 5, 6, 2, 1, 9, 10, 11, 12, 13, 14)
 """What is minimised and what it lost come first."""
@@ -31,8 +32,9 @@ def search_grid(record: SearchRecord) -> Grid:
     lines = tuple(_line(each, dense, targets) for each in outcome.contenders)
     template = asked["template"]
     title = (
-        f"{template['model']} on {template['data']}: least {_TITLES[target]} within {points_text(asked['max_drop'])} "
-        f"of validation accuracy, {template['method']}, seed {template['seed']}"
+        f"{short(template['model'])} on {short(template['data'])}: least {_TITLES[target]} within "
+        f"{points_text(asked['max_drop'])} of validation {dense.validation.metric.name}, {template['method']}, "
+        f"seed {template['seed']}"
     )
     return Grid(
         title=title,
@@ -57,14 +59,14 @@ def _line(each: Contender, dense: Contender, targets: Sequence[str]) -> tuple[st
     texts = {"latency": latency, "bytes": size_text(each.bytes), "macs": count_text(each.macs),
              "weights": count_text(each.kept)}  # fmt: skip
     accuracies = [text for own, whole in ((each.validation, dense.validation), (each.test, dense.test))
-                  for text in (f"{own.top1:.2%}", lost_text(own, whole))]  # fmt: skip
+                  for text in (own.text, lost_text(own, whole))]  # fmt: skip
     costs = [text for target in targets for text in (texts[target], _times(each, dense, target))]
     return (each.name, str(each.tried or "–"), percent(round(each.ratio, 4)), *accuracies, *costs)
 
 
-def lost_text(own: Accuracy, dense: Accuracy) -> str:
+def lost_text(own: Score, dense: Score) -> str:
     """Points lost against the dense network."""
-    return f"{100 * (dense.top1 - own.top1) + 0.0:+.2f}"
+    return f"{own.lost_from(dense):+.2f}"
 
 
 def _times(each: Contender, dense: Contender, target: str) -> str:
@@ -88,14 +90,14 @@ def rivals_text(ours: Latency, rivals: Sequence[Latency], absent: Sequence[tuple
 
 def _notes(outcome: Outcome, target: str, max_drop: float, batch: int) -> list[str]:
     chosen, dense = outcome.contender(outcome.chosen), outcome.contender("dense")
-    warning = caution(chosen.validation.n, max_drop)
+    warning = caution(chosen.validation, max_drop)
     notes = [
         f"Chosen: {outcome.chosen}. {' '.join(verdict(outcome, target, max_drop))}".rstrip(),
-        f"Its accuracy: {accuracy_text('validation', chosen.validation, dense.validation)}; "
-        f"{accuracy_text('test', chosen.test, dense.test)}. {INTERVALS}",
+        f"Its {chosen.validation.metric.name}: {accuracy_text('validation', chosen.validation, dense.validation)}; "
+        f"{accuracy_text('test', chosen.test, dense.test)}.{_intervals(chosen)}",
         *([f"Caution: {warning}."] if warning else []),
-        f"Every network tried was judged on {chosen.validation.n:,} validation images; the {chosen.test.n:,} test "
-        "images were looked at afterwards. lost: points against dense; ÷: times less than dense.",
+        f"Every network tried was judged on {chosen.validation.n:,} validation {_unit(chosen)}; the {chosen.test.n:,} "
+        f"test {_unit(chosen)} were looked at afterwards. lost: points against dense; ÷: times less than dense.",
     ]
     notes += rivals_text(chosen.latency, outcome.rivals, outcome.absent) if chosen.latency else []
     if chosen.latency and outcome.pytorch:
@@ -112,6 +114,14 @@ def _notes(outcome: Outcome, target: str, max_drop: float, batch: int) -> list[s
     return notes
 
 
+def _intervals(each: Contender) -> str:
+    return f" {INTERVALS}" if each.validation.is_accuracy else ""
+
+
+def _unit(each: Contender) -> str:
+    return each.validation.metric.unit
+
+
 def front_grid(record: SearchRecord) -> Grid:
     """The undominated networks of a search: kind, share of the dense network's cost, and accuracy."""
     asked, outcome = json.loads(record.spec), _finished(record)
@@ -121,7 +131,7 @@ def front_grid(record: SearchRecord) -> Grid:
         (
             *([each.name] if named else []),
             f"{each.cost / outcome.dense_cost:.2%}",
-            f"{each.validation.top1:.2%}",
+            each.validation.text,
             lost_text(each.validation, dense),
         )
         for each in outcome.front
@@ -145,10 +155,10 @@ def search_record(record: SearchRecord) -> dict[str, Any]:
     chosen, dense = outcome.contender(outcome.chosen), outcome.contender("dense")
     said = {
         "verdict": verdict(outcome, asked["minimize"], asked["max_drop"]),
-        "caution": caution(chosen.validation.n, asked["max_drop"]),
+        "caution": caution(chosen.validation, asked["max_drop"]),
         "intervals": {name: intervals(getattr(chosen, name), getattr(dense, name)) for name in ("validation", "test")},
     }
-    return asked | {"command": record.command} | dataclasses.asdict(outcome) | said
+    return asked | {"command": record.command} | plain(outcome) | said
 
 
 def search_grids(records: Sequence[SearchRecord]) -> list[Grid]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from secateur.measure.intervals import Spread, spread
 from secateur.records.results import RIVALS, Failure, Latency, Outcome, Row, SearchRecord
+from secateur.records.scores import Metric
 from secateur.records.selection import Selection, select_best
 from secateur.records.spec import OPTIONS, Cell
 
@@ -42,7 +43,7 @@ class Point:
 
     @property
     def accuracy(self) -> Spread:
-        return spread([row.test.top1 for row in self.rows])
+        return spread([row.test.value for row in self.rows])
 
     @property
     def density(self) -> float:
@@ -65,9 +66,14 @@ class Curve:
     points: tuple[Point, ...]
 
     @property
+    def metric(self) -> Metric:
+        """What its scores count."""
+        return self.points[0].rows[0].test.metric
+
+    @property
     def dense(self) -> Spread:
-        """Accuracy of the networks that the curve started from, one per seed."""
-        networks = {row.trained.key: row.trained.test.top1 for point in self.points for row in point.rows}
+        """Scores of the networks that the curve started from, one per seed."""
+        networks = {row.trained.key: row.trained.test.value for point in self.points for row in point.rows}
         return spread(list(networks.values()))
 
 
@@ -135,8 +141,8 @@ def settings_apart(curve: Curve, among: Sequence[Curve]) -> list[str]:
 def pareto_front(rows: Sequence[Row], cost: Callable[[Row], float]) -> list[Row]:
     """The rows that no other row beats in both cost (lower is better) and test accuracy, cheapest first."""
     front: list[Row] = []
-    for row in sorted(rows, key=lambda row: (cost(row), -row.test.top1)):
-        if not front or row.test.top1 > front[-1].test.top1:
+    for row in sorted(rows, key=lambda row: (cost(row), -row.test.rank)):
+        if not front or row.test.rank > front[-1].test.rank:
             front.append(row)
     return front
 
@@ -305,7 +311,7 @@ def representative(rows: Sequence[Row], chosen: Sequence[Chosen]) -> Row:
     """The row that stands for a network where one is drawn: what was chosen, else the most accurate pruned one."""
     among = {row.cell.id for row in rows}
     best = (each.row for each in chosen if each.row.cell.id in among and each.row.cell.ratio > 0)
-    return next(best, None) or max(rows, key=lambda row: (row.cell.ratio > 0, row.test.top1))
+    return next(best, None) or max(rows, key=lambda row: (row.cell.ratio > 0, row.test.rank))
 
 
 def same_curve(row: Row, other: Row) -> bool:

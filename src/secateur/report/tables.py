@@ -5,22 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from rich.console import Group
 
 from secateur.records.patterns import UNSTRUCTURED
 from secateur.records.results import Latency, Row
+from secateur.records.scores import TOP1, Metric, Score
 from secateur.report.grid import Grid, as_latex, as_markdown, as_rich, sparkline
 from secateur.report.records import COLUMNS, record
 from secateur.report.summary import Run, curves, machine_notes, settings_apart, timing_host
 from secateur.support.quantities import percent
+from secateur.support.references import short
 
 TIMED_ON = "latency on"
+SCORE = "accuracy"
 SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
-    ("model", lambda row: row.cell.model),
-    ("data", lambda row: row.cell.data),
+    ("model", lambda row: short(row.cell.model)),
+    ("data", lambda row: short(row.cell.data)),
     ("method", lambda row: row.cell.method),
     ("scope", lambda row: f"{row.cell.scope} and norms" if row.cell.norms else row.cell.scope),
     ("pattern", lambda row: row.cell.pattern),
@@ -31,8 +34,8 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
     (TIMED_ON, timing_host),
     ("seed", lambda row: str(row.cell.seed)),
     ("ratio", lambda row: percent(row.cell.ratio)),
-    ("accuracy", lambda row: f"{100 * row.test.top1:.2f} %"),
-    ("± dense", lambda row: f"{100 * (row.test.top1 - row.trained.test.top1):+.2f}"),
+    (SCORE, lambda row: score_text(row.test)),
+    ("± dense", lambda row: f"{-row.test.lost_from(row.trained.test) + 0.0:+.2f}"),
     ("sparsity", lambda row: f"{100 * row.sparsity:.1f} %"),
     ("non-zero MACs", lambda row: f"{count_text(row.nonzero_macs)} of {count_text(row.macs)}"),
     ("file", lambda row: size_text(row.bytes)),
@@ -45,14 +48,14 @@ SHOWN: tuple[tuple[str, Callable[[Row], str]], ...] = (
 )
 TEXT_COLUMNS = 10
 RANKS = (
-    "ratio", "accuracy", "± dense", "latency", "file", "sparsity", "dense", "non-zero MACs", "PyTorch's way",
+    "ratio", SCORE, "± dense", "latency", "file", "sparsity", "dense", "non-zero MACs", "PyTorch's way",
     "PyTorch's", "memory", "PyTorch's file",
 )  # fmt: skip
 """Columns in the order in which a narrow terminal keeps them, after those that name a cell."""
 
 CSV = "secateur show RUN --format csv"
 LEGEND = (
-    "accuracy: top-1 on test data; file: .secateur; memory: what pruning took at most beside the network; latency: "
+    "{score} on test data; file: .secateur; memory: what pruning took at most beside the network; latency: "
     "batch 1, one thread, medians of runs in turns, the pruned network in Secateur's runtime, dense in PyTorch. "
     "PyTorch's: torch.nn.utils.prune.l1_unstructured on the same cut."
 )
@@ -68,18 +71,35 @@ def rows_grid(rows: Sequence[Row], best: Sequence[Row] = (), elsewhere: str = CS
     constant, varying = split_columns(rows)
     chosen = {row.cell.id for row in best}
     names = [name for name, _ in varying]
+    metrics = {row.test.metric for row in rows}
     ranked = sorted(range(len(names)), key=lambda position: _rank(names[position]))
     return Grid(
         title=said_once(constant),
-        columns=tuple(names),
+        columns=tuple(_called(name, metrics) for name in names),
         lines=tuple(tuple(show(row) for _, show in varying) for row in rows),
         texts=sum(name in dict(SHOWN[:TEXT_COLUMNS]) for name in names),
-        notes=(LEGEND, *machine_notes(rows)),
+        notes=(_legend(metrics), *machine_notes(rows)),
         ranks=tuple(ranked),
         elsewhere=elsewhere,
         marked=tuple(number for number, row in enumerate(rows) if row.cell.id in chosen),
         mark="← best",
     )
+
+
+def _called(name: str, metrics: Collection[Metric]) -> str:
+    """The heading of a column: that of scores is their metric, where all have one."""
+    return next(iter(metrics)).name if name == SCORE and len(metrics) == 1 else name
+
+
+def _legend(metrics: Collection[Metric]) -> str:
+    told = [", ".join(filter(None, (f"{each.name}: {_better(each)}", each.a_point))) for each in metrics]
+    return LEGEND.format(score="; ".join(sorted(told)) or "accuracy: top-1")
+
+
+def _better(metric: Metric) -> str:
+    if metric == TOP1:
+        return "top-1"
+    return "higher is better" if metric.higher else "lower is better"
 
 
 def _rank(name: str) -> int:
@@ -110,11 +130,16 @@ def curve_lines(rows: Sequence[Row]) -> list[str]:
         accuracies = [point.accuracy.mean for point in curve.points]
         if len(accuracies) > 1:
             ends = (
-                f"{each.accuracy.mean:.2%} at {percent(each.ratio)}" for each in (curve.points[0], curve.points[-1])
+                f"{curve.metric.text(each.accuracy.mean)} at {percent(each.ratio)}"
+                for each in (curve.points[0], curve.points[-1])
             )
             beside = [each for each in every if (each.model, each.data) == (curve.model, curve.data)]
             way = ", ".join(
-                [f"{curve.model} on {curve.data}", f"{curve.method}/{curve.scope}", *settings_apart(curve, beside)]
+                [
+                    f"{short(curve.model)} on {short(curve.data)}",
+                    f"{curve.method}/{curve.scope}",
+                    *settings_apart(curve, beside),
+                ]
             )
             drawn.append(f"{sparkline(accuracies)}  {way}: {' to '.join(ends)}")
     return drawn
@@ -188,6 +213,11 @@ def training_text(row: Row) -> str:
     if row.cell.weights:
         return f"weights {row.cell.weights.path}"
     return f"{row.cell.recipe.epochs} epochs, decay {row.cell.recipe.weight_decay:g}"
+
+
+def score_text(score: Score) -> str:
+    """As the table has it: an accuracy in per cent, another metric as it is told."""
+    return f"{100 * score.value:.2f} %" if score.is_accuracy else score.text
 
 
 def count_text(number: float) -> str:

@@ -14,6 +14,21 @@ from typing import Any
 from secateur.errors import CallableError, SecateurError, UsageError
 from secateur.support.sources import edited_files, former_digest, loaded_now, planned_digest
 
+MARK = "#"
+"""Between the name and the digest of a module or a task that a program holds."""
+_SHOWN = 4
+
+
+def is_object(name: str) -> bool:
+    """Whether a name is that of something that a program holds (training.objects)."""
+    return MARK in name
+
+
+def short(name: str) -> str:
+    """A name as people are shown it: of something that a program holds with the beginning of its digest."""
+    called, mark, digest = name.partition(MARK)
+    return f"{called}{mark}{digest[:_SHOWN]}"
+
 
 def import_callable(reference: str, what: str) -> Callable[..., Any]:
     """The object that "package.module:callable" names; the current folder is searched too.

@@ -187,7 +187,7 @@ def _parts(value: Any) -> list[Any]:
         return [*_closed_over(value), *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(),
                 getattr(value, "__wrapped__", None)]  # fmt: skip
     if isinstance(value, type):
-        own = [] if _is_foreign(value.__module__) else list(vars(value).values())
+        own = [] if is_foreign(value.__module__) else list(vars(value).values())
         return [*value.__mro__[1:], type(value), *own]
     if isinstance(value, (list, tuple, set, frozenset)):
         return list(value)[:_MANY]
@@ -195,7 +195,7 @@ def _parts(value: Any) -> list[Any]:
         return list(value.values())[:_MANY]
     if dataclasses.is_dataclass(value):
         return [type(value), *(getattr(value, field.name, None) for field in dataclasses.fields(value))]
-    if _is_foreign(type(value).__module__):
+    if is_foreign(type(value).__module__):
         return [getattr(value, "__wrapped__", None)]
     return [type(value), *getattr(value, "__dict__", {}).values()]
 
@@ -240,7 +240,7 @@ def _closed_over(function: types.FunctionType) -> Iterator[Any]:
             continue
 
 
-def _is_foreign(module: str) -> bool:
+def is_foreign(module: str) -> bool:
     return _own_path(_spec(module), _module(module)) is None
 
 
@@ -359,7 +359,7 @@ def _imported_from(node: ast.ImportFrom, package: str) -> Iterator[str]:
 
 
 def _is_module(name: str) -> bool:
-    return name in sys.modules or (not _is_foreign(name.rpartition(".")[0]) and _spec(name) is not None)
+    return name in sys.modules or (not is_foreign(name.rpartition(".")[0]) and _spec(name) is not None)
 
 
 def _resolved(name: str, package: str) -> str | None:
@@ -424,15 +424,15 @@ def _loaded_codes(module: types.ModuleType | _Namespace, path: Path) -> Iterator
             else []
         )
         for member in [value, *members]:
-            for function in _functions(member):
+            for function in functions_of(member):
                 if Path(function.__code__.co_filename).absolute() == path:
                     yield function.__code__
 
 
-def _functions(value: Any) -> Iterator[types.FunctionType]:
+def functions_of(value: Any) -> Iterator[types.FunctionType]:
     if isinstance(value, property):
         for part in (value.fget, value.fset, value.fdel):
-            yield from _functions(part)
+            yield from functions_of(part)
         return
     if isinstance(value, (staticmethod, classmethod)):
         value = value.__func__
@@ -444,21 +444,21 @@ def _functions(value: Any) -> Iterator[types.FunctionType]:
 def _code_digest(found: Any) -> str:
     """Of code that lies in no file: what a notebook or exec defined."""
     codes = [*_all_codes(found)]
-    return _hashed(marshal.dumps([_bare(code) for code in codes])) if codes else ""
+    return _hashed(marshal.dumps([bare_code(code) for code in codes])) if codes else ""
 
 
 def _all_codes(value: Any) -> Iterator[types.CodeType]:
-    for function in _functions(value):
+    for function in functions_of(value):
         yield function.__code__
-    if isinstance(value, type) and _is_foreign(value.__module__):
+    if isinstance(value, type) and is_foreign(value.__module__):
         for member in vars(value).values():
-            for function in _functions(member):
+            for function in functions_of(member):
                 yield function.__code__
     elif isinstance(value, (functools.partial, types.MethodType)):
         yield from _all_codes(value.func if isinstance(value, functools.partial) else value.__func__)
 
 
-def _bare(code: types.CodeType) -> tuple[Any, ...]:
+def bare_code(code: types.CodeType) -> tuple[Any, ...]:
     """What code does, without where it stands."""
-    constants = tuple(_bare(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts)
+    constants = tuple(bare_code(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts)
     return code.co_name, code.co_code, constants, code.co_names, code.co_varnames

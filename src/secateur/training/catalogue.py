@@ -17,6 +17,7 @@ from typing import Any
 
 from secateur.errors import DataError, MissingExtraError, UsageError
 from secateur.support import settings
+from secateur.support.references import is_object
 
 CHUNK = 1 << 20
 DOWNLOAD_CHUNK = 1 << 16  # what a broken connection may lose
@@ -119,9 +120,10 @@ def find_source(name: str) -> Source:
 
 
 def check_data_name(name: str) -> None:
-    """Raises UsageError for a name that is neither in the catalogue nor of the form package.module:callable."""
+    """Raises UsageError for a name that is neither in the catalogue nor of the form package.module:callable, nor of
+    what a program holds."""
     plain, _ = split_normalisation(name)
-    if ":" not in plain:
+    if ":" not in plain and not is_object(plain):
         find_source(plain)
 
 

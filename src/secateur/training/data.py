@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from secateur.errors import DataError, MissingExtraError
-from secateur.support.references import import_callable, own_code
+from secateur.errors import DataError, MissingExtraError, UsageError
+from secateur.support.references import import_callable, is_object, own_code
 from secateur.training.catalogue import (
     Normalisation,
     Numbers,
@@ -32,6 +32,8 @@ from secateur.training.catalogue import (
     require,
     split_normalisation,
 )
+from secateur.training.objects import find_task
+from secateur.training.tasks import Task
 
 SPLIT_SEED = 20150608  # any constant: the split has to be the same everywhere, for ever
 
@@ -76,6 +78,9 @@ class Dataset:
     @property
     def normalisation(self) -> Normalisation:
         return Normalisation(self.mean, self.std)
+
+    def calibration(self, count: int, seed: int, augment: str = "auto") -> Calibration:
+        return Calibration(self, count, seed, augment=augment)
 
     def example(self, count: int = 1, *, seed: int | None = None) -> Tensor:
         """(count, C, H, W) float: normalised validation images, the first ones or drawn by seed."""
@@ -125,6 +130,10 @@ class Calibration:
             yield normalise(change(part.images), data.mean, data.std), part.labels
 
 
+Data = Dataset | Task
+"""What networks are trained and measured on: images in memory, or whatever a Task gives."""
+
+
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(N, C, H, W) uint8 → float32: (pixel / 255 - mean) / std, on the images' own device."""
     scale, shift = _scale_and_shift(mean, std, images.device)
@@ -149,10 +158,32 @@ def load_data(
     Raises DataError where files are missing (saying where it looked and which command gets them) or damaged,
     UsageError for an unknown name.
     """
-    name = normalised_name(name, mean, std)
+    return images_of(find_data(normalised_name(name, mean, std), data_dir))
+
+
+def images_of(data: Data) -> Dataset:
+    """Data of which images are asked. Raises UsageError for a task."""
+    if isinstance(data, Task):
+        raise UsageError(f"task {data.name!r} is no data set of images in memory, which is asked for here")
+    return data
+
+
+def find_data(name: str, data_dir: str | Path | None = None) -> Data:
+    """As load_data; and a Task, where the user's callable gives one, or a program holds one of that name."""
+    if is_object(name):
+        return _checked_task(find_task(name), None)
     plain, other = split_normalisation(name)
     found = _own(plain) if ":" in plain else _built_in(plain, data_dir)
+    if isinstance(found, Task):
+        return _checked_task(found, other)
     return found if other is None else normalised(found, name, other)
+
+
+def _checked_task(task: Task, normalisation: Normalisation | None) -> Task:
+    if normalisation is not None:
+        raise UsageError(f"mean and std are for images of 0 to 255: task {task.name!r} gives inputs as they are")
+    task.check()
+    return task
 
 
 def _built_in(name: str, data_dir: str | Path | None) -> Dataset:
@@ -351,17 +382,19 @@ def _read_cifar_batch(path: Path) -> Split:
     return Split(images, torch.from_numpy(records[:, 0].astype(np.int64)))
 
 
-def _own(name: str) -> Dataset:
+def _own(name: str) -> Dataset | Task:
     make = import_callable(name, "data")
     with own_code(DataError, f"data {name!r}: calling it failed"):
         made = make()
+    if isinstance(made, Task):
+        return made
     if isinstance(made, Dataset):
         return _identified(name, made)
     if isinstance(made, tuple) and len(made) in (2, 3):
         train, *validation, test = made
         return from_arrays(name, train, test, validation[0] if validation else None, source=name)
     raise DataError(
-        f"data {name!r}: expected a Dataset, or (train, test) or (train, validation, test) pairs of images and "
+        f"data {name!r}: expected a Task, a Dataset, or (train, test) or (train, validation, test) pairs of images and "
         f"labels, got {type(made).__name__}"
     )
 

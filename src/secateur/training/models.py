@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import ModelError, UsageError
-from secateur.support.references import import_callable, own_code
+from secateur.modules.guarding import copied
+from secateur.support.references import import_callable, is_object, own_code
 from secateur.support.sources import source_digest
+from secateur.training.objects import find_module
 
 
 class LeNet300100(nn.Module):
@@ -223,11 +225,20 @@ def find_architecture(model: str) -> Architecture:
     """
     if model in ARCHITECTURES:
         return ARCHITECTURES[model]
+    if is_object(model):
+        return _held_architecture(model)
     if ":" not in model:
         raise UsageError(
             f"model {model!r}: expected one of {', '.join(ARCHITECTURES)}, or your own as package.module:callable"
         )
     return _own_architecture(model)
+
+
+def _held_architecture(model: str) -> Architecture:
+    """Of a module that a program holds: building it is copying it."""
+    network = find_module(model)
+    planes = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    return Architecture(model, lambda *_: copied(network), convolutional=planes)
 
 
 def _own_architecture(model: str) -> Architecture:

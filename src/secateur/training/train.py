@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ from torch.optim import SGD, Optimizer
 
 from secateur.errors import SecateurError, TrainingError, UsageError
 from secateur.modules.guarding import first_line
+from secateur.modules.inputs import Inputs, as_inputs, copied_to
 from secateur.records.recipes import Recipe
 from secateur.support.checksums import check_members
-from secateur.support.progress import Reporter, Task
+from secateur.support.progress import Reporter
+from secateur.support.progress import Task as Progress
 from secateur.support.replacing import replacing
-from secateur.training.data import Dataset, Split, augmentation, normalise
+from secateur.training.data import Data, Dataset, Split, augmentation, normalise
 from secateur.training.schedules import one_cycle
+from secateur.training.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +42,15 @@ def _nothing(step: int, steps: int, optimizer: Optimizer) -> None:
 class Course:
     """What differs from one training to another; step counts from 0, steps is how many an epoch has.
 
-    rate(step, steps) is the learning rate. before_step(step, steps, optimizer) may prune. loss(images, logits,
-    labels) is None for cross-entropy with the recipe's label smoothing. Draws (order, augmentation, dropout)
-    are those of the epochs from first_draw on, so that a training which goes on from another sees new ones.
+    rate(step, steps) is the learning rate. before_step(step, steps, optimizer) may prune. loss(inputs, outputs,
+    target) is None for cross-entropy with the recipe's label smoothing, or a task's own. Draws (order, augmentation,
+    dropout) are those of the epochs from first_draw on, so that a training which goes on from another sees new ones.
     """
 
     epochs: int
     rate: Callable[[int, int], float]
     before_step: Callable[[int, int, Optimizer], None] = field(default=_nothing)
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    loss: Callable[[Inputs, Any, Any], Tensor] | None = None
     first_draw: int = 0
 
 
@@ -86,7 +89,7 @@ def _computes_bf16(device: torch.device) -> bool:
 
 def train(
     network: nn.Module,
-    dataset: Dataset,
+    dataset: Data,
     recipe: Recipe,
     seed: int,
     *,
@@ -100,7 +103,8 @@ def train(
 ) -> TrainingLog:
     """Train a network in place on the training split; it comes back on the CPU, contiguous, in training mode.
 
-    course: where it is not the recipe's own. A batch has recipe.batch_size images, whatever the course.
+    course: where it is not the recipe's own. A batch has recipe.batch_size images, whatever the course; those of a
+    task are as it gives them.
 
     All randomness derives from (seed, epoch), so a training that was interrupted and resumed from
     `checkpoint` (written after each epoch, removed by the caller) ends with the same bits, and the same seed
@@ -139,7 +143,7 @@ class _Run:
     def __init__(
         self,
         network: nn.Module,
-        dataset: Dataset,
+        dataset: Data,
         recipe: Recipe,
         course: Course,
         seed: int,
@@ -149,26 +153,23 @@ class _Run:
     ) -> None:
         self.network, self.dataset, self.recipe, self.course, self.seed = network, dataset, recipe, course, seed
         self.device, self.precision, self.layout = device, precision, layout
-        self.split = Split(dataset.train.images.to(device), dataset.train.labels.to(device))
-        self.batch = min(recipe.batch_size, len(self.split))
-        self.steps = len(self.split) // self.batch
+        self.shown = (
+            _TaskBatches(dataset, network, device)
+            if isinstance(dataset, Task)
+            else _Images(dataset, recipe, device, layout)
+        )
+        self.steps = self.shown.steps
         self.optimizer = self._new_optimizer()
-        self.augment = augmentation(dataset, recipe.augment)
 
-    def epoch(self, state: _State, task: Task) -> _State:
+    def epoch(self, state: _State, task: Progress) -> _State:
         """One pass over the shuffled training images; a last batch that is not full is left out."""
         started = time.perf_counter()
         draw = _mix(self.seed, self.course.first_draw + state.epoch)
         torch.manual_seed(draw)
-        generator = torch.Generator().manual_seed(draw)
-        order = torch.randperm(len(self.split), generator=generator).to(self.device)
-        shuffled = self.split.take(order)
         meter = _Meter(state.epoch, self.course.epochs, self.device)
-        for count in range(self.steps):
-            part = slice(count * self.batch, (count + 1) * self.batch)
-            images = self.augment(shuffled.images[part], generator)
+        for count, (inputs, target) in enumerate(self.shown.epoch(draw)):
             self._prepare(state.epoch * self.steps + count)
-            self._step(normalise(images, self.dataset.mean, self.dataset.std), shuffled.labels[part], meter)
+            self._step(inputs, target, meter)
             task.advance(1, meter.describe)
         if not meter.is_finite():
             raise TrainingError(
@@ -182,33 +183,35 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.course.rate(step, self.steps)
 
-    def _step(self, images: Tensor, labels: Tensor, meter: _Meter) -> None:
-        images = images.contiguous(memory_format=self.layout)
+    def _step(self, inputs: Inputs, target: Any, meter: _Meter) -> None:
         try:
-            logits, loss = self._forward(images, labels)
+            outputs, loss = self._forward(inputs, target)
         except SecateurError:
             raise
         except Exception as error:
             raise TrainingError(
-                f"{type(self.network).__name__} cannot be trained on batches of {len(images)} images: "
-                f"{first_line(error)}"
+                f"{type(self.network).__name__} cannot be trained on batches of {len(inputs)} "
+                f"{self.shown.unit}: {first_line(error)}"
             ) from error
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()
-        meter.add(loss.detach(), logits.detach(), labels)
+        meter.add(loss.detach(), outputs, target)
 
-    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and loss."""
+    def _forward(self, inputs: Inputs, target: Any) -> tuple[Any, Tensor]:
+        """Outputs and loss."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self.network(images)
-        logits = logits.float()
-        return logits, self._loss(images, logits, labels)
+            outputs = inputs.call(self.network)
+        if isinstance(outputs, Tensor):
+            outputs = outputs.float()
+        return outputs, self._loss(inputs, outputs, target)
 
-    def _loss(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, inputs: Inputs, outputs: Any, target: Any) -> Tensor:
         if self.course.loss:
-            return self.course.loss(images, logits, labels)
-        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            return self.course.loss(inputs, outputs, target)
+        if isinstance(self.dataset, Task):
+            return self.dataset.loss_of(outputs, target)
+        return F.cross_entropy(outputs, target, label_smoothing=self.recipe.label_smoothing)
 
     def save(self, state: _State, checkpoint: Path) -> None:
         content = {
@@ -251,8 +254,46 @@ class _Run:
         )
 
 
+class _Images:
+    """Training images on the device, shuffled and augmented anew for each epoch; a last batch that is not full is left
+    out. steps: batches of an epoch."""
+
+    unit = "images"
+
+    def __init__(self, dataset: Dataset, recipe: Recipe, device: torch.device, layout: torch.memory_format) -> None:
+        self._dataset, self._device, self._layout = dataset, device, layout
+        self._split = Split(dataset.train.images.to(device), dataset.train.labels.to(device))
+        self._batch = min(recipe.batch_size, len(self._split))
+        self._augment = augmentation(dataset, recipe.augment)
+        self.steps = len(self._split) // self._batch
+
+    def epoch(self, draw: int) -> Iterator[tuple[Inputs, Any]]:
+        generator = torch.Generator().manual_seed(draw)
+        order = torch.randperm(len(self._split), generator=generator).to(self._device)
+        shuffled = self._split.take(order)
+        for count in range(self.steps):
+            part = slice(count * self._batch, (count + 1) * self._batch)
+            images = self._augment(shuffled.images[part], generator)
+            normalised = normalise(images, self._dataset.mean, self._dataset.std)
+            yield Inputs((normalised.contiguous(memory_format=self._layout),)), shuffled.labels[part]
+
+
+class _TaskBatches:
+    """A task's training batches, in the order and the size in which it gives them."""
+
+    unit = "examples"
+
+    def __init__(self, task: Task, network: nn.Module, device: torch.device) -> None:
+        self._batches, self._network, self._device = task.batches("train"), network, device
+        self.steps = len(self._batches)
+
+    def epoch(self, draw: int) -> Iterator[tuple[Inputs, Any]]:
+        for inputs, target in self._batches.seeded(draw):
+            yield as_inputs(inputs, self._network, "training batch").to(self._device), copied_to(target, self._device)
+
+
 class _Meter:
-    """Running loss and accuracy of an epoch, summed where the tensors are so that no step waits for them.
+    """Running loss and, of logits, accuracy of an epoch, summed where the tensors are so that no step waits for them.
 
     Accuracy is taken of every fourth batch, as counting all would slow a small network down.
     """
@@ -263,18 +304,25 @@ class _Meter:
         self._right = torch.zeros((), dtype=torch.int64, device=device)
         self._steps = self._images = 0
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def add(self, loss: Tensor, outputs: Any, target: Any) -> None:
         self._loss += loss
-        if self._steps % 4 == 0:
-            self._right += (logits.argmax(1) == labels).sum()
-            self._images += len(labels)
+        if self._steps % 4 == 0 and _are_logits(outputs, target):
+            self._right += (outputs.detach().argmax(1) == target).sum()
+            self._images += len(target)
         self._steps += 1
 
     def is_finite(self) -> bool:
         return bool(torch.isfinite(self._loss))
 
     def describe(self) -> str:
-        return f"{self._where}, loss {self._loss / self._steps:.3f}, accuracy {self._right / self._images:.2%}"
+        accuracy = f", accuracy {self._right / self._images:.2%}" if self._images else ""
+        return f"{self._where}, loss {self._loss / self._steps:.3f}{accuracy}"
+
+
+def _are_logits(outputs: Any, target: Any) -> bool:
+    if not isinstance(outputs, Tensor) or not isinstance(target, Tensor) or target.is_floating_point():
+        return False
+    return outputs.dim() == 2 and target.shape == outputs.shape[:1]
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import torch
-from torch import Tensor, nn
+from collections.abc import Iterable, Mapping, Sequence
 
 from secateur.experiments.cache import NetworkCache
+from secateur.experiments.calling import Engine, given_of, in_pytorch, in_runtime
 from secateur.experiments.evaluation import uses_channels_last
 from secateur.experiments.pipeline import STAGES, make_network, run_cell
 from secateur.experiments.searching.finding import Found, Trials, kind_of, undominated
 from secateur.experiments.searching.plan import Search
 from secateur.measure.latency import compare_latency
 from secateur.modules.guarding import copied
-from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
 from secateur.records.results import Contender, FrontPoint, Latency, Outcome, Row
 from secateur.records.selection import choose, within
@@ -28,8 +25,6 @@ from secateur.training.models import find_architecture
 PYTORCH = "dense in PyTorch"
 SHOWN = 5
 """Points of the front that are measured whole."""
-
-Engine = Callable[[Tensor], Tensor]
 
 
 def compare(
@@ -68,9 +63,9 @@ def front_shown(front: Sequence[FrontPoint]) -> list[FrontPoint]:
     """As many of a front as are measured whole, its ends among them, evenly spaced in accuracy."""
     if len(front) <= SHOWN:
         return list(front)
-    low, high = front[0].validation.top1, front[-1].validation.top1
+    low, high = front[0].validation.value, front[-1].validation.value
     aims = [low + (high - low) * step / (SHOWN - 1) for step in range(SHOWN)]
-    nearest = [min(front, key=lambda each: abs(each.validation.top1 - aim)) for aim in aims]
+    nearest = [min(front, key=lambda each: abs(each.validation.value - aim)) for aim in aims]
     return list(dict.fromkeys(nearest))
 
 
@@ -111,28 +106,17 @@ def _latencies(
     """
     dense, _ = cache.trained(search.dense)
     rivals = cache.rivals(search.dense, [search.batch]).engines
-    engines: dict[str, Engine] = {PYTORCH: _in_pytorch(dense, search), **rivals}
+    channels_last = uses_channels_last(find_architecture(search.template.model))
+    engines: dict[str, Engine] = {PYTORCH: in_pytorch(copied(dense), channels_last), **rivals}
     for cell in cells:
         graph = cache.graph(make_network(cell, cache, weigh=False)[0], cell)
         if graph is None:
             return None, (), {}
-        engines[cell.id] = _in_runtime(graph)
-    example = cache.dataset(search.dense).example(search.batch)
+        engines[cell.id] = in_runtime(Session(graph, limits=NO_LIMITS))
+    example = given_of(cache.data(search.dense).example(search.batch), dense)
     measured = {each.engine: each for each in compare_latency(engines, example, same_output=(PYTORCH, search.dense.id))}
     return (
         measured.pop(PYTORCH),
         tuple(measured.pop(name) for name in rivals),
         {cell: dataclasses.replace(each, engine="secateur") for cell, each in measured.items()},
     )
-
-
-def _in_pytorch(dense: nn.Module, search: Search) -> Engine:
-    channels_last = uses_channels_last(find_architecture(search.template.model))
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = copied(dense).eval().to(memory_format=layout)  # type: ignore[call-overload]
-    return lambda images: network(images.contiguous(memory_format=layout))
-
-
-def _in_runtime(graph: Graph) -> Engine:
-    session = Session(graph, limits=NO_LIMITS)
-    return lambda images: torch.from_numpy(session(images.numpy()))

@@ -11,7 +11,8 @@ from typing import TypeVar
 from secateur.experiments.searching.knapsack import Combination, best_combinations, rungs
 from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.searching.plan import Search
-from secateur.records.results import Accuracy, FrontPoint
+from secateur.records.results import FrontPoint
+from secateur.records.scores import Score
 from secateur.records.spec import Cell
 from secateur.support.progress import Reporter
 from secateur.support.quantities import percent
@@ -56,7 +57,7 @@ class Trials:
     search: Search
     laboratory: Laboratory
     reporter: Reporter
-    judged: dict[Cell, Accuracy | None] = field(default_factory=dict)
+    judged: dict[Cell, Score | None] = field(default_factory=dict)
     priced: dict[Cell, float] = field(default_factory=dict)
 
     def holds(self, cell: Cell) -> bool:
@@ -67,10 +68,10 @@ class Trials:
         accuracy = self.judged[cell]
         return accuracy is not None and self._lost(accuracy) <= self.search.max_drop + 1e-9
 
-    def _lost(self, accuracy: Accuracy) -> float:
-        return 100 * (self.laboratory.trained.validation.top1 - accuracy.top1)
+    def _lost(self, accuracy: Score) -> float:
+        return accuracy.lost_from(self.laboratory.trained.validation)
 
-    def _told(self, accuracy: Accuracy | None) -> str:
+    def _told(self, accuracy: Score | None) -> str:
         return "a layer would go" if accuracy is None else f"{self._lost(accuracy):+.2f} points lost on validation data"
 
     def finalists(self, name: str) -> tuple[Cell, ...]:
@@ -87,8 +88,8 @@ class Trials:
 def undominated(points: Iterable[FrontPoint]) -> tuple[FrontPoint, ...]:
     """Those that none beats in cost and accuracy, cheapest first."""
     best: list[FrontPoint] = []
-    for point in sorted(points, key=lambda each: (each.cost, -each.validation.top1)):
-        if not best or point.validation.top1 > best[-1].validation.top1:
+    for point in sorted(points, key=lambda each: (each.cost, -each.validation.rank)):
+        if not best or point.validation.rank > best[-1].validation.rank:
             best.append(point)
     return tuple(best)
 

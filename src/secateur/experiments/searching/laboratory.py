@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from secateur.errors import PruneError, SearchError
+from secateur.errors import PruneError, RunError, SearchError
 from secateur.experiments.cache import NetworkCache
-from secateur.experiments.graphs import calibration_of
+from secateur.experiments.calling import Engine, given_of, in_runtime
+from secateur.experiments.graphs import check_calibration
 from secateur.experiments.pipeline import make_network
+from secateur.experiments.searching.divergence import divergence, told_by
 from secateur.experiments.searching.plan import Search
 from secateur.exporting.quantising.sketching import sketch
 from secateur.measure.macs import layer_table
@@ -26,7 +28,7 @@ from secateur.measure.timing import on_cores
 from secateur.modules.candidates import prunable_layers
 from secateur.modules.guarding import run, watched
 from secateur.modules.heads import output_layers
-from secateur.modules.inputs import Inputs
+from secateur.modules.inputs import Example, as_inputs
 from secateur.modules.layers import weight_of
 from secateur.network.building import DERIVED
 from secateur.network.graph import Graph
@@ -34,18 +36,20 @@ from secateur.network.limits import NO_LIMITS
 from secateur.packfile import packed_sizes
 from secateur.pruning.score import find_method
 from secateur.records.patterns import Blocks, Pattern, parse_pattern
-from secateur.records.results import Accuracy
+from secateur.records.scores import Score, plain, score_from
 from secateur.records.spec import Cell
 from secateur.records.store import Store
 from secateur.runtime import Session
 from secateur.support.progress import Reporter
 from secateur.training.data import Split, normalise
+from secateur.training.tasks import Task
 
 TURNS = 3
 NETWORK = "network"
 """The finding that says on which trained network all others were made."""
 _SECONDS_A_TURN = 0.15
 _REFITTING = {"reconstruct", "joint", "distill"}
+_AT_ONCE = 250
 _QUICK_IMAGES = 256
 """Calibration images for the statistics of networks that only show harm: those of the dense one are off alike."""
 
@@ -65,12 +69,12 @@ class Costs:
 def check_search(search: Search, cache: NetworkCache) -> None:
     """Raises, before anything is trained or written, where a search does not go with its network or its data."""
     cache.check(search.dense)
-    cell, data = search.dense, cache.dataset(search.dense)
+    cell, data = search.dense, cache.data(search.dense)
     network = cache.untrained(cell).eval()
     prunable_layers(network, cell.exclude, output_layers(network, data.example(), cell.include), include=cell.include)
     quantised = any(precision != "none" for precision in search.precisions)
     if search.template.repair != "none" or find_method(cell.method).needs_calibration or quantised:
-        calibration_of(cell, data).check()
+        check_calibration(cell, data)
     if quantised and cache.graph(network, cell) is None:
         raise SearchError(f"{cell.model!r} runs in PyTorch only: expected --quantize none")
     if search.minimize in ("latency", "bytes"):
@@ -98,7 +102,7 @@ class Laboratory:
     def __init__(self, search: Search, cache: NetworkCache, store: Store) -> None:
         self._search, self._cache, self._store = search, cache, store
         dense, self.trained = cache.trained(search.dense)
-        example = cache.dataset(search.dense).example()
+        example = cache.data(search.dense).example()
         exclude, include = search.template.exclude, search.template.include
         layers = prunable_layers(dense, exclude, output_layers(dense, example, include), include=include)
         self._table = {each.name: each for each in layer_table(dense, example, include=include)}
@@ -143,38 +147,52 @@ class Laboratory:
         return f"divergence, {self._search.images} images, seed {self._search.template.seed}"
 
     def harm(self, cell: Cell) -> float:
-        """The mean Kullback-Leibler divergence of the cell's outputs, quickly repaired, from the dense ones, in nats.
+        """How far the cell's outputs, quickly repaired, are from the dense ones: of logits the mean Kullback-Leibler
+        divergence, in nats, else the share of their spread that differs.
 
-        Over images of the validation split drawn by seed. The dense network is repaired alike, so that what the repair
-        alone changes does not count. Infinite where outputs are not numbers.
+        Over validation images drawn by seed, or a task's first examples. The dense network is repaired alike, so
+        that what the repair alone changes does not count. Infinite where outputs are not numbers.
         """
         cell = self.quickly_repaired(cell)
         found = self._find(cell, self.harm_name, lambda: self._divergence(cell))
         return math.inf if found == "infinite" else float(found)
 
     def _divergence(self, cell: Cell) -> float | str:
-        told = self._logits(cell)
-        apart = F.kl_div(F.log_softmax(told, 1), self._teacher, reduction="batchmean", log_target=True)
-        return float(apart) if torch.isfinite(apart) else "infinite"
+        apart = divergence(self._told(cell), self._teacher)
+        return apart if math.isfinite(apart) else "infinite"
 
     @functools.cached_property
-    def _teacher(self) -> Tensor:
-        """The dense network's log probabilities (images, classes)."""
-        return F.log_softmax(self._logits(self.quickly_repaired(self._search.dense)), 1)
+    def _teacher(self) -> list[list[Tensor]]:
+        """What the dense network tells."""
+        return self._told(self.quickly_repaired(self._search.dense))
 
-    def _logits(self, cell: Cell) -> Tensor:
-        """Logits (images, classes) of the cell's network, in Secateur's runtime where that can run it."""
+    def _told(self, cell: Cell) -> list[list[Tensor]]:
+        """What the cell's network tells of the shown examples, in Secateur's runtime where that can run it."""
         network, *_ = make_network(cell, self._cache, weigh=False)
         graph = self._cache.graph(network, cell)
-        data, images = self._cache.dataset(cell), self._subset.images
         session = Session(graph, threads=torch.get_num_threads(), limits=NO_LIMITS) if graph else None
+        runtime = in_runtime(session) if session else None
+        metric = self.trained.validation.metric.name
         with watched(network):
-            batches = (normalise(part, data.mean, data.std) for part in torch.split(images, 250))
-            told = [
-                torch.from_numpy(session(each.numpy())) if session else run(network, Inputs((each,)))
-                for each in batches
+            return [
+                told_by(self._outputs(network, runtime, inputs), target, metric) for inputs, target in self._shown()
             ]
-        return torch.cat(told).double()
+
+    def _outputs(self, network: nn.Module, runtime: Engine | None, inputs: Example) -> Any:
+        if runtime is not None:
+            with contextlib.suppress(RunError):  # of inputs of another length than the graph's
+                return runtime(given_of(inputs, network))
+        return run(network, as_inputs(inputs, network))
+
+    def _shown(self) -> Iterator[tuple[Example, Any]]:
+        """Validation examples on which harm is measured: images drawn by seed, a task's first ones."""
+        data = self._cache.data(self._search.dense)
+        if isinstance(data, Task):
+            yield from data.first("validation", self._search.images)
+            return
+        for start in range(0, len(self._subset), _AT_ONCE):
+            part = self._subset.take(torch.arange(start, min(start + _AT_ONCE, len(self._subset))))
+            yield normalise(part.images, data.mean, data.std), part.labels
 
     @functools.cached_property
     def _subset(self) -> Split:
@@ -182,19 +200,19 @@ class Laboratory:
         generator = torch.Generator().manual_seed(self._search.template.seed)
         return split.take(torch.randperm(len(split), generator=generator)[: self._search.images])
 
-    def validation(self, cell: Cell) -> Accuracy | None:
+    def validation(self, cell: Cell) -> Score | None:
         """The cell's accuracy on the whole validation split, None where it cannot be made: a layer would go."""
         found = self._find(cell, "validation", lambda: self._validated(cell))
-        return None if "impossible" in found else Accuracy(**found)
+        return None if "impossible" in found else score_from(found)
 
     def _validated(self, cell: Cell) -> dict[str, Any]:
         if cell == self._search.dense:
-            return dataclasses.asdict(self.trained.validation)
+            return plain(self.trained.validation)
         try:
             network, *_ = make_network(cell, self._cache, weigh=False)
         except PruneError as error:
             return {"impossible": str(error)}
-        return dataclasses.asdict(self._cache.validation(network, cell, self._cache.graph(network, cell)))
+        return plain(self._cache.validation(network, cell, self._cache.graph(network, cell)))
 
     def costs(self, cells: Sequence[Cell], reporter: Reporter) -> list[Costs]:
         """What the layers of each cell cost by the search's target: one of spec.TARGETS. Times are taken in turns."""

@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from secateur.errors import SearchError
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.searching.comparing import compare, front_shown, measured_rows
@@ -40,6 +42,8 @@ from secateur.report import Grid, Printed, caution, points_text, search_grids, v
 from secateur.support.progress import Reporter, SilentReporter
 from secateur.support.quantities import percent
 from secateur.training.catalogue import Numbers
+from secateur.training.objects import presented, taken_as_it_is
+from secateur.training.tasks import Task
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -76,10 +80,11 @@ class SearchResult(Printed):
 
 @takes(SEARCH_OPTIONS, before="images", rest="recipe")
 def search(
-    model: str = "lenet-300-100",
-    data: str = "digits",
+    model: str | nn.Module = "lenet-300-100",
+    data: str | Task = "digits",
     *,
     out: str | Path,
+    name: str | None = None,
     max_drop: float = 1.0,
     minimize: str = "latency",
     batch: int = 1,
@@ -97,6 +102,9 @@ def search(
 ) -> SearchResult:
     """The ratio of every layer such that the network costs least and loses at most `max_drop` points of accuracy.
 
+    model: one of the table by name, anyone's own as "package.module:callable", which are trained by their recipe; or a
+    trained module, which is left as it was (name: what the run calls it, by default its class's name). data: a data set
+    by name, anyone's own likewise, or a Task, whose metric then takes the place of accuracy.
     minimize: "latency" (in Secateur's runtime, one thread, batches of `batch`), "bytes" (of the .secateur file), "macs"
     or "weights". Accuracy is top-1 on validation data, against the dense network. repair: as in repair.
     images of the validation split show each layer's harm;
@@ -110,11 +118,14 @@ def search(
     SearchError where `out` belongs to something else.
     """
     asked, recipe = asked_for(SEARCH_OPTIONS, {**options, "repair": repair})
-    plan = plan_search(
-        model, data, max_drop=max_drop, minimize=minimize, batch=batch, images=images, rounds=rounds,
-        retrain=retrain, trials=trials, mean=mean, std=std, recipe=recipe, **asked,
-    )  # fmt: skip
-    return run_search(plan, Path(out), data_dir=data_dir, device=device, reporter=reporter)
+    if isinstance(model, nn.Module):
+        recipe = taken_as_it_is(recipe, asked.get("weights"))
+    with presented(model, data, name) as (called, told):
+        plan = plan_search(
+            called, told, max_drop=max_drop, minimize=minimize, batch=batch, images=images, rounds=rounds,
+            retrain=retrain, trials=trials, mean=mean, std=std, recipe=recipe, **asked,
+        )  # fmt: skip
+        return run_search(plan, Path(out), data_dir=data_dir, device=device, reporter=reporter)
 
 
 def run_search(
@@ -137,7 +148,7 @@ def run_search(
         check_loaded([plan.dense])
         laboratory = Laboratory(plan, cache, store)
         laboratory.check_same_network()
-        if warning := caution(laboratory.trained.validation.n, plan.max_drop):
+        if warning := caution(laboratory.trained.validation, plan.max_drop):
             reporter.say(f"caution: {warning}")
         outcome = record.outcome or _search(plan, laboratory, cache, store, reporter)
         if record.outcome is None:

@@ -1,0 +1,345 @@
+"""A Task: what a network is for, in the words of whoever trained it: batches, a loss and a metric."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils import _pytree
+
+from secateur.errors import DataError, UsageError
+from secateur.records.scores import Metric, Score
+from secateur.support.fingerprints import code_digest
+from secateur.support.references import own_code
+from secateur.training.metrics import METRICS, Measure, Predict, tensor_of
+
+SPLITS = ("train", "validation", "test")
+_SAMPLED = 4
+"""Batches at a split's beginning that its identity is made of."""
+_TARGETS = ("labels", "label", "target", "targets")
+
+Loss = Callable[[Any, Any], Tensor]
+Pair = tuple[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a network is for: batches to learn from, to choose by and to report on, a loss, and a metric.
+
+    train, validation, test: iterables of batches that start anew each time, such as a DataLoader or a list; validation
+    and test in the same order each time. Of `train` calibration takes what it needs, and retraining learns from it;
+    without test, validation is reported on, which flatters what was chosen by it. A batch is (inputs, target), where
+    inputs are whatever forward takes (a tensor, a tuple, a mapping of keywords); of more than two the last is the
+    target; of a mapping "labels", "label", "target" or "targets" is. split(batch) → (inputs, target) changes that.
+    loss(outputs, target) → the mean over a batch; by default cross-entropy.
+    metric: one of METRICS ("top-1", "top-5", "cross-entropy", "perplexity", "rmse", "r2", "mean-iou", "spearman"), or
+    metric(predict, batches) → a number, where predict(inputs) runs the network, in PyTorch or in Secateur's runtime,
+    and batches are pairs of (inputs, target). higher_is_better and share are of a metric of one's own: whether 1 is the
+    most there is, so that a point is a hundredth; else a point is a hundredth of the dense network's value.
+    name: under which a run folder knows it. classes: what a network that is built by name is made for.
+    Raises UsageError for what makes no sense, DataError where batches cannot be had.
+    """
+
+    train: Iterable[Any]
+    validation: Iterable[Any]
+    test: Iterable[Any] | None = None
+    loss: Loss | None = None
+    metric: str | Measure = "top-1"
+    higher_is_better: bool = True
+    share: bool | None = None
+    name: str = "task"
+    split: Callable[[Any], Pair] | None = None
+    classes: int | None = None
+    _held: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    mean = std = ()
+    augment = ""
+
+    def __post_init__(self) -> None:
+        for which in SPLITS[: 2 if self.test is None else 3]:
+            given = getattr(self, which)
+            if isinstance(given, (Iterator, Tensor)) or not isinstance(given, Iterable):
+                raise UsageError(
+                    f"task {self.name!r}, {which}: expected batches that can be gone through several times (a "
+                    f"DataLoader, a list), got {type(given).__name__}"
+                )
+        if isinstance(self.metric, str) and self.metric not in METRICS:
+            raise UsageError(
+                f"task {self.name!r}: metric {self.metric!r}: expected one of {', '.join(METRICS)}, or a function "
+                "(predict, batches) → number"
+            )
+        if not isinstance(self.metric, str) and not callable(self.metric):
+            raise UsageError(f"task {self.name!r}: metric: expected a name or a function, got {self.metric!r}")
+        if not self.name or not self.name.isprintable() or "/" in self.name:
+            raise UsageError(f"task name {self.name!r}: expected a short text without /")
+
+    @property
+    def measured(self) -> Metric:
+        """What its scores count."""
+        if isinstance(self.metric, str):
+            return METRICS[self.metric][1]
+        name = getattr(self.metric, "__name__", type(self.metric).__name__).strip("<>")
+        return Metric(name, self.higher_is_better, self.higher_is_better if self.share is None else self.share)
+
+    @property
+    def source(self) -> str:
+        return f"the task {self.name!r}"
+
+    def batches(self, which: str) -> Batches:
+        """The pairs of a split, as often as one likes; the random state stays as it was."""
+        return Batches(self, which)
+
+    def pair(self, batch: Any, which: str) -> Pair:
+        """(inputs, target) of a batch; the target is None where there is none."""
+        if self.split is not None:
+            with own_code(DataError, f"task {self.name!r}, {which}: split failed"):
+                inputs, target = self.split(batch)
+            return inputs, target
+        if isinstance(batch, Mapping):
+            target = next((name for name in _TARGETS if name in batch), None)
+            return {name: each for name, each in batch.items() if name != target}, batch[target] if target else None
+        if isinstance(batch, (tuple, list)) and len(batch) >= 2:
+            *inputs, target = batch
+            return inputs[0] if len(inputs) == 1 else tuple(inputs), target
+        return batch, None
+
+    def score(self, predict: Predict, which: str) -> Score:
+        """The metric over a split's batches. Raises DataError where it fails or gives no number."""
+        measure = METRICS[self.metric][0] if isinstance(self.metric, str) else self.metric
+        batches = self.batches(which)
+        with torch.no_grad(), own_code(DataError, f"task {self.name!r}: its metric failed on {which} data"):
+            found = measure(predict, batches)
+        try:
+            value = float(found)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"task {self.name!r}: its metric gave a {type(found).__name__}: expected a number"
+            ) from error
+        return Score(value, max(1, batches.seen), None, self.measured)
+
+    def example(self, count: int = 1) -> Any:
+        """The inputs of so many validation examples, the first; over and over where its first batch has fewer."""
+        key = "example", count
+        if key not in self._held:
+            inputs, _ = next(iter(self.batches("validation")))
+            self._held[key] = _tiled(_pytree.tree_map_only(np.ndarray, torch.as_tensor, _plain(inputs)), count)
+        return self._held[key]
+
+    def calibration(self, count: int, seed: int, augment: str = "auto") -> list[Pair]:
+        """The first `count` training examples, in the order of a pass that begins at a seed, in batches as they come.
+
+        Raises DataError where there are fewer.
+        """
+        key = "calibration", count, seed
+        if key not in self._held:
+            for other in [each for each in self._held if each[0] == "calibration"]:
+                del self._held[other]
+            self._held[key] = self._calibration(count, seed)
+        found: list[Pair] = self._held[key]
+        return found
+
+    def _calibration(self, count: int, seed: int) -> list[Pair]:
+        found = list(self.first("train", count, seed))
+        there = sum(_length(inputs) for inputs, _ in found)
+        if there < count:
+            raise DataError(
+                f"calibration with {count} examples: the training batches of task {self.name!r} hold {there}; ask for "
+                f"as many at most (calibration_images={there})"
+            )
+        return found
+
+    def first(self, which: str, count: int, seed: int | None = None) -> Iterator[Pair]:
+        """So many examples of a split, or all that there are, in batches as they come; in the order of a pass that
+        begins at a seed, if one is given."""
+        batches, left = self.batches(which), count
+        for inputs, target in batches if seed is None else batches.seeded(seed):
+            size = _length(inputs)
+            yield (inputs, target) if size <= left else (_cut(inputs, size, left), _cut(target, size, left))
+            left -= size
+            if left <= 0:
+                return
+
+    def loss_of(self, outputs: Any, target: Any) -> Tensor:
+        """The mean loss over a batch."""
+        if self.loss is not None:
+            return self.loss(outputs, target)
+        logits = tensor_of(outputs)
+        return F.cross_entropy(logits, target if target.is_floating_point() else target.long())
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits of what it is: its code, and the first batches of each split.
+
+        A split that changes from pass to pass, as one that is shuffled or augmented, counts by its length alone where
+        it is to learn from. Raises DataError where validation or test data change.
+        """
+        if "digest" not in self._held:
+            self._held["digest"] = self._digest()
+        found: str = self._held["digest"]
+        return found
+
+    def _digest(self) -> str:
+        told = hashlib.sha256(repr((self.name, self.measured)).encode())
+        for part in (self.loss, self.metric, self.split):
+            told.update((part if isinstance(part, str) else code_digest(part) if part else "").encode())
+        for which in SPLITS[: 2 if self.test is None else 3]:
+            first, again = (self._sampled(which) for _ in range(2))
+            if first != again and which != "train":
+                raise DataError(
+                    f"task {self.name!r}: its {which} batches differ from pass to pass, so that nothing measured on "
+                    "them can be compared: expected them in one order (shuffle=False) and without augmentation"
+                )
+            given = self._given(which)
+            told.update(first.encode() if first == again else b"changing")
+            told.update(str(len(given) if isinstance(given, Sized) else "").encode())
+        return told.hexdigest()[:16]
+
+    def _sampled(self, which: str) -> str:
+        told = hashlib.sha256()
+        for _, pair in zip(range(_SAMPLED), self.batches(which), strict=False):
+            for leaf in _pytree.tree_leaves(pair):
+                told.update(_bytes_of(leaf))
+        return told.hexdigest()
+
+    def _given(self, which: str) -> Iterable[Any]:
+        given: Iterable[Any] = getattr(self, which)
+        return self.validation if given is None else given
+
+    def check(self) -> None:
+        """Raises DataError where a split has no batches, or one without inputs."""
+        for which in SPLITS:
+            first = next(iter(self.batches(which)), None)
+            if first is None:
+                raise DataError(f"task {self.name!r}: its {which} split has no batches")
+            if not [leaf for leaf in _pytree.tree_leaves(first[0]) if isinstance(leaf, (Tensor, np.ndarray))]:
+                raise DataError(
+                    f"task {self.name!r}, {which}: a batch is a {type(first[0]).__name__} without tensors: expected "
+                    "(inputs, target), or split=… that makes it of a batch"
+                )
+
+
+def loss_of(data: object) -> Loss | None:
+    """A task's loss; None where that is the usual one."""
+    return data.loss_of if isinstance(data, Task) else None
+
+
+class Batches:
+    """The pairs of a task's split; seen: the examples of the last pass."""
+
+    def __init__(self, task: Task, which: str) -> None:
+        self._task, self._which = task, which
+        self.seen = 0
+
+    def __iter__(self) -> Iterator[Pair]:
+        return self._through(None)
+
+    def seeded(self, seed: int) -> Iterator[Pair]:
+        """A pass in which whatever the batches draw begins at a seed."""
+        return self._through(seed)
+
+    def __len__(self) -> int:
+        """Batches of a pass; those of no length of their own are counted."""
+        given = self._task._given(self._which)
+        return len(given) if isinstance(given, Sized) else sum(1 for _ in self)
+
+    def _through(self, seed: int | None) -> Iterator[Pair]:
+        self.seen = 0
+        task, which = self._task, self._which
+        draws = _Draws(seed)
+        with draws.inside(), own_code(DataError, f"task {task.name!r}: its {which} batches cannot be had"):
+            walk = iter(task._given(which))
+        while True:
+            with draws.inside(), own_code(DataError, f"task {task.name!r}: its {which} batches cannot be had"):
+                batch = next(walk, _END)
+            if batch is _END:
+                return
+            pair = task.pair(batch, which)
+            self.seen += _length(pair[0])
+            yield pair
+
+
+_END: Any = object()
+
+
+class _Draws:
+    """The random state of Python, NumPy and PyTorch that belongs to a pass, beside everybody else's: from a seed, or
+    from theirs."""
+
+    def __init__(self, seed: int | None) -> None:
+        self._seed = seed
+        self._own: tuple[Any, ...] | None = None
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        before = _random_state()
+        if self._own is not None:
+            _set_random_state(self._own)
+        elif self._seed is not None:
+            random.seed(self._seed)
+            np.random.seed(self._seed % 2**32)
+            torch.manual_seed(self._seed)
+        try:
+            yield
+        finally:
+            self._own = _random_state()
+            _set_random_state(before)
+
+
+def _random_state() -> tuple[Any, ...]:
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def _set_random_state(state: tuple[Any, ...]) -> None:
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+    torch.set_rng_state(state[2])
+
+
+def _bytes_of(leaf: Any) -> bytes:
+    if isinstance(leaf, Tensor):
+        held = leaf.detach().cpu().contiguous()
+        return repr((held.dtype, tuple(held.shape))).encode() + held.reshape(-1).view(torch.uint8).numpy().tobytes()
+    if isinstance(leaf, np.ndarray):
+        return repr((leaf.dtype, leaf.shape)).encode() + np.ascontiguousarray(leaf).tobytes()
+    return repr(leaf).encode()
+
+
+def _plain(inputs: Any) -> Any:
+    """Mappings of any kind (as tokenizers give them) as dictionaries."""
+    return dict(inputs) if isinstance(inputs, Mapping) else inputs
+
+
+def _length(inputs: Any) -> int:
+    tensors = (leaf for leaf in _pytree.tree_leaves(inputs) if isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim)
+    return len(next(tensors, ()))
+
+
+def _cut(values: Any, size: int, count: int) -> Any:
+    """The first `count` of what is `size` long."""
+
+    def first(each: Any) -> Any:
+        longs = isinstance(each, (Tensor, np.ndarray)) and each.ndim and len(each) == size
+        return each[:count] if longs else each
+
+    return _pytree.tree_map(first, values)
+
+
+def _tiled(inputs: Any, count: int) -> Any:
+    """A batch over and over until it has so many, no more."""
+    size = _length(inputs)
+    times = -(-count // size)
+
+    def grown(each: Any) -> Any:
+        longs = isinstance(each, Tensor) and each.dim() and len(each) == size
+        return torch.cat([each] * times)[:count] if longs else each
+
+    return _pytree.tree_map(grown, inputs)
