@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from secateur.report.analysis import AnalysisResult, analyze
     from secateur.runtime import Engine, Session, load
     from secateur.runtime.compilation import compile_backend
+    from secateur.training.tasks import Task
 
 from secateur.errors import MissingExtraError, SecateurError
 from secateur.support.former import know_former_names
@@ -51,6 +52,7 @@ _HOMES = {
     "Store": "records.store",
     "Sweep": "records.spec",
     "SweepResult": "experiments.sweeping",
+    "Task": "training.tasks",
     "Session": "runtime",
     "analyze": "report.analysis",
     "arrange": "pruning.arrangement",
@@ -86,6 +88,7 @@ __all__ = [
     "Store",
     "Sweep",
     "SweepResult",
+    "Task",
     "analyze",
     "arrange",
     "compile_backend",

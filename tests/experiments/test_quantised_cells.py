@@ -88,7 +88,7 @@ def test_scales_are_chosen_on_training_images(tmp_path: Path, monkeypatch: pytes
     small_sweep(tmp_path / "run", ratios=(0.5,), quantize="int8", calibration_seed=3)
     data = load_data("digits")
     known = {image.tobytes() for image in normalise(data.train.images, data.mean, data.std).numpy()}
-    given = np.concatenate(seen)
+    given = np.concatenate([images for (images,) in seen])
     assert len(given) % 128 == 0
     assert all(image.tobytes() in known for image in given)
 

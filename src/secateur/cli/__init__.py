@@ -30,6 +30,7 @@ from secateur.cli.options import (
     Debug,
     Device,
     Mean,
+    OwnTask,
     Std,
     channels,
     check_none_failed,
@@ -37,6 +38,7 @@ from secateur.cli.options import (
     folder_of,
     print_result,
     require_torch,
+    task_or_data,
     texts,
 )
 from secateur.cli.printing import nobody_reads, outlets, say, stdout_console
@@ -71,6 +73,7 @@ def sweep(
         str, typer.Option(help="Networks, separated by commas; your own as package.module:callable.")
     ] = "lenet-300-100",
     data: Annotated[str, typer.Option(help="Data sets, separated by commas; your own likewise.")] = "digits",
+    task: OwnTask = None,
     out: Annotated[
         Optional[Path], typer.Option(help="Run folder.", show_default="runs/MODEL-DATA")  # noqa: UP045
     ] = None,
@@ -96,12 +99,13 @@ def sweep(
     from secateur.experiments.sweeping import plan_sweep, run_sweeps
     from secateur.records.selection import Selection
 
+    data, recipe = task_or_data(task, data, model, recipe_from(words), words.get("weights"))
     plan = plan_sweep(
         texts(model),
         texts(data),
         mean=channels("mean", mean),
         std=channels("std", std),
-        recipe=recipe_from(words),
+        recipe=recipe,
         **options_from(OPTIONS, words, listed=True),
     )
     folder = out or Path("runs") / folder_of(*plan.models, *plan.data)

@@ -21,6 +21,14 @@ DataDir = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
     typer.Option("--data-dir", help="Folder that holds data sets.", envvar=settings.DATA.name, show_envvar=True),
 ]
+OwnTask = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Your own Task, package.module:callable, instead of --data; a --model of your own is then taken as its "
+        "callable gives it, unless --epochs says how long to train it.",
+        show_default=False,
+    ),
+]
 LimitsText = Annotated[
     str,
     typer.Option(
@@ -77,6 +85,20 @@ def limits(value: str) -> Limits:
         if name.strip() not in known:
             raise UsageError(f"--limits {value!r}: expected NAME=NUMBER, the names: {', '.join(known)}")
     return replace(Limits(), **asked)
+
+
+def task_or_data(
+    task: str | None, data: str, model: str, recipe: dict[str, Any], weights: object
+) -> tuple[str, dict[str, Any]]:
+    """The name of the data, and the changes to the recipe, that --task and --data make of each other."""
+    if task is None:
+        return data, recipe
+    if data != "digits":
+        raise UsageError(f"--task {task} and --data {data}: expected one of the two")
+    if ":" not in task:
+        raise UsageError(f"--task {task!r}: expected package.module:callable that gives a secateur.Task")
+    own = all(":" in each for each in texts(model))
+    return task, ({"epochs": 0, "learning_rate": 0.01} | recipe if own and weights is None else recipe)
 
 
 def require_torch(verb: str) -> None:

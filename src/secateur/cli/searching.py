@@ -14,12 +14,14 @@ from secateur.cli.options import (
     Debug,
     Device,
     Mean,
+    OwnTask,
     Std,
     channels,
     command_line,
     folder_of,
     print_result,
     require_torch,
+    task_or_data,
 )
 from secateur.cli.printing import say_lines
 from secateur.errors import UsageError
@@ -31,6 +33,7 @@ from secateur.support.progress import ConsoleReporter
 def search(
     model: Annotated[str, typer.Option(help="A network; your own as package.module:callable.")] = "lenet-300-100",
     data: Annotated[str, typer.Option(help="A data set; your own likewise.")] = "digits",
+    task: OwnTask = None,
     max_drop: Annotated[float, typer.Option(help="Points of validation accuracy that may be lost.")] = 1.0,
     minimize: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}.")] = "latency",
     batch: Annotated[int, typer.Option(help="Images in the batches whose latency counts.")] = 1,
@@ -58,6 +61,7 @@ def search(
     require_torch("search")
     from secateur.experiments.searching import plan_search, run_search
 
+    data, recipe = task_or_data(task, data, model, recipe_from(words), words.get("weights"))
     plan = plan_search(
         model,
         data,
@@ -71,7 +75,7 @@ def search(
         trials=retrain_trials,
         mean=channels("mean", mean),
         std=channels("std", std),
-        recipe=recipe_from(words),
+        recipe=recipe,
         **options_from(SEARCH_OPTIONS, words),
     )
     folder = out or Path("runs") / folder_of("search", model, plan.template.data)

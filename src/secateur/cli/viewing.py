@@ -11,9 +11,8 @@ import typer
 
 from secateur.cli.options import Debug
 from secateur.cli.printing import say, say_lines, stdout_console
-from secateur.errors import MissingExtraError, ReportError, SecateurError, UsageError
+from secateur.errors import MissingExtraError, ReportError, UsageError
 from secateur.escaping import one_line
-from secateur.records.kept import all_kept
 
 
 def show(
@@ -112,20 +111,6 @@ def _print_tracebacks(runs: Sequence[Any]) -> None:
     say(f"{len(failed)} failed cells")
 
 
-def _analyses(runs: Sequence[Any]) -> list[Any]:
-    """Where the time of the networks that the runs kept goes on this machine; what cannot be opened is said."""
-    from secateur.report.analysis import analyse_kept
-
-    found = []
-    for run in runs:
-        for kept, card in all_kept(run.folder):
-            try:
-                found.append(analyse_kept(kept, card, f" ({run.name})" if len(runs) > 1 else ""))
-            except SecateurError as error:
-                say(f"not analysed: {one_line(str(error))}", sys.stderr)
-    return found
-
-
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are laid side by side.")],
     output: Annotated[
@@ -156,10 +141,12 @@ def report(
     try:
         from secateur.report.page import write_page
         from secateur.report.plates import write_plates
+        from secateur.report.run_page import analyses_of
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"reports need {error.name}: pip install 'secateur[report]'") from error
     path = output or runs[0] / "report.html"
-    write_page(loaded, path, selection, _analyses(loaded))
+    analyses = analyses_of(loaded, lambda error: say(f"not analysed: {one_line(str(error))}", sys.stderr))
+    write_page(loaded, path, selection, analyses)
     say(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
     if figures:
         written = write_plates(loaded, figures, selection)

@@ -38,7 +38,7 @@ from secateur.records.results import Failure, Row
 from secateur.records.selection import Selection, select_best
 from secateur.records.spec import OPTIONS, SWEPT, Cell, Sweep, SweepOptions, expand
 from secateur.records.store import FILE_NAME, Store
-from secateur.report import Grid, Printed, curve_lines, intervals, left_dense, remarks, rows_grid
+from secateur.report import Grid, Printed, curve_lines, intervals, left_dense, remarks, rows_grid, write_run_page
 from secateur.support.progress import Reporter, SilentReporter
 from secateur.support.quantities import as_floats, as_whole
 from secateur.support.references import check_unedited, former_source, planned_source, short
@@ -100,12 +100,17 @@ class SweepResult(Printed):
             f"open it with: secateur show {shlex.quote(str(self.run))}",
         ]
 
+    def write_page(self, path: str | Path | None = None) -> Path:
+        """Write everything as one HTML file, by default report.html in the run folder; where it is. Raises as
+        report.write_run_page does."""
+        return write_run_page(self.run, path)
+
     def _told(self, best: Best) -> list[str]:
         row = best.row
         tolerance = self.selection.tolerance if self.selection.rule == "validation" else None
         return [
-            f"best of {short(row.cell.model)} on {short(row.cell.data)}: {row.sparsity:.1%} zeros, {row.test.text} on test "
-            f"data (dense {row.trained.test.text}) in {best.packed or best.path}",
+            f"best of {short(row.cell.model)} on {short(row.cell.data)}: {row.sparsity:.1%} zeros, {row.test.text} on "
+            f"test data (dense {row.trained.test.text}) in {best.packed or best.path}",
             *(f"  {remark}" for remark in remarks(row, self.rows, tolerance)),
         ]
 

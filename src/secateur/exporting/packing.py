@@ -32,6 +32,7 @@ from secateur.network.signature import leaves
 from secateur.network.simplification import settle, simplify
 from secateur.runtime import reference
 from secateur.runtime.agreement import largest_difference
+from secateur.training.tasks import Task
 
 _TOLERANCE = 1e-3
 """Of the largest output: far above rounding in float32, far below what a wrong graph would do."""
@@ -66,7 +67,7 @@ def pack(
     by weight what the state dict does.
     quantize: "int8" makes layers, and what lies between them, compute in eight bits (quantising.quantise).
     calibration: what the network is used on, some hundred inputs: a tensor or array, or an iterable of batches as
-    example takes them. keep_float: layers, as the modules are called, that stay in float32. tell: is called with what
+    example takes them, or a Task. keep_float: layers, as the modules are called, that stay in float32. tell: is called with what
     eight bits cost.
     See packfile.write for the rest.
     Returns the largest difference of the file's outputs from PyTorch's on that image, as a share of the largest output:
@@ -174,6 +175,8 @@ def _arrays(calibration: object, network: nn.Module, example: Inputs) -> Iterato
     if not single and not isinstance(calibration, Iterable):
         raise UsageError(f"calibration of type {type(calibration).__name__}: expected arrays, or batches of them")
     batches: Iterable[Any] = (calibration,) if single else calibration  # type: ignore[assignment]
+    if isinstance(calibration, Task):
+        batches = (inputs for inputs, _ in calibration)
     for batch in batches:
         given = as_inputs(batch, network, "calibration batch")
         if not example.strangers(network) and (strangers := given.strangers(network)):

@@ -137,7 +137,7 @@ def prune(
     to the ratio: "filter-l1" (the weights of one output of one layer) or "channel-l2" (all that a channel has in the
     network, on every side of additions and concatenations, biases and normalisations too, so that shrink can take it
     out; `example` or calibration shows how it runs). One set of each kind stays.
-    calibration: batches of inputs and targets, for methods that need them; loss: (outputs, targets) → the mean over a
+    calibration: batches of inputs and targets, or a Task, for methods that need them; loss: (outputs, targets) → the mean over a
     batch, by default the cross-entropy of classes; seed is for methods that draw. Magnitude without a pattern takes at
     most one layer's worth of memory beside the network, other methods some copies of all weights.
 
@@ -150,7 +150,9 @@ def prune(
     """
     asked = asked_cut(ratio, scope)
     include = (*in_a_row(include), *_named_in(network, asked))
-    how = Pruning(method, pattern, exclude, example, allow_empty, norms, calibration, loss, seed, include)
+    how = Pruning(
+        method, pattern, exclude, example, allow_empty, norms, calibration, loss or loss_of(calibration), seed, include
+    )
     _check(asked, how)
     shown = _shown(example, calibration)
     if is_lazy(network) and shown is not None:

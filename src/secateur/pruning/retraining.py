@@ -29,6 +29,8 @@ from secateur.training.schedules import cubic_ratio, one_cycle, round_ratio
 from secateur.training.tasks import Loss, loss_of
 from secateur.training.train import Course, resolve_device, train
 
+HANDED_OVER = Recipe(epochs=0, learning_rate=0.01)
+"""Of a network of which nobody says how it was trained."""
 CutTo = Callable[[nn.Module, float], object]
 
 
@@ -36,9 +38,9 @@ def retrain(
     network: nn.Module,
     dataset: Data,
     ratio: float,
-    retraining: Retraining,
+    retraining: Retraining | None = None,
     *,
-    recipe: Recipe,
+    recipe: Recipe | None = None,
     seed: int = 0,
     cut: CutTo | None = None,
     include: Sequence[str] = (),
@@ -53,7 +55,8 @@ def retrain(
 ) -> Retrained:
     """Prune a trained network to `ratio` and retrain it, in place; it comes back on the CPU in evaluation mode.
 
-    dataset: images in memory, or a Task. recipe: the one that the network was trained with. cut(network, ratio) prunes
+    dataset: images in memory, or a Task. retraining: by default ten epochs of
+    one-shot. recipe: the one that the network was trained with, by default HANDED_OVER. cut(network, ratio) prunes
     in place, so that zeros of an earlier cut count; by default magnitude per layer. include: what is pruned beside
     layers, as prune has it. start: for "rewind-weights" the state dict of epoch recipe.epochs - epochs / rounds, for
     "scratch" that of a fresh network. teacher: the network to distil from, by default a copy of the given one.
@@ -63,6 +66,7 @@ def retrain(
     raises; TrainingError where the loss stops being a number.
     Zeros are held as by frozen_zeros, and every round begins with an optimizer that remembers nothing.
     """
+    retraining, recipe = retraining or Retraining(), recipe or HANDED_OVER
     ratio = as_float(ratio)
     if not is_share(ratio):
         raise UsageError(f"ratio {ratio!r}: expected in [0, 1): the share of weights to zero, so 0.9 for 90 %")

@@ -4,6 +4,7 @@ from secateur.report.grid import Grid, as_html, as_markdown, as_rich
 from secateur.report.printing import Printed
 from secateur.report.records import COLUMNS, record
 from secateur.report.remarks import caution, intervals, left_dense, points_text, remarks, verdict
+from secateur.report.run_page import write_run_page
 from secateur.report.runs import load_runs
 from secateur.report.searches import front_grid, search_grid, search_grids, search_record
 from secateur.report.side_by_side import cautions, side_by_side
@@ -41,5 +42,6 @@ __all__ = [
     "side_by_side",
     "study_grids",
     "verdict",
+    "write_run_page",
     "write_text",
 ]

@@ -53,7 +53,7 @@ from secateur.report.summary import (
     same_curve,
     timed_together,
 )
-from secateur.report.tables import FORMATS, LEGEND, SHOWN, TEXT_COLUMNS, render, said_once, size_text, split_columns
+from secateur.report.tables import FORMATS, SHOWN, TEXT_COLUMNS, legend, render, said_once, size_text, split_columns
 from secateur.report.writing import write_text
 from secateur.support.quantities import percent
 from secateur.support.references import short
@@ -124,7 +124,7 @@ def render_page(
             *map(analysis_section, analyses),
         ],
         table=_table(runs, chosen),
-        legend=LEGEND,
+        legend=legend(rows),
         downloads=_downloads(runs, rows),
         sources=sorted({f"{short(row.cell.data)}: {row.trained.data_source}" for row in rows}),
         machines=_machines(rows),

@@ -54,7 +54,7 @@ RANKS = (
 """Columns in the order in which a narrow terminal keeps them, after those that name a cell."""
 
 CSV = "secateur show RUN --format csv"
-LEGEND = (
+_LEGEND = (
     "{score} on test data; file: .secateur; memory: what pruning took at most beside the network; latency: "
     "batch 1, one thread, medians of runs in turns, the pruned network in Secateur's runtime, dense in PyTorch. "
     "PyTorch's: torch.nn.utils.prune.l1_unstructured on the same cut."
@@ -78,7 +78,7 @@ def rows_grid(rows: Sequence[Row], best: Sequence[Row] = (), elsewhere: str = CS
         columns=tuple(_called(name, metrics) for name in names),
         lines=tuple(tuple(show(row) for _, show in varying) for row in rows),
         texts=sum(name in dict(SHOWN[:TEXT_COLUMNS]) for name in names),
-        notes=(_legend(metrics), *machine_notes(rows)),
+        notes=(legend(rows), *machine_notes(rows)),
         ranks=tuple(ranked),
         elsewhere=elsewhere,
         marked=tuple(number for number, row in enumerate(rows) if row.cell.id in chosen),
@@ -91,9 +91,11 @@ def _called(name: str, metrics: Collection[Metric]) -> str:
     return next(iter(metrics)).name if name == SCORE and len(metrics) == 1 else name
 
 
-def _legend(metrics: Collection[Metric]) -> str:
+def legend(rows: Sequence[Row]) -> str:
+    """What the columns of rows mean."""
+    metrics = {row.test.metric for row in rows}
     told = [", ".join(filter(None, (f"{each.name}: {_better(each)}", each.a_point))) for each in metrics]
-    return LEGEND.format(score="; ".join(sorted(told)) or "accuracy: top-1")
+    return _LEGEND.format(score="; ".join(sorted(told)) or "accuracy: top-1")
 
 
 def _better(metric: Metric) -> str:

@@ -23,6 +23,8 @@ from secateur.support.references import own_code
 from secateur.training.metrics import METRICS, Measure, Predict, tensor_of
 
 SPLITS = ("train", "validation", "test")
+CALIBRATION = 1024
+"""Examples of a task that stands where calibration batches are asked for."""
 _SAMPLED = 4
 """Batches at a split's beginning that its identity is made of."""
 _TARGETS = ("labels", "label", "target", "targets")
@@ -146,6 +148,14 @@ class Task:
             self._held[key] = self._calibration(count, seed)
         found: list[Pair] = self._held[key]
         return found
+
+    def __iter__(self) -> Iterator[Pair]:
+        """The training examples that stand for the task where calibration batches are asked for: CALIBRATION of them,
+        or all that there are."""
+        key = "calibration", CALIBRATION, 0
+        if key not in self._held:
+            self._held[key] = list(self.first("train", CALIBRATION, 0))
+        return iter(self._held[key])
 
     def _calibration(self, count: int, seed: int) -> list[Pair]:
         found = list(self.first("train", count, seed))

@@ -38,7 +38,7 @@ from secateur.records.options import asked_for, takes
 from secateur.records.results import Outcome, SearchRecord
 from secateur.records.spec import SEARCH_OPTIONS, SearchOptions, canonical_json
 from secateur.records.store import FILE_NAME, Store
-from secateur.report import Grid, Printed, caution, points_text, search_grids, verdict
+from secateur.report import Grid, Printed, caution, points_text, search_grids, verdict, write_run_page
 from secateur.support.progress import Reporter, SilentReporter
 from secateur.support.quantities import percent
 from secateur.training.catalogue import Numbers
@@ -65,6 +65,11 @@ class SearchResult(Printed):
 
     def grids(self) -> list[Grid]:
         return search_grids([self.record])
+
+    def write_page(self, path: str | Path | None = None) -> Path:
+        """Write everything as one HTML file, by default report.html in the run folder; where it is. Raises as
+        report.write_run_page does."""
+        return write_run_page(self.run, path)
 
     def summary(self) -> list[str]:
         cell = self.best.row.cell
