@@ -67,8 +67,8 @@ def pack(
     by weight what the state dict does.
     quantize: "int8" makes layers, and what lies between them, compute in eight bits (quantising.quantise).
     calibration: what the network is used on, some hundred inputs: a tensor or array, or an iterable of batches as
-    example takes them, or a Task. keep_float: layers, as the modules are called, that stay in float32. tell: is called with what
-    eight bits cost.
+    example takes them, or a Task. keep_float: layers, as the modules are called, that stay in float32. tell: is called
+    with what eight bits cost.
     See packfile.write for the rest.
     Returns the largest difference of the file's outputs from PyTorch's on that image, as a share of the largest output:
     without bits that is rounding in float32, with bits or in eight bits it tells what these cost.

@@ -57,6 +57,7 @@ from secateur.records.patterns import (
     WholeSets,
     parse_pattern,
 )
+from secateur.training.tasks import loss_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,10 @@ def prune(
     to the ratio: "filter-l1" (the weights of one output of one layer) or "channel-l2" (all that a channel has in the
     network, on every side of additions and concatenations, biases and normalisations too, so that shrink can take it
     out; `example` or calibration shows how it runs). One set of each kind stays.
-    calibration: batches of inputs and targets, or a Task, for methods that need them; loss: (outputs, targets) → the mean over a
-    batch, by default the cross-entropy of classes; seed is for methods that draw. Magnitude without a pattern takes at
-    most one layer's worth of memory beside the network, other methods some copies of all weights.
+    calibration: batches of inputs and targets, or a Task, for methods that need them; loss: (outputs, targets) → the
+    mean over a batch, by default a task's own or the cross-entropy of classes; seed is for methods that draw. Magnitude
+    without a pattern takes at most one layer's worth of memory beside the network, other methods some copies of all
+    weights.
 
     Raises UsageError for a ratio outside [0, 1), a name that matches nothing, calibration of another form, targets
     that do not fit the loss, and where it is open which layer gives the output; PruneError for weights that are not
