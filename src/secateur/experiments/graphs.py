@@ -22,19 +22,19 @@ from secateur.runtime.agreement import largest_difference
 from secateur.support.progress import Reporter
 from secateur.support.references import short
 from secateur.training.data import Calibration, Data
-from secateur.training.tasks import Pair
+from secateur.training.tasks import Examples
 
 COMPARED = 16
 """Images on which a graph is compared with PyTorch."""
 
 
-def calibration_of(cell: Cell, data: Data) -> Calibration | list[Pair]:
+def calibration_of(cell: Cell, data: Data) -> Calibration | Examples:
     """The training examples that the cell's method, repair and quantisation look at."""
     return data.calibration(cell.calibration_images, cell.draw, cell.recipe.augment)
 
 
 def check_calibration(cell: Cell, data: Data) -> None:
-    """Raises DataError where the training data hold fewer."""
+    """Raises DataError where training images are fewer; of a task all that there are will do."""
     found = calibration_of(cell, data)
     if isinstance(found, Calibration):
         found.check()

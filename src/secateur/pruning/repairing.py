@@ -48,8 +48,8 @@ def repair(
     its layers gives, in a few hundred steps; a Calibration shifts and mirrors its images anew each time. Best after
     reconstruct.
 
-    calibration: batches of images and labels (not looked at), or a Task, which can be gone through several times. dense:
-    the network before pruning, on the same device, for all steps but batchnorm. include: what was pruned beside layers, as
+    calibration: batches of images and labels (not looked at), or a Task; gone through several times. dense: the
+    network before pruning, on the same device, for all steps but batchnorm. include: what was pruned beside layers, as
     prune has it, is repaired as they are where it is multiplied with something. Raises UsageError for an unknown step,
     or without dense, its layers as they are here, or images where they are needed; PruneError where a layer cannot be
     reconstructed, or has no values.

@@ -143,12 +143,12 @@ def _share(predict: Predict, batches: Batches, first: int) -> float:
 
 
 def _classified(predict: Predict, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (M, classes) without what is no number, and classes (M,), of every target that counts."""
+    """Logits (M, classes) without what is no number, and classes (M,), of every target that counts. One logit is that
+    of class 1, against 0."""
     for inputs, target in batches:
         logits, classes = tensor_of(predict(inputs)).detach().cpu().float(), _target(target)
-        if logits.shape[1:2] == (1,) and class_axis(logits, classes) is None:
-            logits = torch.cat([torch.zeros_like(logits), logits], 1)  # of one logit the other class has none
-            classes = classes.reshape(len(classes), *logits.shape[2:])
+        if logits.shape == classes.shape:
+            logits = logits.unsqueeze(1)
         axis = class_axis(logits, classes)
         if axis is None or classes.is_floating_point():
             raise DataError(
@@ -156,6 +156,8 @@ def _classified(predict: Predict, batches: Batches) -> Iterator[tuple[Tensor, Te
                 "(N, classes, …) and whole numbers (N, …); give another metric"
             )
         flat = logits.movedim(axis, -1).reshape(-1, logits.shape[axis])
+        if flat.shape[1] == 1:  # the other class has none
+            flat = torch.cat([torch.zeros_like(flat), flat], 1)
         held = classes.reshape(-1).long()
         counts = held != IGNORED
         yield flat[counts].nan_to_num(nan=-math.inf), held[counts]

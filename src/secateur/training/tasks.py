@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
@@ -136,36 +137,25 @@ class Task:
             self._held[key] = _tiled(_pytree.tree_map_only(np.ndarray, torch.as_tensor, _plain(inputs)), count)
         return self._held[key]
 
-    def calibration(self, count: int, seed: int, augment: str = "auto") -> list[Pair]:
-        """The first `count` training examples, in the order of a pass that begins at a seed, in batches as they come.
+    def calibration(self, count: int, seed: int, augment: str = "auto") -> Examples:
+        """The first `count` training examples, or all that there are, in the order of a pass that begins at a seed, in
+        batches as they come; gone through when they are first asked for, and kept."""
+        return Examples(self, count, seed)
 
-        Raises DataError where there are fewer.
-        """
+    def examples(self, count: int, seed: int) -> list[Pair]:
+        """What `calibration` gives, as a list; the last that was asked for is kept."""
         key = "calibration", count, seed
         if key not in self._held:
             for other in [each for each in self._held if each[0] == "calibration"]:
                 del self._held[other]
-            self._held[key] = self._calibration(count, seed)
+            self._held[key] = list(self.first("train", count, seed))
         found: list[Pair] = self._held[key]
         return found
 
     def __iter__(self) -> Iterator[Pair]:
         """The training examples that stand for the task where calibration batches are asked for: CALIBRATION of them,
         or all that there are."""
-        key = "calibration", CALIBRATION, 0
-        if key not in self._held:
-            self._held[key] = list(self.first("train", CALIBRATION, 0))
-        return iter(self._held[key])
-
-    def _calibration(self, count: int, seed: int) -> list[Pair]:
-        found = list(self.first("train", count, seed))
-        there = sum(_length(inputs) for inputs, _ in found)
-        if there < count:
-            raise DataError(
-                f"calibration with {count} examples: the training batches of task {self.name!r} hold {there}; ask for "
-                f"as many at most (calibration_images={there})"
-            )
-        return found
+        return iter(self.examples(CALIBRATION, 0))
 
     def first(self, which: str, count: int, seed: int | None = None) -> Iterator[Pair]:
         """So many examples of a split, or all that there are, in batches as they come; in the order of a pass that
@@ -202,7 +192,7 @@ class Task:
         for part in (self.loss, self.metric, self.split):
             told.update((part if isinstance(part, str) else code_digest(part) if part else "").encode())
         for which in SPLITS[: 2 if self.test is None else 3]:
-            first, again = (self._sampled(which) for _ in range(2))
+            first, again = (self._sampled(which, seed) for seed in (0, 1))
             if first != again and which != "train":
                 raise DataError(
                     f"task {self.name!r}: its {which} batches differ from pass to pass, so that nothing measured on "
@@ -213,9 +203,9 @@ class Task:
             told.update(str(len(given) if isinstance(given, Sized) else "").encode())
         return told.hexdigest()[:16]
 
-    def _sampled(self, which: str) -> str:
+    def _sampled(self, which: str, seed: int) -> str:
         told = hashlib.sha256()
-        for _, pair in zip(range(_SAMPLED), self.batches(which), strict=False):
+        for pair in itertools.islice(self.batches(which).seeded(seed), _SAMPLED):
             for leaf in _pytree.tree_leaves(pair):
                 told.update(_bytes_of(leaf))
         return told.hexdigest()
@@ -235,6 +225,18 @@ class Task:
                     f"task {self.name!r}, {which}: a batch is a {type(first[0]).__name__} without tensors: expected "
                     "(inputs, target), or split=… that makes it of a batch"
                 )
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A task's calibration examples, as pairs of (inputs, target)."""
+
+    task: Task
+    count: int
+    seed: int
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.task.examples(self.count, self.seed))
 
 
 def loss_of(data: object) -> Loss | None:

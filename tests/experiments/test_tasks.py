@@ -1,0 +1,229 @@
+"""Live modules searched and swept by their own tasks: regression, segmentation, tokens, two inputs."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from sklearn.datasets import load_diabetes, load_digits
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import secateur
+from secateur import Task
+from secateur.errors import UsageError
+from secateur.records.store import Store
+from secateur.training.train import resolve_device
+
+QUICK: dict[str, Any] = {"minimize": "weights", "images": 60, "rounds": 0, "repair": "none"}
+
+
+def loaders(*tensors: Tensor) -> dict[str, Any]:
+    """Train, validation and test as three, one and one fifths."""
+    fifth = len(tensors[0]) // 5
+    parts = {"train": slice(0, 3 * fifth), "validation": slice(3 * fifth, 4 * fifth), "test": slice(4 * fifth, None)}
+    return {
+        name: DataLoader(TensorDataset(*(each[part] for each in tensors)), 32, shuffle=name == "train")
+        for name, part in parts.items()
+    }
+
+
+def taught(network: nn.Module, task: Task, epochs: int) -> nn.Module:
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(epochs):
+        for batch in task.train:
+            inputs, target = task.pair(batch, "train")
+            told = network(*inputs) if isinstance(inputs, tuple) else network(inputs)
+            optimizer.zero_grad()
+            task.loss_of(told, target).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return network
+
+
+def regression() -> tuple[nn.Module, Task]:
+    """How far diabetes will go, from ten measurements."""
+    x, y = (torch.tensor(each, dtype=torch.float32) for each in load_diabetes(return_X_y=True, scaled=True))
+    task = Task(**loaders(20 * x, y[:, None] / 100), loss=F.mse_loss, metric="rmse", name="diabetes")
+    return taught(
+        nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1)), task, 8
+    ), task
+
+
+class SmallUNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.deep = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
+        self.up, self.head = nn.ConvTranspose2d(16, 8, 2, 2), nn.Conv2d(16, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = F.relu(self.down(x))
+        coarse = F.relu(self.deep(F.max_pool2d(fine, 2)))
+        return self.head(torch.cat([fine, F.relu(self.up(coarse))], 1))
+
+
+def segmentation() -> tuple[nn.Module, Task]:
+    """Which pixels of noisy digits are ink."""
+    images = torch.tensor(load_digits().images[:400], dtype=torch.float32)[:, None] / 16
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    task = Task(**loaders(images + 0.3 * noise, (images[:, 0] > 0.4).long()), metric="mean-iou", name="ink")
+    return taught(SmallUNet(), task, 4), task
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.mix, self.head = nn.Embedding(12, 16), nn.Linear(32, 32), nn.Linear(32, 3)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        known = self.table(tokens) * mask.unsqueeze(2)
+        before = F.pad(known, (0, 0, 1, -1))
+        return {"logits": self.head(F.relu(self.mix(torch.cat([known, before], 2))))}
+
+
+def tokens() -> tuple[nn.Module, Task]:
+    """Is a token like the one before it, smaller, or greater? Of two inputs by name, with tokens that do not count."""
+    drawn = torch.randint(0, 12, (300, 10), generator=torch.Generator().manual_seed(0))
+    target = 1 + (drawn - F.pad(drawn, (1, -1))).sign()
+    mask = torch.ones_like(drawn).float()
+    target[:, 0] = -100
+
+    def as_words(tensors: list[Tensor]) -> dict[str, Tensor]:
+        return dict(zip(("tokens", "mask", "labels"), tensors, strict=True))
+
+    made = {name: [as_words(batch) for batch in each] for name, each in loaders(drawn, mask, target).items()}
+
+    def loss(outputs: dict[str, Tensor], target: Tensor) -> Tensor:
+        return F.cross_entropy(outputs["logits"].movedim(2, 1), target)
+
+    network = Tagger()
+    task = Task(**made, loss=loss, name="order")  # type: ignore[arg-type]
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(6):
+        for batch in made["train"]:
+            optimizer.zero_grad()
+            loss(network(batch["tokens"], batch["mask"]), batch["labels"]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return network, task
+
+
+class Matching(nn.Module):
+    """Do two pictures show the same digit?"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.head = nn.Linear(64, 32), nn.Linear(32, 1)
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return self.head((F.relu(self.seen(one)) - F.relu(self.seen(other))).square()).squeeze(1)
+
+
+def two_inputs() -> tuple[nn.Module, Task]:
+    digits = load_digits()
+    pictures = torch.tensor(digits.data[:800], dtype=torch.float32) / 16
+    shown = torch.tensor(digits.target[:800])
+    same = (shown[:400] == shown[400:]).float()
+
+    def balanced(predict: Any, batches: Any) -> float:
+        told = [((predict(inputs) > 0).float(), target) for inputs, target in batches]
+        guessed, wanted = (torch.cat([each[place] for each in told]) for place in (0, 1))
+        return sum(float((guessed == wanted)[wanted == each].float().mean()) for each in (0, 1)) / 2
+
+    def loss(outputs: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs, target, pos_weight=torch.tensor(9.0))
+
+    task = Task(**loaders(pictures[:400], pictures[400:], same), loss=loss, metric=balanced, name="pairs")
+    return taught(Matching(), task, 6), task
+
+
+@pytest.mark.parametrize(
+    ("made", "max_drop", "metric"),
+    [(regression, 10, "RMSE"), (segmentation, 5, "mean IoU"), (tokens, 5, "accuracy"), (two_inputs, 10, "balanced")],
+    ids=["regression", "segmentation", "tokens", "two inputs"],
+)
+def test_a_live_module_is_searched_by_its_own_metric(tmp_path: Path, made: Any, max_drop: float, metric: str) -> None:
+    network, task = made()
+    network.train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    result = secateur.search(network, task, out=tmp_path / "run", max_drop=max_drop, **QUICK)
+    assert network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    outcome = result.record.outcome
+    assert outcome is not None
+    dense, chosen = outcome.contender("dense"), outcome.contender(outcome.chosen)
+    assert dense.validation.metric.name == metric
+    assert chosen.validation.lost_from(dense.validation) <= max_drop + 1e-9
+    assert chosen.kept < dense.kept
+    kept = copy.deepcopy(network)
+    kept.load_state_dict(load_file(result.best.path))
+    assert outcome.contender("dense").test.value == pytest.approx(_score(network, task), rel=1e-5)
+    assert chosen.test.value == pytest.approx(_score(kept, task), rel=1e-3)
+    assert metric in str(result)
+    again = secateur.search(network, task, out=tmp_path / "run", max_drop=max_drop, **QUICK)
+    assert again.record.outcome == outcome
+
+
+def _score(network: nn.Module, task: Task) -> float:
+    def predict(inputs: Any) -> Any:
+        if isinstance(inputs, dict):
+            return network(**inputs)
+        return network(*inputs) if isinstance(inputs, tuple) else network(inputs)
+
+    network.eval()
+    return task.score(predict, "test").value
+
+
+def test_a_sweep_of_a_module_quantises_and_retrains_and_its_page_can_be_read(tmp_path: Path) -> None:
+    network, task = regression()
+    options: dict[str, Any] = {"ratios": (0, 0.6), "repairs": ("reconstruct",), "calibration_images": 64, "name": "net"}
+    result = secateur.sweep(network, task, out=tmp_path / "run", quantize=("none", "int8"), tolerance=100, **options)
+    assert not result.failures
+    rows = {(row.cell.ratio, row.cell.quantize): row for row in result.rows}
+    plain, eight, pruned, both = (rows[ratio, how] for ratio in (0, 0.6) for how in ("none", "int8"))
+    assert eight.quantised is not None
+    assert eight.test.value == pytest.approx(plain.test.value, rel=0.05)
+    assert both.bytes < pruned.bytes < plain.bytes
+    assert result.rows[0].cell.model.startswith("net#")
+    options |= {"repairs": ("none",), "ratios": (0.6,), "retrainings": (secateur.Retraining("one-shot", epochs=2),)}
+    (learnt,) = secateur.sweep(network, task, out=tmp_path / "run", **options).rows
+    assert learnt.retrained is not None
+    page = result.write_page().read_text()
+    assert "RMSE" in page
+    with Store.open(tmp_path / "run") as store:
+        assert [row.test.metric.name for row in store.rows()] == ["RMSE"] * 5
+    with pytest.raises(UsageError, match="expected one-shot, iterative, gradual"):
+        secateur.sweep(network, task, out=tmp_path / "run", retrainings=(secateur.Retraining("scratch"),))
+
+
+TASK = """
+import torch
+from torch import nn
+import secateur
+
+torch.manual_seed(0)
+X = torch.randn(60, 4)
+network = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
+
+def trained():
+    return network
+
+def task():
+    batches = [(X, X.sum(1, keepdim=True))]
+    return secateur.Task(batches, batches, loss=nn.functional.mse_loss, metric="r2", name="sum")
+"""
+
+
+def test_the_command_line_takes_a_task_of_ones_own(tmp_path: Path, run_cli: Any) -> None:
+    (tmp_path / "ours.py").write_text(TASK)
+    words = ("--model", "ours:trained", "--task", "ours:task", "--calibration", "32", "--repairs", "none")
+    done = run_cli("sweep", *words, "--ratios", "0,0.5", "--out", "run", "--tolerance", "100", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "R²" in done.stdout
+    twice = run_cli("sweep", *words, "--data", "mnist", PYTHONPATH=str(tmp_path))
+    assert twice.returncode == 2
+    assert "expected one of the two" in twice.stderr
+    assert resolve_device("cpu").type == "cpu"
