@@ -21,7 +21,7 @@ def measured(name: str, batches: list[tuple[Any, Any]]) -> float:
 
 def batches_of(outputs: Tensor, target: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Uneven ones."""
-    return list(zip(outputs.split(7), target.split(7), strict=True))
+    return list(zip(torch.split(outputs, 7), torch.split(target, 7), strict=True))
 
 
 @pytest.mark.parametrize("shape", [(20, 6), (20, 6, 4, 3)], ids=["images", "pixels"])

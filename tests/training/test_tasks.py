@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import secateur
 from secateur.errors import DataError, UsageError
+from secateur.modules.layers import weight_of
 from secateur.records.scores import Metric, Score, plain, score_from
 from secateur.training.objects import find_module, find_task, name_of, presented
 from secateur.training.tasks import Task
@@ -198,10 +199,10 @@ def test_a_task_stands_where_calibration_is_asked_for() -> None:
     dense.load_state_dict(network.state_dict())
     secateur.prune(network, 0.5, method="taylor", calibration=task)
     assert _weighted.calls > 0  # type: ignore[attr-defined]
-    before = network[0].weight.clone()
+    before = weight_of(network[0]).clone()
     secateur.repair(network, "reconstruct", task, dense)
-    assert not torch.equal(before, network[0].weight)
-    assert torch.equal(before == 0, network[0].weight == 0)
+    assert not torch.equal(before, weight_of(network[0]))
+    assert torch.equal(before == 0, weight_of(network[0]) == 0)
     found = secateur.retrain(network, task, 0.75, secateur.Retraining("one-shot", epochs=2), device="cpu")
     assert found.epochs == 2
     assert secateur.layer_sparsity(network)["0"] == pytest.approx(0.75)
