@@ -90,6 +90,7 @@ def nodes(folder: Path, count: int = 3) -> Iterator[list[Node]]:
 def drive(out: Path, address: str, notes: Path) -> None:
     """The study, by this process: here where no address is given. Latencies differ anyway, so none are measured."""
     options: dict[str, Any] = {"scopes": SCOPES, "seeds": SEEDS, "epochs": 5, "out": out, "latency_on": "none"}
+    options["repairs"] = "none"
     options["reporter"] = ConsoleReporter()
     if not address:
         sweep("lenet-300-100", "digits", **options)

@@ -66,7 +66,7 @@ def compare(model: str, data: Dataset, data_dir: Path | None) -> None:
     plain = plain_pruning(network, data)
     pruned = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        result = sweep(model, data.name, out=folder, data_dir=data_dir)
+        result = sweep(model, data.name, repairs="none", out=folder, data_dir=data_dir)
     swept = time.perf_counter()
     training = result.rows[0].trained.seconds
     print(f"\n{model} on {data.name} ({data.source}), {result.rows[0].trained.epochs} epochs, seed 0")

@@ -81,6 +81,7 @@ def main() -> None:
     plan = plan_sweep(
         [given.model], ["sweep_evaluation:few_images"], methods=["magnitude"], scopes=["layer"], ratios=ratios,
         seeds=[0], exclude=[], allow_empty=True, weights=None, recipe={"epochs": given.epochs},
+        repairs=["none"],
     )  # fmt: skip
     machine = environment()
     print(f"{machine.cpu}, {torch.get_num_threads()} thread(s), PyTorch {torch.__version__}")

@@ -93,7 +93,6 @@ def test_show_in_every_format(run_cli: RunCli, run_folder: Path, form: str) -> N
         ("sweep --retrain luck", 2, "schedule 'luck': expected one of one-shot, iterative, gradual"),
         ("sweep --retrain iterative --retrain-epochs 12", 2, "rounds 5: expected a divisor of the 12 epochs"),
         ("sweep --retrain scratch --retrain-lr 0.1", 2, "expected none, as 'scratch' follows the recipe's"),
-        ("sweep --retrain one-shot --repairs batchnorm", 2, "is for networks that are not retrained"),
         ("sweep --weights absent.pt", 1, "weights absent.pt: cannot be read"),
         ("sweep --weights absent.pt --epochs 2", 2, "training options mean nothing: drop epochs"),
         ("sweep --out /proc/nowhere/run", 1, "name another --out"),

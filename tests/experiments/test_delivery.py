@@ -22,9 +22,8 @@ def net():
 
 
 def kept_sweep(out: Path, model: str | list[str] = "samples:tiny", **options: Any) -> secateur.SweepResult:
-    return secateur.sweep(
-        model, "digits", ratios=(0.5,), epochs=0, tolerance=100, latency_on="none", out=out, **options
-    )
+    settings: dict[str, Any] = {"ratios": (0.5,), "epochs": 0, "tolerance": 100, "latency_on": "none"}
+    return secateur.sweep(model, "digits", out=out, **({"repairs": "none"} | settings | options))
 
 
 def flipped(path: Path) -> None:

@@ -124,6 +124,7 @@ def test_a_sweep_asked_for_as_it_was_then_plans_the_cells_that_are_there(
     plain: dict[str, Any] = {
         "models": ("former_tiny:Tiny",), "data": ("digits",), "methods": ("magnitude",), "scopes": ("layer",),
         "ratios": (0.5,), "seeds": (0,), "exclude": (), "allow_empty": False, "weights": None, "recipe": {"epochs": 1},
+        "repairs": ("none",),
     }  # fmt: skip
     planned, there = same_cells(plan_sweep(**(plain | asked)))
     assert planned == there
@@ -131,6 +132,7 @@ def test_a_sweep_asked_for_as_it_was_then_plans_the_cells_that_are_there(
 
 def test_a_former_run_goes_on_where_it_stopped(run: Path, own_models: None) -> None:
     asked: dict[str, Any] = {"epochs": 0, "tolerance": 100, "device": "cpu", "latency_on": "none", "out": run}
+    asked |= {"repairs": "none"}  # as was usual then
     with Store.open(run) as store:
         before = {row.cell.id: row for row in store.rows()}
     result = secateur.sweep("former_tiny:Tiny", "digits", ratios=(0, 0.5, 0.9), **asked)

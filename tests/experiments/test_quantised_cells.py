@@ -32,7 +32,13 @@ from secateur.runtime import reference
 from secateur.support.progress import SilentReporter
 from secateur.training.data import load_data, normalise
 
-OPTIONS: dict[str, Any] = {"epochs": 4, "calibration_images": 128, "device": "cpu", "latency_on": "none"}
+OPTIONS: dict[str, Any] = {
+    "epochs": 4,
+    "calibration_images": 128,
+    "device": "cpu",
+    "latency_on": "none",
+    "repairs": "none",
+}
 
 
 def small_sweep(out: Path, **options: Any) -> SweepResult:

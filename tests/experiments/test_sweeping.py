@@ -44,7 +44,7 @@ RATIOS = (0.0, 0.5, 0.9)
 
 
 def small_sweep(out: Path, **options: object) -> SweepResult:
-    settings: dict[str, object] = {"ratios": RATIOS, "epochs": 3, "out": out}
+    settings: dict[str, object] = {"ratios": RATIOS, "epochs": 3, "repairs": "none", "out": out}
     return secateur.sweep("samples:tiny", "digits", **(settings | options))  # type: ignore[arg-type]
 
 
@@ -57,7 +57,7 @@ def accuracy_in_runtime(path: Path) -> float:
 
 
 def test_a_sweep_measures_every_cell_and_keeps_the_best(tmp_path: Path) -> None:
-    result = small_sweep(tmp_path / "run", tolerance=100)
+    result = small_sweep(tmp_path / "run", tolerance=100, repairs="reconstruct")
     assert [row.cell.ratio for row in result.rows] == list(RATIOS)
     assert (result.computed, result.failures) == (3, ())
     dense, half, most = result.rows
@@ -99,6 +99,15 @@ def test_a_network_that_keeps_results_and_changes_its_input_is_measured_as_one_t
     assert len(plain.rows) == 6
     for one, other in zip(plain.rows, keeping.rows, strict=True):
         assert (one.validation, one.test) == (other.validation, other.test)
+
+
+def test_a_sweep_that_is_not_told_reconstructs_by_as_many_images_as_there_are(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"ratios": (0.0, 0.8), "epochs": 1, "latency_on": "none"}
+    usual = secateur.sweep("lenet-300-100", "samples:stripes", out=tmp_path / "usual", **settings)
+    plain = secateur.sweep("lenet-300-100", "samples:stripes", out=tmp_path / "plain", repairs="none", **settings)
+    assert (usual.failures, {row.cell.repair for row in usual.rows}) == ((), {"reconstruct"})
+    assert usual.rows[0].test == plain.rows[0].test == usual.rows[0].trained.test
+    assert usual.rows[1].test.value > plain.rows[1].test.value
 
 
 def test_the_same_sweep_again_does_only_what_is_missing(tmp_path: Path) -> None:

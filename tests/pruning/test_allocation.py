@@ -98,7 +98,9 @@ def test_a_file_of_ratios_is_a_scope_of_a_sweep(tmp_path: Path) -> None:
     assert row.cell.ratio == pytest.approx((0.9 * 235_200 + 0.5 * 30_000) / 265_200, abs=1e-6)
     assert [layer.sparsity for layer in row.layers] == pytest.approx([0.9, 0.5, 0])
     path.write_text(json.dumps({"fc1": 0.8, "fc2": 0.5}))
-    changed = secateur.sweep("lenet-300-100", "digits", scopes=[f"file:{path}"], epochs=0, out=tmp_path / "run")
+    changed = secateur.sweep(
+        "lenet-300-100", "digits", scopes=[f"file:{path}"], epochs=0, repairs=("none",), out=tmp_path / "run"
+    )
     assert (changed.computed, len(changed.rows)) == (1, 1)
     for content, message in (
         ("[1]", "expected an object of layers"),
@@ -114,7 +116,7 @@ def test_a_file_of_ratios_is_a_scope_of_a_sweep(tmp_path: Path) -> None:
 
 
 def test_proportions_are_copied_from_another_run(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"ratios": (0.5, 0.9), "epochs": 0}
+    settings: dict[str, Any] = {"ratios": (0.5, 0.9), "epochs": 0, "repairs": "none"}
     first = secateur.sweep("lenet-300-100", "digits", scopes=("global", "erk"), out=tmp_path / "first", **settings)
     source = tmp_path / "first"
     copied = secateur.sweep(
@@ -137,7 +139,7 @@ def test_emptied_layers_and_whole_channels_are_copied_too(tmp_path: Path) -> Non
     assert prune(build("lenet-5"), {"conv2": 1.0}, method=Scores(chosen), allow_empty=True).kept["conv2"] == 0
     with pytest.raises(PruneError, match=r"layer 'conv2' would lose all of its \d+ weights at the ratio of the layer"):
         prune(build("lenet-5"), {"conv2": 1.0})
-    settings: dict[str, Any] = {"data": "digits", "epochs": 0}
+    settings: dict[str, Any] = {"data": "digits", "epochs": 0, "repairs": "none"}
     emptied = secateur.sweep(
         "lenet-300-100", methods=("samples:last_layers_first",), scopes=("global",), ratios=(0.5,), allow_empty=True,
         out=tmp_path / "emptied", **settings,

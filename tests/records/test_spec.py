@@ -114,10 +114,6 @@ def test_overrides_change_every_networks_recipe() -> None:
         ({"calibration_images": 0}, "calibration images 0: expected 1 or more"),
         ({"retrainings": ()}, "retrainings: expected at least one value"),
         (
-            {"retrainings": (None, Retraining()), "repairs": ("batchnorm",)},
-            "repair 'batchnorm' is for networks that are not retrained: drop it or the retraining",
-        ),
-        (
             {"retrainings": (Retraining("rewind-weights"),), "weights": WeightsFile("w", "0")},
             "'rewind-weights' goes back in a training, but --weights loads a network",
         ),
@@ -150,3 +146,12 @@ def test_sweeps_that_make_no_sense_are_refused(change: dict[str, object], messag
 def test_recipes_out_of_range_are_refused(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"{name.replace('_', ' ')} {value!r}: expected"):
         recipe_for("lenet-5", **{name: value})
+
+
+def test_what_is_retrained_is_not_repaired_and_no_cell_comes_twice() -> None:
+    plan = Sweep(
+        models=("lenet-5",), data=("mnist",), ratios=(0.9,), retrainings=(None, Retraining()),
+        repairs=("none", "reconstruct"),
+    )  # fmt: skip
+    found = [(cell.repair, cell.retraining) for cell in expand(plan)]
+    assert sorted(found, key=str) == [("none", None), ("none", Retraining()), ("reconstruct", None)]

@@ -25,7 +25,7 @@ from secateur.cli.options import (
 )
 from secateur.cli.printing import say_lines
 from secateur.errors import UsageError
-from secateur.records.spec import REPAIRS, SEARCH_OPTIONS, TARGETS
+from secateur.records.spec import REPAIRS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR
 from secateur.support.progress import ConsoleReporter
 
 
@@ -44,7 +44,7 @@ def search(
     ] = None,
     repair: Annotated[
         str, typer.Option(help=f"What follows pruning: {', '.join(REPAIRS)}; several steps joined by +.")
-    ] = "reconstruct",
+    ] = USUAL_REPAIR,
     images: Annotated[int, typer.Option(help="Validation images on which the harm of each layer is measured.")] = 1000,
     rounds: Annotated[int, typer.Option(help="How often harm is measured again around the best.")] = 2,
     mean: Mean = None,

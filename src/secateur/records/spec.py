@@ -39,6 +39,10 @@ from secateur.support.references import short
 
 PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
 REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint", "distill")
+USUAL_REPAIR = "reconstruct"
+"""What follows pruning where a sweep or a search is not told; a Cell that says nothing is not repaired."""
+USUAL_IMAGES = 1024
+"""Calibration images; of a smaller training split all."""
 TARGETS = ("latency", "bytes", "macs", "weights")
 ELEMENTS = {"none": "float32", "int8": "int8"}
 """What a network computes in, by how it is quantised."""
@@ -131,7 +135,7 @@ class Shared:
             column=True,
             setting=("calibration images", str),
         ),
-    ] = 1024
+    ] = USUAL_IMAGES
     calibration_seed: Annotated[
         int | None,
         Option(
@@ -222,6 +226,7 @@ class Cell(Shared):
             f"What follows pruning: {', '.join(REPAIRS)}; several steps joined by +.",
             many="repairs",
             alone="",
+            first=(USUAL_REPAIR,),
             check=lambda _, repair: check_repair(repair),
             column=True,
             setting=("repair", str),
@@ -377,7 +382,7 @@ class Sweep(Shared):
     layer_ratios stand beside scopes × ratios; with them, scopes may be empty. controls: further scopes, which only the
     method "random" is run in. sources: the digest of each method and model that is a user's own.
     Raises UsageError for an empty list, a ratio outside [0, 1), a repeated value, an unknown scope, pattern or
-    repair, and for a retraining that the recipe or a repair does not go with.
+    repair, and for a retraining that the recipe does not go with. What is retrained is not repaired.
     """
 
     models: tuple[str, ...]
@@ -389,7 +394,7 @@ class Sweep(Shared):
     overrides: tuple[tuple[str, Any], ...] = ()
     _: KW_ONLY
     patterns: tuple[str, ...] = (UNSTRUCTURED,)
-    repairs: tuple[str, ...] = ("none",)
+    repairs: tuple[str, ...] = (USUAL_REPAIR,)
     layer_ratios: tuple[LayerRatios, ...] = ()
     retrainings: tuple[Retraining | None, ...] = (None,)
     quantize: tuple[str, ...] = ("none",)
@@ -426,9 +431,6 @@ class Sweep(Shared):
                 self._check_retraining(retraining)
 
     def _check_retraining(self, retraining: Retraining) -> None:
-        repair = next((each for each in self.repairs if each != "none"), None)
-        if repair:
-            raise UsageError(f"repair {repair!r} is for networks that are not retrained: drop it or the retraining")
         if self.weights and retraining.schedule == "rewind-weights":
             raise UsageError("'rewind-weights' goes back in a training, but --weights loads a network: train it here")
         fixed = next((each for each in self.patterns if ":" in each), None)
@@ -439,7 +441,16 @@ class Sweep(Shared):
 
 
 def expand(sweep: Sweep) -> Iterator[Cell]:
-    """Every cell of a sweep, ordered so that cells which share a trained network are neighbours."""
+    """Every cell of a sweep once, ordered so that cells which share a trained network are neighbours."""
+    return iter(dict.fromkeys(map(_either, _combined(sweep))))
+
+
+def _either(cell: Cell) -> Cell:
+    """The cell, not repaired where it is retrained."""
+    return cell if cell.retraining is None else dataclasses.replace(cell, repair="none")
+
+
+def _combined(sweep: Sweep) -> Iterator[Cell]:
     networks = itertools.product(sweep.models, sweep.data, sweep.seeds)
     sources = dict(sweep.sources)
     for model, data, seed in networks:

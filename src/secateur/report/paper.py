@@ -140,6 +140,7 @@ def plan_study(
                     ratios=ratios,
                     seeds=tuple(seeds),
                     overrides=tuple((name, value) for name, value in recipe.items() if value is not None),
+                    repairs=("none",),
                     allow_empty=True,
                     norms=norms,
                 )

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from secateur.errors import DataError, MissingExtraError, UsageError
+from secateur.records.spec import USUAL_IMAGES
 from secateur.support.references import import_callable, is_object, own_code
 from secateur.training.catalogue import (
     Normalisation,
@@ -80,6 +81,8 @@ class Dataset:
         return Normalisation(self.mean, self.std)
 
     def calibration(self, count: int, seed: int, augment: str = "auto") -> Calibration:
+        """`count` training images; of the usual number as many as there are."""
+        count = min(count, len(self.train)) if count == USUAL_IMAGES else count
         return Calibration(self, count, seed, augment=augment)
 
     def example(self, count: int = 1, *, seed: int | None = None) -> Tensor:

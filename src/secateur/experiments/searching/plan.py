@@ -13,7 +13,7 @@ from secateur.pruning.score import find_method
 from secateur.records.options import LATER, asked_for, check_value
 from secateur.records.patterns import UNSTRUCTURED, Blocks, parse_pattern
 from secateur.records.recipes import Retraining, check_recipe, recipe_for, retraining_for
-from secateur.records.spec import ELEMENTS, SEARCH_OPTIONS, TARGETS, Cell
+from secateur.records.spec import ELEMENTS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR, Cell
 from secateur.support.quantities import as_floats, as_number, is_share
 from secateur.support.references import planned_source
 from secateur.training.catalogue import Numbers, check_data_name, normalised_name
@@ -111,7 +111,7 @@ def plan_search(
     max_drop: float = 1.0,
     minimize: str = "latency",
     batch: int = 1,
-    repair: str = "reconstruct",
+    repair: str = USUAL_REPAIR,
     images: int = 1000,
     rounds: int = 2,
     retrain: int = 0,

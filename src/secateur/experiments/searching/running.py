@@ -36,7 +36,7 @@ from secateur.experiments.sweeping import Best as Kept
 from secateur.experiments.sweeping import check_loaded, keep_best, only_writer
 from secateur.records.options import asked_for, takes
 from secateur.records.results import Outcome, SearchRecord
-from secateur.records.spec import SEARCH_OPTIONS, SearchOptions, canonical_json
+from secateur.records.spec import SEARCH_OPTIONS, USUAL_REPAIR, SearchOptions, canonical_json
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import Grid, Printed, caution, points_text, search_grids, verdict, write_run_page
 from secateur.support.progress import Reporter, SilentReporter
@@ -93,7 +93,7 @@ def search(
     max_drop: float = 1.0,
     minimize: str = "latency",
     batch: int = 1,
-    repair: str = "reconstruct",
+    repair: str = USUAL_REPAIR,
     images: int = 1000,
     rounds: int = 2,
     retrain: int = 0,
