@@ -100,13 +100,16 @@ def first_line(error: BaseException) -> str:
 def watched(network: nn.Module) -> Iterator[None]:
     """Evaluation mode and no gradients inside the block; whatever happens there, the network is as it was after it."""
     with untouched(network), torch.inference_mode(False), torch.no_grad():
-        try:
-            network.eval()
-        except NotImplementedError as error:  # of what torch.export.ExportedProgram.module() gives
-            raise ModelError(
-                f"{type(network).__name__} has no evaluation mode: expected it as before export"
-            ) from error
+        set_evaluating(network)
         yield
+
+
+def set_evaluating(network: nn.Module) -> nn.Module:
+    """The network, in evaluation mode from now on. Raises ModelError where it has none."""
+    try:
+        return network.eval()
+    except NotImplementedError as error:  # of what torch.export.ExportedProgram.module() gives
+        raise ModelError(f"{type(network).__name__} has no evaluation mode: expected it as before export") from error
 
 
 @contextmanager

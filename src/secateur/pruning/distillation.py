@@ -14,7 +14,7 @@ from torch.optim import Adam
 from torch.utils import _pytree
 
 from secateur.errors import PruneError, UsageError
-from secateur.modules.guarding import first_line, run, watched
+from secateur.modules.guarding import copied, first_line, run, set_evaluating, untouched
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.layers import weighted_layers
 from secateur.modules.uses import decomposed
@@ -52,17 +52,18 @@ def distill(
     is not a number from the beginning; nothing is changed then.
     """
     reporter = reporter or SilentReporter()
-    with watched(dense), watched(network), _trainable(network):
-        learner = _Learner(network, dense, steps, rate, include)
-        with reporter.task("distilling", steps, brief=True) as task:
-            nearer = learner.learn(_parts(inputs, network), task)
-        found = [(each, each.detach().clone()) for each in learner.learning]
+    with torch.inference_mode(False):
+        student, teacher = (set_evaluating(copied(each)) for each in (network, dense))
+        with untouched(student, copy_on_write=False), _trainable(student):
+            learner = _Learner(student, teacher, steps, rate, include)
+            with reporter.task("distilling", steps, brief=True) as task:
+                nearer = learner.learn(_parts(inputs, network), task)
     if not nearer:
         reporter.say("distilling brought the network no nearer to the dense one: it stays as it was before that")
         return
     with torch.no_grad():
-        for parameter, values in found:
-            parameter.copy_(values)
+        for own, learnt in zip(network.parameters(), student.parameters(), strict=True):
+            own.copy_(learnt)
 
 
 def apart(found: Tensor, wanted: Tensor) -> Tensor:
@@ -106,7 +107,7 @@ def _trainable(network: nn.Module) -> Iterator[None]:
 
 
 class _Learner:
-    """A network on its way to what the dense one gives. For use inside of `watched`."""
+    """A network on its way to what the dense one gives; both are copies, in evaluation mode."""
 
     def __init__(self, network: nn.Module, dense: nn.Module, steps: int, rate: float, include: Sequence[str]) -> None:
         self._network, self._dense, self._steps, self._rate = network, dense, steps, rate
@@ -137,7 +138,8 @@ class _Learner:
                     "number: mend the network or its images"
                 )
             self._derive(loss)
-        self._update()
+        with torch.no_grad():
+            self._update()
         return loss.detach()
 
     def _derive(self, loss: Tensor) -> None:
