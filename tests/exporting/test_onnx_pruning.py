@@ -122,6 +122,37 @@ def test_the_ending_says_what_is_written(model: Path, tmp_path: Path, capsys: py
     np.testing.assert_allclose(secateur.load(tmp_path / "net.secateur")(X), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_recurrent_layer_that_gives_its_last_cell_is_one_again(reverse: bool, tmp_path: Path) -> None:
+    direction = "reverse" if reverse else "forward"
+    body = f'y, h, c = LSTM<hidden_size=6, direction="{direction}">(x, w, r, b)'
+    weights = {"w": (1, 24, 4), "r": (1, 24, 6), "b": (1, 48)}
+    made = model_of("float[5, n, 4] x", body, 14, outputs="y, h, c", **weights)
+    path, again = saved(made, tmp_path), tmp_path / "again.onnx"
+    prune_onnx(path, again, 0.5)
+    assert [node.op_type for node in onnx.load(again).graph.node].count("LSTM") == 1
+    x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    pruned = secateur.load(again)
+    wanted = by_runtime(onnx.load(again), {"x": x})
+    for name, other in zip("yhc", wanted, strict=True):
+        np.testing.assert_allclose(pruned(x=x)[name], other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [("2, n, 4", 1), ("2, 4", None)])
+def test_calibration_has_its_images_where_the_file_has_them(shape: str, axis: int | None, tmp_path: Path) -> None:
+    body = "h = MatMul(x, w1) r = Relu(h) m = Mul(r, rows) y = MatMul(m, w2)"
+    rows = (2, 1, 8) if axis else (2, 8)
+    made = model_of(f"float[{shape}] x", body, 13, outputs=f"float[{shape}] y", w1=(4, 8), w2=(8, 4), rows=rows)
+    path, given = saved(made, tmp_path), np.random.default_rng(0).normal(size=(12, 2, 4)).astype(np.float32)
+    x = {"x": given if axis is None else np.moveaxis(given, 0, axis)}
+    found = prune_onnx(path, tmp_path / "pruned.onnx", 0.5, repair="reconstruct", calibration=x)
+    assert found.moved is not None
+    assert 0 < found.moved.repaired < found.moved.pruned
+    if axis == 1:
+        with pytest.raises(RunError, match=r"expected \(2, N, 4\), got float32 of \(12, 2, 4\)"):
+            prune_onnx(path, tmp_path / "again.onnx", 0.5, repair="reconstruct", calibration={"x": given})
+
+
 @pytest.mark.parametrize(
     ("name", "asked", "error", "message"),
     [

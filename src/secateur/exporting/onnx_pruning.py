@@ -25,6 +25,7 @@ from secateur.modules.guarding import run
 from secateur.modules.inputs import as_inputs
 from secateur.network.formats import FORMATS
 from secateur.network.graph import Graph
+from secateur.network.signature import leaves
 from secateur.network.simplification import settle, simplify
 from secateur.packfile import to_safetensors
 from secateur.pruning.pruning import PruneLog, prune
@@ -83,7 +84,8 @@ def prune_onnx(
     has it), to NAME.secateur, or the weights alone to NAME.safetensors, by the Graph's names.
 
     shapes, bind: as importing.onnx.read takes them; method to include: as prune does; repair: as repairing.repair, by
-    calibration: arrays (N, …) by the inputs' names, or one. A .secateur file is compared with PyTorch on noise, one of
+    calibration: arrays by the inputs' names, or one, of many images where the file has its batch, in front where it has
+    none. A .secateur file is compared with PyTorch on noise, one of
     ONNX with ONNX Runtime where that is installed; all are there whole or not at all.
     Raises UsageError for words that make no sense, RunError for calibration that does not fit, PackError or ExportError
     where the file exists or cannot be written.
@@ -132,7 +134,11 @@ def _batches(graph: Graph, calibration: Any) -> list[Batch]:
     """Calibration as the network takes it, as many images at once as it does. Raises RunError where it does not fit."""
     named = calibration if isinstance(calibration, Mapping) else {}
     arrays = graph.called.arrays(() if named else (np.asarray(calibration),), named)
-    made = {name: _fitted(graph, name, np.asarray(each)) for name, each in zip(graph.inputs, arrays, strict=True)}
+    axes = {each.place: each.axis for _, tree in graph.called.arguments for _, each in leaves(tree)}
+    made = {
+        name: _fitted(graph, name, np.asarray(each), axes.get(place))
+        for place, (name, each) in enumerate(zip(graph.inputs, arrays, strict=True))
+    }
     counts = {name: len(each) for name, each in made.items()}
     count, size = min(counts.values()), graph.images or _IMAGES
     if len({*counts.values()}) > 1 or (count < size and graph.images):
@@ -141,13 +147,17 @@ def _batches(graph: Graph, calibration: Any) -> list[Batch]:
     return [(_tensors({name: each[start : start + size] for name, each in made.items()}), None) for start in starts]
 
 
-def _fitted(graph: Graph, name: str, given: NDArray[Any]) -> NDArray[Any]:
+def _fitted(graph: Graph, name: str, given: NDArray[Any], axis: int | None) -> NDArray[Any]:
+    """axis: where the file has the batch; where it has none, runs are one behind the other."""
     shape, held = graph.inputs[name], FORMATS[graph.elements.get(name, "float32")]
+    given = given[0] if axis is None and given.ndim == len(shape) + 2 else given
     sizes = zip(given.shape[1:], shape, strict=False)
     fits = given.ndim == len(shape) + 1 and all(a == b or not isinstance(b, int) for a, b in sizes)
     if given.dtype.kind not in "fiub" or not fits or not len(given):
-        wanted = ", ".join(map(str, ("N", *shape)))
-        raise RunError(f"calibration for input {name!r}: expected ({wanted}), got {given.dtype} of {given.shape}")
+        at = axis or 0
+        wanted = ", ".join(map(str, (*shape[:at], "N", *shape[at:])))
+        came = np.moveaxis(given, 0, at).shape if given.ndim > at else given.shape
+        raise RunError(f"calibration for input {name!r}: expected ({wanted}), got {given.dtype} of {came}")
     return given.astype(held.numbers)
 
 

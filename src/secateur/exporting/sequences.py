@@ -80,20 +80,45 @@ def cumsum(made: Translation, node: Node) -> None:
 
 
 def lstm(made: Translation, node: Node) -> None:
-    """ONNX's own keeps no cell but the last: where one is read, step by step."""
+    """ONNX's own keeps no cell but the last: where another is read, step by step."""
     size = node.shape[-1] // 2
     readers = [] if node.name in made.graph.outputs else made.graph.consumers()[node.name]
-    if all(_cuts(reader, len(node.shape), size) for reader in readers) and readers and _is_plain(made, node):
-        hidden = _native(made, node, "LSTM", (0, 3, 1, 2))
-        made.add("Concat", [hidden, hidden], node.name, axis=-1)
+    of_states = [_cuts(reader, len(node.shape), size) for reader in readers]
+    lasting = all(fits or _is_last_cell(made, node, reader) for fits, reader in zip(of_states, readers, strict=True))
+    if not (readers and lasting and _is_plain(made, node)):
+        _scanned(made, node, 2, _lstm_step)
         return
-    _scanned(made, node, 2, _lstm_step)
+    cell = "" if all(of_states) else made.fresh(f"{node.name}.cell")
+    hidden = _native(made, node, "LSTM", (0, 3, 1, 2), last=["", cell] if cell else [])
+    made.add("Concat", [hidden, _at_every_step(made, node, cell, hidden) if cell else hidden], node.name, axis=-1)
 
 
 def _cuts(reader: Node, axis: int, size: int) -> bool:
     """Whether a node takes the first numbers along an axis and no more."""
     stop = reader.attributes.get("stop")
     return reader.op == "slice" and reader.attributes["axis"] == axis and isinstance(stop, int) and stop <= size
+
+
+def _is_last_cell(made: Translation, node: Node, reader: Node) -> bool:
+    """Whether a node takes cells of which others only take that of the last step."""
+    rank, size = len(node.shape), node.shape[-1] // 2
+    start = reader.attributes.get("start")
+    if reader.op != "slice" or reader.attributes["axis"] != rank or not isinstance(start, int) or start < size:
+        return False
+    if reader.name in made.graph.outputs:
+        return bool(node.shape[-2] == 1)
+    last = 0 if node.attributes["reverse"] else node.shape[-2] - 1
+    return node.shape[-2] == 1 or all(
+        each.op == "slice" and (each.attributes["axis"], each.attributes["start"]) == (rank - 1, last)
+        and each.attributes["stop"] == last + 1
+        for each in made.graph.consumers()[reader.name]
+    )  # fmt: skip
+
+
+def _at_every_step(made: Translation, node: Node, cell: str, hidden: str) -> str:
+    """The last cell (1, N, H) as if it had been there all the time, as only the last is read."""
+    turned = made.step("Transpose", [cell], node, perm=(1, 0, 2))
+    return made.step("Expand", [turned, made.step("Shape", [hidden], node)], node)
 
 
 def gru(made: Translation, node: Node) -> None:
@@ -120,8 +145,11 @@ def _is_plain(made: Translation, node: Node) -> bool:
     return len(node.shape) == 2 and not made.fixed.intersection(node.inputs)
 
 
-def _native(made: Translation, node: Node, op: str, order: tuple[int, ...], **attributes: Any) -> str:
-    """The states (N, T, H) of an operation of ONNX's. order: its gates, by their places here."""
+def _native(
+    made: Translation, node: Node, op: str, order: tuple[int, ...], last: Sequence[str] = (), **attributes: Any
+) -> str:
+    """The states (N, T, H) of an operation of ONNX's. order: its gates, by their places here. last: names of its
+    outputs behind the first."""
     size = made.graph.weights[node.weights["weight"]].shape[1]
     source, given, bias = _given(made, node)
 
@@ -138,7 +166,9 @@ def _native(made: Translation, node: Node, op: str, order: tuple[int, ...], **at
     states = [made.step("Unsqueeze", [name, front], node) for name in node.inputs[1:]]
     direction = "reverse" if node.attributes["reverse"] else "forward"
     inputs = [steps, *tensors, "", *states]
-    hidden = made.step(op, inputs, node, hidden_size=size, direction=direction, **attributes)
+    hidden = made.fresh(f"{node.name}.{op.lower()}")
+    own = {"hidden_size": size, "direction": direction, **attributes}
+    made.nodes.append(made.onnx.helper.make_node(op, inputs, [hidden, *last], name=hidden, **own))
     flat = made.step("Squeeze", [hidden, made.tensor(f"{node.name}.one", np.array([1]))], node)
     return made.step("Transpose", [flat], node, perm=(1, 0, 2))
 

@@ -102,6 +102,13 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "channels last": ("float[N,6,5,4] x", "t = Transpose<perm=[0,3,1,2]>(x) c = Conv(t, w) y = Transpose<perm=[0,2,3,1]>(c)", 9, {"w": (3, 4, 2, 2)}),
     "parts": (ROWS, "a, b, c = Split<axis=1, split=[2,2,3]>(x) y = Concat<axis=1>(c, a, b)", 11, {}),
     "slices": (ROWS, "y = Slice(x, starts, ends, axes, steps)", 13, {"starts": whole(-1, 1), "ends": whole(-(2**62), 7), "axes": whole(1, 2), "steps": whole(-2, 3)}),
+    "steps along a dimension": (
+        ROWS,
+        "z = ReduceSum<keepdims=0>(x, first) l, y = Scan<num_scan_inputs=1, scan_input_axes=[1], scan_input_directions=[1], "
+        "scan_output_axes=[-2], scan_output_directions=[1], body = b (h, r) => (n, o) { n = Add(h, r) o = Relu(n) }>(z, x)",
+        13,
+        {"first": whole(1)},
+    ),
     "a token in front of every image's": (
         ROWS,
         "s = Shape<start=0, end=1>(x) w = Concat<axis=0>(s, rest) t = Expand(token, w) y = Concat<axis=1>(t, x)",

@@ -9,9 +9,11 @@ import numpy as np
 
 from secateur.importing.onnx.aligning import together
 from secateur.importing.onnx.calls import Call, Conversion, Made, Refused
+from secateur.importing.onnx.reducing import without
 from secateur.importing.onnx.shaping import unsqueezed
 from secateur.importing.onnx.tensors import Constant
 from secateur.importing.onnx.values import Held, Lost, Tensor
+from secateur.network import composites
 
 _MOST_TURNS = 1 << 10
 _UNCOUNTED = 1 << 6
@@ -64,6 +66,55 @@ def _loop(call: Call) -> Made:
             some.append(each)
         at += 1
     return [*states, *(_stacked(call, each, 0) for each in scanned)]
+
+
+def _scan(call: Call) -> Made:
+    """Along a number of places that is known, one after another (from operator set 9 on)."""
+    count = int(call.attribute("num_scan_inputs", 1))
+    body, states, scanned = call.attribute("body"), list(call.held[:-count]), call.held[-count:]
+    if call.version < 9 or len(body.input) != len(call.held):
+        raise Refused("has the batch in front of what it goes along, or another number of inputs than its graph")
+    axes, backwards = ([int(each) for each in call.attribute(f"scan_input_{name}", [0] * count)] for name in _SCANNED)
+    dims = [call.dim(axis, len(_tensor(each).shape)) for axis, each in zip(axes, scanned, strict=True)]
+    turns = _tensor(scanned[0]).shape[dims[0]]
+    if not isinstance(turns, int) or not 0 < turns <= _MOST_TURNS:
+        raise Refused(f"goes along a dimension of {turns}: expected a number up to {_MOST_TURNS}")
+    made: list[list[Held]] = []
+    for at in range(turns):
+        places = [turns - 1 - at if back else at for back in backwards]
+        given = [_picked(call, *each) for each in zip(scanned, dims, places, strict=True)]
+        found = inside(call, body, [*states, *given])
+        if any(isinstance(each, Lost) for each in found):
+            return [Lost()] * len(call.node.output)
+        states = list(found[: len(states)])
+        made.append(found[len(states) :])
+    several = len(body.output) - len(states)
+    axes, backwards = (
+        [int(each) for each in call.attribute(f"scan_output_{name}", [0] * several)] for name in _SCANNED
+    )
+    columns = [list(each) for each in zip(*made, strict=True)]
+    return [*states, *(
+        _stacked(call, column[::-1] if back else column, call.dim(axis, len(_tensor(column[0]).shape) + 1))
+        for column, axis, back in zip(columns, axes, backwards, strict=True)
+    )]  # fmt: skip
+
+
+_SCANNED = ("axes", "directions")
+
+
+def _tensor(held: Held | None) -> Constant | Tensor:
+    if not isinstance(held, (Constant, Tensor)):
+        raise Refused("goes along what is no tensor")
+    return held
+
+
+def _picked(call: Call, held: Held | None, dim: int, place: int) -> Held:
+    """What is at a place along a dimension, without it."""
+    if isinstance(held, Constant):
+        return Constant(held.array.take(place, dim), held.format)
+    tensor = call.as_tensor(_tensor(held))
+    made = composites.select(call.build, tensor.base, call.axis(dim, tensor), place)
+    return call.made(made, without(tensor, [dim]), tensor.format)
 
 
 def _stacked(call: Call, some: Sequence[Held], dim: int) -> Held:
@@ -136,6 +187,7 @@ def _from_sequence(call: Call) -> Made:
 CONVERSIONS: dict[str, Conversion] = {
     "If": _branch,
     "Loop": _loop,
+    "Scan": _scan,
     "SequenceConstruct": _sequence,
     "SequenceEmpty": _sequence,
     "SequenceAt": _at,
