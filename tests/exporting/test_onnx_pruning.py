@@ -58,9 +58,48 @@ def test_a_file_becomes_layers_that_compute_what_onnx_runtime_does(model: Path) 
     kinds = {name: type(each) for name, each in network.named_modules() if isinstance(each, (nn.Conv2d, nn.Linear))}
     assert kinds == {"first": nn.Conv2d, "c": nn.Conv2d, "head": nn.Linear}
     assert network.state_dict()["first.weight"].shape == (8, 3, 3, 3)
-    log = secateur.prune(network, 0.5, example=X)
+    log = secateur.prune(network, 0.5)
     assert log.kept == {"first": 108, "c": 576}
     assert secateur.layer_sparsity(network)["head"] == 0
+
+
+def test_a_module_is_called_and_answers_by_the_names_of_the_file(tmp_path: Path) -> None:
+    body = """
+        a = Conv <pads = [1, 1, 1, 1]> (x, w)
+        n = Relu (a)
+        scores = BatchNormalization (n, s, b, m, v)
+        t = Mul (scores, gain)
+        total = ReduceSum <keepdims = 0> (t, axes)
+    """
+    shapes = {"w": (4, 3, 3, 3), "s": (4,), "b": (4,), "m": (4,), "v": np.array([1, 2, 3, 4], np.float32)}
+    given = "float[n, 3, height, 6] x, float[n, 1, 1, 1] gain"
+    model = model_of(given, body, 13, outputs="scores, total", axes=np.array([1, 3]), **shapes)
+    network = secateur.from_onnx(saved(model, tmp_path))
+    assert [type(each) for each in network.children()][:2] == [nn.Conv2d, nn.BatchNorm2d]
+    x, gain = (np.random.default_rng(0).normal(size=size).astype(np.float32) for size in ((2, 3, 5, 6), (2, 1, 1, 1)))
+    made = network(gain=torch.from_numpy(gain), x=torch.from_numpy(x))
+    secateur.pack(network, tmp_path / "net.secateur", example={"x": x, "gain": gain})
+    packed = secateur.load(tmp_path / "net.secateur")(gain=gain, x=x)
+    for name, wanted in zip(("scores", "total"), by_runtime(model, {"x": x, "gain": gain}), strict=True):
+        np.testing.assert_allclose(made[name].detach().numpy(), wanted, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(packed[name], wanted, rtol=1e-4, atol=1e-4)
+    assert secateur.packfile.read(tmp_path / "net.secateur").lengths == ("height",)
+    statistics = network.get_submodule("scores").running_mean
+    network.train()(torch.from_numpy(x), torch.from_numpy(gain))
+    assert not np.allclose(statistics.numpy(), onnx.numpy_helper.to_array(model.graph.initializer[4]))
+
+
+def test_a_pruned_file_is_called_as_the_one_it_came_from(tmp_path: Path) -> None:
+    body = "h = MatMul(x, first) r = Relu(h) m = Mul(r, rows) y = MatMul(m, second) t = Add(y, state)"
+    weights = {"first": (4, 8), "second": (8, 4), "rows": (3, 1, 8)}
+    model = model_of("float[3, n, 4] x, float[3, 1, 4] state", body, 13, outputs="y, t", **weights)
+    prune_onnx(saved(model, tmp_path), tmp_path / "pruned.onnx", 0.0)
+    found = onnx.load(tmp_path / "pruned.onnx")
+    onnx.checker.check_model(found, full_check=True)
+    x, state = (np.random.default_rng(0).normal(size=(3, n, 4)).astype(np.float32) for n in (5, 1))
+    assert [each.name for each in found.graph.output] == ["y", "t"]
+    for one, other in zip(*(by_runtime(each, {"x": x, "state": state}) for each in (found, model)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_pruned_zeros_are_in_the_file_and_repair_lowers_the_error(model: Path, tmp_path: Path) -> None:
@@ -131,11 +170,10 @@ def test_a_recurrent_layer_that_gives_its_last_cell_is_one_again(reverse: bool, 
     path, again = saved(made, tmp_path), tmp_path / "again.onnx"
     prune_onnx(path, again, 0.5)
     assert [node.op_type for node in onnx.load(again).graph.node].count("LSTM") == 1
-    x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
-    pruned = secateur.load(again)
-    wanted = by_runtime(onnx.load(again), {"x": x})
-    for name, other in zip("yhc", wanted, strict=True):
-        np.testing.assert_allclose(pruned(x=x)[name], other, rtol=1e-4, atol=1e-5)
+    x = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float32)
+    pruned = secateur.load(again)(x=x)
+    for name, wanted in zip("yhc", by_runtime(onnx.load(again), {"x": x}), strict=True):
+        np.testing.assert_allclose(pruned[name], wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "axis"), [("2, n, 4", 1), ("2, 4", None)])

@@ -104,7 +104,7 @@ def prune_onnx(
         warnings.simplefilter("ignore", PruneWarning)
         log = prune(
             network, ratio, method=method, scope=scope, pattern=pattern, exclude=exclude, include=include, seed=seed,
-            example=_tensors(given), calibration=batches,
+            calibration=batches,
         )  # fmt: skip
     moved = None
     if dense is not None and batches is not None:
@@ -164,7 +164,7 @@ def _fitted(graph: Graph, name: str, given: NDArray[Any], axis: int | None) -> N
 def _outputs(network: GraphNetwork, batch: Sequence[torch.Tensor]) -> list[NDArray[Any]]:
     with torch.no_grad():
         made = run(network, as_inputs(tuple(batch), network))
-    return [each.numpy() for each in (made if isinstance(made, tuple) else (made,))]
+    return [each.numpy() for each in (made.values() if isinstance(made, dict) else (made,))]
 
 
 def _distance(network: GraphNetwork, dense: GraphNetwork, batches: Sequence[Batch]) -> float:
@@ -196,7 +196,7 @@ def _writer(path: Path, sparse: bool) -> Writer:
 def _write_onnx(
     network: GraphNetwork, _: Mapping[str, NDArray[Any]], path: Path, force: bool, *, sparse: bool = False
 ) -> None:
-    write_onnx(network.now(), path, force=force, sparse=sparse)
+    write_onnx(network.now(), path, force=force, sparse=sparse, outputs=network.output_names)
 
 
 def _write_packed(network: GraphNetwork, given: Mapping[str, NDArray[Any]], path: Path, force: bool) -> None:

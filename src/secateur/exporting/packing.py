@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from secateur import packfile
 from secateur.errors import GraphError, ModelError, PackError, RunError, UsageError
 from secateur.exporting.quantising import Report, quantise
+from secateur.exporting.rebuilding import GraphNetwork
 from secateur.importing.aten import (
     Dynamic,
     Sizes,
@@ -205,7 +206,8 @@ def _enough_memory(network: nn.Module) -> Iterator[None]:
 
 def graph_of(network: nn.Module, example: Example, *, sizes: Sizes | None = None, simplified: bool = True) -> Graph:
     """What pack writes for a network; as long as nobody writes into that. Raises ExportError as to_graph does."""
-    graph = to_graph(network, example, sizes=sizes, copied=False)
+    held = network.in_front() if isinstance(network, GraphNetwork) and not sizes else None
+    graph = held or to_graph(network, example, sizes=sizes, copied=False)
     return simplify(graph) if simplified else graph
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import keyword
 import math
 import os
 import re
@@ -15,11 +18,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.importing.onnx import Bound, Shapes, read
+from secateur.exporting.examples import bound_somewhere, example_of
+from secateur.importing.onnx import Bound, Shapes, read_whole
 from secateur.network.dequantising import to_floats
 from secateur.network.graph import Graph, Node, Shape, Weight
+from secateur.network.signature import Nest, Signature, Value
 
 Weights = Mapping[str, Tensor]
+
+
+class _ByName:
+    """A method whose arguments are called as a network's inputs, for whoever asks it for its signature."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __get__(self, network: GraphNetwork | None, kind: type | None = None) -> Callable[..., Any]:
+        if network is None:
+            return self.function
+        bound = functools.partial(self.function, network)
+        names = list(network.graph.inputs)
+        if all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
+            named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+            bound.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+        return bound
 
 
 class GraphNetwork(nn.Module):
@@ -31,11 +53,13 @@ class GraphNetwork(nn.Module):
     underscores.
     Of a Graph in eight bits it is the float network that this approximates (network.dequantising): weights are times
     their scales, nothing is rounded, and outputs are near those of the Graph rather than the same.
-    Takes the Graph's inputs in order, (N, …) each; gives a tensor, or a tuple where the Graph has several outputs.
+    Takes the Graph's inputs in order, (N, …) each, or by their names; gives a tensor, or a tuple where the Graph has
+    several outputs, by the names of outputs where these are given. In evaluation mode.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, outputs: Sequence[str] = ()) -> None:
         super().__init__()
+        self.output_names = tuple(outputs)
         self.graph = graph = to_floats(graph)
         self.lengths = graph.lengths
         self._held: dict[str, tuple[str, str]] = {}
@@ -44,8 +68,8 @@ class GraphNetwork(nn.Module):
         """Node → the layer that computes it."""
         same: dict[tuple[Any, ...], str] = {}
         for node in graph.nodes:
-            if node.op in _LAYERS:
-                key = (node.op, *node.weights.values(), *(_fixed(node) if node.op == "conv2d" else ()))
+            if node.op in _LAYERS and _has_layer(node):
+                key = (node.op, *node.weights.values(), *_fixed(node))
                 if key not in same:
                     same[key] = self._add_layer(node)
                 self._called[node.name] = same[key]
@@ -55,6 +79,7 @@ class GraphNetwork(nn.Module):
                 module = self.get_submodule(owner)
                 module.register_parameter(leaf, nn.Parameter(to_tensor(weight), requires_grad=False))
                 self._held[name] = owner, leaf
+        self.eval()
 
     def _add_layer(self, node: Node) -> str:
         """A node's layer, which shares with those before it what weights they hold. Returns its name."""
@@ -63,44 +88,72 @@ class GraphNetwork(nn.Module):
         path = f"{owner}.{leaf}".lstrip(".")
         _put(self.get_submodule(owner), leaf, layer)
         for role, name in node.weights.items():
-            if name not in self._held:
-                parameter = nn.Parameter(to_tensor(self.graph.weights[name]), requires_grad=False)
-                layer.register_parameter(role, parameter)
-                self._held[name] = path, role
+            known, leaf = name in self._held, _LEAVES.get(role, role)
+            tensor = self.held(name) if known else to_tensor(self.graph.weights[name])
+            if role in _LEAVES:
+                layer.register_buffer(leaf, tensor.detach())
             else:
-                layer.register_parameter(role, self.held(name))
+                parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
+                layer.register_parameter(leaf, parameter)
+            self._held.setdefault(name, (path, leaf))
         return path
 
     def _name_of(self, node: Node) -> str:
         """What the weights are called together, where they are and nobody else holds them; else the node."""
-        names = {name.removesuffix(f".{role}") for role, name in node.weights.items() if name.endswith(f".{role}")}
+        endings = {name: f".{_LEAVES.get(role, role)}" for role, name in node.weights.items()}
+        names = {name.removesuffix(ending) for name, ending in endings.items()}
         alone = len(names) == 1 and all(
-            name.endswith(f".{role}") and name not in self._held for role, name in node.weights.items()
+            name.endswith(ending) and name not in self._held for name, ending in endings.items()
         )
         return names.pop() if alone else node.name
 
-    def held(self, name: str) -> nn.Parameter:
-        """The parameter that holds a weight of the Graph."""
+    def held(self, name: str) -> Tensor:
+        """The parameter that holds a weight of the Graph, or the buffer that holds a statistic."""
         owner, leaf = self._held[name]
         found = getattr(self.get_submodule(owner), leaf)
-        assert isinstance(found, nn.Parameter)
+        assert isinstance(found, Tensor)
         return found
+
+    def in_front(self) -> Graph | None:
+        """As now, called as the module is, with the batch in front of all; None where layers have other shapes now."""
+        if any(self.held(name).shape != weight.shape for name, weight in self.graph.weights.items()):
+            return None
+        called = Signature.plain(self.graph.inputs, len(self.graph.outputs))
+        if len(self.output_names) > 1:
+            parts = tuple((name, Value(place)) for place, name in enumerate(self.output_names))
+            called = replace(called, outputs=Nest("dict", parts))
+        return replace(self.now(), signature=replace(called, images=self.graph.called.images))
+
+    def secateur_example(self) -> tuple[Tensor, ...]:
+        """Noise that it takes, which verbs show it where nobody gives an example."""
+        return tuple(map(torch.from_numpy, example_of(bound_somewhere(self.graph)).values()))
 
     def now(self) -> Graph:
         """The Graph with the weights as they are by now, each in the Graph's format."""
         weights = {name: _as_weight(self.held(name), before) for name, before in self.graph.weights.items()}
         return replace(self.graph, weights=weights)
 
-    def forward(self, *inputs: Tensor) -> Any:
-        values = dict(zip(self.graph.inputs, inputs, strict=True))
-        graph, precision = self._bound(values), self._precision(inputs)
+    @_ByName
+    def forward(self, *given: Tensor, **named: Tensor) -> Any:
+        values = self._values(given, named)
+        first, precision = next(iter(values.values())), self._precision([*values.values()])
+        graph = self._bound(values)
         for node in graph.nodes:
-            given = [values[name] for name in node.inputs]
-            made = self._made(node, given)
-            made = made if given or node.weights else made.to(inputs[0].device)
+            read = [values[name] for name in node.inputs]
+            made = self._made(node, read)
+            made = made if read or node.weights else made.to(first.device)
             values[node.name] = made.to(precision) if made.is_floating_point() else made
-        outputs = tuple(self._whole(values[name], graph.shape_of(name), len(inputs[0])) for name in graph.outputs)
+        outputs = tuple(self._whole(values[name], graph.shape_of(name), len(first)) for name in graph.outputs)
+        if len(self.output_names) > 1:
+            return dict(zip(self.output_names, outputs, strict=True))
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _values(self, given: Sequence[Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = {**dict(zip(self.graph.inputs, given, strict=False)), **named}
+        if len(given) + len(named) != len(found) or found.keys() != self.graph.inputs.keys():
+            came = ", ".join([*map(str, named), *(["others by position"] if given else [])]) or "none"
+            raise TypeError(f"expected the inputs {', '.join(self.graph.inputs)}, got {came}")
+        return {name: found[name] for name in self.graph.inputs}
 
     def _made(self, node: Node, given: Sequence[Tensor]) -> Tensor:
         if node.name in self._called:
@@ -130,18 +183,20 @@ def from_onnx(path: str | os.PathLike[str], *, shapes: Shapes | None = None, bin
     """The network of an ONNX file as a module that prune, repair, retrain, pack and every other verb take.
 
     shapes, bind: as importing.onnx.read takes them. Its layers, their biases and the scales of normalisations learn;
-    BatchNorm keeps the file's statistics. Weights of half precision become float32. A file in eight bits becomes the
-    float network that it approximates, with a UserWarning.
-    Inputs are in the file's order, the batch in front. Raises what importing.onnx.read does.
+    what the file has as BatchNormalization is PyTorch's. Weights of half precision become float32. A file in eight bits
+    becomes the float network that it approximates, with a UserWarning.
+    Inputs are in the file's order, or by its names, the batch in front; several outputs are a dictionary by its names.
+    Lengths that are free stay so when it is packed. Raises what importing.onnx.read does.
     """
-    graph = read(path, shapes=shapes, bind=bind)
+    reading = read_whole(path, shapes=shapes, bind=bind)
+    graph = reading.graph
     if graph.quantisations:
         warnings.warn(
             f"{path}: is in eight bits, so this is the float network that it approximates: its weights times their "
             "scales; quantise it again when it is packed",
             stacklevel=2,
         )
-    network = GraphNetwork(graph).float().eval()
+    network = GraphNetwork(graph, reading.outputs).float().eval()
     for node in network.graph.nodes:
         for role, name in node.weights.items():
             held = network.held(name)
@@ -190,7 +245,21 @@ def _put(owner: nn.Module, leaf: str, layer: nn.Module) -> None:
     owner._modules[leaf] = layer
 
 
+_LEAVES = {"mean": "running_mean", "variance": "running_var"}
+"""Roles of weights that are statistics, as PyTorch calls them."""
+
+
+def _has_layer(node: Node) -> bool:
+    """Whether PyTorch has a layer for values of that many axes."""
+    return node.op != "batch_norm" or len(node.shape) <= len(_BATCH_NORMS)
+
+
 def _fixed(node: Node) -> tuple[Any, ...]:
+    """What of a node is the layer's, beside its weights."""
+    if node.op == "batch_norm":
+        return len(node.shape), node.attributes["eps"]
+    if node.op != "conv2d":
+        return ()
     own: Mapping[str, Any] = node.attributes
     return tuple(own["stride"]), tuple(own["padding"]), tuple(own["dilation"]), own["groups"]
 
@@ -221,6 +290,17 @@ def _new_linear(node: Node, weights: Mapping[str, Weight]) -> nn.Module:
 def _new_embedding(node: Node, weights: Mapping[str, Weight]) -> nn.Module:
     rows, columns = weights[node.weights["weight"]].shape
     return nn.Embedding(rows, columns, device="meta")
+
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""By the axes of each image's value."""
+
+
+def _new_batch_norm(node: Node, weights: Mapping[str, Weight]) -> nn.Module:
+    (channels,) = weights[node.weights["mean"]].shape
+    layer = _BATCH_NORMS[len(node.shape) - 1](channels, eps=node.number("eps"), affine=False)
+    layer.register_buffer("num_batches_tracked", None)
+    return layer
 
 
 def _convolved(attributes: Mapping[str, Any], inputs: Sequence[Tensor], layer: nn.Module) -> Tensor:
@@ -411,6 +491,7 @@ _LAYERS: Mapping[
     "conv2d": (_new_convolution, _convolved),
     "linear": (_new_linear, _multiplied),
     "embedding": (_new_embedding, _multiplied),
+    "batch_norm": (_new_batch_norm, _multiplied),
     "lstm": (_new_linear, _recurrence(_lstm_step, 2)),
     "gru": (_new_linear, _recurrence(_gru_step, 1)),
     "rnn": (_new_linear, _recurrence(_rnn_step, 1)),

@@ -154,6 +154,12 @@ def as_inputs(example: Example, network: nn.Module, what: str = "example") -> In
     return replace(inputs, axes=_axes(inputs.tensors, network))
 
 
+def own_example(network: nn.Module) -> Example | None:
+    """What a network says itself that it takes, by a method secateur_example; None where it has none."""
+    made = getattr(network, "secateur_example", None)
+    return made() if callable(made) else None
+
+
 def _axes(tensors: Sequence[Tensor], network: nn.Module) -> tuple[int, ...] | None:
     """Where the batch of each is: in front as in the first, or second in states of recurrent layers (layers, N, H)."""
     whole = len(tensors[0])

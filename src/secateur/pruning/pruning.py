@@ -26,7 +26,7 @@ from secateur.modules.candidates import (
 )
 from secateur.modules.guarding import copied, run
 from secateur.modules.heads import output_layers
-from secateur.modules.inputs import Example, as_inputs
+from secateur.modules.inputs import Example, as_inputs, own_example
 from secateur.modules.layers import evaluating, in_a_row, weighted_layers
 from secateur.modules.matrices import Axes, Matrix, every_matrix
 from secateur.modules.standardised import shares_used, zeros_undone
@@ -150,6 +150,7 @@ def prune(
     Nothing is changed then. For channels ShrinkError where the network cannot be run, PruneError where none can go.
     Han et al. 2015, §3.
     """
+    example = own_example(network) if example is None else example
     asked = asked_cut(ratio, scope)
     include = (*in_a_row(include), *_named_in(network, asked))
     how = Pruning(

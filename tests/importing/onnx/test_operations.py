@@ -102,6 +102,37 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "channels last": ("float[N,6,5,4] x", "t = Transpose<perm=[0,3,1,2]>(x) c = Conv(t, w) y = Transpose<perm=[0,2,3,1]>(c)", 9, {"w": (3, 4, 2, 2)}),
     "parts": (ROWS, "a, b, c = Split<axis=1, split=[2,2,3]>(x) y = Concat<axis=1>(c, a, b)", 11, {}),
     "slices": (ROWS, "y = Slice(x, starts, ends, axes, steps)", 13, {"starts": whole(-1, 1), "ends": whole(-(2**62), 7), "axes": whole(1, 2), "steps": whole(-2, 3)}),
+    "each image's own by its number": (
+        ROWS,
+        "s = Shape<start=0, end=1>(x) n = Squeeze(s) r = Range(zero, n, one) u = Unsqueeze(r, last) h = Mul(u, size) "
+        "p = Add(h, within) f = Reshape(x, flat) g = Gather(f, p) b = Unsqueeze(r, two) e = Expand(b, wide) "
+        "k = Concat<axis=0>(s, tail) a = Expand(at, k) i = Concat<axis=-1>(e, a) y0 = GatherND(x, i) c = Concat<axis=1>(g, y0) y = Neg(c)",
+        18,
+        {
+            "zero": np.array(0),
+            "one": np.array(1),
+            "last": whole(1),
+            "size": whole(56),
+            "flat": whole(-1),
+            "within": whole([3, 0, 55]),
+            "two": whole(1, 2),
+            "wide": whole(1, 2, 1),
+            "tail": whole(2, 2),
+            "at": whole([[1, 7], [6, 0]]),
+        },
+    ),
+    "windows added up": (
+        "float[N,12,9] x",
+        "y = Col2Im<strides=[1,2], pads=[0,1,1,0]>(x, size, block)",
+        18,
+        {"size": whole(3, 5), "block": whole(2, 2)},
+    ),
+    "a GRU that resets first": (
+        "float[5,N,4] x",
+        'a, b = GRU<hidden_size=3, direction="bidirectional">(x, w, r, c) a4 = ReduceSum<keepdims=0>(a, first) y = Concat<axis=0>(a4, b)',
+        14,
+        {"w": (2, 9, 4), "r": (2, 9, 3), "c": (2, 18), "first": whole(0)},
+    ),
     "steps along a dimension": (
         ROWS,
         "z = ReduceSum<keepdims=0>(x, first) l, y = Scan<num_scan_inputs=1, scan_input_axes=[1], scan_input_directions=[1], "

@@ -35,7 +35,7 @@ class Reading:
     """What a file came to. images: how many the file itself takes, None where it takes any number of them.
 
     bound: inputs that are constants. formats: of each of the other inputs, in the file, in NumPy's words. notes: what
-    is not computed as the file says it.
+    is not computed as the file says it. outputs: their names in the file.
     """
 
     graph: Graph
@@ -43,6 +43,7 @@ class Reading:
     bound: Mapping[str, NDArray[Any]]
     formats: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 def read(path: str | os.PathLike[str], *, shapes: Shapes | None = None, bind: Bound | None = None) -> Graph:
@@ -85,7 +86,8 @@ def _read_whole(path: Path, shapes: Shapes | None, bind: Bound | None) -> Readin
     arrays = {name: each.array for name, each in bound.items()}
     formats = {each.name: each.format for each in found}
     notes = tuple(sorted(translation.notes))
-    return Reading(graph, size if isinstance(size, int) else None, arrays, formats, notes)
+    outputs = tuple(each.name for each in model.graph.output)
+    return Reading(graph, size if isinstance(size, int) else None, arrays, formats, notes, outputs)
 
 
 def _read(model: Any, declared: Sequence[Declared], bound: Mapping[str, Constant], path: Path) -> Translation:

@@ -149,5 +149,17 @@ def activated(call: Call, tensor: Tensor) -> Tensor:
     return tensor
 
 
-CONVERSIONS: dict[str, Conversion] = {"Conv": _conv, "ConvTranspose": _conv_transpose}
+def _fold(call: Call) -> Made:
+    """Col2Im: what windows hold, (N, C·kh·kw, L), added up where they overlap."""
+    tensor, size, kernel = call.tensor(0), call.whole("image_shape", 1) or [], call.whole("block_shape", 2) or []
+    if len(size) != 2 or len(kernel) != 2 or tensor.place != Place(3):
+        raise Refused("is supported with the batch in front and planes behind it")
+    top, left, bottom, right = call.whole("pads") or [0] * 4
+    stride, dilation = (tuple(call.whole(name) or (1, 1)) for name in ("strides", "dilations"))
+    windows = {"kernel": tuple(kernel), "stride": stride, "padding": (top, bottom, left, right), "dilation": dilation}
+    made = composites.fold(call.build, tensor.base, size=tuple(size), **windows)
+    return call.made(made, Place(4), tensor.format)
+
+
+CONVERSIONS: dict[str, Conversion] = {"Conv": _conv, "ConvTranspose": _conv_transpose, "Col2Im": _fold}
 MICROSOFT: dict[str, Conversion] = {"FusedConv": _fused}

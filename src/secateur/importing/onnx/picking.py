@@ -8,6 +8,7 @@ import numpy as np
 
 from secateur.importing.onnx.aligning import together, without_batch
 from secateur.importing.onnx.calls import ACROSS, MIXED, Call, Conversion, Made, Refused, product
+from secateur.importing.onnx.numbering import own_part, own_rows
 from secateur.importing.onnx.reducing import without
 from secateur.importing.onnx.shaping import expanded_to
 from secateur.importing.onnx.tensors import Constant
@@ -24,7 +25,8 @@ def _gather(call: Call) -> Made:
         return _known(call, call.tensor(0), call.numbers(1, "indices"))
     if isinstance(data, Constant) and data.array.dtype != object:
         return _looked_up(call, data, call.tensor(1))
-    return _by_values(call, call.tensor(0), call.tensor(1))
+    own = own_part(call, call.tensor(0), call.tensor(1))
+    return _by_values(call, call.tensor(0), call.tensor(1)) if own is None else own
 
 
 def _known(call: Call, tensor: Tensor, indices: Any) -> Tensor:
@@ -132,8 +134,12 @@ def _from_front(call: Call, indices: str, size: Any, held: object) -> str:
 
 
 def _gather_nd(call: Call) -> Made:
-    """By known places: the dimensions that they are of as one."""
-    tensor, indices = call.tensor(0), call.numbers(1, "indices")
+    """By known places: the dimensions that they are of as one; or by the image's number and known ones."""
+    tensor, given = call.tensor(0), call.held[1]
+    by_number = own_rows(call, tensor, given) if isinstance(given, Tensor) and not call.flag("batch_dims") else None
+    if by_number is not None:
+        return by_number
+    indices = call.numbers(1, "indices")
     if int(call.attribute("batch_dims", 0)):
         raise Refused("with batch_dims is not supported")
     depth = indices.shape[-1]

@@ -12,10 +12,13 @@ from secateur.importing.onnx.calls import Call, Conversion, Made, Refused
 from secateur.importing.onnx.tensors import Constant
 from secateur.importing.placing import Place
 from secateur.network import composites
+from secateur.network.graph import Weight
 from secateur.network.sizes import is_whole
 
 _ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 """The gates of a graph by their places in ONNX."""
+_MOST_STEPS = 1 << 10
+"""Of what is laid out step by step."""
 _USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
@@ -47,8 +50,6 @@ def _check(call: Call) -> None:
         raise Refused(f"has activations {', '.join(given)}, which are not supported")
     if call.attribute("clip") or call.flag("input_forget"):
         raise Refused("clips, or couples its gates, which is not supported")
-    if call.op == "GRU" and not call.flag("linear_before_reset"):
-        raise Refused("resets before it multiplies (linear_before_reset=0), which is not supported")
     if call.has(7) and call.numbers(7, "peepholes").any():
         raise Refused("has peepholes, which are not supported")
     if call.has(4):
@@ -75,8 +76,11 @@ def _sequence(call: Call) -> tuple[str, Place | None, bool]:
 def _run(call: Call, value: str, at: int, reverse: bool) -> Run:
     size = int(call.numbers(2, "weights").shape[-1])
     inward, matrix = (_ordered(call, place, at, size) for place in (1, 2))
-    outer, inner = _biases(call, at, size)
+    early = call.op == "GRU" and not call.flag("linear_before_reset")
+    outer, inner = _biases(call, at, size, early)
     given = call.emit("linear", value, weights={"weight": inward, **outer})
+    if early:
+        return _resetting_first(call, given, matrix, _states(call, at, given), reverse)
     made = call.emit(
         call.op.lower(),
         given,
@@ -90,6 +94,31 @@ def _run(call: Call, value: str, at: int, reverse: bool) -> Run:
     count = call.build.shape(made)[rank - 2]
     place = 0 if reverse else count - 1
     return Run(steps, tuple(composites.select(call.build, each, rank - 1, place) for each in steps))
+
+
+def _resetting_first(call: Call, given: str, matrix: Weight, states: Sequence[str], reverse: bool) -> Run:
+    """A GRU that resets its state before it multiplies it (Cho et al. 2014), step by step."""
+    build, size = call.build, matrix.shape[1]
+    rank, count = len(build.shape(given)), build.shape(given)[-2]
+    if not isinstance(count, int) or count > _MOST_STEPS:
+        raise Refused(f"resets before it multiplies, along {count} steps: expected a number up to {_MOST_STEPS}")
+    gates = build.variant(matrix, ("gates of", 0), lambda bits: np.ascontiguousarray(bits[: 2 * size]))
+    fresh = build.variant(matrix, ("gates of", 1), lambda bits: np.ascontiguousarray(bits[2 * size :]))
+    state, steps = states[0] if states else "", []
+    for step in range(count)[:: -1 if reverse else 1]:
+        now = composites.select(build, given, rank - 1, step)
+        both, new = composites.split(build, now, rank - 1, [2 * size, size])
+        both = call.emit("add", both, call.emit("linear", state, weights={"weight": gates})) if state else both
+        reset, kept = composites.split(build, call.emit("sigmoid", both), rank - 1, [size, size])
+        if state:
+            left = call.emit("linear", call.emit("mul", reset, state), weights={"weight": fresh})
+            new = call.emit("tanh", call.emit("add", new, left))
+            state = call.emit("add", new, call.emit("mul", kept, call.emit("sub", state, new)))
+        else:
+            new = call.emit("tanh", new)
+            state = call.emit("sub", new, call.emit("mul", kept, new))
+        steps.append(state)
+    return Run((composites.stack(build, steps[:: -1 if reverse else 1], rank - 1),), (state,))
 
 
 def _activation(call: Call, at: int) -> dict[str, str]:
@@ -112,14 +141,17 @@ def _by_gate(rows: Any, order: Sequence[int]) -> Any:
     return np.ascontiguousarray(parts[list(order)].reshape(rows.shape))
 
 
-def _biases(call: Call, at: int, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is added to the linear layer, and what inside: of a GRU its new state's own, as it stands behind a gate."""
+def _biases(call: Call, at: int, size: int, early: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is added to the linear layer, and what inside: of a GRU its new state's own where that stands behind a gate.
+
+    early: whether what is behind that gate is the state alone.
+    """
     if not call.has(3):
         return {}, {}
     order = _ORDER[call.op]
     both = call.numbers(3, "biases")[at].astype(np.float32).reshape(2, len(order), size)[:, list(order)]
     inside = np.zeros_like(both[1])
-    if call.op == "GRU":
+    if call.op == "GRU" and not early:
         inside[2] = both[1, 2]
     outside = both[0] + both[1] - inside
     weights = [call.weight_of(Constant(each.reshape(-1), "float32")) for each in (outside, inside)]

@@ -10,9 +10,10 @@ import numpy as np
 from secateur.importing.onnx.aligning import together
 from secateur.importing.onnx.calls import ACROSS, MIXED, Call, Conversion, Made, Refused, plain, product
 from secateur.importing.onnx.folding import of_sizes
+from secateur.importing.onnx.numbering import numbered
 from secateur.importing.onnx.reducing import without
 from secateur.importing.onnx.tensors import Constant, constant_of
-from secateur.importing.onnx.values import Held, Tensor, extents_of
+from secateur.importing.onnx.values import FREE, Held, Tensor, extents_of
 from secateur.importing.placing import Place, permuted, reshaped
 from secateur.network import composites
 from secateur.network.composites import Padded
@@ -369,6 +370,8 @@ def _constant_of_shape(call: Call) -> Made:
 def _range(call: Call) -> Made:
     """Up to a size that is free."""
     start, stop, step = (plain(call.constant(at, "a bound").array.reshape(-1)[0]) for at in range(3))
+    if stop == FREE == call.images and (start, step) == (0, 1):
+        return numbered(call, stop)
     if isinstance(start, Size) or isinstance(step, Size) or BATCH in names_of([stop]):
         raise Refused("counts from or by a size which is free: give it one with --shape")
     count = -(-(stop - start) // step) if not isinstance(stop, Size) else -((start - stop) // step)
