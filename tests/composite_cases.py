@@ -272,6 +272,61 @@ CASES: dict[str, Case] = {
         lambda build: composites.norm_over(build, "x", (2,), 3.0, keepdims=False),
         lambda x: (np.abs(x) ** 3).sum(2) ** (1 / 3),
     ),
+    "arctangent": Case(
+        (3, 4),
+        lambda build: composites.arctangent(build, build.emit("mul", "x", 3.0)),
+        lambda x: np.arctan(3 * x),
+    ),
+    "arcsine": Case(
+        (3, 4),
+        lambda build: composites.arcsine(build, build.emit("tanh", "x")),
+        lambda x: np.arcsin(np.tanh(x)),
+    ),
+    "arccosine": Case(
+        (3, 4),
+        lambda build: composites.arccosine(build, build.emit("tanh", "x")),
+        lambda x: np.arccos(np.tanh(x)),
+    ),
+    "angle_of": Case(
+        (2, 4),
+        lambda build: composites.angle_of(build, "x", composites.flip(build, "x", (1, 2))),
+        lambda x: np.arctan2(x, x[:, ::-1, ::-1]),
+    ),
+    "hypotenuse": Case(
+        (2, 4),
+        lambda build: composites.hypotenuse(build, "x", 2.0),
+        lambda x: np.hypot(x, 2),
+    ),
+    "power": Case(
+        (2, 4),
+        lambda build: composites.power(build, build.emit("round", "x"), 3.0),
+        lambda x: np.round(x) ** 3,
+    ),
+    "hyperbolic_sine": Case(
+        (3, 4),
+        lambda build: composites.hyperbolic_sine(build, build.emit("tanh", "x")),
+        lambda x: np.sinh(np.tanh(x)),
+    ),
+    "hyperbolic_cosine": Case(
+        (3, 4),
+        lambda build: composites.hyperbolic_cosine(build, build.emit("tanh", "x")),
+        lambda x: np.cosh(np.tanh(x)),
+    ),
+    "inverse_hyperbolic_sine": Case(
+        (3, 4),
+        lambda build: composites.inverse_hyperbolic_sine(build, "x"),
+        lambda x: np.arcsinh(x),
+    ),
+    "inverse_hyperbolic_cosine": Case(
+        (3, 4),
+        lambda build: composites.inverse_hyperbolic_cosine(build, build.emit("exp", build.emit("abs", "x"))),
+        lambda x: np.arccosh(np.exp(np.abs(x))),
+    ),
+    "inverse_hyperbolic_tangent": Case(
+        (3, 4),
+        lambda build: composites.inverse_hyperbolic_tangent(build, build.emit("tanh", "x")),
+        lambda x: x,
+    ),
     "log_sum_exp": Case(
         (3, 4),
         lambda build: composites.log_sum_exp(build, "x", (2,), keepdims=False),

@@ -175,6 +175,7 @@ def own_kernels(x: Tensor) -> Tensor:
 
 
 TABLE = torch.linspace(-1, 1, 24).view(4, 6)
+CUBE = torch.linspace(-1, 1, 48).view(4, 6, 2)
 PRODUCTS = {
     "of values": lambda x: x @ x.transpose(-1, -2) + torch.matmul(x, x.mT.softmax(-1)),
     "with a constant on the left": lambda x: torch.linspace(-1, 1, 16).view(2, 8) @ x,
@@ -189,6 +190,16 @@ PRODUCTS = {
     ),
     "einsum of three": lambda x: torch.einsum("bchw,cw,bdhw->bd", x, TABLE, x),
     "einsum, batch inside": lambda x: torch.einsum("cbw,cw->bc", x.mean(2).transpose(0, 1), TABLE),
+    "images as columns": lambda x: (TABLE @ x[:, :, 0].permute(1, 2, 0)).permute(2, 0, 1),
+    "images as rows of several matrices": lambda x: torch.bmm(x[:, :, 0].transpose(0, 1), CUBE).transpose(0, 1),
+    "rows of all images by several matrices": lambda x: (
+        torch.matmul(x.permute(1, 0, 2, 3).reshape(4, -1, 6), CUBE).transpose(0, 1).reshape(-1, 8, 4, 2)
+    ),
+    "every image by several matrices": lambda x: torch.matmul(x[:, 0, 0], CUBE).transpose(0, 1),
+    "a vector by images": lambda x: CUBE[0, :, 0] @ x[:, 0, 0].t(),
+    "einsum of diagonals": lambda x: (
+        torch.einsum("bcc->b", x[:, :, :4, 0]) + torch.einsum("bcc,c->b", x[:, 0, :6], TABLE[0])
+    ),
     "einsum with dots": lambda x: torch.einsum("...hw,...vw->...hv", x, x),
     "norms": lambda x: F.normalize(x, dim=1) + x.norm(dim=(2, 3), keepdim=True) + x.norm(p=1, dim=-1, keepdim=True),
     "other norms": lambda x: torch.linalg.vector_norm(x, 3.0, dim=2) + x.norm(p=float("inf"), dim=2),

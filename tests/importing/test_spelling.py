@@ -42,6 +42,31 @@ def places(x: Tensor) -> Tensor:
     return x[:, :3].reshape(-1, 2, 2, 1, 3)
 
 
+def scaled_where_negative(x: Tensor) -> Tensor:
+    """What masks pick is put back where the same masks are true."""
+    made = x.clone()
+    made[x < 0] *= 0.1
+    made[made > 1] = x[made > 1] - 1
+    rows = x[:, :, 0] > 0
+    made[rows] = x[rows].sin()
+    return made
+
+
+def neighbours(x: Tensor) -> Tensor:
+    """Rows of all images, one under the other, looked up by places plus where each image's begin."""
+    images, count, _ = x.shape
+    places, starts = x.topk(2, 1)[1], torch.arange(images).view(-1, 1, 1) * count
+    found = x.reshape(images * count, -1)[(places + starts).view(-1)].view(images, 2, 4, 4)
+    rows = torch.index_select(x.reshape(-1, 4), 0, (starts + places).flatten()).view(images, 2, 4, 4)
+    return found + rows.sin() + x[torch.arange(images).view(-1, 1).repeat(1, 2), places[:, :, 0]].unsqueeze(2)
+
+
+def bags(mode: str) -> Callable[[Tensor], Tensor]:
+    """One of whose numbers is padding."""
+    table = torch.arange(6.0).view(3, 2) - 2
+    return lambda x: F.embedding_bag((x[:, 0] > 0).long() + (x[:, 1] > 0), table, mode=mode, padding_idx=1)
+
+
 SPELLED = (
     lambda x: torch.multiply(x, 2.0),
     lambda x: torch.hstack([x, x]),
@@ -58,6 +83,15 @@ MOVED = (
     lambda x: x.scatter(1, torch.tensor([[[0, 1, 0, 1], [0, 2, 3, 1]]]).expand(x.shape[0], 2, 4), x[:, :2]),
     lambda x: x.scatter_add(1, torch.tensor([0, 0, 2]).view(1, 3, 1).expand(x.shape[0], 3, 4), x[:, :3]),
     masked,
+    scaled_where_negative,
+    neighbours,
+    *map(bags, ("sum", "mean", "max")),
+    lambda x: x.index_add(1, torch.tensor([0, 2, 0]), x[:, :3], alpha=2),
+    *(
+        lambda x, how=how, own=own: x.scatter_reduce(1, x.argsort(-1)[:, :3], x[:, 1:], how, include_self=own)
+        for how in ("sum", "mean", "amax", "amin", "prod")
+        for own in (True, False)
+    ),
     lambda x: torch.cat([torch.tensor([]), x, x], -2),
     lambda x: torch.cat([torch.tensor([]), x.permute(1, 0, 2)], 0).permute(1, 0, 2),
     lambda x: F.max_unpool2d(*F.max_pool2d(x[:, None, :, :3], (2, 1), return_indices=True), (2, 1)),
@@ -78,6 +112,16 @@ COMPUTED = (
     lambda x: torch.cdist(x[:, 0], torch.arange(120.0).view(30, 4)),
     lambda x: torch.cdist(x, torch.cat([x] * 8, 1) + 3),
     lambda x: x.cumprod(1),
+    lambda x: x.logcumsumexp(-1),
+    lambda x: x.round().cummax(1)[0],
+    lambda x: x.round().cummin(-1)[1],
+    lambda x: torch.acos(x.tanh()) + torch.asin(x.tanh()) * torch.atan(3 * x),
+    lambda x: torch.asin(x.sign()) + torch.acos(x.sign()) + torch.atan(x / x.relu()),
+    lambda x: torch.atan2(x, x.flip(-1)) + torch.atan2(x.relu(), x.sign().relu()),
+    lambda x: torch.sinh(x) + torch.cosh(x) + torch.asinh(x) + torch.acosh(x.abs() + 1) + torch.atanh(x.tanh()),
+    lambda x: torch.hypot(x, x.flip(-1)) + torch.copysign(x, x.flip(-1)) + torch.ldexp(x, x.round()),
+    lambda x: torch.fmax(x, x.log()) + torch.fmin(x.log(), x) + torch.signbit(x) + F.rrelu(x),
+    lambda x: (x.abs() + 0.1) ** x + x ** (3 * x).round() + x.round() ** torch.tensor([0.0, 2, 3, 5]),
     lambda x: torch.bucketize(x, torch.tensor([-0.5, 0.0, 0.5])),
     lambda x: torch.searchsorted(torch.tensor([-0.5, 0.0, 0.5]), x, right=True),
     lambda x: torch.where((1 / (x * 0)).isinf(), 1.0, x),
@@ -119,3 +163,30 @@ def test_constants_are_viewed_as_if_they_lay_as_those_that_were_traced() -> None
     network, x = Table().eval(), torch.randn(2, 12)
     (found,) = reference.run_all(to_graph(network, x), {"x": x.numpy()})
     np.testing.assert_array_equal(found, network(x).detach().numpy())
+
+
+class Counting(nn.Module):
+    """It counts its calls, and remembers a mean."""
+
+    def __init__(self, reads: bool) -> None:
+        super().__init__()
+        self.reads = reads
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("mean", torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x / self.calls if self.reads else x - self.mean
+
+
+def test_a_buffer_that_forward_changes_is_left_out_where_no_output_depends_on_it() -> None:
+    network, x = Counting(reads=False).eval(), torch.randn(2, 4)
+    (found,) = reference.run_all(to_graph(network, x), {"x": x.numpy()})
+    np.testing.assert_array_equal(found, network(x).numpy())
+    with pytest.raises(ExportError, match="its forward changes buffer 'calls'; a graph has no state"):
+        to_graph(Counting(reads=True).eval(), x)
+
+
+def test_what_a_mask_picks_is_read_only_to_be_put_back() -> None:
+    with pytest.raises(ExportError, match="takes numbers that a mask picks: how many there are is not known"):
+        to_graph(Several([lambda x: x[x > 0].mean()]), torch.randn(2, 4))

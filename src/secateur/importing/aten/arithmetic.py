@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from secateur.importing.aten.calls import Call, Constant, Conversion
+from secateur.importing.aten.calls import Call, Constant, Conversion, Numbers, Shifted
 from secateur.importing.aten.reading import anywhere, pair_of_values, scaled
-from secateur.importing.placing import Ordinary
+from secateur.importing.placing import Ordinary, Place, Placed
 from secateur.network import composites
+from secateur.network.building import Builder
 
 
 def _activation(op: str) -> Callable[[Call], str]:
@@ -46,6 +47,17 @@ def _gelu(call: Call) -> str:
 
 def _add(call: Call) -> str:
     return pair_of_values(call, "add", call["self"], scaled(call, call["other"], call["alpha"]))
+
+
+def _sum(call: Call) -> Any:
+    """Whole numbers plus the numbers of images stand for themselves until rows of all images are looked up by them."""
+    held, numbers = call["self"], call["other"]
+    if isinstance(held, Numbers):
+        held, numbers = numbers, held
+    if not isinstance(numbers, Numbers) or not isinstance(held, (str, Placed)) or call["alpha"] != 1:
+        return anywhere(_add)(call)
+    value, place = (held.base, held.place) if isinstance(held, Placed) else (held, Place(call.dims(held)))
+    return Shifted(call.placed(composites.broadcast(call.build, value, call.shape_at(place)), place), numbers.step)
 
 
 def _sub(call: Call) -> str:
@@ -108,7 +120,7 @@ def _pow(call: Call) -> str:
         powers = pair_of_values(call, "mul", call.emit("log", call.value_of(base)), exponent)
         return call.emit("exp", powers)  # of what is below zero these have no power either
     if not isinstance(exponent, (int, float)):
-        raise call.error("is supported with a base or an exponent that is one constant number only")
+        return _spelled_of_two(composites.power, "exponent")(call)
     if exponent == 2:
         return pair_of_values(call, "mul", base, base)
     return call.emit("pow", call.value_of(base), exponent=float(exponent))
@@ -200,6 +212,49 @@ def _tangent(call: Call) -> str:
     return call.emit("div", call.emit("sin", value), call.emit("cos", value))
 
 
+def _spelled(composite: Callable[[Builder, str], str]) -> Conversion:
+    return lambda call: composite(call.build, call.operand(call["self"], call.element))
+
+
+def _spelled_of_two(composite: Callable[[Builder, str, str], str], other: str = "other") -> Conversion:
+    def convert(call: Call) -> str:
+        left, right = (call.operand(call[name], call.element, call.rank) for name in ("self", other))
+        if not all(
+            isinstance(call[name], Constant) or call.fits(value) for name, value in (("self", left), (other, right))
+        ):
+            raise call.error("broadcasts values of different numbers of dimensions, the batch against another")
+        return composite(call.build, left, right)
+
+    return convert
+
+
+def _number_rather(op: str) -> Callable[[Builder, str, str], str]:
+    """The larger or smaller of two; of a number and none the number."""
+
+    def composite(build: Builder, left: str, right: str) -> str:
+        made = build.emit(op, left, right)
+        for each, other in ((left, right), (right, left)):
+            made = build.emit("where", build.emit("equal", each, each), made, other)
+        return made
+
+    return composite
+
+
+def _with_sign(build: Builder, size: str, sign: str) -> str:
+    size = build.emit("abs", size)
+    return build.emit("where", build.emit("less", sign, 0.0), build.emit("neg", size), size)
+
+
+def _times_power_of_two(build: Builder, value: str, exponent: str) -> str:
+    return build.emit("mul", value, build.emit("exp", build.emit("mul", exponent, math.log(2))))
+
+
+def _random_slope(call: Call) -> str:
+    """Without training the mean of what the slope may be."""
+    slope = (float(call["lower"]) + float(call["upper"])) / 2
+    return call.emit("leaky_relu", call.value("self"), negative_slope=slope)
+
+
 def _of_two(op: str) -> Conversion:
     return lambda call: pair_of_values(call, op, call["self"], call["other"])
 
@@ -214,6 +269,17 @@ _FUNCTIONS = (
     *("abs", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "erf", "reciprocal"),
 )
 
+_COMPOSITES = {
+    "atan": composites.arctangent,
+    "asin": composites.arcsine,
+    "acos": composites.arccosine,
+    "sinh": composites.hyperbolic_sine,
+    "cosh": composites.hyperbolic_cosine,
+    "asinh": composites.inverse_hyperbolic_sine,
+    "acosh": composites.inverse_hyperbolic_cosine,
+    "atanh": composites.inverse_hyperbolic_tangent,
+}
+
 _WITH_BATCH_ANYWHERE: dict[str, Conversion] = {
     **{op: _activation(op) for op in _FUNCTIONS},
     "leaky_relu": _leaky_relu,
@@ -222,7 +288,6 @@ _WITH_BATCH_ANYWHERE: dict[str, Conversion] = {
     "clamp_min": _clamp,
     "clamp_max": _clamp,
     "gelu": _gelu,
-    "add": _add,
     "sub": _sub,
     "rsub": _rsub,
     "mul": _mul,
@@ -244,6 +309,15 @@ _WITH_BATCH_ANYWHERE: dict[str, Conversion] = {
     "threshold": _threshold,
     "tan": _tangent,
     "fmod": _remainder_of_truncated,
+    "rrelu": _random_slope,
+    "atan2": _spelled_of_two(composites.angle_of),
+    "hypot": _spelled_of_two(composites.hypotenuse),
+    "copysign": _spelled_of_two(_with_sign),
+    "ldexp": _spelled_of_two(_times_power_of_two),
+    "fmax": _spelled_of_two(_number_rather("maximum")),
+    "fmin": _spelled_of_two(_number_rather("minimum")),
+    "signbit": lambda call: call.emit("less", call.value("self"), 0.0),
+    **{name: _spelled(composite) for name, composite in _COMPOSITES.items()},
     "exp2": lambda call: call.emit("exp", call.emit("mul", call.value("self"), math.log(2))),
     "log1p": _scaled_function("log", before=1.0),
     "expm1": _scaled_function("exp", after=-1.0),
@@ -254,6 +328,7 @@ _WITH_BATCH_ANYWHERE: dict[str, Conversion] = {
 
 CONVERSIONS: dict[str, Conversion] = {
     **{name: anywhere(each) for name, each in _WITH_BATCH_ANYWHERE.items()},
+    "add": _sum,
     "prelu": _prelu,
     "_prelu_kernel": _prelu,
 }

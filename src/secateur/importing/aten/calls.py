@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,14 +36,14 @@ _ALIKE = {
     *(name for name, argument in _UNREAD.items() if argument == "self"),
 }
 """Operations that make every image's part of a constant alike."""
-_RESHAPED = {"view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "expand"}
+RESHAPED = {"view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "expand"}
 _STRIDELESS: Mapping[Any, Any] = dict.fromkeys(
     (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default), torch.ops.aten.reshape.default
 )
 """Constants need not lie in memory as the values did that were traced."""
 _SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"}
 """Operations after which a constant of the same type is what it was."""
-READ_WITHOUT_CONVERSION = frozenset({*_UNREAD, *_ALIKE, *_RESHAPED, *_SAME, *MADE_OF_SIZES, "sym_size"})
+READ_WITHOUT_CONVERSION = frozenset({*_UNREAD, *_ALIKE, *RESHAPED, *_SAME, *MADE_OF_SIZES, "sym_size"})
 """Operations that make constants, or that say a size."""
 
 
@@ -56,9 +57,18 @@ class Constant:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Numbers:
-    """Stands for the number of each image, arange(N), in some shape. tensor: that of one image, which is 0."""
+    """Stands for the number of each image, arange(N), times a step, in some shape. tensor: that of one image, 0."""
 
     tensor: Tensor
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shifted:
+    """Stands for whole numbers that each image's number times a step was added to. base: as they were before."""
+
+    base: str | Placed
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,18 @@ class Starts:
     """Stands for where each image's part begins among those of all images in a row. step: how long each is."""
 
     step: Dimension
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """Stands for the numbers of a tensor that a mask is true for, in a row: how many is not known. base: all numbers.
+
+    mask: the truth values, for the tensor's first dimensions. source: the tensor as it was traced.
+    """
+
+    base: str
+    mask: fx.Node
+    source: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +146,21 @@ class Call:
         return any(not isinstance(value, (Constant, Batch, Size, int, float, type(None))) for value in values)
 
     def reads_numbers(self) -> bool:
-        """Whether it only moves the numbers of images."""
+        """Whether it only moves the numbers of images, or multiplies them by a whole number."""
         held = [self.translation.values[node] for node in self.node.all_input_nodes]
-        return any(isinstance(each, Numbers) for each in held) and self.name in (*_RESHAPED, *_SAME, "slice")
+        moved = self.name in (*RESHAPED, *_SAME, "slice", "repeat") or (
+            self.name == "mul" and any(isinstance(self[name], int) for name in ("self", "other"))
+        )
+        return moved and any(isinstance(each, Numbers) for each in held)
 
     def numbered(self) -> Numbers:
-        """The numbers of images in another shape."""
-        return Numbers(self._computed({name: self[name] for name in self.arguments}).tensor)
+        """The numbers of images in another shape, or times another step."""
+        step = math.prod(
+            each.step if isinstance(each, Numbers) else each if self.name == "mul" else 1
+            for each in (self[name] for name in self.arguments)
+            if isinstance(each, (Numbers, int))
+        )
+        return Numbers(self._computed({name: self[name] for name in self.arguments}).tensor, step)
 
     def sym_size(self) -> Batch | Dimension:
         size = self.node.args[0].meta["val"].shape[self.node.args[1]]  # type: ignore[union-attr]
@@ -307,13 +337,18 @@ class Call:
             raise self.error(f"takes a length ({held}) as a number, which is not known before it runs")
         if isinstance(held, Foreign):
             raise self.error(f"takes {held.what}: expected float32 with the batch in front and all other sizes fixed")
-        if isinstance(held, Numbers):
+        if isinstance(held, (Numbers, Shifted)):
             raise self.error("depends on the number of images, which is free")
         if not isinstance(held, Constant):
             raise self.error(f"takes a {type(held).__name__} where a tensor is expected")
         held = self._of_one_image(held, rank)
         shape, element = self.constant_shape(tuple(held.tensor.shape), rank), element_of(held.tensor.dtype)
         return self.translation.constant_value(held, shape, self.build, element)
+
+    def whole(self, constant: Constant) -> str:
+        """A constant as a value, none of whose dimensions is the batch."""
+        shape, element = tuple(constant.tensor.shape), element_of(constant.tensor.dtype)
+        return self.translation.constant_value(constant, shape, self.build, element)
 
     def _of_one_image(self, constant: Constant, rank: int | None) -> Constant:
         """A constant as long as a batch of a fixed size, where all images have the same; else the constant itself."""
@@ -438,6 +473,34 @@ class PlacedCall(Call):
         return shape if self.place.fold else (*shape[:axis], *shape[axis + 1 :])
 
 
+class ShiftedCall(Call):
+    """A call on shifted whole numbers as one on what they were before."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _base(super().__getitem__(name), Shifted)
+
+
+class MaskedCall(Call):
+    """A call on what masks have picked as one on all numbers, of which what the mask is false for is not looked at."""
+
+    def __init__(self, translation: Translation, node: fx.Node, source: Tensor) -> None:
+        super().__init__(translation, node)
+        self.source = source
+
+    def __getitem__(self, name: str) -> Any:
+        return _base(super().__getitem__(name), Masked)
+
+    @property
+    def rank(self) -> int:
+        return self.source.ndim
+
+    def shape(self, value: Any = None) -> Shape:
+        return super().shape(self.source if value is None else value)
+
+    def where_placed(self) -> Call:
+        return self
+
+
 class OrdinaryCall(Call):
     """A call on tensors that no image has a part in, each dimension of which is an axis; the batch, as a size, is 1."""
 
@@ -483,8 +546,18 @@ def told_by(call: Call) -> Iterator[None]:
         raise call.error(f"does not fit a graph: {error}") from error
 
 
-def _base(held: Any, kind: type[Placed] | type[Ordinary]) -> Any:
+def _base(held: Any, kind: type[Any]) -> Any:
     return held.base if isinstance(held, kind) else held
+
+
+def are_alike(one: Any, other: Any, depth: int = 4) -> bool:
+    """Whether two arguments are one node, or nodes that do the same with the same, so many deep."""
+    if one is other or not (isinstance(one, fx.Node) and isinstance(other, fx.Node)):
+        return one is other or (not isinstance(one, fx.Node) and bool(one == other))
+    if depth == 0 or one.target is not other.target or one.kwargs != other.kwargs or len(one.args) != len(other.args):
+        return False
+    pairs = zip(one.args, other.args, strict=True)
+    return one.op == "call_function" and all(are_alike(*pair, depth - 1) for pair in pairs)
 
 
 def arguments_of(node: fx.Node) -> dict[str, Any]:

@@ -103,10 +103,21 @@ def _cumulated(call: Call) -> str:
     return call.emit("cumsum", value, axis=call.axis(call["dim"], value))
 
 
-def _multiplied(call: Call) -> str:
-    """Products of a dimension's numbers up to each: of one, two, four and so on, until all are in."""
-    value = call.operand(call["self"], call.element)
-    axis = call.axis(call["dim"], value)
+Combined = Callable[[Call, str, str], str]
+
+
+def _running(op: Combined) -> Conversion:
+    """What a dimension's numbers up to each come to."""
+
+    def convert(call: Call) -> str:
+        value = call.operand(call["self"], call.element)
+        return _accumulated(call, value, call.axis(call["dim"], value), op)
+
+    return convert
+
+
+def _accumulated(call: Call, value: str, axis: int, op: Combined) -> str:
+    """Of one number, two, four and so on, until all are in."""
     size = call.size(value)[axis - 1]
     if not is_whole((size,)):
         raise call.error(f"is not supported along a length ({size})")
@@ -114,9 +125,36 @@ def _multiplied(call: Call) -> str:
     while reach < size:
         earlier = composites.cut(call.build, value, axis, 0, size - reach)
         first, later = (composites.cut(call.build, value, axis, *ends) for ends in ((0, reach), (reach, size)))
-        value = call.emit("concat", first, call.emit("mul", later, earlier), axis=axis)
+        value = call.emit("concat", first, op(call, later, earlier), axis=axis)
         reach *= 2
     return value
+
+
+def _running_extreme(op: str) -> Conversion:
+    """With where it stands, the last of equal ones."""
+
+    def convert(call: Call) -> list[str]:
+        value = call.value("self")
+        axis = call.axis(call["dim"], value)
+        made = _accumulated(call, value, axis, _emitted(op))
+        shape = call.size(value)
+        places = call.emit("range", start=0.0, step=1.0, length=shape[axis - 1])
+        places = composites.reshape(call.build, places, (shape[axis - 1], *(1,) * (len(shape) - axis)))
+        here = call.emit("where", call.emit("equal", value, made), places, -1.0)
+        return [made, call.cast(_accumulated(call, here, axis, _emitted("maximum")), "int64")]
+
+    return convert
+
+
+def _emitted(op: str) -> Combined:
+    return lambda call, left, right: call.emit(op, left, right)
+
+
+def _sum_of_powers(call: Call, left: str, right: str) -> str:
+    """ln(eˣ + eʸ), with numbers that are never too large."""
+    apart = call.emit("neg", call.emit("abs", call.emit("sub", left, right)))
+    rest = call.emit("log", call.emit("add", call.emit("exp", apart), 1.0))
+    return call.emit("add", call.emit("maximum", left, right), rest)
 
 
 def _infinite(*signs: int) -> Conversion:
@@ -222,7 +260,9 @@ _COMPARISONS: dict[str, Conversion] = {
     "floor_divide": _whole_pair("floor_div"),
     "remainder": _whole_pair("remainder"),
     "cumsum": _cumulated,
-    "cumprod": _multiplied,
+    "cumprod": _running(_emitted("mul")),
+    "logcumsumexp": _running(_sum_of_powers),
+    **{f"cum{op}": _running_extreme(f"{op}imum") for op in ("max", "min")},
     "diff": _differences,
     "triu": _triangle(upper=True),
     "tril": _triangle(upper=False),

@@ -13,7 +13,7 @@ from torch.utils._sympy.numbers import int_oo
 from secateur.errors import ExportError
 from secateur.importing.aten.calls import Constant
 from secateur.importing.aten.lengths import Declared, symbols_of
-from secateur.importing.aten.translation import Program
+from secateur.importing.aten.translation import Program, needed
 from secateur.network.signature import Signature
 from secateur.network.sizes import Dimension, Size
 
@@ -104,12 +104,16 @@ def _line(length: Dimension) -> tuple[int, str, int]:
 
 
 def _outputs(network: nn.Module, graph: fx.Graph, signature: ExportGraphSignature) -> list[fx.Node]:
+    """What the network returns. Raises ExportError where that depends on a buffer that forward changes."""
     (output,) = graph.find_nodes(op="output")
-    found, name = [], type(network).__name__
-    for spec, each in zip(signature.output_specs, output.args[0], strict=True):
-        if spec.kind is OutputKind.USER_OUTPUT:
-            found.append(each)
-        elif spec.kind is not OutputKind.USER_INPUT_MUTATION:
+    specs = list(zip(signature.output_specs, output.args[0], strict=True))
+    found = [each for spec, each in specs if spec.kind is OutputKind.USER_OUTPUT]
+    unchanged = (OutputKind.USER_OUTPUT, OutputKind.USER_INPUT_MUTATION)
+    read = {node.name for node in needed(list(graph.nodes), found)}
+    targets = {spec.target for spec in signature.input_specs if spec.arg.name in read}
+    for spec, _ in specs:
+        if spec.kind not in unchanged and spec.target in targets:
+            name = type(network).__name__
             raise ExportError(f"{name}: its forward changes buffer {spec.target!r}; a graph has no state")
     return found
 

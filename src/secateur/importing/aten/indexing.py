@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, Numbers, OrdinaryCall, Starts
+from secateur.importing.aten.calls import Call, Constant, Conversion, Masked, Numbers, OrdinaryCall, Shifted, Starts
 from secateur.importing.aten.reading import anywhere
-from secateur.importing.placing import Ordinary, Placed
+from secateur.importing.placing import Ordinary, Place, Placed
 from secateur.network import composites
 from secateur.network.graph import Shape
 from secateur.network.sizes import is_whole
@@ -31,16 +31,30 @@ def _bag(call: Call) -> list[Any]:
     index = held.base if isinstance(held, Placed) and held.is_rows(1) else held
     if not isinstance(index, str) or call.size(index) not in ((), (size,)):
         raise call.error("is supported of bags of one size: expected indices (N, L), without offsets")
-    if call.get("include_last_offset") or call.get("padding_idx", -1) not in (None, -1):
-        raise call.error("with include_last_offset or padding_idx is not supported")
-    index = composites.reshape(call.build, index, (size,))
-    weight = call.weight("weight", "weight")
-    rows = call.emit("embedding", call.operand(index, _whole(call, "indices")), weights=weight)
+    if call.get("include_last_offset"):
+        raise call.error("with include_last_offset is not supported")
+    index = call.operand(composites.reshape(call.build, index, (size,)), _whole(call, "indices"))
+    rows = call.emit("embedding", index, weights=call.weight("weight", "weight"))
     if (share := call["per_sample_weights"]) is not None:
         share = share.base if isinstance(share, Placed) else call.value_of(share)
         rows = call.emit("mul", rows, composites.reshape(call.build, share, (size, 1)))
-    mode = ("sum", "mean", "amax")[int(call["mode"])]
+    mode, padding = ("sum", "mean", "amax")[int(call["mode"])], call.get("padding_idx")
+    if padding is not None and padding >= 0:
+        return [_without(call, rows, index, padding, mode), None, None, None]
     return [call.emit(mode, rows, axes=(1,), keepdims=False), None, None, None]
+
+
+def _without(call: Call, rows: str, index: str, padding: int, mode: str) -> str:
+    """As a bag of those rows whose number is not the padding's; zeros where there is none."""
+    number = call.build.number(padding, call.build.element(index))
+    hidden = composites.reshape(call.build, call.emit("equal", index, number), (*call.size(index), 1))
+    held = call.cast(call.emit("logical_not", hidden), "float32")
+    count = call.emit("sum", held, axes=(1,), keepdims=False)
+    if mode == "amax":
+        most = call.emit("amax", call.emit("where", hidden, -math.inf, rows), axes=(1,), keepdims=False)
+        return call.emit("where", call.emit("less", 0.0, count), most, 0.0)
+    total = call.emit("sum", call.emit("where", hidden, 0.0, rows), axes=(1,), keepdims=False)
+    return total if mode == "sum" else call.emit("div", total, call.emit("maximum", count, 1.0))
 
 
 def _bag_size(call: Call, starts: Any) -> Any:
@@ -71,6 +85,12 @@ def _gather(call: Call) -> str:
     return call.emit("gather", value, composites.broadcast(call.build, index, tuple(wanted)), axis=axis)
 
 
+def _select(call: Call) -> Any:
+    if isinstance(call["index"], Shifted) and int(call["dim"]) % call.rank == 0:
+        return _among_all(call, call["index"])
+    return anywhere(_index_select)(call)
+
+
 def _index_select(call: Call) -> str:
     value = call.value("self")
     return _looked_up(call, value, call.axis(call["dim"], value), [call["index"]])
@@ -79,10 +99,14 @@ def _index_select(call: Call) -> str:
 def _index(call: Call) -> Any:
     """Numbers of images in front leave each image its own part; what follows is looked up in that."""
     given = list(call["indices"])
+    if len(given) == 1 and isinstance(given[0], Shifted):
+        return _among_all(call, given[0])
     if _are_numbers(call, given[0]):
         return _own(call, given)
     if isinstance(call["self"], Constant) and len(given) == 1 and isinstance(given[0], str):
         return _rows(call, call["self"], given[0])
+    if len(given) == 1 and all(isinstance(each, str) for each in (call["self"], *given)) and _is_truth(call, given[0]):
+        return Masked(call["self"], call.arguments["indices"][0], call.arguments["self"].meta["val"])
     inner = call.where_placed()
     held = [place for place, each in enumerate(given) if each is not None]
     if any(isinstance(each, str) for each in given) or held != list(range(held[0], held[-1] + 1)):
@@ -91,6 +115,19 @@ def _index(call: Call) -> Any:
         inner, inner.value("self"), inner.axis(held[0], inner.value("self")), given[held[0] : held[-1] + 1]
     )
     return Ordinary(made) if isinstance(inner, OrdinaryCall) else made
+
+
+def _among_all(call: Call, index: Shifted) -> str | Placed:
+    """Of rows of all images, (N·m, …), each image's own, at its places plus m times its number."""
+    held, places = call["self"], index.base
+    rank = call.arguments["self"].meta["val"].ndim
+    if not isinstance(held, Placed) or not held.is_rows(rank) or call.size(held.base)[0] != index.step:
+        raise call.error("depends on the number of images, which is free")
+    base, place = (
+        (places.base, places.place) if isinstance(places, Placed) else (places, Place(1 + len(call.size(places))))
+    )
+    made = _found(call, held.base, 1, call.cast(base, "int64"))
+    return call.placed(made, place.wider(rank - 1))
 
 
 def _rows(call: Call, table: Constant, index: str) -> str:
@@ -201,6 +238,6 @@ CONVERSIONS: dict[str, Conversion] = {
     "embedding": anywhere(_embedding, lambda call: 1),
     **dict.fromkeys(("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), _bag),
     "gather": anywhere(_gather),
-    "index_select": anywhere(_index_select),
+    "index_select": _select,
     "index": _index,
 }

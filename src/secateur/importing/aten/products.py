@@ -13,19 +13,37 @@ from secateur.network import composites
 from secateur.network.graph import Weight
 
 
+def _multiplied(call: Call) -> Any:
+    """As a product anywhere; images that are rows of a matrix stay rows where a constant has more dimensions."""
+    if type(call.where_placed()) is not Call or call.rank <= (rank := _highest(call)):
+        return anywhere(_product, _lost)(call)
+    place = Place(rank)
+    return call.placed(_product(PlacedCall(call.translation, call.node, place)), place)
+
+
+def _highest(call: Call) -> int:
+    """The most dimensions that a factor with images has, the batch counted."""
+    return max(call.dims(held) for held in _factors(call) if isinstance(held, str))
+
+
+def _factors(call: Call) -> tuple[Any, Any]:
+    return call.first, call["mat2" if "mat2" in call.arguments else "other"]
+
+
 def _product(call: Call) -> str:
-    return _of(call, call.first, call["mat2" if "mat2" in call.arguments else "other"])
+    return _of(call, *_factors(call))
 
 
 def _of(call: Call, left: Any, right: Any) -> str:
     """Of two of which one at least is no constant; a vector becomes a matrix of one row or column for a while."""
     _check_batch(call, left, right)
+    row, column = _rank(call, left) == 1 or _is_alone(call, left, 2), _rank(call, right) == 1
+    column = column or _is_alone(call, right, 1)
     if isinstance(right, Constant) and right.tensor.ndim == 2:
         return composites.matrix_product(call.build, call.value_of(left), call.bits(right, "weight"))
-    if isinstance(left, Constant) and left.tensor.ndim == 2 and _rank(call, right) > 2:
-        return composites.product_from_left(call.build, call.bits(left, "weight"), call.value_of(right))
-    rows, columns = (call.value_of(held, max(3, call.rank)) for held in (left, right))
-    row, column = _rank(call, left) == 1 or _right(call, left) == 2, _rank(call, right) == 1
+    if isinstance(left, Constant) and left.tensor.ndim == 2 and _right(call, right) != 0:
+        return _from_left(call, call.bits(left, "weight"), call.value_of(right), column)
+    rows, columns = _factor(call, left, 2), _factor(call, right, 1)
     one, other = call.size(rows), call.size(columns)
     rows = composites.reshape(call.build, rows, (*one[:-1], 1, *one[-1:]) if row else one)
     columns = composites.reshape(call.build, columns, (*other, 1) if column else other)
@@ -34,6 +52,20 @@ def _of(call: Call, left: Any, right: Any) -> str:
     return composites.reshape(
         call.build, made, (*shape[:-2], *(() if row else shape[-2:-1]), *(() if column else shape[-1:]))
     )
+
+
+def _from_left(call: Call, matrix: Weight, value: str, column: bool) -> str:
+    if column:
+        return call.emit("linear", value, weights={"weight": matrix})
+    return composites.product_from_left(call.build, matrix, value)
+
+
+def _factor(call: Call, held: Any, dim: int) -> str:
+    """An operand as a value. dim: that of its own, the last being 1, which the other has not: images that are rows of
+    the other, or its columns, meet all of a constant."""
+    if isinstance(held, Constant) and isinstance(call, PlacedCall) and call.place.right == 3 - dim:
+        return call.whole(held)
+    return call.value_of(held, max(3, call.rank))
 
 
 def _distances(call: Call) -> str:
@@ -46,8 +78,8 @@ def _distances(call: Call) -> str:
 
 
 def _check_batch(call: Call, left: Any, right: Any) -> None:
-    """That it is in no dimension that is summed over, nor among the columns."""
-    if _right(call, left) == 1 or _right(call, right) in (1, 2):
+    """That it is in no dimension that is summed over, and that columns are images of one factor only."""
+    if _right(call, left) == 1 or _right(call, right) == 2 or (_right(call, right) == 1 and _right(call, left)):
         raise call.error(ACROSS)
     if not isinstance(call, (PlacedCall, OrdinaryCall)):
         ranks = {_rank(call, held) for held in (left, right) if isinstance(held, str)}
@@ -63,6 +95,11 @@ def _right(call: Call, held: Any) -> int:
     return 0 if place.fold and place.right > 2 else place.right
 
 
+def _is_alone(call: Call, held: Any, right: int) -> bool:
+    """Whether the batch is a dimension of an operand, alone, the last being 1."""
+    return _right(call, held) == right and not (isinstance(call, PlacedCall) and call.place.fold)
+
+
 def _rank(call: Call, held: Any) -> int:
     """Dimensions of an operand, the batch counted."""
     if isinstance(held, Constant):
@@ -72,8 +109,7 @@ def _rank(call: Call, held: Any) -> int:
 
 def _lost(call: PlacedCall) -> int:
     """Dimensions less behind the batch, as a negative number: those of vectors."""
-    held = (call.first, call["mat2" if "mat2" in call.arguments else "other"])
-    return -sum(_rank(call, each) == 1 for each in held)
+    return 0 if call.place.right == 1 else -sum(_rank(call, each) == 1 for each in _factors(call))
 
 
 def _sum_and_product(call: Call) -> str:
@@ -151,7 +187,7 @@ def _term(call: Call, held: Any, letters: str, dropped: str) -> tuple[str | Weig
 
 
 CONVERSIONS: dict[str, Conversion] = {
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv"), anywhere(_product, _lost)),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv"), _multiplied),
     **dict.fromkeys(("addmm", "baddbmm"), anywhere(_sum_and_product)),
     "einsum": _einsum,
     **dict.fromkeys(("cdist", "_cdist_forward"), _distances),

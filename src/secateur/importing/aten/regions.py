@@ -13,7 +13,7 @@ from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
 
 from secateur.errors import ExportError, GraphError
-from secateur.importing.aten.calls import BATCH, Batch, Constant, Foreign, arguments_of, describe
+from secateur.importing.aten.calls import BATCH, Batch, Constant, Foreign, Masked, Shifted, arguments_of, describe
 from secateur.importing.aten.conversions import CONVERSIONS
 from secateur.importing.aten.translation import Program, Translation
 from secateur.importing.placing import Placed
@@ -188,6 +188,8 @@ def _try(translation: Translation, node: fx.Node) -> str:
     made = translation.values[node]
     if isinstance(made, Foreign):
         return f"{node.target} gives {made.what}"
+    if isinstance(made, (Masked, Shifted)):
+        return f"{node.target} gives what is a value only together with what reads it"
     value = node.meta.get("val")
     if any(isinstance(each, Placed) and not each.is_rows(len(shape)) for each, shape in _results(made, value)):
         return f"{node.target} moves the batch: what others may read has it in front"

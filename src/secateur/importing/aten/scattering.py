@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from secateur.importing.aten.calls import Call, Constant, Conversion
-from secateur.importing.aten.reading import anywhere
+from secateur.importing.aten.calls import Call, Constant, Conversion, Masked, are_alike
+from secateur.importing.aten.reading import anywhere, pair_of_values, scaled
 from secateur.network import composites
 from secateur.network.graph import Shape
 from secateur.network.sizes import is_whole
@@ -50,10 +52,55 @@ def _added(call: Call) -> str:
     return call.emit("add", value, total)
 
 
+def _reduced(call: Call) -> str:
+    """As _added, with what numbers of one place come to otherwise, with the value's own number or without."""
+    how = str(call["reduce"])
+    if how not in _NEUTRAL:
+        raise call.error(f"is supported with reduce one of {', '.join(_NEUTRAL)}, not {how!r}")
+    value, axis, hits, index = _hits(call)
+    given = composites.broadcast(call.build, call.operand(call["src"], call.element, call.rank), call.size(index))
+    shape = call.size(given)
+    apart = composites.reshape(call.build, given, (*shape[:axis], 1, *shape[axis:]))
+    made = call.emit("where", hits, apart, composites.number_like(call.build, given, _NEUTRAL[how]))
+    made = call.emit({"mean": "sum"}.get(how, how), made, axes=(axis,), keepdims=False)
+    count = call.emit("sum", call.cast(hits, "float32"), axes=(axis,), keepdims=False)
+    if call["include_self"]:
+        made, count = call.emit(_JOINED[how], made, value), call.emit("add", count, 1.0)
+    made = call.emit("div", made, call.emit("maximum", count, 1.0)) if how == "mean" else made
+    return call.emit("where", call.emit("less", 0.0, count), made, value)
+
+
+_NEUTRAL = {"sum": 0, "mean": 0, "prod": 1, "amax": -math.inf, "amin": math.inf}
+"""What changes nothing in a reduction."""
+_JOINED = {"sum": "add", "mean": "add", "prod": "mul", "amax": "maximum", "amin": "minimum"}
+
+
+def _added_rows(call: Call) -> str:
+    """A value with parts of another added at constant places along a dimension: those times ones and zeros."""
+    index = call["index"]
+    if not isinstance(index, Constant):
+        raise call.error("is supported with constant indices only")
+    value = call.operand(call["self"], call.element, call.rank)
+    axis, size = call.axis(call["dim"], value), call.size(value)[call.axis(call["dim"], value) - 1]
+    if not is_whole((size,)):
+        raise call.error(f"is not supported along a length ({size})")
+    places = index.tensor.reshape(-1)
+    given = composites.broadcast(
+        call.build,
+        call.operand(call["source"], call.element, call.rank),
+        (*call.size(value)[: axis - 1], len(places), *call.size(value)[axis:]),
+    )
+    letters = "abcdefghij"[: len(call.size(given))]
+    target = letters.replace(letters[axis - 1], "z")
+    hits = call.bits(Constant(F.one_hot(places % size, size).T.float()), "places")
+    moved = composites.contraction(call.build, [(given, letters), (hits, f"z{letters[axis - 1]}")], target)
+    return pair_of_values(call, "add", value, scaled(call, moved, call["alpha"]))
+
+
 def _hits(call: Call) -> tuple[str, int, str, str]:
     """What is written into, along which axis, whether an index means a place (…, index, place, …), and the index."""
-    if call.get("reduce") is not None:
-        raise call.error("with a reduction is not supported, but for scatter_add")
+    if call.name == "scatter" and call.get("reduce") is not None:
+        raise call.error("with a reduction is not supported, but for scatter_add and scatter_reduce")
     wide = composites.broadcast(call.build, call.operand(call["self"], call.element, call.rank), call.shape())
     index, axis = call.operand(call["index"], "int64", call.rank), call.axis(call["dim"], wide)
     shape, own = call.size(wide), call.size(index)
@@ -84,17 +131,26 @@ def _put(call: Call) -> str:
 
 
 def _where_true(call: Call, dim: int, mask: Any) -> str:
+    """One number, or what the same mask picks of another value, wherever the mask is true."""
     value = call.operand(call["self"], call.element, call.rank)
-    traced = call.arguments["values"].meta["val"]
-    mask_rank = call.arguments["indices"][dim].meta["val"].ndim
-    if dim != 0 or traced.numel() != 1:
-        raise call.error("by truth values is supported with one number only")
+    given, node = call["values"], call.arguments["indices"][dim]
+    mask_rank = node.meta["val"].ndim
+    fits = are_alike(given.mask, node) if isinstance(given, Masked) else _is_one_number(call)
+    if dim != 0 or not fits:
+        raise call.error("by truth values is supported with one number, or with what the same mask picks, only")
     mask = call.operand(mask, "bool", mask_rank)
-    behind = call.rank - mask_rank
-    mask = composites.reshape(call.build, mask, (*call.size(mask), *(1,) * behind))
-    number = call.operand(call["values"], call.element, call.rank + 1)
-    number = composites.reshape(call.build, number, (1,) * len(call.size(value)))
+    mask = composites.reshape(call.build, mask, (*call.size(mask), *(1,) * (call.rank - mask_rank)))
+    if isinstance(given, Masked):
+        return call.emit("where", mask, call.cast(given.base, call.element), value)
+    number = composites.reshape(
+        call.build, call.operand(given, call.element, call.rank + 1), (1,) * len(call.size(value))
+    )
     return call.emit("where", mask, number, value)
+
+
+def _is_one_number(call: Call) -> bool:
+    traced = call.arguments["values"].meta["val"]
+    return not call.translation.is_beyond(traced.shape) and bool(traced.numel() == 1)
 
 
 def _copied(call: Call) -> str:
@@ -129,6 +185,8 @@ def _places(size: int, index: Sequence[int]) -> np.ndarray[Any, Any]:
 CONVERSIONS: dict[str, Conversion] = {
     "scatter": anywhere(_scattered),
     "scatter_add": anywhere(_added),
+    "scatter_reduce": anywhere(_reduced),
+    "index_add": anywhere(_added_rows),
     "index_put": anywhere(_put),
     "index_copy": anywhere(_copied),
 }

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from secateur.importing.aten.calls import Call, Conversion, OrdinaryCall, PlacedCall
+import torch
+
+from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
 from secateur.importing.aten.reading import anywhere, numbers, planes, removed
 from secateur.importing.aten.wholes import element_of
 from secateur.importing.placing import Ordinary, Place, Placed, permuted, reshaped
@@ -197,10 +199,14 @@ def _repeat(call: Call) -> str | Placed | Ordinary:
 
 
 def _repeat_each(call: Call) -> str:
-    value, dim = call.value("self"), call["dim"]
-    if dim is None:
-        raise call.error("is supported along a dimension only")
-    return composites.repeat_each(call.build, value, call.axis(dim, value), int(call["repeats"]))
+    value, dim, times = call.value("self"), call["dim"], call["repeats"]
+    if dim is None or not isinstance(times, (int, Constant)):
+        raise call.error("is supported along a dimension, as often as constant numbers say, only")
+    axis = call.axis(dim, value)
+    if isinstance(times, int):
+        return composites.repeat_each(call.build, value, axis, times)
+    places = torch.arange(call.size(value)[axis - 1]).repeat_interleave(times.tensor)
+    return composites.take(call.build, value, axis, places.tolist())
 
 
 def _unfold(call: Call) -> str:

@@ -12,7 +12,20 @@ import torch
 from torch import Tensor, fx, nn
 
 from secateur.errors import ExportError
-from secateur.importing.aten.calls import Batch, Call, Constant, Conversion, OrdinaryCall, told_by
+from secateur.importing.aten.calls import (
+    RESHAPED,
+    Batch,
+    Call,
+    Constant,
+    Conversion,
+    Masked,
+    MaskedCall,
+    OrdinaryCall,
+    Shifted,
+    ShiftedCall,
+    are_alike,
+    told_by,
+)
 from secateur.importing.aten.lengths import to_dimension
 from secateur.importing.aten.wholes import HELD, element_of
 from secateur.importing.placing import Extent, Ordinary, Place, Placed
@@ -162,8 +175,23 @@ class Translation:
 
     def _converted(self, call: Call) -> Any:
         with told_by(call):
+            masked = [each for node in call.node.all_input_nodes if isinstance(each := self.values[node], Masked)]
+            if masked and call.name != "index_put":
+                return self._of_masked(call, masked)
+            shifted = [each for node in call.node.all_input_nodes if isinstance(each := self.values[node], Shifted)]
+            if shifted and call.name in RESHAPED:
+                made = self.checked(call, self.conversions[call.name](ShiftedCall(self, call.node)))
+                return replace(shifted[0], base=made)
             made = self.conversions[call.name](call)
         return self.checked(call, made)
+
+    def _of_masked(self, call: Call, masked: Sequence[Masked]) -> Masked:
+        """A function of each number that a mask picks."""
+        first, pointwise = masked[0], torch.Tag.pointwise in getattr(call.node.target, "tags", ())
+        if not pointwise or not all(are_alike(first.mask, each.mask) for each in masked):
+            raise call.error("takes numbers that a mask picks: how many there are is not known before it runs")
+        inner = MaskedCall(self, call.node, first.source)
+        return replace(first, base=self.checked(inner, self.conversions[call.name](inner)))
 
     def checked(self, call: Call, made: Any) -> Any:
         """What a call became, its shape compared with the traced one."""

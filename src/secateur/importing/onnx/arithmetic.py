@@ -14,6 +14,7 @@ from secateur.importing.onnx.integers import codes
 from secateur.importing.onnx.tensors import ELEMENTS, Constant, format_of
 from secateur.importing.onnx.values import Tensor
 from secateur.network import composites
+from secateur.network.building import Builder
 
 _NEVER = 1e30
 """A threshold above which a softplus is x itself, that nothing reaches."""
@@ -125,27 +126,8 @@ def _tan(call: Call, x: str) -> str:
     return call.emit("div", call.emit("sin", x), call.emit("cos", x))
 
 
-def _of_two_exponentials(op: str) -> Conversion:
-    def function(call: Call, x: str) -> str:
-        return call.emit("mul", call.emit(op, call.emit("exp", x), call.emit("exp", call.emit("neg", x))), 0.5)
-
-    return of_one(function)
-
-
-def _asinh(call: Call, x: str) -> str:
-    size = call.emit("abs", x)
-    root = call.emit("sqrt", call.emit("add", call.emit("mul", x, x), 1.0))
-    return call.emit("mul", call.emit("sign", x), call.emit("log", call.emit("add", size, root)))
-
-
-def _acosh(call: Call, x: str) -> str:
-    root = call.emit("sqrt", call.emit("add", call.emit("mul", x, x), -1.0))
-    return call.emit("log", call.emit("add", x, root))
-
-
-def _atanh(call: Call, x: str) -> str:
-    ratio = call.emit("div", call.emit("add", x, 1.0), call.emit("sub", 1.0, x))
-    return call.emit("mul", call.emit("log", ratio), 0.5)
+def _spelled(composite: Callable[[Builder, str], str]) -> Conversion:
+    return of_one(lambda call, x: composite(call.build, x))
 
 
 def _isnan(call: Call) -> Made:
@@ -366,11 +348,14 @@ CONVERSIONS: dict[str, Conversion] = {
     "ThresholdedRelu": of_one(_thresholded),
     "Shrink": of_one(_shrink),
     "Tan": of_one(_tan),
-    "Sinh": _of_two_exponentials("sub"),
-    "Cosh": _of_two_exponentials("add"),
-    "Asinh": of_one(_asinh),
-    "Acosh": of_one(_acosh),
-    "Atanh": of_one(_atanh),
+    "Sinh": _spelled(composites.hyperbolic_sine),
+    "Cosh": _spelled(composites.hyperbolic_cosine),
+    "Asinh": _spelled(composites.inverse_hyperbolic_sine),
+    "Acosh": _spelled(composites.inverse_hyperbolic_cosine),
+    "Atanh": _spelled(composites.inverse_hyperbolic_tangent),
+    "Asin": _spelled(composites.arcsine),
+    "Acos": _spelled(composites.arccosine),
+    "Atan": _spelled(composites.arctangent),
     "IsNaN": _isnan,
     "IsInf": _isinf,
     "Clip": _clip,

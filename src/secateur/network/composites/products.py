@@ -9,8 +9,9 @@ from typing import Any
 from secateur.network.building import Builder
 from secateur.network.composites.arithmetic import sum_over
 from secateur.network.composites.failing import CompositeError
-from secateur.network.composites.moves import permute, reshape
+from secateur.network.composites.moves import permute, reshape, take
 from secateur.network.graph import Weight
+from secateur.network.sizes import is_whole
 
 
 def product_from_left(build: Builder, matrix: Weight, value: str) -> str:
@@ -28,19 +29,33 @@ Term = tuple[str | Weight, str]
 def contraction(build: Builder, terms: Sequence[Term], wanted: str) -> str:
     """Products of terms summed over every letter that is not wanted; the wanted ones in their order.
 
-    A weight times a value without a letter that both have and that is wanted is a linear layer.
-
-    Raises CompositeError for a letter that stands twice in one term.
+    A weight times a value without a letter that both have and that is wanted is a linear layer. Of a letter that stands
+    twice in a term the diagonal is taken.
     """
+    terms = [_off_diagonals(build, *term) for term in terms]
     (first, seen), *others = sorted(terms, key=lambda term: isinstance(term[0], Weight))
     left = build.value(first)
-    if any(len(set(letters)) < len(letters) for _, letters in terms):
-        raise CompositeError("of a diagonal is not supported: each letter once in a term")
     for at, (right, letters) in enumerate(others, 1):
         later = {*wanted, *(each for _, more in others[at:] for each in more)}
         kept = "".join(each for each in dict.fromkeys(seen + letters) if each in later)
         left, seen = _of_two(build, (left, seen), (right, letters), kept), kept
     return _ordered(build, *_summed(build, left, seen, wanted), wanted)
+
+
+def _off_diagonals(build: Builder, held: str | Weight, letters: str) -> Term:
+    """A term in which each letter stands once."""
+    doubled = next((each for each in letters if letters.count(each) > 1), None)
+    if doubled is None:
+        return held, letters
+    rest = letters.replace(doubled, "", 2)
+    order = [letters.index(doubled), letters.index(doubled, letters.index(doubled) + 1)]
+    order += [at for at, each in enumerate(letters) if at not in order]
+    turned = permute(build, build.value(held), tuple(at + 1 for at in order))
+    size, _, *shape = build.shape(turned)
+    if not is_whole((size,)):
+        raise CompositeError(f"of a diagonal as long as a length ({size}) is not supported")
+    flat = reshape(build, turned, (size * size, *shape))
+    return _off_diagonals(build, take(build, flat, 1, [at * (size + 1) for at in range(size)]), doubled + rest)
 
 
 def _of_two(build: Builder, one: tuple[str, str], other: Term, wanted: str) -> str:
