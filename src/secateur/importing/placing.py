@@ -81,6 +81,11 @@ class Ordinary:
     base: str
 
 
+@dataclass(frozen=True, slots=True)
+class Mixed(Ordinary):
+    """Stands for a tensor of all images at once: the batch is a length like others, in as many dimensions as it is."""
+
+
 def permuted(place: Place, dims: Sequence[int]) -> tuple[Place, tuple[int, ...]]:
     """Where the batch is after dimensions were permuted, and how the axes of what each image is are permuted."""
     rank = len(dims)

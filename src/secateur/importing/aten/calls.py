@@ -16,11 +16,12 @@ from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.lengths import mentions_size
 from secateur.importing.aten.sized import MADE_OF_SIZES, made_of_sizes
 from secateur.importing.aten.wholes import element_of
-from secateur.importing.placing import Ordinary, Place, Placed
+from secateur.importing.placing import Mixed, Ordinary, Place, Placed
 from secateur.network.building import Operand
-from secateur.network.composites import CompositeError, Padded, laid_out, reshape
+from secateur.network.composites import CompositeError, Padded, laid_out, permute, reshape
 from secateur.network.graph import Shape, Weight
-from secateur.network.sizes import Dimension, Size
+from secateur.network.sizes import BATCH as BATCH_NAME
+from secateur.network.sizes import Dimension, Size, named
 
 if TYPE_CHECKING:
     from secateur.importing.aten.translation import Translation
@@ -419,6 +420,8 @@ class Call:
     def where_placed(self) -> Call:
         """The same call where it takes Placed: on what each image is; where no image has a part in it: on that."""
         held = [self.translation.values[node] for node in self.node.all_input_nodes]
+        if any(isinstance(each, Mixed) for each in held):
+            return MixedCall(self.translation, self.node)
         if not any(isinstance(each, (str, Placed, Padded, Foreign)) for each in held):
             return OrdinaryCall(self.translation, self.node)
         if not any(isinstance(each, Placed) for each in held):
@@ -533,6 +536,39 @@ class OrdinaryCall(Call):
 
     def constant_shape(self, shape: Shape, rank: int | None) -> Shape:
         return shape
+
+
+class MixedCall(OrdinaryCall):
+    """A call on tensors of all images, those of each image gathered first; the batch is a length."""
+
+    def __getitem__(self, name: str) -> Any:
+        held = Call.__getitem__(self, name)
+        return [self._gathered(each) for each in held] if isinstance(held, (list, tuple)) else self._gathered(held)
+
+    def shape(self, value: Any = None) -> Shape:
+        extents = self.translation.extents(self.node.meta["val"] if value is None else value)
+        sizes = tuple(each.share * named(BATCH_NAME) if each.share != 0 else each.size for each in extents)
+        if any(size is None for size in sizes):
+            raise self.mixed(value)
+        return sizes
+
+    def _gathered(self, held: Any) -> Any:
+        """A value of images as one of all of them, in the network's dimensions."""
+        if isinstance(held, Placed):
+            return self._all_of(held.base, held.place)
+        if isinstance(held, str):
+            return self._all_of(held, Place(1 + len(self.size(held))))
+        return _base(held, Ordinary)
+
+    def _all_of(self, value: str, place: Place) -> str:
+        axis, own = place.axis(place.rank(self.size(value))), self.size(value)
+        made = self.emit("gather_images", value, images=named(BATCH_NAME))
+        order = list(range(2, 2 + len(own)))
+        order.insert(axis + (place.fold == "inner"), 1)
+        made = permute(self.build, made, tuple(order))
+        if not place.fold:
+            return made
+        return reshape(self.build, made, (*own[:axis], own[axis] * named(BATCH_NAME), *own[axis + 1 :]))
 
 
 @contextlib.contextmanager

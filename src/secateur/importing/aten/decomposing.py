@@ -10,13 +10,14 @@ import torch
 from torch import fx
 
 from secateur.importing.aten.calls import READ_WITHOUT_CONVERSION, operation_of
+from secateur.importing.aten.complexes import COMPLEX
 from secateur.importing.aten.conversions import CONVERSIONS
 from secateur.importing.aten.quiet import quiet
 from secateur.importing.aten.translation import needed
 
 _MOST_ROUNDS = 4
 """How often what an operation was spelled with is spelled out in its turn."""
-_READ = READ_WITHOUT_CONVERSION | CONVERSIONS.keys()
+_READ = READ_WITHOUT_CONVERSION | CONVERSIONS.keys() | COMPLEX
 
 
 def spelled_out(program: Any) -> Any:

@@ -6,19 +6,30 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.calls import Call, Constant, Conversion, MixedCall, OrdinaryCall, PlacedCall
 from secateur.importing.aten.reading import ACROSS, anywhere, pair_of_values, scaled
-from secateur.importing.placing import Ordinary, Place, Placed
+from secateur.importing.placing import Mixed, Ordinary, Place, Placed
 from secateur.network import composites
 from secateur.network.graph import Weight
 
 
 def _multiplied(call: Call) -> Any:
-    """As a product anywhere; images that are rows of a matrix stay rows where a constant has more dimensions."""
+    """As a product anywhere; images that are rows of a matrix stay rows where a constant has more dimensions.
+
+    Rows of images by columns of images are a product of all images.
+    """
+    if _every_with_every(call):
+        return Mixed(_product(MixedCall(call.translation, call.node)))
     if type(call.where_placed()) is not Call or call.rank <= (rank := _highest(call)):
         return anywhere(_product, _lost)(call)
     place = Place(rank)
     return call.placed(_product(PlacedCall(call.translation, call.node, place)), place)
+
+
+def _every_with_every(call: Call) -> bool:
+    """Whether a matrix (N, …) is multiplied by one (…, N), where the number of images is free."""
+    places = [_place_of(call, each) for each in _factors(call)]
+    return places == [Place(2), Place(1)] and call.translation.takes_any_images
 
 
 def _highest(call: Call) -> int:
@@ -137,13 +148,28 @@ def _einsum(call: Call) -> str | Placed | Ordinary:
         for letters, place in zip(terms, places, strict=True)
         if place is not None
     }
-    ((batch, fold),) = found or {("", "")}
-    if len(found) > 1 or (batch and batch not in wanted):
+    if (
+        len(found) > 1
+        and call.translation.takes_any_images
+        and all(each in wanted and not fold for each, fold in found)
+    ):
+        return _of_all_images(call, terms, wanted)
+    (batch, fold), *more = found or {("", "")}
+    if more or (batch and batch not in wanted):
         raise call.error(ACROSS)
     dropped = "" if fold else batch
     operands = [_term(call, each, letters, dropped) for each, letters in zip(held, terms, strict=True)]
     made = composites.contraction(call.build, operands, "".join(each for each in wanted if each != dropped))
     return call.placed(made, Place(len(wanted) - wanted.index(batch), fold)) if batch else Ordinary(made)
+
+
+def _of_all_images(call: Call, terms: Sequence[str], wanted: str) -> Mixed:
+    inner = MixedCall(call.translation, call.node)
+    operands = [
+        (each if isinstance(each, str) else call.bits(each, "weight"), letters)
+        for each, letters in zip(inner["tensors"], terms, strict=True)
+    ]
+    return Mixed(composites.contraction(call.build, operands, wanted))
 
 
 def _letters(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:

@@ -16,7 +16,7 @@ from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.calls import BATCH, Batch, Constant, Foreign, Masked, Shifted, arguments_of, describe
 from secateur.importing.aten.conversions import CONVERSIONS
 from secateur.importing.aten.translation import Program, Translation
-from secateur.importing.placing import Placed
+from secateur.importing.placing import Mixed, Placed
 from secateur.network.graph import Graph
 from secateur.network.operations import OPERATIONS
 
@@ -188,7 +188,7 @@ def _try(translation: Translation, node: fx.Node) -> str:
     made = translation.values[node]
     if isinstance(made, Foreign):
         return f"{node.target} gives {made.what}"
-    if isinstance(made, (Masked, Shifted)):
+    if isinstance(made, (Masked, Mixed, Shifted)):
         return f"{node.target} gives what is a value only together with what reads it"
     value = node.meta.get("val")
     if any(isinstance(each, Placed) and not each.is_rows(len(shape)) for each, shape in _results(made, value)):

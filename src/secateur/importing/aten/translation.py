@@ -20,20 +20,22 @@ from secateur.importing.aten.calls import (
     Conversion,
     Masked,
     MaskedCall,
+    MixedCall,
     OrdinaryCall,
     Shifted,
     ShiftedCall,
     are_alike,
     told_by,
 )
+from secateur.importing.aten.complexes import converted, is_complex
 from secateur.importing.aten.lengths import to_dimension
 from secateur.importing.aten.wholes import HELD, element_of
-from secateur.importing.placing import Extent, Ordinary, Place, Placed
+from secateur.importing.placing import Extent, Mixed, Ordinary, Place, Placed
 from secateur.network.building import Builder
 from secateur.network.formats import FLOAT_FORMATS, INTEGERS, WEIGHT_FORMATS
 from secateur.network.graph import Graph, Shape, Weight
 from secateur.network.signature import Signature, Value, replaced
-from secateur.network.sizes import Dimension
+from secateur.network.sizes import BATCH, Dimension, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,11 @@ class Translation:
         if called is not None:
             called = replace(called, outputs=replaced(called.outputs, self._moved()))
         return self.build.graph(outputs, called)
+
+    @property
+    def takes_any_images(self) -> bool:
+        """Whether the number of images is free, so that it is a length."""
+        return self.program.batch is None and not isinstance(self.images, int)
 
     def _moved(self) -> dict[int, Value]:
         """Outputs that have the batch elsewhere than in front."""
@@ -150,7 +157,13 @@ class Translation:
                 return held.base
             raise call.misplaced(held, "moves the batch, which has to be the first dimension of an output")
         with told_by(call):
-            return call.value_of(held)
+            return self._scattered(call, held) if isinstance(held, Mixed) else call.value_of(held)
+
+    def _scattered(self, call: Call, held: Mixed) -> str:
+        """Of a value of all images each its own part."""
+        if self.share(call.node.meta["val"].shape[0]) != 1:
+            raise call.error("gives what all images came to: expected the batch to be the first dimension of an output")
+        return call.emit("scatter_images", held.base, images=named(BATCH))
 
     def translate(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
@@ -168,6 +181,9 @@ class Translation:
             self.values[node] = call.numbered()
         elif not call.reads_input():
             self.values[node] = call.evaluated()
+        elif is_complex(call):
+            with told_by(call):
+                self.values[node] = self.checked(call, converted(call))
         elif call.name in self.conversions:
             self.values[node] = self._converted(call)
         else:
@@ -183,6 +199,8 @@ class Translation:
                 made = self.checked(call, self.conversions[call.name](ShiftedCall(self, call.node)))
                 return replace(shifted[0], base=made)
             made = self.conversions[call.name](call)
+        if any(isinstance(self.values[node], Mixed) for node in call.node.all_input_nodes):
+            made = [_mixed(each) for each in made] if isinstance(made, list) else _mixed(made)
         return self.checked(call, made)
 
     def _of_masked(self, call: Call, masked: Sequence[Masked]) -> Masked:
@@ -198,7 +216,8 @@ class Translation:
         if isinstance(made, Placed):
             self._check(call, made.base, call.shape_at(made.place))
         elif isinstance(made, Ordinary):
-            self._check(call, made.base, OrdinaryCall(self, call.node).shape())
+            kind = MixedCall if isinstance(made, Mixed) else OrdinaryCall
+            self._check(call, made.base, kind(self, call.node).shape())
         elif isinstance(made, str):
             self._check(call, made, call.shape())
         return made
@@ -229,6 +248,10 @@ class Translation:
             wanted = constant.name or build.label("constant")
             self._in_shape[key] = self.weight(_in_format(constant, shape, element), wanted)
         return build.constant(self._in_shape[key], constant.name)
+
+
+def _mixed(made: Any) -> Any:
+    return Mixed(made.base) if isinstance(made, Ordinary) else made
 
 
 def needed(operations: Sequence[fx.Node], outputs: Sequence[fx.Node]) -> list[fx.Node]:

@@ -13,7 +13,7 @@ HELD = (
 
 def element_of(dtype: torch.dtype) -> str:
     """What a Graph's value holds that stands for a tensor of this type: numbers of any precision are float32."""
-    if dtype.is_floating_point:
+    if dtype.is_floating_point or dtype.is_complex:
         return "float32"
     return {torch.bool: "bool", torch.int64: "int64"}.get(dtype, "int32")
 
