@@ -11,7 +11,7 @@ MODULES := build/modules.txt
 CXX_FILES := $(shell find native -name '*.?pp')
 NATIVE := CMakeLists.txt $(CXX_FILES)
 
-.PHONY: FORCE setup demo native test test-native test-neon check bench format clean
+.PHONY: FORCE setup demo native test test-native test-neon fuzz check bench format clean
 
 setup: $(READY)
 
@@ -55,6 +55,15 @@ test-neon:
 	@$(CMAKE) --build build/neon --parallel $(JOBS)
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/secateur_tests
 	qemu-aarch64 -cpu cortex-a72 -L /usr/aarch64-linux-gnu build/neon/secateur_tests byte  # without dot products
+
+# The reader of the C library, by libFuzzer: needs clang. FUZZ: options of libFuzzer.
+FUZZ ?= -max_total_time=600
+fuzz:
+	@$(CMAKE) -S . -B build/fuzz -DSECATEUR_PYTHON=OFF -DSECATEUR_FUZZ=ON -DSECATEUR_SANITIZE=ON \
+		-DCMAKE_CXX_COMPILER=clang++ $(QUIET)
+	@$(CMAKE) --build build/fuzz --parallel $(JOBS) --target fuzz_reader
+	@mkdir -p build/fuzz/corpus
+	build/fuzz/fuzz_reader $(FUZZ) -timeout=10 -rss_limit_mb=1024 build/fuzz/corpus tests/golden
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal

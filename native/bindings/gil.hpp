@@ -2,11 +2,10 @@
 #pragma once
 
 #include <nanobind/nanobind.h>
-#include <pthread.h>
-#include <unistd.h>
 
 #include <optional>
 
+#include "platform.hpp"
 #include "secateur/interruption.hpp"
 
 namespace secateur {
@@ -35,7 +34,7 @@ class WithoutGil {
         try {
             PyEval_RestoreThread(state_);
         } catch (...) {
-            for (;;) pause();
+            platform::wait_for_end();
         }
     }
 
@@ -46,7 +45,8 @@ class WithoutGil {
 inline bool on_main_thread() {
     static unsigned long main =
         nanobind::cast<unsigned long>(nanobind::module_::import_("threading").attr("main_thread")().attr("ident"));
-    static const int registered = pthread_atfork(nullptr, nullptr, [] { main = PyThread_get_thread_ident(); });
+    static const bool registered =
+        (platform::at_fork(nullptr, nullptr, [] { main = PyThread_get_thread_ident(); }), true);
     (void)registered;
     return PyThread_get_thread_ident() == main;
 }

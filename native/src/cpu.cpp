@@ -1,11 +1,7 @@
 #include "secateur/cpu.hpp"
 
 #include "kernels.hpp"
-
-#if defined(__aarch64__) && defined(__linux__)
-#include <asm/hwcap.h>
-#include <sys/auxv.h>
-#endif
+#include "platform.hpp"
 
 namespace secateur {
 namespace {
@@ -16,16 +12,6 @@ constexpr Kernels composed(const char* name, const Kernels& floats, const Bytes&
     both.name = name, both.bytes = &bytes;
     return both;
 }
-
-#if defined(__aarch64__)
-bool has_dot_products() {
-#if defined(__linux__)
-    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
-#else
-    return false;
-#endif
-}
-#endif
 
 }  // namespace
 
@@ -49,7 +35,7 @@ std::vector<const Kernels*> runnable_kernels() {
 #elif defined(__aarch64__)
     static const Kernels neon = composed("neon", kNeonKernels, kNeonBytes),
                          neon_dot = composed("neondot", kNeonKernels, kNeonDotBytes);
-    if (has_dot_products()) found.push_back(&neon_dot);
+    if (platform::has_dot_products()) found.push_back(&neon_dot);
     found.push_back(&neon);
 #endif
     found.push_back(&scalar);

@@ -3,19 +3,16 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 
-#include <sys/mman.h>
-
+#include "platform.hpp"
 #include "word.hpp"
 
 namespace secateur {
 
 struct Free {
-    void operator()(Word* memory) const { std::free(memory); }
+    void operator()(Word* memory) const { platform::release(memory); }
 };
 
 using Words = std::unique_ptr<Word[], Free>;
@@ -25,13 +22,9 @@ inline Words make_room(std::size_t count, std::size_t* given = nullptr) {
     constexpr std::size_t kHuge = std::size_t{1} << 21;
     const std::size_t needed = count * sizeof(Word) + 64, alignment = needed >= kHuge ? kHuge : 64;
     const std::size_t bytes = (needed + alignment - 1) / alignment * alignment;
-    void* memory = std::aligned_alloc(alignment, bytes);
-    if (memory == nullptr) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-    if (alignment == kHuge) madvise(memory, bytes, MADV_HUGEPAGE);
-#endif
+    Words words(static_cast<Word*>(platform::allocate(bytes, alignment)));
     if (given != nullptr) *given = bytes;
-    return Words(static_cast<Word*>(memory));
+    return words;
 }
 
 // The same, all zeros, and what is behind them too.

@@ -10,10 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include <pthread.h>
-#if defined(__linux__)
-#include <sched.h>
-#endif
+#include "platform.hpp"
 
 namespace secateur {
 namespace {
@@ -27,11 +24,7 @@ void relax(int spins) {
         std::this_thread::yield();
         return;
     }
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
+    platform::relax_core();
 }
 
 namespace {
@@ -51,7 +44,8 @@ class Crew {
     bool try_run(int threads, const std::function<void(int)>& work) {
         const std::unique_lock owner(owner_, std::try_to_lock);
         if (!owner) return false;
-        keep_off_callers_core();
+        if (others_.look())
+            for (std::thread& each : threads_) others_.keep(each);
         {
             const std::lock_guard lock(mutex_);
             while (static_cast<int>(threads_.size()) < threads - 1 && hire()) {
@@ -79,29 +73,9 @@ class Crew {
         } catch (const std::system_error&) {
             return false;
         }
-        bind(threads_.back());
+        others_.keep(threads_.back());
         return true;
     }
-
-#if defined(__linux__)
-    // Linux likes to wake a thread on the core of whoever wakes it, where it waits until the caller is done.
-    void keep_off_callers_core() {
-        cpu_set_t allowed;
-        if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-        const int core = sched_getcpu();
-        if (CPU_COUNT(&allowed) > 1 && core >= 0) CPU_CLR(core, &allowed);
-        if (CPU_EQUAL(&allowed, &allowed_)) return;
-        allowed_ = allowed;
-        for (std::thread& each : threads_) bind(each);
-    }
-
-    void bind(std::thread& thread) { pthread_setaffinity_np(thread.native_handle(), sizeof allowed_, &allowed_); }
-
-    cpu_set_t allowed_{};
-#else
-    void keep_off_callers_core() {}
-    void bind(std::thread&) {}
-#endif
 
     void attempt(const std::function<void(int)>& work, int index) {
         try {
@@ -132,6 +106,7 @@ class Crew {
     std::mutex owner_, mutex_;
     std::condition_variable ready_;
     std::vector<std::thread> threads_;
+    platform::OtherCores others_;
     const std::function<void(int)>* work_ = nullptr;  // null: nothing to do, or too late
     int wanted_ = 0;
     bool stop_ = false;
@@ -158,7 +133,8 @@ struct Guarded {
 
 Guarded& guarded() {
     static Guarded& found = *new Guarded;
-    static const int registered = pthread_atfork([] { found.lock(); }, [] { found.unlock(); }, [] { found.unlock(); });
+    static const bool registered =
+        (platform::at_fork([] { found.lock(); }, [] { found.unlock(); }, [] { found.unlock(); }), true);
     (void)registered;
     return found;
 }
@@ -168,7 +144,7 @@ std::shared_ptr<Crew>* crew_holder = nullptr;
 
 std::shared_ptr<Crew> crew() {
     static ForkSafeMutex& mutex = *new ForkSafeMutex;
-    static const int registered = pthread_atfork(nullptr, nullptr, [] { crew_holder = nullptr; });
+    static const bool registered = (platform::at_fork(nullptr, nullptr, [] { crew_holder = nullptr; }), true);
     (void)registered;
     const std::lock_guard lock(mutex);
     if (crew_holder == nullptr) crew_holder = new std::shared_ptr<Crew>(std::make_shared<Crew>());

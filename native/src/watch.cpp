@@ -1,13 +1,12 @@
 #include "secateur/watch.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <mutex>
 #include <numeric>
 #include <utility>
 
 #include "pages.hpp"
+#include "platform.hpp"
 
 namespace secateur {
 namespace {
@@ -23,8 +22,8 @@ struct Marks {
 
 Marks& marks() {
     static Marks held;
-    static const int registered =
-        pthread_atfork([] { held.mutex.lock(); }, [] { held.mutex.unlock(); }, [] { held.mutex.unlock(); });
+    static const bool registered =
+        (platform::at_fork([] { held.mutex.lock(); }, [] { held.mutex.unlock(); }, [] { held.mutex.unlock(); }), true);
     (void)registered;
     return held;
 }

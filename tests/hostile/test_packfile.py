@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import json
 import re
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import c_library
 from packed import forge, linear, pruned, quantised_linear, reseal, squeeze
 from secateur import packfile
 from secateur.errors import FormatError
@@ -49,8 +52,33 @@ def little_memory() -> Iterator[None]:
     assert peak < 24 << 20
 
 
+@cache
+def library() -> ctypes.CDLL | None:
+    """The reader in C++, where it was built."""
+    path = c_library.found()
+    return None if path is None else c_library.load(path)
+
+
+def is_refused_in_c(path: Path) -> bool:
+    """True where there is no library."""
+    native = library()
+    if native is None:
+        return True
+    try:
+        c_library.open_model(native, path)
+    except c_library.Refused as error:
+        return error.status == c_library.FORMAT
+    return False
+
+
+def test_the_reader_in_c_is_there_to_be_held_to_all_of_this() -> None:
+    if library() is None:
+        pytest.skip("libsecateur was not built: make native builds it; only Python's reader is tested")
+
+
 def refused(path: Path) -> str:
-    """The error's text, with every way of opening a file."""
+    """The error's text, with every way of opening a file; C's reader refuses it, too."""
+    assert is_refused_in_c(path)
     texts = set()
     for open_it in (packfile.read, packfile.describe, packfile.unpack):
         with pytest.raises(FormatError) as caught:
@@ -66,7 +94,7 @@ def is_refused(path: Path, data: bytes) -> bool:
     try:
         packfile.read(path)
     except FormatError:
-        return True
+        return is_refused_in_c(path)
     return False
 
 
@@ -558,6 +586,8 @@ def test_noise_is_refused_or_read(
     try:
         found = packfile.read(path)
     except FormatError:
+        assert is_refused_in_c(path)
         return
+    assert library() is None or not is_refused_in_c(path)
     assert found.weights["w"].shape == tuple(shape)
     assert found.weights["w"].bits.dtype == np.dtype("<u4" if dtype == "float32" else "<u2")
