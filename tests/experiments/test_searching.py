@@ -238,6 +238,25 @@ def test_a_split_too_small_for_its_budget_is_warned_of(tmp_path: Path) -> None:
     assert caution(Score(0.9, 240), 2.5) == caution(Score(0.9, 5000), 0.2) == ""
 
 
+def test_a_search_within_a_size_or_a_time_finds_the_best_that_keeps_to_it(tmp_path: Path) -> None:
+    for name, options in (("bytes", {"max_bytes": 2500}), ("weights", {"max_latency_ms": 1e3})):
+        result = small_search(tmp_path / name, rounds=1, **options)
+        outcome = result.record.outcome
+        assert outcome is not None
+        chosen, dense = outcome.contender(outcome.chosen), outcome.contender("dense")
+        if name == "bytes":
+            assert chosen.bytes <= 2500 < dense.bytes
+            held = [each for each in outcome.contenders if each.bytes <= 2500]
+            assert chosen.validation.value == max(each.validation.value for each in held)
+            assert "within 2,500 bytes" in str(result)
+        else:
+            assert chosen.validation.value >= dense.validation.value
+    with pytest.raises(UsageError, match="one of the two"):
+        small_search(tmp_path / "both", max_bytes=5, max_latency_ms=5)
+    with pytest.raises(UsageError, match="retrain what was found"):
+        small_search(tmp_path / "again", max_bytes=5, retrain=1)
+
+
 def test_the_same_search_again_measures_nothing_and_another_question_little(tmp_path: Path) -> None:
     first = small_search(tmp_path / "run", minimize="weights")
     before = findings(tmp_path / "run")

@@ -7,7 +7,7 @@ import pytest
 from samples import contender, make_row, search_record
 from secateur.errors import UsageError
 from secateur.records.results import Contender
-from secateur.records.selection import Selection, choose, lost_points, select_best, within
+from secateur.records.selection import Budget, Selection, choose, lost_points, select_best, within
 from secateur.report import verdict
 
 ROWS = [
@@ -16,6 +16,8 @@ ROWS = [
     make_row(0.8, accuracy=0.941),
     make_row(0.9, accuracy=0.90),
 ]
+
+LATENCY = Budget("latency", 1.0)
 
 
 def test_the_sparsest_within_the_tolerance_is_the_best() -> None:
@@ -63,8 +65,8 @@ SEARCHED, TOO_LOSSY = contender("search", 1.5, 0.972), contender("search, retrai
 def chosen_of(*contenders: Contender, chosen: str = "search") -> tuple[str, tuple[str, ...]]:
     outcome = search_record(chosen, *contenders).outcome
     assert outcome is not None
-    best = choose(within(outcome, 1.0), "latency").best.name
-    return best, verdict(dataclasses.replace(outcome, chosen=best), "latency", 1.0)
+    best = choose(within(outcome, LATENCY), LATENCY).best.name
+    return best, verdict(dataclasses.replace(outcome, chosen=best), LATENCY)
 
 
 def test_the_cheapest_within_the_budget_is_chosen_whatever_kind_it_is_of() -> None:
@@ -88,10 +90,24 @@ def test_of_networks_within_noise_the_one_that_loses_least_is_chosen() -> None:
 def test_a_search_that_chose_among_its_own_networks_only_says_what_was_better() -> None:
     outcome = search_record("search", DENSE, UNIFORM, SEARCHED).outcome
     assert outcome is not None
-    assert verdict(outcome, "latency", 1.0)[0].startswith("uniform is faster than search within the same budget")
+    assert verdict(outcome, LATENCY)[0].startswith("uniform is faster than search within the same budget")
 
 
 def test_costs_that_are_counted_tie_only_where_they_are_equal() -> None:
     fewer = dataclasses.replace(UNIFORM, kept=49)
-    assert choose([GLOBAL, fewer], "weights").tied == (fewer,)
-    assert choose([GLOBAL, UNIFORM], "weights").best is GLOBAL
+    assert choose([GLOBAL, fewer], Budget("weights", 1.0)).tied == (fewer,)
+    assert choose([GLOBAL, UNIFORM], Budget("weights", 1.0)).best is GLOBAL
+
+
+def test_within_a_cost_the_best_is_chosen_and_the_cheapest_where_nothing_is() -> None:
+    outcome = search_record("global", DENSE, GLOBAL, UNIFORM).outcome
+    assert outcome is not None
+    dearest = max(each.cost("weights") for each in outcome.contenders)
+    everything, nothing = Budget("weights", 1.0, dearest), Budget("weights", 1.0, 0.5)
+    assert choose(within(outcome, everything), everything).best == max(
+        outcome.contenders, key=lambda each: each.validation.value
+    )
+    (cheapest,) = within(outcome, nothing)
+    assert cheapest.cost("weights") == min(each.cost("weights") for each in outcome.contenders)
+    chosen = dataclasses.replace(outcome, chosen=cheapest.name)
+    assert verdict(chosen, nothing) == ("Nothing was found that costs 0.5 weights or less: this is the cheapest.",)

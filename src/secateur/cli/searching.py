@@ -36,6 +36,12 @@ def search(
     task: OwnTask = None,
     max_drop: Annotated[float, typer.Option(help="Points of validation accuracy that may be lost.")] = 1.0,
     minimize: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}.")] = "latency",
+    max_bytes: Annotated[
+        Optional[int], typer.Option(help="Of the file: the best network within, instead of --max-drop.")  # noqa: UP045
+    ] = None,
+    max_latency_ms: Annotated[
+        Optional[float], typer.Option(help="Of a batch on one thread: likewise.")  # noqa: UP045
+    ] = None,
     batch: Annotated[int, typer.Option(help="Images in the batches whose latency counts.")] = 1,
     retrain: Annotated[int, typer.Option(help="Epochs for which the best are retrained; 0: not at all.")] = 0,
     retrain_trials: Annotated[int, typer.Option(help="Networks of each kind that are retrained at most.")] = 4,
@@ -73,6 +79,8 @@ def search(
         rounds=rounds,
         retrain=retrain,
         trials=retrain_trials,
+        max_bytes=max_bytes,
+        max_latency_ms=max_latency_ms,
         mean=channels("mean", mean),
         std=channels("std", std),
         recipe=recipe,

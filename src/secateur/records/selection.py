@@ -67,11 +67,40 @@ class Choice:
     tied: tuple[Contender, ...]
 
 
-def choose(contenders: Sequence[Contender], target: str) -> Choice:
-    """Of networks that are all within the budget the one that costs least by one of spec.TARGETS.
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a search may lose or spend. target: one of spec.TARGETS. max_cost: what that may cost at most, so that the
+    best network is asked for; None where the cheapest is, that loses at most max_drop points on validation data."""
+
+    target: str
+    max_drop: float
+    max_cost: float | None = None
+
+    def describe(self) -> str:
+        if self.max_cost is None:
+            return f"{self.max_drop:g} point{'' if self.max_drop == 1 else 's'}"
+        return f"{self.max_cost:,g} {_UNITS[self.target]}"
+
+    def holds(self, each: Contender, dense: Contender) -> bool:
+        if self.max_cost is not None:
+            return each.cost(self.target) <= self.max_cost * _EXACT
+        return each.validation.lost_from(dense.validation) <= self.max_drop + 1e-9
+
+
+_UNITS = {"latency": "ms", "bytes": "bytes", "macs": "multiply-adds", "weights": "weights"}
+_EXACT = 1 + 1e-9
+
+
+def choose(contenders: Sequence[Contender], budget: Budget) -> Choice:
+    """Of networks that are all within the budget the one that costs least, or, where the cost is the budget, that
+    scores best on validation data.
 
     Latencies whose 95 % intervals overlap are tied, other costs are exact.
     """
+    target = budget.target
+    if budget.max_cost is not None:
+        best = max(contenders, key=lambda each: (each.validation.rank, -each.cost(target)))
+        return Choice(best, tuple(each for each in contenders if each.validation.rank == best.validation.rank))
     least = min(contenders, key=lambda each: each.cost(target))
     tied = tuple(each for each in contenders if _costs_as_little(each, least, target))
     return Choice(max(tied, key=lambda each: (each.validation.rank, -each.cost(target))), tied)
@@ -83,10 +112,11 @@ def _costs_as_little(each: Contender, least: Contender, target: str) -> bool:
     return each.cost(target) == least.cost(target)
 
 
-def within(outcome: Outcome, max_drop: float) -> list[Contender]:
-    """The contenders that lose no more than they may, each network once."""
-    dense = outcome.contender("dense").validation
-    holding = [each for each in outcome.contenders if each.validation.lost_from(dense) <= max_drop + 1e-9]
+def within(outcome: Outcome, budget: Budget) -> list[Contender]:
+    """The contenders that lose or cost no more than they may, each network once; the cheapest where all cost more."""
+    dense = outcome.contender("dense")
+    holding = [each for each in outcome.contenders if budget.holds(each, dense)]
+    holding = holding or [min(outcome.contenders, key=lambda each: each.cost(budget.target))]
     return list({each.cell: each for each in reversed(holding)}.values())[::-1]
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from secateur.measure.intervals import TELLING, lost_interval, smallest_loss, wilson
-from secateur.records.results import Latency, Outcome, Row
+from secateur.records.results import Contender, Latency, Outcome, Row
 from secateur.records.scores import Score
-from secateur.records.selection import choose, faster, within
+from secateur.records.selection import Budget, choose, faster, within
 from secateur.support.quantities import percent
 from secateur.support.references import short
 
 _LESS = {"latency": "faster", "bytes": "smaller", "macs": "of fewer multiply-adds", "weights": "of fewer weights"}
 
 
-def verdict(outcome: Outcome, target: str, max_drop: float) -> tuple[str, ...]:
+def verdict(outcome: Outcome, budget: Budget) -> tuple[str, ...]:
     """What a reader must hear of a search's choice: that it found nothing better, what is as good, what is better."""
-    choice, chosen = choose(within(outcome, max_drop), target), outcome.contender(outcome.chosen)
+    choice, chosen = choose(within(outcome, budget), budget), outcome.contender(outcome.chosen)
+    target, dense = budget.target, outcome.contender("dense")
+    if budget.max_cost is not None:
+        return _within_cost(chosen, dense, budget)
     if chosen.cell not in {each.cell for each in choice.tied}:
         return (
             f"{choice.best.name} is {_LESS[target]} than {chosen.name} within the same budget: this search chose among "
@@ -31,6 +34,14 @@ def verdict(outcome: Outcome, target: str, max_drop: float) -> tuple[str, ...]:
     if others:
         told.append(f"Within noise of it: {', '.join(others)}; of these the one that loses least was taken.")
     return tuple(told)
+
+
+def _within_cost(chosen: Contender, dense: Contender, budget: Budget) -> tuple[str, ...]:
+    if not budget.holds(chosen, dense):
+        return (f"Nothing was found that costs {budget.describe()} or less: this is the cheapest.",)
+    if chosen.name == "dense":
+        return (f"The dense network costs less than {budget.describe()}: that is kept.",)
+    return ()
 
 
 def points_text(points: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secateur.records.results import RIVALS, Contender, Latency, Outcome, SearchRecord
 from secateur.records.scores import Score, plain
+from secateur.records.selection import Budget
 from secateur.report.grid import Grid
-from secateur.report.remarks import INTERVALS, accuracy_text, caution, intervals, points_text, verdict
+from secateur.report.remarks import INTERVALS, accuracy_text, caution, intervals, verdict
 from secateur.report.summary import fastest_rivals
 from secateur.report.tables import count_text, milliseconds_text, size_text
 from secateur.support.quantities import percent
@@ -32,21 +33,27 @@ def search_grid(record: SearchRecord) -> Grid:
     lines = tuple(_line(each, dense, targets) for each in outcome.contenders)
     template = asked["template"]
     title = (
-        f"{short(template['model'])} on {short(template['data'])}: least {_TITLES[target]} within "
-        f"{points_text(asked['max_drop'])} of validation {dense.validation.metric.name}, {template['method']}, "
-        f"seed {template['seed']}"
+        f"{short(template['model'])} on {short(template['data'])}: {_asked(budget_of(asked), dense)}, "
+        f"{template['method']}, seed {template['seed']}"
     )
     return Grid(
         title=title,
         columns=tuple(columns),
         lines=lines,
         texts=1,
-        notes=tuple(_notes(outcome, target, asked["max_drop"], batch)),
+        notes=tuple(_notes(outcome, budget_of(asked), batch)),
         ranks=_RANKS,
         elsewhere="the search's --format json",
         marked=tuple(number for number, each in enumerate(outcome.contenders) if each.name == outcome.chosen),
         mark="← chosen",
     )
+
+
+def _asked(budget: Budget, dense: Contender) -> str:
+    metric = dense.validation.metric.name
+    if budget.max_cost is not None:
+        return f"best validation {metric} within {budget.describe()}"
+    return f"least {_TITLES[budget.target]} within {budget.describe()} of validation {metric}"
 
 
 def _finished(record: SearchRecord) -> Outcome:
@@ -88,11 +95,20 @@ def rivals_text(ours: Latency, rivals: Sequence[Latency], absent: Sequence[tuple
     return [" ".join([*([f"{beside}: {', '.join(told)}."] if told else []), *missing])] if told or missing else []
 
 
-def _notes(outcome: Outcome, target: str, max_drop: float, batch: int) -> list[str]:
+def budget_of(asked: Mapping[str, Any]) -> Budget:
+    """Of a search as it was asked for."""
+    return Budget(asked["minimize"], asked["max_drop"], asked.get("max_cost"))
+
+
+def _caution(score: Score, budget: Budget) -> str:
+    return caution(score, budget.max_drop) if budget.max_cost is None else ""
+
+
+def _notes(outcome: Outcome, budget: Budget, batch: int) -> list[str]:
     chosen, dense = outcome.contender(outcome.chosen), outcome.contender("dense")
-    warning = caution(chosen.validation, max_drop)
+    warning = _caution(chosen.validation, budget)
     notes = [
-        f"Chosen: {outcome.chosen}. {' '.join(verdict(outcome, target, max_drop))}".rstrip(),
+        f"Chosen: {outcome.chosen}. {' '.join(verdict(outcome, budget))}".rstrip(),
         f"Its {chosen.validation.metric.name}: {accuracy_text('validation', chosen.validation, dense.validation)}; "
         f"{accuracy_text('test', chosen.test, dense.test)}.{_intervals(chosen)}",
         *([f"Caution: {warning}."] if warning else []),
@@ -154,8 +170,8 @@ def search_record(record: SearchRecord) -> dict[str, Any]:
     asked, outcome = json.loads(record.spec), _finished(record)
     chosen, dense = outcome.contender(outcome.chosen), outcome.contender("dense")
     said = {
-        "verdict": verdict(outcome, asked["minimize"], asked["max_drop"]),
-        "caution": caution(chosen.validation, asked["max_drop"]),
+        "verdict": verdict(outcome, budget_of(asked)),
+        "caution": _caution(chosen.validation, budget_of(asked)),
         "intervals": {name: intervals(getattr(chosen, name), getattr(dense, name)) for name in ("validation", "test")},
     }
     return asked | {"command": record.command} | plain(outcome) | said

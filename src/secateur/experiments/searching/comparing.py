@@ -15,7 +15,7 @@ from secateur.measure.latency import compare_latency
 from secateur.modules.guarding import copied
 from secateur.network.limits import NO_LIMITS
 from secateur.records.results import Contender, FrontPoint, Latency, Outcome, Row
-from secateur.records.selection import choose, within
+from secateur.records.selection import Budget, choose, within
 from secateur.records.spec import Cell
 from secateur.records.store import Store
 from secateur.runtime import Session
@@ -42,15 +42,22 @@ def compare(
     networks = {cell: _contender(name, rows[cell.id], latencies.get(cell.id)) for cell, name in names.items()}
     contenders = tuple(
         dataclasses.replace(
-            choose([networks[cell] for cell in each.cells], search.minimize).best, name=name, tried=each.tried
+            _best([networks[cell] for cell in each.cells], networks[search.dense], search.budget),
+            name=name,
+            tried=each.tried,
         )
         for name, each in found.items()
     )
     front = measured_front(networks.values(), search.minimize)
     cost, absent = networks[search.dense].cost(search.minimize), cache.rivals(search.dense, [search.batch]).absent
     outcome = Outcome("", contenders, pytorch, front, cost, rivals, absent)
-    chosen = choose(within(outcome, search.max_drop), search.minimize).best
+    chosen = choose(within(outcome, search.budget), search.budget).best
     return dataclasses.replace(outcome, chosen=chosen.name)
+
+
+def _best(kind: Sequence[Contender], dense: Contender, budget: Budget) -> Contender:
+    """Of a kind's networks, those within the budget as they were measured, if there are any."""
+    return choose([each for each in kind if budget.holds(each, dense)] or kind, budget).best
 
 
 def measured_front(networks: Iterable[Contender], target: str) -> tuple[FrontPoint, ...]:

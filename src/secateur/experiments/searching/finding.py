@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,7 @@ from secateur.experiments.searching.plan import Search
 from secateur.records.results import FrontPoint
 from secateur.records.scores import Score
 from secateur.records.spec import Cell
-from secateur.support.progress import Reporter
+from secateur.support.progress import Reporter, SilentReporter
 from secateur.support.quantities import percent
 
 HOPELESS = 1.0
@@ -61,6 +62,21 @@ class Trials:
     priced: dict[Cell, float] = field(default_factory=dict)
 
     def holds(self, cell: Cell) -> bool:
+        """Does the cell's network lose no more than it may, or cost no more?"""
+        if self.search.max_cost is not None and not self.affordable(cell):
+            return False
+        enough = self._judged(cell)
+        return enough if self.search.max_cost is None else self.judged[cell] is not None
+
+    def affordable(self, cell: Cell) -> bool:
+        """Does it cost no more than it may, by its layers?"""
+        if cell not in self.priced:
+            (costs,) = self.laboratory.costs([dataclasses.replace(cell, repair="none")], SilentReporter())
+            self.priced[cell] = costs.total
+        limit = (self.search.max_cost or math.inf) / (1000 if self.search.minimize == "latency" else 1)
+        return self.priced[cell] <= limit
+
+    def _judged(self, cell: Cell) -> bool:
         """Does the cell's network lose no more than it may?"""
         if cell not in self.judged:
             self.judged[cell] = found = self.laboratory.validation(cell)
@@ -74,10 +90,25 @@ class Trials:
     def _told(self, accuracy: Score | None) -> str:
         return "a layer would go" if accuracy is None else f"{self._lost(accuracy):+.2f} points lost on validation data"
 
+    def best_of(self, ladder: Sequence[Cell]) -> int | None:
+        """Where the wanted one stands in a ladder of cells, dear and good ones first: the last that loses no more
+        than it may, or the first that costs no more; None where there is none."""
+        if self.search.max_cost is None:
+            return last_holding(ladder, self.holds)
+        dear = last_holding(ladder, lambda cell: not self.affordable(cell))
+        first = 0 if dear is None else dear + 1
+        return first if first < len(ladder) and self.holds(ladder[first]) else None
+
     def finalists(self, name: str) -> tuple[Cell, ...]:
         """Of the kind's cells that hold, the few that should cost least: by the tables, else by what they lose."""
         holding = [cell for cell in self.judged if kind_of(cell) == name and self.holds(cell)]
+        if self.search.max_cost is not None:
+            return tuple(sorted(holding, key=self._rank, reverse=True)[:FINALISTS])
         return tuple(sorted(holding, key=lambda each: (self.priced.get(each, math.inf), -each.ratio))[:FINALISTS])
+
+    def _rank(self, cell: Cell) -> float:
+        accuracy = self.judged[cell]
+        return accuracy.rank if accuracy else -math.inf
 
     def front(self) -> tuple[FrontPoint, ...]:
         """Of the judged cells that have a price, those that none beats in price and accuracy, cheapest first."""
@@ -169,13 +200,16 @@ class Finder:
         ladder = [self._made(each) for each in rungs(front, count)]
         for each in ladder:
             self._trials.priced[each.cell] = each.cost
-        found = last_holding(ladder, lambda each: self._trials.holds(each.cell))
+        found = self._trials.best_of([each.cell for each in ladder])
         return None if found is None else ladder[found]
 
     def _improved(self, best: Best, label: str) -> Best | None:
         """A cheaper one that holds, near the best, by harms measured in its company."""
         harms = self._harms_around(best, label)
-        front = [each for each in best_combinations(self._costs, harms) if each.cost + self._rest < best.cost]
+        combinations = best_combinations(self._costs, harms)
+        if self._search.max_cost is not None:
+            return self._climb(combinations, RUNGS)
+        front = [each for each in combinations if each.cost + self._rest < best.cost]
         return self._climb(front, RUNGS // 4) if front else None
 
     def _made(self, combination: Combination) -> Best:
@@ -237,7 +271,7 @@ def _with(levels: tuple[int, ...], layer: int, level: int) -> tuple[int, ...]:
 def find_even(scope: str, search: Search, trials: Trials, repair: str) -> Cell | None:
     """The baseline of a scope with the highest ratio that holds; steps of 1.5 % of what is left."""
     cells = [search.even(scope, ratio, repair) for ratio in _ratios_beyond(0.0, _EVEN_STEPS)]
-    found = last_holding(cells, trials.holds)
+    found = trials.best_of(cells)
     return None if found is None else cells[found]
 
 

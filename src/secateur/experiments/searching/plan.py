@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from secateur.errors import UsageError
 from secateur.importing.checkpoints import read_weights_file
 from secateur.pruning.score import find_method
 from secateur.records.options import LATER, asked_for, check_value
 from secateur.records.patterns import UNSTRUCTURED, Blocks, parse_pattern
 from secateur.records.recipes import Retraining, check_recipe, recipe_for, retraining_for
+from secateur.records.selection import Budget
 from secateur.records.spec import ELEMENTS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR, Cell
 from secateur.support.quantities import as_floats, as_number, is_share
 from secateur.support.references import planned_source
@@ -32,7 +34,8 @@ class Search:
     lose. images: of the validation split, drawn by seed, on which harm is measured. max_drop: points of validation
     accuracy. minimize: one of spec.TARGETS; latency is for batches of `batch`, on one thread. rounds: how often harms
     are measured again around the best. retraining: None, or how networks learn again; `trials` of each kind are
-    retrained at most. precisions: what networks may compute in, as Cell.quantize has it.
+    retrained at most. precisions: what networks may compute in, as Cell.quantize has it. max_cost: bytes, or
+    milliseconds of a batch, that the network may take at most; then the best such is asked for, whatever it loses.
     """
 
     template: Cell
@@ -45,11 +48,15 @@ class Search:
     retraining: Retraining | None = None
     trials: int = 4
     precisions: tuple[str, ...] = field(default=("none",), metadata=LATER)
+    max_cost: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratios", as_floats(self.ratios))
         object.__setattr__(self, "max_drop", as_number(self.max_drop))
         check_value("max drop", self.max_drop, 0 <= self.max_drop < 100, "0 to 100 points of accuracy, as in 1.0")
+        if self.max_cost is not None:
+            object.__setattr__(self, "max_cost", as_number(self.max_cost))
+            check_value(f"max {self.minimize}", self.max_cost, 0 < self.max_cost < math.inf, "a number above 0")
         check_value("minimize", self.minimize, self.minimize in TARGETS, f"one of {', '.join(TARGETS)}")
         check_value("batch", self.batch, self.batch >= 1, "1 image or more")
         check_value("images", self.images, self.images >= 1, "1 or more of the validation split")
@@ -68,6 +75,10 @@ class Search:
         check_value(
             "quantize", ",".join(self.precisions), known, f"one of {', '.join(ELEMENTS)}, or several, each once"
         )
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(self.minimize, self.max_drop, self.max_cost)
 
     def cell(self, ratios: Mapping[str, float], sizes: Mapping[str, int], repair: str) -> Cell:
         """The cell in which each layer loses its ratio; sizes: weights of every layer that may be pruned.
@@ -116,6 +127,8 @@ def plan_search(
     rounds: int = 2,
     retrain: int = 0,
     trials: int = 4,
+    max_bytes: int | None = None,
+    max_latency_ms: float | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
     recipe: Mapping[str, Any] | None = None,
@@ -126,6 +139,7 @@ def plan_search(
     check_recipe(recipe, options.get("weights"))
     check_value("max drop", max_drop, not math.isnan(max_drop), "a number of points")
     check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
+    minimize, max_cost = _target(minimize, max_bytes, max_latency_ms, retrain)
     find_architecture(model)
     data = normalised_name(data, mean, std)
     check_data_name(data)
@@ -156,5 +170,17 @@ def plan_search(
     retraining = retraining_for("one-shot", epochs=retrain) if retrain else None
     return Search(
         template, max_drop, minimize, batch, images=images, rounds=rounds, retraining=retraining, trials=trials,
-        precisions=tuple(precisions),
+        precisions=tuple(precisions), max_cost=max_cost,
     )  # fmt: skip
+
+
+def _target(
+    minimize: str, max_bytes: float | None, max_latency_ms: float | None, retrain: int
+) -> tuple[str, float | None]:
+    """What is priced, and what it may cost at most; None where the loss is the budget."""
+    given = [(name, each) for name, each in (("bytes", max_bytes), ("latency", max_latency_ms)) if each is not None]
+    if len(given) > 1:
+        raise UsageError("max_bytes and max_latency_ms: expected one of the two: search twice for both")
+    if given and retrain:
+        raise UsageError(f"max {given[0][0]} goes with retrain=0: retrain what was found (secateur.retrain)")
+    return given[0] if given else (minimize, None)

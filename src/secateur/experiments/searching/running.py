@@ -98,6 +98,8 @@ def search(
     rounds: int = 2,
     retrain: int = 0,
     trials: int = 4,
+    max_bytes: int | None = None,
+    max_latency_ms: float | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
     data_dir: str | Path | None = None,
@@ -112,6 +114,7 @@ def search(
     by name, anyone's own likewise, or a Task, whose metric then takes the place of accuracy.
     minimize: "latency" (in Secateur's runtime, one thread, batches of `batch`), "bytes" (of the .secateur file), "macs"
     or "weights". Accuracy is top-1 on validation data, against the dense network. repair: as in repair.
+    max_bytes, or max_latency_ms of a batch, in place of max_drop: the best network that takes no more.
     images of the validation split show each layer's harm;
     `rounds` times it is measured again around the best. retrain: epochs for which up to `trials` networks of each kind
     learn again. weights, mean and std: as in sweep. Beside the network that was searched, those with one ratio for
@@ -128,7 +131,8 @@ def search(
     with presented(model, data, name) as (called, told):
         plan = plan_search(
             called, told, max_drop=max_drop, minimize=minimize, batch=batch, images=images, rounds=rounds,
-            retrain=retrain, trials=trials, mean=mean, std=std, recipe=recipe, **asked,
+            retrain=retrain, trials=trials, max_bytes=max_bytes,
+            max_latency_ms=max_latency_ms, mean=mean, std=std, recipe=recipe, **asked,
         )  # fmt: skip
         return run_search(plan, Path(out), data_dir=data_dir, device=device, reporter=reporter)
 
@@ -153,7 +157,7 @@ def run_search(
         check_loaded([plan.dense])
         laboratory = Laboratory(plan, cache, store)
         laboratory.check_same_network()
-        if warning := caution(laboratory.trained.validation, plan.max_drop):
+        if plan.max_cost is None and (warning := caution(laboratory.trained.validation, plan.max_drop)):
             reporter.say(f"caution: {warning}")
         outcome = record.outcome or _search(plan, laboratory, cache, store, reporter)
         if record.outcome is None:
@@ -173,8 +177,10 @@ def rule(plan: Search, outcome: Outcome) -> str:
             "weights": "fewest weights"}  # fmt: skip
     asked = (
         f"{what[plan.minimize]} within {points_text(plan.max_drop)} of the dense network on validation data, by search"
+        if plan.max_cost is None
+        else f"best on validation data within {plan.budget.describe()}, by search"
     )
-    return ". ".join([asked, *(each.rstrip(".") for each in verdict(outcome, plan.minimize, plan.max_drop))])
+    return ". ".join([asked, *(each.rstrip(".") for each in verdict(outcome, plan.budget))])
 
 
 def _record(plan: Search, store: Store, out: Path, command: str) -> SearchRecord:
