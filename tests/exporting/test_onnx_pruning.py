@@ -89,6 +89,23 @@ def test_a_module_is_called_and_answers_by_the_names_of_the_file(tmp_path: Path)
     assert not np.allclose(statistics.numpy(), onnx.numpy_helper.to_array(model.graph.initializer[4]))
 
 
+def test_a_file_in_half_precision_stays_one(tmp_path: Path) -> None:
+    body = "h = MatMul(x, first) r = Relu(h) y = MatMul(r, second)"
+    random = np.random.default_rng(0)
+    weights = {
+        name: random.normal(size=shape).astype(np.float16) for name, shape in (("first", (4, 8)), ("second", (8, 2)))
+    }
+    model = model_of("float16[n, 4] x", body, 13, outputs="float16[n, 2] y", **weights)
+    found = prune_onnx(saved(model, tmp_path), tmp_path / "pruned.onnx", 0.5)
+    assert found.log.sparsity == 0.5
+    x = random.normal(size=(3, 4)).astype(np.float16)
+    (made,) = by_runtime(onnx.load(tmp_path / "pruned.onnx"), {"x": x})
+    first = np.where(np.abs(weights["first"]) > np.sort(np.abs(weights["first"]), None)[15], weights["first"], 0)
+    wanted = np.maximum(x.astype(np.float32) @ first, 0) @ weights["second"].astype(np.float32)
+    assert made.dtype == np.float16
+    np.testing.assert_allclose(made, wanted, rtol=2e-3, atol=2e-3)
+
+
 def test_a_pruned_file_is_called_as_the_one_it_came_from(tmp_path: Path) -> None:
     body = "h = MatMul(x, first) r = Relu(h) m = Mul(r, rows) y = MatMul(m, second) t = Add(y, state)"
     weights = {"first": (4, 8), "second": (8, 4), "rows": (3, 1, 8)}

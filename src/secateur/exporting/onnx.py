@@ -12,7 +12,7 @@ import numpy as np
 from secateur.errors import ExportError, MissingExtraError
 from secateur.exporting import onnx_moves, qdq, sequences
 from secateur.exporting.examples import bound_somewhere, example_of
-from secateur.exporting.onnx_calling import as_called, name_as_called
+from secateur.exporting.onnx_calling import Called, as_called, name_as_called, rounded
 from secateur.network.building import unused_name
 from secateur.network.formats import FORMATS, WEIGHT_FORMATS
 from secateur.network.graph import Attribute, Graph, Node, Shape
@@ -34,34 +34,34 @@ _LIMIT = 2**31 - 1
 """Protocol buffers hold no more bytes."""
 
 
-def to_onnx(graph: Graph, *, sparse: bool = False, outputs: Sequence[str] = ()) -> bytes:
+def to_onnx(graph: Graph, *, sparse: bool = False, called: Called | None = None) -> bytes:
     """An ONNX model that computes what the graph does, its batch dimension free (named "batch"), and its lengths.
 
     Inputs keep their names and number formats, outputs are named after where they are in what the network gives
     (Graph.output_names). Narrow weights stay narrow, and are cast where they are used; what is quantised is so there,
     by QuantizeLinear and DequantizeLinear. sparse: weights that take fewer bytes as their non-zeros and the places of
-    these are written so; other engines make them dense again. outputs: names for them; the model is then called as the
-    network is (Graph.called), with its batch where that has it.
+    these are written so; other engines make them dense again. called: the model is then called as the network is
+    (Graph.called), with its batch where that has it, by these names and formats.
     Raises MissingExtraError without the package onnx, ExportError for axes of length 0 and for more than 2 GB.
     """
-    return Translation(graph).model(sparse=sparse, outputs=outputs)
+    return Translation(graph).model(sparse=sparse, called=called)
 
 
 def write_onnx(
-    graph: Graph, path: str | Path, *, force: bool = False, sparse: bool = False, outputs: Sequence[str] = ()
+    graph: Graph, path: str | Path, *, force: bool = False, sparse: bool = False, called: Called | None = None
 ) -> float | None:
     """Write to_onnx's model to a file, which is there whole or not at all.
 
     Where ONNX Runtime is installed, both run first on two images of noise; returned is their largest difference over
-    the largest output, None without ONNX Runtime. force: replace an existing file. sparse, outputs: as
+    the largest output, None without ONNX Runtime. force: replace an existing file. sparse, called: as
     to_onnx has them.
     Raises as to_onnx, and ExportError where the file exists or cannot be written, or where the results are apart.
     """
     path = Path(path)
     if path.exists() and not force:
         raise ExportError(f"{path} exists: choose another name, or replace it with --force (force=True)")
-    model = to_onnx(graph, sparse=sparse, outputs=outputs)
-    apart = _distance(graph, model, bool(outputs))
+    model = to_onnx(graph, sparse=sparse, called=called)
+    apart = _distance(graph, model, called)
     if apart is not None and not apart <= (_STEPS if graph.quantisations else _TOLERANCE):
         raise ExportError(
             f"{path}: ONNX Runtime's results are off by {apart:.2g}: report this as a bug; nothing was kept"
@@ -74,7 +74,7 @@ def write_onnx(
     return apart
 
 
-def _distance(graph: Graph, model: bytes, called: bool) -> float | None:
+def _distance(graph: Graph, model: bytes, called: Called | None) -> float | None:
     try:
         import onnxruntime
     except ImportError:
@@ -83,12 +83,13 @@ def _distance(graph: Graph, model: bytes, called: bool) -> float | None:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     x = example_of(bound_somewhere(graph))
+    x = x if called is None else rounded(graph, x, called)
     expected = reference.run_all(graph, x)
-    if not called:
+    if called is None:
         return largest_difference(session.run(None, x), expected)
     places = {each.place: each for _, each in leaves(graph.called.outputs)}
     return largest_difference(
-        session.run(None, as_called(graph, x)), [places[at].back(each) for at, each in enumerate(expected)]
+        session.run(None, as_called(graph, x, called)), [places[at].back(each) for at, each in enumerate(expected)]
     )
 
 
@@ -116,7 +117,7 @@ class Translation:
         self.sizes: dict[Dimension, str] = {}
         self.lengths: dict[str, str] = {}
 
-    def model(self, *, sparse: bool = False, outputs: Sequence[str] = ()) -> bytes:
+    def model(self, *, sparse: bool = False, called: Called | None = None) -> bytes:
         self._refuse()
         for node in self.graph.nodes:
             _CONVERSIONS[node.op](self, node)
@@ -129,8 +130,8 @@ class Translation:
         made = helper.make_graph(self.nodes, "secateur", inputs, given, dense, sparse_initializer=[*spread.values()])
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="secateur")
-        if outputs:
-            name_as_called(model, self.graph, outputs, self.onnx)
+        if called is not None:
+            name_as_called(model, self.graph, called, self.onnx)
         return bytes(model.SerializeToString(deterministic=True))
 
     def _sparse(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""A model of ONNX as the network is called: its batch where the signature has it, its outputs by their own names."""
+"""A model of ONNX as the network is called: its batch where the signature has it, its own names and number formats."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,52 @@ from secateur.network.signature import Value, leaves
 Arrays = dict[str, Any]
 
 
-def name_as_called(model: Any, graph: Graph, outputs: Sequence[str], onnx: Any) -> None:
-    """Change a model that to_onnx made of a graph. outputs: names, one for each of the graph's."""
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Names of inputs and outputs, in the graph's order, each with its number format in NumPy's words, "" for the
+    graph's."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+def name_as_called(model: Any, graph: Graph, called: Called, onnx: Any) -> None:
+    """Change a model that to_onnx made of a graph, which is called by its signature and these names and formats."""
     calling = _Calling(model.graph, onnx)
     for info, (name, value) in zip(list(model.graph.input), _arguments(graph), strict=True):
         calling.take(info, name, value)
+        calling.cast(info, called.inputs.get(name, ""), into=True)
     values = {each.place: each for _, each in leaves(graph.called.outputs)}
-    for place, (info, name) in enumerate(zip(list(model.graph.output), outputs, strict=True)):
+    for place, (info, (name, format)) in enumerate(zip(list(model.graph.output), called.outputs.items(), strict=True)):
         calling.give(info, name, values.get(place, Value(place)))
+        calling.cast(info, format, into=False)
 
 
-def as_called(graph: Graph, given: Arrays) -> Arrays:
+def as_called(graph: Graph, given: Arrays, called: Called) -> Arrays:
     """What such a model is fed, of the graph's inputs by name."""
     values = dict(_arguments(graph))
-    return {name: value.back(each) for (name, value), each in zip(values.items(), given.values(), strict=True)}
+    return {
+        name: _in_format(value.back(each), called.inputs.get(name, ""))
+        for (name, value), each in zip(values.items(), given.values(), strict=True)
+    }
+
+
+def rounded(graph: Graph, given: Arrays, called: Called) -> Arrays:
+    """The graph's inputs with the numbers that such a model can be fed."""
+    names = [name for name, _ in _arguments(graph)]
+    return {
+        inner: _in_format(each, called.inputs.get(name, "")).astype(each.dtype)
+        for name, (inner, each) in zip(names, given.items(), strict=True)
+    }
+
+
+def _in_format(array: Any, format: str) -> Any:
+    return array.astype(format) if _is_known(format) else array
+
+
+def _is_known(format: str) -> bool:
+    """Whether NumPy has it, by which it is fed."""
+    return format not in ("", "bfloat16", "int4", "uint4")
 
 
 def _arguments(graph: Graph) -> list[tuple[str, Value]]:
@@ -69,6 +102,19 @@ class _Calling:
             return
         self.graph.node.append(self._moved(inner, name, value.axis, len(sizes), back=True))
         self._resize(info, sizes, value)
+
+    def cast(self, info: Any, format: str, *, into: bool) -> None:
+        """Have an input or output in a format."""
+        kind = info.type.tensor_type
+        wanted = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(format)) if _is_known(format) else kind.elem_type
+        if wanted == kind.elem_type:
+            return
+        name, before = info.name, kind.elem_type
+        self._free(name)
+        inner, info.name, kind.elem_type = info.name, name, wanted
+        given, made, to = (name, inner, before) if into else (inner, name, wanted)
+        node = self.onnx.helper.make_node("Cast", [given], [made], name=made, to=to)
+        self.graph.node.insert(0 if into else len(self.graph.node), node)
 
     def _moved(self, given: str, made: str, axis: int | None, rank: int, *, back: bool) -> Any:
         make = self.onnx.helper.make_node

@@ -196,7 +196,7 @@ def _writer(path: Path, sparse: bool) -> Writer:
 def _write_onnx(
     network: GraphNetwork, _: Mapping[str, NDArray[Any]], path: Path, force: bool, *, sparse: bool = False
 ) -> None:
-    write_onnx(network.now(), path, force=force, sparse=sparse, outputs=network.output_names)
+    write_onnx(network.now(), path, force=force, sparse=sparse, called=network.called)
 
 
 def _write_packed(network: GraphNetwork, given: Mapping[str, NDArray[Any]], path: Path, force: bool) -> None:

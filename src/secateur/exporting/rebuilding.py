@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.exporting.examples import bound_somewhere, example_of
+from secateur.exporting.onnx_calling import Called
 from secateur.importing.onnx import Bound, Shapes, read_whole
 from secateur.network.dequantising import to_floats
 from secateur.network.graph import Graph, Node, Shape, Weight
@@ -54,12 +55,12 @@ class GraphNetwork(nn.Module):
     Of a Graph in eight bits it is the float network that this approximates (network.dequantising): weights are times
     their scales, nothing is rounded, and outputs are near those of the Graph rather than the same.
     Takes the Graph's inputs in order, (N, …) each, or by their names; gives a tensor, or a tuple where the Graph has
-    several outputs, by the names of outputs where these are given. In evaluation mode.
+    several outputs, by their names where `called` says them. In evaluation mode.
     """
 
-    def __init__(self, graph: Graph, outputs: Sequence[str] = ()) -> None:
+    def __init__(self, graph: Graph, called: Called | None = None) -> None:
         super().__init__()
-        self.output_names = tuple(outputs)
+        self.called, self.output_names = called, tuple(called.outputs) if called is not None else ()
         self.graph = graph = to_floats(graph)
         self.lengths = graph.lengths
         self._held: dict[str, tuple[str, str]] = {}
@@ -196,7 +197,7 @@ def from_onnx(path: str | os.PathLike[str], *, shapes: Shapes | None = None, bin
             "scales; quantise it again when it is packed",
             stacklevel=2,
         )
-    network = GraphNetwork(graph, reading.outputs).float().eval()
+    network = GraphNetwork(graph, Called(reading.formats, reading.outputs)).float().eval()
     for node in network.graph.nodes:
         for role, name in node.weights.items():
             held = network.held(name)

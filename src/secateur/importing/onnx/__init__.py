@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from secateur.errors import ExportError, FormatError, GraphError, SecateurError,
 from secateur.importing.onnx.conversions import CONVERSIONS
 from secateur.importing.onnx.dimensions import Declared, Shapes, inputs_of, plans_of, with_shapes
 from secateur.importing.onnx.loading import load_model
-from secateur.importing.onnx.tensors import Constant
+from secateur.importing.onnx.tensors import Constant, format_of
 from secateur.importing.onnx.translation import Translation, Unheld
 from secateur.network.graph import Graph
 from secateur.network.sizes import written
@@ -35,7 +35,7 @@ class Reading:
     """What a file came to. images: how many the file itself takes, None where it takes any number of them.
 
     bound: inputs that are constants. formats: of each of the other inputs, in the file, in NumPy's words. notes: what
-    is not computed as the file says it. outputs: their names in the file.
+    is not computed as the file says it. outputs: likewise formats of these, "" where the file says none.
     """
 
     graph: Graph
@@ -43,7 +43,7 @@ class Reading:
     bound: Mapping[str, NDArray[Any]]
     formats: Mapping[str, str]
     notes: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(path: str | os.PathLike[str], *, shapes: Shapes | None = None, bind: Bound | None = None) -> Graph:
@@ -86,8 +86,13 @@ def _read_whole(path: Path, shapes: Shapes | None, bind: Bound | None) -> Readin
     arrays = {name: each.array for name, each in bound.items()}
     formats = {each.name: each.format for each in found}
     notes = tuple(sorted(translation.notes))
-    outputs = tuple(each.name for each in model.graph.output)
+    outputs = {each.name: _format(each) for each in model.graph.output}
     return Reading(graph, size if isinstance(size, int) else None, arrays, formats, notes, outputs)
+
+
+def _format(info: Any) -> str:
+    kind = info.type.tensor_type.elem_type
+    return format_of(kind, f"output {info.name[:80]!r}") if kind else ""
 
 
 def _read(model: Any, declared: Sequence[Declared], bound: Mapping[str, Constant], path: Path) -> Translation:
