@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,8 @@ from secateur.network.sizes import BATCH, Dimension, Size, bind, is_whole
 
 _IMAGES = 3
 """Of which numbers are worked out: a line through two, and one more that has to lie on it."""
-_MOST_NODES = 1 << 8
+_MOST_NODES, _MOST_NUMBERS = 1 << 8, 1 << 20
+"""Of what is worked out, and of each value of it."""
 Array = NDArray[Any]
 
 
@@ -112,9 +114,11 @@ _LENGTHS: Mapping[str, Dimension] = {BATCH: _IMAGES}
 
 
 def _is_bound(node: Node) -> bool:
-    """Whether all of its sizes are known with the number of images."""
+    """Whether all of its sizes are known with the number of images, and it is small."""
     several = [each for value in node.attributes.values() for each in (value if isinstance(value, tuple) else (value,))]
-    return is_whole(tuple(bind(each, _LENGTHS) for each in (*node.shape, *several) if isinstance(each, Size)))
+    shape = tuple(bind(size, _LENGTHS) for size in node.shape)
+    known = is_whole((*shape, *(bind(each, _LENGTHS) for each in several if isinstance(each, Size))))
+    return known and math.prod(map(int, shape)) <= _MOST_NUMBERS
 
 
 def _bound(value: Any) -> Any:

@@ -104,6 +104,7 @@ def _resetting_first(call: Call, given: str, matrix: Weight, states: Sequence[st
         raise Refused(f"resets before it multiplies, along {count} steps: expected a number up to {_MOST_STEPS}")
     gates = build.variant(matrix, ("gates of", 0), lambda bits: np.ascontiguousarray(bits[: 2 * size]))
     fresh = build.variant(matrix, ("gates of", 1), lambda bits: np.ascontiguousarray(bits[2 * size :]))
+    call.translation.count(12 * count)
     state, steps = states[0] if states else "", []
     for step in range(count)[:: -1 if reverse else 1]:
         now = composites.select(build, given, rank - 1, step)

@@ -110,13 +110,17 @@ class Translation:
     def run(self, nodes: Sequence[Any]) -> None:
         """Translate nodes into the scope at hand."""
         for node in nodes:
-            self.visited += 1
-            if self.visited > MOST_NODES:
-                raise FormatError(f"more than {MOST_NODES:,} operations once loops and functions are laid out")
+            self.count(1)
             made = self._translated(node)
             for name, each in zip(node.output, made, strict=False):
                 if name:
                     self.scope[name] = each if each is not None else Lost()
+
+    def count(self, operations: int) -> None:
+        """Of what is laid out. Raises FormatError for more than a file may ask for."""
+        self.visited += operations
+        if self.visited > MOST_NODES:
+            raise FormatError(f"more than {MOST_NODES:,} operations once loops and functions are laid out")
 
     def _translated(self, node: Any) -> Sequence[Held | None]:
         lost = [Lost()] * len(node.output)

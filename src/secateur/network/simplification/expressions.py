@@ -12,6 +12,8 @@ Terms = dict[tuple[str, ...], float]
 """Product of values, by their names in order → the factor that it is added with. () is the number 1."""
 _MOST, _DEPTH = 8, 10
 """Terms of a sum, and operations on the way to one, up to which it is multiplied out."""
+_PACE = 200
+"""Operations that are looked at for each of the graph, on the average: more are left as they are."""
 _CLOSE = 1e-3
 """What a file in half precision makes of a factor."""
 _INVERSE = "\0"
@@ -29,10 +31,10 @@ def agree(found: Terms, expected: Terms) -> bool:
 
 
 class Expressions:
-    """Of the nodes so far: whoever reads on adds to them."""
+    """Of the nodes so far: whoever reads on adds to them. count: how many there will be."""
 
-    def __init__(self, nodes: Mapping[str, Node], weights: Mapping[str, Weight]) -> None:
-        self.nodes, self.weights = nodes, weights
+    def __init__(self, nodes: Mapping[str, Node], weights: Mapping[str, Weight], count: int) -> None:
+        self.nodes, self.weights, self.left = nodes, weights, _PACE * count
 
     def number(self, name: str) -> float | None:
         """Of a constant that is one number; None for other values."""
@@ -44,9 +46,10 @@ class Expressions:
     def terms(self, name: str, atoms: frozenset[str], depth: int = _DEPTH) -> Terms:
         """A value in terms of atoms, of values that are no arithmetic, and of what would be too many terms."""
         node, number = self.nodes.get(name), self.number(name)
+        self.left -= 1
         if number is not None and name not in atoms:
             return {(): number}
-        if node is None or node.op not in ARITHMETIC or name in atoms or not depth:
+        if node is None or node.op not in ARITHMETIC or name in atoms or not depth or self.left < 0:
             return {(name,): 1.0}
         parts = [self.terms(each, atoms, depth - 1) for each in node.inputs]
         made = self._combined(node, parts)

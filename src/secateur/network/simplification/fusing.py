@@ -69,7 +69,7 @@ class _Fusing:
         self.seen: dict[object, str] = {}
         self.cores: dict[str, tuple[_Core, int]] = {}
         self.reads = Counter([*graph.outputs, *(name for node in graph.nodes for name in node.inputs)])
-        self.expressions = Expressions(self.spelt, graph.weights)
+        self.expressions = Expressions(self.spelt, graph.weights, len(graph.nodes))
         self.found = 0
 
     def take(self, node: Node) -> None:
@@ -144,7 +144,7 @@ class _Fusing:
         for variance in self._before(root.inputs[0]):
             terms, mean = self.expressions.terms(root.inputs[0], frozenset((variance,))), self.spelt.get(variance)
             eps = terms.get((), 0.0)
-            if mean is not None and mean.op == "mean" and eps >= 0 and terms.keys() <= {(), (variance,)}:
+            if mean is not None and mean.op == "mean" and 0 <= eps < math.inf and terms.keys() <= {(), (variance,)}:
                 return self._centred(mean, factor, eps) if terms.get((variance,)) == 1 else None
         return None
 
