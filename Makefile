@@ -7,6 +7,7 @@ JOBS ?= 2
 QUIET := --log-level=NOTICE
 READY := $(VENV)/.ready
 MODULES := build/modules.txt
+DOCS := "mkdocs-material>=9.6,<10" "mkdocstrings[python]>=0.29"
 
 CXX_FILES := $(shell find native -name '*.?pp')
 NATIVE := CMakeLists.txt $(CXX_FILES)
@@ -78,6 +79,13 @@ format: $(READY)
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(CXX_FILES)
 	$(BIN)/ruff check --fix
+
+# The site, into build/site; a link or a name that leads nowhere is an error.
+docs: $(READY)
+	@$(BIN)/python -c 'import mkdocstrings, material' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site: build/site/index.html"
 
 bench: $(READY)
 	$(BIN)/python benchmarks/prune_memory.py

@@ -27,6 +27,7 @@ from secateur.report import (
     rows_grid,
     search_grid,
 )
+from secateur.report.fronts import front_of
 from secateur.report.grid import sparkline
 
 
@@ -211,3 +212,19 @@ def test_text_formats_escape_what_would_break_them() -> None:
     assert r"a\_b|c" in render([row], "latex")
     assert r"| a_b\|c |" in render([row], "markdown")
     assert json.loads(render([row], "json"))[0]["model"] == "a_b|c"
+
+
+def test_the_front_of_a_search_has_every_kind_the_chosen_one_and_the_dense_elsewhere() -> None:
+    record = search_record("search", contender("dense", 2.0, 0.95), contender("search", 0.5, 0.94))
+    assert record.outcome is not None
+    rival = Latency("onnxruntime-int8", 1, 1, 1.5, 1.4, 1.6, 9)
+    front = front_of(dataclasses.replace(record, outcome=dataclasses.replace(record.outcome, rivals=(rival,))))
+    assert front is not None
+    assert [(each.name, each.cost, each.score) for each in front.kinds] == [("dense", 2.0, 0.95), ("search", 0.5, 0.94)]
+    assert front.chosen == front.kinds[1]
+    (elsewhere,) = front.elsewhere
+    assert (elsewhere.name, elsewhere.cost, elsewhere.score) == ("onnxruntime-int8", 1.5, 0.95)
+    assert "not measured" in elsewhere.about
+    assert front.low < 0.94 < 0.95 < front.high
+    assert front.hidden == 0
+    assert front_of(search_record("search", contender("dense", 2.0), minimize="macs")) is None

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from secateur.errors import SecateurError
+from secateur.measure import timing
 from secateur.measure.rivals import PEERS, Predict
 from secateur.measure.timing import alone, interleave, median_interval, on_cores
 from secateur.modules.guarding import first_line
@@ -29,10 +30,12 @@ def compare_latency(
     *,
     threads: int = 1,
     same_output: tuple[str, ...] = (),
+    longer: float = 1.0,
 ) -> list[Latency]:
     """Time each engine on `example`, a tensor (N, …) or several, on pinned threads, in turns: A B C, A B C, …
 
-    Another process that does the same on this machine is waited for.
+    Another process that does the same on this machine is waited for. longer: how many times as long as usual, where
+    much depends on it.
 
     The engines named in same_output have to agree with each other first (within 1e-4 of the largest logit).
     Medians come with a 95 % interval from order statistics and their n; see timing.interleave. Where an engine changes
@@ -44,7 +47,8 @@ def compare_latency(
         _check_agreement({name: outputs[name] for name in same_output})
         timed = _on_copies if changed else functools.partial
         with torch.inference_mode():
-            times = interleave({name: timed(run, example) for name, run in engines.items()})
+            seconds = longer * timing.SECONDS_PER_ENGINE
+            times = interleave({name: timed(run, example) for name, run in engines.items()}, seconds=seconds)
     return [_summary(name, len(example), threads, each) for name, each in times.items()]
 
 

@@ -17,6 +17,7 @@ from secateur.records.scores import TOP1, Metric
 from secateur.report.analysis import heading, unit_of
 from secateur.report.break_even import break_evens
 from secateur.report.comparison import MEASURES, line_of
+from secateur.report.fronts import AXES, Front
 from secateur.report.paper import Comparison
 from secateur.report.study import recipe_text
 from secateur.report.summary import (
@@ -307,6 +308,49 @@ def cost_chart(key: str, title: str, rows: Sequence[Row], cost: str) -> Chart:
     figure.update_xaxes(range=[0, 1.08 * dearest])
     _score_axis(figure, metric)
     return Chart(key, title, "On the front: no other network is both cheaper and more accurate.", figure)
+
+
+def front_chart(key: str, title: str, front: Front) -> Chart:
+    """What each network of a search costs and scores, the chosen one marked, and the dense one in other engines."""
+    axis, unit = AXES[front.target]
+    shape = _format_of(front.metric)
+    hover = f"%{{text}}<br>%{{x:.4s}}{unit}, %{{y:{shape}}}<br>%{{customdata}}<extra></extra>"
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[each.cost for each in front.found],
+        y=[each.score for each in front.found],
+        text=[each.name for each in front.found],
+        customdata=[each.about for each in front.found],
+        mode="lines+markers",
+        name="the front",
+        line={"color": "#2b9a66", "width": 2, "shape": "vh"},
+        marker={"size": 7},
+        hovertemplate=hover,
+    )
+    looks = (
+        ("of its kind the best", front.kinds, "#3b7dd8", "circle"),
+        ("the chosen one", (front.chosen,), "#2b9a66", "star"),
+    )
+    for name, spots, colour, symbol in (*looks, ("dense elsewhere", front.elsewhere, "#d9622b", "diamond")):
+        figure.add_scatter(
+            x=[each.cost for each in spots],
+            y=[each.score for each in spots],
+            text=[each.name for each in spots],
+            customdata=[each.about for each in spots],
+            mode="markers+text" if spots == front.elsewhere else "markers",
+            textposition=[("bottom center", "top center")[place % 2] for place in range(len(spots))],
+            textfont={"size": 10},
+            name=name,
+            marker={"color": colour, "symbol": symbol, "size": 18 if symbol == "star" else 10},
+            hovertemplate=hover,
+        )
+    _finish(figure, axis, f"{front.metric.name} on validation data")
+    figure.update_xaxes(type="log", dtick="D2", tickformat="~s")
+    figure.update_yaxes(range=[front.low, front.high], tickformat=".1%" if front.metric.in_per_cent else None)
+    images = f"{front.batch} images at once, one thread" if front.target == "latency" else "of the .secateur file"
+    hidden = f" {front.hidden} of the front lie below what is shown: pull the axis." if front.hidden else ""
+    about = f"Cheaper is further left, better further up; {images}. {hidden}".strip()
+    return Chart(key, title, about, figure, wide=True)
 
 
 def pytorch_chart(key: str, title: str, row: Row) -> Chart:

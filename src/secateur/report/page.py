@@ -27,6 +27,7 @@ from secateur.report.figures import (
     comparison_chart,
     cost_chart,
     foreseen_chart,
+    front_chart,
     layers_chart,
     macs_chart,
     paper_chart,
@@ -35,6 +36,7 @@ from secateur.report.figures import (
     spending_chart,
     time_chart,
 )
+from secateur.report.fronts import Front, front_of
 from secateur.report.grid import Grid
 from secateur.report.paper import Comparison, citation
 from secateur.report.remarks import dense_in_runtime, remarks
@@ -269,8 +271,17 @@ def _search_sections(runs: Sequence[Run], chosen: Sequence[Chosen]) -> list[Sect
             about = "The ratio of every layer that costs least and loses no more than it may, and its rivals."
             best = next((each for each in chosen if each.row in run.rows), None)
             cards = _cards(best, runs) if best else ()
-            sections.append(Section(title, about, cards, (), tuple(grids), _remarks(best, runs)))
+            key = re.sub(r"[^a-z0-9]+", "-", f"search-{run.name}".lower())
+            fronts = [front for record in run.searches if (front := front_of(record))]
+            charts = tuple(
+                front_chart(f"{key}-{number}", _front_title(front), front) for number, front in enumerate(fronts)
+            )
+            sections.append(Section(title, about, cards, charts, tuple(grids), _remarks(best, runs)))
     return sections
+
+
+def _front_title(front: Front) -> str:
+    return f"{front.metric.name} against {'latency' if front.target == 'latency' else 'bytes'}".capitalize()
 
 
 def _remarks(best: Chosen | None, runs: Sequence[Run]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from secateur.records.results import Row
 from secateur.records.selection import Selection
 from secateur.report.break_even import BreakEven, break_evens
 from secateur.report.comparison import MEASURES, compared, line_of
+from secateur.report.fronts import AXES, Front, front_of
 from secateur.report.paper import Comparison
 from secateur.report.study import networks_compared, recipe_text
 from secateur.report.summary import (
@@ -97,6 +98,9 @@ def _plates(runs: Sequence[Run], chosen: Sequence[Chosen]) -> dict[str, Figure]:
         flat = [each for members in compared for each in members]
         for model, readings in groupby(flat, key=lambda each: each.published.model):
             plates[f"paper-readings-{model}{suffix}"] = _readings_plate(list(readings))
+        for number, record in enumerate(run.searches):
+            if front := front_of(record):
+                plates[f"search-front-{number}{suffix}"] = _front_plate(front)
     for (model, data), own in groupby(curves(runs), key=lambda curve: (curve.model, curve.data)):
         plates |= _network_plates(_file_name(f"{model}-{data}"), list(own), chosen)
     return plates
@@ -133,6 +137,38 @@ def _axes(width: float, height: float, x: str, y: str) -> tuple[Figure, Any]:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     return figure, axes
+
+
+def _front_plate(front: Front) -> Figure:
+    """What networks of a search cost and score, the chosen one marked, and the dense one in other engines."""
+    figure, axes = _axes(COLUMN, 2.8, AXES[front.target][0], f"{front.metric.name} on validation data")
+    axes.step(
+        [each.cost for each in front.found], [each.score for each in front.found], where="post", color="#2b9a66",
+        marker="o", label="the front",
+    )  # fmt: skip
+    for label, spots, colour, marker, size in (
+        ("best of its kind", front.kinds, "#3b7dd8", "o", 14),
+        ("dense elsewhere", front.elsewhere, "#d9622b", "D", 14),
+        ("chosen", (front.chosen,), "#2b9a66", "*", 90),
+    ):
+        axes.scatter(
+            [each.cost for each in spots], [each.score for each in spots], c=colour, marker=marker, s=size, label=label,
+            zorder=3,
+        )  # fmt: skip
+    for place, each in enumerate(front.elsewhere):
+        axes.annotate(
+            each.name, (each.cost, each.score), textcoords="offset points", xytext=(0, (6, -10)[place % 2]),
+            ha="center", fontsize=6,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_ylim(front.low, front.high)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep="") if front.target == "bytes" else StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if front.metric.in_per_cent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes.legend(loc="lower right")
+    return figure
 
 
 def _shares(axes: Any, *names: str) -> None:
