@@ -12,7 +12,7 @@ DOCS := "mkdocs-material>=9.6,<10" "mkdocstrings[python]>=0.29"
 CXX_FILES := $(shell find native -name '*.?pp')
 NATIVE := CMakeLists.txt $(CXX_FILES)
 
-.PHONY: FORCE setup demo native test test-native test-neon fuzz check bench format clean
+.PHONY: FORCE setup demo native test test-native test-neon fuzz check docs bench format clean
 
 setup: $(READY)
 
