@@ -66,6 +66,8 @@ _STYLE: dict[Any, Any] = {
     "savefig.bbox": "tight",
 }
 _LINES = dict(zip(DASHES, ("-", "--", ":", "-."), strict=True))
+_HEADROOM = 0.3
+"""Of a drawing's height: what slanting names above its points take."""
 _NO_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
@@ -155,13 +157,14 @@ def _front_plate(front: Front) -> Figure:
             [each.cost for each in spots], [each.score for each in spots], c=colour, marker=marker, s=size, label=label,
             zorder=3,
         )  # fmt: skip
-    for place, each in enumerate(front.elsewhere):
+    for each in front.elsewhere:
         axes.annotate(
-            each.name, (each.cost, each.score), textcoords="offset points", xytext=(0, (6, -10)[place % 2]),
-            ha="center", fontsize=6,
-        )  # fmt: skip
+            each.name, (each.cost, each.score), textcoords="offset points", xytext=(1, 5), rotation=35, fontsize=6
+        )
+    for each in front.kinds:
+        axes.annotate(each.name, (each.cost, each.score), textcoords="offset points", xytext=(5, -2), fontsize=6)
     axes.set_xscale("log")
-    axes.set_ylim(front.low, front.high)
+    axes.set_ylim(front.low, front.high + _HEADROOM * (front.high - front.low))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter(sep="") if front.target == "bytes" else StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
