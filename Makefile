@@ -34,8 +34,7 @@ $(READY): pyproject.toml constraints.txt Makefile $(NATIVE) $(MODULES)
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/secateur sweep --out runs/demo
-	$(BIN)/secateur report runs/demo
+	$(BIN)/secateur demo
 
 # The extension alone, into src/secateur: what to run after a change in native/.
 native:

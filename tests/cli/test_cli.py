@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import RunCli
 from samples import make_row
+from secateur import cli
 from secateur.pruning.score import METHODS
 from secateur.records.store import Store
 
@@ -210,3 +212,27 @@ def test_a_second_ctrl_c_ends_the_process_without_a_traceback(tmp_path: Path) ->
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in told
+
+
+def test_help_shows_what_most_people_need_first_the_rest_by_subject_and_examples(run_cli: RunCli) -> None:
+    told = run_cli("search", "--help", COLUMNS="100").stdout
+    places = [told.index(each) for each in ("--max-drop", "─ Pruning", "─ Where to run", "Examples:")]
+    assert places[0] < min(places[1:3])
+    assert places[3] == max(places)
+    assert told.index("--calibration-seed") > places[1]
+    assert "─ Pruning" not in run_cli("unpack", "--help").stdout
+
+
+def test_the_demo_sweeps_and_writes_a_report(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    whole = cli.app
+
+    def recorded(args: list[str], **options: Any) -> Any:
+        if args[0] == "demo":
+            return whole(args=args, **options)
+        ran.append(args)
+        return 0 if args[0] == "sweep" else 1
+
+    monkeypatch.setattr(cli, "app", recorded)
+    assert run_cli("demo", "--out", "there").returncode == 1
+    assert ran == [["sweep", "--out", "there"], ["report", "there"]]

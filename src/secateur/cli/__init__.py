@@ -41,6 +41,7 @@ from secateur.cli.options import (
     task_or_data,
     texts,
 )
+from secateur.cli.panels import examples, grouped
 from secateur.cli.printing import nobody_reads, outlets, say, stdout_console
 from secateur.cli.pruning import prune
 from secateur.cli.searching import search
@@ -56,17 +57,33 @@ DONE, FAILED, USAGE = 0, 1, 2
 app = typer.Typer(
     help="Prune PyTorch networks and say honestly what that bought: accuracy, bytes, memory, milliseconds.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(help="List data sets and fetch them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+_EXAMPLES = {
+    search: examples(
+        "secateur search --model lenet-5 --data mnist --max-drop 0.5",
+        "secateur search --model mine:trained --task mine:task --quantize none,int8",
+        "secateur search --model resnet-18 --data cifar-10 --max-bytes 1000000",
+    ),
+    prune: examples(
+        "secateur prune model.onnx --ratio 0.8 --repair reconstruct --calibration inputs.npz -o pruned.onnx"
+    ),
+}
 for verb in (search, paper, show, report, export, prune, *FILE_VERBS, analyze):
-    app.command()(verb)
+    app.command(epilog=_EXAMPLES.get(verb))(grouped(verb))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "secateur sweep --model lenet-5 --data mnist --ratios 0,0.5,0.8,0.9 --seeds 0,1",
+        "secateur sweep --model mine:trained --task mine:task --ratios 0,0.5,0.8 --quantize none,int8",
+    )
+)
+@grouped
 @with_options(OPTIONS, "out", "device", listed=True)
 def sweep(
     model: Annotated[
@@ -125,6 +142,14 @@ def sweep(
         )
     print_result(result)
     check_none_failed(result, folder)
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"), debug: Debug = False) -> None:
+    """Train a small network on digits that come with scikit-learn, prune it, and write a report: two minutes."""
+    for words in (["sweep", "--out", str(out)], ["report", str(out)]):
+        if code := app(args=words, prog_name="secateur", standalone_mode=False):
+            raise typer.Exit(code)
 
 
 @app.command()
