@@ -238,6 +238,24 @@ def test_a_split_too_small_for_its_budget_is_warned_of(tmp_path: Path) -> None:
     assert caution(Score(0.9, 240), 2.5) == caution(Score(0.9, 5000), 0.2) == ""
 
 
+def test_the_slowest_repair_is_done_to_the_last_networks_only(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"repair": "reconstruct+distill", "minimize": "weights", "rounds": 0, "trials": 2}
+    result = small_search(tmp_path / "run", **options)
+    with Store.open(tmp_path / "run") as store:
+        judged = [store.cell(each) for each in validated(store)]
+    slow = [cell for cell in judged if cell.repair == "reconstruct+distill"]
+    assert len(slow) <= 3 * 2
+    assert {cell.repair for cell in judged} == {"reconstruct", "reconstruct+distill"}
+    assert result.record.outcome is not None
+    chosen = result.record.outcome.contender(result.record.outcome.chosen)
+    with Store.open(tmp_path / "run") as store:
+        assert store.cell(chosen.cell).repair in ("reconstruct", "reconstruct+distill")
+
+
+def validated(store: Store) -> list[str]:
+    return [cell for (cell,) in store._connection.execute("SELECT cell_id FROM findings WHERE what = 'validation'")]
+
+
 def test_a_search_within_a_size_or_a_time_finds_the_best_that_keeps_to_it(tmp_path: Path) -> None:
     for name, options in (("bytes", {"max_bytes": 2500}), ("weights", {"max_latency_ms": 1e3})):
         result = small_search(tmp_path / name, rounds=1, **options)

@@ -193,7 +193,9 @@ class Finder:
         search's trials."""
         cheaper = [each for each in self.front if each.cost + self._rest < best.cost]
         beyond = rungs(cheaper, 2**self._search.trials - 2) if cheaper else []
-        return [*([best.cell] if best.cell.ratio else []), *(self._made(each).cell for each in beyond)]
+        made = [self._made(each) for each in beyond]
+        self._trials.priced |= {each.cell: each.cost for each in made}
+        return [*([best.cell] if best.cell.ratio else []), *(each.cell for each in made)]
 
     def _climb(self, front: Sequence[Combination], count: int) -> Best | None:
         """The cheapest of a front that holds, among so many."""
@@ -290,6 +292,16 @@ def _ratios_beyond(ratio: float, steps: int) -> list[float]:
 def find_retrained(ladder: Sequence[Cell], trials: Trials) -> Cell | None:
     """The last of a ladder of cells that holds once it is retrained."""
     cells = [trials.search.retrained(cell) for cell in ladder]
+    found = last_holding(cells, trials.holds)
+    return None if found is None else cells[found]
+
+
+def find_finished(ladder: Sequence[Cell], trials: Trials) -> Cell | None:
+    """The last of a ladder of cells that holds once all of the repair is done to it."""
+    cells = [trials.search.finished(cell) for cell in ladder]
+    for before, after in zip(ladder, cells, strict=True):
+        if before in trials.priced:
+            trials.priced[after] = trials.priced[before]
     found = last_holding(cells, trials.holds)
     return None if found is None else cells[found]
 

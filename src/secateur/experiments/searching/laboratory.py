@@ -96,7 +96,7 @@ def _graph(network: nn.Module, cell: Cell, search: Search, cache: NetworkCache) 
 class Laboratory:
     """Measures cells of a search and keeps what it finds in the store; what is there is not measured again.
 
-    repair: what follows pruning. sizes: weights of each layer that may be pruned, in the order of execution.
+    repair: what follows pruning in trials. sizes: weights of each layer that may be pruned, in the order of execution.
     """
 
     def __init__(self, search: Search, cache: NetworkCache, store: Store) -> None:
@@ -110,7 +110,7 @@ class Laboratory:
         pattern = parse_pattern(search.template.pattern)
         self._pieces = {name: _pieces(weight_of(layers[name]), pattern) for name in self.sizes}
         normed = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in dense.modules())
-        self.repair = search.template.repair
+        self.repair = search.trial_repair
         self._quick = _quick(self.repair, normed)
 
     def check_same_network(self) -> None:

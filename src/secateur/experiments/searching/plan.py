@@ -22,6 +22,8 @@ from secateur.training.catalogue import Numbers, check_data_name, normalised_nam
 from secateur.training.models import find_architecture
 
 SCOPE = "search"
+SLOWEST = "distill"
+"""The step of a repair that only the last networks of a search get."""
 RATIOS = (0.0, *(round(1 - 2 ** (-step / 2), 6) for step in range(1, 21)))
 """Densities of 1, 0.71, 0.5, …, 0.001: two steps halve what is left."""
 
@@ -75,6 +77,17 @@ class Search:
         check_value(
             "quantize", ",".join(self.precisions), known, f"one of {', '.join(ELEMENTS)}, or several, each once"
         )
+
+    @property
+    def trial_repair(self) -> str:
+        """What follows pruning while networks are looked for: the repair without its slowest step, if there are others
+        and many networks are tried."""
+        steps = [step for step in self.template.repair.split("+") if step != SLOWEST]
+        return self.template.repair if self.max_cost is not None else "+".join(steps) or self.template.repair
+
+    def finished(self, cell: Cell) -> Cell:
+        """The cell with all of the repair."""
+        return cell if cell.is_dense else dataclasses.replace(cell, repair=self.template.repair)
 
     @property
     def budget(self) -> Budget:

@@ -26,6 +26,7 @@ from secateur.experiments.searching.finding import (
     Trials,
     even_ladder,
     find_even,
+    find_finished,
     find_retrained,
     found_by,
     named,
@@ -235,13 +236,21 @@ def _found_in(plan: Search, laboratory: Laboratory, trials: Trials, reporter: Re
         kind(GLOBAL): found_by(kind(GLOBAL), trials, lambda: find_even("global", plan, trials, laboratory.repair)),
         kind(SEARCHED): Found(trials.finalists(kind(SEARCHED)) or (plan.dense,), finder.tried),
     }
-    if not plan.retraining:
+    slower = plan.trial_repair != plan.template.repair
+    if not plan.retraining and not slower:
         return found
     ladders = {
         UNIFORM: even_ladder("layer", found[kind(UNIFORM)].cells[0], plan),
         GLOBAL: even_ladder("global", found[kind(GLOBAL)].cells[0], plan),
         SEARCHED: finder.ladder_beyond(best),
     }
+    if slower:
+        for way, ladder in ladders.items():
+            name = kind(way)
+            after = found_by(name, trials, functools.partial(find_finished, ladder, trials))
+            found[name] = Found(after.cells, found[name].tried + after.tried)
+    if not plan.retraining:
+        return found
     for way, ladder in ladders.items():
         name = kind(way, retrained=True)
         after = found_by(name, trials, functools.partial(find_retrained, ladder, trials))
