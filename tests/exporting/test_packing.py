@@ -196,14 +196,14 @@ def test_modules_that_are_more_than_an_operation_are_packed(kind: str, tmp_path:
     np.testing.assert_allclose(secateur.load(tmp_path / "net.secateur")(x.numpy()), expected, rtol=1e-5, atol=1e-5)
 
 
-class Angles(nn.Module):
+class Bessel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.atan(x)
+        return torch.special.i0e(x)
 
 
 def test_a_module_that_no_graph_can_hold_is_named(tmp_path: Path) -> None:
-    network = OfModule(Angles(), first)
-    with pytest.raises(ExportError, match=r"^module 'r' \(Angles\): [^\n]*$"):
+    network = OfModule(Bessel(), first)
+    with pytest.raises(ExportError, match=r"^module 'r' \(Bessel\): [^\n]*$"):
         pack(network, tmp_path / "net.secateur", example=torch.zeros(2, 4))
     assert list(tmp_path.iterdir()) == []
 

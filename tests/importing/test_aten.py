@@ -418,11 +418,6 @@ REFUSED = {
         "mul combines values that have the batch in different dimensions",
     ),
     "division by zero": (lambda x, _: x / 0, nn.Identity(), "div is supported by what is not zero"),
-    "powers of values": (
-        lambda x, _: x.abs() ** x,
-        nn.Identity(),
-        "pow is supported with a base or an exponent that is",
-    ),
     "dropout that never ends": (lambda x, _: F.dropout(x), nn.Identity(), "random in eval mode too"),
     "an exception of its own": (lambda x, _: x.nothing(), nn.Identity(), "Written: torch.export cannot trace it"),
 }

@@ -13,6 +13,7 @@ from secateur.importing.aten.reading import anywhere
 from secateur.importing.placing import Place, Placed
 from secateur.network import composites
 from secateur.network.graph import Weight
+from secateur.network.sizes import is_whole
 
 _STATES = {"lstm": 2}
 _ACTIVATIONS = {"rnn_tanh": "tanh", "rnn_relu": "relu"}
@@ -51,11 +52,9 @@ def _recurrent(call: Call) -> list[str | Placed]:
 
 
 def _parameters(call: Call, directions: int) -> Iterator[Sequence[Constant]]:
-    """Of each layer and direction: both matrices, and both biases where there are any."""
+    """Of each layer and direction: both matrices, both biases where there are any, and what projects the state."""
     held = list(call["params"])
     each = len(held) // (int(call["num_layers"]) * directions)
-    if each not in (2, 4):
-        raise call.error("with proj_size is not supported: put a linear layer behind it instead")
     if not all(isinstance(parameter, Constant) for parameter in held):
         raise call.error("has weights that depend on the input")
     return (held[at : at + each] for at in range(0, len(held), each))
@@ -80,6 +79,8 @@ def _unstacked(call: Call, held: Any) -> list[str]:
 
 
 def _run(call: Call, value: str, parameters: Sequence[Constant], states: Sequence[str], reverse: bool) -> _Run:
+    if len(parameters) % 2:
+        return _projected(call, value, parameters, states, reverse)
     inward, matrix, *biases = parameters
     outer, inner = _biases(call, biases)
     given = call.emit("linear", value, weights={"weight": call.bits(inward, "weight_ih"), **outer})
@@ -92,6 +93,30 @@ def _run(call: Call, value: str, parameters: Sequence[Constant], states: Sequenc
     return _Run(
         steps, tuple(composites.select(call.build, each, axis - 1, 0 if reverse else count - 1) for each in steps)
     )
+
+
+def _projected(call: Call, value: str, parameters: Sequence[Constant], states: Sequence[str], reverse: bool) -> _Run:
+    """An LSTM whose h is a product of a matrix with what it would be: step by step, as many as the example has."""
+    inward, matrix, *biases, projection = parameters
+    bias = {"bias": call.bits(Constant(biases[0].tensor + biases[1].tensor), "bias")} if biases else {}
+    given = call.emit("linear", value, weights={"weight": call.bits(inward, "weight_ih"), **bias})
+    axis = len(call.size(given)) - 1
+    if not is_whole((count := call.size(given)[axis - 1],)):
+        raise call.error(f"with proj_size along a length ({count}) is not supported: expected one number of steps")
+    inputs = composites.unbind(call.build, given, axis)
+    hidden, cell = states or (None, None)
+    found: list[str] = []
+    for gates in reversed(inputs) if reverse else inputs:
+        if hidden is not None:
+            fed = call.emit("linear", hidden, weights={"weight": call.bits(matrix, "weight_hh")})
+            gates = call.emit("add", gates, fed)
+        made, cell = _lstm_step(call, gates, cell)
+        hidden = call.emit("linear", made, weights={"weight": call.bits(projection, "weight_hr")})
+        found.append(hidden)
+    assert hidden is not None
+    assert cell is not None
+    steps = composites.stack(call.build, found[::-1] if reverse else found, axis)
+    return _Run((steps,), (hidden, cell))
 
 
 def _op(call: Call) -> str:
@@ -114,15 +139,20 @@ def _biases(call: Call, biases: Sequence[Constant]) -> tuple[dict[str, Weight], 
     return {"bias": call.bits(Constant(one + other - apart), "bias")}, {"bias": call.bits(Constant(apart), "bias_hh")}
 
 
-def _lstm_cell(call: Call) -> list[str]:
+def _lstm_cell(call: Call) -> tuple[str, str]:
     """One step: new h and c."""
     hidden, cell = call["hx"]
-    gates, before = call.emit("add", *_fed(call, hidden)), call.value_of(cell)
+    return _lstm_step(call, call.emit("add", *_fed(call, hidden)), call.value_of(cell))
+
+
+def _lstm_step(call: Call, gates: str, before: str | None) -> tuple[str, str]:
+    """before: c, none where it is zeros."""
     axis = len(call.size(gates))
     enter, forget, new, out = composites.split(call.build, gates, axis, [call.size(gates)[-1] // 4] * 4)
-    kept = call.emit("mul", call.emit("sigmoid", forget), before)
-    cell = call.emit("add", kept, call.emit("mul", call.emit("sigmoid", enter), call.emit("tanh", new)))
-    return [call.emit("mul", call.emit("sigmoid", out), call.emit("tanh", cell)), cell]
+    cell = call.emit("mul", call.emit("sigmoid", enter), call.emit("tanh", new))
+    if before is not None:
+        cell = call.emit("add", call.emit("mul", call.emit("sigmoid", forget), before), cell)
+    return call.emit("mul", call.emit("sigmoid", out), call.emit("tanh", cell)), cell
 
 
 def _gru_cell(call: Call) -> str:
@@ -149,7 +179,7 @@ def _fed(call: Call, state: Any) -> tuple[str, str]:
 
 CONVERSIONS: dict[str, Conversion] = {
     **dict.fromkeys(("lstm", "gru", *_ACTIVATIONS), _recurrent),
-    "lstm_cell": anywhere(_lstm_cell),
+    "lstm_cell": anywhere(lambda call: list(_lstm_cell(call))),
     "gru_cell": anywhere(_gru_cell),
     **dict.fromkeys(("rnn_tanh_cell", "rnn_relu_cell"), anywhere(_rnn_cell)),
 }

@@ -192,17 +192,41 @@ def _repeat(call: Call) -> str | Placed | Ordinary:
         raise call.error("repeats as often as a length says, which is free: expected expand, or a number")
     (value, place), times = call.anywhere(), list(call["repeats"])
     axis = place.axis(len(times))
-    if times[axis] != 1:
-        raise call.error("repeats the images of a batch, which a graph treats each on its own")
+    if times[axis] != 1 and place.fold != "inner":
+        value, place = _in_parts(call, value, place, "inner"), Place(place.right, "inner")
     own = times if place.fold else times[:axis] + times[axis + 1 :]
     return call.placed(composites.repeat(call.build, value, own), place)
 
 
-def _repeat_each(call: Call) -> str:
-    value, dim, times = call.value("self"), call["dim"], call["repeats"]
+def _in_parts(call: Call, value: str, place: Place, fold: str) -> str:
+    """Of each image a part, one so far, in the dimension of the batch."""
+    if place.fold == fold:
+        return value
+    if place.fold:
+        raise call.error("mixes the batch with other dimensions: it repeats images between their parts")
+    shape = call.size(value)
+    at = len(shape) + 1 - place.right
+    return composites.reshape(call.build, value, (*shape[:at], 1, *shape[at:]))
+
+
+def _repeat_each(call: Call) -> str | Placed | Ordinary:
+    """Repeated images are parts of each, side by side."""
+    dim, times = call["dim"], call["repeats"]
     if dim is None or not isinstance(times, (int, Constant)):
         raise call.error("is supported along a dimension, as often as constant numbers say, only")
-    axis = call.axis(dim, value)
+    if isinstance(call.first, (str, Placed)) and isinstance(times, int):
+        value, place = call.anywhere()
+        if int(dim) % call.rank == place.axis(call.rank):
+            parts = _in_parts(call, value, place, "outer")
+            made = composites.repeat_each(call.build, parts, place.axis(call.rank) + 1, times)
+            return call.placed(made, Place(place.right, "outer"))
+    found: str | Placed | Ordinary = anywhere(_repeat_along)(call)
+    return found
+
+
+def _repeat_along(call: Call) -> str:
+    value, times = call.value("self"), call["repeats"]
+    axis = call.axis(call["dim"], value)
     if isinstance(times, int):
         return composites.repeat_each(call.build, value, axis, times)
     places = torch.arange(call.size(value)[axis - 1]).repeat_interleave(times.tensor)
@@ -321,7 +345,7 @@ CONVERSIONS: dict[str, Conversion] = {
     **{f"replication_pad{rank}d": anywhere(_pad_by(composites.replication_pad)) for rank in (1, 2, 3)},
     "roll": anywhere(_roll),
     "flip": anywhere(_flip),
-    "repeat_interleave": anywhere(_repeat_each),
+    "repeat_interleave": _repeat_each,
     "unfold": anywhere(_unfold, lambda call: 1),
     "im2col": _im2col,
     "col2im": _col2im,
