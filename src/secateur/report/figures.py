@@ -39,6 +39,9 @@ from secateur.support.quantities import percent
 LABEL_HEIGHT = 0.05
 """Of the axis of accuracies: what the text of a label takes."""
 
+NEAR = 0.1
+"""Of accuracy: what lies further below the best need not be seen beside it."""
+
 LEVEL = {"dash": "dot", "width": 1, "color": "#888"}
 
 
@@ -76,8 +79,8 @@ def accuracy_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
     _add_dense(figure, sorted({curve.dense.mean for curve in curves}), metric)
     _finish(figure, "pruned share of the weights", _axis_of(metric))
     figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
-    _score_axis(figure, metric)
-    about = "Lines are means over seeds; a band is their 95 % confidence interval (Student's t)."
+    hidden = _score_axis(figure, metric, [point.accuracy.mean for curve in curves for point in curve.points])
+    about = f"Lines are means over seeds; a band is their 95 % confidence interval (Student's t).{hidden}"
     return Chart(key, title, about, figure, ratio_axis=True, wide=True)
 
 
@@ -112,12 +115,13 @@ def comparison_chart(key: str, title: str, curves: Sequence[Curve]) -> Chart:
     _finish(figure, "", "", height=720 + 20 * lines_of_legend)
     figure.update_layout(margin={"b": 70 + 20 * lines_of_legend})
     metric = curves[0].metric
-    _score_axis(figure, metric)
+    hidden = _score_axis(figure, metric, [point.accuracy.mean for curve in curves for point in curve.points])
     for row in (1, 2):
         figure.update_yaxes(title_text=_axis_of(metric), row=row, col=1)
     about = (
         "Above, what counting promises (further right is better); below, what the file and Secateur's runtime make of "
         "it (further left is better). Means over seeds with their 95 % interval (Student's t). The control is random."
+        f"{hidden}"
     )
     return Chart(key, title, about, figure, wide=True)
 
@@ -130,10 +134,20 @@ def _format_of(metric: Metric) -> str:
     return ".2%" if metric.in_per_cent else ".4g"
 
 
-def _score_axis(figure: go.Figure, metric: Metric) -> None:
-    """Accuracies from none to all; other metrics as far as they go."""
-    if metric.in_per_cent:
+def _score_axis(figure: go.Figure, metric: Metric, scores: Sequence[float]) -> str:
+    """Accuracies near the best, where at least half of them are, such that a point can be seen; else from none to all.
+    Other metrics as far as they go. What a reader must know of it."""
+    if not metric.in_per_cent:
+        return ""
+    best = max(scores)
+    near = [each for each in scores if each >= best - NEAR]
+    if 2 * len(near) < len(scores):
         figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
+        return ""
+    room = max(0.005, 0.15 * (best - min(near)))
+    figure.update_yaxes(tickformat=".1%", range=[min(near) - 2 * room, best + room])
+    hidden = len(scores) - len(near)
+    return f" {hidden} of {len(scores)} points lie below what is shown: pull the axis." if hidden else ""
 
 
 def _add_dense(figure: go.Figure, levels: Sequence[float], metric: Metric = TOP1) -> None:
@@ -306,8 +320,8 @@ def cost_chart(key: str, title: str, rows: Sequence[Row], cost: str) -> Chart:
     _finish(figure, axis, _axis_of(metric))
     dearest = max((value(row) or 0.0 for row in known), default=1.0)
     figure.update_xaxes(range=[0, 1.08 * dearest])
-    _score_axis(figure, metric)
-    return Chart(key, title, "On the front: no other network is both cheaper and more accurate.", figure)
+    hidden = _score_axis(figure, metric, [row.test.value for row in known])
+    return Chart(key, title, f"On the front: no other network is both cheaper and more accurate.{hidden}", figure)
 
 
 def front_chart(key: str, title: str, front: Front) -> Chart:

@@ -16,6 +16,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from secateur.records.environment import environment
+from secateur.records.kept import place_of
 from secateur.records.results import Latency, Outcome, Row
 from secateur.records.selection import Selection, faster
 from secateur.report.analysis import READING, AnalysisResult, headlines
@@ -377,6 +378,8 @@ def _cards(chosen: Chosen | None, runs: Sequence[Run]) -> tuple[Card, ...]:
         share = best.pytorch.file_bytes / best.bytes
         about = f"{size_text(best.bytes)} instead of {size_text(best.pytorch.file_bytes)}"
         cards.append(Card(f"{share:.1f} ×", "smaller file than PyTorch's pruning", about))
+    if shipped := _shipped(best, _run_of(best, runs)):
+        cards.insert(0, shipped)
     ours, *dense = _times(best, _run_of(best, runs))
     for each, where in zip(dense, ("in PyTorch", "in the same runtime"), strict=True):
         if ours and each:
@@ -385,6 +388,15 @@ def _cards(chosen: Chosen | None, runs: Sequence[Run]) -> tuple[Card, ...]:
         rivals = _rivals(best, _run_of(best, runs), ours.batch)
         cards += [_speed_card(ours, each, f"in {each.engine} ({element})") for element, each in rivals.items()]
     return tuple(cards)
+
+
+def _shipped(best: Row, run: Run) -> Card | None:
+    """The file of the best network, where the run has one."""
+    kept = place_of(run.folder / "best", best.cell.model, best.cell.data)
+    path = next((each for each in (kept.packed, kept.path) if each.exists()), None)
+    if path is None or best.cell.id not in {cell for cell, _ in run.kept}:
+        return None
+    return Card(size_text(path.stat().st_size), "the file to ship", f"best/{path.name}")
 
 
 def _rivals(best: Row, run: Run, batch: int) -> dict[str, Latency]:
