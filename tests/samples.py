@@ -119,6 +119,13 @@ def tiny(num_classes: int = 10) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))
 
 
+def batch_normed(num_classes: int = 10) -> nn.Module:
+    """Likewise, with statistics to set right."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, num_classes)
+    )  # fmt: skip
+
+
 class Plain(nn.Module):
     """Takes 0.5 from its 8×8 images and scales them by a table."""
 

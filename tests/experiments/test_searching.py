@@ -363,6 +363,14 @@ def test_harm_is_the_divergence_from_the_dense_outputs(tmp_path: Path) -> None:
         assert store.finding(lab.quickly_repaired(cell), lab.harm_name) == lab.harm(cell)
 
 
+def test_harm_is_looked_for_without_what_learns(tmp_path: Path) -> None:
+    for model, quick in (("samples:tiny", "reconstruct"), ("samples:batch_normed", "batchnorm")):
+        plan = plan_search(model, "digits", minimize="weights", repair="reconstruct+distill", recipe={"epochs": 0})
+        with Store.create(tmp_path / quick) as store:
+            lab = Laboratory(plan, NetworkCache(device="cpu"), store)
+            assert lab.quickly_repaired(plan.template).repair == quick
+
+
 def test_the_tables_of_the_layers_add_up_to_the_network(tmp_path: Path) -> None:
     cache = NetworkCache(device="cpu")
     for target in TARGETS:
