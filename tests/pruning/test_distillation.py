@@ -171,6 +171,17 @@ def test_what_cannot_be_distilled_is_said_and_stays_as_it_was() -> None:
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+def test_a_rate_that_leads_away_is_followed_by_a_tenth_of_it() -> None:
+    torch.manual_seed(0)
+    dense = Plain()
+    network = copy.deepcopy(dense)
+    prune(network, 0.5)
+    slower = copy.deepcopy(network)
+    distill(network, dense, [images(20)], steps=30, rate=0.1)
+    distill(slower, dense, [images(20)], steps=30, rate=0.01)
+    torch.testing.assert_close(network.state_dict(), slower.state_dict(), rtol=0, atol=0)
+
+
 def test_a_network_that_hides_its_weights_from_autograd_is_refused() -> None:
     class Hiding(Plain):
         @torch.no_grad()

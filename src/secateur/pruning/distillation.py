@@ -21,10 +21,12 @@ from secateur.modules.uses import decomposed
 from secateur.pruning.freezing import held_zeros
 from secateur.support.progress import Reporter, SilentReporter, Task
 
-STEPS, RATE, WARM_UP = 300, 1e-3, 0.05
+STEPS, RATE, WARM_UP = 150, 3e-3, 0.05
 """Steps, the highest learning rate, and the share of steps in which it rises."""
 BATCH = 128
 """Images of a step at most."""
+SLOWER = 0.1
+"""Of the rate, at which it is tried once more where the first led away."""
 _COMPARED = 8
 """Last steps whose mean loss is compared with the first's."""
 
@@ -45,7 +47,8 @@ def distill(
     Romero et al. 2015, with every layer a hint). Adam (Kingma & Ba 2015) takes `steps` steps, at most BATCH images
     each, at a rate that rises to `rate` and falls to zero as a cosine. In evaluation mode: buffers stay as they are,
     BatchNorm's statistics among them, and nothing is dropped. Whatever learns is trained; everything, where nothing
-    does. A network that is no nearer to the dense one at the end stays as it was, and the reporter says so.
+    does. Where that led away from the dense network it is tried again at SLOWER times the rate; a network that is no
+    nearer then stays as it was, and the reporter says so.
 
     inputs: batches on the networks' device, gone through again and again. include: as in weighted_layers. Draws
     nothing. Raises UsageError where there are no inputs, PruneError where the network cannot be trained or its loss
@@ -53,17 +56,23 @@ def distill(
     """
     reporter = reporter or SilentReporter()
     with torch.inference_mode(False):
-        student, teacher = (set_evaluating(copied(each)) for each in (network, dense))
-        with untouched(student, copy_on_write=False), _trainable(student):
-            learner = _Learner(student, teacher, steps, rate, include)
-            with reporter.task("distilling", steps, brief=True) as task:
-                nearer = learner.learn(_parts(inputs, network), task)
-    if not nearer:
-        reporter.say("distilling brought the network no nearer to the dense one: it stays as it was before that")
-        return
-    with torch.no_grad():
-        for own, learnt in zip(network.parameters(), student.parameters(), strict=True):
-            own.copy_(learnt)
+        teacher = set_evaluating(copied(dense))
+        for highest in (rate, SLOWER * rate):
+            student = set_evaluating(copied(network))
+            with untouched(student, copy_on_write=False), _trainable(student):
+                learner = _Learner(student, teacher, steps, highest, include)
+                with reporter.task("distilling", steps, brief=True) as task:
+                    nearer = learner.learn(_parts(inputs, network), task)
+            if nearer:
+                _take_over(network, student)
+                return
+    reporter.say("distilling brought the network no nearer to the dense one: it stays as it was before that")
+
+
+@torch.no_grad()
+def _take_over(network: nn.Module, student: nn.Module) -> None:
+    for own, learnt in zip(network.parameters(), student.parameters(), strict=True):
+        own.copy_(learnt)
 
 
 def apart(found: Tensor, wanted: Tensor) -> Tensor:
