@@ -8,8 +8,9 @@ torch.onnx. quantize_static makes it QDQ (a scale per channel, activations uint8
 MiniLM the products of matrices alone, as its documentation has it for transformers. The file is read, its integers and
 scales kept, and run for one image on one thread. "bits" says whether all outputs are the NumPy reference's, bit for
 bit; "steps" how far they are from ONNX Runtime's of the same file, as share of the largest. Milliseconds are the least
-of many short rounds in turns: of the file here, in ONNX Runtime, and of the same network as `--quantize int8` has it
-(with weights rounded to the nearest, as no time depends on that); ONNX Runtime in float32 stands beside.
+that the thread computed in a run, in turns: of the file here, in ONNX Runtime, and of the same network as
+`--quantize int8` has it (with weights rounded to the nearest, as no time depends on that); ONNX Runtime in float32
+stands beside. Between MiniLM's layers are floats, which the reference rounds otherwise.
 """
 
 from __future__ import annotations
