@@ -126,7 +126,7 @@ def _put_back(x: Array) -> Array:
 
 def _sampled(build: Builder) -> str:
     grid = composites.reshape(build, "x", (2, 3, 3))
-    return composites.sample_volume(build, "x", grid, nearest=True, border=True, aligned=True)
+    return composites.sample_space(build, "x", grid, mode="nearest", padding="border", aligned=True)
 
 
 def _nearest(x: Array) -> Array:
@@ -143,7 +143,7 @@ CASES: dict[str, Case] = {
         lambda x: np.sqrt(np.square(x[:, :, None] - x[:, None]).sum(-1)),
     ),
     "unpool": Case((2, 4, 7), _unpooled, _put_back),
-    "sample_volume": Case((1, 2, 3, 3), _sampled, _nearest),
+    "sample_space": Case((1, 2, 3, 3), _sampled, _nearest),
     "conv2d after pad": Case(
         (3, 5, 4), _padded_convolution, lambda x: cross_correlation(around(x, 1, 0, 1, 2), KERNELS)
     ),

@@ -173,6 +173,15 @@ COMPUTED = (
     lambda x: F.grid_sample(volume(x), places(x), align_corners=False),
     lambda x: F.grid_sample(volume(x), places(x), align_corners=True, padding_mode="border"),
     lambda x: F.grid_sample(volume(x), places(x), mode="nearest", align_corners=False),
+    lambda x: F.grid_sample(volume(x), 2 * places(x), padding_mode="reflection", align_corners=False),
+    lambda x: F.grid_sample(volume(x), 2 * places(x), padding_mode="reflection", align_corners=True),
+    *(
+        lambda x, padding=padding, aligned=aligned: F.grid_sample(
+            x[:, None], x.tanh().view(-1, 2, 4, 2) * 1.5, "bicubic", padding, align_corners=aligned
+        )
+        for padding in ("zeros", "border", "reflection")
+        for aligned in (True, False)
+    ),
     lambda x: F.interpolate(x[:, None], (2, 3), mode="bilinear", antialias=True),
     lambda x: F.interpolate(x[:, None], scale_factor=0.6, mode="bicubic", antialias=True),
 )

@@ -75,27 +75,14 @@ def _shares(mode: str, old: int, new: int, step: float | None, aligned: bool) ->
 
 def _grid_sample(call: Call) -> str:
     value, grid = call.value("input"), call.value("grid")
-    mode, padding = int(call["interpolation_mode"]), int(call["padding_mode"])
-    if mode > 1 or len(call.size(value)) not in (3, 4):
-        raise call.error("is supported on planes and volumes, linear or nearest only")
-    if len(call.size(value)) == 4:
-        return _sampled_volume(call, value, grid)
-    return call.emit(
-        "grid_sample",
-        value,
-        grid,
-        mode=("linear", "nearest")[mode],
-        padding=("zeros", "border", "reflection")[padding],
-        aligned=bool(call["align_corners"]),
-    )
-
-
-def _sampled_volume(call: Call, value: str, grid: str) -> str:
-    padding = int(call["padding_mode"])
-    if padding == 2 or not is_whole((*call.size(value), *call.size(grid))):
-        raise call.error("of volumes is supported with padding of zeros or the border, at sizes that are known")
-    nearest, aligned = int(call["interpolation_mode"]) == 1, bool(call["align_corners"])
-    return composites.sample_volume(call.build, value, grid, nearest=nearest, border=padding == 1, aligned=aligned)
+    mode = ("linear", "nearest", "cubic")[int(call["interpolation_mode"])]
+    padding = ("zeros", "border", "reflection")[int(call["padding_mode"])]
+    aligned = bool(call["align_corners"])
+    if len(call.size(value)) == 3 and mode != "cubic":
+        return call.emit("grid_sample", value, grid, mode=mode, padding=padding, aligned=aligned)
+    if len(call.size(value)) not in (3, 4) or not is_whole((*call.size(value), *call.size(grid))):
+        raise call.error("is supported on planes and volumes; of volumes, and cubic, at sizes that are known")
+    return composites.sample_space(call.build, value, grid, mode=mode, padding=padding, aligned=aligned)
 
 
 def _affine_grid(call: Call) -> str:

@@ -63,7 +63,7 @@ from secateur.network.composites.padding import (
     replication_pad,
 )
 from secateur.network.composites.products import contraction, product_from_left
-from secateur.network.composites.resizing import resize, sample_volume
+from secateur.network.composites.resizing import resize, sample_space
 from secateur.network.composites.spaces import (
     Axis,
     adaptive_avg_pool,
@@ -150,7 +150,7 @@ __all__ = [
     "rms_norm",
     "roll",
     "same_padding",
-    "sample_volume",
+    "sample_space",
     "select",
     "space_shuffle",
     "split",

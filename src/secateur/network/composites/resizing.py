@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from secateur.network.building import Builder
+from secateur.network.building import Builder, Operand
 from secateur.network.composites.arithmetic import clamp
 from secateur.network.composites.moves import broadcast, reshape, select
 from secateur.network.graph import Shape
@@ -27,16 +28,17 @@ def resize(
     return build.emit("resize", value, size=size, mode=mode, aligned=aligned, steps=steps)
 
 
-def sample_volume(build: Builder, value: str, grid: str, *, nearest: bool, border: bool, aligned: bool) -> str:
-    """A volume (C, D, H, W) at places (*shape, 3) between -1 and 1, width first: (C, *shape).
+def sample_space(build: Builder, value: str, grid: str, *, mode: str, padding: str, aligned: bool) -> str:
+    """Planes or a volume (C, *space) at places (*shape, rank) between -1 and 1, width first: (C, *shape).
 
-    Of the eight numbers around a place, or the nearest; what lies outside is 0, or with `border` what is next to it.
+    mode: "nearest", "linear" or "cubic", of which each axis has one, two or four numbers. padding: what lies outside:
+    "zeros", the "border", or its "reflection". As PyTorch's grid_sample.
     """
     channels, *space = build.shape(value)
-    *shape, _ = build.shape(grid)
-    flat = reshape(build, grid, (math.prod(shape), 3))
+    *shape, rank = build.shape(grid)
+    flat = reshape(build, grid, (math.prod(shape), rank))
     axes = [
-        _neighbours(build, select(build, flat, 2, 2 - axis), size, nearest=nearest, border=border, aligned=aligned)
+        _neighbours(build, select(build, flat, 2, rank - 1 - axis), _Line(size, mode, padding, aligned))
         for axis, size in enumerate(space)
     ]
     numbers, found = reshape(build, value, (channels, math.prod(space))), ""
@@ -51,21 +53,66 @@ def sample_volume(build: Builder, value: str, grid: str, *, nearest: bool, borde
     return reshape(build, found, (channels, *shape))
 
 
-def _neighbours(
-    build: Builder, place: str, size: int, *, nearest: bool, border: bool, aligned: bool
-) -> list[tuple[str, str]]:
-    """Along one axis: the whole places that a place between -1 and 1 lies between, and how much each counts."""
-    scale, shift = ((size - 1) / 2, (size - 1) / 2) if aligned else (size / 2, (size - 1) / 2)
-    pixel = build.emit("add", build.emit("mul", place, scale), shift)
-    pixel = clamp(build, pixel, 0.0, size - 1.0) if border else pixel
-    low = build.emit("round" if nearest else "floor", pixel)
-    over = build.emit("sub", pixel, low)
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """How an axis of so many numbers is read, as for sample_space."""
+
+    size: int
+    mode: str
+    padding: str
+    aligned: bool
+
+
+def _neighbours(build: Builder, place: str, line: _Line) -> list[tuple[str, str]]:
+    """The whole places around a place between -1 and 1, and how much the number at each counts."""
+    last = line.size - 1
+    pixel = build.emit("add", build.emit("mul", place, last / 2 if line.aligned else line.size / 2), last / 2)
+    pixel = pixel if line.mode == "cubic" else _inside(build, pixel, line)
+    low = build.emit("round" if line.mode == "nearest" else "floor", pixel)
     found = []
-    for step in (0,) if nearest else (0, 1):
+    for step, share in _shares(build, build.emit("sub", pixel, low), line.mode):
         index = build.emit("add", low, float(step))
-        part = over if step else build.emit("add", build.emit("neg", over), 1.0)
-        part = build.emit("add", build.emit("mul", over, 0.0), 1.0) if nearest else part
-        held = clamp(build, index, 0.0, size - 1.0)
-        inside = build.emit("cast", build.emit("equal", held, index), element="float32")
-        found.append((held, part if border else build.emit("mul", part, inside)))
+        held = clamp(build, _inside(build, index, line), 0.0, float(last))
+        if line.padding == "zeros":
+            share = build.emit("where", build.emit("equal", held, index), share, 0.0)
+        found.append((held, share))
     return found
+
+
+def _inside(build: Builder, pixel: str, line: _Line) -> str:
+    """Moved to the border, or to where it is reflected: at the last numbers, or half a pixel beyond."""
+    last = line.size - 1.0
+    if line.padding == "zeros":
+        return pixel
+    if line.padding == "reflection":
+        low, span = (0.0, last) if line.aligned else (-0.5, line.size)
+        turn = build.emit("remainder", build.emit("sub", pixel, low), 2 * span or 1.0)
+        apart = build.emit("abs", build.emit("sub", turn, float(span)))
+        pixel = build.emit("sub", low + span, apart)
+    return clamp(build, pixel, 0.0, last)
+
+
+def _shares(build: Builder, over: str, mode: str) -> list[tuple[int, str]]:
+    """Steps from the place below, and how much each counts, `over` of a pixel behind it."""
+    if mode == "nearest":
+        return [(0, build.emit("add", build.emit("mul", over, 0.0), 1.0))]
+    rest = build.emit("sub", 1.0, over)
+    if mode == "linear":
+        return [(0, rest), (1, over)]
+    return [
+        (-1, _cubic(build, build.emit("add", over, 1.0), *_FAR)),
+        (0, _cubic(build, over, *_NEAR)),
+        (1, _cubic(build, rest, *_NEAR)),
+        (2, _cubic(build, build.emit("add", rest, 1.0), *_FAR)),
+    ]
+
+
+_NEAR, _FAR = (1.25, -2.25, 0.0, 1.0), (-0.75, 3.75, -6.0, 3.0)
+"""Keys' cubic convolution (1981) with a = −0.75: factors of d³, d², d and 1 within a pixel, and within two."""
+
+
+def _cubic(build: Builder, apart: str, *factors: float) -> str:
+    total: Operand = factors[0]
+    for factor in factors[1:]:
+        total = build.emit("add", build.emit("mul", apart, total), factor)
+    return str(total)
