@@ -208,6 +208,16 @@ def test_a_task_stands_where_calibration_is_asked_for() -> None:
     assert secateur.layer_sparsity(network)["0"] == pytest.approx(0.75)
 
 
+def test_cross_entropy_is_the_usual_loss_and_refuses_what_is_no_classification() -> None:
+    task = task_of()
+    logits, target = torch.randn(4, 6, 3), torch.randint(0, 3, (4, 6))
+    expected = nn.functional.cross_entropy(logits.movedim(2, 1), target)
+    torch.testing.assert_close(task.loss_of({"logits": logits}, target), expected)
+    for outputs, wanted in ((torch.randn(4, 1), torch.randn(4, 1)), (torch.randn(4, 3), None)):
+        with pytest.raises(DataError, match="give the loss that the network was trained with"):
+            task.loss_of(outputs, wanted)
+
+
 def _weighted(outputs: Tensor, target: Tensor) -> Tensor:
     _weighted.calls += 1  # type: ignore[attr-defined]
     return 2 * nn.functional.cross_entropy(outputs, target)

@@ -21,7 +21,7 @@ from secateur.errors import DataError, UsageError
 from secateur.records.scores import Metric, Score
 from secateur.support.fingerprints import code_digest
 from secateur.support.references import own_code
-from secateur.training.metrics import METRICS, Measure, Predict, tensor_of
+from secateur.training.metrics import METRICS, Measure, Predict, class_axis, tensor_of
 
 SPLITS = ("train", "validation", "test")
 CALIBRATION = 1024
@@ -173,7 +173,14 @@ class Task:
         if self.loss is not None:
             return self.loss(outputs, target)
         logits = tensor_of(outputs)
-        return F.cross_entropy(logits, target if target.is_floating_point() else target.long())
+        axis = None if not isinstance(target, Tensor) else class_axis(logits, target)
+        if axis is None or target.is_floating_point() or logits.shape[axis] < 2:
+            got = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
+            raise DataError(
+                f"task {self.name!r}: outputs {tuple(logits.shape)} and target {got} are no logits of classes and "
+                "classes (N, …), which cross-entropy takes: give the loss that the network was trained with (loss=…)"
+            )
+        return F.cross_entropy(logits.movedim(axis, 1), target.long())
 
     @property
     def digest(self) -> str:
