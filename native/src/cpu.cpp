@@ -23,15 +23,11 @@ std::vector<const Kernels*> runnable_kernels() {
                          avx2_vnni = composed("avx2vnni", kAvx2Kernels, kAvx2VnniBytes),
                          avx512 = composed("avx512", kAvx512Kernels, kAvx512Bytes),
                          avx512_vnni = composed("avx512vnni", kAvx512Kernels, kAvx512VnniBytes);
-    __builtin_cpu_init();
-    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                            __builtin_cpu_supports("bmi2");
-    if (has_avx512 && __builtin_cpu_supports("avx512vnni")) found.push_back(&avx512_vnni);
-    if (has_avx512) found.push_back(&avx512);
-    if (has_avx2 && __builtin_cpu_supports("avxvnni")) found.push_back(&avx2_vnni);
-    if (has_avx2) found.push_back(&avx2);
+    const auto has = platform::x86_features();
+    if (has.avx512 && has.avx512_vnni) found.push_back(&avx512_vnni);
+    if (has.avx512) found.push_back(&avx512);
+    if (has.avx2 && has.avx_vnni) found.push_back(&avx2_vnni);
+    if (has.avx2) found.push_back(&avx2);
 #elif defined(__aarch64__)
     static const Kernels neon = composed("neon", kNeonKernels, kNeonBytes),
                          neon_dot = composed("neondot", kNeonKernels, kNeonDotBytes);

@@ -29,6 +29,7 @@
 #include <sys/auxv.h>
 #endif
 #if defined(__x86_64__) || defined(_M_X64)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -116,6 +117,49 @@ double coarse_seconds() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 #endif
 }
+
+#if defined(__x86_64__) || defined(_M_X64)
+namespace {
+
+struct Registers {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+Registers identify(unsigned leaf, unsigned part = 0) {
+    Registers found;
+    if (__get_cpuid_count(leaf, part, &found.eax, &found.ebx, &found.ecx, &found.edx) == 0) return {};
+    return found;
+}
+
+// Of which registers the system keeps the contents, by XCR0.
+unsigned kept_registers() {
+    unsigned low, high;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+constexpr bool all_of(unsigned value, unsigned bits) { return (value & bits) == bits; }
+
+}  // namespace
+
+// By Intel's manual, volume 2A, CPUID, leaves 1 and 7. Not by __builtin_cpu_supports, which not every compiler's library has.
+X86Features x86_features() {
+    constexpr unsigned kFma = 1u << 12, kSaves = 1u << 27, kAvx = 1u << 28, kWide = 0x6, kWider = 0xE6;
+    constexpr unsigned kAvx2 = 1u << 5, kAvx512 = 1u << 8 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
+    X86Features found;
+    const unsigned first = identify(1).ecx;
+    if (!all_of(first, kSaves | kAvx)) return found;
+    const unsigned kept = kept_registers();
+    const Registers seventh = identify(7);
+    found.avx2 = all_of(first, kFma) && all_of(seventh.ebx, kAvx2) && all_of(kept, kWide);
+    found.avx_vnni = seventh.eax >= 1 && all_of(identify(7, 1).eax, 1u << 4);
+    found.avx512 = found.avx2 && all_of(seventh.ebx, kAvx512) && all_of(kept, kWider);
+    found.avx512_vnni = all_of(seventh.ecx, 1u << 11);
+    return found;
+}
+#else
+X86Features x86_features() { return {}; }
+#endif
 
 bool has_dot_products() {
 #if defined(__aarch64__) && defined(__linux__)

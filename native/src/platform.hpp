@@ -46,6 +46,13 @@ class OtherCores {
 // Seconds since some time; a few milliseconds wrong where that is cheaper.
 double coarse_seconds();
 
+// What an x86 processor and its system let programs use, in the sets that kernels are compiled for: avx2 is with FMA, avx512
+// with F, VL, BW, DQ and BMI2, and avx2.
+struct X86Features {
+    bool avx2 = false, avx_vnni = false, avx512 = false, avx512_vnni = false;
+};
+X86Features x86_features();
+
 // Whether an AArch64 processor has dot products of eight bits.
 bool has_dot_products();
 

@@ -258,3 +258,16 @@ def test_indices_of_nothing_are_no_graph(op: str, values: np.ndarray, message: s
             (Node("y", op, ("x",), {"indices": "i"}, {"axis": 1}, values.shape[:1]),),
             {"i": Weight.of(values)},
         )
+
+
+def test_names_that_the_runtime_would_give_may_be_a_networks_own() -> None:
+    """Of what it makes two operations of, the inner value needs a name that nothing else has."""
+    nodes = (
+        Node("best with its axis", "relu", ("x",), {}, {}, (3,)),
+        Node("best", "argmax", ("x",), {}, {"axis": 1, "keepdims": False}, ()),
+        Node("out", "neg", ("best with its axis",), {}, {}, (3,)),
+    )
+    graph = Graph({"x": (3,)}, ("best", "out"), nodes, {})
+    x = RANDOM.normal(size=(2, 3)).astype(np.float32)
+    for found, expected in zip(Session(graph)(x), reference.run_all(graph, {"x": x}), strict=True):
+        np.testing.assert_array_equal(found, expected)

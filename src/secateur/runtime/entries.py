@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.network.building import without_dead_nodes
+from secateur.network.building import unused_name, without_dead_nodes
 from secateur.network.formats import INTEGERS
 from secateur.network.graph import Graph, Node, Shape, Weight
 from secateur.network.operations import sampling
@@ -88,7 +88,7 @@ def _contiguous(numbers: NDArray[Any]) -> NDArray[Any]:
 
 
 def _spelt_out(node: Node, graph: Graph, elements: dict[str, str]) -> Iterable[Node]:
-    """The node as one or several of the core's. elements: that of each new value is added."""
+    """The node as one or several of the core's, new ones under names that no value has; elements: theirs are added."""
     spell = _SPELLINGS.get(node.op)
     made = [node] if spell is None else list(spell(node, graph, elements))
     for each in made:
@@ -104,11 +104,11 @@ def _quantised_linear(node: Node, graph: Graph, elements: dict[str, str]) -> Ite
     inputs = []
     for value in node.inputs:
         shape = graph.shape_of(value)
-        joined = f"{node.name} of {value}"
+        joined = unused_name(f"{node.name} of {value}", elements)
         elements[joined] = elements[value]
         yield Node(joined, "reshape", (value,), {}, {"shape": _rows(shape)}, _rows(shape))
         inputs.append(joined)
-    inner = f"{node.name} in rows"
+    inner = unused_name(f"{node.name} in rows", elements)
     yield replace(node, name=inner, inputs=tuple(inputs), shape=_rows(node.shape))
     yield Node(node.name, "reshape", (inner,), {}, {"shape": node.shape}, node.shape)
 
@@ -140,7 +140,7 @@ def _extreme(node: Node, graph: Graph, elements: dict[str, str]) -> Iterator[Nod
     if node.attributes["keepdims"]:
         yield ranked
         return
-    inner = f"{node.name} with its axis"
+    inner = unused_name(f"{node.name} with its axis", elements)
     yield replace(ranked, name=inner)
     yield Node(node.name, "reshape", (inner,), {}, {"shape": node.shape}, node.shape)
 

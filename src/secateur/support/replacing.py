@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from secateur.errors import SpaceError
+from secateur.support.locking import LOCKS, lock
 
 _ENDING = ".writing"
 _NONE_LEFT = 1 << 16
@@ -46,6 +46,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_ENDING}")
     with room(path):
         held = _locked(temporary)
+    if not LOCKS:  # then a file that is open cannot get another name, either
+        os.close(held)
     try:
         with room(path):
             mode = temporary.stat().st_mode
@@ -55,7 +57,8 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        os.close(held)
+        if LOCKS:
+            os.close(held)
 
 
 @contextlib.contextmanager
@@ -86,7 +89,7 @@ def _locked(path: Path) -> int:
     while True:
         held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         with contextlib.suppress(OSError):  # some file systems have no locks, and then nobody takes leftovers away
-            fcntl.flock(held, fcntl.LOCK_EX)
+            lock(held)
         if _is_at(held, path):
             return held
         os.close(held)  # taken for a leftover before it was locked
@@ -100,7 +103,12 @@ def _is_at(held: int, path: Path) -> bool:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Files that were being written when their writers were killed: those that nobody holds a lock on."""
+    """Files that were being written when their writers were killed: those that nobody holds a lock on.
+
+    Where files have no locks, nobody can tell.
+    """
+    if not LOCKS:
+        return
     try:
         names = [each for each in os.listdir(folder) if each.startswith(".") and each.endswith(_ENDING)]
     except OSError:
@@ -113,7 +121,7 @@ def _remove_leftovers(folder: Path) -> None:
 def _remove_unlocked(path: Path) -> None:
     held = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(held, wait=False)
         path.unlink()
     finally:
         os.close(held)
