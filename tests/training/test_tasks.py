@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -179,6 +183,65 @@ def test_networks_of_other_weights_settings_or_code_have_other_names() -> None:
     assert name_of(same(Scaled()), "mine").startswith("mine#")
     with pytest.raises(UsageError, match="expected a short text"):
         name_of(other, "a/b")
+
+
+class Holder(nn.Module):
+    def __init__(self, held: Any, buffer: Tensor | None = None) -> None:
+        super().__init__()
+        self.held = held
+        self.register_buffer("beside", buffer, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_modules_that_differ_in_what_they_hold_beside_weights_never_share_a_name() -> None:
+    held: list[Any] = [
+        torch.relu, torch.tanh, [1, 2], [1, 3], [[1], 2], {"a": 1}, {"a": 2}, SimpleNamespace(a=1),
+        SimpleNamespace(a=2), torch.zeros(2), torch.ones(2), torch.ones(2, dtype=torch.bfloat16), np.ones(3),
+        torch.float16, torch.float32, lambda x: x, lambda x: x + 1, {"a", "b"}, {"a", "c"}, torch.eye(2).to_sparse(),
+    ]  # fmt: skip
+    modules = [*map(Holder, held), Holder(1, torch.zeros(2)), Holder(1, torch.ones(2)), Holder(1)]
+    modules[-1].register_forward_hook(lambda module, inputs, output: 2 * output)
+    names = [name_of(module) for module in modules]
+    assert len(set(names)) == len(names)
+    assert names == [name_of(module.eval()) for module in modules]
+
+
+def test_tasks_that_differ_in_what_their_functions_hold_never_share_a_name() -> None:
+    def weighted(by: Any) -> Any:
+        return lambda outputs, target: by * nn.functional.cross_entropy(outputs, target)
+
+    def classes(weights: list[float]) -> nn.Module:
+        return nn.CrossEntropyLoss(weight=torch.tensor(weights))
+
+    losses = [weighted(torch.tensor(1.0)), weighted(torch.tensor(2.0)), weighted(np.float32(3)), weighted(np.ones(2)),
+              weighted(np.zeros(2)), classes([1, 2, 3]), classes([1, 2, 4])]  # fmt: skip
+    digests = [task_of(loss=loss).digest for loss in losses]
+    assert len(set(digests)) == len(digests)
+    assert task_of(loss=weighted(torch.tensor(1.0))).digest == digests[0]
+
+
+def test_a_digest_is_the_same_in_every_process() -> None:
+    code = """
+from secateur.support.fingerprints import code_digest
+WORDS = {"one", "two", "three"}
+print(code_digest(lambda x: x in {"a", "b", "c"} or x in WORDS))
+"""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, check=True, capture_output=True
+        ).stdout
+        for seed in "123"
+    }
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_metric_that_gives_no_finite_number_is_refused(value: float) -> None:
+    task = task_of(metric=lambda predict, batches: value)
+    with pytest.raises(DataError, match=f"its metric gave {value} on test data: expected a finite number"):
+        task.score(lambda inputs: inputs, "test")
 
 
 def test_objects_are_found_by_name_while_they_are_presented() -> None:

@@ -485,7 +485,12 @@ def _check_outputs_of(network: nn.Module, data: Data, model: str) -> None:
     """Before an hour of training rather than after it: does the network map these images to logits, or run at all?"""
     if isinstance(data, Task):
         with watched(network):
-            run(network, as_inputs(data.example(2), network))
+            made = run(network, as_inputs(data.example(2), network))
+        if not outputs_of(made):
+            raise ModelError(
+                f"model {model!r} gives a {type(made).__name__}, in which no tensors are found: expected "
+                "tensors, alone or in tuples, lists and dictionaries"
+            )
         return
     try:
         with watched(network):

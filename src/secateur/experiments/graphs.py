@@ -101,7 +101,7 @@ class Graphs:
             found = outputs_of(in_runtime(session)(given_of(example, network)))
         except RunError as error:
             raise ExportError(f"its graph does not run {COMPARED} examples: {error}") from error
-        expected = [each.numpy() for each in outputs(network, as_inputs(example, network))]
+        expected = outputs_of(outputs(network, as_inputs(example, network)))
         apart = largest_difference(found, expected) if len(found) == len(expected) else math.inf
         if apart > DIFFERENCE:
             raise ExportError(f"its graph is off by {apart:.2g} of the largest output from PyTorch")

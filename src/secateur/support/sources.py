@@ -460,5 +460,12 @@ def _all_codes(value: Any) -> Iterator[types.CodeType]:
 
 def bare_code(code: types.CodeType) -> tuple[Any, ...]:
     """What code does, without where it stands."""
-    constants = tuple(bare_code(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts)
+    constants = tuple(
+        bare_code(each) if isinstance(each, types.CodeType) else _constant(each) for each in code.co_consts
+    )
     return code.co_name, code.co_code, constants, code.co_names, code.co_varnames
+
+
+def _constant(value: Any) -> str:
+    """Its text, the same in every process: a set's members in order."""
+    return f"frozenset({sorted(map(repr, value))})" if isinstance(value, frozenset) else repr(value)

@@ -22,6 +22,8 @@ from secateur.training.tasks import Task
 
 _MODULES: dict[str, nn.Module] = {}
 _TASKS: dict[str, Task] = {}
+_BOOKKEEPING = frozenset(vars(nn.Module()))
+"""What every module has: its mode, weights, submodules and hooks."""
 
 
 def taken_as_it_is(recipe: Mapping[str, Any], weights: object) -> dict[str, Any]:
@@ -108,7 +110,9 @@ def name_of(network: nn.Module, name: str | None = None) -> str:
             f"the code of {type(unread).__name__} cannot be read, so that two versions of it cannot be told apart: "
             "give name=…, another one when it changes"
         )
-    if name is not None and (not name or MARK in name or "/" in name or not name.isprintable()):
+    if name is not None and (
+        not isinstance(name, str) or not name or MARK in name or "/" in name or not name.isprintable()
+    ):
         raise UsageError(f"name {name!r}: expected a short text without {MARK} and /")
     return f"{name or type(network).__name__}{MARK}{_digest(network)}"
 
@@ -119,23 +123,19 @@ def _digest(network: nn.Module) -> str:
         told.update(f"{kind.__qualname__} {code_digest(kind)}\n".encode())
     for name, module in network.named_modules():
         told.update(f"{name} {type(module).__qualname__} {_settings(module)}\n".encode())
-    for name, value in network.state_dict().items():
-        if not isinstance(value, torch.Tensor):
-            continue
-        told.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        held = value.detach().cpu().contiguous().reshape(-1)
-        told.update(held.view(torch.uint8).numpy().data)
+    held = dict(network.named_buffers(remove_duplicate=False)) | network.state_dict()
+    for name, value in held.items():
+        if isinstance(value, torch.Tensor):
+            told.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+            flat = (value.detach().to_dense() if value.is_sparse else value.detach()).cpu().contiguous().reshape(-1)
+            told.update(flat.view(torch.uint8).numpy().data)
     return told.hexdigest()[:16]
 
 
 def _settings(module: nn.Module) -> str:
-    """Numbers and texts among its attributes, as strides are; and the code of what was traced or scripted."""
-    plain = (bool, int, float, str, type(None))
-    held = {
-        name: value
-        for name, value in vars(module).items()
-        if name != "training"
-        and (isinstance(value, plain) or (isinstance(value, tuple) and all(isinstance(each, plain) for each in value)))
-    }
+    """What it holds beside weights and submodules: numbers, texts, functions, configurations; its hooks; and the code
+    of what was traced or scripted."""
+    held = {name: value for name, value in sorted(vars(module).items()) if name not in _BOOKKEEPING}
+    hooks = [list(module._forward_pre_hooks.values()), list(module._forward_hooks.values())]
     code = getattr(module, "code", "")
-    return repr(sorted(held.items(), key=lambda each: each[0])) + (code if isinstance(code, str) else "")
+    return code_digest([held, hooks]) + (code if isinstance(code, str) else "")

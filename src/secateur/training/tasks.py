@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ class Task:
             raise DataError(
                 f"task {self.name!r}: its metric gave a {type(found).__name__}: expected a number"
             ) from error
+        if not math.isfinite(value):
+            raise DataError(f"task {self.name!r}: its metric gave {value} on {which} data: expected a finite number")
         return Score(value, max(1, batches.seen), None, self.measured)
 
     def example(self, count: int = 1) -> Any:
