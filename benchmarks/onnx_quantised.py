@@ -51,8 +51,9 @@ def resnet(name: str) -> nn.Module:
     random = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=random) * 0.1)
-            module.running_var.copy_(torch.rand(module.running_var.shape, generator=random) * 0.5 + 0.75)
+            mean, variance = module.get_buffer("running_mean"), module.get_buffer("running_var")
+            mean.copy_(torch.randn(mean.shape, generator=random) * 0.1)
+            variance.copy_(torch.rand(variance.shape, generator=random) * 0.5 + 0.75)
     return network
 
 
@@ -68,7 +69,7 @@ def tokens(length: int) -> Callable[[int, int], Arrays]:
     return made
 
 
-class Reader(CalibrationDataReader):
+class Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, batches: list[Arrays]) -> None:
         self.waiting = iter(batches)
 

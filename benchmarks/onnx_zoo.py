@@ -142,7 +142,7 @@ def _there_and_back(network: nn.Module, case: Case, path: Path, free: bool) -> d
         names = [name for name, _ in graph.called.arguments]
         values = graph.called.arrays((), dict(zip(names, arrays, strict=True)))
         feeds = dict(zip(graph.inputs, values, strict=True))
-        there = _returned(graph, session.run_all(*values))
+        there = _returned(graph, list(session.run_all(*values)))
         returned = _returned(graph, again.run(None, {each.name: feeds[each.name] for each in again.get_inputs()}))
         worst = max(worst, _far(network, given, there, expected))
         back = max(back, _far(network, given, returned, expected))

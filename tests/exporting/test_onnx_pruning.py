@@ -84,7 +84,7 @@ def test_a_module_is_called_and_answers_by_the_names_of_the_file(tmp_path: Path)
         np.testing.assert_allclose(made[name].detach().numpy(), wanted, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(packed[name], wanted, rtol=1e-4, atol=1e-4)
     assert secateur.packfile.read(tmp_path / "net.secateur").lengths == ("height",)
-    statistics = network.get_submodule("scores").running_mean
+    statistics = network.get_submodule("scores").get_buffer("running_mean")
     network.train()(torch.from_numpy(x), torch.from_numpy(gain))
     assert not np.allclose(statistics.numpy(), onnx.numpy_helper.to_array(model.graph.initializer[4]))
 

@@ -132,7 +132,9 @@ def endless() -> Iterator[Any]:
         ({"train": 5}, "can be gone through several times"),
         ({"metric": "bleu"}, "expected one of top-1"),
         ({"metric": 3}, "expected a name or a function"),
-        ({"name": "a/b"}, "expected a short text"),
+        ({"name": "a/b"}, "without / and #"),
+        ({"name": "a#b"}, "without / and #"),
+        ({"name": "a" * 81}, "at most 80"),
     ],
 )
 def test_what_is_no_task_is_told(changed: Any, text: str) -> None:

@@ -27,8 +27,10 @@ from secateur.training.metrics import METRICS, Measure, Predict, class_axis, ten
 SPLITS = ("train", "validation", "test")
 CALIBRATION = 1024
 """Examples of a task that stands where calibration batches are asked for."""
+_LONGEST = 80
 _SAMPLED = 4
 """Batches at a split's beginning that its identity is made of."""
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _TARGETS = ("labels", "label", "target", "targets")
 
 Loss = Callable[[Any, Any], Tensor]
@@ -83,8 +85,11 @@ class Task:
             )
         if not isinstance(self.metric, str) and not callable(self.metric):
             raise UsageError(f"task {self.name!r}: metric: expected a name or a function, got {self.metric!r}")
-        if not self.name or not self.name.isprintable() or "/" in self.name:
-            raise UsageError(f"task name {self.name!r}: expected a short text without /")
+        short = isinstance(self.name, str) and 0 < len(self.name) <= _LONGEST and self.name.isprintable()
+        if not short or set("/#") & set(self.name) or self.name in (".", ".."):
+            raise UsageError(
+                f"task name {self.name!r}: expected a text of at most {_LONGEST} characters without / and #"
+            )
 
     @property
     def measured(self) -> Metric:
@@ -332,7 +337,7 @@ def _bytes_of(leaf: Any) -> bytes:
         return repr((held.dtype, tuple(held.shape))).encode() + held.reshape(-1).view(torch.uint8).numpy().tobytes()
     if isinstance(leaf, np.ndarray):
         return repr((leaf.dtype, leaf.shape)).encode() + np.ascontiguousarray(leaf).tobytes()
-    return repr(leaf).encode()
+    return (repr(leaf) if isinstance(leaf, _PLAIN) else code_digest(leaf)).encode()
 
 
 def _plain(inputs: Any) -> Any:

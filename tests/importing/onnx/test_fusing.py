@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_a_formula_that_is_written_out_is_one_operation(name: str, tmp_path: Pat
     body, op = WRITTEN_OUT[name]
     numbers = {key: np.float32(value) for key, value in NUMBERS.items()}
     more = {"scale": (8,), "shift": (1, 1, 8), "bias": (2, 6, 6), "seen": CAUSAL, "low": np.float32(-1e9)}
-    held = {key: each for key, each in {**numbers, **more, **WEIGHTS}.items() if key in body}
+    held: dict[str, Any] = {key: each for key, each in {**numbers, **more, **WEIGHTS}.items() if key in body}
     model = model_of(ROWS, body, 13, **held)
     graph = simplify(read(saved(model, tmp_path)))
     left = {node.op for node in graph.nodes} - {"linear", "reshape", "permute"}
