@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -52,6 +54,18 @@ def test_tokens_have_their_classes_last_and_some_do_not_count() -> None:
     assert measured("top-1", [(logits, target)]) == pytest.approx(float(expected))
     entropy = F.cross_entropy(logits.movedim(2, 1), target)
     assert measured("cross-entropy", [({"logits": logits}, target)]) == pytest.approx(float(entropy), rel=1e-5)
+
+
+@dataclasses.dataclass
+class Told:
+    loss: None
+    found: OrderedDict[str, Any]
+
+
+def test_logits_are_found_in_mappings_and_dataclasses() -> None:
+    logits, target = torch.randn(6, 4), torch.randint(0, 4, (6,))
+    told = Told(None, OrderedDict(scores=[logits]))
+    assert measured("top-1", [(told, target)]) == measured("top-1", [(logits, target)])
 
 
 def test_one_logit_is_that_of_class_one() -> None:

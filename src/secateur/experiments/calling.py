@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from secateur.modules.inputs import Example, Inputs, as_inputs
+from secateur.modules.inputs import Example, Inputs, as_inputs, opened
 from secateur.runtime import Session
 
 Given = Tensor | Inputs
@@ -59,7 +59,7 @@ def arrays_of(example: Example, network: nn.Module) -> tuple[NDArray[Any], ...]:
 
 def outputs_of(made: Any) -> list[NDArray[Any]]:
     """Every tensor or array of what a network gives, in order, as arrays; of half precision as float32."""
-    leaves = _pytree.tree_leaves(made)
+    leaves = _pytree.tree_leaves(opened(made))
     return [_array(each) if isinstance(each, Tensor) else each
             for each in leaves if isinstance(each, (Tensor, np.ndarray))]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -177,6 +178,18 @@ def _twice(tensor: Tensor, axis: int) -> Tensor:
     """The first along an axis twice."""
     first = tensor.narrow(axis, 0, 1)
     return torch.cat([first, first], axis).contiguous()
+
+
+def opened(made: Any) -> Any:
+    """What a network gives, with mappings of any kind and dataclasses in it as dictionaries, so that every tensor is
+    found."""
+    if isinstance(made, Mapping):
+        return {name: opened(each) for name, each in made.items()}
+    if dataclasses.is_dataclass(made) and not isinstance(made, type):
+        return {field.name: opened(getattr(made, field.name)) for field in dataclasses.fields(made)}
+    if isinstance(made, (tuple, list)):
+        return [opened(each) for each in made]
+    return made
 
 
 def copied_to(example: Example, device: torch.device) -> Example:

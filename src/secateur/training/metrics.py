@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from secateur.errors import DataError, MissingExtraError
+from secateur.modules.inputs import opened
 from secateur.records.scores import Metric
 
 Predict = Callable[[Any], Any]
@@ -117,7 +118,7 @@ METRICS: Mapping[str, tuple[Measure, Metric]] = {
 def tensor_of(outputs: Any) -> Tensor:
     """The logits, else the first tensor, of what a network gives. Raises DataError where there is none."""
     named = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
-    for each in (named, *_pytree.tree_leaves(outputs)):
+    for each in (named, *_pytree.tree_leaves(opened(outputs))):
         if isinstance(each, Tensor):
             return each
     raise DataError(f"the network gives a {type(outputs).__name__} without a tensor: give a metric of your own")
