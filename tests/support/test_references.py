@@ -89,7 +89,7 @@ def test_whatever_a_model_does_when_it_is_built_is_one_line_of_ours(folder: Path
     ("source", "told"),
     [
         ("def net(): raise SystemExit(0)", r"calling it failed: SystemExit: 0"),
-        ("def net(): return 1", "expected a Dataset, or"),
+        ("def net(): return 1", "expected a Task, a Dataset, or"),
         ("def net(): return (1, 2)", "train split: expected a pair"),
         ("def net(): return ((object(), [1]), (2, 3))", "train split: expected a pair"),
         ("def net(needed): return 1", "calling it failed: TypeError"),

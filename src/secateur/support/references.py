@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ def short(name: str) -> str:
     return f"{called}{mark}{digest[:_SHOWN]}"
 
 
-def import_callable(reference: str, what: str) -> Callable[..., Any]:
-    """The object that "package.module:callable" names; the current folder is searched too.
+def import_callable(reference: str, what: str, or_a: type | None = None) -> Any:
+    """The object that "package.module:callable" names; the current folder is searched too. or_a: what will do, too.
 
     Raises UsageError for a malformed reference, CallableError where it cannot be imported, whatever its module raises.
     """
@@ -46,7 +46,7 @@ def import_callable(reference: str, what: str) -> Callable[..., Any]:
         for part in attribute.split("."):
             found = getattr(found, part)
     loaded_now(sys.modules.keys() - before)
-    if not callable(found):
+    if not callable(found) and not (or_a is not None and isinstance(found, or_a)):
         raise CallableError(f"{what} {reference!r}: expected a callable, got {type(found).__name__}")
     return found
 

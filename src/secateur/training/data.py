@@ -386,7 +386,9 @@ def _read_cifar_batch(path: Path) -> Split:
 
 
 def _own(name: str) -> Dataset | Task:
-    make = import_callable(name, "data")
+    make = import_callable(name, "data", or_a=Task)
+    if isinstance(make, Task):
+        return make
     with own_code(DataError, f"data {name!r}: calling it failed"):
         made = make()
     if isinstance(made, Task):
