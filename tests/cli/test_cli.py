@@ -36,7 +36,7 @@ def run_folder(tmp_path: Path) -> Path:
 def test_a_sweep_from_the_command_line(run_cli: RunCli, tmp_path: Path) -> None:
     done = run_cli("sweep", "--epochs", "2", "--ratios", "0,0.5,0.9", "--tolerance", "100")
     assert done.returncode == 0, done.stderr
-    assert "lenet-300-100, digits, magnitude, layer, 2 epochs, decay 0.0005, seed 0" in done.stdout
+    assert "lenet-300-100, digits, magnitude, layer, repair reconstruct, 2 epochs, decay 0.0005, seed 0" in done.stdout
     assert "← best" in done.stdout
     assert "run folder: runs/lenet-300-100-digits (3 cells computed, 0 known before)" in done.stdout
     assert "open it with: secateur show runs/lenet-300-100-digits" in done.stdout
@@ -163,7 +163,7 @@ def test_failed_cells_make_the_sweep_fail_and_can_be_shown(run_cli: RunCli) -> N
     assert "PruneError: layer 'body'" in shown.stdout
     assert "Traceback" in shown.stdout
     assert (
-        "failed: samples:Fragile on digits, magnitude/layer at 50 %, seed 0: PruneError"
+        "failed: samples:Fragile on digits, magnitude/layer repaired by reconstruct at 50 %, seed 0: PruneError"
         in run_cli("show", "run").stdout
     )
 

@@ -171,7 +171,7 @@ def test_a_checkpoint_is_loaded_instead_of_training(tmp_path: Path) -> None:
 def test_exchanged_data_files_do_not_mix_in_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secateur.sweep("lenet-300-100", "samples:stripes", ratios=(0.0,), epochs=1, out=tmp_path / "run")
     changed = dataclasses.replace(stripes(), digest="other")
-    monkeypatch.setattr(cache_module, "load_data", lambda *_: changed)
+    monkeypatch.setattr(cache_module, "find_data", lambda *_: changed)
     with pytest.raises(SweepError, match=r"'samples:stripes' rows were measured on other files .*name another --out"):
         secateur.sweep("lenet-300-100", "samples:stripes", ratios=(0.5,), epochs=1, out=tmp_path / "run")
 
@@ -276,7 +276,7 @@ def test_a_network_that_an_earlier_version_kept_is_compared_by_its_accuracy_and_
     content = json.loads(path.read_text())
     for name in ("checksum", "outputs"):
         del content[name]
-    for name in ("mean", "std", "augment", "metric"):
+    for name in ("mean", "std", "augment"):
         del content["trained"][name]
     path.write_text(json.dumps(content))
     assert NetworkCache(device="cpu").trained(cell)[1].test == trained.test
@@ -356,7 +356,7 @@ def test_data_that_were_exchanged_are_noticed_where_every_cell_is_known(
         (dataclasses.replace(same, mean=(0.1,)), r"are of images given with mean .* not \(0\.1,\)"),
         (dataclasses.replace(same, augment="crop-flip"), "augmentation none, not .* crop-flip; name another --out"),
     ):
-        monkeypatch.setattr(cache_module, "load_data", lambda *_, changed=changed: changed)
+        monkeypatch.setattr(cache_module, "find_data", lambda *_, changed=changed: changed)
         with pytest.raises(SweepError, match=told):
             secateur.sweep("lenet-300-100", "samples:stripes", tolerance=100, **chosen)
     assert len(result.rows) == 2

@@ -250,7 +250,9 @@ def test_the_command_line_exports_a_file_of_integers(tmp_path: Path, run_cli: Ru
 
 
 def test_an_engine_that_is_far_off_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.exporting.onnx.to_onnx", lambda graph: to_onnx(_with_other_weights(graph)))
+    monkeypatch.setattr(
+        "secateur.exporting.onnx.to_onnx", lambda graph, **options: to_onnx(_with_other_weights(graph), **options)
+    )
     with pytest.raises(ExportError, match="ONNX Runtime's results are off by"):
         write_onnx(network(), tmp_path / "net.onnx")
     assert not [*tmp_path.iterdir()]
