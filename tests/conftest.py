@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores; re
 import torch
 
 from secateur.cli import main
+from secateur.experiments.searching import comparing
 from secateur.measure import latency, timing
 
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -35,6 +36,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test asserts a time, and workers that time wait for each other."""
     monkeypatch.setattr(timing, "SECONDS_PER_ENGINE", 0.04)
+    monkeypatch.setattr(comparing, "LONGER", 1.0)
 
 
 @pytest.fixture(autouse=True)

@@ -53,7 +53,7 @@ def test_each_operation_is_the_references(operation: str) -> None:
 
 
 @given(graph=graphs(dtype="mixed"), batch=BATCHES, threads=st.integers(1, 3))
-@settings(max_examples=80, deadline=None, database=None)
+@settings(max_examples=40, deadline=None, database=None)
 def test_whole_graphs_are_the_references(graph: Graph, batch: int, threads: int) -> None:
     check_against_reference(graph, batch, threads)
 
@@ -81,7 +81,7 @@ def residual_blocks(draw: Draw) -> Graph:
 
 
 @given(graph=residual_blocks(), batch=BATCHES, threads=st.integers(1, 3))
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=30, deadline=None, database=None)
 def test_convolutions_by_winograds_transform_are_the_references(graph: Graph, batch: int, threads: int) -> None:
     check_against_reference(graph, batch, threads, WINOGRAD)
     if batch >= 16 and np.prod(graph.nodes[0].shape[1:]) > 4:  # fewer pixels may be a matrix times a vector

@@ -20,7 +20,7 @@ from secateur.errors import UsageError
 from secateur.records.store import Store
 from secateur.training.train import resolve_device
 
-QUICK: dict[str, Any] = {"minimize": "weights", "images": 60, "rounds": 0, "repair": "none"}
+QUICK: dict[str, Any] = {"minimize": "weights", "images": 40, "rounds": 0, "repair": "none"}
 
 
 def loaders(*tensors: Tensor) -> dict[str, Any]:

@@ -453,7 +453,7 @@ def test_weights_that_mean_nothing_are_refused_when_they_are_read(
     assert re.search("its graph cannot be used: node 'l' .quantised_linear.: .*" + text, found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     noise=st.binary(max_size=120), dtype=st.sampled_from(["int8", "int32", "int64", "bool"]), plausible=st.booleans()
 )
@@ -568,7 +568,7 @@ def test_codebooks_that_make_no_sense_are_refused(book: bytes, tmp_path: Path) -
     refused(with_content(tmp_path / "net", book + HEAD[:1] + b"\x00" + HEAD[2:] + b"\x00", 2, [4, 10]))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     noise=st.binary(max_size=200),
     codec=st.sampled_from([1, 1, 2]),

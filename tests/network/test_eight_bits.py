@@ -367,7 +367,7 @@ def test_a_quantised_graph_survives_simplification() -> None:
 
 
 @given(graph=quantised_graphs(), batch=st.integers(0, 3))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_simplified_or_image_by_image_it_is_the_same_bits(graph: Graph, batch: int) -> None:
     x = inputs(graph, batch)
     found = reference.run_all(graph, {"x": x})

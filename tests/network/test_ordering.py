@@ -44,7 +44,7 @@ def with_whole_weights(graph: Graph) -> Graph:
 
 
 @given(graph=dead_graphs(dead=0.2), seed=st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_channels_may_lie_in_any_order_that_is_offered(graph: Graph, seed: int) -> None:
     found, expected = shuffled(graph, seed), graph
     x = {name: inputs(graph, 2) for name in graph.inputs}
@@ -133,7 +133,7 @@ def test_words_are_counted_as_the_runtime_multiplies_them_and_fewer_are_left() -
 
 
 @given(graph=dead_graphs(dtype="float32", dead=0.2))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_no_graph_takes_more_words_and_whole_weights_give_the_same_bits(graph: Graph) -> None:
     graph = with_whole_weights(graph)
     found, gain = order_channels(graph)

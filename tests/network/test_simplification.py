@@ -33,7 +33,7 @@ def assert_same_results(left: Graph, right: Graph, batch: int = 3) -> None:
 
 
 @given(graph=graphs(most=8), batch=st.integers(0, 2))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_random_graphs_keep_their_results(graph: Graph, batch: int) -> None:
     simple = simplify(graph)
     assert_same_results(simple, graph, batch)
@@ -42,7 +42,7 @@ def test_random_graphs_keep_their_results(graph: Graph, batch: int) -> None:
 
 
 @given(graph=dead_graphs())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_removing_units_keeps_results(graph: Graph) -> None:
     assert_same_results(remove_units(graph), graph)
 
@@ -50,7 +50,7 @@ def test_removing_units_keeps_results(graph: Graph) -> None:
 @given(
     graph=graphs(("conv2d", "linear", "batch_norm", "mul", "add", "relu"), least=2, dtype="mixed"), widen=st.booleans()
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_folding_keeps_results(graph: Graph, widen: bool) -> None:
     assert_same_results(fold_scales(graph, widen=widen), graph)
 

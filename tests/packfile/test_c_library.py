@@ -116,7 +116,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "net.secateur"
 
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @QUICK

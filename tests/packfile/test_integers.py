@@ -27,7 +27,7 @@ def sparse(*shape: int, density: float = 0.1) -> np.ndarray:
     return np.asarray(np.rint(values * (127 / np.abs(values).max())), np.int8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     weight=st.sampled_from([np.int8, np.int32, np.int64, np.bool_]).flatmap(
         lambda kind: npst.arrays(kind, npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9))
@@ -69,7 +69,7 @@ def test_a_quantised_layer_is_never_rounded_and_its_file_is_of_version_1_2(bits:
     assert {each.dtype for each in described.weights} == {"int8", "int32", "float32"}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(graph=quantised_graphs())
 def test_every_quantised_graph_survives(graph: Graph, tmp_path: Path) -> None:
     path = tmp_path / "graph.secateur"

@@ -23,7 +23,7 @@ from secateur.network.graph import Graph, Weight
 from secateur.packfile import codecs, reading
 from secateur.packfile.quantisation import tabulate
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @QUICK

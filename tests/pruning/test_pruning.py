@@ -53,7 +53,7 @@ def test_the_zeroed_sets_are_those_of_pytorch_at_all_of_the_papers_ratios(name: 
             weight_of(module).copy_(weights[layer])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=4),
     ratio=st.floats(0, 0.9),

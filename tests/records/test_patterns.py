@@ -63,7 +63,7 @@ def test_beyond_its_own_ratio_n_of_m_goes_on_unstructured() -> None:
     assert max(int(group.count_nonzero()) for group in groups(weight, 4)) <= 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     outputs=st.integers(1, 13), inputs=st.integers(1, 13), taps=st.integers(1, 3),
     block=st.tuples(st.integers(1, 5), st.integers(1, 5)), ratio=st.floats(0, 0.95),

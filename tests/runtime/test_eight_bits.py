@@ -13,7 +13,7 @@ from secateur.runtime import Session, available_kernels, reference
 
 
 @given(graph=quantised_graphs(), batch=st.sampled_from((1, 2, 5, 16, 17, 35)), threads=st.sampled_from((1, 2)))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_kernel_gives_the_bits_of_the_reference(graph: Graph, batch: int, threads: int) -> None:
     """To draw a graph and to compute it by the reference take longer than all kernels do."""
     x = inputs(graph, batch)

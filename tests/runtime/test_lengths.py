@@ -245,7 +245,7 @@ def freed(graph: Graph) -> Graph | None:
 
 
 @given(graphs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_names_in_place_of_numbers_change_nothing(graph: Graph) -> None:
     free = freed(graph)
     if free is None:

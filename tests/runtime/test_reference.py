@@ -34,7 +34,7 @@ def check_against_torch(graph: Graph, batch: int) -> None:
 @pytest.mark.parametrize("operation", FLOATING)
 def test_each_operation_is_pytorchs(operation: str) -> None:
     @given(graph=layers(operation), batch=st.integers(1, 3))
-    @settings(max_examples=40, deadline=None, database=None)
+    @settings(max_examples=20, deadline=None, database=None)
     def check(graph: Graph, batch: int) -> None:
         check_against_torch(graph, batch)
 
@@ -42,7 +42,7 @@ def test_each_operation_is_pytorchs(operation: str) -> None:
 
 
 @given(graph=graphs(dtype="mixed"), batch=st.integers(0, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_whole_graphs_are_pytorchs(graph: Graph, batch: int) -> None:
     check_against_torch(graph, batch)
 

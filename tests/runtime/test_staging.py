@@ -132,7 +132,7 @@ CROSSING = tuple(op for op, operation in OPERATIONS.items() if operation.ordinar
 
 
 @given(graph=graphs(operations=(*FLOATING, *CROSSING * 8), most=8), batch=st.integers(0, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_random_graphs_that_mix_images_are_the_references_and_pytorchs(graph: Graph, batch: int) -> None:
     x = inputs(graph, batch)
     expected = reference.run_all(graph, {"x": x})
