@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -50,8 +51,9 @@ def test_a_sweep_from_the_command_line(run_cli: RunCli, tmp_path: Path) -> None:
     assert [row["ratio"] for row in rows] == [0.0, 0.5, 0.9]
     assert all(set(row) >= COLUMNS for row in rows)
     words = ("--epochs", "2", "--ratios", "0.9", "--retrain", "none,gradual", "--retrain-epochs", "2", "--out", "run")
-    retrained = run_cli("sweep", *words)
-    assert "gradual, 2 epochs" in retrained.stdout, retrained.stderr
+    retrained = run_cli("--quiet", "sweep", *words)
+    assert retrained.stderr == ""
+    assert "gradual, 2 epochs" in retrained.stdout
     by_plan = {row["retraining"]: row for row in json.loads(run_cli("show", "run", "--format", "json").stdout)}
     assert by_plan["gradual, 2 epochs"]["retraining_epochs"] == 2
     assert by_plan["gradual, 2 epochs"]["retraining_seconds"] > by_plan["none"]["retraining_seconds"] == 0
@@ -192,6 +194,27 @@ def test_doctor_and_data_list_tell_what_is_here(run_cli: RunCli, tmp_path: Path)
 def test_version_and_help(run_cli: RunCli) -> None:
     assert run_cli("--version").stdout.startswith("secateur 0.")
     assert "sweep" in run_cli("--help").stdout
+
+
+def test_how_much_is_said_is_asked_for_before_a_verb_or_behind_it(run_cli: RunCli, run_folder: Path) -> None:
+    usual = run_cli("show", str(run_folder))
+    for words in (("-v", "show", str(run_folder)), ("show", str(run_folder), "--verbose")):
+        told = run_cli(*words)
+        assert told.stdout == usual.stdout
+        assert re.fullmatch(r"secateur .* python .* cores\ntook \d+\.\d s\n", told.stderr)
+    assert run_cli("show", str(run_folder)).stderr == usual.stderr == ""
+    both = run_cli("-q", "show", str(run_folder), "-q", "-v")
+    assert (both.returncode, both.stderr) == (2, "secateur: --quiet and --verbose: expected one of the two\n")
+    golden = str(Path(__file__).parents[1] / "golden" / "1.2-quantised.secateur")
+    assert "took" in run_cli("methods", "-v").stderr
+    assert run_cli("-q", "inspect", golden).stdout == run_cli("inspect", golden).stdout
+
+
+@pytest.mark.parametrize("verb", ["demo", "sweep", "pack", "data fetch"])
+def test_every_verb_takes_quiet_and_verbose(run_cli: RunCli, verb: str) -> None:
+    told = run_cli(*verb.split(), "--help").stdout
+    assert "--quiet" in told
+    assert "--verbose" in told
 
 
 def test_a_second_ctrl_c_ends_the_process_without_a_traceback(tmp_path: Path) -> None:

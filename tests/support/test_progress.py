@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from secateur.support.progress import ConsoleReporter, SilentReporter
+from secateur.support.progress import ConsoleReporter, SilentReporter, Voice
 
 
 def test_piped_output_gets_lines_with_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +48,30 @@ def test_a_terminal_gets_bars_that_go_away() -> None:
         reporter.say("a line above the bars")
     assert "half way" in out.getvalue()
     assert "a line above the bars" in out.getvalue()
+
+
+def say_everything(reporter: ConsoleReporter) -> None:
+    with reporter.task("cell", 1, brief=True) as task:
+        task.advance(1, lambda: "98 %")
+    reporter.say("dense", loud=True)
+    reporter.warn("odd")
+
+
+@pytest.mark.parametrize(
+    ("voice", "lines"),
+    [
+        (Voice.QUIET, ["warning: odd"]),
+        (Voice.USUAL, ["dense", "warning: odd"]),
+        (Voice.DETAILED, ["cell: done in 0:00 98 %", "dense", "warning: odd"]),
+    ],
+)
+def test_a_voice_says_how_much_is_said(voice: Voice, lines: list[str]) -> None:
+    piped, shown = io.StringIO(), io.StringIO()
+    say_everything(ConsoleReporter(Console(file=piped, width=40), voice=voice))
+    assert piped.getvalue().splitlines() == lines
+    say_everything(ConsoleReporter(Console(file=shown, width=40, force_terminal=True, color_system=None), voice=voice))
+    assert [line for line in lines if line not in shown.getvalue()] == []
+    assert ("done in" in shown.getvalue()) == (voice is Voice.DETAILED)
 
 
 def test_the_silent_reporter_asks_for_no_note() -> None:

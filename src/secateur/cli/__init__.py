@@ -47,10 +47,10 @@ from secateur.cli.pruning import prune
 from secateur.cli.searching import search
 from secateur.cli.study import paper
 from secateur.cli.viewing import report, show
+from secateur.cli.voices import Quiet, Verbose, ask, one_command, reporter, voiced
 from secateur.errors import SecateurError, UsageError
 from secateur.escaping import one_line
 from secateur.records.spec import OPTIONS
-from secateur.support.progress import ConsoleReporter
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -126,16 +126,16 @@ def sweep(
         **options_from(OPTIONS, words, listed=True),
     )
     folder = out or Path("runs") / folder_of(*plan.models, *plan.data)
-    reporter = ConsoleReporter()
+    progress = reporter()
     cluster = {"address": address, "cpus": cpus_per_cell, "gpus": gpus_per_cell, "memory": memory_per_cell}
-    with chosen_executor(executor, cluster, latency_on, reporter) as (where, timing):
+    with chosen_executor(executor, cluster, latency_on, progress) as (where, timing):
         result = run_sweeps(
             (plan,),
             folder,
             selection=Selection(select, tolerance),
             data_dir=data_dir,
             device=device,
-            reporter=reporter,
+            reporter=progress,
             executor=where,
             latency_on=timing,
             command=command_line(),
@@ -200,9 +200,8 @@ def data_fetch(
     """Download a data set, checked by its published digests; goes on where it was interrupted."""
     from secateur.training.catalogue import fetch, find_source
 
-    reporter = ConsoleReporter()
     source = find_source(name)
-    with reporter.task(f"fetching {name}", 1) as task:
+    with reporter().task(f"fetching {name}", 1) as task:
         seen: dict[str, int] = {}
 
         def advance(file: str, have: int, total: int) -> None:
@@ -265,8 +264,15 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    return None
+    ask(quiet, verbose)
+
+
+for _verb in (*app.registered_commands, *data_app.registered_commands):
+    if _verb.callback is not None:
+        _verb.callback = voiced(_verb.callback)
 
 
 _PRINTING = frozenset({"show", "inspect", "bench", "analyze", "methods", "doctor", "data"})
@@ -278,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words in ([], ["data"]):
         words.append("--help")
-    with outlets() as (out, _), interrupts() as interrupted:
+    with outlets() as (out, _), one_command(), interrupts() as interrupted:
         code = _run(words, interrupted)
         out.flush()
         if out.lost is not None and not nobody_reads(out.lost):

@@ -14,6 +14,7 @@ from secateur.cli.models import Asked, Bind, Shapes, asked, graph_of, is_model, 
 from secateur.cli.options import DataDir, Debug, LimitsText, limits, numbers, require_torch, texts
 from secateur.cli.printing import say, say_lines, stdout_console
 from secateur.cli.quantising import Quantising, quantise_file
+from secateur.cli.voices import hint
 from secateur.errors import RunError, SecateurError, UsageError
 from secateur.network.limits import Limits
 
@@ -144,7 +145,7 @@ def pack(
         say(f"rounding to {bits} bits moved the outputs for the example by at most {apart:.2%} of the largest")
     quantising.say_otherwise(made)
     quantising.say_accuracies(made, output)
-    say(f"look into it with: secateur inspect {output}")
+    hint(f"look into it with: secateur inspect {output}")
 
 
 def _refuse(flags: dict[str, Any], before: str) -> None:

@@ -14,6 +14,7 @@ import typer
 
 from secateur.cli.printing import say, say_lines, stdout_console
 from secateur.cli.quantising import Quantising, read_calibration, say_report
+from secateur.cli.voices import hint
 from secateur.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def pack_file(
     if bits is not None or quantising.quantize is not None:
         how = f"rounding to {bits} bits" if bits is not None else "eight bits"
         say(f"{how} moved them by at most {found.rounding:.2%} of the largest")
-    say(f"look into it with: secateur inspect {output}")
+    hint(f"look into it with: secateur inspect {output}")
 
 
 def is_model(file: Path, said: Asked) -> bool:

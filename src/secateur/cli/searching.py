@@ -24,9 +24,9 @@ from secateur.cli.options import (
     task_or_data,
 )
 from secateur.cli.printing import say_lines
+from secateur.cli.voices import reporter
 from secateur.errors import UsageError
 from secateur.records.spec import REPAIRS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR
-from secateur.support.progress import ConsoleReporter
 
 
 @with_options(SEARCH_OPTIONS, "images", "device")
@@ -87,9 +87,7 @@ def search(
         **options_from(SEARCH_OPTIONS, words),
     )
     folder = out or Path("runs") / folder_of("search", model, plan.template.data)
-    result = run_search(
-        plan, folder, data_dir=data_dir, device=device, reporter=ConsoleReporter(), command=command_line()
-    )
+    result = run_search(plan, folder, data_dir=data_dir, device=device, reporter=reporter(), command=command_line())
     _FORMATS[format](result)
 
 

@@ -18,8 +18,8 @@ from secateur.cli.options import (
     texts,
 )
 from secateur.cli.printing import say, stdout_console
+from secateur.cli.voices import reporter
 from secateur.errors import UsageError
-from secateur.support.progress import ConsoleReporter
 
 
 def paper(
@@ -61,7 +61,7 @@ def paper(
         selection=Selection(),
         data_dir=data_dir,
         device=device,
-        reporter=ConsoleReporter(),
+        reporter=reporter(),
         command=command_line(),
     )
     _print_study(result.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import statistics
 import time
@@ -72,15 +73,25 @@ class SilentReporter:
         logging.getLogger("secateur").warning(line)
 
 
+class Voice(enum.Enum):
+    """How much a reporter says."""
+
+    QUIET = "warnings alone"
+    USUAL = "usual"
+    DETAILED = "of every piece of work, however brief, how long it took"
+
+
 class ConsoleReporter:
     """Bars with time left on a terminal (standard error); elsewhere a line per task and one every 15 s."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, voice: Voice = Voice.USUAL) -> None:
         self.console = console or PlainConsole(stderr=True)
+        self._voice = voice
         self._bars: Progress | None = None
 
     def say(self, line: str, *, loud: bool = False) -> None:
-        self._print(line, "bold" if loud else None)
+        if self._voice is not Voice.QUIET:
+            self._print(line, "bold" if loud else None)
 
     def warn(self, line: str) -> None:
         self._print(f"warning: {line}", "bold yellow")
@@ -91,20 +102,30 @@ class ConsoleReporter:
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0, *, brief: bool = False) -> Iterator[Task]:
-        if not self.console.is_terminal:
+        if self._voice is Voice.QUIET:
+            yield SILENT
+        elif self.console.is_terminal:
+            with self._bar(label, total, done) as bar:
+                yield bar
+        else:
             task = _LineTask(self, label, total, done)
             yield task
-            if not (brief and task.is_short()):
+            if self._voice is Voice.DETAILED or not (brief and task.is_short()):
                 task.finish()
-            return
+
+    @contextmanager
+    def _bar(self, label: str, total: int, done: int) -> Iterator[_BarTask]:
         outermost = self._bars is None
         if self._bars is None:
             self._bars = _bars(self.console)
             self._bars.start()
         bars = self._bars
         handle = bars.add_task(printable(label), total=total, completed=done, note="")
+        task, began = _BarTask(bars, handle), time.monotonic()
         try:
-            yield _BarTask(bars, handle)
+            yield task
+            if self._voice is Voice.DETAILED:
+                self.say(_done(label, time.monotonic() - began, task.note))
         finally:
             bars.remove_task(handle)
             if outermost:
@@ -131,9 +152,11 @@ def _bars(console: Console) -> Progress:
 class _BarTask:
     def __init__(self, bars: Progress, handle: TaskID) -> None:
         self._bars, self._handle, self._steps, self._shown = bars, handle, 0, 0.0
+        self.note: Callable[[], str] = _NOTHING
 
     def advance(self, steps: int = 1, note: Callable[[], str] = _NOTHING) -> None:
         self._steps += steps
+        self.note = note
         now = time.monotonic()
         if now - self._shown >= REFRESH_SECONDS:
             self._bars.update(self._handle, advance=self._steps, note=printable(note()))
@@ -163,12 +186,15 @@ class _LineTask:
         return time.monotonic() - self._started < LINE_SECONDS
 
     def finish(self) -> None:
-        seconds = time.monotonic() - self._started
-        self._reporter.say(f"{self._label}: done in {_clock(seconds)} {self._note()}".rstrip())
+        self._reporter.say(_done(self._label, time.monotonic() - self._started, self._note))
 
     def _left(self) -> str:
         """By the median pace, so that one slow step (a cell that had to train first) misleads nobody."""
         return _clock((self._total - self._done) * statistics.median(self._paces)) if self._paces else "unknown time"
+
+
+def _done(label: str, seconds: float, note: Callable[[], str]) -> str:
+    return f"{label}: done in {_clock(seconds)} {note()}".rstrip()
 
 
 def _clock(seconds: float) -> str:
