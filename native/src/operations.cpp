@@ -186,8 +186,9 @@ void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, cons
     const std::size_t outer = dims.empty() ? 0 : dims.size() - 1;
     const auto last = [&](const Operand& operand) { return dims.empty() ? 0 : operand.strides.back() / images; };
     const std::int64_t count = dims.empty() ? 1 : dims.back(), lefts = last(left), rights = last(right);
-    // The last axis at a time, unless an operand is one position there and its images are several.
-    const bool together = images == 1 || (lefts == 1 && rights == 1);
+    const std::int64_t step = dims.empty() ? images : target.strides.back();
+    // The last axis at a time, unless an operand is one position there and its images are several, or there are gaps.
+    const bool together = step == images && (images == 1 || (lefts == 1 && rights == 1));
     walk<3>(dims, outer, {&left.strides, &right.strides, &target.strides}, [&](const auto& at) {
         const float *a = arena + left.place + at[0], *b = arena + right.place + at[1];
         float* to = arena + target.place + at[2];
@@ -195,8 +196,7 @@ void combine(void (*run)(const BinaryRun&), Clamp clamp, const Shape& dims, cons
             return run(
                 {a, b, to, images == 1 ? lefts : 1, images == 1 ? rights : 1, count * images, clamp.low, clamp.high});
         for (std::int64_t i = 0; i < count; ++i)
-            run({a + i * lefts * images, b + i * rights * images, to + i * images, 1, 1, images, clamp.low,
-                 clamp.high});
+            run({a + i * lefts * images, b + i * rights * images, to + i * step, 1, 1, images, clamp.low, clamp.high});
     });
 }
 

@@ -175,3 +175,33 @@ def test_rows_in_eight_bits_are_the_references_bit_for_bit() -> None:
     session = Session(graph)
     np.testing.assert_array_equal(session(shown[:1]), reference.run(graph, shown[:1]))
     assert all("int8" in step.kernel and "tile" in step.kernel for step in session.plan(1).steps if step.layer)
+
+
+def seen_otherwise(build: Builder, value: str, random: np.random.Generator) -> str:
+    """A part of a value, or the value with its axes exchanged or joined."""
+    shape = build.shape(value)
+    rank, at = len(shape), int(random.integers(len(shape)))
+    kind = random.choice(["slice", "permute", "reshape"])
+    if kind == "slice":
+        start = int(random.integers(shape[at]))
+        stop = int(random.integers(start, shape[at])) + 1
+        return build.emit("slice", value, axis=at + 1, start=start, stop=stop)
+    if kind == "permute":
+        return build.emit("permute", value, axes=tuple(int(each) + 1 for each in random.permutation(rank)))
+    joined = (*shape[:at], *map(int, [np.prod(shape[at : at + 2])]), *shape[at + 2 :])
+    return build.emit("reshape", value, shape=joined)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_parts_of_small_values_meet_others_that_are_repeated_along_them(seed: int) -> None:
+    random = np.random.default_rng(seed)
+
+    def body(build: Builder, value: str) -> str:
+        for _ in range(random.integers(1, 4)):
+            value = seen_otherwise(build, value, random)
+        shape = build.shape(value)
+        small = tuple(int(each) if random.integers(2) else 1 for each in shape)[int(random.integers(len(shape) + 1)) :]
+        both: list[str | Weight] = [value, weights(*small)][:: random.choice([1, -1])]
+        return build.emit(str(random.choice(["add", "mul", "sub", "maximum"])), *both)
+
+    check(made(body, tuple(map(int, random.integers(1, 9, random.integers(1, 4))))), batch=int(random.choice([1, 3])))
