@@ -1,6 +1,7 @@
 """Architectures that people use: which of them pack, and do they then compute what PyTorch does?
 
     python benchmarks/zoo.py [--only PATTERN] [--family FAMILY] [--jobs N] [--ratio 0.8] [--limit SECONDS] [--list]
+                             [--beyond RESULTS]
 
 Each is built with random weights (BatchNorm's statistics made random, evaluation mode), pruned, packed, loaded and
 compared with PyTorch at batch sizes 1, 2 and 5, in a process of its own. "error" is the largest difference over the
@@ -312,7 +313,15 @@ def _kind(reason: str) -> str:
 def chosen(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     pattern = arguments.only if any(each in arguments.only for each in "*?[") else f"*{arguments.only}*"
     families = [arguments.family] if arguments.family else [*FAMILIES]
-    return [(family, name) for family in families for name in FAMILIES[family] if fnmatch.fnmatchcase(name, pattern)]
+    done = _rows(arguments.beyond) if arguments.beyond else set()
+    every = [(family, name) for family in families for name in FAMILIES[family] if fnmatch.fnmatchcase(name, pattern)]
+    return [each for each in every if each not in done]
+
+
+def _rows(path: Path) -> set[tuple[str, str]]:
+    """The networks that a printed table has."""
+    named = {f"{family:12} {name:34}": (family, name) for family, own in FAMILIES.items() for name in own}
+    return {named[line[:47]] for line in path.read_text().splitlines() if line[:47] in named}
 
 
 def main() -> None:
@@ -322,6 +331,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--ratio", type=float, default=0.8)
     parser.add_argument("--limit", type=float, default=600)
+    parser.add_argument("--beyond", type=Path, metavar="RESULTS", help="only what this printed table has no row of")
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
     asked = chosen(arguments)

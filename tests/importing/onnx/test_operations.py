@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_models import assert_reads_as_it_runs, model_of
+from onnx_models import assert_reads_as_it_runs, by_definition, by_graph, model_of, saved
+from secateur.importing.onnx import read
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'secateur[bench]'")
 
@@ -165,6 +166,18 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "a grid": ("float[N,3,5,5] x, float[N,4,4,2] g", 'y = GridSample<mode="bilinear", padding_mode="border">(x, g)', 16, {}),
     "gelu of another": (ROWS, "y = com.microsoft.BiasGelu(x, b)", 13, {"b": (8,)}),
     "a sum that is normalised": (ROWS, "y = com.microsoft.SkipLayerNormalization(x, x, s, b)", 13, {"s": (8,), "b": (8,)}),
+    "means of windows with holes": (X, "y = AveragePool<kernel_shape=[2,3], dilations=[2,1], pads=[1,0,1,1], strides=[2,2], ceil_mode=1>(x)", 19, {}),
+    "norms of windows with holes": (X, "y = LpPool<kernel_shape=[2,2], dilations=[2,2], pads=[1,0,0,1], p=3>(x)", 18, {}),
+    "einsum of dimensions without a letter": (ROWS, 'y = Einsum<equation="...d,kd->...k">(x, w)', 13, {"w": (3, 8)}),
+    "einsum without an output": (ROWS, 'y = Einsum<equation="bca,ad">(x, w)', 13, {"w": (8, 2)}),
+    "a cubic grid": ("float[N,3,5,4] x, float[N,4,4,2] g", 'y = GridSample<mode="bicubic", padding_mode="zeros", align_corners=1>(x, g)', 16, {}),
+    "a grid in a volume": ("float[N,2,3,5,4] x, float[N,2,4,3,3] g", 'y = GridSample<mode="linear", padding_mode="border">(x, g)', 20, {}),
+    "a part that is cut out and resized": ("float[1,4,6,5] x", 'y = Resize<mode="linear", coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.0>(x, part, , to)', 13, {"part": np.array([0, 0, 0.2, -0.3, 1, 1, 0.9, 1.2], np.float32), "to": whole(1, 4, 5, 6)}),
+    "frequencies": ("float[N,9,1] x", "h = DFT<onesided=1>(x) w = DFT(x, long) i = DFT<inverse=1>(w) y = Concat<axis=1>(h, w, i)", 17, {"long": np.array(8)}),
+    "frequencies of another dimension": ("float[N,3,6,2] x", "y = DFT(x, , axis)", 20, {"axis": np.array(-3)}),
+    "frequencies of frames": ("float[N,21,1] x", "y = STFT(x, step, window)", 17, {"step": np.array(3), "window": (8,)}),
+    "integers with a scale a channel": (X, "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)", 13, {"s": np.array([0.1, 0.2, 0.03, 0.4], np.float32), "z": np.array([1, 2, 128, 255], np.uint8)}),
+    "integers of sixteen bits": (X, "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)", 21, {"s": np.array(0.001, np.float32), "z": np.array(-3, np.int16)}),
     "a function of its own parts": (ROWS, "y = MeanVarianceNormalization<axes=[1,2]>(x)", 13, {}),
 }  # fmt: skip
 
@@ -181,7 +194,83 @@ def test_what_is_read_is_what_onnx_runtime_runs(name: str, tmp_path: Path) -> No
     assert_reads_as_it_runs(model, feeds, tmp_path)
 
 
+BY_DEFINITION: dict[str, tuple[str, str, int, dict[str, Any]]] = {
+    "a slope a channel before others broadcast": (X, "y = PRelu(x, s)", 6, {"s": (4,)}),
+    "running products": (ROWS, "y = CumProd<exclusive=1, reverse=1>(x, axis)", 26, {"axis": np.array(1, np.int64)}),
+    "attention to what was before": (
+        "float[N,2,3,8] x, float[N,2,4,8] k, float[N,2,4,8] v",
+        "y, a, b = Attention<is_causal=1>(x, x, x, , k, v)",
+        24,
+        {},
+    ),
+    "attention whose scores a graph changes": (
+        "float[N,2,3,8] x",
+        "y = ai.onnx.preview.FlexAttention<score_mod = s (float[B,H,L,S] a) => (float[B,H,L,S] c) { half = Constant<value=float {0.5}>() c = Mul(a, half) }>(x, x, x)",
+        26,
+        {},
+    ),
+    "attention step by step": (
+        "float[N,4,8] x, float[N,4,2] d",
+        'y, s = LinearAttention<q_num_heads=2, kv_num_heads=2, update_rule="gated">(x, x, x, , d)',
+        27,
+        {},
+    ),
+    "places of an affine map": ("float[3,2,3] x", "y = AffineGrid(x, size)", 20, {"size": whole(3, 2, 4, 5)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_DEFINITION)
+def test_what_is_read_is_what_onnx_defines(name: str, tmp_path: Path) -> None:
+    inputs, body, opset, weights = BY_DEFINITION[name]
+    model = model_of(inputs, body, opset, **weights)
+    feeds = {
+        each.name: noise(*(dim.dim_value or 3 for dim in each.type.tensor_type.shape.dim)) for each in model.graph.input
+    }
+    assert_reads_as_it_runs(model, feeds, tmp_path, by=by_definition)
+
+
+COMBINED = {
+    "sums of elements": ("float[3,4] x, float[3,2] u", 'y = ScatterElements<axis=1, reduction="add">(x, at, u)', whole([1, 1], [0, -1], [2, 2])),
+    "products of rows": ("float[3,4] x, float[3,4] u", 'y = ScatterND<reduction="mul">(x, at, u)', whole([0], [2], [0])),
+    "largest of whole numbers": ("int64[3,4] x, int64[3] u", 'y = ScatterND<reduction="max">(x, at, u)', whole([0, 1], [2, 3], [0, 1])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_what_is_written_is_combined_where_it_meets(name: str, tmp_path: Path) -> None:
+    inputs, body, places = COMBINED[name]
+    model = model_of(inputs, body, 18, at=places)
+    feeds = {}
+    for each in model.graph.input:
+        shape = [dim.dim_value for dim in each.type.tensor_type.shape.dim]
+        feeds[each.name] = (
+            noise(*shape) if each.type.tensor_type.elem_type == 1 else np.arange(np.prod(shape)).reshape(shape) % 5
+        )
+    assert_reads_as_it_runs(model, feeds, tmp_path, batch_free=False)
+
+
+def test_integers_come_with_the_scale_that_was_found_for_them(tmp_path: Path) -> None:
+    model = model_of("float[3,4] x", "y, s, z = DynamicQuantizeLinear(x)", 11, "y, s, z")
+    assert_reads_as_it_runs(model, {"x": noise(3, 4)}, tmp_path, batch_free=False)
+
+
+def test_numbers_of_sixteen_bits_are_bound(tmp_path: Path) -> None:
+    import ml_dtypes
+
+    model = model_of("bfloat16[N,4] x, bfloat16[4] b", "y = Add(x, b)", 13)
+    bound = np.array([1, 2, 0.5, -3], ml_dtypes.bfloat16)
+    feeds = {"x": noise(2, 4).astype(ml_dtypes.bfloat16)}
+    graph = read(saved(model, tmp_path), bind={"b": bound})
+    (found,) = by_graph(graph, {"x": feeds["x"].astype(np.float32)})
+    np.testing.assert_allclose(found, (feeds["x"] + bound).astype(np.float32), rtol=1e-2)
+
+
 RECURRENT = {
+    "LSTM that sees its cell": (
+        4,
+        "y, h, c = LSTM<hidden_size=5, direction={d}>(x, w, r, b, , h0, c0, p)",
+        "y, h, c",
+    ),
     "LSTM": (4, "y, h, c = LSTM<hidden_size=5, direction={d}>(x, w, r, b, , h0, c0)", "y, h, c"),
     "GRU": (3, "y, h = GRU<hidden_size=5, direction={d}, linear_before_reset=1>(x, w, r, b, , h0)", "y, h"),
     "RNN": (1, "y, h = RNN<hidden_size=5, direction={d}>(x, w, r, b, , h0)", "y, h"),
@@ -193,8 +282,9 @@ RECURRENT = {
 def test_recurrent_layers_keep_their_states(kind: str, direction: str, tmp_path: Path) -> None:
     gates, body, outputs = RECURRENT[kind]
     count = 2 if direction == "bidirectional" else 1
-    states = f"float[6,N,3] x, float[{count},N,5] h0" + (f", float[{count},N,5] c0" if kind == "LSTM" else "")
+    states = f"float[6,N,3] x, float[{count},N,5] h0" + (f", float[{count},N,5] c0" if gates == 4 else "")
     weights = {"w": (count, gates * 5, 3), "r": (count, gates * 5, 5), "b": (count, gates * 10)}
+    weights |= {"p": (count, 15)} if ", p)" in body else {}
     model = model_of(states, body.format(d=f'"{direction}"'), 14, outputs, **weights)
     feeds = {"x": noise(6, 2, 3), "h0": noise(count, 2, 5), "c0": noise(count, 2, 5)}
     feeds = {name: each for name, each in feeds.items() if name in states}

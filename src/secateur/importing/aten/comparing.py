@@ -13,7 +13,6 @@ from secateur.importing.aten.reading import anywhere, pair_of_values, removed
 from secateur.importing.aten.wholes import common_element
 from secateur.network import composites
 from secateur.network.graph import Shape, Weight
-from secateur.network.sizes import is_whole
 
 
 def _compared(op: str, *, swapped: bool = False, negated: bool = False) -> Conversion:
@@ -117,17 +116,7 @@ def _running(op: Combined) -> Conversion:
 
 
 def _accumulated(call: Call, value: str, axis: int, op: Combined) -> str:
-    """Of one number, two, four and so on, until all are in."""
-    size = call.size(value)[axis - 1]
-    if not is_whole((size,)):
-        raise call.error(f"is not supported along a length ({size})")
-    reach = 1
-    while reach < size:
-        earlier = composites.cut(call.build, value, axis, 0, size - reach)
-        first, later = (composites.cut(call.build, value, axis, *ends) for ends in ((0, reach), (reach, size)))
-        value = call.emit("concat", first, op(call, later, earlier), axis=axis)
-        reach *= 2
-    return value
+    return composites.running(call.build, value, axis, lambda later, earlier: op(call, later, earlier))
 
 
 def _running_extreme(op: str) -> Conversion:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
 from secateur.importing.aten.reading import anywhere
 from secateur.importing.placing import Ordinary, Placed
 from secateur.network import composites
-from secateur.network.sizes import is_whole
+from secateur.network.composites import Fourier
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,58 +252,14 @@ class _Transform:
         imaginary = inner.value_of(_unwrapped(held[1])) if held[1] != 0.0 else None
         last = dims[-1] if self.half else None
         order = [*dims[:-1], *dims[-1:]] if self.inverse else [*dims[-1:], *dims[:-1]]
+        norm = str(call["norm"] or "backward")
         for dim in order:
-            at = dims.index(dim)
-            real, imaginary = self._along(inner, real, imaginary, dim, sizes[at], dim == last)
+            size = sizes[dims.index(dim)]
+            asked = Fourier(None if size is None else int(size), self.inverse, dim == last, norm)
+            real, imaginary = composites.transform(inner.build, real, imaginary, inner.axis(dim, real), asked)
         if self.half and self.inverse:
             return _placed_like(call, inner, real)
         return Complex(_placed_like(call, inner, real), _placed_like(call, inner, imaginary))
-
-    def _along(
-        self, call: Call, real: str, imaginary: str | None, dim: int, size: Any, half: bool
-    ) -> tuple[str, str | None]:
-        axis = call.axis(dim, real)
-        given = call.size(real)[axis - 1]
-        if not is_whole((given,)):
-            raise call.error(f"along a length ({given}) is not supported")
-        whole = size if size is not None else 2 * (given - 1) if half and self.inverse else given
-        cosine, sine = self._tables(call, given, int(whole), half)
-
-        def times(value: str, table: Tensor) -> str:
-            return _along_axis(call, value, axis, table)
-
-        if half and self.inverse:
-            found = times(real, cosine)
-            return (found if imaginary is None else call.emit("add", found, times(imaginary, sine))), None
-        if imaginary is None:
-            return times(real, cosine), times(real, sine)
-        back = call.emit("sub", times(real, cosine), times(imaginary, sine))
-        return back, call.emit("add", times(real, sine), times(imaginary, cosine))
-
-    def _tables(self, call: Call, given: int, size: int, half: bool) -> tuple[Tensor, Tensor]:
-        """(made, given): what a transform of `size` numbers multiplies with; those beyond are zero, or left out."""
-        made = size // 2 + 1 if half and not self.inverse else size
-        angle = torch.outer(torch.arange(made), torch.arange(given)).remainder(size).double() * (2 * math.pi / size)
-        sign = 1 if self.inverse else -1
-        cosine, sine = angle.cos(), sign * angle.sin()
-        if half and self.inverse:
-            kept = size // 2 + 1
-            weight = torch.full((given,), 2.0, dtype=torch.float64)
-            weight[0] = 1
-            if size % 2 == 0 and given >= kept:
-                weight[kept - 1] = 1
-            weight[kept:] = 0
-            cosine, sine = cosine * weight, -sine * weight
-        else:
-            cosine[:, size:], sine[:, size:] = 0, 0
-        factor = _factor(str(call["norm"] or "backward"), self.inverse, size)
-        return (cosine * factor).float(), (sine * factor).float()
-
-
-def _factor(norm: str, inverse: bool, size: int) -> float:
-    if norm == "ortho":
-        return size**-0.5
-    return 1 / size if (norm == "forward") != inverse else 1.0
 
 
 def _dims(call: Call) -> tuple[list[int], list[Any]]:
@@ -317,16 +271,6 @@ def _dims(call: Call) -> tuple[list[int], list[Any]]:
     given = call["dim"] if call["dim"] is not None else range(rank - len(sizes), rank) if sizes else range(rank)
     dims = [int(each) % rank for each in given]
     return dims, [None if each == -1 else each for each in sizes] if sizes else [None] * len(dims)
-
-
-def _along_axis(call: Call, value: str, axis: int, table: Tensor) -> str:
-    """A linear layer along an axis."""
-    rank = len(call.size(value))
-    order = (*(each for each in range(1, rank + 1) if each != axis), axis)
-    turned = call.emit(
-        "linear", composites.permute(call.build, value, order), weights={"weight": call.bits(Constant(table), "table")}
-    )
-    return composites.permute(call.build, turned, tuple(order.index(each) + 1 for each in range(1, rank + 1)))
 
 
 def _unwrapped(held: Any) -> Any:

@@ -20,7 +20,7 @@ from secateur.errors import ExportError, FormatError, GraphError, SecateurError,
 from secateur.importing.onnx.conversions import CONVERSIONS
 from secateur.importing.onnx.dimensions import Declared, Shapes, inputs_of, plans_of, with_shapes
 from secateur.importing.onnx.loading import load_model
-from secateur.importing.onnx.tensors import Constant, format_of
+from secateur.importing.onnx.tensors import WIDER, Constant, format_of
 from secateur.importing.onnx.translation import Translation, Unheld
 from secateur.network.graph import Graph
 from secateur.network.sizes import written
@@ -124,11 +124,12 @@ def _constant(declared: Declared, value: Any, path: Path) -> Constant:
     unknown = declared.labels == ("?",) and not declared.shape
     pairs = zip(declared.shape, array.shape, strict=False)
     fits = unknown or (len(declared.shape) == array.ndim and all(a == b or not isinstance(a, int) for a, b in pairs))
-    if array.dtype.kind not in "fiub" or not (fits or (array.ndim == 0 and whole)):
+    numeric = array.dtype.kind in "fiub" or array.dtype.name in WIDER
+    if not numeric or not (fits or (array.ndim == 0 and whole)):
         raise UsageError(
             f"{path}: bind {declared.name!r}: expected {declared.format} of shape {written(declared.shape)}, got "
             f"{array.dtype} of shape {array.shape}"
         )
-    kind = np.dtype(np.float32 if declared.format == "bfloat16" else declared.format)
+    kind = np.dtype(WIDER.get(declared.format, declared.format))
     array = array if fits else np.broadcast_to(array, declared.shape)
     return Constant(np.ascontiguousarray(array.astype(kind)).reshape(array.shape), declared.format)

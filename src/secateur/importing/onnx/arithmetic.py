@@ -166,12 +166,16 @@ def _bound(call: Call, tensor: Tensor, name: str, at: int) -> str | float | None
 
 
 def _prelu(call: Call) -> Made:
+    """Before operator set 7 slopes are of channels, whatever lies behind them."""
     held = call.held[1] if call.has(1) else None
+    if isinstance(held, Constant) and held.array.ndim == 1 and call.version < 7:
+        behind = (1,) * max(0, call.tensor(0).rank - 2)
+        held = Constant(held.array.reshape(-1, *behind), held.format)
     if isinstance(held, Constant) and held.array.size == 1:
         slope = float(call.number(1, "a slope"))
         tensor = call.tensor(0)
         return call.like(tensor, call.emit("leaky_relu", tensor.base, negative_slope=slope))
-    pair = together(call, [call.tensor(0), call.held[1]])  # type: ignore[list-item]
+    pair = together(call, [call.tensor(0), held])  # type: ignore[list-item]
     x, slopes = pair.values
     below = call.emit("mul", call.emit("minimum", x, 0.0), slopes)
     return call.made(call.emit("add", call.emit("relu", x), below), pair.place, pair.format)
@@ -311,6 +315,9 @@ def _cast_like(call: Call) -> Made:
     like = call.held[1]
     if not isinstance(like, (Constant, Tensor)):
         raise Refused("takes the format of what is no tensor")
+    given = call.held[0]
+    if isinstance(given, Constant):
+        return call.translation.folding.cast(given, like.format, call.version)
     return cast_to(call, call.tensor(0), like.format)
 
 

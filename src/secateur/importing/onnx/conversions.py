@@ -15,6 +15,7 @@ from secateur.importing.onnx import (
     reducing,
     resampling,
     shaping,
+    transforming,
 )
 from secateur.importing.onnx.calls import Conversion
 
@@ -23,7 +24,7 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = {
         ("", name): conversion
         for module in (
             *(convolving, products, quantising, recurring, normalising, pooling, resampling),
-            *(arithmetic, reducing, picking, shaping, controlling),
+            *(arithmetic, reducing, picking, shaping, controlling, transforming),
         )
         for name, conversion in module.CONVERSIONS.items()
     },

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any
 
-from secateur.importing.onnx.loading import DEFAULT_DOMAINS
-from secateur.importing.onnx.tensors import Constant
+from secateur.importing.onnx.loading import DEFAULT_DOMAINS, graphs_of
+from secateur.importing.onnx.tensors import Constant, kind_of
 from secateur.importing.onnx.values import Held, Tensor
 from secateur.network.sizes import is_whole
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 def expanded(translation: Translation, node: Any, held: Sequence[Held | None]) -> list[Any] | None:
     """The nodes that a node stands for, None where ONNX knows none. Inner names are its own."""
     onnx = translation.onnx
-    if node.domain not in (*DEFAULT_DOMAINS, "ai.onnx.preview.training"):
-        return None
     version = translation.version_of(node.domain)
     try:
         schema = onnx.defs.get_schema(node.op_type, version, "" if node.domain in DEFAULT_DOMAINS else node.domain)
@@ -56,31 +54,39 @@ def _alone(translation: Translation, node: Any, held: Sequence[Held | None], ver
     inputs = [
         _described(translation, name, each)
         for name, each in dict(zip(node.input, held, strict=False)).items()
-        if name and isinstance(each, (Constant, Tensor))
+        if isinstance(each, (Constant, Tensor))
     ]
+    if "" in node.input:  # ONNX asks of what kind it is, though nothing reads it
+        inputs.append(helper.make_tensor_value_info("", translation.onnx.TensorProto.FLOAT, None))
     outputs = [translation.onnx.ValueInfoProto(name=name) for name in node.output if name]
     graph = helper.make_graph([node], "function", inputs, outputs)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, version)])
 
 
 def _described(translation: Translation, name: str, held: Constant | Tensor) -> Any:
-    helper, proto = translation.onnx.helper, translation.onnx.TensorProto
-    kinds = {"float32": proto.FLOAT, "float64": proto.DOUBLE, "bool": proto.BOOL}
-    kind = kinds.get(held.format) or getattr(proto, held.format.upper())
     sizes = [size if is_whole(size) else None for size in held.shape]
-    return helper.make_tensor_value_info(name, kind, sizes)
+    return translation.onnx.helper.make_tensor_value_info(name, kind_of(held.format), sizes)
 
 
 def _with_own_names(translation: Translation, node: Any, nodes: Sequence[Any]) -> list[Any]:
-    outer = {*node.input, *node.output}
+    outer = {"", *node.input, *node.output}
     before = f"{node.name or node.output[0]}."
     made = []
     for each in nodes:
         copy = translation.onnx.NodeProto()
         copy.CopyFrom(each)
         copy.name = f"{before}{each.name or each.op_type}"
-        for names in (copy.input, copy.output):
-            for at, name in enumerate(names):
-                names[at] = name if name in outer or not name else f"{before}{name}"
+        _rename(copy, before, outer)
         made.append(copy)
     return made
+
+
+def _rename(node: Any, before: str, outer: Set[str]) -> None:
+    """Values are called otherwise, but for outer ones: those of graphs inside of a node as well."""
+    for names in (node.input, node.output):
+        names[:] = [name if name in outer else f"{before}{name}" for name in names]
+    for graph in graphs_of(node):
+        for value in (*graph.input, *graph.output, *graph.initializer):
+            value.name = value.name if value.name in outer else f"{before}{value.name}"
+        for each in graph.node:
+            _rename(each, before, outer)

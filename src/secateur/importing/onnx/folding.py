@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from secateur.errors import GraphError
 from secateur.importing.onnx.calls import Refused
-from secateur.importing.onnx.tensors import ELEMENTS, Constant, constant_of
+from secateur.importing.onnx.tensors import ELEMENTS, Constant, constant_of, kind_of
 from secateur.network.sizes import Size, quotient
 
 Array = NDArray[Any]
@@ -77,6 +77,11 @@ class Folding:
         if node.op_type == "Identity":
             return [held[0]]  # type: ignore[list-item]
         return self._evaluated(node, model, held)
+
+    def cast(self, held: Constant, format: str, version: int) -> Constant:
+        """A constant in another format, by its name. Raises Refused."""
+        node = self.onnx.helper.make_node("Cast", ["given"], ["made"], to=kind_of(format))
+        return self.folded(node, [held], version)[0]
 
     def _filled(self, node: Any, shape: Sequence[int]) -> Constant:
         if any(size < 0 for size in shape):

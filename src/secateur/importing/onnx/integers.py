@@ -33,14 +33,16 @@ _FLOAT: dict[str, Any] = {"element": "float32", "output_scale": 1.0, "output_zer
 def numbers_of(constant: Constant, scale: NDArray[Any], zero: NDArray[Any] | None, axis: int, block: int) -> Constant:
     """What integers stand for, which is kept beside the numbers where these are of eight bits, or 32 without zero."""
     array = constant.array
-    scales, zeros = (_spread(each, array.ndim, axis, block) for each in (scale, np.zeros(1) if zero is None else zero))
+    scales, zeros = (
+        spread_along(each, array.ndim, axis, block) for each in (scale, np.zeros(1) if zero is None else zero)
+    )
     centred = array.astype(np.int64) - zeros.astype(np.int64)
     made = (centred * scales.astype(np.float32)).astype(np.float32)
     own = Integers(centred, scale.astype(np.float32).reshape(-1), axis, constant) if not block else None
     return Constant(made, "float32", integers=own)
 
 
-def _spread(values: NDArray[Any], rank: int, axis: int, block: int) -> NDArray[Any]:
+def spread_along(values: NDArray[Any], rank: int, axis: int, block: int) -> NDArray[Any]:
     """Along the axis that they are of."""
     if values.size == 1 and not block:
         return values.reshape((1,) * rank)

@@ -97,8 +97,8 @@ def _of_nodes(nodes: Any) -> Iterator[Any]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
-            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _of_graph(graph)
+        for graph in graphs_of(node):
+            yield from _of_graph(graph)
 
 
 def _take_in(tensor: Any, path: Path) -> None:
@@ -170,7 +170,7 @@ def _check_size(model: Any, path: Path) -> None:
     def counted(nodes: Any, above: tuple[tuple[str, str], ...]) -> int:
         total = 0
         for node in nodes:
-            total += 1 + sum(counted(each.node, above) for each in _graphs(node))
+            total += 1 + sum(counted(each.node, above) for each in graphs_of(node))
             key = (node.domain, node.op_type)
             if key in above or len(above) > 64:
                 raise FormatError(f"{path}: function {node.op_type!r} calls itself, or others too deep")
@@ -185,7 +185,8 @@ def _check_size(model: Any, path: Path) -> None:
     counted(model.graph.node, ())
 
 
-def _graphs(node: Any) -> Iterator[Any]:
+def graphs_of(node: Any) -> Iterator[Any]:
+    """The graphs in a node's attributes."""
     for attribute in node.attribute:
         yield from (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
 

@@ -177,26 +177,52 @@ def _scatter_nd(call: Call) -> Made:
 def _scattered(call: Call, tensor: Tensor, at: Any, depth: int) -> Tensor:
     """The value with others at known places (n, depth) of its first dimensions: all flat, one behind the other."""
     reduction = str(call.attribute("reduction", "none"))
-    if reduction != "none":
-        raise Refused(f"combines what it writes ({reduction}), which is not supported")
+    if reduction not in ("none", *_COMBINED):
+        raise Refused(f"combines what it writes by {reduction!r}, which is not supported")
     sizes = tensor.shape[:depth]
     if tensor.place is not None or not is_whole(tensor.shape):
         return _scattered_of_images(call, tensor, at, depth)
     count = product(sizes)
     rest = tensor.shape[depth:]
     flat = np.ravel_multi_index(tuple(at.T), sizes) if depth else np.zeros(len(at), np.int64)
-    return call.made(_replaced(call, tensor.base, flat, count, rest, tensor.shape), None, tensor.format)
-
-
-def _replaced(call: Call, base: str, flat: Any, count: int, rest: Shape, shape: Shape) -> str:
     update = call.held[2]
     assert update is not None
     values = composites.reshape(call.build, without_batch(call, update, None), (len(flat), *rest))
-    rows = composites.reshape(call.build, base, (count, *rest))
+    rows = composites.reshape(call.build, tensor.base, (count, *rest))
+    made = _replaced(call, rows, values, flat) if reduction == "none" else _combined(call, rows, values, flat)
+    return call.made(composites.reshape(call.build, made, tensor.shape), None, tensor.format)
+
+
+def _replaced(call: Call, rows: str, values: str, flat: Any) -> str:
+    count = call.build.shape(rows)[0]
     places = np.arange(count)
     places[flat] = count + np.arange(len(flat))
-    both = call.emit("concat", rows, values, axis=1)
-    return composites.reshape(call.build, composites.take(call.build, both, 1, places), shape)
+    return composites.take(call.build, call.emit("concat", rows, values, axis=1), 1, places)
+
+
+_COMBINED = {"add": ("add", 0.0), "mul": ("mul", 1.0), "max": ("maximum", -np.inf), "min": ("minimum", np.inf)}
+"""What combines two numbers, and the number that changes none."""
+_MOST_WRITTEN = 1 << 6
+"""Times that one place may be written to where what is written is combined."""
+
+
+def _combined(call: Call, rows: str, values: str, flat: Any) -> str:
+    """Rows with values that are written to them, once to each in a turn: to others what changes nothing."""
+    op, idle = _COMBINED[str(call.attribute("reduction"))]
+    element, (count, *rest) = call.build.element(values), call.build.shape(rows)
+    if element != "float32" and not np.isfinite(idle):
+        idle = float(np.iinfo(element).min if idle < 0 else np.iinfo(element).max)
+    order = np.argsort(flat, kind="stable")
+    turns = np.arange(len(flat)) - np.searchsorted(flat[order], flat[order])
+    if turns.max(initial=0) >= _MOST_WRITTEN:
+        raise Refused(f"writes to one place {turns.max() + 1} times: expected {_MOST_WRITTEN} at most")
+    nothing = composites.broadcast(call.build, call.build.value(call.build.number(idle, element)), (1, *rest))
+    both = call.emit("concat", values, nothing, axis=1)
+    for turn in range(turns.max(initial=-1) + 1):
+        places = np.full(count, len(flat))
+        places[flat[order[turns == turn]]] = order[turns == turn]
+        rows = call.emit(op, rows, composites.take(call.build, both, 1, places))
+    return rows
 
 
 def _scattered_of_images(call: Call, tensor: Tensor, at: Any, depth: int) -> Tensor:

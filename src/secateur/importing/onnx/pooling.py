@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from secateur.importing.onnx.calls import Call, Conversion, Made, Refused
+from secateur.importing.onnx.tensors import Constant
 from secateur.importing.onnx.values import Tensor
 from secateur.importing.onnx.windows import axes_of, space_of
 from secateur.network import composites
 from secateur.network.composites import Axis
+from secateur.network.sizes import is_whole
 
 
 def _windows(call: Call, tensor: Tensor) -> list[Axis]:
@@ -43,20 +49,47 @@ def _average_pool(call: Call) -> Made:
     axes, ceil = _within(call, _windows(call, tensor), tensor.base), call.flag("ceil_mode")
     counted = call.flag("count_include_pad")
     if any(axis.dilation > 1 for axis in axes):
-        return _dilated(call, tensor, axes, counted, ceil)
+        return call.like(tensor, _dilated_mean(call, tensor.base, axes, counted, ceil))
     return call.like(tensor, composites.avg_pool(call.build, tensor.base, axes, counted=counted, ceil=ceil))
 
 
-def _dilated(call: Call, tensor: Tensor, axes: list[Axis], counted: bool, ceil: bool) -> Tensor:
-    """Sums over each axis in turn, of what windows see there."""
-    if ceil or (not counted and any(axis.before or axis.after for axis in axes)):
-        raise Refused("with dilations and padding that does not count is not supported")
-    value = tensor.base
+def _dilated_mean(call: Call, value: str, axes: list[Axis], counted: bool, ceil: bool) -> str:
+    """Sums of what windows see, over how many numbers that is along each axis."""
+    space = call.build.shape(value)[-len(axes) :]
+    if not is_whole(space):
+        raise Refused("with dilations is of sizes which are free: give them with --shape")
+    value = _sums(call, value, axes, ceil)
+    for behind, (axis, size) in enumerate(zip(axes[::-1], space[::-1], strict=True)):
+        shares = 1 / _seen(axis, int(size), counted, ceil)
+        spread = shares.astype(np.float32).reshape(-1, *(1,) * behind)
+        value = call.emit("mul", value, call.weight_of(Constant(spread, "float32")))
+    return value
+
+
+def _seen(axis: Axis, size: int, counted: bool, ceil: bool) -> NDArray[Any]:
+    """How many numbers each window along an axis is the mean of, padding counted or not."""
+    begins = np.arange(_windows_along(axis, size, ceil)) * axis.stride - axis.before
+    taps = begins[:, None] + np.arange(axis.kernel) * axis.dilation
+    low, high = (-axis.before, size + axis.after) if counted else (0, size)
+    return ((taps >= low) & (taps < high)).sum(axis=1)
+
+
+def _windows_along(axis: Axis, size: int, ceil: bool) -> int:
+    """With ceil, one more that begins before the padding behind and ends beyond it."""
+    count, left = divmod(size + axis.before + axis.after - axis.reach, axis.stride)
+    more = ceil and left and (count + 1) * axis.stride < size + axis.before
+    return count + 1 + bool(more)
+
+
+def _sums(call: Call, value: str, axes: list[Axis], ceil: bool) -> str:
+    """Of what windows see, over each axis in turn; padding is zeros."""
     rank = len(call.build.shape(value))
     for at, axis in enumerate(axes, rank - len(axes) + 1):
-        padded = composites.pad(call.build, value, [*[(0, 0)] * (rank - at), (axis.before, axis.after)])
+        size = call.build.shape(value)[at - 1]
+        count = _windows_along(axis, int(size), ceil) if is_whole(size) else axis.count(size)
+        beyond = max(0, (count - 1) * axis.stride + axis.reach - size - axis.before) if is_whole(size) else axis.after
+        padded = composites.pad(call.build, value, [*[(0, 0)] * (rank - at), (axis.before, beyond)])
         laid = composites.laid_out(call.build, padded)
-        count = axis.count(call.build.shape(value)[at - 1])
         parts = [
             composites.every(
                 call.build,
@@ -69,18 +102,19 @@ def _dilated(call: Call, tensor: Tensor, axes: list[Axis], counted: bool, ceil: 
         value = parts[0]
         for part in parts[1:]:
             value = call.emit("add", value, part)
-    return call.like(tensor, call.emit("mul", value, 1 / math.prod(axis.kernel for axis in axes)))
+    return value
 
 
 def _lp_pool(call: Call) -> Made:
     """(Σ |x|^p)^(1/p): the mean times how many they are."""
     tensor, order = call.tensor(0), float(call.attribute("p", 2))
     axes = _windows(call, tensor)
-    if call.flag("ceil_mode") or any(axis.dilation > 1 for axis in axes):
-        raise Refused("with ceil_mode or dilations is not supported")
-    raised = _raised(call, tensor.base, order)
-    made = composites.avg_pool(call.build, raised, axes, counted=True)
-    total = call.emit("mul", made, float(math.prod(axis.kernel for axis in axes)))
+    raised, ceil = _raised(call, tensor.base, order), call.flag("ceil_mode")
+    if ceil or any(axis.dilation > 1 for axis in axes):
+        total = _sums(call, raised, axes, ceil)
+    else:
+        made = composites.avg_pool(call.build, raised, axes, counted=True)
+        total = call.emit("mul", made, float(math.prod(axis.kernel for axis in axes)))
     return call.like(tensor, call.emit("pow", total, exponent=1 / order))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 
 import numpy as np
@@ -173,11 +174,8 @@ def _plus(call: Call, made: Tensor, added: Held, beta: float) -> Tensor:
 
 def _einsum(call: Call) -> Made:
     """The letter of the batch, which is in all terms that images have a part in, is in none of a graph's."""
-    inward, _, wanted = str(call.attribute("equation", "")).replace(" ", "").partition("->")
-    letters = inward.split(",")
-    held = [each for each in call.held if each is not None]
-    if "." in inward or len(letters) != len(held) or not _:
-        raise Refused("is supported with a letter for each dimension, and those of its output")
+    held = [each for each in call.held if isinstance(each, (Constant, Tensor))]
+    letters, wanted = _letters(str(call.attribute("equation", "")), [len(each.shape) for each in held])
     batch = {
         own[each.batch_axis] for own, each in zip(letters, held, strict=True) if isinstance(each, Tensor) and each.place
     }
@@ -197,6 +195,29 @@ def _einsum(call: Call) -> Made:
     ]
     made = composites.contraction(call.build, terms, wanted.replace(letter, "") if letter else wanted)
     return call.made(made, Place(len(wanted) - wanted.index(letter)) if letter else None)
+
+
+def _letters(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """Of each term and of the output: a letter for each dimension, those that an equation leaves out too.
+
+    Dimensions under an ellipsis are aligned at their last; an output that is not said has them, and then the letters
+    that stand once, in the alphabet's order (as NumPy's einsum).
+    """
+    inward, said, wanted = equation.replace(" ", "").partition("->")
+    terms = inward.split(",")
+    hidden = [rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=False)]
+    spare = [each for each in string.ascii_letters if each not in equation][: max(hidden, default=0)]
+    if len(terms) != len(ranks) or any(
+        bool(count) > ("..." in term) for count, term in zip(hidden, terms, strict=True)
+    ):
+        raise Refused(f"has terms {inward!r} for {len(ranks)} inputs of {', '.join(map(str, ranks))} dimensions")
+    found = [
+        term.replace("...", "".join(spare[len(spare) - count :])) for term, count in zip(terms, hidden, strict=True)
+    ]
+    if said:
+        return found, wanted.replace("...", "".join(spare))
+    once = [each for each in sorted({*inward} - {*".,"}) if inward.count(each) == 1]
+    return found, "".join([*spare, *once])
 
 
 def _fused_matmul(call: Call) -> Made:

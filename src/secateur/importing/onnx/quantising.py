@@ -4,16 +4,18 @@ they run: these are computed in float32, of the numbers before they would be rou
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from secateur.importing.onnx.aligning import together
 from secateur.importing.onnx.calls import Call, Conversion, Made, Refused
 from secateur.importing.onnx.convolving import convolved
-from secateur.importing.onnx.integers import codes, numbers_of, real, scale_of, whole
+from secateur.importing.onnx.integers import codes, numbers_of, real, scale_of, spread_along, whole
 from secateur.importing.onnx.products import multiplied, of_integers
-from secateur.importing.onnx.tensors import Constant
-from secateur.importing.onnx.values import Tensor
+from secateur.importing.onnx.tensors import ELEMENTS as INTEGERS
+from secateur.importing.onnx.tensors import WIDER, Constant, format_of
+from secateur.importing.onnx.values import Held, Tensor
 from secateur.network import composites
 from secateur.network.quantisation import ELEMENTS, Quantisation
 
@@ -28,42 +30,105 @@ def _numbers(call: Call, place: int, axis: int = 1) -> Constant | Tensor:
     if isinstance(held, Constant):
         scale = call.numbers(place + 1, "a scale")
         zero = call.numbers(place + 2, "a zero point") if call.has(place + 2) else None
-        dim = call.dim(call.attribute("axis", axis), max(1, len(held.shape)))
+        dim = _axis(call, scale, len(held.shape), axis)
         return numbers_of(held, scale, zero, dim, int(call.attribute("block_size", 0)))
-    return real(call, call.tensor(place), *scale_of(call, place + 1))
+    if _is_one_number(call, place + 1):
+        return real(call, call.tensor(place), *scale_of(call, place + 1))
+    return _real_along(call, place, axis)
+
+
+def _is_one_number(call: Call, place: int) -> bool:
+    """Whether a scale, and the zero point behind it, are known and one number each."""
+    both = [call.held[at] for at in (place, place + 1) if call.has(at)]
+    return all(isinstance(each, Constant) and each.array.size == 1 for each in both)
+
+
+def _axis(call: Call, scale: Any, rank: int, default: int = 1) -> int:
+    """Along which scales lie, where they are several."""
+    return call.dim(call.attribute("axis", default), max(1, rank)) if scale.size > 1 else 0
+
+
+def _real_along(call: Call, place: int, axis: int) -> Tensor:
+    """What integers with a scale for each place along an axis, for each block of it, or one that inputs decide, are."""
+    tensor = codes(call, call.tensor(place))
+    found = together(call, [tensor, *_along(call, tensor, place + 1, axis)], "float32")
+    base, scale, *zero = found.values
+    base = call.emit("sub", base, *zero) if zero else base
+    return call.made(call.emit("mul", base, scale), found.place, "float32")
+
+
+def _along(call: Call, tensor: Tensor, place: int, axis: int = 1) -> list[Held]:
+    """A scale and the zero point behind it, if there is one, as what they are of meets them."""
+    return [_spread(call, each, tensor.rank, axis) for each in call.held[place : place + 2] if each is not None]
+
+
+def _spread(call: Call, held: Held, rank: int, axis: int) -> Held:
+    if isinstance(held, Constant):
+        block = int(call.attribute("block_size", 0)) if held.array.size > 1 else 0
+        spread = spread_along(held.array, rank, _axis(call, held.array, rank, axis), block)
+        return Constant(spread.astype(np.float32), "float32")
+    tensor = call.as_tensor(held)
+    if tensor.rank > 1 or tensor.shape not in ((), (1,)):
+        raise Refused(f"takes a scale of shape {tensor.shape} that depends on the input: expected one number")
+    return tensor
 
 
 def _quantize(call: Call) -> Made:
     held = call.held[0]
     if isinstance(held, Constant):
         return _rounded(call, held)
-    scale, zero = scale_of(call, 1)
-    return whole(call, call.tensor(0), Quantisation(_format(call, 2), scale, zero))
+    format = _format(call, 2)
+    if format in ELEMENTS and _is_one_number(call, 1):
+        return whole(call, call.tensor(0), Quantisation(format, *scale_of(call, 1)))
+    return _whole_along(call, format)
+
+
+def _whole_along(call: Call, format: str) -> Tensor:
+    """Integers as numbers: of other widths than eight bits, or with other scales than one that is known."""
+    tensor = call.tensor(0)
+    found = together(call, [tensor, *_along(call, tensor, 1)], "float32")
+    base, scale, *zero = found.values
+    made = call.emit("round", call.emit("div", base, scale))
+    made = call.emit("add", made, *zero) if zero else made
+    made = call.emit("cast", composites.clamp(call.build, made, *_bounds(format)), element=INTEGERS[format])
+    return call.made(made, found.place, format)
 
 
 def _format(call: Call, place: int) -> str:
     """Of a zero point, or what is asked for; uint8 where nothing says it."""
-    format = call.constant(place, "a zero point").format if call.has(place) else "uint8"
-    if format not in ELEMENTS:
-        raise Refused(f"makes {format}, where a graph has integers of eight bits only")
+    asked = int(call.attribute("output_dtype", 0))
+    held = call.held[place] if call.has(place) else None
+    if isinstance(held, (Constant, Tensor)):
+        format = held.format
+    else:
+        format = format_of(asked, "what it makes") if asked else "uint8"
+    if format not in INTEGERS or INTEGERS[format] != "int32" or format == "int32":
+        raise Refused(f"makes {format}: expected integers of up to sixteen bits")
     return format
+
+
+def _bounds(format: str) -> tuple[float, float]:
+    """The least and the most of what up to sixteen bits hold."""
+    bits = int(format.removeprefix("u").removeprefix("int"))
+    return (0.0, 2.0**bits - 1) if format[0] == "u" else (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1)
 
 
 def _rounded(call: Call, held: Constant) -> Constant:
     """A constant as integers."""
     scale, format = call.numbers(1, "a scale"), _format(call, 2)
     zero = call.numbers(2, "a zero point") if call.has(2) else np.zeros(1, np.uint8)
-    dim = call.dim(call.attribute("axis", 1), max(1, len(held.shape)))
-    shape = [-1 if at == dim else 1 for at in range(len(held.shape))]
-    scales, zeros = (each.reshape(shape) if each.size > 1 else each.reshape(()) for each in (scale, zero))
-    bounds = np.iinfo(format)
-    made = np.clip(np.rint(held.array / scales) + zeros.astype(np.float64), bounds.min, bounds.max).astype(format)
-    return Constant(made, format)
+    rank, block = len(held.shape), int(call.attribute("block_size", 0))
+    dim = _axis(call, scale, rank)
+    scales, zeros = (spread_along(each, rank, dim, block if each.size > 1 else 0) for each in (scale, zero))
+    made = np.clip(np.rint(held.array / scales) + zeros.astype(np.float64), *_bounds(format))
+    return Constant(made.astype(WIDER.get(format, format)), format)
 
 
 def _output(call: Call, tensor: Tensor, place: int) -> Tensor:
-    scale, zero = scale_of(call, place)
-    return whole(call, tensor, Quantisation(_format(call, place + 1), scale, zero))
+    format = _format(call, place + 1)
+    if format not in ELEMENTS:
+        raise Refused(f"makes {format}, where a graph has integers of eight bits only")
+    return whole(call, tensor, Quantisation(format, *scale_of(call, place)))
 
 
 def _conv(call: Call) -> Made:
@@ -153,9 +218,9 @@ def _concat(call: Call) -> Made:
 
 
 def _dynamic(call: Call) -> Made:
-    """A scale of what comes: numbers stay what they are, with a scale of 1."""
+    """A scale of what comes: numbers stay what they are, with a scale of 1, unless the file gives the integers."""
     if {*call.node.output} & {each.name for each in call.translation.model.graph.output}:
-        raise Refused("gives integers whose scale is found as it runs, which a graph does not hold")
+        return call.translation.spelled_out(call.node, call.held)
     call.translation.notes.add("what is quantised by scales found as it runs is computed in float32")
     one, zero = Constant(np.array(1, np.float32), "float32"), Constant(np.array(0, np.uint8), "uint8")
     return [call.tensor(0), one, zero]

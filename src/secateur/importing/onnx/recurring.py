@@ -50,8 +50,6 @@ def _check(call: Call) -> None:
         raise Refused(f"has activations {', '.join(given)}, which are not supported")
     if call.attribute("clip") or call.flag("input_forget"):
         raise Refused("clips, or couples its gates, which is not supported")
-    if call.has(7) and call.numbers(7, "peepholes").any():
-        raise Refused("has peepholes, which are not supported")
     if call.has(4):
         lengths, steps = call.numbers(4, "lengths"), call.tensor(0).shape[1 if call.flag("layout") else 0]
         if not is_whole(steps) or (lengths != steps).any():
@@ -81,6 +79,8 @@ def _run(call: Call, value: str, at: int, reverse: bool) -> Run:
     given = call.emit("linear", value, weights={"weight": inward, **outer})
     if early:
         return _resetting_first(call, given, matrix, _states(call, at, given), reverse)
+    if call.has(7) and call.numbers(7, "peepholes").any():
+        return _peeping(call, given, matrix, at, reverse)
     made = call.emit(
         call.op.lower(),
         given,
@@ -99,9 +99,7 @@ def _run(call: Call, value: str, at: int, reverse: bool) -> Run:
 def _resetting_first(call: Call, given: str, matrix: Weight, states: Sequence[str], reverse: bool) -> Run:
     """A GRU that resets its state before it multiplies it (Cho et al. 2014), step by step."""
     build, size = call.build, matrix.shape[1]
-    rank, count = len(build.shape(given)), build.shape(given)[-2]
-    if not isinstance(count, int) or count > _MOST_STEPS:
-        raise Refused(f"resets before it multiplies, along {count} steps: expected a number up to {_MOST_STEPS}")
+    rank, count = len(build.shape(given)), _steps(call, given, "resets before it multiplies")
     gates = build.variant(matrix, ("gates of", 0), lambda bits: np.ascontiguousarray(bits[: 2 * size]))
     fresh = build.variant(matrix, ("gates of", 1), lambda bits: np.ascontiguousarray(bits[2 * size :]))
     call.translation.count(12 * count)
@@ -120,6 +118,39 @@ def _resetting_first(call: Call, given: str, matrix: Weight, states: Sequence[st
             state = call.emit("sub", new, call.emit("mul", kept, new))
         steps.append(state)
     return Run((composites.stack(build, steps[:: -1 if reverse else 1], rank - 1),), (state,))
+
+
+def _peeping(call: Call, given: str, matrix: Weight, at: int, reverse: bool) -> Run:
+    """An LSTM whose gates see its cell (Gers and Schmidhuber 2000), step by step."""
+    build, size = call.build, matrix.shape[1]
+    rank, count = len(build.shape(given)), _steps(call, given, "has peepholes")
+    seen = call.numbers(7, "peepholes")[at].astype(np.float32).reshape(3, size)
+    into, out, kept = (call.weight_of(Constant(each, "float32")) for each in seen)
+    call.translation.count(24 * count)
+    state, cell = _states(call, at, given) or ["", ""]
+    steps = []
+
+    def gate(part: str, peephole: Weight) -> str:
+        part = call.emit("add", part, call.emit("mul", cell, peephole)) if cell else part
+        return call.emit("sigmoid", part)
+
+    for step in range(count)[:: -1 if reverse else 1]:
+        now = composites.select(build, given, rank - 1, step)
+        now = call.emit("add", now, call.emit("linear", state, weights={"weight": matrix})) if state else now
+        enters, stays, new, leaves = composites.split(build, now, rank - 1, [size] * 4)
+        added = call.emit("mul", gate(enters, into), call.emit("tanh", new))
+        cell = call.emit("add", call.emit("mul", gate(stays, kept), cell), added) if cell else added
+        state = call.emit("mul", gate(leaves, out), call.emit("tanh", cell))
+        steps.append(state)
+    return Run((composites.stack(build, steps[:: -1 if reverse else 1], rank - 1),), (state, cell))
+
+
+def _steps(call: Call, given: str, why: str) -> int:
+    """How many steps are laid out. why: those are."""
+    count = call.build.shape(given)[-2]
+    if not isinstance(count, int) or count > _MOST_STEPS:
+        raise Refused(f"{why}, along {count} steps: expected a number up to {_MOST_STEPS}")
+    return count
 
 
 def _activation(call: Call, at: int) -> dict[str, str]:

@@ -111,6 +111,21 @@ def _cumsum(call: Call) -> Made:
     return call.like(tensor, composites.flip(call.build, made, (axis,)) if backwards else made)
 
 
+def _cumprod(call: Call) -> Made:
+    tensor = call.tensor(0)
+    call.refuse_narrow(tensor.format)
+    axis = call.axis(call.number(1, "an axis"), tensor)
+    base = composites.flip(call.build, tensor.base, (axis,)) if call.flag("reverse") else tensor.base
+    made = composites.running(call.build, base, axis, lambda later, earlier: call.emit("mul", later, earlier))
+    if call.flag("exclusive"):
+        shape = call.build.shape(made)
+        earlier = composites.cut(call.build, made, axis, 0, shape[axis - 1] - 1)
+        one = call.build.value(call.build.number(1, call.build.element(made)))
+        first = composites.broadcast(call.build, one, (*shape[: axis - 1], 1, *shape[axis:]))
+        made = call.emit("concat", first, earlier, axis=axis)
+    return call.like(tensor, composites.flip(call.build, made, (axis,)) if call.flag("reverse") else made)
+
+
 def _unsupported_count(call: Call) -> Made:
     raise Refused("gives as many numbers as its input decides, which a graph cannot")
 
@@ -130,5 +145,6 @@ CONVERSIONS: dict[str, Conversion] = {
     "ArgMin": _place_of("argmin"),
     "TopK": _top,
     "CumSum": _cumsum,
+    "CumProd": _cumprod,
     **dict.fromkeys(("NonZero", "Unique", "NonMaxSuppression", "Compress"), _unsupported_count),
 }

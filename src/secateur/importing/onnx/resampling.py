@@ -18,7 +18,7 @@ from secateur.importing.onnx.calls import Call, Conversion, Made, Refused
 from secateur.importing.onnx.tensors import Constant
 from secateur.importing.onnx.values import Tensor
 from secateur.network import composites
-from secateur.network.graph import Node, Shape
+from secateur.network.graph import Node, Shape, Weight
 from secateur.network.operations.sampling import taps
 from secateur.network.sizes import Dimension, is_whole
 
@@ -30,7 +30,10 @@ _MOST_PIXELS = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """mode: nearest, linear or cubic. placed: coordinate_transformation_mode. rounded: nearest_mode."""
+    """mode: nearest, linear or cubic. placed: coordinate_transformation_mode. rounded: nearest_mode.
+
+    outside: of what is cut from beyond the pixels.
+    """
 
     mode: str
     placed: str
@@ -38,16 +41,21 @@ class Rule:
     sharpness: float = -0.75
     smoothed: bool = False
     inside: bool = False
+    outside: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Resized:
-    """One axis. scale: new pixels per old one, as the file says it; None where it follows from the sizes."""
+    """One axis. scale: new pixels per old one, as the file says it; None where it follows from the sizes.
+
+    part: from where to where it is cut out, as shares of the way from the first pixel to the last.
+    """
 
     axis: int
     old: Dimension
     new: Dimension
     scale: float | None
+    part: tuple[float, float] | None = None
 
     @property
     def factor(self) -> float:
@@ -58,8 +66,6 @@ def _resize(call: Call) -> Made:
     """Before operator set 11 by scales, from corners, the nearest one before."""
     if call.version < 11:
         return _resized(call, call.tensor(0), Rule(_mode(call), "asymmetric", "floor"), scales=_scales(call, 1))
-    if call.attribute("coordinate_transformation_mode") == "tf_crop_and_resize":
-        raise Refused("crops as it resizes (tf_crop_and_resize), which is not supported")
     rule = Rule(
         _mode(call),
         str(call.attribute("coordinate_transformation_mode", "half_pixel")),
@@ -67,6 +73,7 @@ def _resize(call: Call) -> Made:
         float(call.attribute("cubic_coeff_a", -0.75)),
         call.flag("antialias"),
         call.flag("exclude_outside"),
+        float(call.attribute("extrapolation_value", 0.0)),
     )
     sizes = call.sizes("sizes", 3)
     return _resized(call, call.tensor(0), rule, scales=_scales(call, 2), sizes=sizes or None)
@@ -76,8 +83,8 @@ def _upsample(call: Call) -> Made:
     return _resized(call, call.tensor(0), Rule(_mode(call), "asymmetric", "floor"), scales=_scales(call, 1))
 
 
-def _mode(call: Call) -> str:
-    mode = str(call.attribute("mode", "nearest"))
+def _mode(call: Call, default: str = "nearest") -> str:
+    mode = str(call.attribute("mode", default))
     return {"bilinear": "linear", "trilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
 
 
@@ -96,6 +103,7 @@ def _resized(
     dims = [call.dim(dim, tensor.rank) for dim in (call.whole("axes") or range(tensor.rank))]
     if (scales is None) == (sizes is None) or len(scales or sizes or []) != len(dims):
         raise Refused("needs either scales or sizes, one for each dimension")
+    parts = _parts(call, len(dims)) if rule.placed == "tf_crop_and_resize" else [None] * len(dims)
     axes = []
     for at, dim in enumerate(dims):
         old = tensor.shape[dim]
@@ -104,14 +112,22 @@ def _resized(
         else:
             assert sizes is not None
             new, scale = sizes[at], None
-        if new == old and scale in (None, 1.0):
+        if new == old and scale in (None, 1.0) and parts[at] in (None, (0.0, 1.0)):
             continue
         if isinstance(new, int) and not 0 < new <= _MOST_PIXELS:
             raise Refused(f"makes {new:,} pixels of {old}: expected up to {_MOST_PIXELS:,}")
-        axes.append(Resized(call.axis(dim, tensor), old, new, scale))
+        axes.append(Resized(call.axis(dim, tensor), old, new, scale, parts[at]))
     if sizes is not None and call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
         axes = _in_proportion(call, axes)
     return call.like(tensor, _spelled(call, tensor.base, rule, axes)) if axes else tensor
+
+
+def _parts(call: Call, count: int) -> list[tuple[float, float] | None]:
+    """Where the part of each axis that is kept begins and ends."""
+    found = call.numbers(1, "a part to keep").reshape(-1).tolist()
+    if len(found) != 2 * count:
+        raise Refused(f"keeps a part of {len(found)} numbers: expected {2 * count}")
+    return list(zip(found[:count], found[count:], strict=True))
 
 
 def _in_proportion(call: Call, axes: list[Resized]) -> list[Resized]:
@@ -153,7 +169,12 @@ def _as_ours(rule: Rule, axes: Sequence[Resized], shape: Shape) -> str | None:
     if len(shape) - min(axis.axis for axis in axes) > 2:
         return None
     aligned = rule.placed == "align_corners" and rule.mode != "nearest"
-    if rule.smoothed or rule.inside or (rule.mode == "cubic" and rule.sharpness != -0.75):
+    if (
+        rule.smoothed
+        or rule.inside
+        or rule.placed == "tf_crop_and_resize"
+        or (rule.mode == "cubic" and rule.sharpness != -0.75)
+    ):
         return None
     modes = ["nearest", "nearest_exact"] if rule.mode == "nearest" else [rule.mode]
     return next((mode for mode in modes if all(_is_same(mode, rule, axis, aligned) for axis in axes)), None)
@@ -201,20 +222,43 @@ def _by_pixels(call: Call, value: str, rule: Rule, axis: Resized) -> str:
             continue
         part = composites.take(call.build, value, axis.axis, at)
         if not (share == 1).all():
-            spread = share.astype(np.float32).reshape(-1, *(1,) * behind)
-            part = call.emit("mul", part, call.weight_of(Constant(spread, "float32")))
+            part = call.emit("mul", part, _along(call, share, behind))
         made = call.emit("add", made, part) if made else part
-    return made
+    beyond = _beyond(axis) * rule.outside
+    return call.emit("add", made, _along(call, beyond, behind)) if beyond.any() else made
+
+
+def _along(call: Call, numbers: Array, behind: int) -> Weight:
+    return call.weight_of(Constant(numbers.astype(np.float32).reshape(-1, *(1,) * behind), "float32"))
+
+
+def _beyond(axis: Resized) -> Array:
+    """Which new pixels are cut from beyond the old ones."""
+    if axis.part is None:
+        return np.zeros(int(axis.new))
+    places = _cut_places(axis, np.float64)
+    return ((places < 0) | (places > int(axis.old) - 1)).astype(np.float64)
+
+
+def _cut_places(axis: Resized, kind: Any) -> Array:
+    assert axis.part is not None
+    (start, end), last, new = map(kind, axis.part), kind(int(axis.old) - 1), int(axis.new)
+    if new == 1:
+        return np.array([(start + end) / 2 * last])
+    return start * last + np.arange(new, dtype=kind) * (end - start) * last / kind(new - 1)
 
 
 def _taps(rule: Rule, axis: Resized) -> tuple[Array, Array]:
     """Which pixels of an axis each new one is made of, and how much each counts: (taps, new) each."""
     old, new, scale = int(axis.old), int(axis.new), axis.factor
+    kind = np.float32 if rule.mode == "nearest" else np.float64
+    places = _places(rule, old, new, kind(scale), kind) if axis.part is None else _cut_places(axis, kind)
     if rule.mode == "nearest":
-        places = _places(rule, old, new, np.float32(scale), np.float32)
-        chosen = np.clip(_ROUNDED[rule.rounded](places), 0, old - 1).astype(np.intp)
-        return chosen[None], np.ones((1, new))
-    return _around(rule, _places(rule, old, new, scale, np.float64), old, scale)
+        sources = np.clip(_ROUNDED[rule.rounded](places), 0, old - 1).astype(np.intp)[None]
+        shares = np.ones((1, new))
+    else:
+        sources, shares = _around(rule, places, old, scale)
+    return sources, shares * (1 - _beyond(axis))
 
 
 _ROUNDED: dict[str, Any] = {
@@ -271,9 +315,11 @@ def _cubic(away: Array, a: float) -> Array:
 
 def _grid_sample(call: Call) -> Made:
     tensor, grid = call.tensor(0), call.tensor(1)
-    mode = {"bilinear": "linear"}.get(found := str(call.attribute("mode", "linear")), found)
-    if mode not in ("linear", "nearest") or tensor.rank != 4:
-        raise Refused("is supported on planes, linear or nearest only")
+    mode = _mode(call, "linear")
+    if mode not in ("linear", "nearest", "cubic") or tensor.rank not in (4, 5):
+        raise Refused(
+            f"is supported on planes and volumes, linear, nearest or cubic: got {mode} in {tensor.rank - 2}-d"
+        )
     padding = str(call.attribute("padding_mode", "zeros"))
     values, places = [tensor.base, grid.base], {tensor.place, grid.place}
     if places == {None}:
@@ -281,7 +327,12 @@ def _grid_sample(call: Call) -> Made:
     elif any(each.batch_axis != 0 for each in (tensor, grid)):
         raise Refused("is supported with the batch in front of both")
     aligned = call.flag("align_corners")
-    made = call.emit("grid_sample", *values, mode=mode, padding=padding, aligned=aligned)
+    if tensor.rank == 4 and mode != "cubic":
+        made = call.emit("grid_sample", *values, mode=mode, padding=padding, aligned=aligned)
+    elif all(is_whole(call.build.shape(each)) for each in values):
+        made = composites.sample_space(call.build, *values, mode=mode, padding=padding, aligned=aligned)
+    else:
+        raise Refused("of volumes, and cubic, is of sizes which are free: give them with --shape")
     if places == {None}:
         made = composites.reshape(call.build, made, (1, *call.build.shape(made)))
     return call.made(made, tensor.place)

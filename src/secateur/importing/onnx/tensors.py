@@ -34,6 +34,8 @@ ELEMENTS = {
     "bool": "bool",
 }
 """What a Graph's values hold that stand for tensors of a format."""
+WIDER = {"bfloat16": "float32", "int4": "int8", "uint4": "uint8"}
+"""What numbers are held as of formats that NumPy has not."""
 NARROW = ("int8", "uint8", "int16", "uint16", "uint32", "uint64", "int4", "uint4")
 """Whole numbers whose sums and products come round where a Graph's do not."""
 
@@ -80,6 +82,12 @@ def format_of(kind: int, place: str) -> str:
     return _format(kind, place)[0]
 
 
+def kind_of(format: str) -> int:
+    """The data type of a TensorProto that a format is."""
+    (name,) = (name for name, (own, _) in _FORMATS.items() if own == format)
+    return int(import_onnx().TensorProto.DataType.Value(name))
+
+
 def bits_of(kind: int, place: str) -> int:
     """How wide an element is."""
     return _format(kind, place)[1]
@@ -105,7 +113,7 @@ def constant_of(tensor: Any, name: str = "") -> Constant:
         if kind == "bfloat16":
             return _of_bits(_bfloat16(tensor, onnx), tensor.dims, name)
         array = onnx.numpy_helper.to_array(tensor)
-        array = array.astype(kind.replace("int4", "int8")) if kind in ("int4", "uint4") else array
+        array = array.astype(WIDER[kind]) if kind in WIDER else array
     except FormatError:
         raise
     except Exception as error:  # whatever a tensor's bytes make of NumPy

@@ -14,7 +14,7 @@ from secateur.importing.onnx.dimensions import Plan
 from secateur.importing.onnx.expanding import expanded
 from secateur.importing.onnx.folding import Folding, constant_from
 from secateur.importing.onnx.integers import codes
-from secateur.importing.onnx.loading import DEFAULT_DOMAINS, MOST_NODES, import_onnx
+from secateur.importing.onnx.loading import DEFAULT_DOMAINS, MOST_NODES, graphs_of, import_onnx
 from secateur.importing.onnx.tensors import ELEMENTS, Constant, constant_of, dense_of, weight_of
 from secateur.importing.onnx.values import Held, Lost, Tensor, whole_shape
 from secateur.importing.placing import Place
@@ -155,13 +155,13 @@ class Translation:
         if key in self.conversions:
             made = self.conversions[key](Call(self, node, held))
             return made if isinstance(made, list) else [made]  # type: ignore[list-item]
+        return self.spelled_out(node, held)
+
+    def spelled_out(self, node: Any, held: Sequence[Held | None]) -> list[Held | None]:
+        """What a node comes to by what ONNX itself says that it is made of. Raises Refused, also for one of those."""
         parts = expanded(self, node, held)
         if parts is None:
-            raise Refused(f"is not supported{'' if own else f' of {node.domain}'}; {HELD}")
-        return self._expanded(node, parts)
-
-    def _expanded(self, node: Any, parts: Sequence[Any]) -> Sequence[Held | None]:
-        """What a function comes to whose parts these are. Its own refusals are told of it."""
+            raise Refused(f"is not supported{'' if node.domain in DEFAULT_DOMAINS else f' of {node.domain}'}; {HELD}")
         before = len(self.refusals.found)
         self.enter()
         try:
@@ -334,8 +334,7 @@ def _name(node: Any) -> str:
 def _read_by(node: Any) -> Iterator[str]:
     """Names that a node reads, in graphs inside of it too."""
     yield from filter(None, node.input)
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            for inner in graph.node:
-                yield from _read_by(inner)
-            yield from (each.name for each in graph.output)
+    for graph in graphs_of(node):
+        for inner in graph.node:
+            yield from _read_by(inner)
+        yield from (each.name for each in graph.output)

@@ -16,6 +16,7 @@ from secateur.network.composites.arithmetic import (
     matrix_product,
     number_like,
     prelu,
+    running,
     sum_over,
 )
 from secateur.network.composites.failing import CompositeError
@@ -74,6 +75,7 @@ from secateur.network.composites.spaces import (
     space_shuffle,
     transposed_convolution,
 )
+from secateur.network.composites.transforms import Fourier, along_axis, transform
 from secateur.network.composites.windows import (
     avg_pool2d,
     conv2d,
@@ -89,11 +91,13 @@ from secateur.network.composites.windows import (
 __all__ = [
     "Axis",
     "CompositeError",
+    "Fourier",
     "Padded",
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "addcmul",
     "all_of",
+    "along_axis",
     "angle_of",
     "any_of",
     "apart_from_zeros",
@@ -149,6 +153,7 @@ __all__ = [
     "resize",
     "rms_norm",
     "roll",
+    "running",
     "same_padding",
     "sample_space",
     "select",
@@ -157,6 +162,7 @@ __all__ = [
     "stack",
     "sum_over",
     "take",
+    "transform",
     "transposed_convolution",
     "unbind",
     "unfold",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from secateur.network.building import Builder
+from secateur.network.composites.failing import CompositeError
 from secateur.network.composites.moves import cut
 from secateur.network.graph import Shape, Weight
 from secateur.network.sizes import is_whole
@@ -102,3 +104,20 @@ def sum_over(build: Builder, value: str, axes: Shape, *, keepdims: bool) -> str:
     if not is_whole((count,)) or build.element(value) != "float32":
         return build.emit("sum", value, axes=axes, keepdims=keepdims)
     return build.emit("mul", build.emit("mean", value, axes=axes, keepdims=keepdims), count)
+
+
+def running(build: Builder, value: str, axis: int, combine: Callable[[str, str], str]) -> str:
+    """What an axis' numbers up to each come to: of one number, two, four and so on, until all are in.
+
+    combine: of what is there with what is earlier.
+    """
+    size = build.shape(value)[axis - 1]
+    if not is_whole((size,)):
+        raise CompositeError(f"is not supported along a length ({size})")
+    reach = 1
+    while reach < size:
+        earlier = cut(build, value, axis, 0, size - reach)
+        first, later = (cut(build, value, axis, *ends) for ends in ((0, reach), (reach, size)))
+        value = build.emit("concat", first, combine(later, earlier), axis=axis)
+        reach *= 2
+    return value
