@@ -117,6 +117,10 @@ def prune(
 ) -> PruneLog:
     """Zero the `ratio` least important weights of a network, in place, and say what is left.
 
+        >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        >>> secateur.prune(network, 0.75).sparsity
+        0.75
+
     ratio: the share of a layer's (scope "layer") or of all (the other scopes) original weights that are zero
     afterwards; zeros already there count, so calling twice with 0.5 leaves half. Or a ratio for each layer by name,
     layers without one staying whole (1 empties one, if allow_empty); no scope is needed then. Magnitude's cut is that
@@ -371,6 +375,11 @@ def _unchanged_on_error(network: nn.Module) -> Iterator[None]:
 def sparsity(network: nn.Module, *, include: Sequence[str] = ()) -> float:
     """The share of weights that are zero, over all layers that prune may prune (the output layers too).
 
+        >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        >>> log = secateur.prune(network, 0.75)
+        >>> secateur.sparsity(network)
+        0.5
+
     Of a layer whose forward computes another weight, in that one. include: as in prune. Matrices that are neither
     pruned nor counted are said in a PruneWarning, as by prune. Raises PruneError for weights without values.
     """
@@ -381,7 +390,13 @@ def sparsity(network: nn.Module, *, include: Sequence[str] = ()) -> float:
 
 
 def layer_sparsity(network: nn.Module, *, include: Sequence[str] = ()) -> dict[str, float]:
-    """The share of weights that are zero, of each layer by name; otherwise as sparsity."""
+    """The share of weights that are zero, of each layer by name; otherwise as sparsity.
+
+        >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        >>> log = secateur.prune(network, 0.75)
+        >>> secateur.layer_sparsity(network)
+        {'0': 0.75, '2': 0.0}
+    """
     shares = _shares(network, include)
     _warn(network, {"neither pruned nor counted": matrices_left(network, include)})
     return shares

@@ -21,6 +21,12 @@ from secateur.pruning.removal import balanced, removable_sets, runnable, same_be
 def shrink(network: nn.Module, example: Example) -> nn.Module:
     """A copy of a network without its dead channels: fewer filters, units and columns, the same outputs.
 
+        >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 2, 3))
+        >>> images = torch.zeros(1, 3, 8, 8)
+        >>> log = secateur.prune(network, 0.5, pattern="channel-l2", example=images)
+        >>> secateur.shrink(network, images)[0]
+        Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
+
     example: a batch of inputs (N, …), a tuple of several, or a mapping of forward's keywords. A channel is dead where
     nothing reads it (its columns in every layer that could are zero), or where it is constant (every filter that makes
     it is zero). A constant goes into the biases of its readers; where zero padding forbids that, all constants of a set

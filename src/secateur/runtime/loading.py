@@ -27,6 +27,11 @@ def load(
 ) -> Session:
     """The network of a .secateur or .onnx file as a function: float32 array (N, …) in, float32 array out.
 
+        >>> apart = secateur.pack(nn.Linear(8, 4), "net.secateur", example=torch.zeros(1, 8))
+        >>> net = secateur.load("net.secateur")
+        >>> net(np.zeros((5, 8), np.float32)).shape
+        (5, 4)
+
     uint8 images are taken too where the file says how the network's were normalised (as those of a run's best do).
     threads, kernel, calibrate, limits: see Session. Raises FormatError for a file that is damaged, of another version
     or no such file, or that asks for more than the limits, RunError for threads or a kernel that make no sense.
