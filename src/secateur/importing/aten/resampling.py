@@ -78,10 +78,12 @@ def _grid_sample(call: Call) -> str:
     mode = ("linear", "nearest", "cubic")[int(call["interpolation_mode"])]
     padding = ("zeros", "border", "reflection")[int(call["padding_mode"])]
     aligned = bool(call["align_corners"])
-    if len(call.size(value)) == 3 and mode != "cubic":
+    if (call.size(grid)[-1], len(call.size(value))) == (2, 3) and mode != "cubic":
         return call.emit("grid_sample", value, grid, mode=mode, padding=padding, aligned=aligned)
-    if len(call.size(value)) not in (3, 4) or not is_whole((*call.size(value), *call.size(grid))):
-        raise call.error("is supported on planes and volumes; of volumes, and cubic, at sizes that are known")
+    if not is_whole((*call.size(value), *call.size(grid))):
+        raise call.error(
+            "is supported on planes of each image; of volumes, of rows, and cubic, at sizes that are known"
+        )
     return composites.sample_space(call.build, value, grid, mode=mode, padding=padding, aligned=aligned)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.calls import Batch, Call, Constant, Conversion, OrdinaryCall, PlacedCall
 from secateur.importing.aten.reading import anywhere, numbers, planes, removed
 from secateur.importing.aten.wholes import element_of
 from secateur.importing.placing import Ordinary, Place, Placed, permuted, reshaped
@@ -56,6 +56,52 @@ def _by_factor(composite: Callable[[Builder, str, int], str], factor: str) -> Co
     return lambda call: composite(call.build, call.value("self"), int(call[factor]))
 
 
+def _joined(call: Call) -> Any:
+    """Batches one under the other are parts of each image's own, one behind the other."""
+    tensors = call["tensors"]
+    held = [each.base if isinstance(each, Placed) else each for each in tensors]
+    under = Place(call.rank, "inner")
+    whole = all(isinstance(each, str) or (isinstance(each, Placed) and each.place == under) for each in tensors)
+    if int(call["dim"]) % call.rank != 0 or not whole or len(tensors) < 2:
+        return anywhere(_concat)(call)
+    parts = [
+        value if isinstance(each, Placed) else composites.reshape(call.build, value, (1, *call.size(value)))
+        for each, value in zip(tensors, (call.cast(each, call.element) for each in held), strict=True)
+    ]
+    return call.placed(call.emit("concat", *parts, axis=1), under)
+
+
+def _apart(call: Call) -> Any:
+    """Parts of batches that stand one under the other, else parts along another dimension."""
+    held = call.first
+    if not _is_along_batches(call, held):
+        return anywhere(_split)(call)
+    start, made = 0, []
+    for each in call.node.meta["val"]:
+        share = call.translation.extents(each)[0].share
+        if not isinstance(share, int) or share < 1:
+            raise call.mixed(each)
+        made.append(_batches(call, held, start, start + share))
+        start += share
+    return made
+
+
+def _is_along_batches(call: Call, held: Any) -> bool:
+    """Whether it is about the first dimension, in which batches stand one under the other."""
+    if not isinstance(held, Placed) or held.place.fold != "inner":
+        return False
+    rank = held.place.rank(call.size(held.base))
+    return held.place.axis(rank) == 0 == int(call["dim"]) % rank
+
+
+def _batches(call: Call, held: Placed, start: int, stop: int) -> str | Placed:
+    """Some of the batches that stand one under the other: one alone is what each image is."""
+    part = composites.cut(call.build, held.base, 1, start, stop)
+    if stop - start > 1:
+        return Placed(part, held.place)
+    return call.placed(composites.select(call.build, part, 1, 0), Place(held.place.right))
+
+
 def _concat(call: Call) -> str:
     """One after another along a dimension; PyTorch joins tensor([]), as caches begin with, to values of any rank."""
     traced = [each.meta["val"].shape for each in call.arguments["tensors"]]
@@ -100,6 +146,18 @@ def _slice(call: Call) -> str:
     start, stop = _bound(call["start"], 0, size), _bound(call["end"], size, size)
     cut = composites.cut(call.build, value, axis, start, max(start, stop) if is_whole((start, stop)) else stop)
     return composites.every(call.build, cut, axis, step)
+
+
+def _cut(call: Call) -> Any:
+    """Batches of those that stand one under the other, else a part along another dimension."""
+    held = call.first
+    if not _is_along_batches(call, held) or call["step"] != 1:
+        return anywhere(_slice)(call)
+    begin, share = call["start"], call.translation.extents(call.node.meta["val"])[0].share
+    start = begin.share if isinstance(begin, Batch) else begin or 0
+    if not is_whole((start, share)) or share < 1 or (start > 0 and not isinstance(begin, Batch)):
+        raise call.mixed()
+    return _batches(call, held, int(start), int(start + share))
 
 
 def _bound(given: Any, default: Dimension, size: Dimension) -> Dimension:
@@ -332,11 +390,11 @@ CONVERSIONS: dict[str, Conversion] = {
     "native_channel_shuffle": _by_factor(composites.channel_shuffle, "groups"),
     "pixel_shuffle": _by_factor(composites.pixel_shuffle, "upscale_factor"),
     "pixel_unshuffle": _by_factor(composites.pixel_unshuffle, "downscale_factor"),
-    "cat": anywhere(_concat),
+    "cat": _joined,
     "stack": _stack,
-    **dict.fromkeys(("split", "split_with_sizes", "chunk", "tensor_split"), anywhere(_split)),
+    **dict.fromkeys(("split", "split_with_sizes", "chunk", "tensor_split"), _apart),
     "unbind": anywhere(_unbind, removed),
-    "slice": anywhere(_slice),
+    "slice": _cut,
     "select": anywhere(_select, removed),
     "diagonal": anywhere(_diagonal, lambda call: 1 - sum(_is_behind(call, name) for name in ("dim1", "dim2"))),
     "pad": anywhere(_pad),

@@ -9,7 +9,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from types import FrameType
@@ -17,7 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
 
 from secateur.errors import ExportError
 from secateur.importing.aten.lengths import Declared, free_dimensions
@@ -69,11 +72,12 @@ def _traced(network: nn.Module, inputs: Inputs, sizes: Declared, batch: Any) -> 
         torch.no_grad(),
         warnings.catch_warnings(),
         whole_layers(),
+        _one_batch(network, inputs.batch_axes),
         _flat_outputs(network) as outputs,
     ):
         warnings.simplefilter("ignore")  # of what torch deprecates inside itself, and of attributes set in forward
         try:
-            with quiet():
+            with quiet(), _EvenParts():
                 program = torch.export.export(
                     network,
                     inputs.arguments,
@@ -85,6 +89,59 @@ def _traced(network: nn.Module, inputs: Inputs, sizes: Declared, batch: Any) -> 
         except Exception as error:  # whatever the network's own code raises, and many kinds of torch.export's own
             raise UntraceableError(_why_untraceable(network, error)) from error
     return program, Signature(arguments, outputs[-1])
+
+
+class _EvenParts(TorchFunctionMode):
+    """Parts of a dimension that is a multiple of their number or size, whatever the batch, are those of sizes that are
+    said: how many there are is then no question about the batch."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        made = _PARTS[func](*args, *(named[each] for each in _SAID if each in named)) if func in _PARTS else None
+        return func(*args, **named) if made is None else made
+
+
+def _in_parts(value: Tensor, count: Any, dim: int = 0) -> Any:
+    """So many parts, None where PyTorch has to ask."""
+    size: Any = value.shape[dim]
+    symbolic = isinstance(size, torch.SymInt)
+    even = symbolic and count > 0 and statically_known_true(size % count == 0)
+    return torch.split_with_sizes(value, [size // count] * count, dim) if even else None
+
+
+def _of_size(value: Tensor, size: Any, dim: int = 0) -> Any:
+    """Parts of a size that depends on the batch, None where PyTorch has to ask."""
+    if not isinstance(size, torch.SymInt):
+        return None
+    count = value.shape[dim] // size
+    even = statically_known_true(value.shape[dim] % size == 0) and count.node.expr.is_number
+    return torch.split_with_sizes(value, [size] * int(count), dim) if even else None
+
+
+_SAID = ("chunks", "split_size", "split_size_or_sections", "dim")
+_PARTS: dict[Any, Callable[..., Any]] = {
+    **dict.fromkeys((torch.chunk, Tensor.chunk), _in_parts),
+    **dict.fromkeys((torch.split, Tensor.split), _of_size),
+}
+
+
+@contextlib.contextmanager
+def _one_batch(network: nn.Module, axes: Sequence[int]) -> Iterator[None]:
+    """Inside, a tracer knows from the start that all inputs are of as many images. axes: where those are, in order."""
+
+    def compare(module: nn.Module, arguments: Any, named: Any) -> None:
+        tensors = [each for each in tree_leaves((arguments, named)) if isinstance(each, Tensor)]
+        if len(tensors) == len(axes):
+            counts = [each.shape[axis] for each, axis in zip(tensors, axes, strict=True)]
+            for count in counts[1:]:
+                if isinstance(count, torch.SymInt):
+                    torch._check(counts[0] == count)
+
+    handle = network.register_forward_pre_hook(compare, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextlib.contextmanager

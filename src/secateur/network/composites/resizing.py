@@ -31,26 +31,29 @@ def resize(
 def sample_space(build: Builder, value: str, grid: str, *, mode: str, padding: str, aligned: bool) -> str:
     """Planes or a volume (C, *space) at places (*shape, rank) between -1 and 1, width first: (C, *shape).
 
-    mode: "nearest", "linear" or "cubic", of which each axis has one, two or four numbers. padding: what lies outside:
-    "zeros", the "border", or its "reflection". As PyTorch's grid_sample.
+    Both may be several, each with places of its own: (…, C, *space) and (…, *shape, rank). mode: "nearest", "linear" or
+    "cubic", of which each axis has one, two or four numbers. padding: what lies outside: "zeros", the "border", or its
+    "reflection". As PyTorch's grid_sample.
     """
-    channels, *space = build.shape(value)
-    *shape, rank = build.shape(grid)
-    flat = reshape(build, grid, (math.prod(shape), rank))
+    rank = build.shape(grid)[-1]
+    *several, channels = build.shape(value)[:-rank]
+    space, shape = build.shape(value)[-rank:], build.shape(grid)[len(several) : -1]
+    flat = reshape(build, grid, (*several, 1, math.prod(shape), rank))
+    axis = len(several) + 3
     axes = [
-        _neighbours(build, select(build, flat, 2, rank - 1 - axis), _Line(size, mode, padding, aligned))
-        for axis, size in enumerate(space)
+        _neighbours(build, select(build, flat, axis, rank - 1 - at), _Line(size, mode, padding, aligned))
+        for at, size in enumerate(space)
     ]
-    numbers, found = reshape(build, value, (channels, math.prod(space))), ""
+    numbers, found = reshape(build, value, (*several, channels, math.prod(space))), ""
     for corner in itertools.product(*axes):
         place, share = "", ""
         for (index, part), size in zip(corner, space, strict=True):
             place = build.emit("add", build.emit("mul", place, float(size)), index) if place else index
             share = build.emit("mul", share, part) if share else part
-        index = broadcast(build, build.emit("cast", place, element="int64"), (channels, math.prod(shape)))
-        seen = build.emit("mul", build.emit("gather", numbers, index, axis=2), share)
+        index = broadcast(build, build.emit("cast", place, element="int64"), (*several, channels, math.prod(shape)))
+        seen = build.emit("mul", build.emit("gather", numbers, index, axis=axis - 1), share)
         found = build.emit("add", found, seen) if found else seen
-    return reshape(build, found, (channels, *shape))
+    return reshape(build, found, (*several, channels, *shape))
 
 
 @dataclass(frozen=True, slots=True)
