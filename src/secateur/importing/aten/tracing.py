@@ -113,8 +113,9 @@ def _of_size(value: Tensor, size: Any, dim: int = 0) -> Any:
     """Parts of a size that depends on the batch, None where PyTorch has to ask."""
     if not isinstance(size, torch.SymInt):
         return None
-    count = value.shape[dim] // size
-    even = statically_known_true(value.shape[dim] % size == 0) and count.node.expr.is_number
+    whole: Any = value.shape[dim]
+    count = whole // size
+    even = statically_known_true(whole % size == 0) and count.node.expr.is_number
     return torch.split_with_sizes(value, [size] * int(count), dim) if even else None
 
 
