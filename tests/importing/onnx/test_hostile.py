@@ -103,6 +103,23 @@ def forever(folder: Path) -> Any:
     return model_of(ROWS, loop, 13)
 
 
+def frequencies(folder: Path) -> Any:
+    return model_of("float[N,4,1] x", "y = DFT(x, long)", 17, long=np.array(1 << 40))
+
+
+def frames(folder: Path) -> Any:
+    return model_of("float[N,16777216] x", "y = STFT(x, step, , long)", 17, step=np.array(1), long=np.array(1 << 12))
+
+
+def windows(folder: Path) -> Any:
+    return model_of("float[N,1,16777216] x", "y = LpPool<kernel_shape=[8388608], dilations=[2]>(x)", 18)
+
+
+def blocks(folder: Path) -> Any:
+    body = "y = QuantizeLinear<axis=1, block_size=1073741824>(x, s)"
+    return model_of("float[N,2147483647] x", body, 21, s=(1, 2))
+
+
 def unknown(folder: Path) -> Any:
     return model_of(ROWS, "a = Det(x) b = Relu(a) c = NonZero(x) d = Cast<to=1>(c) y = Sum(b, d)", 13)
 
@@ -124,6 +141,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a name that stands twice": (twice_the_same_name, "stands twice"),
     "a function that calls itself": (calls_itself, "calls itself"),
     "a loop without an end": (forever, "or for ever"),
+    "frequencies without an end": (frequencies, "more than a file of this size pays for"),
+    "frames without an end": (frames, "more than a file of this size pays for"),
+    "windows without an end": (windows, "operations once loops and functions are laid out"),
+    "blocks without an end": (blocks, "more than a file of this size pays for"),
 }
 
 

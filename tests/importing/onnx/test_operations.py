@@ -178,6 +178,7 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "frequencies of frames": ("float[N,21,1] x", "y = STFT(x, step, window)", 17, {"step": np.array(3), "window": (8,)}),
     "integers with a scale a channel": (X, "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)", 13, {"s": np.array([0.1, 0.2, 0.03, 0.4], np.float32), "z": np.array([1, 2, 128, 255], np.uint8)}),
     "integers of sixteen bits": (X, "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)", 21, {"s": np.array(0.001, np.float32), "z": np.array(-3, np.int16)}),
+    "weights in blocks, the last one short": (ROWS, "w = DequantizeLinear<axis=0, block_size=3>(c, s) y = MatMul(x, w)", 21, {"c": np.arange(-12, 12).reshape(8, 3).astype(np.int8), "s": (3, 3)}),
     "a function of its own parts": (ROWS, "y = MeanVarianceNormalization<axes=[1,2]>(x)", 13, {}),
 }  # fmt: skip
 

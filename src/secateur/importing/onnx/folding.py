@@ -118,9 +118,10 @@ class Folding:
             known = kind.HasField("shape") and all(each.HasField("dim_value") for each in kind.shape.dim)
             if not known and node.op_type not in _OF_ANY_LENGTH:
                 raise Refused("makes a constant whose shape cannot be told beforehand")
-            self._count(math.prod(each.dim_value for each in kind.shape.dim) if known else _WORTH_KNOWING)
+            self.count(math.prod(each.dim_value for each in kind.shape.dim) if known else _WORTH_KNOWING)
 
-    def _count(self, numbers: int) -> None:
+    def count(self, numbers: int) -> None:
+        """Of constants that are made. Raises Refused for more than a file pays for."""
         self.spent += numbers
         if self.spent > self.most:
             raise Refused(f"makes constants of {numbers:,} numbers, more than a file of this size pays for")
@@ -143,12 +144,12 @@ class Folding:
         start, stop, step = (float(each.reshape(-1)[0]) for each in bounds)
         if step == 0 or not math.isfinite(count := (stop - start) / step):
             raise Refused("counts for ever")
-        self._count(max(0, int(count)))
+        self.count(max(0, int(count)))
 
     def _of_sizes(self, node: Any, held: Sequence[Constant | None]) -> list[Constant]:
         attributes = {each.name: self.onnx.helper.get_attribute_value(each) for each in node.attribute}
         arrays = [None if each is None else each.array for each in held]
-        self._count(sum(each.size for each in arrays if each is not None))
+        self.count(sum(each.size for each in arrays if each is not None))
         try:
             made = _SIZED[node.op_type](attributes, arrays)
         except (ArithmeticError, GraphError, IndexError, TypeError, ValueError) as error:

@@ -34,7 +34,7 @@ def numbers_of(constant: Constant, scale: NDArray[Any], zero: NDArray[Any] | Non
     """What integers stand for, which is kept beside the numbers where these are of eight bits, or 32 without zero."""
     array = constant.array
     scales, zeros = (
-        spread_along(each, array.ndim, axis, block) for each in (scale, np.zeros(1) if zero is None else zero)
+        spread_along(each, array.shape, axis, block) for each in (scale, np.zeros(1) if zero is None else zero)
     )
     centred = array.astype(np.int64) - zeros.astype(np.int64)
     made = (centred * scales.astype(np.float32)).astype(np.float32)
@@ -42,13 +42,16 @@ def numbers_of(constant: Constant, scale: NDArray[Any], zero: NDArray[Any] | Non
     return Constant(made, "float32", integers=own)
 
 
-def spread_along(values: NDArray[Any], rank: int, axis: int, block: int) -> NDArray[Any]:
-    """Along the axis that they are of."""
-    if values.size == 1 and not block:
-        return values.reshape((1,) * rank)
-    if block:
-        return values.repeat(block, axis)
-    return values.reshape([-1 if at == axis else 1 for at in range(rank)])
+def spread_along(values: NDArray[Any], shape: Shape, axis: int, block: int) -> NDArray[Any]:
+    """Scales or zero points as numbers of a shape meet them: one, or several along an axis, each of a block of it."""
+    if values.size == 1:
+        return values.reshape((1,) * len(shape))
+    if not block:
+        return values.reshape([-1 if at == axis else 1 for at in range(len(shape))])
+    size = shape[axis]
+    if not isinstance(size, int) or values.ndim != len(shape) or values.shape[axis] != -(-size // block):
+        raise Refused(f"has scales of shape {values.shape} for blocks of {block} along {size}")
+    return values.take(np.arange(size) // block, axis)
 
 
 def real(call: Call, tensor: Tensor, scale: float, zero: int) -> Tensor:

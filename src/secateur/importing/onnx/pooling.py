@@ -60,6 +60,7 @@ def _dilated_mean(call: Call, value: str, axes: list[Axis], counted: bool, ceil:
         raise Refused("with dilations is of sizes which are free: give them with --shape")
     value = _sums(call, value, axes, ceil)
     for behind, (axis, size) in enumerate(zip(axes[::-1], space[::-1], strict=True)):
+        call.translation.folding.count(_windows_along(axis, int(size), ceil) * axis.kernel)
         shares = 1 / _seen(axis, int(size), counted, ceil)
         spread = shares.astype(np.float32).reshape(-1, *(1,) * behind)
         value = call.emit("mul", value, call.weight_of(Constant(spread, "float32")))
@@ -84,6 +85,7 @@ def _windows_along(axis: Axis, size: int, ceil: bool) -> int:
 def _sums(call: Call, value: str, axes: list[Axis], ceil: bool) -> str:
     """Of what windows see, over each axis in turn; padding is zeros."""
     rank = len(call.build.shape(value))
+    call.translation.count(3 * sum(axis.kernel for axis in axes))
     for at, axis in enumerate(axes, rank - len(axes) + 1):
         size = call.build.shape(value)[at - 1]
         count = _windows_along(axis, int(size), ceil) if is_whole(size) else axis.count(size)

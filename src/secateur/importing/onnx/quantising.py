@@ -17,6 +17,7 @@ from secateur.importing.onnx.tensors import ELEMENTS as INTEGERS
 from secateur.importing.onnx.tensors import WIDER, Constant, format_of
 from secateur.importing.onnx.values import Held, Tensor
 from secateur.network import composites
+from secateur.network.graph import Shape
 from secateur.network.quantisation import ELEMENTS, Quantisation
 
 
@@ -59,13 +60,14 @@ def _real_along(call: Call, place: int, axis: int) -> Tensor:
 
 def _along(call: Call, tensor: Tensor, place: int, axis: int = 1) -> list[Held]:
     """A scale and the zero point behind it, if there is one, as what they are of meets them."""
-    return [_spread(call, each, tensor.rank, axis) for each in call.held[place : place + 2] if each is not None]
+    return [_spread(call, each, tensor.shape, axis) for each in call.held[place : place + 2] if each is not None]
 
 
-def _spread(call: Call, held: Held, rank: int, axis: int) -> Held:
+def _spread(call: Call, held: Held, shape: Shape, axis: int) -> Held:
     if isinstance(held, Constant):
-        block = int(call.attribute("block_size", 0)) if held.array.size > 1 else 0
-        spread = spread_along(held.array, rank, _axis(call, held.array, rank, axis), block)
+        block, along = int(call.attribute("block_size", 0)), _axis(call, held.array, len(shape), axis)
+        call.translation.folding.count(held.array.size * max(1, block))
+        spread = spread_along(held.array, shape, along, block)
         return Constant(spread.astype(np.float32), "float32")
     tensor = call.as_tensor(held)
     if tensor.rank > 1 or tensor.shape not in ((), (1,)):
@@ -117,9 +119,8 @@ def _rounded(call: Call, held: Constant) -> Constant:
     """A constant as integers."""
     scale, format = call.numbers(1, "a scale"), _format(call, 2)
     zero = call.numbers(2, "a zero point") if call.has(2) else np.zeros(1, np.uint8)
-    rank, block = len(held.shape), int(call.attribute("block_size", 0))
-    dim = _axis(call, scale, rank)
-    scales, zeros = (spread_along(each, rank, dim, block if each.size > 1 else 0) for each in (scale, zero))
+    block, dim = int(call.attribute("block_size", 0)), _axis(call, scale, len(held.shape))
+    scales, zeros = (spread_along(each, held.shape, dim, block) for each in (scale, zero))
     made = np.clip(np.rint(held.array / scales) + zeros.astype(np.float64), *_bounds(format))
     return Constant(made.astype(WIDER.get(format, format)), format)
 

@@ -12,6 +12,7 @@ from secateur.importing.onnx.values import Tensor
 from secateur.importing.placing import Place
 from secateur.network import composites
 from secateur.network.composites import Fourier
+from secateur.network.sizes import is_whole
 
 
 def _dft(call: Call) -> Made:
@@ -23,9 +24,16 @@ def _dft(call: Call) -> Made:
         raise Refused("goes along the dimension of real and imaginary parts")
     size = int(call.number(1, "a length")) if call.has(1) else None
     asked = Fourier(size, call.flag("inverse"), call.flag("onesided"))
+    _pay(call, tensor.shape[dim], size or tensor.shape[dim])
     real, imaginary = _parts(call, tensor)
     made = composites.transform(call.build, real, imaginary, call.axis(dim, tensor), asked)
     return call.like(tensor, _joined(call, *made))
+
+
+def _pay(call: Call, given: Any, size: Any) -> None:
+    """For two tables of a transform of so many numbers to so many. Raises Refused."""
+    if is_whole((given, size)):
+        call.translation.folding.count(4 * int(given) * int(size))
 
 
 def _parts(call: Call, tensor: Tensor) -> tuple[str, str | None]:
@@ -57,6 +65,9 @@ def _stft(call: Call) -> Made:
     real, imaginary = _parts(call, tensor) if tensor.rank == 3 else (tensor.base, None)
     if imaginary is not None and call.flag("onesided", 1):
         raise Refused("takes half of the spectrum of complex numbers")
+    _pay(call, size, size)
+    if is_whole(tensor.shape[1]):
+        call.translation.folding.count(size * max(0, (int(tensor.shape[1]) - size) // step + 1))
     parts = [_framed(call, each, size, step, window) for each in (real, imaginary) if each is not None]
     asked = Fourier(half=imaginary is None and call.flag("onesided", 1))
     axis = len(call.build.shape(parts[0]))
