@@ -29,6 +29,7 @@ from secateur.experiments.evaluation import (
 )
 from secateur.experiments.graphs import Graphs
 from secateur.experiments.keys import EarlyKey, Parcel, RetrainKey, TrainKey, train_key_from
+from secateur.experiments.recent import Recent
 from secateur.importing.checkpoints import load_weights
 from secateur.measure.footprint import file_bytes
 from secateur.measure.latency import Rivals, rivals_of
@@ -85,6 +86,7 @@ class NetworkCache:
         self._introductions: dict[tuple[str, ...], None] = {}
         self._adopted: dict[str, TrainKey] = {}
         self._graphs = Graphs(self.reporter)
+        self.recent = Recent()
         self._rivals: tuple[tuple[object, ...], Rivals] | None = None
 
     def data(self, cell: Cell) -> Data:
@@ -417,14 +419,20 @@ class NetworkCache:
             augment=data.augment,
         )
 
-    def graph(self, network: nn.Module, cell: Cell, simplified: bool = True) -> Graph | None:
+    def graph(self, network: nn.Module, cell: Cell, *, simplified: bool = True, compared: bool = True) -> Graph | None:
         """The Graph of a cell's network, in float32 or eight bits, as Graphs makes it; None where it cannot be one.
 
-        simplified: as a network in eight bits always is.
+        simplified: as a network in eight bits always is. compared: as in Graphs.graph.
         """
-        if cell.quantize != "none":
-            return self._graphs.quantised(network, cell, self.data(cell))
-        return self._graphs.graph(network, cell, self.data(cell), simplified)
+        if cell.quantize == "none":
+            return self._graphs.graph(network, cell, self.data(cell), simplified, compared)
+        made = self.recent.find(cell)
+        if made and cell.quantize in made.graphs:
+            return made.graphs[cell.quantize]
+        graph = self._graphs.quantised(network, cell, self.data(cell))
+        if made:
+            made.graphs[cell.quantize] = graph
+        return graph
 
     def rivals(self, cell: Cell, batches: Sequence[int]) -> Rivals:
         """The cell's dense network in other engines, made once for it and for batches of so many images; none where it

@@ -18,6 +18,7 @@ from secateur.experiments.calling import given_of, in_pytorch, in_runtime
 from secateur.experiments.delivery import metadata_of
 from secateur.experiments.evaluation import uses_channels_last
 from secateur.experiments.graphs import calibration_of, float_layers
+from secateur.experiments.recent import Made
 from secateur.measure.footprint import file_bytes, memory_of
 from secateur.measure.latency import compare_latency
 from secateur.measure.macs import layer_table
@@ -119,18 +120,28 @@ def measure_latency(row: Row, cache: NetworkCache) -> Row:
 
 
 def make_network(
-    cell: Cell, cache: NetworkCache, weigh: bool = True
+    cell: Cell, cache: NetworkCache, weigh: bool = True, keep: bool = False
 ) -> tuple[nn.Module, Retrained | None, int | None, int | None]:
     """The cell's network, its retraining if it had any, and the memory that pruning took at most and still holds.
 
-    weigh: as in prune_cell.
+    weigh: as in prune_cell. keep: it will be asked for again soon.
     """
+    made = cache.recent.find(cell)
+    if made is None or (weigh and made.peak is None):
+        made = _made(cell, cache, weigh)
+        if keep:
+            cache.recent.keep(cell, made)
+        return made.network, made.retrained, made.peak, made.held
+    return copied(made.network), made.retrained, made.peak, made.held
+
+
+def _made(cell: Cell, cache: NetworkCache, weigh: bool) -> Made:
     dense, _ = cache.trained(cell)
     network, peak, held = prune_cell(cell, dense, cache.data(cell), cache.device, cache.reporter, weigh)
     if not cell.learns_again:
-        return network, None, peak, held
+        return Made(network, None, peak, held)
     network, retrained = cache.retrained(cell, _cut_to(cell, cache.data(cell)))
-    return network, retrained, peak, held
+    return Made(network, retrained, peak, held)
 
 
 def _pruning(cell: Cell, data: Data, device: torch.device) -> Pruning:

@@ -16,7 +16,7 @@ import threading
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,26 @@ def watched(network: nn.Module) -> Iterator[None]:
     with untouched(network), torch.inference_mode(False), torch.no_grad():
         set_evaluating(network)
         yield
+
+
+@contextmanager
+def shared(network: nn.Module) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """As watched, for runs in several threads, of which one goes on at a time: each enters what it is given around its
+    own. What the block itself writes into weights stays there."""
+    check_values(network)
+    before, random_state = _Snapshot(network), _RandomState()
+
+    @contextmanager
+    def inside() -> Iterator[None]:
+        with before.copying(), torch.inference_mode(False), torch.no_grad():
+            yield
+
+    try:
+        set_evaluating(network)
+        yield inside
+    finally:
+        before.restore()
+        random_state.restore()
 
 
 def set_evaluating(network: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ the memory that it lies in; one that is copied, cast or changed first is another
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -28,8 +29,8 @@ class Use:
     """One use of a matrix: a call of its module, or a product.
 
     given: what the module was called with; or the one tensor (positions, inputs) that was multiplied. output: what the
-    module gave; None of a product. groups: those of the matrix that took part, first and behind the last. biased:
-    whether its bias was added. transposed: whether it was multiplied as (inputs, outputs).
+    module gave; None of a product, or before it gave anything. groups: those of the matrix that took part, first and
+    behind the last. biased: whether its bias was added. transposed: whether it was multiplied as (inputs, outputs).
     """
 
     matrix: Matrix
@@ -64,29 +65,48 @@ Heard = Callable[[str, Use], None]
 def listening(network: nn.Module, matrices: Mapping[str, Matrix], heard: Heard) -> Iterator[None]:
     """Inside the block, heard(name, use) is told each use of some matrices, or of one that is tied to one of them. For
     use inside of `watched`."""
+    with decomposed(network), overheard(network, matrices, heard):
+        yield
+
+
+@contextmanager
+def overheard(
+    network: nn.Module, matrices: Mapping[str, Matrix], heard: Heard, *, ahead: bool = False
+) -> Iterator[None]:
+    """As listening, of what this thread runs; inside of `decomposed`. ahead: a module's call is told before it begins,
+    without its output, as products always are."""
     names = {each.identity: name for name, each in matrices.items()}
     inside: list[tuple[int, str]] = []
     with ExitStack() as stack:
         for each in every_matrix(network):
             if each.identity in names and each.kind.role == LAYER:
-                for handle in _hooked(each, names[each.identity], inside, heard):
+                for handle in _hooked(each, names[each.identity], inside, heard, ahead):
                     stack.callback(handle.remove)
-        stack.enter_context(decomposed(network))
         stack.enter_context(_Products(matrices, inside, heard))
         yield
 
 
-def _hooked(matrix: Matrix, name: str, inside: list[tuple[int, str]], heard: Heard) -> Iterator[Any]:
-    def enter(*_: object) -> None:
-        inside.append(matrix.identity)
+def _hooked(matrix: Matrix, name: str, inside: list[tuple[int, str]], heard: Heard, ahead: bool) -> Iterator[Any]:
+    thread = threading.get_ident()
 
-    def leave(_: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any], output: Tensor) -> None:
-        inside.pop()
-        told = (*given, *(named[key] for key in sorted(named)))
-        tensors = tuple(each for each in told if isinstance(each, Tensor))
+    def told(given: tuple[Any, ...], named: Mapping[str, Any], output: Tensor | None) -> None:
+        arguments = (*given, *(named[key] for key in sorted(named)))
+        tensors = tuple(each for each in arguments if isinstance(each, Tensor))
         heard(name, Use(matrix, tensors, output, (0, matrix.axes.groups)))
 
-    yield matrix.module.register_forward_pre_hook(enter)
+    def enter(_: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        if threading.get_ident() == thread:
+            if ahead:
+                told(given, named, None)
+            inside.append(matrix.identity)
+
+    def leave(_: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any], output: Tensor) -> None:
+        if threading.get_ident() == thread:
+            inside.pop()
+            if not ahead:
+                told(given, named, output)
+
+    yield matrix.module.register_forward_pre_hook(enter, with_kwargs=True)
     yield matrix.module.register_forward_hook(leave, with_kwargs=True)
 
 
@@ -129,7 +149,6 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._held.setdefault(_memory(each.weight), []).append((name, each, each.weight))
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
         where = _OPERANDS.get(function._schema.name) if hasattr(function, "_schema") else None
         if where is not None:
             left, right = args[where[0]], args[where[1]]
@@ -137,7 +156,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             right = right[:, None] if right.dim() == 1 else right
             self._look(right, left, added)
             self._look(left.transpose(-1, -2), right.transpose(-1, -2), added)
-        return result
+        return function(*args, **(kwargs or {}))
 
     def _look(self, factor: Tensor, other: Tensor, added: Tensor | None) -> None:
         """factor: (…, inputs, outputs) if it is a matrix; other: (…, positions, inputs)."""

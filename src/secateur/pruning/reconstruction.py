@@ -1,14 +1,14 @@
 """Layer-by-layer reconstruction: the weights that stay are moved so that each layer gives again what it gave.
 
 Layers are taken in the order in which they run, so each one sees what the pruned ones before it make of the
-calibration images, and aims at what it gave in the dense network. Beside the two networks and a batch, the moments
-of one layer are held at a time.
+calibration images, and aims at what it gave in the dense network. Beside the two networks and what `walking` holds,
+the moments of one layer are held at a time.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.errors import PruneError, UsageError
-from secateur.modules.guarding import Enough, run, watched
+from secateur.modules.guarding import run, watched
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.layers import executed_layers, norms_behind, tied, weighted_layers
 from secateur.modules.matrices import Matrix
@@ -33,6 +33,7 @@ from secateur.pruning.moments import (
     rows,
     rows_and_outputs,
 )
+from secateur.pruning.walking import Pair, walking, widest
 from secateur.support.progress import Reporter, SilentReporter
 
 DAMPENING = 0.01
@@ -67,9 +68,9 @@ def reconstruct(
     """Refit every layer of a pruned network, in place, to the outputs of the dense one.
 
     The zeros stay where they are, or (joint) as many in each layer are chosen anew among the dense weights, together
-    with the values of the others. inputs: batches (N, C, H, W) on the networks' device, gone through once a layer.
-    Of a recurrent layer each matrix is refitted by itself, to the part of the gates that it gave in the dense network,
-    from the hidden states that the pruned one has. include: as in weighted_layers.
+    with the values of the others. inputs: batches (N, C, H, W) on the networks' device, the same whenever they are gone
+    through. Of a recurrent layer each matrix is refitted by itself, to the part of the gates that it gave in the dense
+    network, from the hidden states that the pruned one has. include: as in weighted_layers.
     Raises PruneError for a pruned layer whose inputs form no matrix, UsageError where there are no inputs; nothing is
     changed then.
     Frantar & Alistarh 2022 and 2023, with outputs in place of the pruned network's own as the aim.
@@ -81,16 +82,19 @@ def reconstruct(
     order = [each.name for each in executed_layers(network, first, include)]
     layers = oriented(network, weighted_layers(network, include), first)
     originals = {name: replace(each, kind=layers[name].kind) for name, each in weighted_layers(dense, include).items()}
-    uses = {name: _uses(network, layers[name], first) for name in order}
+    uses = _uses(network, {name: layers[name] for name in order if len(tied(network, layers[name])) == 1}, first)
     norms = norms_behind(dense, first) if joint else {}
-    refitted = {name for name in order if uses[name] and _can_be_refitted(name, layers[name])}
-    with (reporter or SilentReporter()).task("reconstructing layers", len(order), brief=True) as task:
-        for name in order:
-            if name in refitted:
-                layer, original = layers[name], originals[name]
-                sums = gather(network, dense, layer, original, inputs, uses[name])
-                gains = _gains(original, norms.get(name)) if joint else None
-                _refit_layer(layer, original, sums, gains, dampening)
+    refitted = [name for name in order if name in uses and _can_be_refitted(name, layers[name])]
+    between = widest(itertools.chain.from_iterable(uses.values()), len(first))
+    with (
+        (reporter or SilentReporter()).task("reconstructing layers", len(refitted), brief=True) as task,
+        walking((network, dense), (layers, originals), inputs, between) as walk,
+    ):
+        for name in refitted:
+            layer, original = layers[name], originals[name]
+            sums = gather(layer, walk.at(name, len(uses[name])))
+            gains = _gains(original, norms.get(name)) if joint else None
+            _refit_layer(layer, original, sums, gains, dampening)
             task.advance(1, lambda name=name: name)  # type: ignore[misc]
 
 
@@ -109,12 +113,12 @@ def _can_be_refitted(name: str, layer: Matrix) -> bool:
     return True
 
 
-def _uses(network: nn.Module, layer: Matrix, example: Inputs) -> int:
-    """How often a layer runs for a batch; 0 where another module has the same weight, which cannot be refitted."""
-    if len(tied(network, layer)) > 1:
-        return 0
-    with watched(network):
-        return len(_calls(network, layer, example))
+def _uses(network: nn.Module, layers: Mapping[str, Matrix], example: Inputs) -> dict[str, list[Use]]:
+    """What each layer is given and gives for a batch; nothing of those that it never runs."""
+    found: dict[str, list[Use]] = {}
+    with watched(network), listening(network, layers, lambda name, use: found.setdefault(name, []).append(use)):
+        run(network, example)
+    return found
 
 
 def _refit_layer(layer: Matrix, original: Matrix, sums: Regression, gains: Tensor | None, dampening: float) -> None:
@@ -149,18 +153,13 @@ def _with_bias(layer: Matrix, weight: Tensor, biased: bool) -> Tensor:
     return torch.cat([matrices, layer.bias.view(*matrices.shape[:2], 1)], 2)
 
 
-def gather(
-    network: nn.Module, dense: nn.Module, layer: Matrix, original: Matrix, inputs: Iterable[Example], uses: int = 1
-) -> Regression:
-    """The sums of one layer: X is what it is given in the network, Y what it gives in the dense network."""
+def gather(layer: Matrix, pairs: Iterable[Pair]) -> Regression:
+    """The sums of one layer over batches: X is what it is given in the network, Y what it gives in the dense one."""
     sums: _Sums | None = None
-    with watched(network), watched(dense):
-        for each in inputs:
-            batch = as_inputs(each, network)
-            given, wanted = _calls(network, layer, batch, uses), _calls(dense, original, batch, uses)
-            sums = sums or _empty(layer, all(use.biased for use in (*given, *wanted)))
-            for one, aim in zip(given, wanted, strict=True):
-                _add(sums, one, aim)
+    for given, wanted in pairs:
+        sums = sums or _empty(layer, all(use.biased for use in (*given, *wanted)))
+        for one, aim in zip(given, wanted, strict=True):
+            _add(sums, one, aim)
     assert sums is not None
     return Regression(means(sums.gram, sums.counts), means(sums.target, sums.counts), sums.biased)
 
@@ -191,24 +190,6 @@ def _add(sums: _Sums, given: Use, wanted: Use) -> None:
         sums.gram[groups] += x.transpose(1, 2) @ x
         sums.target[groups] += y.transpose(1, 2) @ x
         sums.counts[groups] += x.shape[1]
-
-
-def _calls(network: nn.Module, layer: Matrix, batch: Inputs, uses: int | None = None) -> list[Use]:
-    """What a layer is given and gives, at each of its uses; the network stops after the last one that is counted.
-
-    For use inside `watched`.
-    """
-    calls: list[Use] = []
-
-    def keep(_: str, use: Use) -> None:
-        last = len(calls) + 1 == uses
-        calls.append(use if last else use.kept())  # what follows may change it in place
-        if last:
-            raise Enough
-
-    with listening(network, {layer.name: layer}, keep), contextlib.suppress(Enough):
-        run(network, batch)
-    return calls
 
 
 def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAMPENING) -> Tensor:

@@ -27,8 +27,11 @@ RUNGS = 255
 REACH = 2
 """Levels up and down that are looked at around the best."""
 
-FINALISTS = 3
+FINALISTS = 2
 """Networks of a kind, of those that hold, that are measured whole."""
+
+LITTLE, CLOSE = 0.05, 0.97
+"""Shares of what may be lost: less than the first is as good as none, more than the second as good as all."""
 
 _EVEN_STEPS = 450
 _LEAST_DENSITY = 1e-3
@@ -50,7 +53,8 @@ class Found:
 
 @dataclass(slots=True)
 class Trials:
-    """Judges cells by their accuracy on validation data, each once.
+    """Judges cells by their accuracy on validation data, each once; one in eight bits first as it is in float32, which
+    is quicker, and loses too much already where eight bits would.
 
     judged: what was found; None where a layer would go. priced: what cells cost, by the layers' tables.
     """
@@ -76,8 +80,24 @@ class Trials:
         limit = (self.search.max_cost or math.inf) / (1000 if self.search.minimize == "latency" else 1)
         return self.priced[cell] <= limit
 
+    @property
+    def tried(self) -> int:
+        """How many networks were judged, whatever they compute in."""
+        return len({dataclasses.replace(cell, quantize="none") for cell in self.judged})
+
+    def excess(self, cell: Cell) -> float | None:
+        """What a judged cell loses, as a share of what it may; None where that says nothing."""
+        before = self.judged.get(dataclasses.replace(cell, quantize="none"))
+        accuracy = self.judged.get(cell, before)
+        if accuracy is None or not self.search.max_drop:
+            return None
+        return self._lost(accuracy) / self.search.max_drop
+
     def _judged(self, cell: Cell) -> bool:
         """Does the cell's network lose no more than it may?"""
+        before = dataclasses.replace(cell, quantize="none")
+        if cell != before and self.search.max_cost is None and not self._judged(before):
+            return False
         if cell not in self.judged:
             self.judged[cell] = found = self.laboratory.validation(cell)
             self.reporter.say(f"{_told(cell)}: {self._told(found)}")
@@ -94,7 +114,7 @@ class Trials:
         """Where the wanted one stands in a ladder of cells, dear and good ones first: the last that loses no more
         than it may, or the first that costs no more; None where there is none."""
         if self.search.max_cost is None:
-            return last_holding(ladder, self.holds)
+            return last_holding(ladder, self.holds, self.excess)
         dear = last_holding(ladder, lambda cell: not self.affordable(cell))
         first = 0 if dear is None else dear + 1
         return first if first < len(ladder) and self.holds(ladder[first]) else None
@@ -142,13 +162,34 @@ def _told(cell: Cell) -> str:
     return f"{way}, {percent(round(cell.ratio, 4))}{retrained}{_SUFFIXES[cell.quantize]}"
 
 
-def last_holding(ladder: Sequence[Each], holds: Callable[[Each], bool]) -> int | None:
-    """The index of the last that holds, by bisection: as if all before one that holds did too. None if none does."""
+def last_holding(
+    ladder: Sequence[Each],
+    holds: Callable[[Each], bool],
+    excess: Callable[[Each], float | None] = lambda _: None,
+) -> int | None:
+    """The index of the last that holds: as if all before one that holds did too. None if none does.
+
+    By bisection, or where `excess` says something of those that were looked at (it rises along the ladder, and one
+    holds until it is 1), by interpolation of its logarithm; then one that comes within CLOSE of 1 is the last.
+    """
     low, high = -1, len(ladder)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(ladder[middle]) else (low, middle)
+    least, most = LITTLE, None
+    while high - low > 1 and least < CLOSE:
+        middle = low + max(1, round(_share(least, most) * (high - low)))
+        middle = min(middle, high - 1)
+        if holds(ladder[middle]):
+            low, least = middle, max(LITTLE, excess(ladder[middle]) or 0.0)
+        else:
+            high, most = middle, excess(ladder[middle])
     return low if low >= 0 else None
+
+
+def _share(least: float, most: float | None) -> float:
+    """Where between two excesses, of which only the second is above 1, 1 should be; not too near to either, so that
+    what is left to search always shrinks. A half where the second is unknown."""
+    if most is None or not 1 < most < math.inf:
+        return 0.5
+    return min(max(math.log(1 / least) / math.log(most / least), 0.1), 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +214,7 @@ class Finder:
         self._levels = [laboratory.levels(layer) for layer in self._layers]
         self._costs, self._rest = self._measure_costs()
         self.front = best_combinations(self._costs, self._measure_harms())
-        self.tried, self._before = 0, len(trials.judged)
+        self.tried, self._before = 0, trials.tried
         self.dense_cost = self._rest + sum(each[0] for each in self._costs)
 
     def find(self) -> Best:
@@ -185,7 +226,7 @@ class Finder:
             if better is None:
                 break
             best = better
-        self.tried = len(self._trials.judged) - self._before
+        self.tried = self._trials.tried - self._before
         return best
 
     def ladder_beyond(self, best: Best) -> list[Cell]:
@@ -234,15 +275,20 @@ class Finder:
         return costs, found[0].rest
 
     def _measure_harms(self) -> list[list[float]]:
-        """The harm of each level of each layer while all others are whole; infinite from where it is hopeless."""
+        """The harm of each level of each layer while all others are whole; infinite from where it is hopeless.
+
+        Every other level is measured; the harm between two is their geometric mean, that of the first half the next.
+        """
         nothing = (0,) * len(self._layers)
         total = sum(len(own) - 1 for own in self._levels)
         harms = []
         with self._reporter.task("harm, layer by layer", total) as task:
             for layer, own in enumerate(self._levels):
                 row = [0.0] + [math.inf] * (len(own) - 1)
-                for level in range(1, len(own)):
+                for level in sorted({*range(2, len(own), 2), len(own) - 1} - {0}):
                     row[level] = self._harm(_with(nothing, layer, level))
+                    if level > 1 and math.isinf(row[level - 1]):
+                        row[level - 1] = _between(row[level - 2], row[level])
                     if not row[level] <= HOPELESS:
                         break
                 task.advance(len(own) - 1, functools.partial(str, self._layers[layer]))
@@ -250,20 +296,30 @@ class Finder:
         return harms
 
     def _harms_around(self, best: Best, label: str) -> list[list[float]]:
-        """By how much the harm changes when one layer moves up or down a few levels; infinite out of reach."""
+        """By how much the harm changes when one layer moves up or down a few levels; infinite out of reach.
+
+        The furthest are measured; in between it changes as if on a line.
+        """
         base = self._harm(best.levels)
         harms = [[math.inf] * len(own) for own in self._levels]
         with self._reporter.task(label, len(self._layers)) as task:
             for layer, own in enumerate(self._levels):
                 at = best.levels[layer]
-                for level in range(max(0, at - REACH), min(len(own), at + REACH + 1)):
-                    moved = 0.0 if level == at else self._harm(_with(best.levels, layer, level)) - base
-                    harms[layer][level] = moved
+                harms[layer][at] = 0.0
+                for end in {max(0, at - REACH), min(len(own) - 1, at + REACH)} - {at}:
+                    moved = self._harm(_with(best.levels, layer, end)) - base
+                    for level in range(min(at, end), max(at, end) + 1):
+                        harms[layer][level] = moved * (level - at) / (end - at)
                 task.advance(1, functools.partial(str, self._layers[layer]))
         return harms
 
     def _harm(self, levels: Iterable[int]) -> float:
         return self._laboratory.harm(self._cell(levels, self._laboratory.repair))
+
+
+def _between(one: float, other: float) -> float:
+    """The geometric mean; half of the other where there is no harm in the one."""
+    return math.sqrt(one * other) if one > 0 else other / 2
 
 
 def _with(levels: tuple[int, ...], layer: int, level: int) -> tuple[int, ...]:
@@ -292,7 +348,7 @@ def _ratios_beyond(ratio: float, steps: int) -> list[float]:
 def find_retrained(ladder: Sequence[Cell], trials: Trials) -> Cell | None:
     """The last of a ladder of cells that holds once it is retrained."""
     cells = [trials.search.retrained(cell) for cell in ladder]
-    found = last_holding(cells, trials.holds)
+    found = last_holding(cells, trials.holds, trials.excess)
     return None if found is None else cells[found]
 
 
@@ -302,12 +358,12 @@ def find_finished(ladder: Sequence[Cell], trials: Trials) -> Cell | None:
     for before, after in zip(ladder, cells, strict=True):
         if before in trials.priced:
             trials.priced[after] = trials.priced[before]
-    found = last_holding(cells, trials.holds)
+    found = last_holding(cells, trials.holds, trials.excess)
     return None if found is None else cells[found]
 
 
 def found_by(name: str, trials: Trials, work: Callable[[], object]) -> Found:
     """The networks of a kind that a piece of work found to hold, else the dense one, and how many it tried."""
-    before = len(trials.judged)
+    before = trials.tried
     work()
-    return Found(trials.finalists(name) or (trials.search.dense,), len(trials.judged) - before)
+    return Found(trials.finalists(name) or (trials.search.dense,), trials.tried - before)

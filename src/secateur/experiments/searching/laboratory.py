@@ -169,7 +169,7 @@ class Laboratory:
     def _told(self, cell: Cell) -> list[list[Tensor]]:
         """What the cell's network tells of the shown examples, in Secateur's runtime where that can run it."""
         network, *_ = make_network(cell, self._cache, weigh=False)
-        graph = self._cache.graph(network, cell)
+        graph = self._cache.graph(network, cell, compared=False)
         session = Session(graph, threads=torch.get_num_threads(), limits=NO_LIMITS) if graph else None
         runtime = in_runtime(session) if session else None
         metric = self.trained.validation.metric.name
@@ -209,7 +209,7 @@ class Laboratory:
         if cell == self._search.dense:
             return plain(self.trained.validation)
         try:
-            network, *_ = make_network(cell, self._cache, weigh=False)
+            network, *_ = make_network(cell, self._cache, keep=True)
         except PruneError as error:
             return {"impossible": str(error)}
         return plain(self._cache.validation(network, cell, self._cache.graph(network, cell)))

@@ -1,0 +1,70 @@
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from secateur import prune
+from secateur.errors import ModelError
+from secateur.pruning import walking
+from secateur.pruning.reconstruction import reconstruct
+
+
+class Twice(nn.Module):
+    """A layer that runs twice, one between, and a sentence's attention, whose matrices are not modules' calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.shared, self.between = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.attention, self.last = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.shared(torch.relu(self.between(torch.relu(self.shared(torch.relu(self.first(x)))))))
+        return self.last(x + self.attention(x, x, x)[0])
+
+
+def _pruned(network: nn.Module, held: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    dense = network()
+    pruned = network()
+    pruned.load_state_dict(dense.state_dict())
+    prune(pruned, 0.6, example=torch.randn(2, 5, 6))
+    batches = [torch.randn(4, 5, 6) for _ in range(3)]
+    monkeypatch.setattr(walking, "HELD_BYTES", held)
+    reconstruct(pruned, dense, batches)
+    return pruned.state_dict()
+
+
+@pytest.mark.parametrize("held", [1 << 30, 6_000])
+def test_runs_that_stand_still_see_what_runs_from_the_start_see(held, monkeypatch):
+    anew = _pruned(Twice, 0, monkeypatch)
+    walked = _pruned(Twice, held, monkeypatch)
+    assert all(torch.equal(value, walked[name]) for name, value in anew.items())
+
+
+def test_a_network_runs_once_for_all_layers(monkeypatch):
+    network = nn.Sequential(*(nn.Linear(8, 8) for _ in range(6)))
+    calls = []
+    handle = network[0].register_forward_hook(lambda *_: calls.append(1))
+    dense = nn.Sequential(*(nn.Linear(8, 8) for _ in range(6)))
+    calls.clear()
+    reconstruct(network, dense, [torch.randn(16, 8)] * 4)
+    handle.remove()
+    assert sum(calls) <= 4 + 4  # each batch once, and what is asked of an example beforehand
+
+
+def test_a_run_that_fails_says_so_and_leaves_no_thread():
+    class Failing(nn.Sequential):
+        def forward(self, x):
+            if len(x) == 3:
+                raise ValueError("three are too many")
+            return super().forward(x)
+
+    network, dense = Failing(nn.Linear(4, 4), nn.Linear(4, 4)), Failing(nn.Linear(4, 4), nn.Linear(4, 4))
+    before = threading.active_count()
+    with pytest.raises(ModelError, match="three are too many"):
+        reconstruct(network, dense, [torch.randn(4, 4), torch.randn(3, 4)])
+    assert threading.active_count() == before
+    assert network.training
+    assert not network[0]._forward_hooks
+    assert not network[0]._forward_pre_hooks
