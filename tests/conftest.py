@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores; re
 import torch
 
 from secateur.cli import main
-from secateur.experiments.searching import comparing
+from secateur.experiments.searching import comparing, laboratory, plan
 from secateur.measure import latency, timing
 
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -37,6 +37,15 @@ def short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test asserts a time, and workers that time wait for each other."""
     monkeypatch.setattr(timing, "SECONDS_PER_ENGINE", 0.04)
     monkeypatch.setattr(comparing, "LONGER", 1.0)
+    monkeypatch.setattr(laboratory, "_SECONDS_A_TURN", 0.001)
+
+
+@pytest.fixture(autouse=True)
+def small_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few ratios of each layer, few turns and few networks measured whole: the rules are the same."""
+    monkeypatch.setattr(laboratory, "TURNS", 2)
+    monkeypatch.setattr(comparing, "SHOWN", 2)
+    monkeypatch.setattr(plan, "RATIOS", (*plan.RATIOS[::3], plan.RATIOS[-1]))
 
 
 @pytest.fixture(autouse=True)

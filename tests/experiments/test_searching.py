@@ -26,7 +26,7 @@ from secateur.cli import main
 from secateur.errors import SearchError, SecateurError, UsageError
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.pipeline import make_network
-from secateur.experiments.searching import Search, SearchResult, comparing, finding, laboratory, plan_search
+from secateur.experiments.searching import Search, SearchResult, comparing, plan_search
 from secateur.experiments.searching.comparing import front_shown
 from secateur.experiments.searching.finding import last_holding
 from secateur.experiments.searching.knapsack import Combination, best_combinations, rungs
@@ -113,13 +113,11 @@ def test_bisection_finds_the_last_that_holds(count: int, good: int) -> None:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timings of a few samples: nothing here depends on how good they are."""
     monkeypatch.setattr(latency, "interleave", functools.partial(interleave, seconds=0.001))
-    monkeypatch.setattr(laboratory, "_SECONDS_A_TURN", 0.001)
-    monkeypatch.setattr(laboratory, "TURNS", 2)
-    monkeypatch.setattr(comparing, "SHOWN", 2)
-    monkeypatch.setattr(finding, "FINALISTS", 2)
 
 
-OPTIONS: dict[str, Any] = {"epochs": 4, "max_drop": 4.0, "images": 100, "calibration_images": 128, "repair": "none"}
+OPTIONS: dict[str, Any] = {
+    "epochs": 4, "max_drop": 4.0, "confidence": 0, "images": 100, "calibration_images": 128, "repair": "none",
+}  # fmt: skip
 
 
 def small_search(out: Path, **options: Any) -> SearchResult:
@@ -188,6 +186,20 @@ def timed_as(monkeypatch: pytest.MonkeyPatch, milliseconds: dict[str, float]) ->
     measured = comparing._latencies
     monkeypatch.setattr(comparing, "_latencies", latencies)
     monkeypatch.setattr(comparing, "compare_latency", compare)
+
+
+def test_a_confident_search_leaves_room_for_what_the_validation_data_flattered(tmp_path: Path) -> None:
+    result = small_search(tmp_path / "run", minimize="weights", confidence=0.95)
+    outcome = result.record.outcome
+    assert outcome is not None
+    dense, chosen = outcome.contender("dense"), outcome.contender(outcome.chosen)
+    assert chosen.bound is not None
+    assert chosen.validation.lost_from(dense.validation) < chosen.bound <= 4.0
+    assert dense.bound == 0
+    assert f"it loses at most {chosen.bound:.2f} points at 95 % confidence" in str(result)
+    mean = small_search(tmp_path / "run", minimize="weights")  # of the same networks, some measured already
+    assert mean.record.outcome is not None
+    assert mean.record.outcome.contender("search").kept < outcome.contender("search").kept
 
 
 def test_a_baseline_that_is_faster_than_what_was_searched_is_chosen_and_said(
@@ -396,7 +408,7 @@ def test_the_tables_of_the_layers_add_up_to_the_network(tmp_path: Path) -> None:
 
 KILLED = (
     "--model", "samples:tiny", "--epochs", "4", "--max-drop", "4", "--images", "100", "--calibration", "128",
-    "--repair", "none", "--minimize", "weights", "--rounds", "1", "--out", "run",
+    "--confidence", "0", "--repair", "none", "--minimize", "weights", "--rounds", "1", "--out", "run",
 )  # fmt: skip
 
 

@@ -35,6 +35,9 @@ def search(
     data: Annotated[str, typer.Option(help="A data set; your own likewise.")] = "digits",
     task: OwnTask = None,
     max_drop: Annotated[float, typer.Option(help="Points of validation accuracy that may be lost.")] = 1.0,
+    confidence: Annotated[
+        float, typer.Option(help="That no more is lost on other data of the kind; 0: the mean may lose so much.")
+    ] = 0.95,
     minimize: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}.")] = "latency",
     max_bytes: Annotated[
         Optional[int], typer.Option(help="Of the file: the best network within, instead of --max-drop.")  # noqa: UP045
@@ -72,6 +75,7 @@ def search(
         model,
         data,
         max_drop=max_drop,
+        confidence=confidence,
         minimize=minimize,
         batch=batch,
         repair=repair,

@@ -24,7 +24,7 @@ from secateur.experiments.evaluation import (
     Evaluation,
     agree,
     on_device,
-    score_in_runtime,
+    scores_in_runtime,
     uses_channels_last,
 )
 from secateur.experiments.graphs import Graphs
@@ -459,11 +459,17 @@ class NetworkCache:
         """Likewise, of the validation split alone: what may be looked at while one chooses."""
         return self._scores(network, cell, graph, BOTH[:1])[0]
 
-    def _scores(self, network: nn.Module, cell: Cell, graph: Graph | None, splits: Sequence[str]) -> list[Score]:
+    def validation_parts(self, network: nn.Module, cell: Cell, graph: Graph | None, count: int) -> list[Score]:
+        """Likewise, of each of so many parts of the validation split."""
+        return self._scores(network, cell, graph, BOTH[:1], count)
+
+    def _scores(
+        self, network: nn.Module, cell: Cell, graph: Graph | None, splits: Sequence[str], parts: int = 1
+    ) -> list[Score]:
         data = self.data(cell)
         if graph and cell.quantize != "none":
-            return [score_in_runtime(network, graph, data, split) for split in splits]
-        return Evaluation(find_architecture(cell.model), self.device).scores(network, data, graph, splits)
+            return scores_in_runtime(network, graph, data, splits, parts)
+        return Evaluation(find_architecture(cell.model), self.device).scores(network, data, graph, splits, parts)
 
     @contextlib.contextmanager
     def _locked(self, key: str, name: str) -> Iterator[None]:

@@ -43,9 +43,9 @@ class Evaluation:
         self._device, self._channels_last = device, uses_channels_last(architecture)
 
     def scores(
-        self, network: nn.Module, data: Data, graph: Graph | None = None, splits: Sequence[str] = BOTH
+        self, network: nn.Module, data: Data, graph: Graph | None = None, splits: Sequence[str] = BOTH, parts: int = 1
     ) -> list[Score]:
-        """Of a network on each split, measured on the device; the network ends on the CPU.
+        """Of a network on each split, or on each of its parts, measured on the device; the network ends on the CPU.
 
         With its graph, on a CPU, Secateur's runtime predicts where that is faster. Of images it gives the same classes,
         as PyTorch is asked again wherever rounding could decide.
@@ -53,10 +53,8 @@ class Evaluation:
         layout = torch.channels_last if self._channels_last else None
         with on_device(network, self._device, layout), watched(network):
             if isinstance(data, Task):
-                predict = self._predictor_of_task(network, data, graph)
-                return [data.score(predict, split) for split in splits]
-            images = self._predictor(network, data, graph)
-            return [accuracy(images, data, getattr(data, split), device=self._device) for split in splits]
+                return _scores(self._predictor_of_task(network, data, graph), data, splits, parts)
+            return _scores(self._predictor(network, data, graph), data, splits, parts, self._device)
 
     def _predictor_of_task(self, network: nn.Module, data: Task, graph: Graph | None) -> Predict:
         """Inputs → outputs as the network gives them, by whatever is faster on the first validation batch and agrees
@@ -115,13 +113,24 @@ def in_place_of(network: nn.Module, session: Session) -> Predict:
     return predict
 
 
-def score_in_runtime(network: nn.Module, graph: Graph, data: Data, split: str) -> Score:
+def scores_in_runtime(
+    network: nn.Module, graph: Graph, data: Data, splits: Sequence[str], parts: int = 1
+) -> list[Score]:
     """What a graph scores in Secateur's runtime, whose outputs are its own: it computes in eight bits."""
     session = Session(graph, threads=torch.get_num_threads(), calibrate=False, limits=NO_LIMITS)
     if isinstance(data, Task):
         with watched(network):
-            return data.score(in_place_of(network, session), split)
-    return accuracy(lambda images: torch.from_numpy(session(images.numpy())), data, getattr(data, split))
+            return _scores(in_place_of(network, session), data, splits, parts)
+    return _scores(lambda images: torch.from_numpy(session(images.numpy())), data, splits, parts)
+
+
+def _scores(
+    predict: Callable[[Any], Any], data: Data, splits: Sequence[str], parts: int, device: torch.device | str = "cpu"
+) -> list[Score]:
+    pieces = [(split, (number, parts)) for split in splits for number in range(parts)]
+    if isinstance(data, Task):
+        return [data.score(predict, split, part) for split, part in pieces]
+    return [accuracy(predict, data, getattr(data, split).part(*part), device=device) for split, part in pieces]
 
 
 def uses_channels_last(architecture: Architecture) -> bool:

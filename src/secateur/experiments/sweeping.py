@@ -28,6 +28,7 @@ from secateur.experiments.layer_ratios import split_scopes
 from secateur.experiments.pipeline import make_network
 from secateur.exporting.packing import pack
 from secateur.importing.checkpoints import read_weights_file
+from secateur.measure.footprint import only_new_garbage
 from secateur.network.graph import Graph
 from secateur.pruning.score import METHODS, find_method
 from secateur.records.cuts import Scope, methods_of
@@ -263,7 +264,7 @@ def run_sweeps(
         check_loaded(cells)
         for cell in {(cell.model, cell.data): cell for cell in cells}.values():
             cache.check(cell)  # what is missing or does not fit should not leave an empty run behind
-    with only_writer(out), Store.create(out) as store:
+    with only_writer(out), only_new_garbage(), Store.create(out) as store:
         for plan in plans:
             store.add_sweep(plan, command, datetime.now(timezone.utc).isoformat(timespec="seconds"))
         done = store.done()

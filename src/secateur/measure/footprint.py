@@ -36,8 +36,8 @@ def memory_of(work: Callable[[], Result]) -> tuple[Result, int | None, int | Non
     memory which is free but resident hides nothing. What is held counts anonymous pages alone: those of mapped
     files (libraries) come and go as the system likes. None, None where there is no Linux /proc to ask.
     """
-    gc.collect()
-    with _only_new_garbage():
+    with only_new_garbage():
+        gc.collect()
         _trim()
         before = _anonymous()
         if before is None or not _reset_high_water():
@@ -52,11 +52,13 @@ def memory_of(work: Callable[[], Result]) -> tuple[Result, int | None, int | Non
 
 
 @contextmanager
-def _only_new_garbage() -> Iterator[None]:
-    """Collections look at what was made since, and so cost next to nothing beside the million objects of PyTorch."""
+def only_new_garbage() -> Iterator[None]:
+    """Collections inside the block look at what was made in it, and so cost next to nothing beside the million objects
+    of PyTorch; for one memory_of, or around many of them."""
     if gc.get_freeze_count():  # what is frozen is somebody else's
         yield
         return
+    gc.collect()
     gc.freeze()
     try:
         yield

@@ -200,7 +200,8 @@ class Contender:
     name: "dense", "uniform" (one ratio for every layer), "global" (one threshold) or "search", ", retrained" after it
     where it was. ratio: of the prunable weights. kept: weights that are not zero. bytes: of the .secateur file, of the
     safetensors file where it cannot be packed. latency: in turns with the others', None where it was not measured.
-    tried: how many pruned networks were measured on validation data to find it.
+    tried: how many pruned networks were measured on validation data to find it. bound: points lost on validation data
+    at most, at the search's confidence; None where it was asked for none.
     """
 
     name: str
@@ -213,6 +214,11 @@ class Contender:
     bytes: int
     latency: Latency | None
     tried: int
+    bound: float | None = None
+
+    def lost(self, dense: Contender) -> float:
+        """Points lost on validation data, by which it is judged: at most where that was asked for."""
+        return self.validation.lost_from(dense.validation) if self.bound is None else self.bound
 
     def cost(self, target: str) -> float:
         """What a search minimizes, by one of spec's targets; infinite for a latency that was not measured."""

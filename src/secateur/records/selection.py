@@ -70,21 +70,25 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What a search may lose or spend. target: one of spec.TARGETS. max_cost: what that may cost at most, so that the
-    best network is asked for; None where the cheapest is, that loses at most max_drop points on validation data."""
+    best network is asked for; None where the cheapest is, that loses at most max_drop points on validation data.
+    confidence: one-sided, at which it loses no more on other data of the kind; None where the mean is to lose no more.
+    """
 
     target: str
     max_drop: float
     max_cost: float | None = None
+    confidence: float | None = None
 
     def describe(self) -> str:
         if self.max_cost is None:
-            return f"{self.max_drop:g} point{'' if self.max_drop == 1 else 's'}"
+            sure = f" at {100 * self.confidence:g} % confidence" if self.confidence else ""
+            return f"{self.max_drop:g} point{'' if self.max_drop == 1 else 's'}{sure}"
         return f"{self.max_cost:,g} {_UNITS[self.target]}"
 
     def holds(self, each: Contender, dense: Contender) -> bool:
         if self.max_cost is not None:
             return each.cost(self.target) <= self.max_cost * _EXACT
-        return each.validation.lost_from(dense.validation) <= self.max_drop + 1e-9
+        return each.lost(dense) <= self.max_drop + 1e-9
 
 
 _UNITS = {"latency": "ms", "bytes": "bytes", "macs": "multiply-adds", "weights": "weights"}

@@ -97,7 +97,7 @@ def rivals_text(ours: Latency, rivals: Sequence[Latency], absent: Sequence[tuple
 
 def budget_of(asked: Mapping[str, Any]) -> Budget:
     """Of a search as it was asked for."""
-    return Budget(asked["minimize"], asked["max_drop"], asked.get("max_cost"))
+    return Budget(asked["minimize"], asked["max_drop"], asked.get("max_cost"), asked.get("confidence"))
 
 
 def _caution(score: Score, budget: Budget) -> str:
@@ -111,6 +111,7 @@ def _notes(outcome: Outcome, budget: Budget, batch: int) -> list[str]:
         f"Chosen: {outcome.chosen}. {' '.join(verdict(outcome, budget))}".rstrip(),
         f"Its {chosen.validation.metric.name}: {accuracy_text('validation', chosen.validation, dense.validation)}; "
         f"{accuracy_text('test', chosen.test, dense.test)}.{_intervals(chosen)}",
+        *_bound(chosen, budget),
         *([f"Caution: {warning}."] if warning else []),
         f"Every network tried was judged on {chosen.validation.n:,} validation {_unit(chosen)}; the {chosen.test.n:,} "
         f"test {_unit(chosen)} were looked at afterwards. lost: points against dense; ÷: times less than dense.",
@@ -128,6 +129,15 @@ def _notes(outcome: Outcome, budget: Budget, batch: int) -> list[str]:
             f"{milliseconds_text(outcome.pytorch)}."
         )
     return notes
+
+
+def _bound(each: Contender, budget: Budget) -> list[str]:
+    if each.bound is None or not budget.confidence:
+        return []
+    return [
+        f"On other data of the kind it loses at most {each.bound:.2f} points at {100 * budget.confidence:g} % "
+        "confidence, as what is lost varies between parts of the validation data."
+    ]
 
 
 def _intervals(each: Contender) -> str:

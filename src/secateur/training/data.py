@@ -52,6 +52,10 @@ class Split:
     def take(self, index: Tensor) -> Split:
         return Split(self.images[index], self.labels[index])
 
+    def part(self, number: int, count: int) -> Split:
+        """One of `count` parts: every count-th image from a number on, as long as the others."""
+        return self if count == 1 else self.take(torch.arange(number, len(self) - len(self) % count, count))
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:

@@ -41,7 +41,10 @@ def compare(
     names = {cell: kind_of(cell) for cell in [*shown, *(cell for each in found.values() for cell in each.cells)]}
     rows = measured_rows(list(names), cache, store, reporter)
     pytorch, rivals, latencies = _latencies(search, names, cache)
-    networks = {cell: _contender(name, rows[cell.id], latencies.get(cell.id)) for cell, name in names.items()}
+    networks = {
+        cell: _contender(name, rows[cell.id], latencies.get(cell.id), trials.bound(cell))
+        for cell, name in names.items()
+    }
     contenders = tuple(
         dataclasses.replace(
             _best([networks[cell] for cell in each.cells], networks[search.dense], search.budget),
@@ -90,7 +93,7 @@ def measured_rows(cells: Sequence[Cell], cache: NetworkCache, store: Store, repo
     return {row.cell.id: row for row in store.rows() if row.cell.id in wanted}
 
 
-def _contender(name: str, row: Row, latency: Latency | None) -> Contender:
+def _contender(name: str, row: Row, latency: Latency | None, bound: float | None) -> Contender:
     return Contender(
         name=name,
         cell=row.cell.id,
@@ -102,6 +105,7 @@ def _contender(name: str, row: Row, latency: Latency | None) -> Contender:
         bytes=row.bytes,
         latency=latency,
         tried=0,
+        bound=bound,
     )
 
 

@@ -87,11 +87,11 @@ class Trials:
 
     def excess(self, cell: Cell) -> float | None:
         """What a judged cell loses, as a share of what it may; None where that says nothing."""
-        before = self.judged.get(dataclasses.replace(cell, quantize="none"))
-        accuracy = self.judged.get(cell, before)
-        if accuracy is None or not self.search.max_drop:
+        before = dataclasses.replace(cell, quantize="none")
+        judged = cell if cell in self.judged else before
+        if judged not in self.judged or not self.search.max_drop:
             return None
-        return self._lost(accuracy) / self.search.max_drop
+        return self._lost(judged) / self.search.max_drop
 
     def _judged(self, cell: Cell) -> bool:
         """Does the cell's network lose no more than it may?"""
@@ -99,16 +99,32 @@ class Trials:
         if cell != before and self.search.max_cost is None and not self._judged(before):
             return False
         if cell not in self.judged:
-            self.judged[cell] = found = self.laboratory.validation(cell)
-            self.reporter.say(f"{_told(cell)}: {self._told(found)}")
+            self.judged[cell] = self.laboratory.validation(cell)
+            self.reporter.say(f"{_told(cell)}: {self._told(cell)}")
+        return self._lost(cell) <= self.search.max_drop + 1e-9
+
+    def bound(self, cell: Cell) -> float | None:
+        """Points that a cell with an accuracy loses at most, where that is asked for and can be told."""
+        sure = self.search.confidence
+        return None if sure is None else self.laboratory.lost_at(cell, sure)
+
+    def _lost(self, cell: Cell) -> float:
+        """Points that a judged cell loses: at most, if the mean is not too many already. Infinite where a layer would
+        go."""
         accuracy = self.judged[cell]
-        return accuracy is not None and self._lost(accuracy) <= self.search.max_drop + 1e-9
+        if accuracy is None:
+            return math.inf
+        lost = accuracy.lost_from(self.laboratory.trained.validation)
+        bound = self.bound(cell) if lost <= self.search.max_drop else None
+        return lost if bound is None else bound
 
-    def _lost(self, accuracy: Score) -> float:
-        return accuracy.lost_from(self.laboratory.trained.validation)
-
-    def _told(self, accuracy: Score | None) -> str:
-        return "a layer would go" if accuracy is None else f"{self._lost(accuracy):+.2f} points lost on validation data"
+    def _told(self, cell: Cell) -> str:
+        accuracy = self.judged[cell]
+        if accuracy is None:
+            return "a layer would go"
+        mean, most = accuracy.lost_from(self.laboratory.trained.validation), self._lost(cell)
+        sure = f", {most:.2f} at most" if most > mean else ""
+        return f"{mean:+.2f} points lost on validation data{sure}"
 
     def best_of(self, ladder: Sequence[Cell]) -> int | None:
         """Where the wanted one stands in a ladder of cells, dear and good ones first: the last that loses no more

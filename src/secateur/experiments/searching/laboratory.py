@@ -44,6 +44,7 @@ from secateur.support.progress import Reporter
 from secateur.training.data import Split, normalise
 from secateur.training.tasks import Task
 
+PARTS, LEAST_PARTS = 20, 8
 TURNS = 3
 NETWORK = "network"
 """The finding that says on which trained network all others were made."""
@@ -213,6 +214,31 @@ class Laboratory:
         except PruneError as error:
             return {"impossible": str(error)}
         return plain(self._cache.validation(network, cell, self._cache.graph(network, cell)))
+
+    @functools.cached_property
+    def parts(self) -> int:
+        """Parts of the validation data, by which it is seen how much what is lost varies; fewer than LEAST_PARTS where
+        a task has fewer batches."""
+        data = self._cache.data(self._search.dense)
+        return min(PARTS, len(data.batches("validation")) if isinstance(data, Task) else len(data.validation))
+
+    def lost_at(self, cell: Cell, confidence: float) -> float | None:
+        """Points that a cell with an accuracy loses at most, at a one-sided confidence; None where too few parts can
+        be told apart."""
+        score = self.validation(cell)
+        if score is None or self.parts < LEAST_PARTS:
+            return None
+        dense = self._search.dense
+        return score.lost_at(confidence, self.trained.validation, self._in_parts(cell), self._in_parts(dense))
+
+    def _in_parts(self, cell: Cell) -> list[float]:
+        found: list[float] = self._find(cell, f"validation, {self.parts} parts", lambda: self._measured_in_parts(cell))
+        return found
+
+    def _measured_in_parts(self, cell: Cell) -> list[float]:
+        network, *_ = make_network(cell, self._cache, keep=True)
+        graph = self._cache.graph(network, cell)
+        return [each.value for each in self._cache.validation_parts(network, cell, graph, self.parts)]
 
     def costs(self, cells: Sequence[Cell], reporter: Reporter) -> list[Costs]:
         """What the layers of each cell cost by the search's target: one of spec.TARGETS. Times are taken in turns."""

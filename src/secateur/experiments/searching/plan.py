@@ -24,6 +24,8 @@ from secateur.training.models import find_architecture
 SCOPE = "search"
 SLOWEST = "distill"
 """The step of a repair that only the last networks of a search get."""
+CONFIDENCE = 0.95
+"""One-sided: what was chosen on validation data is flattered by it, and loses more elsewhere."""
 RATIOS = (0.0, *(round(1 - 2 ** (-step / 2), 6) for step in range(1, 21)))
 """Densities of 1, 0.71, 0.5, …, 0.001: two steps halve what is left."""
 
@@ -38,6 +40,8 @@ class Search:
     are measured again around the best. retraining: None, or how networks learn again; `trials` of each kind are
     retrained at most. precisions: what networks may compute in, as Cell.quantize has it. max_cost: bytes, or
     milliseconds of a batch, that the network may take at most; then the best such is asked for, whatever it loses.
+    confidence: one-sided, at which no more than max_drop is lost on other data of the kind; None where it is the mean
+    over the validation data that may lose no more.
     """
 
     template: Cell
@@ -51,6 +55,7 @@ class Search:
     trials: int = 4
     precisions: tuple[str, ...] = field(default=("none",), metadata=LATER)
     max_cost: float | None = field(default=None, metadata=LATER)
+    confidence: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratios", as_floats(self.ratios))
@@ -59,6 +64,9 @@ class Search:
         if self.max_cost is not None:
             object.__setattr__(self, "max_cost", as_number(self.max_cost))
             check_value(f"max {self.minimize}", self.max_cost, 0 < self.max_cost < math.inf, "a number above 0")
+        if self.confidence is not None:
+            object.__setattr__(self, "confidence", as_number(self.confidence))
+            check_value("confidence", self.confidence, 0.5 < self.confidence < 1, "above 0.5 and below 1, or 0")
         check_value("minimize", self.minimize, self.minimize in TARGETS, f"one of {', '.join(TARGETS)}")
         check_value("batch", self.batch, self.batch >= 1, "1 image or more")
         check_value("images", self.images, self.images >= 1, "1 or more of the validation split")
@@ -91,7 +99,7 @@ class Search:
 
     @property
     def budget(self) -> Budget:
-        return Budget(self.minimize, self.max_drop, self.max_cost)
+        return Budget(self.minimize, self.max_drop, self.max_cost, self.confidence)
 
     def cell(self, ratios: Mapping[str, float], sizes: Mapping[str, int], repair: str) -> Cell:
         """The cell in which each layer loses its ratio; sizes: weights of every layer that may be pruned.
@@ -133,6 +141,7 @@ def plan_search(
     data: str,
     *,
     max_drop: float = 1.0,
+    confidence: float = CONFIDENCE,
     minimize: str = "latency",
     batch: int = 1,
     repair: str = USUAL_REPAIR,
@@ -182,8 +191,8 @@ def plan_search(
     )
     retraining = retraining_for("one-shot", epochs=retrain) if retrain else None
     return Search(
-        template, max_drop, minimize, batch, images=images, rounds=rounds, retraining=retraining, trials=trials,
-        precisions=tuple(precisions), max_cost=max_cost,
+        template, max_drop, minimize, batch, RATIOS, images=images, rounds=rounds, retraining=retraining, trials=trials,
+        precisions=tuple(precisions), max_cost=max_cost, confidence=None if max_cost else confidence or None,
     )  # fmt: skip
 
 

@@ -31,15 +31,16 @@ from secateur.experiments.searching.finding import (
     found_by,
     named,
 )
-from secateur.experiments.searching.laboratory import NETWORK, Laboratory, check_search
-from secateur.experiments.searching.plan import Search, plan_search
+from secateur.experiments.searching.laboratory import LEAST_PARTS, NETWORK, Laboratory, check_search
+from secateur.experiments.searching.plan import CONFIDENCE, Search, plan_search
 from secateur.experiments.sweeping import Best as Kept
 from secateur.experiments.sweeping import check_loaded, keep_best, only_writer
+from secateur.measure.footprint import only_new_garbage
 from secateur.records.options import asked_for, takes
 from secateur.records.results import Outcome, SearchRecord
 from secateur.records.spec import SEARCH_OPTIONS, USUAL_REPAIR, SearchOptions, canonical_json
 from secateur.records.store import FILE_NAME, Store
-from secateur.report import Grid, Printed, caution, points_text, search_grids, verdict, write_run_page
+from secateur.report import Grid, Printed, caution, search_grids, verdict, write_run_page
 from secateur.support.progress import Reporter, SilentReporter
 from secateur.support.quantities import percent
 from secateur.training.catalogue import Numbers
@@ -92,6 +93,7 @@ def search(
     out: str | Path,
     name: str | None = None,
     max_drop: float = 1.0,
+    confidence: float = CONFIDENCE,
     minimize: str = "latency",
     batch: int = 1,
     repair: str = USUAL_REPAIR,
@@ -114,7 +116,9 @@ def search(
     trained module, which is left as it was (name: what the run calls it, by default its class's name). data: a data set
     by name, anyone's own likewise, or a Task, whose metric then takes the place of accuracy.
     minimize: "latency" (in Secateur's runtime, one thread, batches of `batch`), "bytes" (of the .secateur file), "macs"
-    or "weights". Accuracy is top-1 on validation data, against the dense network. repair: as in repair.
+    or "weights". Accuracy is top-1 on validation data, against the dense network. confidence: one-sided, at which no
+    more than max_drop is lost on other data of the kind, as far as the validation data shows; 0: the mean over the
+    validation data may lose so much. repair: as in repair.
     max_bytes, or max_latency_ms of a batch, in place of max_drop: the best network that takes no more.
     images of the validation split show each layer's harm;
     `rounds` times it is measured again around the best. retrain: epochs for which up to `trials` networks of each kind
@@ -131,8 +135,8 @@ def search(
         recipe = taken_as_it_is(recipe, asked.get("weights"))
     with presented(model, data, name) as (called, told):
         plan = plan_search(
-            called, told, max_drop=max_drop, minimize=minimize, batch=batch, images=images, rounds=rounds,
-            retrain=retrain, trials=trials, max_bytes=max_bytes,
+            called, told, max_drop=max_drop, confidence=confidence, minimize=minimize, batch=batch,
+            images=images, rounds=rounds, retrain=retrain, trials=trials, max_bytes=max_bytes,
             max_latency_ms=max_latency_ms, mean=mean, std=std, recipe=recipe, **asked,
         )  # fmt: skip
         return run_search(plan, Path(out), data_dir=data_dir, device=device, reporter=reporter)
@@ -153,13 +157,18 @@ def run_search(
     check_search(plan, cache)  # what is missing or does not fit should not leave an empty run behind
     if not (out / FILE_NAME).exists():
         check_loaded([plan.dense])
-    with only_writer(out), Store.create(out) as store:
+    with only_writer(out), only_new_garbage(), Store.create(out) as store:
         record = _record(plan, store, out, command)
         check_loaded([plan.dense])
         laboratory = Laboratory(plan, cache, store)
         laboratory.check_same_network()
         if plan.max_cost is None and (warning := caution(laboratory.trained.validation, plan.max_drop)):
             reporter.say(f"caution: {warning}")
+        if plan.confidence and laboratory.parts < LEAST_PARTS:
+            reporter.say(
+                f"caution: {laboratory.parts} validation batches are too few to tell what is lost at most, so what is "
+                f"lost on average counts; expected {LEAST_PARTS} or more"
+            )
         outcome = record.outcome or _search(plan, laboratory, cache, store, reporter)
         if record.outcome is None:
             store.add_outcome(record.number, outcome)
@@ -177,7 +186,7 @@ def rule(plan: Search, outcome: Outcome) -> str:
     what = {"latency": f"fastest for batches of {plan.batch}", "bytes": "smallest file", "macs": "fewest multiply-adds",
             "weights": "fewest weights"}  # fmt: skip
     asked = (
-        f"{what[plan.minimize]} within {points_text(plan.max_drop)} of the dense network on validation data, by search"
+        f"{what[plan.minimize]} within {plan.budget.describe()} of the dense network on validation data, by search"
         if plan.max_cost is None
         else f"best on validation data within {plan.budget.describe()}, by search"
     )
