@@ -1,0 +1,288 @@
+"""What a user gets: `python benchmarks/decide.py NETWORK DATA EPOCHS [--retrain N] [--out FOLDER]`.
+
+The same trained network, as it is in ONNX Runtime and OpenVINO, in float32 and in the eight bits of their own tools
+(1,024 training images for the scales); with channels taken off by Torch-Pruning (its group magnitude, one global
+threshold; BatchNorm's statistics set right afterwards) and run in ONNX Runtime, in float32 and eight bits; and the file
+that `secateur search --pattern 1x4` ships, in float32 and in eight bits. At no loss, half a point and one point, by one
+rule: the cheapest that loses no more on validation data on average. Accuracies are on test data. --retrain: pruned
+networks of both learn for so many epochs more, by one schedule. Times: one run, in turns, one thread, medians.
+Memory: what a fresh process takes at most, beside Python and NumPy, to load the file and run batches of 1 and of 64.
+
+Needs the extra [bench] and Torch-Pruning. Goes on where it was interrupted: what was made lies in FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import secateur
+from secateur.experiments.cache import NetworkCache
+from secateur.exporting.onnx import to_onnx
+from secateur.importing.aten import to_graph
+from secateur.measure.correctness import accuracy
+from secateur.measure.rivals import (
+    onnxruntime_engine,
+    openvino_engine,
+    quantised_by_onnxruntime,
+    quantised_for_openvino,
+)
+from secateur.measure.timing import alone, interleave, median_interval, on_cores
+from secateur.modules.guarding import copied
+from secateur.modules.inputs import as_inputs
+from secateur.network.simplification import simplify
+from secateur.pruning.repairing import recalibrate
+from secateur.pruning.retraining import retrain
+from secateur.records.recipes import recipe_for, retraining_for
+from secateur.records.spec import Cell
+from secateur.support.progress import ConsoleReporter
+from secateur.training.data import Calibration, Dataset
+
+BUDGETS = (0.0, 0.5, 1.0)
+BATCHES = (1, 64)
+BASE = "dense fp32, ONNX Runtime"
+Predict = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A file, and how a fresh process reads it: by one of READERS."""
+
+    name: str
+    budget: float | None
+    path: Path
+    reader: str
+
+
+READERS: dict[str, Callable[[str], Predict]] = {
+    "onnxruntime": lambda path: onnxruntime_engine(Path(path).read_bytes(), 1),
+    "openvino": lambda path: openvino_engine(_openvino_model(path), 1),
+    "secateur": lambda path: secateur.load(path, threads=1),
+}
+
+
+def _openvino_model(path: str) -> Any:
+    import openvino
+
+    return openvino.Core().read_model(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network")
+    parser.add_argument("data")
+    parser.add_argument("epochs", type=int)
+    parser.add_argument("--retrain", type=int, default=0)
+    parser.add_argument("--minimize", default="latency")
+    parser.add_argument("--out", type=Path, default=Path("decide"))
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = asked.out / asked.network
+    folder.mkdir(parents=True, exist_ok=True)
+    cell = Cell(model=asked.network, data=asked.data, ratio=0.0, recipe=recipe_for(asked.network, epochs=asked.epochs))
+    cache = NetworkCache(device="cpu")
+    dense, trained = cache.trained(cell)
+    data = cache.dataset(cell)
+    ways = [
+        *_dense(dense, data, folder),
+        *_channels(dense, data, cell, folder, asked.retrain),
+        *_ours(asked, folder),
+    ]
+    print(
+        f"{asked.network} on {asked.data}, {asked.epochs} epochs: {trained.test.text} of {trained.test.n:,} test images"
+    )
+    _print(ways, data, folder, trained.test.value)
+
+
+def _dense(dense: nn.Module, data: Dataset, folder: Path) -> Iterator[Way]:
+    """The network as it is, in what people run it in."""
+    model = _onnx(dense, data)
+    yield Way(BASE, None, _written(folder / "dense.onnx", lambda: model), "onnxruntime")
+    yield Way("dense fp32, OpenVINO", None, folder / "dense.onnx", "openvino")
+    eight = folder / "dense-int8.onnx"
+    _written(eight, lambda: quantised_by_onnxruntime(model, _batches(data)))
+    yield Way("dense int8, ONNX Runtime", None, eight, "onnxruntime")
+    whole = folder / "dense-int8.xml"
+    if not whole.exists():
+        import openvino
+
+        made = quantised_for_openvino(model, _batches(data))
+        if isinstance(made, bytes):  # without NNCF
+            made = openvino.Core().read_model(made)
+        openvino.save_model(made, str(whole), compress_to_fp16=False)
+    yield Way("dense int8, OpenVINO", None, whole, "openvino")
+
+
+def _onnx(network: nn.Module, data: Dataset) -> bytes:
+    return to_onnx(simplify(to_graph(network, as_inputs(data.example(), network))))
+
+
+def _batches(data: Dataset) -> list[np.ndarray[Any, Any]]:
+    return [images.numpy() for images, _ in Calibration(data, min(1024, len(data.train)), 0)]
+
+
+def _written(path: Path, made: Callable[[], bytes]) -> Path:
+    if not path.exists():
+        path.write_bytes(made())
+    return path
+
+
+def _channels(dense: nn.Module, data: Dataset, cell: Cell, folder: Path, epochs: int) -> Iterator[Way]:
+    """Torch-Pruning's networks: the highest ratio of channels that holds, of each budget."""
+    judged: dict[tuple[float, int], tuple[float, nn.Module]] = {}
+
+    def lost(ratio: float, learning: int) -> float:
+        if (ratio, learning) not in judged:
+            network = _without_channels(dense, data, ratio)
+            if learning:
+                retrain(
+                    network, data, 0.0, retraining_for("one-shot", epochs=learning), recipe=cell.recipe, device="cpu"
+                )
+            score = accuracy(network.eval(), data, data.validation).value
+            judged[ratio, learning] = score, network
+        return 100 * (before - judged[ratio, learning][0])
+
+    before = accuracy(dense.eval(), data, data.validation).value
+    for learning in sorted({0, epochs}):
+        for budget in BUDGETS:
+            path = folder / f"channels-{budget:g}-{learning}.onnx"
+            if not path.exists():
+                ratio = _highest(partial(lost, learning=learning), budget)
+                path.write_bytes(_onnx(judged[ratio, learning][1] if ratio else dense, data))
+            after = f", {learning} epochs more" if learning else ""
+            yield Way(f"channels, Torch-Pruning{after}, fp32", budget, path, "onnxruntime")
+            eight = path.with_name(f"{path.stem}-int8.onnx")
+            _written(eight, partial(_in_eight_bits, path, data))
+            yield Way(f"channels, Torch-Pruning{after}, int8", budget, eight, "onnxruntime")
+
+
+def _in_eight_bits(path: Path, data: Dataset) -> bytes:
+    return quantised_by_onnxruntime(path.read_bytes(), _batches(data))
+
+
+def _highest(lost: Callable[[float], float], budget: float) -> float:
+    """By bisection among hundredths; 0 where none holds."""
+    low, high = 0, 96
+    while high - low > 2:
+        middle = (low + high) // 2
+        low, high = (middle, high) if lost(middle / 100) <= budget else (low, middle)
+    return low / 100
+
+
+def _without_channels(dense: nn.Module, data: Dataset, ratio: float) -> nn.Module:
+    import torch_pruning
+
+    network = copied(dense).eval()
+    outputs = [
+        module for module in network.modules() if isinstance(module, nn.Linear) and module.out_features == data.classes
+    ]
+    pruner = torch_pruning.pruner.MetaPruner(
+        network, data.example(), importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        global_pruning=True, pruning_ratio=ratio, ignored_layers=outputs,
+    )  # fmt: skip
+    pruner.step()
+    recalibrate(network, (images for images, _ in Calibration(data, 1024, 0)))
+    return network
+
+
+def _ours(asked: argparse.Namespace, folder: Path) -> Iterator[Way]:
+    """The files that a search ships, of each budget and precision."""
+    for quantize, epochs, budget in itertools.product(("none", "int8"), sorted({0, asked.retrain}), BUDGETS):
+        path = folder / f"ours-{quantize}-{budget:g}-{epochs}.secateur"
+        if not path.exists():
+            result = secateur.search(
+                asked.network, asked.data, out=folder / "search", max_drop=budget, confidence=0, pattern="1x4",
+                minimize=asked.minimize, quantize=quantize, epochs=asked.epochs, retrain=epochs, trials=2,
+                device="cpu", reporter=ConsoleReporter(),
+            )  # fmt: skip
+            assert result.best.packed is not None
+            shutil.copy(result.best.packed, path)
+        after = f", {epochs} epochs more" if epochs else ""
+        yield Way(f"Secateur{after}, {'fp32' if quantize == 'none' else quantize}", budget, path, "secateur")
+
+
+def _print(ways: Sequence[Way], data: Dataset, folder: Path, dense: float) -> None:
+    engines = {way: READERS[way.reader](str(way.path)) for way in ways}
+    scores = {way: _score(way, run, data, folder) for way, run in engines.items()}
+    times = {batch: _times(engines, data, batch) for batch in BATCHES}
+    titles = "".join(f"{f'ms, {batch}':>10}{'×':>7}" for batch in BATCHES)
+    print(f"{'':<46}{'budget':>7}{'test':>9}{'lost':>7}{'kB':>9}{titles}{'MiB':>7}")
+    for way in ways:
+        budget = "" if way.budget is None else f"{way.budget:g}"
+        told = f"{budget:>7}{scores[way]:>9.2%}{100 * (dense - scores[way]):>7.2f}"
+        cost = "".join(f"{each[way]:>10.3f}{each[ways[0]] / each[way]:>7.1f}" for each in times.values())
+        print(f"{way.name:<46}{told}{_bytes(way) / 1000:>9.1f}{cost}{_memory(way, data) / 2**20:>7.0f}")
+
+
+def _score(way: Way, run: Predict, data: Dataset, folder: Path) -> float:
+    kept = folder / f"{way.path.name}-{way.reader}.json"
+    if not kept.exists():
+
+        def predict(images: Tensor) -> Tensor:
+            return torch.from_numpy(np.array(run(images.numpy())))
+
+        kept.write_text(json.dumps(accuracy(predict, data, data.test, batch_size=BATCHES[-1]).value))
+    found: float = json.loads(kept.read_text())
+    return found
+
+
+def _times(engines: Mapping[Way, Predict], data: Dataset, batch: int) -> dict[Way, float]:
+    """Milliseconds, medians in turns."""
+    x = np.ascontiguousarray(data.example(batch).numpy())
+    with alone(), on_cores(1):
+        samples = interleave({str(number): partial(run, x) for number, run in enumerate(engines.values())}, seconds=1.0)
+    return {way: 1000 * median_interval(each)[1] for way, each in zip(engines, samples.values(), strict=True)}
+
+
+def _bytes(way: Way) -> int:
+    weights = way.path.with_suffix(".bin")
+    return way.path.stat().st_size + (weights.stat().st_size if way.path.suffix == ".xml" else 0)
+
+
+def _memory(way: Way, data: Dataset) -> int:
+    """The highest resident memory of a fresh process beside what Python and NumPy take, in bytes."""
+    words = [sys.executable, "-c", _FRESH, str(Path(__file__).parent), way.reader, str(way.path)]
+    done = subprocess.run([*words, *map(str, data.shape)], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+_FRESH = """
+import resource, sys, io, pathlib, numpy as np
+_, folder, reader, path, *shape = sys.argv
+peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+if reader == "onnxruntime":
+    import onnxruntime
+    options = onnxruntime.SessionOptions(); options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    run = lambda x: session.run(None, {session.get_inputs()[0].name: x})
+elif reader == "openvino":
+    import openvino
+    core = openvino.Core(); settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    def run(x):
+        model = core.read_model(path); model.reshape(list(x.shape))
+        core.compile_model(model, "CPU", settings).create_infer_request().infer({0: x})
+else:
+    import secateur
+    run = secateur.load(path, threads=1)
+for batch in (1, 64):
+    run(np.zeros((batch, *map(int, shape)), np.float32))
+print(peak() - before)
+"""
+
+
+if __name__ == "__main__":
+    main()
