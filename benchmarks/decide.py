@@ -92,7 +92,15 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = asked.out / asked.network
     folder.mkdir(parents=True, exist_ok=True)
-    cell = Cell(model=asked.network, data=asked.data, ratio=0.0, recipe=recipe_for(asked.network, epochs=asked.epochs))
+    cell = Cell(
+        model=asked.network,
+        data=asked.data,
+        method="magnitude",
+        scope="layer",
+        seed=0,
+        ratio=0.0,
+        recipe=recipe_for(asked.network, epochs=asked.epochs),
+    )
     cache = NetworkCache(device="cpu")
     dense, trained = cache.trained(cell)
     data = cache.dataset(cell)
