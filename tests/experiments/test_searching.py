@@ -27,10 +27,12 @@ from secateur.errors import SearchError, SecateurError, UsageError
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.pipeline import make_network
 from secateur.experiments.searching import Search, SearchResult, comparing, plan_search
+from secateur.experiments.searching import plan as planning
 from secateur.experiments.searching.comparing import front_shown
 from secateur.experiments.searching.finding import last_holding
 from secateur.experiments.searching.knapsack import Combination, best_combinations, rungs
 from secateur.experiments.searching.laboratory import Laboratory
+from secateur.experiments.searching.plan import RATIOS
 from secateur.measure import latency
 from secateur.measure.timing import interleave
 from secateur.records.results import Latency
@@ -202,6 +204,22 @@ def test_a_confident_search_leaves_room_for_what_the_validation_data_flattered(t
     assert mean.record.outcome.contender("search").kept < outcome.contender("search").kept
 
 
+def test_a_search_tries_every_pattern_and_takes_the_best(tmp_path: Path) -> None:
+    result = small_search(tmp_path / "run", minimize="weights", pattern="unstructured,1x4", rounds=0)
+    outcome = result.record.outcome
+    assert outcome is not None
+    names = [each.name for each in outcome.contenders]
+    assert names == ["dense", *("uniform", "global", "search"), *("uniform, 1x4", "global, 1x4", "search, 1x4")]
+    chosen = outcome.contender(outcome.chosen)
+    assert chosen.kept == min(each.kept for each in outcome.contenders)
+    with Store.open(tmp_path / "run") as store:
+        patterns = [store.cell(each.cell).pattern for each in outcome.contenders]
+    assert patterns == ["unstructured"] * 4 + ["1x4"] * 3
+    assert "search, 1x4" in str(result)
+    with pytest.raises(UsageError, match="several, each once"):
+        small_search(tmp_path / "twice", pattern=["1x4", "1x4"])
+
+
 def test_a_baseline_that_is_faster_than_what_was_searched_is_chosen_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,7 +365,7 @@ def test_retrained_networks_are_found_by_the_same_rule(tmp_path: Path) -> None:
     before, after = outcome.contender("search"), outcome.contender("search, retrained")
     assert after.tried <= 2
     assert after.kept <= before.kept
-    assert outcome.chosen == "search, retrained"
+    assert outcome.chosen.endswith(", retrained")
     dense = outcome.contender("dense").validation.value
     assert 100 * (dense - after.validation.value) <= 4.0 + 1e-9
     with Store.open(tmp_path / "run") as store:
@@ -418,7 +436,8 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
+def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "RATIOS", RATIOS)  # as the process that is killed has them
     run = tmp_path / "run"
     for kept in (1, 10):
         process = start(tmp_path)
@@ -455,7 +474,7 @@ def test_a_search_from_the_command_line(
     words = ("search", "--epochs", "3", "--max-drop", "3", "--minimize", "weights", "--rounds", "0", "--repair", "none")
     code, out, err = run(*words, "--out", "run")
     assert code == 0, err
-    assert "lenet-300-100 on digits: least weights within 3 points of validation accuracy, magnitude" in out
+    assert "lenet-300-100 on digits: least weights within 3 points of validation accuracy, at 95 % confidence, " in out
     assert "← chosen" in out
     assert "kept in run/best/lenet-300-100-digits.secateur" in out
     assert "points lost on validation data" in err

@@ -81,9 +81,13 @@ class Budget:
 
     def describe(self) -> str:
         if self.max_cost is None:
-            sure = f" at {100 * self.confidence:g} % confidence" if self.confidence else ""
-            return f"{self.max_drop:g} point{'' if self.max_drop == 1 else 's'}{sure}"
+            return f"{self.max_drop:g} point{'' if self.max_drop == 1 else 's'}"
         return f"{self.max_cost:,g} {_UNITS[self.target]}"
+
+    @property
+    def sure(self) -> str:
+        """How sure it is to be kept to, in words that follow others."""
+        return f", at {100 * self.confidence:g} % confidence" if self.confidence else ""
 
     def holds(self, each: Contender, dense: Contender) -> bool:
         if self.max_cost is not None:

@@ -214,7 +214,7 @@ class Cell(Shared):
         Option(
             "How zeros lie: unstructured, 1x4, 2:4, filter-l1, channel-l2, …",
             many="patterns",
-            alone="How zeros lie: unstructured, or in blocks such as 1x4.",
+            alone="How zeros lie: unstructured, or in blocks such as 1x4; several for the best of each.",
             check=lambda _, pattern: check_pattern(pattern, 0.0),
             column=True,
             setting=("pattern", str),
@@ -337,7 +337,7 @@ class SearchOptions(SharedOptions, total=False):
 
     method: str
     seed: int
-    pattern: str
+    pattern: str | Sequence[str]
     quantize: str
 
 

@@ -53,7 +53,7 @@ def _asked(budget: Budget, dense: Contender) -> str:
     metric = dense.validation.metric.name
     if budget.max_cost is not None:
         return f"best validation {metric} within {budget.describe()}"
-    return f"least {_TITLES[budget.target]} within {budget.describe()} of validation {metric}"
+    return f"least {_TITLES[budget.target]} within {budget.describe()} of validation {metric}{budget.sure}"
 
 
 def _finished(record: SearchRecord) -> Outcome:

@@ -38,7 +38,9 @@ def compare(
     """
     by_id = {cell.id: cell for cell in trials.judged}
     shown = [search.dense, *(by_id[point.cell] for point in front_shown(trials.front()))]
-    names = {cell: kind_of(cell) for cell in [*shown, *(cell for each in found.values() for cell in each.cells)]}
+    names = {
+        cell: kind_of(cell, search) for cell in [*shown, *(cell for each in found.values() for cell in each.cells)]
+    }
     rows = measured_rows(list(names), cache, store, reporter)
     pytorch, rivals, latencies = _latencies(search, names, cache)
     networks = {

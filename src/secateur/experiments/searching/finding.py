@@ -12,6 +12,7 @@ from typing import TypeVar
 from secateur.experiments.searching.knapsack import Combination, best_combinations, rungs
 from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.searching.plan import Search
+from secateur.records.patterns import UNSTRUCTURED
 from secateur.records.results import FrontPoint
 from secateur.records.scores import Score
 from secateur.records.spec import Cell
@@ -137,7 +138,7 @@ class Trials:
 
     def finalists(self, name: str) -> tuple[Cell, ...]:
         """Of the kind's cells that hold, the few that should cost least: by the tables, else by what they lose."""
-        holding = [cell for cell in self.judged if kind_of(cell) == name and self.holds(cell)]
+        holding = [cell for cell in self.judged if kind_of(cell, self.search) == name and self.holds(cell)]
         if self.search.max_cost is not None:
             return tuple(sorted(holding, key=self._rank, reverse=True)[:FINALISTS])
         return tuple(sorted(holding, key=lambda each: (self.priced.get(each, math.inf), -each.ratio))[:FINALISTS])
@@ -161,21 +162,24 @@ def undominated(points: Iterable[FrontPoint]) -> tuple[FrontPoint, ...]:
     return tuple(best)
 
 
-def kind_of(cell: Cell) -> str:
+def kind_of(cell: Cell, search: Search) -> str:
     """The name under which a cell's network is compared."""
     way = SEARCHED if cell.layer_ratios else {"layer": UNIFORM}.get(cell.scope, GLOBAL)
-    return named(DENSE if cell.is_dense else way, cell.quantize, retrained=cell.retraining is not None)
+    return named(search, DENSE if cell.is_dense else way, cell.pattern, cell.quantize, cell.retraining is not None)
 
 
-def named(way: str, precision: str, *, retrained: bool = False) -> str:
-    """The kind of networks that were cut in a way, in one of a search's precisions, retrained or not."""
-    return way + (RETRAINED if retrained else "") + _SUFFIXES[precision]
+def named(search: Search, way: str, pattern: str, precision: str, retrained: bool = False) -> str:
+    """The kind of networks that were cut in a way, in one of a search's patterns (told unless it is the first) and one
+    of its precisions, retrained or not."""
+    other = "" if pattern == search.each_pattern[0] or way == DENSE else f", {pattern}"
+    return way + other + (RETRAINED if retrained else "") + _SUFFIXES[precision]
 
 
 def _told(cell: Cell) -> str:
     way = "one ratio for each layer" if cell.layer_ratios else {"layer": "uniform"}.get(cell.scope, cell.scope)
     retrained = ", retrained" if cell.retraining else ""
-    return f"{way}, {percent(round(cell.ratio, 4))}{retrained}{_SUFFIXES[cell.quantize]}"
+    pattern = "" if cell.pattern == UNSTRUCTURED else f" in {cell.pattern}"
+    return f"{way}, {percent(round(cell.ratio, 4))}{pattern}{retrained}{_SUFFIXES[cell.quantize]}"
 
 
 def last_holding(

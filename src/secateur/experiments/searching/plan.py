@@ -40,6 +40,7 @@ class Search:
     are measured again around the best. retraining: None, or how networks learn again; `trials` of each kind are
     retrained at most. precisions: what networks may compute in, as Cell.quantize has it. max_cost: bytes, or
     milliseconds of a batch, that the network may take at most; then the best such is asked for, whatever it loses.
+    patterns: what zeros may lie in, of each network that is searched one, the template's first; none: that alone.
     confidence: one-sided, at which no more than max_drop is lost on other data of the kind; None where it is the mean
     over the validation data that may lose no more.
     """
@@ -56,6 +57,7 @@ class Search:
     precisions: tuple[str, ...] = field(default=("none",), metadata=LATER)
     max_cost: float | None = field(default=None, metadata=LATER)
     confidence: float | None = field(default=None, metadata=LATER)
+    patterns: tuple[str, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratios", as_floats(self.ratios))
@@ -75,16 +77,27 @@ class Search:
         check_value("ratios", self.ratios, len(self.ratios) > 1 and self.ratios[0] == 0, "0 and more")
         for ratio in self.ratios:
             check_value("ratio", ratio, is_share(ratio), "in [0, 1)")
-        pattern, repair = self.template.pattern, self.template.repair
-        any_ratio = isinstance(parse_pattern(pattern), Blocks | None)
-        check_value("pattern", pattern, any_ratio, "unstructured, or blocks as in 1x4, where each layer has a ratio")
-        single = pattern == UNSTRUCTURED or "joint" not in repair.split("+")
-        check_value("repair", repair, single, f"reconstruct, say: pattern {pattern} has no single weights to choose")
+        repair = self.template.repair
+        for pattern in self.each_pattern:
+            any_ratio = isinstance(parse_pattern(pattern), Blocks | None)
+            check_value(
+                "pattern", pattern, any_ratio, "unstructured, or blocks as in 1x4, where each layer has a ratio"
+            )
+            single = pattern == UNSTRUCTURED or "joint" not in repair.split("+")
+            check_value(
+                "repair", repair, single, f"reconstruct, say: pattern {pattern} has no single weights to choose"
+            )
+        once = len(set(self.patterns)) == len(self.patterns)
+        check_value("pattern", ",".join(self.patterns), once, "several, each once")
         check_value("ratios", self.ratios, list(self.ratios) == sorted(set(self.ratios)), "rising ones, each once")
         known = set(self.precisions) <= set(ELEMENTS) and len(set(self.precisions)) == len(self.precisions) > 0
         check_value(
             "quantize", ",".join(self.precisions), known, f"one of {', '.join(ELEMENTS)}, or several, each once"
         )
+
+    @property
+    def each_pattern(self) -> tuple[str, ...]:
+        return self.patterns or (self.template.pattern,)
 
     @property
     def trial_repair(self) -> str:
@@ -120,12 +133,14 @@ class Search:
 
     @property
     def whole(self) -> Cell:
-        """The network with all its weights, in what the search's others compute in."""
-        return dataclasses.replace(self.template, scope="layer", repair="none")
+        """The network with all its weights, in what the search's others compute in; of the first pattern."""
+        return dataclasses.replace(self.template, scope="layer", repair="none", pattern=self.each_pattern[0])
 
-    def computing_in(self, precision: str) -> Search:
-        """The search among networks of one of its precisions."""
-        return dataclasses.replace(self, template=dataclasses.replace(self.template, quantize=precision))
+    def among(self, pattern: str, precision: str) -> Search:
+        """The search among networks of one of its patterns and one of its precisions."""
+        return dataclasses.replace(
+            self, template=dataclasses.replace(self.template, pattern=pattern, quantize=precision)
+        )
 
     def even(self, scope: str, ratio: float, repair: str) -> Cell:
         """The cell of a baseline: one ratio for every layer ("layer") or one threshold for all weights ("global")."""
@@ -168,9 +183,12 @@ def plan_search(
     asked, others = asked_for(SEARCH_OPTIONS, options | {"repair": repair})
     if others:
         raise TypeError(f"plan_search takes no {', '.join(others)}")
-    precisions = asked.pop("quantize")
-    precisions = [each.strip() for each in precisions.split(",")] if isinstance(precisions, str) else precisions
+    precisions, patterns = (
+        [each.strip() for each in given.split(",")] if isinstance(given, str) else list(given)
+        for given in (asked.pop("quantize"), asked.pop("pattern"))
+    )
     asked |= {
+        "pattern": patterns[0] if patterns else "",
         "exclude": tuple(asked["exclude"]),
         "include": tuple(asked["include"]),
         "weights": read_weights_file(asked["weights"]) if asked["weights"] else None,
@@ -193,6 +211,7 @@ def plan_search(
     return Search(
         template, max_drop, minimize, batch, RATIOS, images=images, rounds=rounds, retraining=retraining, trials=trials,
         precisions=tuple(precisions), max_cost=max_cost, confidence=None if max_cost else confidence or None,
+        patterns=tuple(patterns) if len(patterns) > 1 else (),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import shlex
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ def search(
     or "weights". Accuracy is top-1 on validation data, against the dense network. confidence: one-sided, at which no
     more than max_drop is lost on other data of the kind, as far as the validation data shows; 0: the mean over the
     validation data may lose so much. repair: as in repair.
+    pattern and quantize: several, by commas or as a list, are searched one after the other, and the best is taken.
     max_bytes, or max_latency_ms of a batch, in place of max_drop: the best network that takes no more.
     images of the validation split show each layer's harm;
     `rounds` times it is measured again around the best. retrain: epochs for which up to `trials` networks of each kind
@@ -186,7 +188,8 @@ def rule(plan: Search, outcome: Outcome) -> str:
     what = {"latency": f"fastest for batches of {plan.batch}", "bytes": "smallest file", "macs": "fewest multiply-adds",
             "weights": "fewest weights"}  # fmt: skip
     asked = (
-        f"{what[plan.minimize]} within {plan.budget.describe()} of the dense network on validation data, by search"
+        f"{what[plan.minimize]} within {plan.budget.describe()} of the dense network on validation data"
+        f"{plan.budget.sure}, by search"
         if plan.max_cost is None
         else f"best on validation data within {plan.budget.describe()}, by search"
     )
@@ -230,17 +233,23 @@ def _search(plan: Search, laboratory: Laboratory, cache: NetworkCache, store: St
     trials = Trials(plan, laboratory, reporter)
     found = {DENSE: Found((plan.dense,), 0)}
     for precision in plan.precisions:
-        found |= _found_in(plan.computing_in(precision), laboratory, trials, reporter)
+        found[named(plan, DENSE, "", precision)] = Found((plan.among(plan.template.pattern, precision).whole,), 0)
+    for pattern, precision in itertools.product(plan.each_pattern, plan.precisions):
+        part = plan.among(pattern, precision)
+        own = laboratory if pattern == plan.template.pattern else Laboratory(part, cache, store)
+        found |= _found_in(part, own, trials, reporter)
     return compare(plan, found, trials, cache, store, reporter)
 
 
 def _found_in(plan: Search, laboratory: Laboratory, trials: Trials, reporter: Reporter) -> dict[str, Found]:
-    """What was found of each kind among networks of the plan's template's precision."""
-    kind = functools.partial(named, precision=plan.template.quantize)
+    """What was found of each kind among networks of the plan's template's pattern and precision."""
+
+    def kind(way: str, retrained: bool = False) -> str:
+        return named(plan, way, plan.template.pattern, plan.template.quantize, retrained)
+
     finder = Finder(plan, laboratory, trials, reporter)
     best = finder.find()
     found = {
-        kind(DENSE): Found((plan.whole,), 0),
         kind(UNIFORM): found_by(kind(UNIFORM), trials, lambda: find_even("layer", plan, trials, laboratory.repair)),
         kind(GLOBAL): found_by(kind(GLOBAL), trials, lambda: find_even("global", plan, trials, laboratory.repair)),
         kind(SEARCHED): Found(trials.finalists(kind(SEARCHED)) or (plan.dense,), finder.tried),
