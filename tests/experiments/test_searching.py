@@ -479,7 +479,8 @@ def test_a_search_from_the_command_line(
     assert "kept in run/best/lenet-300-100-digits.secateur" in out
     assert "points lost on validation data" in err
     again = json.loads(run(*words, "--out", "run", "--format", "json")[1])
-    assert again["chosen"] == "search"
+    kept = {each["name"]: each["kept"] for each in again["contenders"]}
+    assert kept[again["chosen"]] == min(kept.values())
     assert again["best"]["packed"] == "run/best/lenet-300-100-digits.secateur"
     assert set(again["ratios"]) <= {"fc1", "fc2"}
     shown = json.loads(run("show", "run", "--format", "json")[1])
