@@ -146,7 +146,7 @@ def test_what_cannot_compute_in_eight_bits_says_why(tmp_path: Path, run_cli: Run
 def laboratory(tmp_path: Path, **options: Any) -> tuple[Search, Laboratory, Store]:
     plan = plan_search("samples:tiny", "digits", images=100, repair="none", recipe={"epochs": 3}, **options)
     store = Store.create(tmp_path / "run")
-    return plan.computing_in("int8"), Laboratory(plan, NetworkCache(device="cpu"), store), store
+    return plan.among(plan.template.pattern, "int8"), Laboratory(plan, NetworkCache(device="cpu"), store), store
 
 
 def test_a_search_may_prune_in_blocks_each_of_which_goes_as_a_whole(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class Twice(nn.Module):
         return self.last(x + self.attention(x, x, x)[0])
 
 
-def _pruned(network: nn.Module, held: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+def _pruned(network: type[nn.Module], held: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     dense = network()
     pruned = network()
@@ -36,13 +36,13 @@ def _pruned(network: nn.Module, held: int, monkeypatch: pytest.MonkeyPatch) -> d
 
 
 @pytest.mark.parametrize("held", [1 << 30, 6_000])
-def test_runs_that_stand_still_see_what_runs_from_the_start_see(held, monkeypatch):
+def test_runs_that_stand_still_see_what_runs_from_the_start_see(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
     anew = _pruned(Twice, 0, monkeypatch)
     walked = _pruned(Twice, held, monkeypatch)
     assert all(torch.equal(value, walked[name]) for name, value in anew.items())
 
 
-def test_a_network_runs_once_for_all_layers(monkeypatch):
+def test_a_network_runs_once_for_all_layers() -> None:
     network = nn.Sequential(*(nn.Linear(8, 8) for _ in range(6)))
     calls = []
     handle = network[0].register_forward_hook(lambda *_: calls.append(1))
@@ -53,12 +53,12 @@ def test_a_network_runs_once_for_all_layers(monkeypatch):
     assert sum(calls) <= 4 + 4  # each batch once, and what is asked of an example beforehand
 
 
-def test_a_run_that_fails_says_so_and_leaves_no_thread():
+def test_a_run_that_fails_says_so_and_leaves_no_thread() -> None:
     class Failing(nn.Sequential):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             if len(x) == 3:
                 raise ValueError("three are too many")
-            return super().forward(x)
+            return self[1](self[0](x))  # type: ignore[no-any-return]
 
     network, dense = Failing(nn.Linear(4, 4), nn.Linear(4, 4)), Failing(nn.Linear(4, 4), nn.Linear(4, 4))
     before = threading.active_count()

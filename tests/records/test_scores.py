@@ -8,11 +8,11 @@ from secateur.records.scores import Metric, Score, student
     ("confidence", "degrees", "tabled"),
     [(0.95, 7, 1.895), (0.95, 19, 1.729), (0.975, 10, 2.228), (0.99, 19, 2.539), (0.9, 30, 1.310)],
 )
-def test_students_quantile_is_that_of_the_tables(confidence, degrees, tabled):
+def test_students_quantile_is_that_of_the_tables(confidence: float, degrees: int, tabled: float) -> None:
     assert student(confidence, degrees) == pytest.approx(tabled, rel=1e-3)
 
 
-def test_what_is_lost_at_most_holds_as_often_as_it_says():
+def test_what_is_lost_at_most_holds_as_often_as_it_says() -> None:
     """A network that loses 1 point of 80 on all data, judged on 2,000 examples of which 6 % are decided otherwise."""
     draws = np.random.default_rng(0)
     held = 0
@@ -26,7 +26,7 @@ def test_what_is_lost_at_most_holds_as_often_as_it_says():
     assert 0.92 <= held / 600 <= 0.98
 
 
-def test_an_error_is_lost_in_hundredths_of_the_dense_networks():
+def test_an_error_is_lost_in_hundredths_of_the_dense_networks() -> None:
     error = Metric("RMSE", higher=False, share=False)
     own, dense = Score(2.2, 40, metric=error), Score(2.0, 40, metric=error)
     alike = own.lost_at(0.95, dense, [2.2] * 8, [2.0] * 8)
