@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,19 @@ def test_a_query_that_sees_no_key_attends_to_nothing(kernel: str) -> None:
         expected = F.scaled_dot_product_attention(q, k, k, attn_mask=torch.from_numpy(seen), scale=1.0)
         assert not expected[:, :, 1].any()
         assert_runs_as(graph, given, expected, kernel)
+
+
+def test_the_reference_never_holds_all_scores_of_many_queries() -> None:
+    shapes = [(1, 6000, 4), (1, 2000, 4), (1, 2000, 4)]
+    given = [numbers(1, *shape) for shape in shapes]
+    graph = graph_of("attention", *shapes, scale=0.5, causal=True)
+    tracemalloc.start()
+    (found,) = reference.run_all(graph, dict(zip(graph.inputs, given, strict=True)))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    expected = F.scaled_dot_product_attention(*map(torch.from_numpy, given), is_causal=True)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+    assert most < 2 * 8 * 6000 * 2000
 
 
 LAYERS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}

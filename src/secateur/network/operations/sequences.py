@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from secateur.network.nodes import Node
 from secateur.network.operations.declaration import Array, Weights
-from secateur.network.operations.meanings import sigmoid
+from secateur.network.operations.meanings import pieces, sigmoid
 
 
 def _aligned(node: Node, inputs: Sequence[Array]) -> list[Array]:
@@ -22,19 +23,34 @@ def matmul(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
 
 
 def attention(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
-    """Vaswani et al. 2017, equation 1; of several queries for each key and value, Ainslie et al. 2023."""
+    """Vaswani et al. 2017, equation 1; of several queries for each key and value, Ainslie et al. 2023.
+
+    So many queries at a time that their scores take little memory.
+    """
     query, key, value, *masks = _aligned(node, inputs)
     shared = query.shape[-3] // key.shape[-3]
     key, value = (np.repeat(each, shared, axis=-3) for each in (key, value))
-    scores = node.number("scale") * (query @ key.swapaxes(-1, -2))
-    for mask in masks:
-        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
-    if node.attributes["causal"]:
-        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
+    around = np.broadcast_shapes(
+        query.shape[:-2], key.shape[:-2], value.shape[:-2], *(mask.shape[:-2] for mask in masks)
+    )
+    made = np.empty((*around, query.shape[-2], value.shape[-1]))
+    seen = [*masks, np.tri(query.shape[-2], key.shape[-2], dtype=bool)] if node.attributes["causal"] else masks
+    for part in pieces(query.shape[-2], math.prod(around) * key.shape[-2]):
+        scores = node.number("scale") * (query[..., part, :] @ key.swapaxes(-1, -2))
+        for mask in seen:
+            mask = mask if mask.shape[-2] == 1 else mask[..., part, :]
+            scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
+        made[..., part, :] = _attended(scores, value)
+    return made
+
+
+def _attended(scores: Array, value: Array) -> Array:
+    """Values in the shares of a softmax of the last axis; zeros where all scores are −∞."""
     most = scores.max(axis=-1, keepdims=True, initial=-np.inf)
     risen = np.exp(scores - np.where(np.isneginf(most), 0, most))
     total = risen.sum(axis=-1, keepdims=True)
-    return (risen @ value) / np.where(total == 0, 1, total)
+    made: Array = (risen @ value) / np.where(total == 0, 1, total)
+    return made
 
 
 def lstm(node: Node, inputs: Sequence[Array], weights: Weights) -> Array:
