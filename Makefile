@@ -12,7 +12,7 @@ DOCS := "mkdocs-material>=9.6,<10" "mkdocstrings[python]>=0.29"
 CXX_FILES := $(shell find native -name '*.?pp')
 NATIVE := CMakeLists.txt $(CXX_FILES)
 
-.PHONY: FORCE setup demo native test test-native test-neon fuzz check docs bench format clean
+.PHONY: FORCE setup demo native test test-native test-neon fuzz wheels check docs bench format clean
 
 setup: $(READY)
 
@@ -55,6 +55,10 @@ test-neon:
 	@$(CMAKE) --build build/neon --parallel $(JOBS)
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/secateur_tests
 	qemu-aarch64 -cpu cortex-a72 -L /usr/aarch64-linux-gnu build/neon/secateur_tests byte  # without dot products
+
+# Wheels for Linux from glibc 2.28 on and an sdist, in dist/: twice, checked, and tried out. PYTHONS: what builds them.
+wheels:
+	$(PYTHON) release/wheels.py --twice $(PYTHONS)
 
 # The reader of the C library, by libFuzzer: needs clang. FUZZ: options of libFuzzer.
 FUZZ ?= -max_total_time=600

@@ -21,13 +21,7 @@ target_compile_options(secateur PRIVATE ${SECATEUR_WARNINGS})
 target_link_libraries(secateur PRIVATE secateur_reader)
 set_target_properties(secateur PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
   PUBLIC_HEADER native/c/secateur.h)
-# Nothing but the interface is to be seen, templates of the standard library neither, and what nothing calls is left out.
-set(SECATEUR_EXPORTS ${PROJECT_SOURCE_DIR}/native/c/exports.map)
-check_linker_flag(CXX "LINKER:--gc-sections,--version-script=${SECATEUR_EXPORTS}" SECATEUR_SCRIPTED)
-if(SECATEUR_SCRIPTED)
-  target_link_options(secateur PRIVATE "LINKER:--gc-sections,--version-script=${SECATEUR_EXPORTS}")
-  set_property(TARGET secateur APPEND PROPERTY LINK_DEPENDS ${SECATEUR_EXPORTS})
-endif()
+secateur_hide(secateur)
 
 # The example is what docs/c.md shows, and a test runs it.
 if(SECATEUR_EXAMPLES)
