@@ -326,6 +326,15 @@ def test_every_figure_is_written_as_svg_and_pdf_and_the_same_again(
         assert content.startswith(b"%PDF" if name.endswith("pdf") else b"<?xml")
 
 
+def test_a_run_without_latencies_has_its_page_too(tmp_path: Path, run_cli: RunCli) -> None:
+    with Store.create(tmp_path / "run") as store:
+        for ratio in (0.0, 0.5):
+            store.add(dataclasses.replace(make_row(ratio), latencies=()))
+    done = run_cli("report", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert "Accuracy against bytes" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_a_file_that_cannot_be_finished_leaves_the_former_one(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("the former table")

@@ -137,7 +137,7 @@ def _format_of(metric: Metric) -> str:
 def _score_axis(figure: go.Figure, metric: Metric, scores: Sequence[float]) -> str:
     """Accuracies near the best, where at least half of them are, such that a point can be seen; else from none to all.
     Other metrics as far as they go. What a reader must know of it."""
-    if not metric.in_per_cent:
+    if not (metric.in_per_cent and scores):
         return ""
     best = max(scores)
     near = [each for each in scores if each >= best - NEAR]
