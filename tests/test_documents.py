@@ -9,6 +9,7 @@ import doctest
 import functools
 import importlib
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +26,6 @@ import secateur
 from secateur import packfile
 from secateur.experiments.searching import running
 from secateur.experiments.searching.plan import Search
-from secateur.measure import latency
-from secateur.measure.timing import interleave
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^(?:<!-- (?P<what>not run|file): (?P<told>.+) -->\n\n)?```python\n(?P<code>.*?)^```$", re.M | re.S)
@@ -120,9 +119,9 @@ def sweep_instead(plan: Search, out: Path, **_: Any) -> SimpleNamespace:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searches are planned, and only that."""
+    """Searches are planned, and only that; sweeps measure no latency."""
+    monkeypatch.setattr(secateur, "sweep", functools.partial(secateur.sweep, latency_on="none"))
     monkeypatch.setattr(running, "run_search", sweep_instead)
-    monkeypatch.setattr(latency, "interleave", functools.partial(interleave, seconds=0.001))
 
 
 @pytest.mark.usefixtures("hurried")
@@ -138,8 +137,17 @@ def test_what_a_page_shows_runs(page: Path, folder: Path) -> None:
 
 def test_every_page_that_shows_python_is_run_or_says_why_not() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
-        assert len(BLOCK.findall(page.read_text())) == page.read_text().count("```python"), page
+        assert len(BLOCK.findall(page.read_text())) == page.read_text().count("```python\n"), page
     assert {"README", "commands", "quickstart", "tasks", "adding-a-method"} <= {page.stem for page in PAGES}
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.filterwarnings("ignore::secateur.errors.PruneWarning")
+@pytest.mark.parametrize("script", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda script: script.stem)
+def test_an_example_runs(script: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(script))
+    assert "← best" in capsys.readouterr().out
+    assert f'"docs/examples/{script.name}"' in (ROOT / "docs" / "examples.md").read_text()
 
 
 SHOWING = [path for path in PACKAGE.rglob("*.py") if ">>>" in path.read_text()]
