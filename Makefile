@@ -7,12 +7,15 @@ JOBS ?= 2
 QUIET := --log-level=NOTICE
 READY := $(VENV)/.ready
 MODULES := build/modules.txt
+# Of what builds the package, too, whichever of the two this pip reads.
+INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DOCS := "mkdocs-material>=9.6,<10" "mkdocstrings[python]>=0.29"
 
 CXX_FILES := $(shell find native -name '*.?pp')
 NATIVE := CMakeLists.txt $(CXX_FILES)
 
-.PHONY: FORCE setup demo native test test-native test-neon fuzz wheels check docs bench format clean
+.PHONY: FORCE setup demo native test test-native test-neon fuzz wheels wheels-aarch64 lock check docs bench format clean
 
 setup: $(READY)
 
@@ -30,7 +33,7 @@ $(READY): pyproject.toml constraints.txt Makefile $(NATIVE) $(MODULES)
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "making $(VENV) failed: install Python's venv module (on Debian: apt-get install python3-venv)"; exit 1; }
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,report,dev,native]'
+	@$(INSTALL) -e '.[torch,report,dev,native]'
 	@touch $@
 
 demo: $(READY)
@@ -56,9 +59,13 @@ test-neon:
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/secateur_tests
 	qemu-aarch64 -cpu cortex-a72 -L /usr/aarch64-linux-gnu build/neon/secateur_tests byte  # without dot products
 
-# Wheels for Linux from glibc 2.28 on and an sdist, in dist/: twice, checked, and tried out. PYTHONS: what builds them.
+# Wheels for Linux from glibc 2.28 on and an sdist, in dist/: twice, checked, and tried out. PYTHONS: what they are built for
+# and tried out with. wheels-aarch64: likewise, compiled across, one tried out under qemu.
 wheels:
 	$(PYTHON) release/wheels.py --twice $(PYTHONS)
+
+wheels-aarch64:
+	$(PYTHON) release/wheels.py --twice --machine aarch64 $(PYTHONS)
 
 # The reader of the C library, by libFuzzer: needs clang. FUZZ: options of libFuzzer.
 FUZZ ?= -max_total_time=600
@@ -83,10 +90,17 @@ format: $(READY)
 	$(BIN)/clang-format -i $(CXX_FILES)
 	$(BIN)/ruff check --fix
 
+# constraints.txt anew, of pyproject.toml's ranges: by uv, which resolves for all versions of Python and systems at once, and
+# keeps what still fits. LOCK: what to renew, as in LOCK="--upgrade-package numpy".
+LOCK ?=
+lock:
+	uv pip compile pyproject.toml --quiet --universal --python-version 3.10 --all-extras --no-annotate \
+		--custom-compile-command "make lock" --output-file constraints.txt $(LOCK)
+
 # The site, into build/site; a link or a name that leads nowhere is an error.
 docs: $(READY)
 	@$(BIN)/python -c 'import mkdocstrings, material' 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(DOCS)
+		$(INSTALL) $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site: build/site/index.html"
 

@@ -2,11 +2,12 @@
 
     python release/wheels.py [--twice] [--machine aarch64] [python3.10 python3.11 python3.12 python3.13]
 
-The sdist is made first, of what was committed last, and the wheels from what it holds. They are compiled by clang as zig
-brings it, which links for a glibc that is named, compiles for other machines than this one, and puts its own C++ library
-in; release/tools.txt has the versions of all tools. From Python 3.12 on one wheel is for all versions (abi3): later
-Pythons only try it out. Each wheel of this machine's kind is installed into environments without compiler and PyTorch,
-with the oldest and the newest NumPy, and runs packed networks there. Needs a git checkout and binutils.
+The sdist is made first, of what was committed last, and the wheels from what it holds. They are compiled by clang as
+zig brings it, which links for a glibc that is named, compiles for other machines than this one, and puts its own C++
+library in; release/tools.txt has the versions of all tools. From Python 3.12 on one wheel is for all versions (abi3):
+later Pythons only try it out. Each wheel of this machine's kind is installed into environments without compiler and
+PyTorch, with the oldest and the newest NumPy, and runs packed networks there; of other machines' wheels one is tried
+out under qemu, in Debian's Python. Needs a git checkout and binutils.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from emulation import Emulated
 
 ROOT = Path(__file__).parents[1]
 DIST, WORK = ROOT / "dist", ROOT / "build" / "wheels"
@@ -117,12 +120,12 @@ class Building:
         """A finished wheel, from what the sdist holds."""
         (source,) = (self.folder / "source").iterdir()
         raw, repaired = self.folder / f"raw{named(python)}", self.folder / f"repaired{named(python)}"
-        words = ("-m", "build", "--wheel", "--no-isolation", *self.choices(python, tools), "-o", raw, source)
-        run(tools / "python", *words, env=self.settings(python, tools, source), quiet=True)
+        words: list[str | Path] = ["--wheel", "--no-isolation", *self.choices(python, tools), "-o", raw, source]
+        run(tools / "python", "-m", "build", *words, env=self.settings(python, tools, source), quiet=True)
         (wheel,) = raw.glob("*.whl")
         tag = f"manylinux_{GLIBC[0]}_{GLIBC[1]}_{self.machine}"
-        words = ("repair", "--only-plat", "--plat", tag, "-w", repaired, wheel)
-        run(tools / "auditwheel", *words, env=with_first(tools), quiet=True)
+        chosen = ("--only-plat", "--plat", tag, "-w", repaired, wheel)
+        run(tools / "auditwheel", "repair", *chosen, env=with_first(tools), quiet=True)
         (made,) = repaired.glob("*.whl")
         pack_again(made, self.epoch, licence_of_nanobind(tools))
         return made
@@ -221,10 +224,26 @@ def try_out(python: str, wheel: Path) -> None:
             run(bare / "python", "-I", TRIAL, GOLDEN, env={"PATH": str(bare), "HOME": name})
 
 
-def wheel_for(python: str, made: Mapping[Path, str]) -> Path:
-    """The wheel that was built for a Python, or the one for all after some version."""
+def wheel_for(version: tuple[int, int], made: Mapping[Path, str]) -> Path:
+    """The wheel that was built for a version of Python, or the one for all after some."""
     of = {version_of(builder): path for path, builder in made.items() if builder}
-    return of.get(version_of(python)) or of[max(of)]
+    return of.get(version) or of[max(of)]
+
+
+def try_emulated(machine: str, made: Mapping[Path, str], tools: Path) -> None:
+    """Of another machine's wheels the one for Debian's Python, in that."""
+    if lacking := Emulated.missing(machine):
+        print(f"  nothing was tried out: that takes {', '.join(lacking)}")
+        return
+    python = Emulated(machine, WORK / f"python-{machine}")
+    version = python.version()
+    wheel = wheel_for(version, made)
+    with tempfile.TemporaryDirectory() as name:
+        platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in range(17, GLIBC[1] + 1)]
+        fitting = [f"--python-version={version[0]}.{version[1]}", "--only-binary=:all:", *platforms]
+        pip = ("-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", name)
+        run(tools / "python", *pip, *fitting, wheel, quiet=True)
+        print(f"{python.run(TRIAL, GOLDEN, site=Path(name)).rstrip()}, emulated: {wheel.name}")
 
 
 def build_all(building: Building, pythons: Sequence[str]) -> dict[Path, str]:
@@ -275,9 +294,11 @@ def main() -> None:
     made = build_all(building, pythons)
     kept = keep(list(made))
     check(tools_for(builders(pythons)[-1]), kept)
-    if not building.foreign:
+    if building.foreign:
+        try_emulated(asked.machine, made, tools_for(builders(pythons)[-1]))
+    else:
         for python in sorted(pythons, key=version_of):
-            try_out(python, wheel_for(python, made))
+            try_out(python, wheel_for(version_of(python), made))
     if asked.twice:
         compare(kept, list(build_all(Building(WORK / f"again-{asked.machine}", asked.machine, commit), pythons)))
 
