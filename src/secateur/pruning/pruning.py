@@ -390,12 +390,14 @@ def sparsity(network: nn.Module, *, include: Sequence[str] = ()) -> float:
 
 
 def layer_sparsity(network: nn.Module, *, include: Sequence[str] = ()) -> dict[str, float]:
-    """The share of weights that are zero, of each layer by name; otherwise as sparsity.
+    """The share of weights that are zero, of each layer by name.
 
-    >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
-    >>> log = secateur.prune(network, 0.75)
-    >>> secateur.layer_sparsity(network)
-    {'0': 0.75, '2': 0.0}
+        >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        >>> log = secateur.prune(network, 0.75)
+        >>> secateur.layer_sparsity(network)
+        {'0': 0.75, '2': 0.0}
+
+    Otherwise as sparsity.
     """
     shares = _shares(network, include)
     _warn(network, {"neither pruned nor counted": matrices_left(network, include)})
