@@ -103,8 +103,12 @@ class Declared:
 
 @functools.cache
 def _annotations(kind: Any) -> dict[str, Any]:
-    """The fields' annotations, read; localns lets what they call see its module."""
-    return typing.get_type_hints(kind, localns={}, include_extras=True)
+    """The fields' annotations, read; locals={} lets what they call see its module.
+
+    Not by typing.get_type_hints, which on Python 3.10 takes KW_ONLY for a mistake.
+    """
+    read = [inspect.get_annotations(each, locals={}, eval_str=True) for each in reversed(kind.__mro__)]
+    return {name: annotation for each in read for name, annotation in each.items()}
 
 
 @functools.cache
