@@ -226,13 +226,23 @@ def _print(ways: Sequence[Way], data: Dataset, folder: Path, dense: float) -> No
     engines = {way: READERS[way.reader](str(way.path)) for way in ways}
     scores = {way: _score(way, run, data, folder) for way, run in engines.items()}
     times = {batch: _times(engines, data, batch) for batch in BATCHES}
-    titles = "".join(f"{f'ms, {batch}':>10}{'×':>7}" for batch in BATCHES)
-    print(f"{'':<46}{'budget':>7}{'test':>9}{'lost':>7}{'kB':>9}{titles}{'MiB':>7}")
+    columns = {
+        "kB": {way: _bytes(way) / 1000 for way in ways},
+        **{f"ms, {batch}": each for batch, each in times.items()},
+        "MiB": {way: _memory(way, data) / 2**20 for way in ways},
+    }
+    print(f"{'':<48}{'budget':>7}{'test':>9}{'lost':>7}" + "".join(f"{name:>20}" for name in columns))
     for way in ways:
+        rivals = [each for each in ways if each.budget == way.budget]
+        told = [
+            f"{each[way]:.4g}{'*' if each[way] == min(map(each.__getitem__, rivals)) else ''} "
+            f"({each[ways[0]] / each[way]:.1f} ×)"
+            for each in columns.values()
+        ]
         budget = "" if way.budget is None else f"{way.budget:g}"
-        told = f"{budget:>7}{scores[way]:>9.2%}{100 * (dense - scores[way]):>7.2f}"
-        cost = "".join(f"{each[way]:>10.3f}{each[ways[0]] / each[way]:>7.1f}" for each in times.values())
-        print(f"{way.name:<46}{told}{_bytes(way) / 1000:>9.1f}{cost}{_memory(way, data) / 2**20:>7.0f}")
+        lost = 100 * (dense - scores[way])
+        print(f"{way.name:<48}{budget:>7}{scores[way]:>9.2%}{lost:>7.2f}" + "".join(f"{each:>20}" for each in told))
+    print(f"× : times less than {ways[0].name}; * : the least of its budget")
 
 
 def _score(way: Way, run: Predict, data: Dataset, folder: Path) -> float:
@@ -252,7 +262,7 @@ def _times(engines: Mapping[Way, Predict], data: Dataset, batch: int) -> dict[Wa
     x = np.ascontiguousarray(data.example(batch).numpy())
     with alone(), on_cores(1):
         samples = interleave({str(number): partial(run, x) for number, run in enumerate(engines.values())}, seconds=1.0)
-    return {way: 1000 * median_interval(each)[1] for way, each in zip(engines, samples.values(), strict=True)}
+    return {way: median_interval(each)[1] for way, each in zip(engines, samples.values(), strict=True)}
 
 
 def _bytes(way: Way) -> int:
@@ -262,15 +272,15 @@ def _bytes(way: Way) -> int:
 
 def _memory(way: Way, data: Dataset) -> int:
     """The highest resident memory of a fresh process beside what Python and NumPy take, in bytes."""
-    words = [sys.executable, "-c", _FRESH, str(Path(__file__).parent), way.reader, str(way.path)]
+    words = [sys.executable, "-c", _FRESH, way.reader, str(way.path)]
     done = subprocess.run([*words, *map(str, data.shape)], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
 _FRESH = """
-import resource, sys, io, pathlib, numpy as np
-_, folder, reader, path, *shape = sys.argv
-peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import sys, numpy as np
+_, reader, path, *shape = sys.argv
+peak = lambda: next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 before = peak()
 if reader == "onnxruntime":
     import onnxruntime

@@ -111,6 +111,27 @@ def test_bisection_finds_the_last_that_holds(count: int, good: int) -> None:
     assert len(asked) <= math.ceil(math.log2(count + 1)) if count else asked == []
 
 
+@given(st.integers(1, 200), st.integers(0, 200), st.floats(0.0, 0.96))
+def test_interpolation_finds_the_last_that_holds_in_fewer_steps(count: int, good: int, before: float) -> None:
+    asked: list[int] = []
+
+    def excess(each: int) -> float:
+        """Of what is lost along a ladder: rising, and 1 between the last that holds and the next."""
+        return max(before, 0.05) ** (1 - (each + 1) / (good + 0.5))
+
+    def holds(each: int) -> bool:
+        asked.append(each)
+        return excess(each) <= 1
+
+    found = last_holding(range(count), holds, excess, before)
+    best = min(good, count) - 1
+    if found is None:
+        assert good == 0
+    else:
+        assert found == best or (found <= best and excess(found) >= 0.97)
+    assert len(asked) <= math.ceil(math.log2(count + 1)) + 2
+
+
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timings of a few samples: nothing here depends on how good they are."""

@@ -127,11 +127,11 @@ class Trials:
         sure = f", {most:.2f} at most" if most > mean else ""
         return f"{mean:+.2f} points lost on validation data{sure}"
 
-    def best_of(self, ladder: Sequence[Cell]) -> int | None:
+    def best_of(self, ladder: Sequence[Cell], before: Cell | None = None) -> int | None:
         """Where the wanted one stands in a ladder of cells, dear and good ones first: the last that loses no more
-        than it may, or the first that costs no more; None where there is none."""
+        than it may, or the first that costs no more; None where there is none. before: what is dearer than all."""
         if self.search.max_cost is None:
-            return last_holding(ladder, self.holds, self.excess)
+            return last_holding(ladder, self.holds, self.excess, (self.excess(before) if before else None) or 0.0)
         dear = last_holding(ladder, lambda cell: not self.affordable(cell))
         first = 0 if dear is None else dear + 1
         return first if first < len(ladder) and self.holds(ladder[first]) else None
@@ -186,14 +186,16 @@ def last_holding(
     ladder: Sequence[Each],
     holds: Callable[[Each], bool],
     excess: Callable[[Each], float | None] = lambda _: None,
+    before: float = 0.0,
 ) -> int | None:
     """The index of the last that holds: as if all before one that holds did too. None if none does.
 
     By bisection, or where `excess` says something of those that were looked at (it rises along the ladder, and one
-    holds until it is 1), by interpolation of its logarithm; then one that comes within CLOSE of 1 is the last.
+    holds until it is 1), by interpolation of its logarithm; then one that comes within CLOSE of 1 is the last. before:
+    the excess of what stands before the first.
     """
     low, high = -1, len(ladder)
-    least, most = LITTLE, None
+    least, most = max(LITTLE, before), None
     while high - low > 1 and least < CLOSE:
         middle = low + max(1, round(_share(least, most) * (high - low)))
         middle = min(middle, high - 1)
@@ -258,12 +260,12 @@ class Finder:
         self._trials.priced |= {each.cell: each.cost for each in made}
         return [*([best.cell] if best.cell.ratio else []), *(each.cell for each in made)]
 
-    def _climb(self, front: Sequence[Combination], count: int) -> Best | None:
-        """The cheapest of a front that holds, among so many."""
+    def _climb(self, front: Sequence[Combination], count: int, before: Best | None = None) -> Best | None:
+        """The cheapest of a front that holds, among so many; before: the one that is to be beaten."""
         ladder = [self._made(each) for each in rungs(front, count)]
         for each in ladder:
             self._trials.priced[each.cell] = each.cost
-        found = self._trials.best_of([each.cell for each in ladder])
+        found = self._trials.best_of([each.cell for each in ladder], before.cell if before else None)
         return None if found is None else ladder[found]
 
     def _improved(self, best: Best, label: str) -> Best | None:
@@ -273,7 +275,7 @@ class Finder:
         if self._search.max_cost is not None:
             return self._climb(combinations, RUNGS)
         front = [each for each in combinations if each.cost + self._rest < best.cost]
-        return self._climb(front, RUNGS // 4) if front else None
+        return self._climb(front, RUNGS // 4, best) if front else None
 
     def _made(self, combination: Combination) -> Best:
         cell = self._cell(combination.levels, self._laboratory.repair)
