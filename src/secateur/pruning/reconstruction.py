@@ -7,7 +7,7 @@ the moments of one layer are held at a time.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,17 +82,18 @@ def reconstruct(
     order = [each.name for each in executed_layers(network, first, include)]
     layers = oriented(network, weighted_layers(network, include), first)
     originals = {name: replace(each, kind=layers[name].kind) for name, each in weighted_layers(dense, include).items()}
-    uses = _uses(network, {name: layers[name] for name in order if len(tied(network, layers[name])) == 1}, first)
+    single = {name: layers[name] for name in order if len(tied(network, layers[name])) == 1}
+    counts, between = _surveyed(network, single, first)
     norms = norms_behind(dense, first) if joint else {}
-    refitted = [name for name in order if name in uses and _can_be_refitted(name, layers[name])]
-    between = widest(itertools.chain.from_iterable(uses.values()), len(first))
+    refitted = {name: counts[name] for name in order if name in counts and _can_be_refitted(name, layers[name])}
     with (
         (reporter or SilentReporter()).task("reconstructing layers", len(refitted), brief=True) as task,
-        walking((network, dense), (layers, originals), inputs, between) as walk,
+        walking((network, dense), (layers, originals), inputs, refitted, between) as walk,
     ):
-        for name in refitted:
+        for name, count in refitted.items():
             layer, original = layers[name], originals[name]
-            sums = gather(layer, walk.at(name, len(uses[name])))
+            with contextlib.closing(walk.at(name, count)) as pairs:
+                sums = gather(layer, pairs)
             gains = _gains(original, norms.get(name)) if joint else None
             _refit_layer(layer, original, sums, gains, dampening)
             task.advance(1, lambda name=name: name)  # type: ignore[misc]
@@ -113,12 +114,18 @@ def _can_be_refitted(name: str, layer: Matrix) -> bool:
     return True
 
 
-def _uses(network: nn.Module, layers: Mapping[str, Matrix], example: Inputs) -> dict[str, list[Use]]:
-    """What each layer is given and gives for a batch; nothing of those that it never runs."""
-    found: dict[str, list[Use]] = {}
-    with watched(network), listening(network, layers, lambda name, use: found.setdefault(name, []).append(use)):
+def _surveyed(network: nn.Module, layers: Mapping[str, Matrix], example: Inputs) -> tuple[dict[str, int], float]:
+    """How often each layer runs for a batch, of those that run, and what `widest` says of all."""
+    found: dict[str, int] = {}
+    widths = [0.0]
+
+    def note(name: str, use: Use) -> None:
+        found[name] = found.get(name, 0) + 1
+        widths.append(widest([use], len(example)))
+
+    with watched(network), listening(network, layers, note):
         run(network, example)
-    return found
+    return found, max(widths)
 
 
 def _refit_layer(layer: Matrix, original: Matrix, sums: Regression, gains: Tensor | None, dampening: float) -> None:

@@ -2,19 +2,23 @@
 
 A run on a batch has a thread of its own and stands still at the layer that is looked at, so that the networks run once
 for all layers and not once for each. Only one thread runs at a time. Runs hold what lies between layers: as many
-batches stand still as there is memory for, and the others run anew, up to the layer, each time.
+batches stand still as there is memory for, and the others run anew, up to the layer, each time. So do all where runs
+that stand still would not see what others see: `_can_stand` tries that out on an example first.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from secateur.modules.guarding import Enough, run, shared
 from secateur.modules.inputs import Example, Inputs, as_inputs
@@ -23,10 +27,15 @@ from secateur.modules.uses import Heard, Use, decomposed, overheard
 
 HELD_BYTES = 1 << 30
 """What runs that stand still hold at most, about; less where that is more than an eighth of the machine's memory."""
+MOST_HELD = 32
+"""Batches that stand still at most: each has two threads."""
 _ROOM = 2.0
 """What lies between layers, in inputs and outputs of the layer where those are largest."""
+_PATIENCE, _LEAST_PATIENCE = 100, 5.0
+"""Times as long as it takes alone, and seconds, after which a run that does not go on waits for another one."""
 
 Pair = tuple[Sequence[Use], Sequence[Use]]
+Counts = Mapping[str, int]
 
 
 class Run:
@@ -43,17 +52,20 @@ class Run:
         self._thread = threading.Thread(target=self._begin, args=(go,), daemon=True)
         self._thread.start()
 
-    def uses(self, name: str, count: int) -> list[Use]:
-        """The next `count` uses of a layer, or all that are left; the run stands still at the last one."""
+    def uses(self, name: str, count: int, patience: float | None = None) -> list[Use]:
+        """The next `count` uses of a layer, or all that are left; the run stands still at the last one. Raises
+        queue.Empty after so many seconds."""
         self._asked.put((name, count))
-        found = self._told.get()
+        found = self._told.get(timeout=patience)
         if isinstance(found, BaseException):
             raise found
         return found
 
-    def close(self) -> None:
-        """Give up what is left of the run."""
+    def give_up(self) -> None:
+        """What is left of the run is not wanted; once is enough."""
         self._asked.put(None)
+
+    def join(self) -> None:
         self._thread.join()
 
     def _begin(self, go: Callable[[Heard], None]) -> None:
@@ -90,65 +102,87 @@ class Run:
         self._wanted = self._asked.get()
 
 
+Runs = tuple[Run, Run]
+
+
+def _close(runs: Iterable[Run]) -> None:
+    """All of them at once, as one may wait for what another has."""
+    ended = list(runs)
+    for each in ended:
+        each.give_up()
+    for each in ended:
+        each.join()
+
+
 @dataclass(slots=True)
 class Walk:
-    """What `walking` gives. _held: so many batches stand still; _runs: theirs, by the batch's number; _whole: they are
-    all that there are."""
+    """What `walking` gives. _room: bytes that may be held; _needs: bytes that a batch's runs hold. _runs: those that
+    stand still, by the batch's number; _whole: they are all that there are."""
 
-    _inputs: Iterable[Example]
-    _started: Callable[[Inputs], tuple[Run, Run]]
-    _network: nn.Module
-    _held: int
-    _runs: dict[int, tuple[Run, Run]] = field(default_factory=dict)
+    _batches: Callable[[], Iterator[Inputs]]
+    _started: Callable[[Inputs], Runs]
+    _needs: Callable[[Inputs], float]
+    _room: float
+    _patience: float | None = None
+    _runs: dict[int, Runs] = field(default_factory=dict)
     _whole: bool = False
+    _used: float = 0.0
 
-    def at(self, name: str, count: int) -> Iterator[Pair]:
+    def at(self, name: str, count: int) -> Generator[Pair, None, None]:
         """For each batch the uses of a layer in the network, before it gave anything, and in the dense one. Layers are
         asked for in the order in which they last run; one that runs several times as it was for the first time."""
         if count > 1:
             self.begin_anew()
         if self._whole:  # no batch is needed but those that stand still
-            yield from (self._told(runs, name, count) for runs in self._runs.values())
-        else:
-            yield from self._through_all(name, count)
+            told = [self._told(runs, name, count) for runs in self._runs.values()]
+            if all(len(uses) == count for pair in told for uses in pair):
+                yield from told
+                return
+            self.begin_anew()  # layers run in another order for some batches
+        yield from self._through_all(name, count)
         if count > 1:  # what was passed with its old weights is stale
             self.begin_anew()
 
     def _through_all(self, name: str, count: int) -> Iterator[Pair]:
         number = -1
-        for number, batch in enumerate(self._inputs):
-            runs = self._runs.get(number) or self._started(as_inputs(batch, self._network))
-            if number < self._held and count == 1:
-                self._runs[number] = runs
-                yield self._told(runs, name, count)
+        for number, batch in enumerate(self._batches()):
+            standing = self._runs.get(number)
+            told = self._told(standing, name, count) if standing else None
+            if told and all(len(uses) == count for uses in told):
+                yield told
+                continue
+            if standing is None and count == 1 and self._is_room(batch):
+                self._runs[number] = self._started(batch)
+                yield self._told(self._runs[number], name, count)
             else:
-                with _closed(runs):
-                    yield self._told(runs, name, count)
-        self._whole = 0 <= number < self._held and count == 1
+                yield self._told_anew(batch, name, count)
+        self._whole = number >= 0 and len(self._runs) == number + 1
 
-    @staticmethod
-    def _told(runs: tuple[Run, Run], name: str, count: int) -> Pair:
+    def _is_room(self, batch: Inputs) -> bool:
+        needs = self._needs(batch)
+        if len(self._runs) >= MOST_HELD or self._used + needs > self._room:
+            return False
+        self._used += needs
+        return True
+
+    def _told(self, runs: Runs, name: str, count: int) -> Pair:
         network, dense = runs
-        return network.uses(name, count), dense.uses(name, count)
+        return network.uses(name, count, self._patience), dense.uses(name, count, self._patience)
+
+    def _told_anew(self, batch: Inputs, name: str, count: int) -> Pair:
+        """By runs from the start, of which one is given up before the other begins."""
+        own, dense = self._started(batch)
+        try:
+            given = own.uses(name, count)
+            _close([own])
+            return given, dense.uses(name, count)
+        finally:
+            _close([own, dense])
 
     def begin_anew(self) -> None:
         """Give up all runs."""
-        runs, self._runs, self._whole = self._runs, {}, False
-        for each in runs.values():
-            _close(each)
-
-
-def _close(runs: tuple[Run, Run]) -> None:
-    for each in runs:
-        each.close()
-
-
-@contextmanager
-def _closed(runs: tuple[Run, Run]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        _close(runs)
+        runs, self._runs, self._whole, self._used = self._runs, {}, False, 0.0
+        _close(itertools.chain.from_iterable(runs.values()))
 
 
 @contextmanager
@@ -156,28 +190,85 @@ def walking(
     networks: tuple[nn.Module, nn.Module],
     layers: tuple[Mapping[str, Matrix], Mapping[str, Matrix]],
     inputs: Iterable[Example],
+    counts: Counts,
     bytes_each: float,
 ) -> Iterator[Walk]:
     """A Walk of a network and a dense one over batches of inputs, in evaluation mode and without gradients. Weights may
-    be changed between layers, and stay so; all else is as it was afterwards. layers: of each by name. bytes_each: as
-    `widest` has it."""
-    batch = len(as_inputs(next(iter(inputs)), networks[0]))
+    be changed between layers, and stay so; all else is as it was afterwards. layers: of each by name. counts: how often
+    each layer runs for a batch, in the order in which they are asked for. bytes_each: as `widest` has it."""
+    own = networks[0]
     room = min(HELD_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8)
-    held = int(room / max(1.0, 2 * _ROOM * bytes_each * batch))
+
+    def batches() -> Iterator[Inputs]:
+        return (as_inputs(each, own) for each in inputs)
+
+    def needs(batch: Inputs) -> float:
+        return 2 * (_ROOM * bytes_each * len(batch) + sum(each.nbytes for each in batch.tensors))
+
     with ExitStack() as stack:
         inside = [stack.enter_context(shared(each)) for each in networks]
-        stack.enter_context(decomposed(networks[0]))
+        stack.enter_context(decomposed(own))
 
-        def started(given: Inputs) -> tuple[Run, Run]:
-            own, dense = (
-                _run(network, known, given, entered, ahead=network is networks[0])
+        def started(given: Inputs) -> Runs:
+            mine, dense = (
+                _run(network, known, given, entered, ahead=network is own)
                 for network, known, entered in zip(networks, layers, inside, strict=True)
             )
-            return own, dense
+            return mine, dense
 
-        walk = Walk(inputs, started, networks[0], held)
+        walk = Walk(batches, started, needs, room)
+        if not _can_stand(walk, layers[0], counts):
+            walk._room = 0.0
         stack.callback(walk.begin_anew)
         yield walk
+
+
+def _can_stand(walk: Walk, layers: Mapping[str, Matrix], counts: Counts) -> bool:
+    """Whether runs of two examples that stand still in turns see what runs from the start see, while weights change.
+
+    Not so where a forward keeps something beside its weights, holds a lock, or looks at the weight of a layer before
+    that runs.
+    """
+    if walk._room <= 0:
+        return False
+    examples = list(itertools.islice((each for batch in walk._batches() for each in batch.singly()), 2))
+    alone, told = Walk(lambda: iter(examples), walk._started, walk._needs, 0.0), []
+    before = {name: layer.weight.clone() for name, layer in layers.items()}
+    try:
+        start = time.perf_counter()
+        told = _with_changes(alone, layers, counts)
+        patience = max(_LEAST_PATIENCE, _PATIENCE * (time.perf_counter() - start))
+        _put_back(layers, before)
+        standing = Walk(lambda: iter(examples), walk._started, lambda _: 0.0, walk._room, patience)
+        try:
+            found = _with_changes(standing, layers, counts)
+        except queue.Empty:
+            return False
+        finally:
+            standing.begin_anew()
+        return len(found) == len(told) and all(map(_same, found, told))
+    finally:
+        _put_back(layers, before)
+
+
+def _with_changes(walk: Walk, layers: Mapping[str, Matrix], counts: Counts) -> list[Tensor]:
+    """What each layer is given and gives, its weight being halved after it was looked at."""
+    seen: list[Tensor] = []
+    for name, count in counts.items():
+        for own, dense in walk.at(name, count):
+            for use in (*own, *dense):
+                seen += [each.clone() for each in (*use.given, *(() if use.output is None else (use.output,)))]
+        layers[name].weight.mul_(0.5)
+    return seen
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def _put_back(layers: Mapping[str, Matrix], weights: Mapping[str, Tensor]) -> None:
+    for name, weight in weights.items():
+        layers[name].weight.copy_(weight)
 
 
 def _run(
@@ -187,11 +278,27 @@ def _run(
     inside: Callable[[], AbstractContextManager[None]],
     ahead: bool,
 ) -> Run:
+    surroundings = _surroundings()
+
     def go(heard: Heard) -> None:
-        with inside(), overheard(network, layers, heard, ahead=ahead):
+        with ExitStack() as stack:
+            for each in surroundings:
+                stack.enter_context(each)
+            stack.enter_context(inside())
+            stack.enter_context(overheard(network, layers, heard, ahead=ahead))
             run(network, given)
 
     return Run(go)
+
+
+def _surroundings() -> list[AbstractContextManager[object]]:
+    """What this thread is in and another one is not: autocast, and the device on which tensors are made."""
+    device = torch.get_default_device()
+    mixed = [each for each in ("cpu", "cuda") if torch.is_autocast_enabled(each)]
+    return [
+        *(torch.autocast(each, dtype=torch.get_autocast_dtype(each)) for each in mixed),
+        nullcontext() if device.type == "cpu" else device,
+    ]
 
 
 def widest(uses: Iterable[Use], images: int) -> float:
