@@ -18,6 +18,7 @@ import secateur
 from secateur import Task
 from secateur.errors import UsageError
 from secateur.records.store import Store
+from secateur.support.progress import ConsoleReporter
 from secateur.training.train import resolve_device
 
 QUICK: dict[str, Any] = {"minimize": "weights", "images": 40, "rounds": 0, "repair": "none"}
@@ -165,6 +166,45 @@ def test_a_live_module_is_searched_by_its_own_metric(tmp_path: Path, made: Any, 
     assert metric in str(result)
     again = secateur.search(network, task, out=tmp_path / "run", max_drop=max_drop, **QUICK)
     assert again.record.outcome == outcome
+
+
+def test_where_parts_of_the_validation_data_tell_nothing_what_is_lost_on_average_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, task = regression()
+    pairs = [(inputs, target) for inputs, target in task.batches("validation")]
+    inputs, targets = (torch.cat([each[place] for each in pairs]) for place in (0, 1))
+    single = [(inputs[place : place + 1], targets[place : place + 1]) for place in range(20)]
+    for number, (validation, metric) in enumerate([(single, "r2"), (pairs[:1], "rmse")]):
+        alone = Task(task.train, validation, metric=metric, name=f"alone {number}")
+        result = secateur.search(
+            network, alone, out=tmp_path / str(number), max_drop=20, reporter=ConsoleReporter(), **QUICK
+        )
+        outcome = result.record.outcome
+        assert outcome is not None
+        assert {each.bound for each in outcome.contenders} == {None}
+        assert "on average counts" in capsys.readouterr().err
+        assert "confidence" not in str(result)
+
+
+def test_parts_of_a_task_are_gone_through_once() -> None:
+    """Batches of 3, 3, 3, 3 and 2 examples in three parts."""
+    given: list[int] = []
+
+    class Counted:
+        def __iter__(self) -> Any:
+            for place in range(5):
+                given.append(place)
+                yield torch.ones(3 if place < 4 else 2, 1) * place, torch.zeros(3 if place < 4 else 2, 1)
+
+        def __len__(self) -> int:
+            return 5
+
+    task = Task([(torch.ones(1, 1), torch.ones(1, 1))], Counted(), metric="rmse", name="counted")
+    scores = task.score_parts(lambda inputs: inputs, "validation", 3)
+    assert given == [0, 1, 2, 3, 4]
+    assert [each.n for each in scores] == [6, 6, 2]
+    assert [each.value for each in scores] == pytest.approx([0.5**0.5, (13 / 2) ** 0.5, 4.0])
 
 
 def _score(network: nn.Module, task: Task) -> float:

@@ -20,7 +20,7 @@ def test_what_is_lost_at_most_holds_as_often_as_it_says() -> None:
         dense = draws.random(2000) < 0.8
         better, worse = draws.random(2000) < 0.1, draws.random(2000) < 0.0375
         pruned = np.where(dense, ~worse, better)
-        parts = [[float(each[number::20].mean()) for number in range(20)] for each in (pruned, dense)]
+        parts = [[(float(each[number::20].mean()), 100) for number in range(20)] for each in (pruned, dense)]
         score, whole = Score(float(pruned.mean()), 2000), Score(float(dense.mean()), 2000)
         held += score.lost_at(0.95, whole, *parts) >= 1.0
     assert 0.92 <= held / 600 <= 0.98
@@ -29,8 +29,14 @@ def test_what_is_lost_at_most_holds_as_often_as_it_says() -> None:
 def test_an_error_is_lost_in_hundredths_of_the_dense_networks() -> None:
     error = Metric("RMSE", higher=False, share=False)
     own, dense = Score(2.2, 40, metric=error), Score(2.0, 40, metric=error)
-    alike = own.lost_at(0.95, dense, [2.2] * 8, [2.0] * 8)
+    alike = own.lost_at(0.95, dense, [(2.2, 5)] * 8, [(2.0, 5)] * 8)
     assert alike == pytest.approx(10.0)
-    assert own.lost_at(0.95, dense, [2.1, 2.3] * 4, [2.0] * 8) == pytest.approx(
+    assert own.lost_at(0.95, dense, [(2.1, 5), (2.3, 5)] * 4, [(2.0, 5)] * 8) == pytest.approx(
         10 + student(0.95, 7) * 5.345 / 8**0.5, rel=1e-3
     )
+
+
+def test_a_small_part_counts_for_as_little_as_it_has() -> None:
+    own, dense = [(1.0, 64)] * 8 + [(0.0, 1)], [(1.0, 64)] * 9
+    lost = Score(512 / 513, 513).lost_at(0.95, Score(1.0, 513), own, dense)
+    assert 0.19 < lost < 0.7

@@ -127,10 +127,12 @@ def scores_in_runtime(
 def _scores(
     predict: Callable[[Any], Any], data: Data, splits: Sequence[str], parts: int, device: torch.device | str = "cpu"
 ) -> list[Score]:
-    pieces = [(split, (number, parts)) for split in splits for number in range(parts)]
     if isinstance(data, Task):
-        return [data.score(predict, split, part) for split, part in pieces]
-    return [accuracy(predict, data, getattr(data, split).part(*part), device=device) for split, part in pieces]
+        if parts == 1:
+            return [data.score(predict, split) for split in splits]
+        return [score for split in splits for score in data.score_parts(predict, split, parts)]
+    pieces = [getattr(data, split).part(number, parts) for split in splits for number in range(parts)]
+    return [accuracy(predict, data, piece, device=device) for piece in pieces]
 
 
 def uses_channels_last(architecture: Architecture) -> bool:

@@ -55,6 +55,10 @@ TOP1 = Metric("accuracy", unit="images")
 TOP5 = Metric("top-5 accuracy", unit="images")
 
 
+Part = tuple[float, int]
+"""A value on some of the data, and how many examples those are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """A network's value by a metric over n examples.
@@ -81,16 +85,21 @@ class Score:
         """Points lost against the dense network's score; never -0.0."""
         return self.metric.lost(self.value, dense.value) + 0.0
 
-    def lost_at(self, confidence: float, dense: Score, own: Sequence[float], others: Sequence[float]) -> float:
+    def lost_at(self, confidence: float, dense: Score, own: Sequence[Part], others: Sequence[Part]) -> float:
         """Points lost against the dense network's score at most, at a one-sided confidence, on other data of the kind.
 
-        own and others: the values of both on the parts of the data, at least two, all of one size. What is lost varies
-        from part to part, and its mean over k parts by a k-th of that: Student's t with k - 1 degrees of freedom.
+        own and others: of both the values on the parts of the data, at least two, with how many examples each has. What
+        is lost varies from part to part, and its mean, each part counting by its size nᵢ, has the variance
+        k/(k - 1) Σnᵢ²(xᵢ - x̄)² / (Σnᵢ)² (a ratio of clusters' sums: Cochran 1977, 6.13): Student's t with k - 1 degrees
+        of freedom.
         """
         sign = 1 if self.metric.higher else -1
-        lost = [self.metric.points(sign * (b - a), dense.value) for a, b in zip(own, others, strict=True)]
-        spread = statistics.stdev(lost) / math.sqrt(len(lost))
-        return self.lost_from(dense) + student(confidence, len(lost) - 1) * spread
+        lost = [self.metric.points(sign * (b - a), dense.value) for (a, _), (b, _) in zip(own, others, strict=True)]
+        sizes = [size for _, size in own]
+        total, count = sum(sizes), len(sizes)
+        mean = sum(size * each for size, each in zip(sizes, lost, strict=True)) / total
+        squares = sum((size * (each - mean)) ** 2 for size, each in zip(sizes, lost, strict=True))
+        return self.lost_from(dense) + student(confidence, count - 1) * math.sqrt(count / (count - 1) * squares) / total
 
     @property
     def is_accuracy(self) -> bool:

@@ -53,7 +53,8 @@ def _asked(budget: Budget, dense: Contender) -> str:
     metric = dense.validation.metric.name
     if budget.max_cost is not None:
         return f"best validation {metric} within {budget.describe()}"
-    return f"least {_TITLES[budget.target]} within {budget.describe()} of validation {metric}{budget.sure}"
+    sure = budget.sure if dense.bound is not None else ""
+    return f"least {_TITLES[budget.target]} within {budget.describe()} of validation {metric}{sure}"
 
 
 def _finished(record: SearchRecord) -> Outcome:

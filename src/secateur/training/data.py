@@ -53,8 +53,8 @@ class Split:
         return Split(self.images[index], self.labels[index])
 
     def part(self, number: int, count: int) -> Split:
-        """One of `count` parts: every count-th image from a number on, as long as the others."""
-        return self if count == 1 else self.take(torch.arange(number, len(self) - len(self) % count, count))
+        """One of `count` parts: every count-th image from a number on."""
+        return self if count == 1 else self.take(torch.arange(number, len(self), count))
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,10 +103,9 @@ class Task:
     def source(self) -> str:
         return f"the task {self.name!r}"
 
-    def batches(self, which: str, part: tuple[int, int] = (0, 1)) -> Batches:
-        """The pairs of a split, as often as one likes; the random state stays as it was. part: (number, count), every
-        count-th batch from a number on."""
-        return Batches(self, which, part)
+    def batches(self, which: str) -> Batches:
+        """The pairs of a split, as often as one likes; the random state stays as it was."""
+        return Batches(self, which)
 
     def pair(self, batch: Any, which: str) -> Pair:
         """(inputs, target) of a batch; the target is None where there is none."""
@@ -122,10 +121,19 @@ class Task:
             return inputs[0] if len(inputs) == 1 else tuple(inputs), target
         return batch, None
 
-    def score(self, predict: Predict, which: str, part: tuple[int, int] = (0, 1)) -> Score:
-        """The metric over a split's batches, or a part of them. Raises DataError where it fails or gives no number."""
+    def score(self, predict: Predict, which: str) -> Score:
+        """The metric over a split's batches. Raises DataError where it fails or gives no number."""
+        return self._score(predict, which, self.batches(which))
+
+    def score_parts(self, predict: Predict, which: str, parts: int) -> list[Score]:
+        """Likewise over each of so many parts of a split, of batches that follow each other, in one pass. Raises
+        DataError where it has fewer batches."""
+        total, through = len(self.batches(which)), iter(self.batches(which))
+        sizes = [total // parts + (number < total % parts) for number in range(parts)]
+        return [self._score(predict, which, Held(list(itertools.islice(through, size)))) for size in sizes]
+
+    def _score(self, predict: Predict, which: str, batches: Batches | Held) -> Score:
         measure = METRICS[self.metric][0] if isinstance(self.metric, str) else self.metric
-        batches = self.batches(which, part)
         with torch.no_grad(), own_code(DataError, f"task {self.name!r}: its metric failed on {which} data"):
             found = measure(predict, batches)
         try:
@@ -263,8 +271,8 @@ def loss_of(data: object) -> Loss | None:
 class Batches:
     """The pairs of a task's split; seen: the examples of the last pass."""
 
-    def __init__(self, task: Task, which: str, part: tuple[int, int] = (0, 1)) -> None:
-        self._task, self._which, self._part = task, which, part
+    def __init__(self, task: Task, which: str) -> None:
+        self._task, self._which = task, which
         self.seen = 0
 
     def __iter__(self) -> Iterator[Pair]:
@@ -276,24 +284,31 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches of a pass; those of no length of their own are counted."""
-        given, (number, count) = self._task._given(self._which), self._part
-        return len(range(number, len(given), count)) if isinstance(given, Sized) else sum(1 for _ in self)
+        given = self._task._given(self._which)
+        return len(given) if isinstance(given, Sized) else sum(1 for _ in self)
 
     def _through(self, seed: int | None) -> Iterator[Pair]:
         self.seen = 0
-        task, which, (number, count) = self._task, self._which, self._part
+        task, which = self._task, self._which
         draws = _Draws(seed)
         with draws.inside(), own_code(DataError, f"task {task.name!r}: its {which} batches cannot be had"):
             walk = iter(task._given(which))
-        for place in itertools.count():
+        while True:
             with draws.inside(), own_code(DataError, f"task {task.name!r}: its {which} batches cannot be had"):
                 batch = next(walk, _END)
             if batch is _END:
                 return
-            if place % count == number:
-                pair = task.pair(batch, which)
-                self.seen += _length(pair[0])
-                yield pair
+            pair = task.pair(batch, which)
+            self.seen += _length(pair[0])
+            yield pair
+
+
+class Held(list[Pair]):
+    """Pairs that are there already; seen: their examples."""
+
+    @property
+    def seen(self) -> int:
+        return sum(_length(inputs) for inputs, _ in self)
 
 
 _END: Any = object()

@@ -190,19 +190,22 @@ def last_holding(
 ) -> int | None:
     """The index of the last that holds: as if all before one that holds did too. None if none does.
 
-    By bisection, or where `excess` says something of those that were looked at (it rises along the ladder, and one
-    holds until it is 1), by interpolation of its logarithm; then one that comes within CLOSE of 1 is the last. before:
-    the excess of what stands before the first.
+    By bisection, also after two small steps; or, where `excess` says something of those that were looked at (it rises
+    along the ladder, and one holds until it is 1), by interpolation of its logarithm: then one that comes within CLOSE
+    of 1 is the last. before: the excess of what stands before the first.
     """
     low, high = -1, len(ladder)
     least, most = max(LITTLE, before), None
+    small = 0
     while high - low > 1 and least < CLOSE:
-        middle = low + max(1, round(_share(least, most) * (high - low)))
-        middle = min(middle, high - 1)
+        width = high - low
+        share = 0.5 if small > 1 else _share(least, most)
+        middle = min(low + max(1, round(share * width)), high - 1)
         if holds(ladder[middle]):
             low, least = middle, max(LITTLE, excess(ladder[middle]) or 0.0)
         else:
             high, most = middle, excess(ladder[middle])
+        small = small + 1 if high - low > 0.5 * width + 1 else 0  # where the excess does not rise smoothly
     return low if low >= 0 else None
 
 
@@ -227,7 +230,6 @@ class Finder:
     """Solves for the ratio of every layer, of networks of one precision: that of the search's template.
 
     front: the first one, from harms measured one layer at a time. tried: networks that find() had to judge.
-    dense_cost: of the whole network by the layers' tables.
     """
 
     def __init__(self, search: Search, laboratory: Laboratory, trials: Trials, reporter: Reporter) -> None:
@@ -237,7 +239,6 @@ class Finder:
         self._costs, self._rest = self._measure_costs()
         self.front = best_combinations(self._costs, self._measure_harms())
         self.tried, self._before = 0, trials.tried
-        self.dense_cost = self._rest + sum(each[0] for each in self._costs)
 
     def find(self) -> Best:
         """The cheapest that holds; the whole network where nothing else does."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from secateur.errors import PruneError, RunError, SearchError
+from secateur.errors import DataError, PruneError, RunError, SearchError
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.calling import Engine, given_of, in_runtime
 from secateur.experiments.graphs import check_calibration
@@ -36,7 +36,7 @@ from secateur.network.limits import NO_LIMITS
 from secateur.packfile import packed_sizes
 from secateur.pruning.score import find_method
 from secateur.records.patterns import Blocks, Pattern, parse_pattern
-from secateur.records.scores import Score, plain, score_from
+from secateur.records.scores import Part, Score, plain, score_from
 from secateur.records.spec import Cell
 from secateur.records.store import Store
 from secateur.runtime import Session
@@ -223,22 +223,30 @@ class Laboratory:
         return min(PARTS, len(data.batches("validation")) if isinstance(data, Task) else len(data.validation))
 
     def lost_at(self, cell: Cell, confidence: float) -> float | None:
-        """Points that a cell with an accuracy loses at most, at a one-sided confidence; None where too few parts can
-        be told apart."""
-        score = self.validation(cell)
-        if score is None or self.parts < LEAST_PARTS:
-            return None
-        dense = self._search.dense
-        return score.lost_at(confidence, self.trained.validation, self._in_parts(cell), self._in_parts(dense))
+        """Points that a cell with an accuracy loses at most, at a one-sided confidence; None where there are too few
+        parts, or ones of which the metric can make nothing."""
+        score, others = self.validation(cell), self._in_parts(self._search.dense)
+        own = self._in_parts(cell) if score and others else None
+        return score.lost_at(confidence, self.trained.validation, own, others) if score and own and others else None
 
-    def _in_parts(self, cell: Cell) -> list[float]:
-        found: list[float] = self._find(cell, f"validation, {self.parts} parts", lambda: self._measured_in_parts(cell))
-        return found
+    @property
+    def tells_parts(self) -> bool:
+        """Whether what is lost at most can be told."""
+        return bool(self._in_parts(self._search.dense))
 
-    def _measured_in_parts(self, cell: Cell) -> list[float]:
+    def _in_parts(self, cell: Cell) -> list[Part]:
+        if self.parts < LEAST_PARTS:
+            return []
+        found = self._find(cell, f"validation, {self.parts} parts", lambda: self._measured_in_parts(cell))
+        return [(value, size) for value, size in found]
+
+    def _measured_in_parts(self, cell: Cell) -> list[Part]:
         network, *_ = make_network(cell, self._cache, keep=True)
         graph = self._cache.graph(network, cell)
-        return [each.value for each in self._cache.validation_parts(network, cell, graph, self.parts)]
+        try:
+            return [(each.value, each.n) for each in self._cache.validation_parts(network, cell, graph, self.parts)]
+        except DataError:  # a metric that needs more examples than a part has
+            return []
 
     def costs(self, cells: Sequence[Cell], reporter: Reporter) -> list[Costs]:
         """What the layers of each cell cost by the search's target: one of spec.TARGETS. Times are taken in turns."""

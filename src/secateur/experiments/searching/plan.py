@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,6 +175,8 @@ def plan_search(
     recipe = {name: value for name, value in (recipe or {}).items() if value is not None}
     check_recipe(recipe, options.get("weights"))
     check_value("max drop", max_drop, not math.isnan(max_drop), "a number of points")
+    numeric = isinstance(confidence, int | float) and (confidence == 0 or 0.5 < confidence < 1)
+    check_value("confidence", confidence, numeric, "above 0.5 and below 1, or 0")
     check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
     minimize, max_cost = _target(minimize, max_bytes, max_latency_ms, retrain)
     find_architecture(model)
@@ -183,12 +185,9 @@ def plan_search(
     asked, others = asked_for(SEARCH_OPTIONS, options | {"repair": repair})
     if others:
         raise TypeError(f"plan_search takes no {', '.join(others)}")
-    precisions, patterns = (
-        [each.strip() for each in given.split(",")] if isinstance(given, str) else list(given)
-        for given in (asked.pop("quantize"), asked.pop("pattern"))
-    )
+    precisions, patterns = (_several(name, asked.pop(name)) for name in ("quantize", "pattern"))
     asked |= {
-        "pattern": patterns[0] if patterns else "",
+        "pattern": patterns[0],
         "exclude": tuple(asked["exclude"]),
         "include": tuple(asked["include"]),
         "weights": read_weights_file(asked["weights"]) if asked["weights"] else None,
@@ -213,6 +212,15 @@ def plan_search(
         precisions=tuple(precisions), max_cost=max_cost, confidence=None if max_cost else confidence or None,
         patterns=tuple(patterns) if len(patterns) > 1 else (),
     )  # fmt: skip
+
+
+def _several(name: str, given: object) -> list[str]:
+    """Words apart by commas, or a list of them."""
+    words = given.split(",") if isinstance(given, str) else given
+    fits = isinstance(words, Sequence) and all(isinstance(each, str) for each in words) and len(words) > 0
+    check_value(name, given, fits, "a word, or several as in a list or by commas")
+    assert isinstance(words, Sequence)
+    return [each.strip() for each in words]
 
 
 def _target(

@@ -166,10 +166,10 @@ def run_search(
         laboratory.check_same_network()
         if plan.max_cost is None and (warning := caution(laboratory.trained.validation, plan.max_drop)):
             reporter.say(f"caution: {warning}")
-        if plan.confidence and laboratory.parts < LEAST_PARTS:
+        if plan.confidence and not laboratory.tells_parts:
             reporter.say(
-                f"caution: {laboratory.parts} validation batches are too few to tell what is lost at most, so what is "
-                f"lost on average counts; expected {LEAST_PARTS} or more"
+                f"caution: {laboratory.parts} validation batches cannot tell what is lost at most, so what is lost on "
+                f"average counts: expected {LEAST_PARTS} or more, of each of which the metric gives a number"
             )
         outcome = record.outcome or _search(plan, laboratory, cache, store, reporter)
         if record.outcome is None:
@@ -189,7 +189,7 @@ def rule(plan: Search, outcome: Outcome) -> str:
             "weights": "fewest weights"}  # fmt: skip
     asked = (
         f"{what[plan.minimize]} within {plan.budget.describe()} of the dense network on validation data"
-        f"{plan.budget.sure}, by search"
+        f"{plan.budget.sure if outcome.contender(outcome.chosen).bound is not None else ''}, by search"
         if plan.max_cost is None
         else f"best on validation data within {plan.budget.describe()}, by search"
     )
