@@ -112,7 +112,8 @@ def test_the_reference_never_holds_all_scores_of_many_queries() -> None:
     (found,) = reference.run_all(graph, dict(zip(graph.inputs, given, strict=True)))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    expected = F.scaled_dot_product_attention(*map(torch.from_numpy, given), is_causal=True)
+    query, key, value = map(torch.from_numpy, given)
+    expected = F.scaled_dot_product_attention(query, key, value, is_causal=True)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
     assert most < 2 * 8 * 6000 * 2000
 
