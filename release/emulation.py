@@ -45,7 +45,9 @@ class Emulated:
         options = {**places, "APT::Architecture": architecture, "APT::Architectures": architecture}
         apt = ["apt-get", "-qq", "-y", *(f"-o{name}={value}" for name, value in options.items())]
         _output([*apt, "update"])
-        _output([*apt, "install", "--download-only", "--no-install-recommends", "python3"])
+        _output(
+            [*apt, "install", "--download-only", "--no-install-recommends", "python3", "libstdc++6"]
+        )  # which NumPy takes
         for package in sorted((cache / "archives").glob("*.deb")):
             _output(["dpkg", "-x", package, self.folder / "root"])
 

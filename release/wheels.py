@@ -1,4 +1,4 @@
-"""Wheels for every Linux from glibc 2.28 on, and an sdist: checked, tried out, the same bytes whenever they are built.
+"""Wheels for every Linux from glibc 2.28 on, and an sdist: checked, tried out, and compared with a second build.
 
     python release/wheels.py [--twice] [--machine aarch64] [python3.10 python3.11 python3.12 python3.13]
 
@@ -91,6 +91,19 @@ def tools_for(python: str) -> Path:
     return folder / "bin"
 
 
+def auditwheel(machine: str, tools: Path, *words: str | Path) -> str:
+    """What auditwheel says, which knows the tags of one kind of machine only: that which Python says it runs on."""
+    there = f"import platform, sys; platform.machine = lambda: {machine!r}"
+    return run(
+        tools / "python",
+        "-c",
+        f"{there}; from auditwheel.main import main; sys.exit(main())",
+        *words,
+        env=with_first(tools),
+        quiet=True,
+    )
+
+
 class Building:
     """One build of everything, in a folder of its own; of others it shares the tools, and zig's libraries."""
 
@@ -124,8 +137,7 @@ class Building:
         run(tools / "python", "-m", "build", *words, env=self.settings(python, tools, source), quiet=True)
         (wheel,) = raw.glob("*.whl")
         tag = f"manylinux_{GLIBC[0]}_{GLIBC[1]}_{self.machine}"
-        chosen = ("--only-plat", "--plat", tag, "-w", repaired, wheel)
-        run(tools / "auditwheel", "repair", *chosen, env=with_first(tools), quiet=True)
+        auditwheel(self.machine, tools, "repair", "--only-plat", "--plat", tag, "-w", repaired, wheel)
         (made,) = repaired.glob("*.whl")
         pack_again(made, self.epoch, licence_of_nanobind(tools))
         return made
@@ -265,12 +277,12 @@ def keep(made: Sequence[Path]) -> list[Path]:
     return [DIST / path.name for path in made]
 
 
-def check(tools: Path, made: Sequence[Path]) -> None:
+def check(machine: str, tools: Path, made: Sequence[Path]) -> None:
     run(tools / "twine", "check", "--strict", *made)
     wheels = [each for each in made if each.suffix == ".whl"]
     run(tools / "check-wheel-contents", *wheels)
     for wheel in wheels:
-        run(tools / "auditwheel", "show", wheel, env=with_first(tools))
+        print(auditwheel(machine, tools, "show", wheel), end="", flush=True)
 
 
 def compare(first: Sequence[Path], second: Sequence[Path]) -> None:
@@ -293,7 +305,7 @@ def main() -> None:
     building = Building(WORK / f"first-{asked.machine}", asked.machine, commit)
     made = build_all(building, pythons)
     kept = keep(list(made))
-    check(tools_for(builders(pythons)[-1]), kept)
+    check(asked.machine, tools_for(builders(pythons)[-1]), kept)
     if building.foreign:
         try_emulated(asked.machine, made, tools_for(builders(pythons)[-1]))
     else:
