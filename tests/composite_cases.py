@@ -49,6 +49,12 @@ def windows_of_3(x: Array) -> Array:
     return sliding_window_view(x, (3, 3), (2, 3))[:, :, ::2, ::2]
 
 
+def _spectrum(build: Builder, asked: composites.Fourier, axis: int = 2) -> list[str]:
+    real, imaginary = composites.transform(build, "x", None, axis, asked)
+    assert imaginary is not None
+    return [real, imaginary]
+
+
 def _padded_convolution(build: Builder) -> str:
     """Zeros twice, all of them in the convolution's own padding then."""
     padded = composites.pad(build, composites.pad(build, "x", [(1, 0)]), [(0, 2), (1, 0)])
@@ -400,6 +406,26 @@ CASES: dict[str, Case] = {
         (2, 4),
         lambda build: composites.laid_out(build, composites.pad(build, "x", [(-1, 2), (1, -1)], 0.5)),
         lambda x: np.pad(x[:, :1, 1:], ((0, 0), (1, 0), (0, 2)), constant_values=0.5),
+    ),
+    "running": Case(
+        (2, 5),
+        lambda build: composites.running(build, "x", 2, lambda here, before: build.emit("add", here, before)),
+        lambda x: x.cumsum(2),
+    ),
+    "along_axis": Case(
+        (5, 3),
+        lambda build: composites.along_axis(build, "x", 1, Weight.of(MATRIX)),
+        lambda x: np.einsum("oi,nij->noj", MATRIX, x),
+    ),
+    "transform": Case(
+        (3, 6),
+        lambda build: _spectrum(build, composites.Fourier(half=True)),
+        lambda x: [np.fft.rfft(x).real, np.fft.rfft(x).imag],
+    ),
+    "transform, with zeros at its end": Case(
+        (6, 3),
+        lambda build: _spectrum(build, composites.Fourier(size=8, norm="ortho"), 1),
+        lambda x: [np.fft.fft(x, 8, 1, "ortho").real, np.fft.fft(x, 8, 1, "ortho").imag],
     ),
     "resize": Case(
         (2, 3),

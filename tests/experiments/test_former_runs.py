@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 import secateur
+from secateur.experiments.searching import plan as planning
 from secateur.experiments.searching import plan_search
+from secateur.experiments.searching.plan import RATIOS
 from secateur.experiments.sweeping import plan_sweep
 from secateur.records.recipes import Retraining
 from secateur.records.schema import SCHEMA_VERSION
@@ -144,9 +146,11 @@ def test_a_former_run_goes_on_where_it_stopped(run: Path, own_models: None) -> N
         assert len(store.failures()) == 1
 
 
-def test_a_former_search_is_the_one_that_is_asked_for_now(own_models: None) -> None:
+def test_a_former_search_is_the_one_that_is_asked_for_now(own_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "RATIOS", RATIOS)  # all of them
     ((spec,),) = query(SEARCH, "SELECT spec FROM searches")
     asked: dict[str, Any] = {"max_drop": 5, "minimize": "weights", "repair": "none", "images": 50, "rounds": 0}
+    asked["confidence"] = 0  # what was lost on average counted
     plan = plan_search("former_tiny:Tiny", "digits", calibration_images=64, recipe={"epochs": 1}, **asked)
     assert json.loads(canonical_json(plan)) == json.loads(spec)
     assert canonical_json(plan) == spec

@@ -337,7 +337,7 @@ class SearchOptions(SharedOptions, total=False):
 
     method: str
     seed: int
-    pattern: str | Sequence[str]
+    pattern: str
     quantize: str
 
 

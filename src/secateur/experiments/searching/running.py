@@ -120,7 +120,7 @@ def search(
     or "weights". Accuracy is top-1 on validation data, against the dense network. confidence: one-sided, at which no
     more than max_drop is lost on other data of the kind, as far as the validation data shows; 0: the mean over the
     validation data may lose so much. repair: as in repair.
-    pattern and quantize: several, by commas or as a list, are searched one after the other, and the best is taken.
+    pattern and quantize: several, with commas between, are searched one after the other, and the best is taken.
     max_bytes, or max_latency_ms of a batch, in place of max_drop: the best network that takes no more.
     images of the validation split show each layer's harm;
     `rounds` times it is measured again around the best. retrain: epochs for which up to `trials` networks of each kind
@@ -232,10 +232,9 @@ def _told(value: Any) -> str:
 def _search(plan: Search, laboratory: Laboratory, cache: NetworkCache, store: Store, reporter: Reporter) -> Outcome:
     trials = Trials(plan, laboratory, reporter)
     found = {DENSE: Found((plan.dense,), 0)}
-    for precision in plan.precisions:
-        found[named(plan, DENSE, "", precision)] = Found((plan.among(plan.template.pattern, precision).whole,), 0)
     for pattern, precision in itertools.product(plan.each_pattern, plan.precisions):
         part = plan.among(pattern, precision)
+        found[named(plan, DENSE, pattern, precision)] = Found((part.whole,), 0)
         own = laboratory if pattern == plan.template.pattern else Laboratory(part, cache, store)
         found |= _found_in(part, own, trials, reporter)
     return compare(plan, found, trials, cache, store, reporter)
