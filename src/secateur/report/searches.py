@@ -137,7 +137,8 @@ def _bound(each: Contender, budget: Budget) -> list[str]:
         return []
     return [
         f"On other data of the kind it loses at most {each.bound:.2f} points at {100 * budget.confidence:g} % "
-        "confidence, as what is lost varies between parts of the validation data."
+        "confidence, as what is lost varies between parts of the validation data. That it was picked among several "
+        "networks is not in this."
     ]
 
 
