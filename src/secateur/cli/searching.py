@@ -26,7 +26,7 @@ from secateur.cli.options import (
 from secateur.cli.printing import say_lines
 from secateur.cli.voices import reporter
 from secateur.errors import UsageError
-from secateur.records.spec import REPAIRS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR
+from secateur.records.spec import CONFIDENCE, REPAIRS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR
 
 
 @with_options(SEARCH_OPTIONS, "images", "device")
@@ -37,7 +37,7 @@ def search(
     max_drop: Annotated[float, typer.Option(help="Points of validation accuracy that may be lost.")] = 1.0,
     confidence: Annotated[
         float, typer.Option(help="That no more is lost on other data of the kind; 0: the mean may lose so much.")
-    ] = 0.95,
+    ] = CONFIDENCE,
     minimize: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}.")] = "latency",
     max_bytes: Annotated[
         Optional[int], typer.Option(help="Of the file: the best network within, instead of --max-drop.")  # noqa: UP045

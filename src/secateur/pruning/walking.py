@@ -8,13 +8,14 @@ that stand still would not see what others see: `_can_stand` tries that out on a
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -116,17 +117,17 @@ def _close(runs: Iterable[Run]) -> None:
 
 @dataclass(slots=True)
 class Walk:
-    """What `walking` gives. _room: bytes that may be held; _needs: bytes that a batch's runs hold. _runs: those that
+    """What `walking` gives. room: bytes that may be held; needs: bytes that a batch's runs hold. _runs: those that
     stand still, by the batch's number; _whole: they are all that there are."""
 
-    _batches: Callable[[], Iterator[Inputs]]
-    _started: Callable[[Inputs], Runs]
-    _needs: Callable[[Inputs], float]
-    _room: float
-    _patience: float | None = None
-    _runs: dict[int, Runs] = field(default_factory=dict)
-    _whole: bool = False
-    _used: float = 0.0
+    batches: Callable[[], Iterator[Inputs]]
+    started: Callable[[Inputs], Runs]
+    needs: Callable[[Inputs], float]
+    room: float
+    patience: float | None = None
+    _runs: dict[int, Runs] = field(default_factory=dict, init=False)
+    _whole: bool = field(default=False, init=False)
+    _used: float = field(default=0.0, init=False)
 
     def at(self, name: str, count: int) -> Generator[Pair, None, None]:
         """For each batch the uses of a layer in the network, before it gave anything, and in the dense one. Layers are
@@ -145,33 +146,33 @@ class Walk:
 
     def _through_all(self, name: str, count: int) -> Iterator[Pair]:
         number = -1
-        for number, batch in enumerate(self._batches()):
+        for number, batch in enumerate(self.batches()):
             standing = self._runs.get(number)
             told = self._told(standing, name, count) if standing else None
             if told and all(len(uses) == count for uses in told):
                 yield told
                 continue
             if standing is None and count == 1 and self._is_room(batch):
-                self._runs[number] = self._started(batch)
+                self._runs[number] = self.started(batch)
                 yield self._told(self._runs[number], name, count)
             else:
                 yield self._told_anew(batch, name, count)
         self._whole = number >= 0 and len(self._runs) == number + 1
 
     def _is_room(self, batch: Inputs) -> bool:
-        needs = self._needs(batch)
-        if len(self._runs) >= MOST_HELD or self._used + needs > self._room:
+        needs = self.needs(batch)
+        if len(self._runs) >= MOST_HELD or self._used + needs > self.room:
             return False
         self._used += needs
         return True
 
     def _told(self, runs: Runs, name: str, count: int) -> Pair:
         network, dense = runs
-        return network.uses(name, count, self._patience), dense.uses(name, count, self._patience)
+        return network.uses(name, count, self.patience), dense.uses(name, count, self.patience)
 
     def _told_anew(self, batch: Inputs, name: str, count: int) -> Pair:
         """By runs from the start, of which one is given up before the other begins."""
-        own, dense = self._started(batch)
+        own, dense = self.started(batch)
         try:
             given = own.uses(name, count)
             _close([own])
@@ -217,8 +218,8 @@ def walking(
             return mine, dense
 
         walk = Walk(batches, started, needs, room)
-        if not _can_stand(walk, layers[0], counts):
-            walk._room = 0.0
+        if room > 0 and not _can_stand(walk, layers[0], counts):
+            walk = dataclasses.replace(walk, room=0.0)
         stack.callback(walk.begin_anew)
         yield walk
 
@@ -229,17 +230,15 @@ def _can_stand(walk: Walk, layers: Mapping[str, Matrix], counts: Counts) -> bool
     Not so where a forward keeps something beside its weights, holds a lock, or looks at the weight of a layer before
     that runs.
     """
-    if walk._room <= 0:
-        return False
-    examples = list(itertools.islice((each for batch in walk._batches() for each in batch.singly()), 2))
-    alone, told = Walk(lambda: iter(examples), walk._started, walk._needs, 0.0), []
+    examples = list(itertools.islice((each for batch in walk.batches() for each in batch.singly()), 2))
+    alone = dataclasses.replace(walk, batches=lambda: iter(examples), room=0.0)
     before = {name: layer.weight.clone() for name, layer in layers.items()}
     try:
         start = time.perf_counter()
         told = _with_changes(alone, layers, counts)
         patience = max(_LEAST_PATIENCE, _PATIENCE * (time.perf_counter() - start))
         _put_back(layers, before)
-        standing = Walk(lambda: iter(examples), walk._started, lambda _: 0.0, walk._room, patience)
+        standing = dataclasses.replace(alone, needs=lambda _: 0.0, room=walk.room, patience=patience)
         try:
             found = _with_changes(standing, layers, counts)
         except queue.Empty:
@@ -295,10 +294,8 @@ def _surroundings() -> list[AbstractContextManager[object]]:
     """What this thread is in and another one is not: autocast, and the device on which tensors are made."""
     device = torch.get_default_device()
     mixed = [each for each in ("cpu", "cuda") if torch.is_autocast_enabled(each)]
-    return [
-        *(torch.autocast(each, dtype=torch.get_autocast_dtype(each)) for each in mixed),
-        nullcontext() if device.type == "cpu" else device,
-    ]
+    elsewhere = [] if device.type == "cpu" else [device]
+    return [*(torch.autocast(each, dtype=torch.get_autocast_dtype(each)) for each in mixed), *elsewhere]
 
 
 def widest(uses: Iterable[Use], images: int) -> float:

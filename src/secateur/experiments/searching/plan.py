@@ -15,7 +15,7 @@ from secateur.records.options import LATER, asked_for, check_value
 from secateur.records.patterns import UNSTRUCTURED, Blocks, parse_pattern
 from secateur.records.recipes import Retraining, check_recipe, recipe_for, retraining_for
 from secateur.records.selection import Budget
-from secateur.records.spec import ELEMENTS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR, Cell
+from secateur.records.spec import CONFIDENCE, ELEMENTS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR, Cell
 from secateur.support.quantities import as_floats, as_number, is_share
 from secateur.support.references import planned_source
 from secateur.training.catalogue import Numbers, check_data_name, normalised_name
@@ -24,8 +24,6 @@ from secateur.training.models import find_architecture
 SCOPE = "search"
 SLOWEST = "distill"
 """The step of a repair that only the last networks of a search get."""
-CONFIDENCE = 0.95
-"""One-sided: what was chosen on validation data is flattered by it, and loses more elsewhere."""
 RATIOS = (0.0, *(round(1 - 2 ** (-step / 2), 6) for step in range(1, 21)))
 """Densities of 1, 0.71, 0.5, …, 0.001: two steps halve what is left."""
 

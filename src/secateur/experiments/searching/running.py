@@ -33,13 +33,13 @@ from secateur.experiments.searching.finding import (
     named,
 )
 from secateur.experiments.searching.laboratory import LEAST_PARTS, NETWORK, Laboratory, check_search
-from secateur.experiments.searching.plan import CONFIDENCE, Search, plan_search
+from secateur.experiments.searching.plan import Search, plan_search
 from secateur.experiments.sweeping import Best as Kept
 from secateur.experiments.sweeping import check_loaded, keep_best, only_writer
 from secateur.measure.footprint import only_new_garbage
 from secateur.records.options import asked_for, takes
 from secateur.records.results import Outcome, SearchRecord
-from secateur.records.spec import SEARCH_OPTIONS, USUAL_REPAIR, SearchOptions, canonical_json
+from secateur.records.spec import CONFIDENCE, SEARCH_OPTIONS, USUAL_REPAIR, SearchOptions, canonical_json
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import Grid, Printed, caution, search_grids, verdict, write_run_page
 from secateur.support.progress import Reporter, SilentReporter
