@@ -50,7 +50,7 @@ class Drawing:
     def add(self, op: str, *inputs: str, weights: dict[str, np.ndarray] | None = None, **attributes: Attribute) -> str:
         held = {role: self.weight(role, value) for role, value in (weights or {}).items()}
         at = Builder(self.draft, f"layers.{len(self.draft.nodes)}")
-        return at.emit(op, *inputs, weights=held, **attributes)
+        return self._noted(at.emit(op, *inputs, weights=held, **attributes))
 
     def emit(self, op: str, *inputs: str | float | Weight, **attributes: Any) -> str:
         """The same with weights as they are, and with constants among the inputs."""
@@ -58,6 +58,18 @@ class Drawing:
         known = set(self.draft.constants.values())
         made = at.emit(op, *inputs, **attributes)
         self.constants |= set(self.draft.constants.values()) - known
+        return self._noted(made)
+
+    def _noted(self, made: str) -> str:
+        """A value just made: what is made of constants alone is one, too."""
+        node = self.draft.nodes[-1]
+        if (
+            node.name == made
+            and node.inputs
+            and self.constants.issuperset(node.inputs)
+            and OPERATIONS[node.op].ordinary is None
+        ):
+            self.constants.add(made)
         return made
 
     def weight(self, role: str, value: np.ndarray) -> Weight:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -15,7 +16,16 @@ from samples import Keeping, Plain, build
 from secateur.errors import DataError, ModelError, PruneError, UsageError
 from secateur.modules.layers import norms_behind, weight_of, weighted_layers
 from secateur.pruning.pruning import prune, zero_counts
-from secateur.pruning.reconstruction import Regression, choose, reconstruct, solve
+from secateur.pruning.reconstruction import (
+    Regression,
+    _by_cholesky,
+    _by_complement,
+    _by_gradients,
+    _quickest,
+    choose,
+    reconstruct,
+    solve,
+)
 from secateur.pruning.repairing import correct_moments, recalibrate, repair
 from secateur.training.data import Calibration, load_data
 
@@ -62,12 +72,11 @@ def least_squares(x: Tensor, y: Tensor, keep: Tensor, before: Tensor, level: flo
     return fitted
 
 
-@pytest.mark.parametrize("flops", [1e11, 0.0])
+@pytest.mark.parametrize("way", [_by_cholesky, _by_complement, _by_gradients])
 def test_a_layer_with_its_mask_given_is_the_constrained_least_squares_optimum(
-    flops: float, monkeypatch: pytest.MonkeyPatch
+    way: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By Cholesky and by conjugate gradients."""
-    monkeypatch.setattr("secateur.pruning.reconstruction.DIRECT_FLOPS", flops)
+    monkeypatch.setattr("secateur.pruning.reconstruction._quickest", lambda _: way)
     monkeypatch.setattr("secateur.pruning.reconstruction.TOLERANCE", 1e-8)
     x, before = torch.randn(50, 12).double(), torch.randn(4, 12).double()
     keep = torch.rand(4, 12) > 0.6
@@ -81,8 +90,17 @@ def test_a_layer_with_its_mask_given_is_the_constrained_least_squares_optimum(
     assert bool((fitted[~keep] == 0).all())
 
 
+def test_each_way_to_solve_is_taken_where_it_is_the_quickest() -> None:
+    def keeping(share: float) -> Tensor:
+        return torch.arange(4608).expand(512, 4608) < share * 4608
+
+    ways = [_quickest(keeping(share)) for share in (0.99, 0.8, 0.3, 0.02)]
+    assert ways == [_by_complement, _by_gradients, _by_gradients, _by_cholesky]
+    assert _quickest(torch.rand(5, 20) > 0.9) is _by_cholesky
+
+
 def test_conjugate_gradients_need_no_definite_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.pruning.reconstruction.DIRECT_FLOPS", 0.0)
+    monkeypatch.setattr("secateur.pruning.reconstruction._quickest", lambda _: _by_gradients)
     x, before = torch.randn(5, 12).double(), torch.randn(3, 12).double()  # fewer rows than columns
     sums = Regression((x.T @ x / 5)[None], (before @ x.T @ x / 5)[None])
     keep = torch.rand(1, 3, 12) > 0.3
@@ -99,7 +117,7 @@ def test_conjugate_gradients_stop_within_a_hundred_thousandth_of_the_optimum(mon
         return float((x @ (fitted[0] - before).T).square().sum())
 
     best = remaining(solve(before[None], sums, keep))
-    monkeypatch.setattr("secateur.pruning.reconstruction.DIRECT_FLOPS", 0.0)
+    monkeypatch.setattr("secateur.pruning.reconstruction._quickest", lambda _: _by_gradients)
     assert remaining(solve(before[None], sums, keep)) < 1.00001 * best
 
 
