@@ -225,6 +225,29 @@ def test_a_confident_search_leaves_room_for_what_the_validation_data_flattered(t
     assert mean.record.outcome.contender("search").kept < outcome.contender("search").kept
 
 
+def test_the_same_problem_by_names_and_as_objects_is_searched_alike(tmp_path: Path) -> None:
+    """Where both look at all images, which each draws in its own order."""
+    asked: dict[str, Any] = {"minimize": "weights", "repair": "reconstruct", "rounds": 1}
+    data = load_data("digits")
+    asked |= {"images": len(data.validation), "calibration_images": len(data.train)}
+    named = small_search(tmp_path / "named", **asked)
+    network, _ = NetworkCache(device="cpu").trained(named.best.row.cell)
+    batches = [
+        [(normalise(images, data.mean, data.std), labels) for images, labels in zip(*parts, strict=True)]
+        for parts in ((split.images.split(100), split.labels.split(100)) for split in (data.train, data.validation))
+    ]
+    task = secateur.Task(*batches, name="digits")
+    held = secateur.search(network, task, out=tmp_path / "held", max_drop=4.0, confidence=0, **asked)
+    assert held.best.row.cell.ratio == named.best.row.cell.ratio > 0.5
+    outcomes = [result.record.outcome for result in (named, held)]
+    told = [
+        [(each.name, each.kept, each.validation.value) for each in outcome.contenders]
+        for outcome in outcomes
+        if outcome
+    ]
+    assert told[0] == told[1]
+
+
 def test_a_search_tries_every_pattern_and_takes_the_best(tmp_path: Path) -> None:
     result = small_search(tmp_path / "run", minimize="weights", pattern="unstructured,1x4", rounds=0)
     outcome = result.record.outcome
