@@ -232,11 +232,12 @@ def test_the_same_problem_by_names_and_as_objects_is_searched_alike(tmp_path: Pa
     asked |= {"images": len(data.validation), "calibration_images": len(data.train)}
     named = small_search(tmp_path / "named", **asked)
     network, _ = NetworkCache(device="cpu").trained(named.best.row.cell)
-    batches = [
-        [(normalise(images, data.mean, data.std), labels) for images, labels in zip(*parts, strict=True)]
-        for parts in ((split.images.split(100), split.labels.split(100)) for split in (data.train, data.validation))
-    ]
-    task = secateur.Task(*batches, name="digits")
+    train, validation = (
+        [(normalise(split.images[at : at + 100], data.mean, data.std), split.labels[at : at + 100])
+         for at in range(0, len(split), 100)]
+        for split in (data.train, data.validation)
+    )  # fmt: skip
+    task = secateur.Task(train, validation, name="digits")
     held = secateur.search(network, task, out=tmp_path / "held", max_drop=4.0, confidence=0, **asked)
     assert held.best.row.cell.ratio == named.best.row.cell.ratio > 0.5
     outcomes = [result.record.outcome for result in (named, held)]
