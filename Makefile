@@ -10,7 +10,7 @@ MODULES := build/modules.txt
 # Of what builds the package, too, whichever of the two this pip reads.
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-DOCS := "mkdocs-material>=9.6,<10" "mkdocstrings[python]>=0.29"
+DOCS := "mkdocs-material>=9.6,<10" "mkdocstrings[python]>=0.29" "jupytext>=1.16" "nbclient>=0.10" "ipykernel>=6.29"
 
 CXX_FILES := $(shell find native -name '*.?pp')
 NATIVE := CMakeLists.txt $(CXX_FILES)
@@ -84,6 +84,7 @@ check: $(READY)
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 --no-warn-unused-ignores src release  # names and syntax of the oldest Python
 
 format: $(READY)
 	$(BIN)/ruff format
@@ -97,9 +98,9 @@ lock:
 	uv pip compile pyproject.toml --quiet --universal --python-version 3.10 --all-extras --no-annotate \
 		--custom-compile-command "make lock" --output-file constraints.txt $(LOCK)
 
-# The site, into build/site; a link or a name that leads nowhere is an error.
+# The site, into build/site; a link or a name that leads nowhere is an error, and so is an example that does not run.
 docs: $(READY)
-	@$(BIN)/python -c 'import mkdocstrings, material' 2>/dev/null || \
+	@$(BIN)/python -c 'import mkdocstrings, material, jupytext, nbclient, ipykernel' 2>/dev/null || \
 		$(INSTALL) $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site: build/site/index.html"

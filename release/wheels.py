@@ -1,13 +1,14 @@
 """Wheels for every Linux from glibc 2.28 on, and an sdist: checked, tried out, and compared with a second build.
 
-    python release/wheels.py [--twice] [--machine aarch64] [python3.10 python3.11 python3.12 python3.13]
+    python release/wheels.py [--twice] [--machine aarch64] [--suite sid] [python3.10 python3.11 python3.12 python3.13]
 
 The sdist is made first, of what was committed last, and the wheels from what it holds. They are compiled by clang as
 zig brings it, which links for a glibc that is named, compiles for other machines than this one, and puts its own C++
 library in; release/tools.txt has the versions of all tools. From Python 3.12 on one wheel is for all versions (abi3):
 later Pythons only try it out. Each wheel of this machine's kind is installed into environments without compiler and
 PyTorch, with the oldest and the newest NumPy, and runs packed networks there; of other machines' wheels one is tried
-out under qemu, in Debian's Python. Needs a git checkout and binutils.
+out under qemu, in Debian's Python, and for a Python that is not installed there is --suite. Needs a git checkout and
+binutils.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from emulation import Emulated
+from emulation import Unpacked
 
 ROOT = Path(__file__).parents[1]
 DIST, WORK = ROOT / "dist", ROOT / "build" / "wheels"
@@ -242,12 +243,12 @@ def wheel_for(version: tuple[int, int], made: Mapping[Path, str]) -> Path:
     return of.get(version) or of[max(of)]
 
 
-def try_emulated(machine: str, made: Mapping[Path, str], tools: Path) -> None:
-    """Of another machine's wheels the one for Debian's Python, in that."""
-    if lacking := Emulated.missing(machine):
-        print(f"  nothing was tried out: that takes {', '.join(lacking)}")
+def try_unpacked(machine: str, suite: str, made: Mapping[Path, str], tools: Path) -> None:
+    """Of the wheels the one for a suite's Python on that kind of machine, in that."""
+    if lacking := Unpacked.missing(machine):
+        print(f"  nothing was tried out on {machine} {suite}: that takes {', '.join(lacking)}")
         return
-    python = Emulated(machine, WORK / f"python-{machine}")
+    python = Unpacked(machine, WORK / f"python-{machine}{suite}", suite)
     version = python.version()
     wheel = wheel_for(version, made)
     with tempfile.TemporaryDirectory() as name:
@@ -255,7 +256,8 @@ def try_emulated(machine: str, made: Mapping[Path, str], tools: Path) -> None:
         fitting = [f"--python-version={version[0]}.{version[1]}", "--only-binary=:all:", *platforms]
         pip = ("-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", name)
         run(tools / "python", *pip, *fitting, wheel, quiet=True)
-        print(f"{python.run(TRIAL, GOLDEN, site=Path(name)).rstrip()}, emulated: {wheel.name}")
+        told = python.run(TRIAL, GOLDEN, site=Path(name)).rstrip()
+        print(f"{told}, Debian's {suite or 'own'} for {machine}: {wheel.name}")
 
 
 def build_all(building: Building, pythons: Sequence[str]) -> dict[Path, str]:
@@ -296,6 +298,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pythons", nargs="*", help="what to build for and to try out with; all that are found")
     parser.add_argument("--machine", default=platform.machine(), choices=("x86_64", "aarch64"))
+    parser.add_argument("--suite", default="", help="of Debian, such as sid, whose Python they are tried out in too")
     parser.add_argument("--twice", action="store_true", help="build all again elsewhere, and compare the bytes")
     asked = parser.parse_args()
     pythons = asked.pythons or [each for each in PYTHONS if runs(each)]
@@ -306,11 +309,11 @@ def main() -> None:
     made = build_all(building, pythons)
     kept = keep(list(made))
     check(asked.machine, tools_for(builders(pythons)[-1]), kept)
-    if building.foreign:
-        try_emulated(asked.machine, made, tools_for(builders(pythons)[-1]))
-    else:
+    if not building.foreign:
         for python in sorted(pythons, key=version_of):
             try_out(python, wheel_for(version_of(python), made))
+    if building.foreign or asked.suite:
+        try_unpacked(asked.machine, asked.suite, made, tools_for(builders(pythons)[-1]))
     if asked.twice:
         compare(kept, list(build_all(Building(WORK / f"again-{asked.machine}", asked.machine, commit), pythons)))
 

@@ -76,6 +76,28 @@ def test_the_torch_free_modules_import_where_torch_is_blocked() -> None:
     assert (done.stdout, done.stderr) == ("Sweep\n", "")
 
 
+def test_annotations_are_read_where_python_is_as_strict_as_3_10() -> None:
+    """It takes only what can be called for a type, and dataclasses.KW_ONLY cannot."""
+    code = """
+import types, typing
+was = typing._type_check
+passing = typing.ForwardRef, types.UnionType, typing.TypeVar, typing.ParamSpec
+
+def strict(arg, msg, *rest, **named):
+    made = was(arg, msg, *rest, **named)
+    if not callable(made) and not isinstance(made, passing):
+        raise TypeError(f'{msg} Got {arg!r}')
+    return made
+
+typing._type_check = strict
+from secateur.cli import main
+main(['sweep', '--help'])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--ratios" in done.stdout
+
+
 def test_the_corridor_has_few_doors() -> None:
     doors = {path.name for path in ROOT.iterdir() if path.name != "__pycache__" and path.suffix != ".so"}
     assert len(doors) <= 20, sorted(doors)

@@ -1,6 +1,13 @@
 # %% [markdown]
-# Sequences: is every closing bracket of a text one of an open bracket? A recurrent network reads it sign by sign; its
-# matrices are pruned as layers.
+# # Sequences: do the brackets fit?
+#
+# `(()` and `()()` are fine, `())(` is not: a bracket closes that was never opened. A recurrent network reads such a
+# text sign by sign and keeps in mind what it saw. Its memory is made of weight matrices like any other layer's, and
+# they are pruned like those.
+#
+# ## The data
+#
+# Texts of eight signs, made by chance; an opening bracket is 0, a closing one 1.
 
 # %%
 import torch
@@ -12,13 +19,26 @@ torch.manual_seed(0)
 
 
 def texts(count: int, length: int = 8) -> tuple[Tensor, Tensor]:
-    """Opening (0) and closing (1) brackets, and whether none closes what is not open; half of the texts end closing."""
+    """Texts, and whether none closes what is not open; half of them end with three that close."""
     signs = torch.randint(2, (count, length))
     signs[::2, -3:] = 1
     depth = torch.where(signs == 0, 1, -1).cumsum(1)
     return signs, (depth >= 0).all(1).long()
 
 
+def batches(count: int) -> list[tuple[Tensor, Tensor]]:
+    return [texts(50) for _ in range(count)]
+
+
+train, validation, test = batches(20), batches(6), batches(6)
+
+# %% [markdown]
+# ## The network
+#
+# Signs become vectors, a GRU reads them, and a last layer says yes or no.
+
+
+# %%
 class Reader(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -32,12 +52,6 @@ class Reader(nn.Module):
         return verdict
 
 
-# %%
-def batches(count: int) -> list[tuple[Tensor, Tensor]]:
-    return [texts(50) for _ in range(count)]
-
-
-train, validation, test = batches(20), batches(6), batches(6)
 model = Reader()
 optimizer = torch.optim.Adam(model.parameters(), 1e-2)
 for _ in range(6):
@@ -46,11 +60,21 @@ for _ in range(6):
         nn.functional.cross_entropy(model(signs), good).backward()
         optimizer.step()
 
-# %% Embeddings stay whole unless they are named; the three gates of the GRU are pruned.
+# %% [markdown]
+# ## Prune it
+#
+# Plain lists of batches are a task too; any iterable is. The matrices of the GRU lose half of their weights.
+# Embeddings, which are tables to look things up in, stay whole unless you name them.
+
+# %%
 task = secateur.Task(train, validation, test, metric="top-1", name="brackets")
 result = secateur.sweep(model, task, ratios=(0, 0.5), out="runs/brackets")
 print(result)
 
+# %% [markdown]
+# ## Use it
+
 # %%
 net = secateur.load(result.best[0].packed)
-print(net(test[0][0].numpy()).argmax(1)[:10], test[0][1][:10])
+print("said:", net(test[0][0].numpy()).argmax(1)[:10])
+print("true:", test[0][1][:10].numpy())

@@ -50,7 +50,7 @@ from secateur.training.objects import all_presented, check_retrainings, taken_as
 from secateur.training.tasks import Task
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing_extensions import Unpack
 
 LATENCY_ON = ("cell", "driver", "none")
 

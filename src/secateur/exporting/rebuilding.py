@@ -424,7 +424,8 @@ def _concat(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: We
 def _raised(inputs: Sequence[Tensor]) -> list[Tensor]:
     """With as many axes as the one that has most, behind the batch."""
     rank = max(x.ndim for x in inputs)
-    return [x[(slice(None), *(None,) * (rank - x.ndim))] for x in inputs]
+    places = [(slice(None), *(None,) * (rank - x.ndim)) for x in inputs]
+    return [x[place] for x, place in zip(inputs, places, strict=True)]
 
 
 def _matmul(attributes: Mapping[str, Any], inputs: Sequence[Tensor], weights: Weights) -> Tensor:

@@ -36,10 +36,10 @@ class Witness:
     def handed_over(self) -> None:
         self._handed += 1
 
-    def _started(self, _: Any) -> None:
+    def _started(self, *_: Any) -> None:
         self._handed, self._breaks = 0, len(graph_break_reasons)
 
-    def _ended(self, _: Any) -> None:
+    def _ended(self, *_: Any) -> None:
         compiling = _compiling()
         if compiling is None or not _is_for(compiling.f_locals.get("compiler_fn"), self._backend):
             return
@@ -54,10 +54,10 @@ class Witness:
             self._tell(f"{what}: {_first_lines(reasons[0])}{_PASSED_OVER * passed_over}")
 
 
-class _Lasting(list[Callable[[Any], None]]):
+class _Lasting(list[Callable[..., None]]):
     """Callbacks, the first of which survives torch.compiler.reset()."""
 
-    def __init__(self, first: Callable[[Any], None], others: list[Callable[[Any], None]]) -> None:
+    def __init__(self, first: Callable[..., None], others: list[Callable[..., None]]) -> None:
         super().__init__([first, *others])
 
     def clear(self) -> None:

@@ -49,7 +49,7 @@ from secateur.training.objects import presented, taken_as_it_is
 from secateur.training.tasks import Task
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True, slots=True, repr=False)

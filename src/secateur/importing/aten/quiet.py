@@ -18,14 +18,15 @@ _STDERR = 2
 def quiet() -> Iterator[None]:
     """Nothing reaches stderr inside, from Python, a logger of PyTorch's or a library in C++.
 
-    What came is printed afterwards where nothing was raised, and else a note of the exception, for its traceback.
+    What came is printed afterwards where nothing was raised, and else a note of the exception, for its traceback,
+    from Python 3.11 on.
     """
     with tempfile.TemporaryFile("w+", errors="replace") as file:
         try:
             with _torch_logs_only_what_is_critical(), contextlib.redirect_stderr(file), _descriptor_moved(file):
                 yield
         except Exception as error:
-            if said := _written(file):
+            if sys.version_info >= (3, 11) and (said := _written(file)):
                 error.add_note(f"PyTorch printed:\n{said}")
             raise
         sys.stderr.write(_written(file))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import groupby
 from typing import Any
 
@@ -84,7 +85,11 @@ def why_not_in_parts(module: fx.GraphModule) -> str:
 
 def is_impure(node: fx.Node) -> bool:
     """Whether it does something besides giving a result, in this very call: draw random numbers, check, print."""
-    return node.op == "call_function" and (_draws(node) or node.is_impure(impure_random=False))
+    return node.op == "call_function" and (_draws(node) or node.is_impure(**_DRAWING_APART))
+
+
+_DRAWING_APART = {"impure_random": False} if "impure_random" in signature(fx.Node.is_impure).parameters else {}
+"""Older versions of PyTorch do not count drawing anyway."""
 
 
 def _draws(node: fx.Node) -> bool:

@@ -83,6 +83,7 @@ def _traced(network: nn.Module, inputs: Inputs, sizes: Declared, batch: Any) -> 
                     inputs.arguments,
                     dict(inputs.named or {}),
                     dynamic_shapes=free,  # type: ignore[arg-type]
+                    strict=False,
                 ).run_decompositions({})
         except ExportError:
             raise

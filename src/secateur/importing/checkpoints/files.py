@@ -158,13 +158,16 @@ def _read_pickled(path: Path, devices: set[str]) -> object:
             with warnings.catch_warnings(), safe_globals(named):
                 warnings.simplefilter("ignore")
                 return torch.load(path, map_location=place, weights_only=True)
-        except pickle.UnpicklingError as error:
-            filled = [
-                name for name, stub in stubs.items() if "Can only SETITEM" in str(error) and repr(stub) in str(error)
-            ]
+        except (pickle.UnpicklingError, TypeError) as error:
+            filled = [name for name, stub in stubs.items() if _is_filled(stub, str(error))]
             if not filled:
                 raise
             stubs[filled[0]] = _dictionary(filled[0])
+
+
+def _is_filled(stub: Any, told: str) -> bool:
+    """Whether an error says that its objects were to hold items: PyTorch's own from 2.7 on, before that Python's."""
+    return ("Can only SETITEM" in told and repr(stub) in told) or f"{stub.__name__!r} object does not support" in told
 
 
 def _check_archive(path: Path) -> list[str]:

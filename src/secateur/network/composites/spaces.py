@@ -227,6 +227,9 @@ class _Phases:
         return Axis(self.kernel, 1, before, max(0, after), self.spread)
 
 
+_ALL = (slice(None),) * 3
+
+
 def _by_phase(weight: Bits, phases: Sequence[_Phases], groups: int) -> Bits:
     """(I, O/groups, *kernel) as (O · phases, I/groups, *kernel of a phase), the phases of an output side by side."""
     inputs, outputs, *kernel = weight.shape
@@ -237,9 +240,8 @@ def _by_phase(weight: Bits, phases: Sequence[_Phases], groups: int) -> Bits:
         places = [each.taps[at] for each, at in zip(phases, tap, strict=True)]
         phase = tuple(each for each, _ in places)
         row = tuple(size - 1 - each for (_, each), size in zip(places, sizes, strict=True))
-        made[(slice(None), slice(None), *phase, slice(None), *row)] = apart[
-            (slice(None), slice(None), slice(None), *tap)
-        ]
+        there, here = (*_ALL[:2], *phase, *_ALL[:1], *row), (*_ALL, *tap)
+        made[there] = apart[here]
     found: Bits = made.reshape(groups * outputs * math.prod(steps), inputs // groups, *sizes)
     return found
 
