@@ -15,7 +15,7 @@ DOCS := "mkdocs-material>=9.6,<10" "mkdocstrings[python]>=0.29" "jupytext>=1.16"
 CXX_FILES := $(shell find native -name '*.?pp')
 NATIVE := CMakeLists.txt $(CXX_FILES)
 
-.PHONY: FORCE setup demo native test test-native test-neon fuzz wheels wheels-aarch64 lock check docs bench format clean
+.PHONY: FORCE setup demo native test test-native test-neon test-windows fuzz wheels wheels-aarch64 lock check docs bench format clean
 
 setup: $(READY)
 
@@ -58,6 +58,22 @@ test-neon:
 	@$(CMAKE) --build build/neon --parallel $(JOBS)
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/secateur_tests
 	qemu-aarch64 -cpu cortex-a72 -L /usr/aarch64-linux-gnu build/neon/secateur_tests byte  # without dot products
+
+# The core, the reader and the C library for Windows: needs g++-mingw-w64-x86-64-posix, and wine64 to run the native tests.
+MINGW := x86_64-w64-mingw32
+WINE ?= $(firstword $(wildcard /usr/lib/wine/wine64 /usr/bin/wine))
+test-windows:
+ifeq ($(shell command -v $(MINGW)-g++-posix),)
+	@echo "no $(MINGW)-g++-posix: nothing was compiled for Windows"
+else
+	@$(CMAKE) -S . -B build/windows -DSECATEUR_PYTHON=OFF -DSECATEUR_TESTS=ON -DSECATEUR_EXAMPLES=ON -DSECATEUR_STRICT=ON \
+		-DCMAKE_SYSTEM_NAME=Windows -DCMAKE_SYSTEM_PROCESSOR=x86_64 -DCMAKE_CXX_COMPILER=$(MINGW)-g++-posix \
+		-DCMAKE_C_COMPILER=$(MINGW)-gcc-posix -DCMAKE_RC_COMPILER=$(MINGW)-windres \
+		-DCMAKE_EXE_LINKER_FLAGS=-static -DCMAKE_SHARED_LINKER_FLAGS=-static $(QUIET)
+	@$(CMAKE) --build build/windows --parallel $(JOBS)
+	$(if $(WINE),WINEPREFIX=$(abspath build/windows/wine) WINEDEBUG=-all $(WINE) build/windows/secateur_tests.exe,\
+		@echo "no wine: what was compiled for Windows was not run")
+endif
 
 # Wheels for Linux from glibc 2.28 on and an sdist, in dist/: twice, checked, and tried out. PYTHONS: what they are built for
 # and tried out with. wheels-aarch64: likewise, compiled across, one tried out under qemu.

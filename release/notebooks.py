@@ -23,7 +23,7 @@ from traitlets.config import Config
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-WIDTH = "92"
+WIDTH = "82"
 """Columns of tables that are printed: what a page has room for."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -35,7 +35,7 @@ def run(script: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as sockets:
         chosen = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})  # no port for all to see
         client = NotebookClient(notebook, config=chosen, resources={"metadata": {"path": folder}}, timeout=300)
-        client.execute(env={**os.environ, "JUPYTER_COLUMNS": WIDTH})
+        client.execute(env={**os.environ, "COLUMNS": WIDTH})
     for number, cell in enumerate(notebook.cells):
         cell.id, cell.metadata = f"cell-{number}", {}  # neither chance nor times
         if cell.cell_type == "code":

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -58,8 +59,10 @@ class Place:
 
     def install(self, *words: str) -> str:
         """What pip says where it fails."""
-        pip: list[str | Path] = [self.python, "-m", "pip", "install", "-q", "--no-cache-dir", "--no-compile", *words]
-        done = subprocess.run(pip, capture_output=True, text=True)
+        pip: list[str | Path] = [self.python, "-m", "pip", "install", "-q", "--no-cache-dir", "--no-compile"]
+        if shutil.which("uv"):  # it takes a quarter of the time
+            pip = ["uv", "pip", "install", "-q", "--no-cache", "--python", self.python]
+        done = subprocess.run([*pip, *words], capture_output=True, text=True)
         paths = "\n".join([str(ROOT / "src"), *(each for each in sys.path if each.endswith("-packages"))])
         (self.folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages" / "own.pth").write_text(
             paths

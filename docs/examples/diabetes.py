@@ -18,7 +18,7 @@ import secateur
 
 torch.manual_seed(0)
 table = load_diabetes()
-rows = torch.tensor(table.data, dtype=torch.float32) * 20  # about one standard deviation
+rows = torch.tensor(table.data, dtype=torch.float32) * 20  # one standard deviation
 wanted = torch.tensor(table.target, dtype=torch.float32)[:, None] / 100
 train = DataLoader(TensorDataset(rows[:300], wanted[:300]), 30, shuffle=True)
 validation = DataLoader(TensorDataset(rows[300:370], wanted[300:370]), 70)
@@ -30,7 +30,13 @@ test = DataLoader(TensorDataset(rows[370:], wanted[370:]), 72)
 # Two hidden layers: far more weights than 300 patients can fill, as is usual.
 
 # %%
-model = nn.Sequential(nn.Linear(10, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 1))
+model = nn.Sequential(
+    nn.Linear(10, 128),
+    nn.ReLU(),
+    nn.Linear(128, 128),
+    nn.ReLU(),
+    nn.Linear(128, 1),
+)
 optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1)
 for _ in range(15):
     for inputs, target in train:
@@ -47,8 +53,21 @@ for _ in range(15):
 # the one marked *best*.
 
 # %%
-task = secateur.Task(train, validation, test, loss=nn.functional.mse_loss, metric="r2", name="diabetes")
-result = secateur.sweep(model, task, ratios=(0, 0.5, 0.9), scopes=("global",), out="runs/diabetes")
+task = secateur.Task(
+    train,
+    validation,
+    test,
+    loss=nn.functional.mse_loss,
+    metric="r2",
+    name="diabetes",
+)
+result = secateur.sweep(
+    model,
+    task,
+    ratios=(0, 0.5, 0.9),
+    scopes=("global",),
+    out="runs/diabetes",
+)
 print(result)
 
 # %% [markdown]

@@ -14,7 +14,7 @@
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import secateur
 
@@ -22,9 +22,10 @@ torch.manual_seed(0)
 digits = load_digits()
 images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
 labels = torch.tensor(digits.target)
-train = DataLoader(TensorDataset(images[:1200], labels[:1200]), 50, shuffle=True)
-validation = DataLoader(TensorDataset(images[1200:1500], labels[1200:1500]), 100)
-test = DataLoader(TensorDataset(images[1500:], labels[1500:]), 100)
+everything = TensorDataset(images, labels)
+train = DataLoader(Subset(everything, range(1200)), 50, shuffle=True)
+validation = DataLoader(Subset(everything, range(1200, 1500)), 100)
+test = DataLoader(Subset(everything, range(1500, 1797)), 100)
 
 # %% [markdown]
 # ## A network, as anyone trains it
@@ -33,10 +34,18 @@ test = DataLoader(TensorDataset(images[1500:], labels[1500:]), 100)
 
 # %%
 model = nn.Sequential(
-    nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
-    nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(),
-    nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10),
-)  # fmt: skip
+    nn.Conv2d(1, 16, 3, padding=1),
+    nn.BatchNorm2d(16),
+    nn.ReLU(),
+    nn.MaxPool2d(2),
+    nn.Conv2d(16, 32, 3, padding=1),
+    nn.BatchNorm2d(32),
+    nn.ReLU(),
+    nn.Flatten(),
+    nn.Linear(512, 64),
+    nn.ReLU(),
+    nn.Linear(64, 10),
+)
 optimizer = torch.optim.Adam(model.parameters(), 3e-3)
 for _ in range(4):
     for inputs, target in train:
@@ -55,7 +64,14 @@ model = model.eval()
 
 # %%
 task = secateur.Task(train, validation, test, metric="top-1", name="digits")
-result = secateur.sweep(model, task, ratios=(0, 0.8), scopes=("global",), quantize="int8", out="runs/digits")
+result = secateur.sweep(
+    model,
+    task,
+    ratios=(0, 0.8),
+    scopes=("global",),
+    quantize="int8",
+    out="runs/digits",
+)
 print(result)
 
 # %% [markdown]

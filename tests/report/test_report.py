@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import rich.console
 from rich.console import Console, RenderableType
 
 from samples import contender, make_row, on_host, search_record
@@ -94,7 +95,7 @@ def text_of(shown: RenderableType, width: int) -> str:
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
-def test_results_print_as_tables_on_terminals_and_in_notebooks() -> None:
+def test_results_print_as_tables_on_terminals_and_in_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
     class Shown(Printed):
         notes = ("dense 12 %",)
 
@@ -109,6 +110,9 @@ def test_results_print_as_tables_on_terminals_and_in_notebooks() -> None:
         assert text.startswith("dense 12 %\n")
         assert "│  90 % │  90.00 % │" in text
         assert text.rstrip().endswith("run folder: [bold] & <b>")
+    told = str(Shown())
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+    assert str(Shown()) == told
     page = Shown()._repr_html_()
     assert '<td style="text-align:right">90.00 %</td>' in page
     assert page.count("font-weight:bold") == 1

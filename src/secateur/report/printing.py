@@ -47,7 +47,8 @@ class Printed:
         return Tables(self.notes, self.grids(), self.summary())
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=shutil.get_terminal_size((120, 24)).columns, color_system=None)
+        width = shutil.get_terminal_size((120, 24)).columns
+        console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
         console.print(self)
         return str(console.file.getvalue()).rstrip("\n")  # type: ignore[attr-defined]
 
