@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 import plain_reader
 from secateur import packfile
-from secateur.errors import PackError, RunError
+from secateur.errors import PackError, QuantiseError, RunError
 from secateur.exporting.onnx import to_onnx, write_onnx
 from secateur.exporting.packing import pack
+from secateur.exporting.quantising import quantise
 from secateur.exporting.rebuilding import GraphNetwork
 from secateur.importing.aten import to_graph
 from secateur.network.graph import Graph
 from secateur.packfile import document
-from secateur.runtime import load
+from secateur.runtime import load, reference
 
 
 class Neighbours(nn.Module):
@@ -107,6 +108,54 @@ def test_an_onnx_model_runs_at_other_lengths(case: str, tmp_path: Path) -> None:
     apart = write_onnx(graph, tmp_path / "net.onnx")
     assert apart is not None
     assert apart < 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_eight_bits_with_free_lengths_are_those_of_each_length(case: str, tmp_path: Path) -> None:
+    """What is quantised with lengths free and bound afterwards is what is bound first, bit by bit, where calibration
+    data has these alone; and near PyTorch at all lengths that it has."""
+    network, graph, inputs = made(case)
+    known = [x.repeat(20, *(1,) * (x.dim() - 1)) + 0.3 * torch.randn(20 * len(x), *x.shape[1:]) for x in inputs]
+    lengths = graph.lengths_of({"x": inputs[0].shape[1:]}, 1)
+    alone = [known[0].numpy()]
+    free, bound = (quantise(each, alone)[0] for each in (graph, graph.bind(lengths)))
+    (found,), (expected,) = (reference.run_all(each, {"x": alone[0]}) for each in (free, bound))
+    np.testing.assert_array_equal(found, expected)
+    path = tmp_path / "net.secateur"
+    pack(network, path, example=inputs[0], sizes={"x": CASES[case][1]}, quantize="int8", calibration=known)
+    session, packed = load(path), packfile.read(path)
+    onnx = to_onnx(packed)
+    for x in known:
+        made_of, (right,) = session(x.numpy()), reference.run_all(packed, {"x": x.numpy()})
+        np.testing.assert_array_equal(made_of, right)
+        with torch.no_grad():
+            wanted = network(x).numpy()
+        assert np.square(made_of - wanted).mean() < 1e-3 * wanted.var()
+        if (onnxruntime := _onnxruntime()) is not None:
+            run = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+            np.testing.assert_allclose(run.run(None, {"x": x.numpy()})[0], right, atol=0.05 * float(wanted.std()))
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    return onnxruntime
+
+
+def test_calibration_data_of_lengths_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    network, _, inputs = made("tokens")
+    for given, message in (
+        ([torch.randn(4, 7, 8)], "calibration batch 0: input 'x', dimension 1: "),
+        ([inputs[0], torch.randn(4, 6, 7)], r"calibration batch 1, input 'x': expected shape \(N, 2·length, 8\), got"),
+    ):
+        with pytest.raises(QuantiseError, match=message):
+            pack(
+                network, tmp_path / "net.secateur", example=inputs[0], sizes={"x": CASES["tokens"][1]},
+                quantize="int8", calibration=given,
+            )  # fmt: skip
+    assert not (tmp_path / "net.secateur").exists()
 
 
 class Otherwise(nn.Module):

@@ -68,15 +68,15 @@ def pack(
     by weight what the state dict does.
     quantize: "int8" makes layers, and what lies between them, compute in eight bits (quantising.quantise).
     calibration: what the network is used on, some hundred inputs: a tensor or array, or an iterable of batches as
-    example takes them, or a Task. keep_float: layers, as the modules are called, that stay in float32. tell: is called
-    with what eight bits cost.
+    example takes them, or a Task; where lengths are free, of those that are met. keep_float: layers, as the modules are
+    called, that stay in float32. tell: is called with what eight bits cost.
     See packfile.write for the rest.
     Returns the largest difference of the file's outputs from PyTorch's on that image, as a share of the largest output:
     without bits that is rounding in float32, with bits or in eight bits it tells what these cost.
     Raises ExportError for what cannot be exported, PackError where the file exists or the two disagree (in eight bits,
     before these), QuantiseError for calibration that does not fit.
     """
-    _check_quantising(quantize, calibration, keep_float, bits=bits, simplified=simplified, sizes=sizes or dynamic)
+    _check_quantising(quantize, calibration, keep_float, bits=bits, simplified=simplified)
     packfile.check_free(path, force)
     check_traceable(network)
     inputs = as_inputs(example, network)
@@ -146,7 +146,6 @@ def _check_quantising(
     *,
     bits: int | None,
     simplified: bool,
-    sizes: object,
 ) -> None:
     """Raises UsageError for what does not go together."""
     if quantize is None:
@@ -161,8 +160,6 @@ def _check_quantising(
         raise UsageError(
             f"quantize={quantize!r} with simplified=False: weights do not stay as they are; give one of the two"
         )
-    if sizes:
-        raise UsageError(f"quantize={quantize!r} with sizes: expected a network of whole numbers; leave lengths out")
     if calibration is None:
         raise UsageError(
             f"quantize={quantize!r} needs calibration data: calibration=some hundred inputs of the training set, or "

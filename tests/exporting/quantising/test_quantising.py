@@ -386,15 +386,17 @@ def test_values_that_are_not_finite_are_named() -> None:
         quantise(graph_of(make, (4,)), [-np.ones((2, 4))])
 
 
-def test_graphs_with_nothing_to_quantise_or_free_lengths_are_refused() -> None:
+def test_graphs_with_nothing_to_quantise_or_values_of_all_images_are_refused() -> None:
     done, _ = quantise(graph_of(lambda build, x: conv(build, x, 4, 1)), [normal(9, 4, 8, 8)])
     with pytest.raises(QuantiseError, match=r"^the network is in eight bits already: expected one in float32$"):
         quantise(done, [normal(9, 4, 8, 8)])
     with pytest.raises(QuantiseError, match=r"^no layer to quantise: expected a convolution or .*, got none$"):
         quantise(graph_of(lambda build, x: build.emit("relu", x)), [normal(2, 4, 8, 8)])
-    free = graph_of(lambda build, x: linear(build, x, 3, 1), (named("length"), 4))
-    with pytest.raises(QuantiseError, match=r"free lengths \(length\) cannot be quantised: pack it for whole numbers"):
-        quantise(free, [normal(2, 5, 4)])
+    mixed = Builder()
+    x = linear(mixed, mixed.input("x", (4,)), 3, 1)
+    every = mixed.emit("scatter_images", mixed.emit("gather_images", x, images=named("batch")), images=named("batch"))
+    with pytest.raises(QuantiseError, match=r"values of all images cannot be quantised with the number of images free"):
+        quantise(mixed.graph([every]), [normal(2, 4)])
 
 
 def small(build: Builder, x: str) -> str:

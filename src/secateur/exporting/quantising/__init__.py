@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,12 +13,12 @@ from secateur.errors import QuantiseError
 from secateur.exporting.quantising.calibrating import (
     Batch,
     Calibration,
-    calibration_of,
+    calibrations_of,
     given_to,
     histograms_of,
     run,
 )
-from secateur.exporting.quantising.moments import Floats, Layer, Moments, gather_moments, layer_of
+from secateur.exporting.quantising.moments import Floats, Layer, Moments, gather_moments, layer_of, of_images
 from secateur.exporting.quantising.planning import Kind, Plan, Unit, clamps_first, plan
 from secateur.exporting.quantising.ranges import Scale, choose_scale, joined
 from secateur.exporting.quantising.reporting import (
@@ -34,6 +34,7 @@ from secateur.exporting.quantising.writing import Numbers, whole_numbers, write
 from secateur.network.graph import Graph, Node
 from secateur.network.quantisation import LARGEST_SUM, output_multipliers
 from secateur.network.simplification import Gain, order_channels, simplify
+from secateur.network.sizes import BATCH
 from secateur.support.progress import Reporter, SilentReporter
 
 __all__ = ["Batch", "LayerCost", "Report", "quantise"]
@@ -54,27 +55,28 @@ def quantise(
 ) -> tuple[Graph, Report]:
     """A float graph with its convolutions and fully connected layers, and what lies between them, in eight bits.
 
-    batches: inputs to calibrate on, as `calibrating.Batch` says; they are held in memory. keep_float: layers that stay
-    in float32, by the names of their nodes or of the modules that they come from. each_alone: the report says too what
-    the outputs lose by each layer alone.
+    batches: inputs to calibrate on, as `calibrating.Batch` says; they are held in memory. Of a graph with free lengths
+    they may have several; outputs are compared at those of most images. keep_float: layers that stay in float32, by
+    the names of their nodes or of the modules that they come from. each_alone: the report says too what the outputs
+    lose by each layer alone.
     The graph is simplified and its channels are put in order first, scales are chosen by what least changes values
     (`ranges`), weights are rounded by the moments of what a layer is given (`rounding`). A layer stays in float32, and
     the report says why, where its numbers do not fit, or where the outputs' error is more than MOST_ERROR and that
     layer's share of it the largest.
-    Raises QuantiseError for a name that is no layer, calibration data that does not fit or is not finite, free lengths,
-    a network that is in eight bits, and where no layer is left to quantise.
+    Raises QuantiseError for a name that is no layer, calibration data that does not fit or is not finite, a network
+    that is in eight bits or has a value of all images, and where no layer is left to quantise.
     """
     if graph.quantisations:
         raise QuantiseError("the network is in eight bits already: expected one in float32")
-    if graph.lengths:
+    if BATCH in graph.lengths:
         raise QuantiseError(
-            f"a network with free lengths ({', '.join(graph.lengths)}) cannot be quantised: pack it for whole numbers"
+            "a network with values of all images cannot be quantised with the number of images free: pack it for one"
         )
-    calibration = calibration_of(graph, batches)
+    calibrations = calibrations_of(graph, batches)
     source, gain = order_channels(clamps_first(simplify(graph, widen=True)))
     floats = dict.fromkeys(_named(source, keep_float), ASKED) | dict(_unfit(source))
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite then is looked for and said
-        return _Quantising(source, calibration, floats, gain, each_alone, reporter or SilentReporter()).result()
+        return _Quantising(source, calibrations, floats, gain, each_alone, reporter or SilentReporter()).result()
 
 
 def _named(graph: Graph, wanted: Collection[str]) -> list[str]:
@@ -102,16 +104,24 @@ def _unfit(graph: Graph) -> Iterator[tuple[str, str]]:
 
 @dataclass(slots=True)
 class _Quantising:
-    """One graph on its way. floats: layers that stay in float32, and why."""
+    """One graph on its way. calibrations: that of most images first. floats: layers that stay in float32, and why."""
 
     source: Graph
-    calibration: Calibration
+    calibrations: Sequence[Calibration]
     floats: dict[str, str]
     gain: Gain
     each_alone: bool
     reporter: Reporter
+    bound: Graph = field(init=False)
     scales: dict[str, Scale] = field(default_factory=dict)
     rounded: dict[str, tuple[Numbers, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.bound = self.source.bind(self.calibration.lengths)
+
+    @property
+    def calibration(self) -> Calibration:
+        return self.calibrations[0]
 
     def result(self) -> tuple[Graph, Report]:
         self._round()
@@ -133,7 +143,9 @@ class _Quantising:
             )
         costs = tuple(self._cost(unit, harms) for unit in planned.layers)
         words = self.gain.before, self.gain.after
-        return graph, Report(costs, len(self.calibration), len(compared), error, agreement_of(found, expected), *words)
+        return graph, Report(
+            costs, sum(map(len, self.calibrations)), len(compared), error, agreement_of(found, expected), *words
+        )
 
     def _planned(self, floats: Mapping[str, str] | None = None) -> Plan:
         return plan(self.source, self.floats if floats is None else floats)
@@ -157,8 +169,7 @@ class _Quantising:
             uses.setdefault((unit.node.weights["weight"], groups), []).append(unit)
         with self.reporter.task("quantising layers", len(uses), brief=True) as task:
             for some in self._fitting(list(uses.values())):
-                counts = self._counts(some)
-                given = given_to(self.source, counts, self.calibration)
+                given = self._given(self._counts(some))
                 for units in some:
                     self._round_weight(units, given)
                     task.advance(1, lambda name=units[0].node.name: name)  # type: ignore[misc]
@@ -169,7 +180,7 @@ class _Quantising:
         """Of all values in eight bits that have none yet; those tied to one that has one get the same."""
         groups = [group for group in planned.groups() if not all(name in self.scales for name in group)]
         ends = [[] if self._known(group) else planned.ends(group) for group in groups]
-        histograms = histograms_of(self.source, list(dict.fromkeys(itertools.chain(*ends))), self.calibration)
+        histograms = histograms_of(self.source, list(dict.fromkeys(itertools.chain(*ends))), self.calibrations)
         for group, own in zip(groups, ends, strict=True):
             chosen = self._known(group) or choose_scale(joined(histograms[name] for name in own))
             self.scales.update(dict.fromkeys(group, chosen))
@@ -189,7 +200,18 @@ class _Quantising:
 
     def _bytes(self, uses: Sequence[Sequence[Unit]]) -> int:
         counts = self._counts(uses)
-        return sum(4 * min(n, len(self.calibration)) * math.prod(self.source.shape_of(x)) for x, n in counts.items())
+        return sum(4 * min(n, len(self.calibration)) * math.prod(self.bound.shape_of(x)) for x, n in counts.items())
+
+    def _given(self, counts: Mapping[str, int]) -> dict[str, list[Floats]]:
+        """Values for as many images as are asked for, or all that there are, by the lengths of the images."""
+        found: dict[str, list[Floats]] = {name: [] for name in counts}
+        left = dict(counts)
+        for calibration in self.calibrations:
+            some = {name: count for name, count in left.items() if count > 0}
+            for name, values in given_to(self.source, some, calibration).items():
+                found[name].append(values)
+                left[name] -= len(values)
+        return found
 
     def _counts(self, uses: Iterable[Iterable[Unit]]) -> dict[str, int]:
         """Of how many images each of the values that layers read is needed."""
@@ -199,7 +221,7 @@ class _Quantising:
             counts[value] = max(counts.get(value, 0), self._layer(unit.node).images)
         return counts
 
-    def _round_weight(self, units: Sequence[Unit], given: Mapping[str, Floats]) -> None:
+    def _round_weight(self, units: Sequence[Unit], given: Mapping[str, Sequence[Floats]]) -> None:
         layers = [self._layer(unit.node) for unit in units]
         moments = [self._moments(unit.node, layer, given) for unit, layer in zip(units, layers, strict=True)]
         rounded = round_layer(layers, moments)
@@ -225,11 +247,13 @@ class _Quantising:
 
     def _layer(self, node: Node) -> Layer:
         held = {role: self.source.weights[name].values() for role, name in node.weights.items()}
-        return layer_of(node, held["weight"], held.get("bias"))
+        bound = replace(node, shape=self.bound.shape_of(node.name))
+        return layer_of(bound, held["weight"], held.get("bias"))
 
-    def _moments(self, node: Node, layer: Layer, given: Mapping[str, Floats]) -> Moments:
+    def _moments(self, node: Node, layer: Layer, given: Mapping[str, Sequence[Floats]]) -> Moments:
         (value,) = node.inputs
-        x, scale = given[value][: layer.images], self.scales[value]
+        layer, x = of_images(layer, given[value])
+        scale = self.scales[value]
         return gather_moments(layer, x, scale.quantised(x) * np.float32(scale.scale))
 
     def _harms(self, compared: Calibration, expected: Sequence[Floats]) -> dict[str, float]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.errors import QuantiseError
+from secateur.errors import GraphError, QuantiseError
 from secateur.exporting.quantising.moments import Floats
 from secateur.exporting.quantising.ranges import Histogram
 from secateur.network.building import without_dead_nodes
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
+from secateur.network.sizes import Size
 from secateur.runtime import Session, reference
 from secateur.runtime.elements import HELD
 
@@ -26,16 +27,17 @@ _PIECE_BYTES = 1 << 27
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """Arrays (N, …) by input."""
+    """Arrays (N, …) by input, and the graph's free lengths, which all of them have."""
 
     inputs: Mapping[str, NDArray[Any]]
+    lengths: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
     def part(self, start: int, stop: int) -> Calibration:
         """Some of them; the order is that of no batch, so that the first are as good as any."""
-        return Calibration({name: each[start:stop] for name, each in self.inputs.items()})
+        return replace(self, inputs={name: each[start:stop] for name, each in self.inputs.items()})
 
     def pieces(self, bytes_each: int) -> Iterator[Calibration]:
         """bytes_each: that an image takes."""
@@ -44,20 +46,32 @@ class Calibration:
             yield self.part(start, start + some)
 
 
-def calibration_of(graph: Graph, batches: Iterable[Batch]) -> Calibration:
-    """Raises QuantiseError for no images, other shapes than the graph's, and numbers that are not finite."""
-    read = [_by_name(graph, batch, place) for place, batch in enumerate(batches)]
-    if not sum(len(next(iter(batch.values()))) for batch in read):
+def calibrations_of(graph: Graph, batches: Iterable[Batch]) -> list[Calibration]:
+    """One for all lengths that there are, that of most images first.
+
+    Raises QuantiseError for no images, other shapes than the graph's, and numbers that are not finite.
+    """
+    read: dict[tuple[tuple[str, int], ...], list[dict[str, NDArray[Any]]]] = {}
+    for place, batch in enumerate(batches):
+        arrays, lengths = _by_name(graph, batch, place)
+        read.setdefault(tuple(lengths.items()), []).append(arrays)
+    found = [_joined(some, dict(lengths)) for lengths, some in read.items()]
+    if not sum(map(len, found)):
         raise QuantiseError("calibration data: expected at least one batch of inputs, got none")
-    whole = {name: np.concatenate([batch[name] for batch in read]) for name in graph.inputs}
-    lengths = {len(each) for each in whole.values()}
-    if len(lengths) > 1:
-        raise QuantiseError(f"calibration data: expected as many images in every input, got {sorted(lengths)}")
-    order = np.random.default_rng(0).permutation(lengths.pop())
-    return Calibration({name: each[order] for name, each in whole.items()})
+    return sorted(filter(len, found), key=len, reverse=True)
 
 
-def _by_name(graph: Graph, batch: Batch, place: int) -> dict[str, NDArray[Any]]:
+def _joined(batches: Sequence[Mapping[str, NDArray[Any]]], lengths: Mapping[str, int]) -> Calibration:
+    whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    counts = {len(each) for each in whole.values()}
+    if len(counts) > 1:
+        raise QuantiseError(f"calibration data: expected as many images in every input, got {sorted(counts)}")
+    order = np.random.default_rng(0).permutation(counts.pop())
+    return Calibration({name: each[order] for name, each in whole.items()}, lengths)
+
+
+def _by_name(graph: Graph, batch: Batch, place: int) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+    """Arrays by input, and the lengths that they have."""
     names = list(graph.inputs)
     if not isinstance(batch, Mapping):
         parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
@@ -69,13 +83,20 @@ def _by_name(graph: Graph, batch: Batch, place: int) -> dict[str, NDArray[Any]]:
         batch = dict(zip(names, parts, strict=True))
     if batch.keys() != set(names):
         raise QuantiseError(f"calibration batch {place}: expected inputs {names}, got {sorted(map(str, batch))}")
-    return {name: _checked(graph, name, batch[name], place) for name in names}
+    arrays = {name: _checked(graph, name, batch[name], place) for name in names}
+    try:
+        return arrays, graph.lengths_of({name: each.shape[1:] for name, each in arrays.items()}, len(arrays[names[0]]))
+    except GraphError as error:
+        raise QuantiseError(f"calibration batch {place}: {error}") from error
 
 
 def _checked(graph: Graph, name: str, given: object, place: int) -> NDArray[Any]:
     array, shape = np.asarray(given), graph.inputs[name]
     where = f"calibration batch {place}, input {name!r}"
-    if array.ndim == 0 or array.shape[1:] != shape:
+    fits = array.ndim == 1 + len(shape) and all(
+        isinstance(size, Size) or size == own for size, own in zip(shape, array.shape[1:], strict=True)
+    )
+    if not fits:
         raise QuantiseError(f"{where}: expected shape (N, {', '.join(map(str, shape))}), got {array.shape}")
     if array.dtype.kind not in "fiub":
         raise QuantiseError(f"{where}: expected numbers, got {array.dtype}")
@@ -104,19 +125,21 @@ def values_of(graph: Graph, names: Sequence[str], calibration: Calibration) -> I
     used = {name for node in nodes for name in node.weights.values()}
     weights = {name: weight for name, weight in graph.weights.items() if name in used}
     part = replace(graph, outputs=tuple(own), nodes=tuple(nodes), weights=weights, signature=None) if own else None
-    shapes = [graph.shape_of(name) for name in (*names, *graph.inputs)]
+    bound = graph.bind(calibration.lengths)
+    shapes = [bound.shape_of(name) for name in (*names, *graph.inputs)]
     for piece in calibration.pieces(4 * sum(math.prod(shape) for shape in shapes)):
         made = dict(zip(own, run(part, piece), strict=True)) if part is not None else {}
         yield {name: made[name] if name in made else piece.inputs[name] for name in names}
 
 
-def histograms_of(graph: Graph, names: Sequence[str], calibration: Calibration) -> dict[str, Histogram]:
+def histograms_of(graph: Graph, names: Sequence[str], calibrations: Iterable[Calibration]) -> dict[str, Histogram]:
     """Raises QuantiseError where a value is not finite."""
     found = {name: Histogram() for name in names}
-    for some in some_names(graph, names):
-        for values in values_of(graph, some, calibration):
-            for name, value in values.items():
-                found[name].add(value)
+    for calibration in calibrations:
+        for some in some_names(graph.bind(calibration.lengths), names):
+            for values in values_of(graph, some, calibration):
+                for name, value in values.items():
+                    found[name].add(value)
     for name, histogram in found.items():
         if not histogram.is_finite:
             raise QuantiseError(f"value {name!r} is not finite on the calibration data: mend the network or the data")
@@ -124,7 +147,7 @@ def histograms_of(graph: Graph, names: Sequence[str], calibration: Calibration) 
 
 
 def some_names(graph: Graph, names: Sequence[str]) -> Iterator[list[str]]:
-    """Names of values which fit a piece together with a few images at least: one run for each list."""
+    """Names of values which fit a piece together with a few images at least: one run for each list. graph: bound."""
     most, size = _PIECE_BYTES // (4 * 8), 0
     held: list[str] = []
     for name in names:

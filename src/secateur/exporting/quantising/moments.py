@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -70,6 +70,15 @@ class Moments:
     gram: Floats | None
     slope: Floats | None
     checks: tuple[Floats, Floats]
+
+
+def of_images(layer: Layer, given: Sequence[Floats]) -> tuple[Layer, Floats]:
+    """What a layer is given, (N, …), of images whose lengths differ: of a matrix every row as an image of its own, of
+    planes those of the first lengths. given: (n, …) of each lengths; of the layer's own first."""
+    if len(given) == 1 or layer.node.op != "linear":
+        return layer, given[0][: layer.images]
+    apart = replace(layer, node=replace(layer.node, shape=layer.node.shape[-1:]))
+    return apart, np.concatenate([each.reshape(-1, layer.columns) for each in given])
 
 
 def gather_moments(layer: Layer, x: Floats, seen: Floats) -> Moments:
