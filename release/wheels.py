@@ -22,7 +22,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import zipfile
@@ -58,6 +57,11 @@ def environment(python: str, folder: Path, *packages: str | Path) -> Path:
     run(python, "-m", "venv", folder, quiet=True)
     run(folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages, quiet=True)
     return folder / "bin"
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    folder.mkdir()
+    run("tar", "-xf", archive, "-C", folder, quiet=True)
 
 
 def with_first(folder: Path) -> dict[str, str]:
@@ -120,14 +124,12 @@ class Building:
 
     def sdist(self, tools: Path) -> Path:
         run("git", "archive", "-o", self.folder / "committed.tar", self.commit, quiet=True)
-        with tarfile.open(self.folder / "committed.tar") as held:
-            held.extractall(self.folder / "committed", filter="data")
+        unpack(self.folder / "committed.tar", self.folder / "committed")
         env = {**with_first(tools), "SOURCE_DATE_EPOCH": str(self.epoch)}
         words = ("-m", "build", "--sdist", "--no-isolation", "-o", self.folder, self.folder / "committed")
         run(tools / "python", *words, env=env, quiet=True)
         (made,) = self.folder.glob("*.tar.gz")
-        with tarfile.open(made) as held:
-            held.extractall(self.folder / "source", filter="data")
+        unpack(made, self.folder / "source")
         return made
 
     def wheel(self, python: str, tools: Path) -> Path:
