@@ -77,7 +77,8 @@ print(result)
 # %% [markdown]
 # ## Ship it
 #
-# The file is the whole network: what runs it needs neither PyTorch nor the lines above.
+# The file is the whole network: what runs it needs neither PyTorch nor the lines above. A network this small spends
+# most of its time on being called, so zeros save bytes here and hardly any time; larger ones gain both.
 
 # %%
 net = secateur.load(result.best[0].packed)

@@ -162,8 +162,9 @@ def _native(
     tensors = [made.tensor(f"{node.name}.{name}", each[None]) for name, each in (
         ("given", ordered(given)), ("fed", ordered(weight)), ("biases", biases))]  # fmt: skip
     steps = made.step("Transpose", [source], node, perm=(1, 0, 2))
-    front = made.tensor(f"{node.name}.front", np.array([0]))
-    states = [made.step("Unsqueeze", [name, front], node) for name in node.inputs[1:]]
+    before = node.inputs[1:]
+    front = made.tensor(f"{node.name}.front", np.array([0])) if before else ""
+    states = [made.step("Unsqueeze", [name, front], node) for name in before]
     direction = "reverse" if node.attributes["reverse"] else "forward"
     inputs = [steps, *tensors, "", *states]
     hidden = made.fresh(f"{node.name}.{op.lower()}")
