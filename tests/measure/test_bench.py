@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from networks import make_graph
+from secateur.errors import BenchError, UsageError
 from secateur.exporting.onnx import to_onnx
 from secateur.measure import timing
 from secateur.measure.bench import PEERS, Bench, BenchRow, Spread, bench
@@ -17,7 +18,8 @@ from secateur.measure.rivals import onnxruntime_engine, openvino_engine, quantis
 from secateur.measure.timing import run_on_end, time_twice
 from secateur.network.building import Builder
 from secateur.network.graph import Graph, Weight
-from secateur.runtime import reference
+from secateur.network.sizes import named
+from secateur.runtime import Session, reference
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'secateur[onnx]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'secateur[bench]'")
@@ -45,6 +47,42 @@ def test_only_short_runs_are_timed_twice(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(each.in_turns and each.warm for each in time_twice(engines, seconds=0.003).values())
     monkeypatch.setattr(timing, "SHORT_MS", 0.0)
     assert all(each.in_turns and not each.warm for each in time_twice(engines, seconds=0.003).values())
+
+
+def of_several() -> Graph:
+    """Tokens, floats and truth values of a free length, and two outputs."""
+    build, length = Builder(), named("length")
+    tokens, x, mask = (
+        build.input("tokens", (length,), "int64"),
+        build.input("x", (length, 4)),
+        build.input("mask", (length, 1), "bool"),
+    )
+    table = Weight.of(np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32))
+    weight = Weight.of(np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32))
+    held = build.emit(
+        "where", mask, build.emit("add", build.emit("embedding", tokens, weights={"weight": table}), x), x
+    )
+    return build.graph([build.emit("linear", held, weights={"weight": weight}), build.emit("relu", held)])
+
+
+def test_every_rival_is_given_all_inputs_and_gives_all_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = bench(of_several(), batches=(1, 3), peers=[*PEERS][:1] + [*PEERS][2:], seconds=0.001, lengths={"length": 6})
+    assert found.missing == {}
+    assert {row.engine for row in found.rows} == {"secateur", *PEERS} - {"torch-compile"}
+    assert all(row.max_abs_diff < 1e-5 for row in found.rows if not row.engine.endswith("-int8"))
+
+    def second_is_wrong(graph: Graph, threads: int) -> Any:
+        def run(*given: np.ndarray) -> tuple[np.ndarray, ...]:
+            first, second = Session(graph).run_all(*given)
+            return first, second + 1
+
+        return run
+
+    monkeypatch.setitem(PEERS, "torch", second_is_wrong)
+    with pytest.raises(BenchError, match="torch and secateur differ by 1 on the same input of 2 images"):
+        bench(of_several(), batches=(2,), peers=("torch",), seconds=0.001, lengths={"length": 6})
+    with pytest.raises(UsageError, match="lengths not given; expected length: give them as in --lengths length=16"):
+        bench(of_several())
 
 
 def test_onnx_runtime_quantises_every_layer_for_its_rival() -> None:

@@ -487,6 +487,7 @@ def bench(
     format: Annotated[str, typer.Option(help="table or json.")] = "table",
     shape: Shapes = None,
     bind: Bind = None,
+    lengths: Annotated[str, typer.Option(help="Those that are free, as in height=224,width=224.")] = "",
     allowed: LimitsText = "",
     debug: Debug = False,
 ) -> None:
@@ -506,6 +507,7 @@ def bench(
         peers=texts(peers),
         seconds=seconds,
         kernel=kernel,
+        lengths=lengths_of(lengths),
     )
     if format == "json":
         say_lines(json.dumps(found.to_json(), indent=2))

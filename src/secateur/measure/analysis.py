@@ -13,16 +13,14 @@ from typing import Any
 import numpy as np
 
 from secateur import _native
-from secateur.errors import BenchError, RunError, UsageError
-from secateur.measure.bench import BenchRow, bench
+from secateur.errors import BenchError, UsageError
+from secateur.measure.bench import BenchRow, at_lengths, bench
 from secateur.measure.foreseen import BYTES, FLOAT, Change, Foreseen, foresee, planner
 from secateur.measure.reasons import Facts, Reason, reason_of
+from secateur.measure.rivals import random_inputs
 from secateur.measure.timing import interleave, median_interval, on_cores
-from secateur.network.formats import FORMATS
 from secateur.network.graph import Graph, Node
 from secateur.network.limits import NO_LIMITS
-from secateur.network.simplification import settle
-from secateur.network.sizes import BATCH
 from secateur.network.zeros import matrix_of, pattern_of
 from secateur.packfile import packed_sizes
 from secateur.records.environment import cpu_name
@@ -159,17 +157,7 @@ def analyse(
 def _bound(graph: Graph, batch: int, lengths: Mapping[str, int]) -> Graph:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UsageError(f"batch {batch!r}: expected a whole number from 1 on")
-    if graph.images not in (None, batch):
-        raise UsageError(
-            f"a batch of {batch}: the network takes {graph.images} images only: ask for --batch {graph.images}"
-        )
-    free = [name for name in graph.lengths if name != BATCH]
-    if lengths.keys() != set(free):
-        example = ",".join(f"{name}=16" for name in free)
-        expected = f"{', '.join(free)}: give them as in --lengths {example}" if free else "none"
-        raise UsageError(f"lengths {', '.join(lengths) or 'not given'}; expected {expected}")
-    own = {BATCH: batch} if BATCH in graph.lengths else {}
-    return settle(graph.bind({**lengths, **own})) if graph.lengths else graph
+    return at_lengths(graph, (batch,), lengths)
 
 
 # ---- Measuring --------------------------------------------------------------------------------------------------
@@ -232,26 +220,11 @@ def _whole(
         return found.rows, found.missing
     except BenchError as error:
         reason = str(error)
-    inputs = _inputs(graph, batch)
+    inputs = random_inputs(graph, batch, 0)
     times = interleave({"secateur": functools.partial(session.run_all, *inputs)}, seconds=seconds)["secateur"]
     low, middle, high = median_interval(times)
     row = BenchRow("secateur", batch, session.threads, middle, low, high, len(times), 0.0)
     return [row], dict.fromkeys(peers, reason)
-
-
-def _inputs(graph: Graph, batch: int) -> list[Any]:
-    """N(0, 1), and zeros where an input is no float32, since they stand for places."""
-    random = np.random.default_rng(0)
-    elements = graph.value_elements
-    try:
-        return [
-            random.standard_normal((batch, *shape), np.float32)
-            if elements[name] == FLOAT
-            else np.zeros((batch, *shape), FORMATS[elements[name]].numbers)
-            for name, shape in graph.inputs.items()
-        ]
-    except (MemoryError, ValueError) as error:
-        raise RunError(f"{batch} images take more memory than there is: ask for fewer at once") from error
 
 
 # ---- Reading a plan ---------------------------------------------------------------------------------------------

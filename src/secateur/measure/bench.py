@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -18,11 +18,13 @@ import numpy as np
 from secateur.errors import BenchError, SecateurError, UsageError
 from secateur.measure.rivals import PEERS as PEERS
 from secateur.measure.rivals import USUAL as USUAL
-from secateur.measure.rivals import Array, Predict, in_eight_bits, quantiser, random_input
+from secateur.measure.rivals import Array, Predict, alone, in_eight_bits, quantiser, random_inputs
 from secateur.measure.timing import Times, median_interval, on_cores, time_twice
 from secateur.network.dequantising import to_floats
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
+from secateur.network.simplification import settle
+from secateur.network.sizes import BATCH
 from secateur.runtime import MOST_IMAGES, MOST_THREADS, Session
 
 T = TypeVar("T")
@@ -156,15 +158,18 @@ def bench(
     seconds: float = 1.0,
     kernel: str | None = None,
     seed: int = 0,
+    lengths: Mapping[str, int] | None = None,
 ) -> Bench:
-    """Time a network in Secateur's runtime and in each peer, on random inputs of N(0, 1).
+    """Time a network in Secateur's runtime and in each peer, on random inputs of N(0, 1), or of zeros where they are
+    whole numbers. lengths: those that are free, by name.
 
     Of a network in eight bits the peers are given the float network that it approximates, which those in eight bits
     quantise with their own tools; ours is compared with that one, and inputs lie where its first scale has numbers.
 
     seconds: of timing that the slowest engine gets at each batch size, and again that each gets warm where runs are
     short. Engines that are not installed, cannot be made of the network or fail at their first call are named in
-    `missing`, and the others are timed. Raises UsageError for a peer that is none and for numbers that make no sense,
+    `missing`, and the others are timed. Raises UsageError for a peer that is none and for numbers and lengths that make
+    no sense,
     BenchError where an engine computes something else, RunError where our own cannot run.
     """
     unknown = [name for name in peers if name not in PEERS]
@@ -174,6 +179,7 @@ def bench(
     _check_counts("threads", threads, MOST_THREADS)
     if not 0 < seconds < math.inf:
         raise UsageError(f"seconds {seconds}: expected a number above 0")
+    graph = at_lengths(graph, batches, lengths or {})
     floats = to_floats(graph)
     rows: list[BenchRow] = []
     missing: dict[str, str] = {}
@@ -183,12 +189,29 @@ def bench(
             exact = ours if floats is graph else _engine(floats, count, kernel)
             rivals = _those_that_run({name: functools.partial(PEERS[name], floats, count) for name in peers}, missing)
             for batch in batches:
-                x = _within_range(graph, random_input(graph, batch, seed))
+                x = _within_range(graph, random_inputs(graph, batch, seed))
                 rows += _compare(ours, exact, rivals, x, count, seconds, missing)
     timed = {row.engine for row in rows}
     quantisers = {name: quantiser(name) for name in peers if in_eight_bits(name) and name in timed}
     uninstalled = tuple(name for name in USUAL if importlib.util.find_spec(name) is None)
     return Bench(tuple(rows), missing, uninstalled, quantisers, floats is not graph)
+
+
+def at_lengths(graph: Graph, batches: Sequence[int], lengths: Mapping[str, int]) -> Graph:
+    """The graph at lengths, all that are free by name, which takes batches of these sizes. Raises UsageError."""
+    if other := [batch for batch in batches if graph.images not in (None, batch)]:
+        raise UsageError(
+            f"a batch of {other[0]}: the network takes {graph.images} images only: ask for --batch {graph.images}"
+        )
+    free = [name for name in graph.lengths if name != BATCH]
+    if lengths.keys() != set(free):
+        example = ",".join(f"{name}=16" for name in free)
+        expected = f"{', '.join(free)}: give them as in --lengths {example}" if free else "none"
+        raise UsageError(f"lengths {', '.join(lengths) or 'not given'}; expected {expected}")
+    if BATCH in graph.lengths and len(batches) > 1:
+        raise UsageError("the network has values of all images: ask for one number of images at a time, as --batch 1")
+    own = {BATCH: batches[0]} if BATCH in graph.lengths else {}
+    return settle(graph.bind({**lengths, **own})) if graph.lengths else graph
 
 
 def _check_counts(name: str, counts: Sequence[int], most: int) -> None:
@@ -216,57 +239,67 @@ def _in_a_line(error: Exception) -> str:
 _MOVES = ("reshape", "permute")
 
 
-def _within_range(graph: Graph, x: Array) -> Array:
-    """Numbers that the input's first quantisation has, where it has one: what is beyond has no answer in common."""
-    as_given = set(graph.inputs)
+def _within_range(graph: Graph, given: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Numbers that each input's first quantisation has, where it has one: what is beyond has no answer in common."""
+    sources = {name: name for name in graph.inputs}
+    held = dict(zip(graph.inputs, given, strict=True))
     for node in graph.nodes:
-        if node.op in _MOVES and node.inputs[0] in as_given:
-            as_given.add(node.name)
-    readers = [node for node in graph.nodes if node.op == "quantise" and node.inputs[0] in as_given]
-    for node in readers:
-        of = graph.quantisations[node.name]
-        least, most = (np.float32((end - of.zero_point) * of.scale) for end in (of.least, of.most))
-        x = x.clip(least, most)
-    return x
+        if node.op in _MOVES and node.inputs[0] in sources:
+            sources[node.name] = sources[node.inputs[0]]
+        if node.op == "quantise" and node.inputs[0] in sources:
+            of = graph.quantisations[node.name]
+            least, most = (np.float32((end - of.zero_point) * of.scale) for end in (of.least, of.most))
+            name = sources[node.inputs[0]]
+            held[name] = held[name].clip(least, most)
+    return tuple(held.values())
 
 
 def _compare(
     ours: Predict,
     exact: Predict,
     rivals: Mapping[str, Predict],
-    x: Array,
+    x: tuple[Array, ...],
     threads: int,
     seconds: float,
     missing: dict[str, str],
 ) -> list[BenchRow]:
-    """exact: ours in float32, or ours itself."""
-    expected = exact(x)
+    """exact: ours in float32, or ours itself. x: what all are given."""
+    expected = _all(exact(*x))
     first = {name: functools.partial(_first_run, name, run, x, expected) for name, run in rivals.items()}
-    outputs = {OURS: expected if exact is ours else _rough(ours(x), expected)} | _those_that_run(first, missing)
+    outputs = {OURS: expected if exact is ours else _rough(_all(ours(*x)), expected)} | _those_that_run(first, missing)
     for name in rivals.keys() & outputs.keys():
         if not in_eight_bits(name):
             _check_same(name, outputs[name], expected)
     runs = {OURS: ours} | {name: run for name, run in rivals.items() if name in outputs}
-    times = time_twice({name: functools.partial(run, x) for name, run in runs.items()}, seconds=seconds)
+    times = time_twice({name: functools.partial(run, *x) for name, run in runs.items()}, seconds=seconds)
     return [_row(name, threads, outputs[name], expected, each) for name, each in times.items()]
 
 
-def _check_same(name: str, output: Array, ours: Array) -> None:
-    known = ours[np.isfinite(ours)]
-    allowed = TOLERANCE * max(1.0, float(np.abs(known).max(initial=0.0)))
-    difference = _largest_difference(output, ours)
-    if not difference <= allowed:
-        raise BenchError(
-            f"{name} and {OURS} differ by {difference:.3g} on the same input of {len(ours)} images, so their times "
-            "cannot be compared"
-        )
+Outputs = tuple[Array, ...]
 
 
-def _row(name: str, threads: int, output: Array, ours: Array, times: Times) -> BenchRow:
+def _all(made: Any) -> Outputs:
+    """What an engine gave, as arrays."""
+    return tuple(np.asarray(each) for each in (made if isinstance(made, tuple) else (made,)))
+
+
+def _check_same(name: str, outputs: Outputs, ours: Outputs) -> None:
+    for output, own in zip(outputs, ours, strict=True):
+        known = own[np.isfinite(own)]
+        allowed = TOLERANCE * max(1.0, float(np.abs(known).max(initial=0.0)))
+        difference = _largest_difference((output,), (own,))
+        if not difference <= allowed:
+            raise BenchError(
+                f"{name} and {OURS} differ by {difference:.3g} on the same input of {len(own)} images, so their times "
+                "cannot be compared"
+            )
+
+
+def _row(name: str, threads: int, output: Outputs, ours: Outputs, times: Times) -> BenchRow:
     turns = _spread(times.in_turns)
     return BenchRow(
         engine=name,
-        batch=len(ours),
+        batch=len(ours[0]),
         threads=threads,
         **asdict(turns),
         max_abs_diff=_largest_difference(output, ours),
@@ -281,42 +314,54 @@ def _spread(times: list[float]) -> Spread:
     return Spread(middle, low, high, len(times))
 
 
-def _first_run(name: str, run: Predict, x: Array, ours: Array) -> Array:
+def _first_run(name: str, run: Predict, x: tuple[Array, ...], ours: Outputs) -> Outputs:
     """Raises BenchError for outputs of another shape than ours, as some engines give for layers without channels."""
-    found = np.asarray(run(x))
-    if found.shape != ours.shape:
-        raise BenchError(f"gives {found.shape} where {OURS} gives {ours.shape}")
+    found = _all(run(*x))
+    came, wanted = ([each.shape for each in outputs] for outputs in (found, ours))
+    if came != wanted:
+        raise BenchError(f"gives {_listed(came)} where {OURS} gives {_listed(wanted)}")
     return _rough(found, ours) if in_eight_bits(name) else found
 
 
-def _rough(output: Array, exact: Array) -> Array:
-    """The output. Raises BenchError where it is no approximation of what is exact."""
-    error = _relative_error(output, exact)
+def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))
+
+
+def _rough(outputs: Outputs, exact: Outputs) -> Outputs:
+    """The outputs. Raises BenchError where they are no approximation of what is exact."""
+    error = _relative_error(outputs, exact)
     if not error <= ROUGHLY:
         raise BenchError(f"in eight bits outputs are off by {error:.0%} of their norm: that computes something else")
-    return output
+    return outputs
 
 
-def _largest_difference(output: Array, ours: Array) -> float:
-    """NaN where only the other is; where ours are not finite there is no right answer to be wrong about."""
-    known = np.isfinite(ours)
-    return float(np.abs(output[known] - ours[known]).max(initial=0.0))
+def _differences(outputs: Outputs, ours: Outputs) -> Iterator[tuple[Array, Array]]:
+    """(difference, ours) of the numbers of each output that are finite in ours: elsewhere there is no right answer to
+    be wrong about. NaN where only the other is."""
+    for output, own in zip(outputs, ours, strict=True):
+        known = np.isfinite(own)
+        right = own[known].astype(np.float64)
+        yield output[known].astype(np.float64) - right, right
 
 
-def _relative_error(output: Array, ours: Array) -> float:
-    """The norm of the difference over that of ours, where ours are finite."""
-    known = np.isfinite(ours)
-    norm = float(np.linalg.norm(ours[known]))
-    return float(np.linalg.norm(output[known] - ours[known])) / max(norm, float(np.finfo(np.float32).tiny))
+def _largest_difference(outputs: Outputs, ours: Outputs) -> float:
+    return float(np.max([np.abs(apart).max(initial=0.0) for apart, _ in _differences(outputs, ours)], initial=0.0))
 
 
-def _same_choice(output: Array, ours: Array) -> float:
-    rows = [each.reshape(len(ours), -1) for each in (output, ours)]
-    if not rows[1].size:
+def _relative_error(outputs: Outputs, ours: Outputs) -> float:
+    """The norm of the differences over that of ours."""
+    apart, own = (math.hypot(*map(np.linalg.norm, each)) for each in zip(*_differences(outputs, ours), strict=True))
+    return apart / max(own, float(np.finfo(np.float32).tiny))
+
+
+def _same_choice(outputs: Outputs, ours: Outputs) -> float:
+    """Of the first output."""
+    if not ours[0].size:
         return 1.0
+    rows = [each[0].reshape(len(ours[0]), -1) for each in (outputs, ours)]
     return float(np.mean(rows[0].argmax(1) == rows[1].argmax(1)))
 
 
 def _engine(graph: Graph, threads: int, kernel: str | None) -> Predict:
     session = Session(graph, threads=threads, kernel=kernel, limits=NO_LIMITS)
-    return lambda x: session.run_all(x)[0]
+    return lambda *x: alone(session.run_all(*x))

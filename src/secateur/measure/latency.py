@@ -64,9 +64,6 @@ class Rivals:
 def rivals_of(graph: Graph, examples: Sequence[Tensor | Inputs]) -> Rivals:
     """Each of records.results.RIVALS that is installed and runs the examples (N, C, H, W), on one thread; what computes
     in eight bits is quantised by the engines' own tools."""
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        why = f"the network takes {len(graph.inputs)} inputs and gives {len(graph.outputs)} outputs, not 1 and 1"
-        return Rivals({}, tuple((name, why) for name in RIVALS))
     engines: dict[str, Engine] = {}
     absent = []
     for name in RIVALS:
@@ -82,7 +79,11 @@ def rivals_of(graph: Graph, examples: Sequence[Tensor | Inputs]) -> Rivals:
 
 
 def _on_tensors(run: Predict) -> Engine:
-    return lambda given: torch.from_numpy(run((given.tensors[0] if isinstance(given, Inputs) else given).numpy()))
+    def on_tensors(given: Tensor | Inputs) -> Any:
+        made = run(*(each.numpy() for each in (given.tensors if isinstance(given, Inputs) else (given,))))
+        return tuple(map(torch.from_numpy, made)) if isinstance(made, tuple) else torch.from_numpy(made)
+
+    return on_tensors
 
 
 def _copy(example: Tensor | Inputs) -> Tensor | Inputs:

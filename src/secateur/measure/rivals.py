@@ -21,16 +21,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.errors import BenchError, MissingExtraError, RunError
+from secateur.errors import MissingExtraError, RunError
 from secateur.measure.timing import interleave, median_interval
 from secateur.network.formats import FORMATS
 from secateur.network.graph import Graph
 from secateur.support import settings
 
-Array = NDArray[np.float32]
-Predict = Callable[[Array], Array]
+Array = NDArray[Any]
+Predict = Callable[..., Any]
+"""An array (N, …) for each input, in their order → the output's, or a tuple of several outputs'."""
 Model = bytes
-"""An ONNX file with one input and one output."""
+"""An ONNX file."""
 
 USUAL = ("onnxruntime", "openvino")
 """What people run networks in on a CPU: without both, the fastest of the others is nobody's best rival."""
@@ -39,25 +40,27 @@ CALIBRATION = (4, 16)
 """Batches, and images in each, of the noise that rivals are calibrated on."""
 
 
-def random_input(graph: Graph, batch: int, seed: int) -> Array:
-    """N(0, 1) of the shape of the only input, zeros where it holds whole numbers.
+def random_inputs(graph: Graph, batch: int, seed: int) -> tuple[Array, ...]:
+    """N(0, 1) of the shape of every input, in their order; where one holds whole numbers zeros, since they stand for
+    places, and true where it holds truth values, since they mask. Raises RunError where that is too much."""
+    random = np.random.default_rng(seed)
+    return tuple(_random(random, (batch, *shape), graph.elements.get(name)) for name, shape in graph.inputs.items())
 
-    Raises BenchError where there are more, or lengths that are free.
-    """
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise BenchError(
-            f"the network takes {len(graph.inputs)} inputs and has {len(graph.outputs)} outputs: expected 1 and 1"
-        )
-    if graph.lengths:
-        raise BenchError(f"the network has lengths that are free ({', '.join(graph.lengths)}): bind its Graph to some")
-    ((name, shape),) = graph.inputs.items()
-    held = FORMATS[graph.elements.get(name, "float32")]
+
+def _random(random: np.random.Generator, shape: tuple[int, ...], element: str | None) -> Array:
     try:
-        if not held.mantissa:
-            return np.zeros((batch, *shape), held.numbers)
-        return np.random.default_rng(seed).standard_normal((batch, *shape), np.float32)
+        if element is None or FORMATS[element].mantissa:
+            return random.standard_normal(shape, np.float32)
+        return np.full(shape, element == "bool", FORMATS[element].numbers)
     except (MemoryError, ValueError) as error:  # the latter for sizes beyond any machine
-        raise RunError(f"{batch} images of {shape} take more memory than there is: ask for fewer at once") from error
+        raise RunError(
+            f"{shape[0]} images of {shape[1:]} take more memory than there is: ask for fewer at once"
+        ) from error
+
+
+def alone(outputs: Sequence[Array]) -> Any:
+    """The only one, or a tuple of all."""
+    return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
 def onnxruntime_engine(model: Model, threads: int) -> Predict:
@@ -71,12 +74,12 @@ def onnxruntime_engine(model: Model, threads: int) -> Predict:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})[0]
+    names = [each.name for each in session.get_inputs()]
+    return lambda *given: alone(session.run(None, dict(zip(names, given, strict=True))))
 
 
 def openvino_engine(model: Any, threads: int, precision: str | None = "f32") -> Predict:
-    """Compiled for each shape of the input when that first comes. model: a Model, or OpenVINO's own.
+    """Compiled for each shape of the inputs when that first comes. model: a Model, or OpenVINO's own.
 
     precision: what is computed in that is not in eight bits; None leaves it to OpenVINO, which takes bfloat16 where the
     processor has it.
@@ -91,14 +94,26 @@ def openvino_engine(model: Any, threads: int, precision: str | None = "f32") -> 
     read = core.read_model(io.BytesIO(model)) if isinstance(model, bytes) else model
 
     @functools.lru_cache(maxsize=8)
-    def request(shape: tuple[int, ...]) -> Any:
-        read.reshape(list(shape))
+    def request(*shapes: tuple[int, ...]) -> Any:
+        read.reshape({place: list(shape) for place, shape in enumerate(shapes)})
         return core.compile_model(read, "CPU", settings).create_infer_request()
 
-    return lambda x: request(x.shape).infer({0: x}, share_inputs=True)[0]
+    def run(*given: Array) -> Any:
+        found = request(*(each.shape for each in given)).infer(dict(enumerate(given)), share_inputs=True)
+        return alone([found[place] for place in range(len(found))])
+
+    return run
 
 
-def quantised_by_onnxruntime(model: Model, batches: Sequence[Array]) -> Model:
+Batch = Array | tuple[Array, ...]
+"""An array, or one for each input in their order."""
+
+
+def _arrays(batch: Batch) -> tuple[Array, ...]:
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
+def quantised_by_onnxruntime(model: Model, batches: Sequence[Batch]) -> Model:
     """The network in eight bits as ONNX Runtime's own tool makes it. batches: what scales are calibrated on."""
     _need("onnx", "bench")
     _need("onnxruntime", "bench")
@@ -107,8 +122,8 @@ def quantised_by_onnxruntime(model: Model, batches: Sequence[Array]) -> Model:
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         class Reader(CalibrationDataReader):  # type: ignore[misc]
-            def __init__(self, name: str) -> None:
-                self.given = iter([{name: batch} for batch in batches])
+            def __init__(self, names: Sequence[str]) -> None:
+                self.given = iter([dict(zip(names, _arrays(batch), strict=True)) for batch in batches])
 
             def get_next(self) -> Mapping[str, Array] | None:
                 return next(self.given, None)
@@ -117,13 +132,13 @@ def quantised_by_onnxruntime(model: Model, batches: Sequence[Array]) -> Model:
         given.write_bytes(model)
         quant_pre_process(str(given), str(prepared), skip_symbolic_shape=True)
         quantize_static(
-            str(prepared), str(made), Reader(_input_name(model)), quant_format=QuantFormat.QDQ, per_channel=True,
+            str(prepared), str(made), Reader(_input_names(model)), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         )  # fmt: skip
         return made.read_bytes()
 
 
-def quantised_for_openvino(model: Model, batches: Sequence[Array]) -> Any:
+def quantised_for_openvino(model: Model, batches: Sequence[Batch]) -> Any:
     """The network in eight bits, an ONNX file or OpenVINO's own: by NNCF where it is installed, else by ONNX Runtime.
 
     NNCF is OpenVINO's own tool; what it made was mostly as fast, or faster by up to 1.4 times.
@@ -136,15 +151,17 @@ def quantised_for_openvino(model: Model, batches: Sequence[Array]) -> Any:
     with _quiet(), settings.NNCF.during("1"):  # which keeps it from sending telemetry
         import nncf
 
-        images = [image[None] for batch in batches for image in batch]
+        images = [
+            alone([each[None] for each in image]) for batch in batches for image in zip(*_arrays(batch), strict=True)
+        ]
         read = openvino.Core().read_model(io.BytesIO(model))
         return nncf.quantize(read, nncf.Dataset(images), subset_size=len(images))
 
 
-def _input_name(model: Model) -> str:
+def _input_names(model: Model) -> list[str]:
     import onnx
 
-    return str(onnx.load_from_string(model).graph.input[0].name)
+    return [str(each.name) for each in onnx.load_from_string(model).graph.input]
 
 
 @contextlib.contextmanager
@@ -171,9 +188,9 @@ def _onnx(graph: Graph) -> Model:
     return to_onnx(graph)
 
 
-def _noise(graph: Graph) -> list[Array]:
+def _noise(graph: Graph) -> list[tuple[Array, ...]]:
     batches, images = CALIBRATION
-    return [random_input(graph, images, 1 + seed) for seed in range(batches)]
+    return [random_inputs(graph, graph.images or images, 1 + seed) for seed in range(batches)]
 
 
 def _torch(graph: Graph, threads: int) -> Predict:
@@ -189,8 +206,8 @@ def _torch(graph: Graph, threads: int) -> Predict:
     if any(node.op == "conv2d" for node in graph.nodes):
         layouts.append(torch.channels_last)
     runs = {str(layout): _torch_run(network, layout, torch.inference_mode) for layout in layouts}
-    x = random_input(graph, 1, 0)
-    times = interleave({name: functools.partial(run, x) for name, run in runs.items()}, seconds=0.1)
+    x = random_inputs(graph, graph.images or 1, 0)
+    times = interleave({name: functools.partial(run, *x) for name, run in runs.items()}, seconds=0.1)
     return runs[min(times, key=lambda name: median_interval(times[name])[1])]
 
 
@@ -208,11 +225,12 @@ def _torch_compile(graph: Graph, threads: int) -> Predict:
 def _torch_run(network: Any, layout: Any, without_gradients: Any) -> Predict:
     import torch
 
-    def run(x: Array) -> Array:
+    def run(*arrays: Array) -> Any:
         with without_gradients():
-            given = torch.from_numpy(x)
-            given = given.contiguous(memory_format=layout) if given.ndim == 4 else given
-            return network(given).numpy()
+            given = (torch.from_numpy(each) for each in arrays)
+            made = network(*(each.contiguous(memory_format=layout) if each.ndim == 4 else each for each in given))
+            outputs = list(made.values()) if isinstance(made, dict) else made
+            return alone([each.numpy() for each in (outputs if isinstance(outputs, (list, tuple)) else [outputs])])
 
     return run
 
