@@ -99,12 +99,12 @@ void Compiler::add_quantised_input(int index, const Operation& operation) {
     need_scratch(static_cast<std::size_t>(words * (interleaved ? kTogether : 1)) + kOverread);
     Step& step = push("input", "input+quantise", storage.dims, interleaved ? "interleave" : "copy");
     step.items = interleaved ? images / kTogether : 1;
-    step.run = [=, bytes = setting_.kernels.bytes, transpose = setting_.kernels.transpose, dims = storage.dims,
+    step.run = [=, bytes = setting_.kernels.bytes, kernels = &setting_.kernels, dims = storage.dims,
                 strides = storage.strides](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
         const Word* given = frame.inputs[index];
         if (!interleaved) {
             quantise_groups(*bytes, crossing, how, as_floats(given), scratch);
-            copy.run(scratch, frame.words(at));
+            copy.run(scratch, frame.words(at), *kernels);
             return;
         }
         for (std::int64_t first = begin * kTogether; first < end * kTogether; first += kTogether) {
@@ -115,7 +115,7 @@ void Compiler::add_quantised_input(int index, const Operation& operation) {
             const std::int64_t planes = dims.size() > 1 ? dims[0] : 1, length = words / planes;
             for (std::int64_t plane = 0; plane < planes; ++plane) {
                 Word* target = frame.words(at + plane * (dims.size() > 1 ? strides[0] : 0)) + first;
-                if (some > 0) transpose(scratch + plane * length, words, target, images, some, length);
+                if (some > 0) kernels->transpose(scratch + plane * length, words, target, images, some, length);
                 for (std::int64_t i = 0; some < kTogether && i < length; ++i)
                     std::fill(target + i * images + some, target + i * images + kTogether, Word{0});
             }
@@ -154,10 +154,10 @@ void Compiler::add_input(int index) {
     Step& step = push("input", "input", storage.dims, images == 1 ? "copy" : "interleave");
     if (images == 1) {
         Copy copy(storage.dims, dense_strides(storage.dims, 1), storage.strides, 1);
-        step.run = [=, size = storage.size, gaps = !dense(storage, 1)](const Frame& frame, std::int64_t, std::int64_t,
-                                                                       Word*) {
+        step.run = [=, size = storage.size, gaps = !dense(storage, 1), kernels = &setting_.kernels](
+                       const Frame& frame, std::int64_t, std::int64_t, Word*) {
             if (gaps) std::fill_n(frame.words(at), size, Word{0});
-            copy.run(frame.inputs[index], frame.words(at));
+            copy.run(frame.inputs[index], frame.words(at), *kernels);
         };
         return;
     }
@@ -188,8 +188,8 @@ void Compiler::add_output(int index) {
     Step& step = push("output", "output", storage.dims, images == 1 ? "copy" : "separate");
     if (images == 1) {
         Copy copy(storage.dims, storage.strides, dense_strides(storage.dims, 1), 1);
-        step.run = [=](const Frame& frame, std::int64_t, std::int64_t, Word*) {
-            copy.run(frame.words(at), frame.outputs[index]);
+        step.run = [=, kernels = &setting_.kernels](const Frame& frame, std::int64_t, std::int64_t, Word*) {
+            copy.run(frame.words(at), frame.outputs[index], *kernels);
         };
         return;
     }

@@ -169,32 +169,42 @@ struct RowPack {
     Word fill{0};
 };
 
-// ---- Sparse and dense matrix times vector -----------------------------------------------------------------------
+// ---- Sparse and dense matrix times vectors ----------------------------------------------------------------------
 
-// Rows in slices of `lanes`; inputs in blocks of kTable. A step multiplies one weight per row by table[index].
-struct SliceRun {
-    const Word* inputs;           // padded to a multiple of kTable with zeros
-    const Word* weights;          // [step][lanes]
-    const std::uint8_t* indices;  // [step][lanes]
-    const std::uint16_t* counts;  // [slice][block]: steps
-    int slices, blocks;
-    const Word* bias;      // [slices * lanes]
+// One of the vectors that a matrix is multiplied with: as many as there are share the loads of its weights, and each is
+// summed as if it were alone.
+struct Multiplied {
+    const Word* input;     // readable kTable words further where the matrix is sparse
     const Word* residual;  // [rows] or null
     Word* output;          // [rows]; of eight bits, unless they become floats: [rows] bytes, as is the residual
+};
+
+// So many vectors at once read weights seldom enough.
+inline constexpr int kVectorsTogether = 8;
+
+// Rows in slices of `lanes`; inputs in windows of kTable, each half a window further. A step multiplies one weight per row
+// by table[index]: what two windows see is multiplied in either, so that rows wait less for one another.
+struct SliceRun {
+    const Multiplied* vectors;
+    int count;
+    const Word* weights;          // [step][lanes]
+    const std::uint8_t* indices;  // [step][lanes]
+    const std::uint16_t* counts;  // [slice][window]: steps
+    int slices, windows;
+    const Word* bias;  // [slices * lanes]
     int rows;
     float low, high;
     Requantisation end{};  // of eight bits
 };
 
-inline constexpr int kTable = 32;
+inline constexpr int kTable = 32, kWindowStep = kTable / 2;
 
 struct DenseVectorRun {
-    const Word* inputs;
+    const Multiplied* vectors;
+    int count;
     const Word* weights;  // [slice][input][lanes]
     int slices, length;
     const Word* bias;
-    const Word* residual;
-    Word* output;
     int rows;
     float low, high;
     Requantisation end{};  // of eight bits

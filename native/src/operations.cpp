@@ -65,6 +65,29 @@ std::vector<Segment> stretches(const Storage& storage, int images) {
     return found;
 }
 
+// What of a copy word by word is a transposition, as far as it is worth one.
+std::optional<Copy::Turn> turn_of(const Copy& copy) {
+    constexpr std::int64_t kWorth = 4;
+    const Shape& dims = copy.dims;
+    const std::vector<std::int64_t>&sources = copy.source_strides, &targets = copy.target_strides;
+    if (copy.length != 1 || dims.size() < 2 || targets.back() != 1 || dims.back() < kWorth) return {};
+    const auto found = std::find(sources.begin(), sources.end() - 1, 1);
+    const auto axis = found - sources.begin();
+    if (found == sources.end() - 1 || dims[static_cast<std::size_t>(axis)] < kWorth) return {};
+    const auto others = [=](std::vector<std::int64_t> all) {
+        all.pop_back();
+        all.erase(all.begin() + axis);
+        return all;
+    };
+    return Copy::Turn{others(dims),
+                      others(sources),
+                      others(targets),
+                      dims.back(),
+                      dims[static_cast<std::size_t>(axis)],
+                      sources.back(),
+                      targets[static_cast<std::size_t>(axis)]};
+}
+
 }  // namespace
 
 Copy::Copy(const Shape& given, const std::vector<std::int64_t>& given_sources,
@@ -90,12 +113,19 @@ Copy::Copy(const Shape& given, const std::vector<std::int64_t>& given_sources,
         }
         dims.push_back(dims_[axis]), source_strides.push_back(sources[axis]), target_strides.push_back(targets[axis]);
     }
+    turn = turn_of(*this);
 }
 
-void Copy::run(const Word* from, Word* to) const {
+void Copy::run(const Word* from, Word* to, const Kernels& kernels) const {
     to += target;
     if (dims.empty()) {
         std::copy_n(from, length, to);
+        return;
+    }
+    if (turn) {
+        walk<2>(turn->dims, turn->dims.size(), {&turn->source_strides, &turn->target_strides}, [&](const auto& at) {
+            kernels.transpose(from + at[0], turn->source, to + at[1], turn->target, turn->rows, turn->columns);
+        });
         return;
     }
     const std::int64_t count = dims.back(), source = source_strides.back(), step = target_strides.back();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -25,9 +26,18 @@ struct Copy {
     std::vector<std::int64_t> source_strides, target_strides;
     std::int64_t length, target;  // target: where the first position goes
 
+    // Two axes that change places as those of a matrix do: of rows, which lie side by side in the target, and of columns,
+    // which do in the source. Strides are between rows of the source, between columns of the target, and of the other axes.
+    struct Turn {
+        Shape dims;
+        std::vector<std::int64_t> source_strides, target_strides;
+        std::int64_t rows, columns, source, target;
+    };
+    std::optional<Turn> turn;
+
     Copy(const Shape& dims, const std::vector<std::int64_t>& source_strides,
          const std::vector<std::int64_t>& target_strides, int images, std::int64_t target = 0);
-    void run(const Word* from, Word* to) const;
+    void run(const Word* from, Word* to, const Kernels& kernels) const;
 };
 
 // Between a folded value and one that is not, whose rows are contiguous.

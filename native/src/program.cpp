@@ -21,6 +21,29 @@ std::int64_t pieces_of(const Step& step, int images) {
     return std::max<std::int64_t>(1, std::min(step.items, static_cast<std::int64_t>(work / kLong)));
 }
 
+void run_step(const Step& step, std::span<const Frame> frames) {
+    Word* scratch = frames.front().scratch[0].get();
+    for (std::int64_t i = 0; i < step.pieces; ++i) {
+        check_interruption();
+        const std::int64_t begin = step.items * i / step.pieces, end = step.items * (i + 1) / step.pieces;
+        if (frames.size() > 1) step.run_all(frames, begin, end, scratch);
+        else step.run(frames.front(), begin, end, scratch);
+    }
+}
+
+// Of a step for one of several threads: of what shares a pass as much as leaves all of them some.
+std::int64_t piece_of(const Step& step, std::int64_t pieces, int threads) {
+    return std::max(
+        {std::int64_t{1}, step.items / pieces, std::min(step.at_once, (step.items + threads - 1) / threads)});
+}
+
+// Whether what images share is more than what each holds, which is fetched again between their steps.
+std::int64_t together_of(const std::vector<Step>& steps, std::size_t arena_bytes) {
+    double again = 0;
+    for (const Step& step : steps) again += step.again;
+    return again > static_cast<double>(arena_bytes) ? kVectorsTogether : 1;
+}
+
 }  // namespace
 
 Program::Program(const FusedNetwork& network, int images, const Kernels& kernels, const CostModel& costs, int threads)
@@ -28,6 +51,7 @@ Program::Program(const FusedNetwork& network, int images, const Kernels& kernels
     const FoldedNetwork folded = images == 1 ? fold(network, kernels, costs) : unfolded(network);
     Compiler(folded, images, kernels, costs, threads, *this).compile();
     for (Step& step : steps_) step.pieces = pieces_of(step, images);
+    if (images == 1) together_ = together_of(steps_, arena_bytes());
 }
 
 Frame Program::make_frame(int threads) const {
@@ -38,12 +62,16 @@ Frame Program::make_frame(int threads) const {
     return frame;
 }
 
-void Program::run(const Frame& frame) const {
-    for (const Step& step : steps_)
-        for (std::int64_t i = 0; i < step.pieces; ++i) {
-            check_interruption();
-            step.run(frame, step.items * i / step.pieces, step.items * (i + 1) / step.pieces, frame.scratch[0].get());
-        }
+// Image by image from one step that they share to the next.
+void Program::run(std::span<const Frame> frames) const {
+    for (auto step = steps_.begin(); step != steps_.end();) {
+        const auto shared = frames.size() == 1 ? steps_.end() : std::find_if(step, steps_.end(), [](const Step& each) {
+            return static_cast<bool>(each.run_all);
+        });
+        for (const Frame& frame : frames)
+            for (auto own = step; own != shared; ++own) run_step(*own, {&frame, 1});
+        if (step = shared; step != steps_.end()) run_step(*step++, frames);
+    }
 }
 
 // Who fails stops the others, who would wait for it.
@@ -57,7 +85,7 @@ void Program::run_shared(const Frame& frame, int threads, std::chrono::steady_cl
         for (std::size_t i = 0; i < steps_.size(); ++i) {
             const std::int64_t items = steps_[i].items,
                                all = std::max<std::int64_t>(kPieces * threads, steps_[i].pieces);
-            const std::int64_t piece = std::max<std::int64_t>(1, items / all);
+            const std::int64_t piece = piece_of(steps_[i], all, threads);
             for (std::int64_t begin; (begin = progress[i].taken.fetch_add(piece, std::memory_order_relaxed)) < items;) {
                 check_interruption();
                 const std::int64_t end = std::min(items, begin + piece);

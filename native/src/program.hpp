@@ -5,7 +5,9 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fusion.hpp"
@@ -34,6 +36,18 @@ struct Step {
     std::int64_t pieces = 1;  // in which one thread does them
     double work = 0;          // elements that are looked at for one image, where that is no multiply-add
     std::function<void(const Frame&, std::int64_t begin, std::int64_t end, Word* scratch)> run;
+    // Of several images in one pass over what it reads of each anew, `again` bytes; null: one image after the other.
+    using RunAll = std::function<void(std::span<const Frame>, std::int64_t begin, std::int64_t end, Word* scratch)>;
+    RunAll run_all{};
+    double again = 0;
+    std::int64_t at_once = 1;  // items that share such a pass
+
+    void run_together(RunAll all, double bytes) {
+        run = [all](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
+            all({&frame, 1}, begin, end, scratch);
+        };
+        run_all = std::move(all), again = bytes;
+    }
 };
 
 class Program {
@@ -44,7 +58,11 @@ class Program {
     int images() const { return images_; }
     Frame make_frame(int threads) const;
     // One block of images on the calling thread.
-    void run(const Frame& frame) const;
+    void run(const Frame& frame) const { run({&frame, 1}); }
+    // Several, each in a frame of its own: the results are the same bits.
+    void run(std::span<const Frame> frames) const;
+    // How many images should be run so.
+    std::int64_t together() const { return together_; }
     // The same on several threads: the result is the same bit for bit. ends: of every step, where that is asked for.
     void run_shared(const Frame& frame, int threads, std::chrono::steady_clock::time_point* ends = nullptr) const;
     // Seconds of every step: the fastest of `rounds` runs, on so many threads together.
@@ -58,6 +76,7 @@ class Program {
 
     int images_;
     std::vector<Step> steps_;
+    std::int64_t together_ = 1;
     Words shelf_;  // what the steps read in every run
     std::size_t arena_words_ = 0, scratch_words_ = 0;
     std::vector<std::pair<std::size_t, std::vector<Word>>> constants_;  // place in the arena, words

@@ -28,7 +28,13 @@ auto or_stop(std::atomic<std::int64_t>& taken, std::int64_t count, const Work& w
     };
 }
 
-constexpr std::size_t kIdleFrames = 4;
+// What one image is given and gives.
+struct Ends {
+    std::vector<const Word*> inputs;
+    std::vector<Word*> outputs;
+};
+
+constexpr std::int64_t kIdleFrames = 4;
 constexpr int kBlocks[] = {16, 32, 64, 128};
 constexpr std::int64_t kBlocksToShare = 2;
 constexpr double kMuch = 4e6;      // cycles
@@ -97,6 +103,7 @@ class Session::Runner {
     Halves halves(const Part& part, int threads);
     Compiled& compiled(int images, int begin, int end, int threads);
     Frame borrow(Compiled& compiled);
+    std::vector<Frame> borrow(Compiled& compiled, std::int64_t count);
     void give_back(Compiled& compiled, Frame frame);
     void run_block(const Halves& halves, const Part& part, const void* const* inputs, void* const* outputs,
                    std::int64_t first, std::int64_t valid, int threads);
@@ -231,9 +238,15 @@ Frame Session::Runner::borrow(Compiled& compiled) {
     return compiled.program->make_frame(compiled.threads);
 }
 
+std::vector<Frame> Session::Runner::borrow(Compiled& compiled, std::int64_t count) {
+    std::vector<Frame> frames;
+    while (static_cast<std::int64_t>(frames.size()) < count) frames.push_back(borrow(compiled));
+    return frames;
+}
+
 void Session::Runner::give_back(Compiled& compiled, Frame frame) {
     const std::lock_guard lock(mutex_);
-    if (compiled.idle.size() < kIdleFrames + static_cast<std::size_t>(threads_))
+    if (static_cast<std::int64_t>(compiled.idle.size()) < kIdleFrames + threads_ * compiled.program->together())
         compiled.idle.push_back(std::move(frame));
 }
 
@@ -248,29 +261,35 @@ void Session::Runner::run_program(Compiled& compiled, const std::vector<const Wo
     give_back(compiled, std::move(frame));
 }
 
-// Images one after another, or several at once on as many threads.
+// Images one after another, or as many together as the program wants, on several threads.
 void Session::Runner::run_images(Compiled& compiled, const void* const* inputs,
                                  const std::vector<std::int64_t>& input_sizes, void* const* outputs,
                                  const std::vector<std::int64_t>& output_sizes, std::int64_t first, std::int64_t images,
                                  int threads) {
+    const std::int64_t together = std::min(compiled.program->together(), (images + threads - 1) / threads);
     std::atomic<std::int64_t> taken{0};
-    const auto some = [&] {
-        std::int64_t image = taken.fetch_add(1);
-        if (image >= images) return;
-        Frame frame = borrow(compiled);
-        std::vector<const Word*> from(input_sizes.size());
-        std::vector<Word*> to(output_sizes.size());
-        frame.inputs = from.data(), frame.outputs = to.data(), frame.valid = 1;
-        for (; image < images; image = taken.fetch_add(1)) {
-            for (std::size_t i = 0; i < from.size(); ++i)
-                from[i] = static_cast<const Word*>(inputs[i]) + (first + image) * input_sizes[i];
-            for (std::size_t i = 0; i < to.size(); ++i)
-                to[i] = static_cast<Word*>(outputs[i]) + image * output_sizes[i];
-            compiled.program->run(frame);
-        }
-        give_back(compiled, std::move(frame));
+    const auto prepare = [&](Frame& frame, Ends& ends, std::int64_t image) {
+        for (std::size_t i = 0; i < input_sizes.size(); ++i)
+            ends.inputs[i] = static_cast<const Word*>(inputs[i]) + (first + image) * input_sizes[i];
+        for (std::size_t i = 0; i < output_sizes.size(); ++i)
+            ends.outputs[i] = static_cast<Word*>(outputs[i]) + image * output_sizes[i];
+        frame.inputs = ends.inputs.data(), frame.outputs = ends.outputs.data(), frame.valid = 1;
     };
-    run_together(static_cast<int>(std::min<std::int64_t>(threads, images)), or_stop(taken, images, some));
+    const auto some = [&] {
+        std::int64_t image = taken.fetch_add(together);
+        if (image >= images) return;
+        std::vector<Frame> frames = borrow(compiled, std::min(together, images - image));
+        std::vector<Ends> ends(
+            frames.size(), Ends{std::vector<const Word*>(input_sizes.size()), std::vector<Word*>(output_sizes.size())});
+        for (; image < images; image = taken.fetch_add(together)) {
+            const auto count = static_cast<std::size_t>(std::min(together, images - image));
+            for (std::size_t i = 0; i < count; ++i) prepare(frames[i], ends[i], image + static_cast<std::int64_t>(i));
+            compiled.program->run({frames.data(), count});
+        }
+        for (Frame& frame : frames) give_back(compiled, std::move(frame));
+    };
+    const std::int64_t pieces = (images + together - 1) / together;
+    run_together(static_cast<int>(std::min<std::int64_t>(threads, pieces)), or_stop(taken, images, some));
 }
 
 void Session::Runner::run_block(const Halves& halves, const Part& part, const void* const* inputs, void* const* outputs,
@@ -360,7 +379,9 @@ std::size_t Session::Runner::arena_bytes(const Part& part) {
     const Halves programs = halves(part, apart(part) > 0 ? 1 : threads_);
     std::size_t bytes = static_cast<std::size_t>(programs.between) * part.block * sizeof(Word);
     for (Compiled* half : {programs.head, programs.tail})
-        if (half != nullptr) bytes += half->program->arena_bytes();
+        if (half != nullptr)
+            bytes += half->program->arena_bytes() *
+                     static_cast<std::size_t>(std::min(half->program->together(), part.block * part.count));
     return bytes;
 }
 

@@ -1,9 +1,10 @@
-// A matrix times one vector, the matrix sparse or dense: fully connected layers of a single image.
+// A matrix times a few vectors, the matrix sparse or dense: fully connected layers of single images.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,11 +34,10 @@ class VectorProduct {
     VectorProduct(VectorProblem problem, Clamp clamp, const Kernels& kernels, int parts);
 
     int items() const { return static_cast<int>(parts_.size()); }
-    std::size_t scratch_words() const { return gather_.empty() ? 0 : gather_.size() + kOverread; }
+    std::size_t scratch_words() const { return gather_.empty() ? 0 : kVectorsTogether * gathered_words(); }
     void shelve(Shelf& shelf) { shelf.add(weights_), shelf.add(indices_), shelf.add(counts_); }
-    // kOverread words behind the input must be readable.
-    void run(std::int64_t begin, std::int64_t end, const Word* input, const Word* residual, Word* output,
-             Word* scratch) const;
+    // Of each vector, whose sums are the same whatever is beside it. kOverread words behind inputs must be readable.
+    void run(std::int64_t begin, std::int64_t end, std::span<const Multiplied> vectors, Word* scratch) const;
 
     std::int64_t nonzeros() const { return nonzeros_; }
     std::size_t bytes() const;
@@ -49,6 +49,11 @@ class VectorProduct {
         int slice, slices;
         std::size_t step, count;  // where its steps and its counts begin
     };
+
+    std::size_t gathered_words() const {
+        return static_cast<std::size_t>(round_up(static_cast<std::int64_t>(gather_.size()) + kOverread, 16));
+    }
+    void run_part(const Part& part, std::span<const Multiplied> vectors) const;
 
     const Kernels& kernels_;
     std::int64_t rows_, columns_, nonzeros_ = 0;

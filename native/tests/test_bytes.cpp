@@ -318,14 +318,14 @@ float awkward_float() {
     return static_cast<float>(between(-700, 700)) * (chance(0.5) ? 0.5f : 0.37f);
 }
 
-// Rows of words times a vector of words, with what is added to each: what either loop may be given.
+// Rows of words to be multiplied with vectors of words, with what is added to each: what either loop may be given.
 struct Matrix {
     int rows, length;
     std::vector<Word> weights;  // [row][length], many of them zero
-    secateur::Words inputs;
     std::vector<std::int32_t> bias;
 
-    std::int32_t total(int row) const {
+    int padded() const { return (length + secateur::kTable - 1) / secateur::kTable * secateur::kTable; }
+    std::int32_t total(int row, const Word* inputs) const {
         std::int32_t result = bias[static_cast<std::size_t>(row)];
         for (int i = 0; i < length; ++i) result += dot(inputs[i], weights[static_cast<std::size_t>(row * length + i)]);
         return result;
@@ -333,9 +333,7 @@ struct Matrix {
 };
 
 Matrix make_matrix(const Bytes& bytes) {
-    Matrix matrix{between(1, 70), between(1, 100), {}, nullptr, {}};
-    const int padded = (matrix.length + secateur::kTable - 1) / secateur::kTable * secateur::kTable;
-    matrix.inputs = make_random(padded);
+    Matrix matrix{between(1, 70), between(1, 100), {}, {}};
     for (int i = 0; i < matrix.rows * matrix.length; ++i)
         matrix.weights.push_back(chance(0.6) ? Word{0} : random_weights(bytes));
     for (int row = 0; row < matrix.rows; ++row) matrix.bias.push_back(between(-9000, 9000));
@@ -356,11 +354,12 @@ secateur::Words shifted_bias(const Matrix& matrix, const Bytes& bytes, int slice
 }
 
 // What a vector product gave, [rows] floats or bytes and nothing behind them.
-bool vector_holds(const Matrix& matrix, const Requantisation& end, const Word* residual, const Word* output) {
+bool vector_holds(const Matrix& matrix, const Requantisation& end, const secateur::Multiplied& vector) {
+    const auto& [input, residual, output] = vector;
     const std::uint8_t* added = reinterpret_cast<const std::uint8_t*>(residual);
     const std::uint8_t* bytes = reinterpret_cast<const std::uint8_t*>(output);
     for (int row = 0; row < matrix.rows; ++row) {
-        float value = requantised(matrix.total(row), static_cast<std::size_t>(row), end);
+        float value = requantised(matrix.total(row, input), static_cast<std::size_t>(row), end);
         if (end.floats) {
             if (residual != nullptr) value = sum(value, std::bit_cast<float>(residual[row].bits));
             if (!same_float(value, std::bit_cast<float>(output[row].bits))) return false;
@@ -373,19 +372,45 @@ bool vector_holds(const Matrix& matrix, const Requantisation& end, const Word* r
     return std::all_of(bytes + written, bytes + written + 16, [](std::uint8_t byte) { return byte == 0xa5; });
 }
 
+// Some vectors, and where their products go.
+class Vectors {
+   public:
+    Vectors(const Matrix& matrix, int count, bool floats, bool adds) : size_(matrix.rows + 4) {
+        for (int i = 0; i < count; ++i) {
+            const Word* input = kept_.emplace_back(make_random(matrix.padded())).get();
+            Word* residual = kept_.emplace_back(make_random(matrix.rows)).get();
+            for (int row = 0; floats && row < matrix.rows; ++row) residual[row] = secateur::as_word(awkward_float());
+            vectors_.push_back({input, adds ? residual : nullptr, kept_.emplace_back(make_random(size_)).get()});
+        }
+    }
+
+    int count() const { return static_cast<int>(vectors_.size()); }
+    const secateur::Multiplied* data() {
+        for (const auto& each : vectors_)
+            std::memset(each.output, 0xa5, static_cast<std::size_t>(size_) * sizeof(Word));
+        return vectors_.data();
+    }
+    bool hold(const Matrix& matrix, const Requantisation& end) const {
+        return std::all_of(vectors_.begin(), vectors_.end(),
+                           [&](const auto& each) { return vector_holds(matrix, end, each); });
+    }
+
+   private:
+    int size_;
+    std::vector<secateur::Words> kept_;
+    std::vector<secateur::Multiplied> vectors_;
+};
+
 void check_vectors(const Kernels& kernels, bool floats, bool adds) {
     const Bytes& bytes = *kernels.bytes;
     const int lanes = kernels.lanes;
     const Matrix matrix = make_matrix(bytes);
     const int slices = (matrix.rows + lanes - 1) / lanes,
-              blocks = (matrix.length + secateur::kTable - 1) / secateur::kTable;
+              windows = (matrix.length + secateur::kWindowStep - 1) / secateur::kWindowStep;
     std::vector<float> multipliers(static_cast<std::size_t>(matrix.rows));
     const Requantisation end = make_end(floats, false, multipliers);
     const secateur::Words bias = shifted_bias(matrix, bytes, slices, lanes);
-    secateur::Words residual = make_random(matrix.rows), output = make_random(matrix.rows + 4);
-    if (floats)
-        for (int row = 0; row < matrix.rows; ++row) residual[row] = secateur::as_word(awkward_float());
-    const Word* added = adds ? residual.get() : nullptr;
+    Vectors vectors(matrix, between(1, 10), floats, adds);
 
     const auto weight = [&](int row, int column) {
         const bool is = row < matrix.rows && column < matrix.length;
@@ -396,21 +421,21 @@ void check_vectors(const Kernels& kernels, bool floats, bool adds) {
         for (int i = 0; i < matrix.length; ++i)
             for (int lane = 0; lane < lanes; ++lane)
                 dense[(slice * matrix.length + i) * lanes + lane] = weight(slice * lanes + lane, i);
-    std::memset(output.get(), 0xa5, static_cast<std::size_t>(matrix.rows + 4) * sizeof(Word));
-    bytes.dense_vector({matrix.inputs.get(), dense.get(), slices, matrix.length, bias.get(), added, output.get(),
-                        matrix.rows, 0, 0, end});
-    CHECK(vector_holds(matrix, end, added, output.get()));
+    bytes.dense_vector(
+        {vectors.data(), vectors.count(), dense.get(), slices, matrix.length, bias.get(), matrix.rows, 0, 0, end});
+    CHECK(vectors.hold(matrix, end));
 
     std::vector<Word> steps;
     std::vector<std::uint8_t> indices;
     std::vector<std::uint16_t> counts;
+    const int each = chance(0.5) ? 1 : 2;  // windows that have weights: with two, all that they see
     for (int slice = 0; slice < slices; ++slice)
-        for (int block = 0; block < blocks; ++block) {
+        for (int window = 0; window < windows; ++window) {
             std::vector<std::vector<int>> columns(static_cast<std::size_t>(lanes));
             std::size_t most = 0;
             for (int lane = 0; lane < lanes; ++lane) {
-                for (int i = 0; i < secateur::kTable; ++i)
-                    if (weight(slice * lanes + lane, block * secateur::kTable + i).bits != 0)
+                for (int i = 0; window % each == 0 && i < each * secateur::kWindowStep; ++i)
+                    if (weight(slice * lanes + lane, window * secateur::kWindowStep + i).bits != 0)
                         columns[static_cast<std::size_t>(lane)].push_back(i);
                 most = std::max(most, columns[static_cast<std::size_t>(lane)].size());
             }
@@ -420,17 +445,17 @@ void check_vectors(const Kernels& kernels, bool floats, bool adds) {
                     const auto& own = columns[static_cast<std::size_t>(lane)];
                     const int column = step < own.size() ? own[step] : 0;
                     indices.push_back(static_cast<std::uint8_t>(column));
-                    steps.push_back(step < own.size() ? weight(slice * lanes + lane, block * secateur::kTable + column)
-                                                      : Word{0});
+                    steps.push_back(step < own.size()
+                                        ? weight(slice * lanes + lane, window * secateur::kWindowStep + column)
+                                        : Word{0});
                 }
         }
     secateur::Words sparse = make_random(static_cast<std::int64_t>(steps.size()));
     std::copy(steps.begin(), steps.end(), sparse.get());
     indices.resize(indices.size() + secateur::kOverread);
-    std::memset(output.get(), 0xa5, static_cast<std::size_t>(matrix.rows + 4) * sizeof(Word));
-    bytes.sparse_vector({matrix.inputs.get(), sparse.get(), indices.data(), counts.data(), slices, blocks, bias.get(),
-                         added, output.get(), matrix.rows, 0, 0, end});
-    CHECK(vector_holds(matrix, end, added, output.get()));
+    bytes.sparse_vector({vectors.data(), vectors.count(), sparse.get(), indices.data(), counts.data(), slices, windows,
+                         bias.get(), matrix.rows, 0, 0, end});
+    CHECK(vectors.hold(matrix, end));
 }
 
 // Bytes of a pair, computed on their own.

@@ -4,6 +4,7 @@
 
 constexpr int kLanes = 8;
 constexpr int kSquare = 8;
+constexpr int kVectors = 4;  // that a matrix is multiplied with at once
 
 struct Vec {
     __m256 v;

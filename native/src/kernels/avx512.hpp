@@ -4,6 +4,7 @@
 
 constexpr int kLanes = 16;
 constexpr int kSquare = 8;
+constexpr int kVectors = 8;  // that a matrix is multiplied with at once
 
 struct Vec {
     __m512 v;

@@ -378,26 +378,26 @@ struct ByteProduct {
     [[gnu::always_inline]] static Sum joined(Sum sum, Sum other) { return secateur::joined(sum, other); }
 
     template <typename Run>
-    [[gnu::always_inline]] static void finish_slice(const Run& run, int slice, Sum sum) {
+    [[gnu::always_inline]] static void finish_slice(const Run& run, const Multiplied& vector, int slice, Sum sum) {
         const Requantisation& end = run.end;
         const int first = slice * kLanes, count = run.rows - first < kLanes ? run.rows - first : kLanes;
         Vec values = times(float_of(total(sum)), load_some(end.multipliers + first, count));
         if (end.floats) {
-            if (run.residual != nullptr) values = plus(values, load_some(run.residual + first, count));
-            return store_some(run.output + first, values, count);
+            if (vector.residual != nullptr) values = plus(values, load_some(vector.residual + first, count));
+            return store_some(vector.output + first, values, count);
         }
         alignas(64) std::uint8_t bytes[kLanes] = {};
         alignas(64) std::int32_t ints[kLanes];
-        if (run.residual != nullptr) {
+        if (vector.residual != nullptr) {
             alignas(64) float added[kLanes];
-            copy_bytes(bytes, reinterpret_cast<const std::uint8_t*>(run.residual) + first, count);
+            copy_bytes(bytes, reinterpret_cast<const std::uint8_t*>(vector.residual) + first, count);
             for (int lane = 0; lane < kLanes; ++lane)
                 added[lane] = static_cast<float>(bytes[lane] - end.residual_zero) * end.residual_scale;
             values = plus(values, load(added));
         }
         store(ints, as_vec(rounded(clamped(values, splat(end.low), splat(end.high)))));
         for (int lane = 0; lane < kLanes; ++lane) bytes[lane] = static_cast<std::uint8_t>(ints[lane] + end.zero);
-        copy_bytes(reinterpret_cast<std::uint8_t*>(run.output) + first, bytes, count);
+        copy_bytes(reinterpret_cast<std::uint8_t*>(vector.output) + first, bytes, count);
     }
 
    private:

@@ -277,18 +277,20 @@ void pack_rows(const RowPack& pack) {
 
 // ---- Everything else --------------------------------------------------------------------------------------------
 
+constexpr std::int64_t kLine = 16;  // words of a cache line
+
 void transpose(const Word* source, std::ptrdiff_t source_row, Word* target, std::ptrdiff_t target_row,
                std::int64_t rows, std::int64_t columns) {
-    std::int64_t i = 0;
-    for (; i + kSquare <= rows; i += kSquare) {
-        std::int64_t j = 0;
-        for (; j + kSquare <= columns; j += kSquare)
-            transpose_square(source + i * source_row + j, source_row, target + j * target_row + i, target_row);
-        for (; j < columns; ++j)
-            for (int k = 0; k < kSquare; ++k) target[j * target_row + i + k] = source[(i + k) * source_row + j];
-    }
-    for (; i < rows; ++i)
-        for (std::int64_t j = 0; j < columns; ++j) target[j * target_row + i] = source[i * source_row + j];
+    const std::int64_t whole_rows = rows / kSquare * kSquare, whole_columns = columns / kSquare * kSquare;
+    // Squares of whole cache lines on either side.
+    for (std::int64_t at = 0; at < whole_columns; at += kLine)
+        for (std::int64_t first = 0; first < whole_rows; first += kLine)
+            for (std::int64_t j = at; j < at + kLine && j < whole_columns; j += kSquare)
+                for (std::int64_t i = first; i < first + kLine && i < whole_rows; i += kSquare)
+                    transpose_square(source + i * source_row + j, source_row, target + j * target_row + i, target_row);
+    for (std::int64_t i = 0; i < rows; ++i)
+        for (std::int64_t j = i < whole_rows ? whole_columns : 0; j < columns; ++j)
+            target[j * target_row + i] = source[i * source_row + j];
 }
 
 inline float bounded(float value, float low, float high) {

@@ -4,6 +4,7 @@
 
 constexpr int kLanes = 4;
 constexpr int kSquare = 4;
+constexpr int kVectors = 8;  // that a matrix is multiplied with at once
 
 struct Vec {
     float32x4_t v;

@@ -39,18 +39,9 @@ struct FloatProduct {
     };
 
     template <typename Run>
-    [[gnu::always_inline]] static void finish_slice(const Run& run, int slice, Sum sum) {
+    [[gnu::always_inline]] static void finish_slice(const Run& run, const Multiplied& vector, int slice, Sum sum) {
         const int first = slice * kLanes, count = run.rows - first < kLanes ? run.rows - first : kLanes;
-        const float low = run.low, high = run.high;
-        const float* residual = as_floats(run.residual);
-        float* output = as_floats(run.output);
-        float values[kLanes];
-        store_any(values, sum);
-        for (int lane = 0; lane < count; ++lane) {
-            float value = values[lane];
-            if (residual != nullptr) value += residual[first + lane];
-            value = low > value ? low : value;
-            output[first + lane] = high < value ? high : value;
-        }
+        if (vector.residual != nullptr) sum = plus(sum, load_any(vector.residual + first));
+        store_some(vector.output + first, smaller(splat(run.high), larger(splat(run.low), sum)), count);
     }
 };

@@ -23,48 +23,123 @@ template <int T>
 
 constexpr int kAhead = 256;  // non-zeros; small tiles read streams faster than they are fetched unasked
 
-// ---- Matrix times vector ----------------------------------------------------------------------------------------
+// ---- Matrix times vectors ---------------------------------------------------------------------------------------
+//
+// Count vectors at once, of which only `some` are others: the last stands for those that are missing.
 
-template <typename Product>
-void sparse_vector(const SliceRun& run) {
+template <int Count>
+struct Several {
+    Multiplied each[Count];
+
+    Several(const Multiplied* vectors, int some) {
+        for (int v = 0; v < Count; ++v) each[v] = vectors[v < some ? v : some - 1];
+    }
+};
+
+template <typename Product, int Count, typename Run>
+[[gnu::always_inline]] inline void finish_slices(const Run& run, const Several<Count>& vectors, int some, int slice,
+                                                 const typename Product::Sum (&sums)[Count]) {
+    #pragma GCC unroll 8
+    for (int v = 0; v < Count; ++v)
+        if (v < some) Product::finish_slice(run, vectors.each[v], slice, sums[v]);
+}
+
+template <typename Product, int Count>
+void sparse_vectors(const SliceRun& run, const Multiplied* given, int some) {
+    const Several<Count> vectors(given, some);
     const Word* weights = run.weights;
     const std::uint8_t* indices = run.indices;
     const std::uint16_t* counts = run.counts;
     for (int slice = 0; slice < run.slices; ++slice) {
-        auto even = Product::start_lanes(run.bias + slice * kLanes), odd = Product::none();
-        for (int block = 0; block < run.blocks; ++block) {
+        typename Product::Sum even[Count], odd[Count];
+        #pragma GCC unroll 8
+        for (int v = 0; v < Count; ++v)
+            even[v] = Product::start_lanes(run.bias + slice * kLanes), odd[v] = Product::none();
+        for (int window = 0; window < run.windows; ++window) {
             int count = *counts++;
-            const Table table = make_table(run.inputs + block * kTable);
-            for (; count >= 2; count -= 2, weights += 2 * kLanes, indices += 2 * kLanes) {
-                even = Product::add(load(weights), look_up(table, indices), even);
-                odd = Product::add(load(weights + kLanes), look_up(table, indices + kLanes), odd);
-            }
-            if (count > 0) {
-                even = Product::add(load(weights), look_up(table, indices), even);
+            Table tables[Count];
+            #pragma GCC unroll 8
+            for (int v = 0; v < Count; ++v) tables[v] = make_table(vectors.each[v].input + window * kWindowStep);
+            const auto step = [&](typename Product::Sum* sums) __attribute__((always_inline)) {
+                const Vec weight = load(weights);
+                #pragma GCC unroll 8
+                for (int v = 0; v < Count; ++v) sums[v] = Product::add(weight, look_up(tables[v], indices), sums[v]);
                 weights += kLanes, indices += kLanes;
-            }
+            };
+            for (; count >= 2; count -= 2) step(even), step(odd);
+            if (count > 0) step(even);
         }
-        Product::finish_slice(run, slice, Product::joined(even, odd));
+        #pragma GCC unroll 8
+        for (int v = 0; v < Count; ++v) even[v] = Product::joined(even[v], odd[v]);
+        finish_slices<Product, Count>(run, vectors, some, slice, even);
     }
+}
+
+// Every vector has four chains of sums; of many vectors two of them at a time, which registers hold.
+template <typename Product, int Count>
+void dense_vectors(const DenseVectorRun& run, const Multiplied* given, int some) {
+    constexpr int kChains = 4, kAtOnce = Count < 4 ? 4 : 2;
+    const Several<Count> vectors(given, some);
+    for (int slice = 0; slice < run.slices; ++slice) {
+        const Word* weights = run.weights + static_cast<std::size_t>(slice) * run.length * kLanes;
+        typename Product::Sum totals[Count];
+        #pragma GCC unroll 2
+        for (int first = 0; first < kChains; first += kAtOnce) {
+            typename Product::Sum sums[kAtOnce][Count];
+            #pragma GCC unroll 4
+            for (int chain = 0; chain < kAtOnce; ++chain)
+                #pragma GCC unroll 8
+                for (int v = 0; v < Count; ++v)
+                    sums[chain][v] =
+                        first + chain == 0 ? Product::start_lanes(run.bias + slice * kLanes) : Product::none();
+            const auto add = [&](int i, typename Product::Sum* to) __attribute__((always_inline)) {
+                const Word* from = weights + static_cast<std::size_t>(i) * kLanes;
+                if constexpr (Count > 1) __builtin_prefetch(from + kAhead);
+                const Vec weight = Count > 1 ? load_kept(from) : load(from);
+                #pragma GCC unroll 8
+                for (int v = 0; v < Count; ++v)
+                    to[v] = Product::add(weight, splat_word(vectors.each[v].input + i), to[v]);
+            };
+            int i = 0;
+            for (; i + kChains <= run.length; i += kChains)
+                #pragma GCC unroll 4
+                for (int chain = 0; chain < kAtOnce; ++chain) add(i + first + chain, sums[chain]);
+            for (; first == 0 && i < run.length; ++i) add(i, sums[0]);
+            #pragma GCC unroll 2
+            for (int chain = 0; chain < kAtOnce; chain += 2)
+                #pragma GCC unroll 8
+                for (int v = 0; v < Count; ++v) {
+                    const auto pair = Product::joined(sums[chain][v], sums[chain + 1][v]);
+                    totals[v] = first + chain == 0 ? pair : Product::joined(totals[v], pair);
+                }
+        }
+        finish_slices<Product, Count>(run, vectors, some, slice, totals);
+    }
+}
+
+// As many of them at a time as registers have room for.
+template <typename Run, typename Multiply>
+[[gnu::always_inline]] inline void for_vectors_of(const Run& run, Multiply multiply) {
+    for (int first = 0; first < run.count; first += kVectors)
+        multiply(run.vectors + first, run.count - first < kVectors ? run.count - first : kVectors);
+}
+
+template <typename Product>
+void sparse_vector(const SliceRun& run) {
+    for_vectors_of(run, [&](const Multiplied* vectors, int some) __attribute__((always_inline)) {
+        if (some > 4) sparse_vectors<Product, kVectors>(run, vectors, some);
+        else if (some > 2) sparse_vectors<Product, 4>(run, vectors, some);
+        else if (some == 2) sparse_vectors<Product, 2>(run, vectors, some);
+        else sparse_vectors<Product, 1>(run, vectors, some);
+    });
 }
 
 template <typename Product>
 void dense_vector(const DenseVectorRun& run) {
-    constexpr int kChains = 4;
-    for (int slice = 0; slice < run.slices; ++slice) {
-        const Word* weights = run.weights + static_cast<std::size_t>(slice) * run.length * kLanes;
-        typename Product::Sum sums[kChains];
-        sums[0] = Product::start_lanes(run.bias + slice * kLanes);
-        for (int chain = 1; chain < kChains; ++chain) sums[chain] = Product::none();
-        int i = 0;
-        for (; i + kChains <= run.length; i += kChains)
-            for (int chain = 0; chain < kChains; ++chain)
-                sums[chain] = Product::add(load(weights + static_cast<std::size_t>(i + chain) * kLanes),
-                                           splat_word(run.inputs + i + chain), sums[chain]);
-        for (; i < run.length; ++i)
-            sums[0] =
-                Product::add(load(weights + static_cast<std::size_t>(i) * kLanes), splat_word(run.inputs + i), sums[0]);
-        Product::finish_slice(run, slice,
-                              Product::joined(Product::joined(sums[0], sums[1]), Product::joined(sums[2], sums[3])));
-    }
+    for_vectors_of(run, [&](const Multiplied* vectors, int some) __attribute__((always_inline)) {
+        if (some > 4) dense_vectors<Product, kVectors>(run, vectors, some);
+        else if (some > 2) dense_vectors<Product, 4>(run, vectors, some);
+        else if (some == 2) dense_vectors<Product, 2>(run, vectors, some);
+        else dense_vectors<Product, 1>(run, vectors, some);
+    });
 }

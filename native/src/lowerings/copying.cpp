@@ -16,8 +16,9 @@ using Parts = std::vector<std::pair<std::int64_t, Copy>>;  // places, and what i
 void add_copies(Compiler& compiler, const Operation& operation, Parts parts) {
     const std::int64_t to = compiler.place(operation.output);
     Step& step = compiler.push(operation, "copy");
-    step.run = [to, parts = std::move(parts)](const Frame& frame, std::int64_t, std::int64_t, Word*) {
-        for (const auto& [from, copy] : parts) copy.run(frame.words(from), frame.words(to));
+    step.run = [to, parts = std::move(parts), kernels = &compiler.setting().kernels](const Frame& frame, std::int64_t,
+                                                                                     std::int64_t, Word*) {
+        for (const auto& [from, copy] : parts) copy.run(frame.words(from), frame.words(to), *kernels);
     };
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "byte_convolution.hpp"
@@ -156,15 +157,32 @@ void add_vector(Compiler& compiler, const Operation& operation, const Filter& fi
     step.report.nonzero_multiply_adds = product->nonzeros() * repeats * (filter.bytes ? 4 : 1);
     const std::int64_t input = compiler.place(operation.inputs[0]), output = compiler.place(operation.output);
     const std::int64_t residual = operation.residual ? compiler.place(operation.inputs.back()) : -1;
-    step.run = [=](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
-        const int items = product->items();
-        for (std::int64_t item = begin; item < end; ++item) {
-            const std::int64_t row = item / items;
-            product->run(item % items, item % items + 1, frame.words(input + sources[row]),
-                         residual < 0 ? nullptr : frame.words(residual + targets[row]),
-                         frame.words(output + targets[row]), scratch);
+    const auto place = [=](const Frame& frame, std::int64_t row) {
+        return Multiplied{frame.words(input + sources[row]),
+                          residual < 0 ? nullptr : frame.words(residual + targets[row]),
+                          frame.words(output + targets[row])};
+    };
+    const auto run = [=](std::span<const Frame> frames, std::int64_t begin, std::int64_t end, Word* scratch) {
+        Multiplied vectors[kVectorsTogether];
+        for (const std::int64_t items = product->items(); begin < end;) {
+            // One part of several rows, or several parts of one.
+            const std::int64_t row = begin / items, part = begin % items, rows = items == 1 ? end - begin : 1,
+                               parts = std::min(items - part, end - begin);
+            std::size_t count = 0;
+            const auto multiply = [&] {
+                product->run(part, part + parts, {vectors, std::exchange(count, 0)}, scratch);
+            };
+            for (const Frame& frame : frames)
+                for (std::int64_t i = row; i < row + rows; ++i) {
+                    vectors[count++] = place(frame, i);
+                    if (count == kVectorsTogether) multiply();
+                }
+            multiply();
+            begin += rows * parts;
         }
     };
+    step.run_together(run, static_cast<double>(product->bytes()));
+    step.at_once = product->items() == 1 ? kVectorsTogether : 1;
 }
 
 }  // namespace secateur

@@ -39,8 +39,8 @@ void compile_take(Compiler& compiler, const Operation& operation) {
     const std::int64_t from = compiler.place(operation.inputs[0]), to = compiler.place(operation.output);
     Step& step = compiler.push(operation, "copy");
     step.items = static_cast<std::int64_t>(reads.size());
-    step.run = [=, step_to = target.strides[axis], word = behind.dims.empty() && behind.length == 1](
-                   const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
+    step.run = [=, step_to = target.strides[axis], word = behind.dims.empty() && behind.length == 1,
+                kernels = &setting.kernels](const Frame& frame, std::int64_t begin, std::int64_t end, Word*) {
         for (std::int64_t item = begin; item < end; ++item) {
             const Word* read = frame.words(from + reads[item]);
             Word* written = frame.words(to + writes[item]);
@@ -49,7 +49,7 @@ void compile_take(Compiler& compiler, const Operation& operation) {
                     written[static_cast<std::int64_t>(i) * step_to] = read[picked[i]];
             else
                 for (std::size_t i = 0; i < picked.size(); ++i)
-                    behind.run(read + picked[i], written + static_cast<std::int64_t>(i) * step_to);
+                    behind.run(read + picked[i], written + static_cast<std::int64_t>(i) * step_to, *kernels);
         }
     };
 }

@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "compiler.hpp"
 #include "lowerings/layers.hpp"
@@ -60,11 +62,10 @@ double recurrence_cycles(const Setting& setting, const Operation& operation) {
     return static_cast<double>(sequences * length) * each + traffic(setting, operation);
 }
 
-// What is fed back of a state: weights times it, and the bias.
+// What is fed back of states: weights times each, and the bias.
 struct Feedback {
-    std::function<void(const Word* state, Word* fed, Word* scratch)> run;
+    std::function<void(std::span<const Multiplied> states, Word* scratch)> run;
     std::string name;
-    double cycles;
     std::int64_t nonzeros;
     std::size_t bytes, scratch_words;
 };
@@ -72,10 +73,12 @@ struct Feedback {
 template <typename Layer>
 Feedback keep_layer(Compiler& compiler, std::shared_ptr<Layer> layer) {
     layer->shelve(compiler.shelf());
-    const auto run = [layer](const Word* state, Word* fed, Word* scratch) {
-        layer->run(0, layer->items(), state, nullptr, fed, scratch);
+    const auto run = [layer](std::span<const Multiplied> states, Word* scratch) {
+        if constexpr (std::is_same_v<Layer, VectorProduct>) return layer->run(0, layer->items(), states, scratch);
+        else
+            for (const auto& [state, none, fed] : states) layer->run(0, layer->items(), state, none, fed, scratch);
     };
-    return {run, layer->describe(), layer->cycles(), layer->nonzeros(), layer->bytes(), layer->scratch_words()};
+    return {run, layer->describe(), layer->nonzeros(), layer->bytes(), layer->scratch_words()};
 }
 
 Feedback make_feedback(Compiler& compiler, const Operation& operation) {
@@ -132,34 +135,60 @@ class Recurrence {
     std::int64_t items() const { return static_cast<std::int64_t>(sequences_.size()); }
     std::int64_t length() const { return length_; }
     // Of its own, before that of what is fed back.
-    std::size_t scratch_words() const { return static_cast<std::size_t>(fed_words() + state_words()); }
+    std::size_t scratch_words() const {
+        return static_cast<std::size_t>(state_words() + kVectorsTogether * fed_words());
+    }
 
-    void run(const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) const {
-        std::fill_n(scratch + fed_words(), state_words(), Word{0});
-        for (std::int64_t item = begin; item < end; ++item)
-            run_sequence(frame, sequences_[static_cast<std::size_t>(item)], scratch);
+    // The sequences [begin, end) of each frame, as many at a time as share the loads of weights.
+    void run(std::span<const Frame> frames, std::int64_t begin, std::int64_t end, Word* scratch) const {
+        std::fill_n(scratch, state_words(), Word{0});
+        Running running[kVectorsTogether];
+        std::size_t count = 0;
+        for (const Frame& frame : frames)
+            for (std::int64_t item = begin; item < end; ++item) {
+                running[count++] = start(frame, sequences_[static_cast<std::size_t>(item)], scratch);
+                if (count == kVectorsTogether) finish({running, std::exchange(count, 0)}, scratch);
+            }
+        finish({running, count}, scratch);
     }
 
    private:
+    // A sequence at some step: the states before it, and where those lie that it is given and makes at the first step.
+    struct Running {
+        const Word *hidden, *cell, *given;
+        Word* made;
+    };
+
     std::int64_t fed_words() const { return round_up(fed_ + kOverread, 16); }
     std::int64_t state_words() const { return round_up(count_ + kOverread, 16); }
 
-    void run_sequence(const Frame& frame, const Sequence& at, Word* scratch) const {
-        Word *none = scratch + fed_words(), *rest = none + state_words();
-        const Word* hidden = at.hidden < 0 ? none : frame.words(at.hidden);
-        const Word* cell = at.cell < 0 ? none : frame.words(at.cell);
-        for (std::int64_t i = 0; i < length_; ++i) {
-            const std::int64_t time = reverse_ ? length_ - 1 - i : i;
-            Word* made = frame.words(at.made + time * made_step_);
-            feed_(hidden, scratch, rest);
-            advance_({frame.floats(at.given + time * given_step_), as_floats(scratch), as_floats(hidden),
+    // zeros: a state of them.
+    Running start(const Frame& frame, const Sequence& at, const Word* zeros) const {
+        return {at.hidden < 0 ? zeros : frame.words(at.hidden), at.cell < 0 ? zeros : frame.words(at.cell),
+                frame.words(at.given), frame.words(at.made)};
+    }
+
+    void finish(std::span<Running> running, Word* scratch) const {
+        Word *fed = scratch + state_words(), *rest = fed + kVectorsTogether * fed_words();
+        for (std::int64_t i = 0; i < length_; ++i) step(running, reverse_ ? length_ - 1 - i : i, fed, rest);
+    }
+
+    void step(std::span<Running> running, std::int64_t time, Word* fed, Word* rest) const {
+        Multiplied states[kVectorsTogether];
+        for (std::size_t i = 0; i < running.size(); ++i)
+            states[i] = {running[i].hidden, nullptr, fed + static_cast<std::int64_t>(i) * fed_words()};
+        feed_({states, running.size()}, rest);
+        for (std::size_t i = 0; i < running.size(); ++i) {
+            auto& [hidden, cell, given, first] = running[i];
+            Word* made = first + time * made_step_;
+            advance_({as_floats(given + time * given_step_), as_floats(states[i].output), as_floats(hidden),
                       as_floats(cell), as_floats(made), count_});
             hidden = made, cell = made + count_;
         }
     }
 
     std::vector<Sequence> sequences_;
-    std::function<void(const Word*, Word*, Word*)> feed_;
+    std::function<void(std::span<const Multiplied>, Word*)> feed_;
     void (*advance_)(const GateRun&);
     bool reverse_;
     std::int64_t length_, given_step_, made_step_;  // steps, words between two of them
@@ -175,9 +204,10 @@ void compile_recurrence(Compiler& compiler, const Operation& operation) {
     step.report.predicted_cycles = recurrence_cycles(compiler.setting(), operation);
     report_weights(step.report, layer_of(operation).filter, "recurrent", layer.length() * layer.items(),
                    feedback.nonzeros, feedback.bytes);
-    step.run = [layer](const Frame& frame, std::int64_t begin, std::int64_t end, Word* scratch) {
-        layer.run(frame, begin, end, scratch);
-    };
+    step.run_together([layer](std::span<const Frame> frames, std::int64_t begin, std::int64_t end,
+                              Word* scratch) { layer.run(frames, begin, end, scratch); },
+                      static_cast<double>(feedback.bytes) * static_cast<double>(layer.length() * layer.items()));
+    step.at_once = kVectorsTogether;
 }
 
 // ---- Running sums -----------------------------------------------------------------------------------------------
