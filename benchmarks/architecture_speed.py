@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -155,7 +156,7 @@ def report(name: str, case: Case, given: argparse.Namespace) -> None:
         assert far < 1e-3, f"{name}: outputs are apart by {far:.1e} of the largest"
         with on_cores(given.threads):
             runs = {key: partial(run, x.numpy()) for key, run in engines.items()}
-            times = time_twice(runs, seconds=given.seconds)
+            times = time_twice(runs, seconds=given.seconds, clock=time.thread_time_ns if given.processor else None)
         print(f"\n{name}, batch {batch}, {given.threads} thread(s)", flush=True)
         print_times("in turns", {key: each.in_turns for key, each in times.items()})
         if any(each.warm for each in times.values()):
@@ -176,6 +177,9 @@ def main() -> None:
     parser.add_argument("--ratios", default="0,0.8")
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--processor", action="store_true", help="time that the thread ran, where others compute; for one thread"
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="of each engine, in turns and warm")
     given = parser.parse_args()
     given.ratios = [float(ratio) for ratio in given.ratios.split(",")]

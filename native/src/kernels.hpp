@@ -278,7 +278,7 @@ struct BorderRun {
 
 // ---- Products of two values -------------------------------------------------------------------------------------
 
-// target[i][j] = factors[i] · Σ left[i][k] · right[k][j], summed one by one. Strides are in floats. Between panels of
+// target[i][j] = factors[i] · column_factors[j] · Σ left[i][k] · right[k][j], summed one by one. Strides are in floats. Between panels of
 // `panel` columns side by side, which may be read to their end, lie `right_column`. Of several images every element is a
 // vector of them, and right_column lies between columns.
 struct ProductRun {
@@ -290,6 +290,7 @@ struct ProductRun {
     std::ptrdiff_t target_row, target_column;  // columns of one image lie side by side
     const float* factors;                      // null: ones; [rows], or [rows][lanes] of images
     int rows, columns, length;
+    const float* column_factors = nullptr;  // of one image; null: ones; readable up to whole vectors
 };
 
 // Of every row of scores s, or of vectors of images: e^(scale · s + added − the largest), in place, and what makes their sum
@@ -303,8 +304,8 @@ struct SoftmaxRun {
     float* factors;  // [rows], or [rows][lanes] of images
 };
 
-// The same of every column, whose powers then have the sum 1 themselves. added: a number for each row and column, for each row
-// (added_column 0), or null. Columns are read and written up to whole vectors.
+// The same of every column. added: a number for each row and column, for each row (added_column 0), or null. Columns are read
+// and written up to whole vectors.
 struct ColumnSoftmaxRun {
     float* scores;
     const float* added;
@@ -312,6 +313,7 @@ struct ColumnSoftmaxRun {
     int added_column;  // 1 or 0
     float scale;
     int rows, columns;
+    float* factors;  // [columns]
 };
 
 // Of the features of every row: less the mean, over √(variance + epsilon), times weight, plus bias. Features lie side by

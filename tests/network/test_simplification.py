@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 from graph_strategies import dead_graphs, graphs, inputs
 from networks import FAMILIES, make_example, make_graph, make_network, run_network
 from secateur.importing.aten import to_graph
+from secateur.network.building import Builder
 from secateur.network.graph import Attribute, Graph, Node, Weight
 from secateur.network.simplification import fold_scales, remove_units, share_equal_weights, simplify, tidy
 from secateur.runtime import reference
@@ -415,3 +417,28 @@ def test_convolutions_of_lines_that_stand_upright_go_along_rows(kernel: int) -> 
     assert {node.shape[1] for node in graph.nodes if node.op != "reshape"} == {1}
     found = reference.run_all(graph, {"input": x.numpy()})[0]
     np.testing.assert_allclose(found, run_network(network, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("hides", [False, True])
+def test_attention_reads_a_mask_as_it_was_before_it_was_joined_with_one_that_hides_nothing(
+    swapped: bool, hides: bool
+) -> None:
+    build = Builder()
+    query, key = build.input("query", (1, 4, 3)), build.input("key", (1, 5, 3))
+    seen = build.input("seen", (1, 1, 5), element="bool")
+    all_of_them = np.ones((1, 4, 1), bool)
+    all_of_them[0, 0] = not hides
+    other = build.emit("constant", weights={"value": Weight.of(all_of_them)})
+    joined = build.emit("logical_and", *((seen, other) if swapped else (other, seen)))
+    graph = build.graph([build.emit("attention", query, key, key, joined, scale=1.0, causal=False)])
+    simple = simplify(graph)
+    assert simple.nodes[-1].inputs[3] == ("seen" if not hides else joined)
+    generator = np.random.default_rng(3)
+    given: dict[str, Any] = {
+        "query": generator.normal(size=(2, 1, 4, 3)).astype(np.float32),
+        "key": generator.normal(size=(2, 1, 5, 3)).astype(np.float32),
+        "seen": generator.random((2, 1, 1, 5)) < 0.6,
+    }
+    (found,), (right,) = reference.run_all(simple, given), reference.run_all(graph, given)
+    np.testing.assert_array_equal(found, right)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kernels import float_kernels
 from secateur.errors import GraphError, RunError
+from secateur.importing.aten import to_graph
 from secateur.network.building import Builder
 from secateur.network.graph import Attribute, Graph, Weight
 from secateur.network.limits import Limits
@@ -160,6 +161,34 @@ def test_recurrent_layers_are_pytorchs_in_both_directions(op: str, started: bool
             if op == "lstm":
                 last = found[:, 0 if reverse else -1, 19:]
                 np.testing.assert_allclose(last, expected[1][1][int(reverse)].numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("density", [0.2, 1.0])
+def test_what_goes_through_a_layer_together_gives_the_bits_that_each_gives_alone(density: float, kernel: str) -> None:
+    """Sequences of one value and of several images, and rows behind them: alone, six at a time, and on two threads."""
+    torch.manual_seed(2)
+    layer, head = nn.LSTM(9, 37, batch_first=True), nn.Linear(37, 70)
+    with torch.no_grad():
+        for each in (layer.all_weights[0][1], head.weight):
+            each.mul_(torch.rand_like(each) < density)
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = layer, head
+
+        def forward(self, x: Tensor) -> Tensor:
+            last = self.layer(x.flatten(0, 1))[0][:, -1]
+            return self.head(last.unflatten(0, x.shape[:2]))
+
+    graph = to_graph(Network().eval(), torch.zeros(2, 3, 5, 9))
+    x = numbers(2, 3, 5, 9)
+    alone, together, threads = (Session(graph, threads=count, kernel=kernel, calibrate=False) for count in (1, 1, 2))
+    assert all(block == 1 for block, _, _ in together.plan(2).parts)
+    found = np.concatenate([alone(x[i : i + 1]) for i in range(2)])
+    np.testing.assert_array_equal(together(x), found)
+    np.testing.assert_array_equal(threads(x), found)
 
 
 def test_lengths_may_be_free_in_all_of_them() -> None:

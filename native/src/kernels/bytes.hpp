@@ -439,11 +439,18 @@ void dequantise(const Dequantising& run) {
 }
 
 void quantise_line(const LineQuantising& run) {
-    const float inverse = run.inverse, low = run.low, high = run.high;
-    const std::int32_t zero = run.zero;
-    const float* floats = run.floats;
-    std::uint8_t* bytes = run.bytes;
-    for (std::int64_t i = 0; i < run.count; ++i) bytes[i] = byte_of_float(floats[i] * inverse, low, high, zero);
+    const Ending ending(run.low, run.high, run.zero, false);
+    const Vec inverse = splat(run.inverse);
+    std::int64_t i = 0;
+    for (; i + 4 * kLanes <= run.count; i += 4 * kLanes) {  // byte m of word k is number 4 · k + m
+        Vec given[4], even[2], odd[2], values[4];
+        #pragma GCC unroll 4
+        for (int m = 0; m < 4; ++m) given[m] = times(load_any(run.floats + i + m * kLanes), inverse);
+        part(given[0], given[1], even[0], odd[0]), part(given[2], given[3], even[1], odd[1]);
+        part(even[0], even[1], values[0], values[2]), part(odd[0], odd[1], values[1], values[3]);
+        store_any(run.bytes + i, ending.words_of_floats(values));
+    }
+    for (; i < run.count; ++i) run.bytes[i] = byte_of_float(run.floats[i] * run.inverse, run.low, run.high, run.zero);
 }
 
 void dequantise_line(const LineDequantising& run) {

@@ -41,8 +41,11 @@ template <int Rows, int Columns>
         #pragma GCC unroll 32
         for (int c = 0; c < Columns; ++c) {
             const int left = run.columns - first - c * kLanes;
-            if (left >= kLanes) store_any(to + c * kLanes, times(factor, sums[r][c]));
-            else if (left > 0) store_some(to + c * kLanes, times(factor, sums[r][c]), left);
+            if (left <= 0) continue;
+            Vec made = times(factor, sums[r][c]);
+            if (run.column_factors != nullptr) made = times(load_any(run.column_factors + first + c * kLanes), made);
+            if (left >= kLanes) store_any(to + c * kLanes, made);
+            else store_some(to + c * kLanes, made, left);
         }
     }
 }
@@ -157,34 +160,30 @@ template <int Vectors>
     Vec most[Vectors], sums[Vectors];
     #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) most[v] = splat(kMostNegative), sums[v] = splat(0.0f);
-    for (int i = 0; i < run.rows; ++i) {
+    // visit(v, place, score) of a row.
+    const auto visit_row = [&](int i, auto visit) __attribute__((always_inline)) {
         float* scores = run.scores + i * run.row + column;
         const float* added = run.added == nullptr ? nullptr : run.added + i * run.added_row;
         #pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) {
-            Vec score = times(scale, load_any(scores + v * kLanes));
-            if (added != nullptr)
-                score = plus(score, run.added_column == 0 ? splat(*added) : load_any(added + column + v * kLanes));
-            store_any(scores + v * kLanes, score);
-            most[v] = largest(most[v], score);
+            float* place = scores + v * kLanes;
+            const Vec score = load_any(place);
+            if (added == nullptr) visit(v, place, times(scale, score));
+            else if (run.added_column == 0) visit(v, place, fused(scale, score, splat(*added)));
+            else visit(v, place, fused(scale, score, load_any(added + column + v * kLanes)));
         }
-    }
+    };
     for (int i = 0; i < run.rows; ++i)
-        #pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v) {
-            float* score = run.scores + i * run.row + column + v * kLanes;
-            const Vec power = Exponential(minus(load_any(score), most[v])).value();
-            store_any(score, power);
+        visit_row(i,
+                  [&](int v, float*, Vec score) __attribute__((always_inline)) { most[v] = largest(most[v], score); });
+    for (int i = 0; i < run.rows; ++i)
+        visit_row(i, [&](int v, float* place, Vec score) __attribute__((always_inline)) {
+            const Vec power = Exponential(minus(score, most[v])).value();
+            store_any(place, power);
             sums[v] = plus(sums[v], power);
-        }
+        });
     #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) sums[v] = factor_of(sums[v]);
-    for (int i = 0; i < run.rows; ++i)
-        #pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v) {
-            float* score = run.scores + i * run.row + column + v * kLanes;
-            store_any(score, times(sums[v], load_any(score)));
-        }
+    for (int v = 0; v < Vectors; ++v) store_any(run.factors + column + v * kLanes, factor_of(sums[v]));
 }
 
 void soften_columns(const ColumnSoftmaxRun& run) {

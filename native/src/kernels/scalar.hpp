@@ -4,7 +4,7 @@
 
 constexpr int kLanes = 4;
 constexpr int kSquare = 4;
-constexpr int kVectors = 4;  // that a matrix is multiplied with at once
+constexpr int kVectors = 2;  // that a matrix is multiplied with at once
 
 struct Vec {
     float v[kLanes];

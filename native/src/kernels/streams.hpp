@@ -117,29 +117,36 @@ void dense_vectors(const DenseVectorRun& run, const Multiplied* given, int some)
     }
 }
 
-// As many of them at a time as registers have room for.
+template <int Value>
+struct Constant {
+    static constexpr int value = Value;
+};
+
+// multiply(count, vectors, some) for as many vectors at a time as registers have room for: some of `count`, a constant.
 template <typename Run, typename Multiply>
 [[gnu::always_inline]] inline void for_vectors_of(const Run& run, Multiply multiply) {
-    for (int first = 0; first < run.count; first += kVectors)
-        multiply(run.vectors + first, run.count - first < kVectors ? run.count - first : kVectors);
+    for (int first = 0; first < run.count; first += kVectors) {
+        const Multiplied* vectors = run.vectors + first;
+        const int left = run.count - first, some = left < kVectors ? left : kVectors;
+        if (some == 1) multiply(Constant<1>(), vectors, some);
+        else if (some == 2) multiply(Constant<2>(), vectors, some);
+        else if constexpr (kVectors > 2) {
+            if (some <= 4) multiply(Constant<4>(), vectors, some);
+            else if constexpr (kVectors > 4) multiply(Constant<kVectors>(), vectors, some);
+        }
+    }
 }
 
 template <typename Product>
 void sparse_vector(const SliceRun& run) {
-    for_vectors_of(run, [&](const Multiplied* vectors, int some) __attribute__((always_inline)) {
-        if (some > 4) sparse_vectors<Product, kVectors>(run, vectors, some);
-        else if (some > 2) sparse_vectors<Product, 4>(run, vectors, some);
-        else if (some == 2) sparse_vectors<Product, 2>(run, vectors, some);
-        else sparse_vectors<Product, 1>(run, vectors, some);
+    for_vectors_of(run, [&](auto count, const Multiplied* vectors, int some) {
+        sparse_vectors<Product, decltype(count)::value>(run, vectors, some);
     });
 }
 
 template <typename Product>
 void dense_vector(const DenseVectorRun& run) {
-    for_vectors_of(run, [&](const Multiplied* vectors, int some) __attribute__((always_inline)) {
-        if (some > 4) dense_vectors<Product, kVectors>(run, vectors, some);
-        else if (some > 2) dense_vectors<Product, 4>(run, vectors, some);
-        else if (some == 2) dense_vectors<Product, 2>(run, vectors, some);
-        else dense_vectors<Product, 1>(run, vectors, some);
+    for_vectors_of(run, [&](auto count, const Multiplied* vectors, int some) {
+        dense_vectors<Product, decltype(count)::value>(run, vectors, some);
     });
 }

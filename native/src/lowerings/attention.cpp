@@ -257,17 +257,19 @@ class ColumnAttention {
 
     std::int64_t items() const { return heads_.count() * blocks_; }
     std::int64_t multiply_adds() const { return heads_.multiply_adds(); }
-    std::size_t scratch_words() const { return static_cast<std::size_t>(2 * score_words() + kOverread); }
+    std::size_t scratch_words() const {
+        return static_cast<std::size_t>(2 * score_words() + round_up(pitch_ + kOverread, 16));
+    }
 
     // Heads that may share a mask come one after another.
     void run(const Frame& frame, std::int64_t begin, std::int64_t end, float* scores) const {
-        float* added = scores + score_words();
+        float *added = scores + score_words(), *factors = added + score_words();
         std::pair<std::int64_t, std::int64_t> written{-1, -1};
         for (std::int64_t item = begin; item < end; ++item) {
             const Block at = block(item);
             const std::pair wanted{mask_.place(at.head), at.first};
             if (mask_.any() && std::exchange(written, wanted) != wanted) add(frame, at, added);
-            run_block(frame, at, scores, added);
+            run_block(frame, at, scores, added, factors);
         }
     }
 
@@ -281,7 +283,7 @@ class ColumnAttention {
         return found;
     }
 
-    void run_block(const Frame& frame, const Block& at, float* scores, const float* added) const {
+    void run_block(const Frame& frame, const Block& at, float* scores, const float* added, float* factors) const {
         const std::size_t head = at.head;
         const int columns = static_cast<int>(at.queries), rows = static_cast<int>(at.seen);
         kernels_.multiply({frame.floats(places_.key + heads_.key.places[head]), heads_.key.column, heads_.key.row,
@@ -289,11 +291,11 @@ class ColumnAttention {
                            kernels_.panel, scores, pitch_, 1, nullptr, rows, columns,
                            static_cast<int>(heads_.query.columns)});
         kernels_.soften_columns({scores, mask_.any() ? added : nullptr, pitch_, mask_.of_keys() ? 1 : pitch_,
-                                 mask_.of_keys() ? 0 : 1, scale_, rows, columns});
+                                 mask_.of_keys() ? 0 : 1, scale_, rows, columns, factors});
         kernels_.multiply({frame.floats(places_.value + heads_.value.places[head]), heads_.value.column,
                            heads_.value.row, scores, pitch_, kernels_.panel,
                            frame.floats(places_.target + heads_.target.places[head]) + at.first, heads_.target.column,
-                           1, nullptr, static_cast<int>(heads_.value.columns), columns, rows});
+                           1, nullptr, static_cast<int>(heads_.value.columns), columns, rows, factors});
     }
 
     // A number for each key, or for each key and query.

@@ -23,6 +23,8 @@ SHORT_MS = 10.0
 """Up to here much of a run's time depends on whose weights the caches hold."""
 
 Run = Callable[[], object]
+Clock = Callable[[], int]
+"""Nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +35,22 @@ class Times:
     warm: list[float]
 
 
-def time_twice(engines: Mapping[str, Run], *, seconds: float | None = None) -> dict[str, Times]:
-    """In turns (`interleave`), and warm too (`run_on_end`) where any engine takes less than SHORT_MS."""
-    turns = interleave(engines, seconds=seconds)
+def time_twice(
+    engines: Mapping[str, Run], *, seconds: float | None = None, clock: Clock | None = None
+) -> dict[str, Times]:
+    """In turns (`interleave`), and warm too (`run_on_end`) where any engine takes less than SHORT_MS.
+
+    clock: by which runs are timed; wall time by default.
+    """
+    turns = interleave(engines, seconds=seconds, clock=clock)
     short = any(median_interval(times)[1] < SHORT_MS for times in turns.values())
-    warm = run_on_end(engines, seconds=seconds) if short else {}
+    warm = run_on_end(engines, seconds=seconds, clock=clock) if short else {}
     return {name: Times(turns[name], warm.get(name, [])) for name in engines}
 
 
-def run_on_end(engines: Mapping[str, Run], *, seconds: float | None = None) -> dict[str, list[float]]:
+def run_on_end(
+    engines: Mapping[str, Run], *, seconds: float | None = None, clock: Clock | None = None
+) -> dict[str, list[float]]:
     """Milliseconds of a run of each engine among its own, A A A …, B B B …, three such stretches each.
 
     An engine finds the caches as a program that runs nothing else does. A third of each stretch goes by before the
@@ -51,26 +60,28 @@ def run_on_end(engines: Mapping[str, Run], *, seconds: float | None = None) -> d
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(STRETCHES):
         for name, run in engines.items():
-            times[name] += _stretch(run, each)
+            times[name] += _stretch(run, each, clock)
     return times
 
 
-def _stretch(run: Run, seconds: float) -> list[float]:
+def _stretch(run: Run, seconds: float, clock: Clock | None) -> list[float]:
     until = time.perf_counter() + seconds / 3
     for _ in range(WARM_UP):
         run()
     while time.perf_counter() < until:
         run()
     repeats = _repeats(run)
-    samples = [_sample(run, repeats)]
+    samples = [_sample(run, repeats, clock)]
     least, most = math.ceil(MIN_ROUNDS / STRETCHES), MAX_ROUNDS // STRETCHES
     until = time.perf_counter() + seconds
     while len(samples) < least or (len(samples) < most and time.perf_counter() < until):
-        samples.append(_sample(run, repeats))
+        samples.append(_sample(run, repeats, clock))
     return samples
 
 
-def interleave(engines: Mapping[str, Run], *, seconds: float | None = None) -> dict[str, list[float]]:
+def interleave(
+    engines: Mapping[str, Run], *, seconds: float | None = None, clock: Clock | None = None
+) -> dict[str, list[float]]:
     """Milliseconds of a run of each engine, A B C, A B C, … after a warm-up.
 
     A sample is the mean of as many runs on end as last half a millisecond (one, where one run takes longer), so that
@@ -86,7 +97,7 @@ def interleave(engines: Mapping[str, Run], *, seconds: float | None = None) -> d
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(max(MIN_ROUNDS, math.ceil(min(MAX_ROUNDS, 1000 * seconds / max(slowest, 1e-3))))):
         for name, run in engines.items():
-            times[name].append(_sample(run, repeats[name]))
+            times[name].append(_sample(run, repeats[name], clock))
     return times
 
 
@@ -94,12 +105,13 @@ def _repeats(run: Run) -> int:
     return max(1, math.ceil(SAMPLE_MS / max(_sample(run, 1), 1e-4)))
 
 
-def _sample(run: Run, repeats: int) -> float:
+def _sample(run: Run, repeats: int, clock: Clock | None = None) -> float:
     """Milliseconds of one run, over `repeats` on end."""
-    started = time.perf_counter_ns()
+    now = clock or time.perf_counter_ns
+    started = now()
     for _ in range(repeats):
         run()
-    return (time.perf_counter_ns() - started) / 1e6 / repeats
+    return (now() - started) / 1e6 / repeats
 
 
 def median_interval(values: list[float]) -> tuple[float, float, float]:

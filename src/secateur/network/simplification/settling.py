@@ -42,6 +42,7 @@ class _Settling:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.elements = graph, graph.value_elements
         self.weights = dict(graph.weights)
+        self.nodes = {node.name: node for node in graph.nodes}
         self.known: dict[str, Array] = {}
 
     def made(self) -> Graph:
@@ -51,7 +52,7 @@ class _Settling:
 
     def _settled(self, node: Node) -> Node:
         if not self._is_known(node):
-            return self._without_what_says_nothing(node)
+            return self._without_what_says_nothing(self._with_mask_alone(node))
         self.known[node.name] = self._value(node)
         return node if not node.inputs else self._constant(node, self.known[node.name][0])
 
@@ -72,6 +73,25 @@ class _Settling:
         name = unused_name(node.name, self.weights)
         self.weights[name] = Weight.of(np.asarray(value, FORMATS[element].numbers))
         return replace(node, op="constant", inputs=(), weights={"value": name}, attributes={})
+
+    def _with_mask_alone(self, node: Node) -> Node:
+        """Attention with a mask as it was before it was joined with one that hides nothing."""
+        if node.op != "attention" or len(node.inputs) < 4:
+            return node
+        name = node.inputs[3]
+        while (other := self._joined_with_all(name)) is not None:
+            name = other
+        return replace(node, inputs=(*node.inputs[:3], name))
+
+    def _joined_with_all(self, mask: str) -> str | None:
+        joined = self.nodes.get(mask)
+        if joined is None or joined.op != "logical_and":
+            return None
+        rank, (left, right) = len(joined.shape), joined.inputs
+        for one, other in ((left, right), (right, left)):
+            if one in self.known and self.known[one].all() and len(self.graph.shape_of(other)) == rank:
+                return other
+        return None
 
     def _without_what_says_nothing(self, node: Node) -> Node:
         beside = node.inputs[3 if node.op == "attention" else 1 :]
