@@ -177,7 +177,7 @@ void add_vector(Compiler& compiler, const Operation& operation, const Filter& fi
                     vectors[count++] = place(frame, i);
                     if (count == kVectorsTogether) multiply();
                 }
-            multiply();
+            if (count > 0) multiply();
             begin += rows * parts;
         }
     };

@@ -149,7 +149,7 @@ class Recurrence {
                 running[count++] = start(frame, sequences_[static_cast<std::size_t>(item)], scratch);
                 if (count == kVectorsTogether) finish({running, std::exchange(count, 0)}, scratch);
             }
-        finish({running, count}, scratch);
+        if (count > 0) finish({running, count}, scratch);
     }
 
    private:
