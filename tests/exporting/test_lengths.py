@@ -144,10 +144,32 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_one_image_of_each_length_calibrates_as_well_as_many_of_one(case: str) -> None:
+    """What the report says of the error is what it is on other images; weights are fitted to all lengths."""
+    _, graph, inputs = made(case)
+    axis = 1 if case == "tokens" else 2
+    sizes = [list(inputs[0].shape[1:]) for _ in range(24)]
+    for number, size in enumerate(sizes):
+        size[axis - 1] += 2 * number
+    several = [np.random.default_rng(number).normal(size=(1, *size)) for number, size in enumerate(sizes)]
+    same = [np.random.default_rng(50 + number).normal(size=(1, *sizes[12])) for number in range(24)]
+    x = np.random.default_rng(99).normal(size=(16, *sizes[12])).astype(np.float32)
+    (exact,) = reference.run_all(graph, {"x": x})
+    for batches in (several, same):
+        quantised, report = quantise(graph, batches)
+        (found,) = reference.run_all(quantised, {"x": x})
+        error = float(np.square(found - exact).sum() / np.square(exact - np.median(exact, 0)).sum())
+        assert report.compared == report.images == 24
+        assert 0.2 < report.error / error < 5
+        assert error < 2e-3
+
+
 def test_calibration_data_of_lengths_that_cannot_be_is_refused(tmp_path: Path) -> None:
     network, _, inputs = made("tokens")
     for given, message in (
         ([torch.randn(4, 7, 8)], "calibration batch 0: input 'x', dimension 1: "),
+        ([inputs[0], torch.randn(4, 0, 8)], r"calibration batch 1: .*"),
         ([inputs[0], torch.randn(4, 6, 7)], r"calibration batch 1, input 'x': expected shape \(N, 2·length, 8\), got"),
     ):
         with pytest.raises(QuantiseError, match=message):

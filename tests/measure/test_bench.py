@@ -81,8 +81,12 @@ def test_every_rival_is_given_all_inputs_and_gives_all_outputs(monkeypatch: pyte
     monkeypatch.setitem(PEERS, "torch", second_is_wrong)
     with pytest.raises(BenchError, match="torch and secateur differ by 1 on the same input of 2 images"):
         bench(of_several(), batches=(2,), peers=("torch",), seconds=0.001, lengths={"length": 6})
-    with pytest.raises(UsageError, match="lengths not given; expected length: give them as in --lengths length=16"):
-        bench(of_several())
+    for lengths, message in (
+        ({}, "lengths not given; expected length: give them as in --lengths length=16"),
+        ({"length": -1}, "lengths length=-1: "),
+    ):
+        with pytest.raises(UsageError, match=message):
+            bench(of_several(), lengths=lengths)
 
 
 def test_onnx_runtime_quantises_every_layer_for_its_rival() -> None:

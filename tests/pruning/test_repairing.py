@@ -88,6 +88,17 @@ def test_a_layer_with_its_mask_given_is_the_constrained_least_squares_optimum(
     expected = least_squares(x, y, keep, before, level)
     torch.testing.assert_close(fitted, expected, rtol=1e-6, atol=1e-8)
     assert bool((fitted[~keep] == 0).all())
+    assert not bool(fitted[~keep].signbit().any())  # -0.0 is a weight in a file
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_a_singular_matrix_is_solved_for_too(share: float) -> None:
+    """Of fewer rows than columns, undamped."""
+    x, before = torch.randn(20, 64), torch.randn(64, 64)
+    sums = Regression((x.T @ x / 20)[None], (before @ x.T @ x / 20)[None])
+    keep = torch.arange(64).expand(1, 64, 64) < share * 64
+    fitted = _by_complement(sums.gram[0], sums.target[0], keep[0])
+    assert bool(torch.isfinite(fitted).all())
 
 
 def test_each_way_to_solve_is_taken_where_it_is_the_quickest() -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from secateur.errors import BenchError, SecateurError, UsageError
+from secateur.errors import BenchError, GraphError, SecateurError, UsageError
 from secateur.measure.rivals import PEERS as PEERS
 from secateur.measure.rivals import USUAL as USUAL
 from secateur.measure.rivals import Array, Predict, alone, in_eight_bits, quantiser, random_inputs
@@ -211,7 +211,10 @@ def at_lengths(graph: Graph, batches: Sequence[int], lengths: Mapping[str, int])
     if BATCH in graph.lengths and len(batches) > 1:
         raise UsageError("the network has values of all images: ask for one number of images at a time, as --batch 1")
     own = {BATCH: batches[0]} if BATCH in graph.lengths else {}
-    return settle(graph.bind({**lengths, **own})) if graph.lengths else graph
+    try:
+        return settle(graph.bind({**lengths, **own})) if graph.lengths else graph
+    except GraphError as error:
+        raise UsageError(f"lengths {', '.join(f'{name}={each}' for name, each in lengths.items())}: {error}") from error
 
 
 def _check_counts(name: str, counts: Sequence[int], most: int) -> None:

@@ -92,6 +92,7 @@ def openvino_engine(model: Any, threads: int, precision: str | None = "f32") -> 
     if precision is not None:
         settings["INFERENCE_PRECISION_HINT"] = precision
     read = core.read_model(io.BytesIO(model)) if isinstance(model, bytes) else model
+    places = _places(read, model)
 
     @functools.lru_cache(maxsize=8)
     def request(*shapes: tuple[int, ...]) -> Any:
@@ -99,10 +100,20 @@ def openvino_engine(model: Any, threads: int, precision: str | None = "f32") -> 
         return core.compile_model(read, "CPU", settings).create_infer_request()
 
     def run(*given: Array) -> Any:
-        found = request(*(each.shape for each in given)).infer(dict(enumerate(given)), share_inputs=True)
+        taken = [given[place] for place in places]
+        found = request(*(each.shape for each in taken)).infer(dict(enumerate(taken)), share_inputs=True)
         return alone([found[place] for place in range(len(found))])
 
     return run
+
+
+def _places(read: Any, model: Any) -> list[int]:
+    """Which of an ONNX file's inputs OpenVINO's model takes, in its order: it drops those that nothing reads."""
+    names = _input_names(model) if isinstance(model, bytes) else []
+    return [
+        next((place for place, name in enumerate(names) if name in each.names), own)
+        for own, each in enumerate(read.inputs)
+    ]
 
 
 Batch = Array | tuple[Array, ...]

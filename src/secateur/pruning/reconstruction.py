@@ -215,7 +215,7 @@ def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAM
     for group in range(len(before)):
         gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening)
         fitted[group] = _fit(gram, right, keep[group]).to(before.dtype)
-    return fitted
+    return fitted.masked_fill_(~keep, 0)  # and no -0.0, which is no zero of a file
 
 
 def _system(before: Tensor, gram: Tensor, target: Tensor, dampening: float) -> tuple[Tensor, Tensor]:
@@ -270,16 +270,18 @@ def _by_complement(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
     (the optimal brain surgeon for several weights at once, Kurtic et al. 2022)."""
     factor, singular = torch.linalg.cholesky_ex(gram)
     if singular:
-        return _by_cholesky(gram, right, keep)
+        return _by_gradients(gram, right, keep)
     inverse = torch.cholesky_inverse(factor)
     found = torch.cholesky_solve(right.T, factor).T
     for output in range(len(right)):
         lost = (~keep[output]).nonzero()[:, 0]
         if len(lost):
             rows = inverse[lost]
-            force = torch.cholesky_solve(found[output, lost, None], torch.linalg.cholesky(rows[:, lost]))[:, 0]
-            found[output] -= force @ rows
-    return found * keep
+            root, singular = torch.linalg.cholesky_ex(rows[:, lost])
+            if singular:
+                return _by_gradients(gram, right, keep)
+            found[output] -= torch.cholesky_solve(found[output, lost, None], root)[:, 0] @ rows
+    return found
 
 
 def _by_gradients(gram: Tensor, right: Tensor, keep: Tensor, steps: int = 300) -> Tensor:

@@ -16,9 +16,10 @@ from secateur.exporting.quantising.calibrating import (
     calibrations_of,
     given_to,
     histograms_of,
-    run,
+    run_all,
+    spread,
 )
-from secateur.exporting.quantising.moments import Floats, Layer, Moments, gather_moments, layer_of, of_images
+from secateur.exporting.quantising.moments import Floats, Given, Layer, Moments, gather_moments, layer_of
 from secateur.exporting.quantising.planning import Kind, Plan, Unit, clamps_first, plan
 from secateur.exporting.quantising.ranges import Scale, choose_scale, joined
 from secateur.exporting.quantising.reporting import (
@@ -31,7 +32,7 @@ from secateur.exporting.quantising.reporting import (
 )
 from secateur.exporting.quantising.rounding import round_layer
 from secateur.exporting.quantising.writing import Numbers, whole_numbers, write
-from secateur.network.graph import Graph, Node
+from secateur.network.graph import Graph, Node, Shape
 from secateur.network.quantisation import LARGEST_SUM, output_multipliers
 from secateur.network.simplification import Gain, order_channels, simplify
 from secateur.network.sizes import BATCH
@@ -104,7 +105,11 @@ def _unfit(graph: Graph) -> Iterator[tuple[str, str]]:
 
 @dataclass(slots=True)
 class _Quantising:
-    """One graph on its way. calibrations: that of most images first. floats: layers that stay in float32, and why."""
+    """One graph on its way.
+
+    calibrations: of each lengths, that of most images first; shapes: of all values at these. floats: layers that stay
+    in float32, and why.
+    """
 
     source: Graph
     calibrations: Sequence[Calibration]
@@ -112,27 +117,24 @@ class _Quantising:
     gain: Gain
     each_alone: bool
     reporter: Reporter
-    bound: Graph = field(init=False)
+    shapes: Sequence[Mapping[str, Shape]] = field(init=False)
     scales: dict[str, Scale] = field(default_factory=dict)
     rounded: dict[str, tuple[Numbers, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.bound = self.source.bind(self.calibration.lengths)
-
-    @property
-    def calibration(self) -> Calibration:
-        return self.calibrations[0]
+        graphs = (self.source.bind(each.lengths) for each in self.calibrations)
+        self.shapes = [{**each.inputs, **{node.name: node.shape for node in each.nodes}} for each in graphs]
 
     def result(self) -> tuple[Graph, Report]:
         self._round()
-        compared = self.calibration.part(0, COMPARED)
-        expected = run(self.source, compared)
+        compared = spread(self.calibrations, COMPARED)
+        expected = run_all(self.source, compared)
         harms = self._harms(compared, expected) if self.each_alone else {}
         while True:
             planned = self._planned()
             self._choose_scales(planned)
             graph = write(planned, self.scales, self._numbers())
-            found = run(graph, compared)
+            found = run_all(graph, compared)
             error = output_error(found, expected)
             if is_tolerable(found, expected) or len(self._whole(planned)) == 1:
                 break
@@ -143,9 +145,8 @@ class _Quantising:
             )
         costs = tuple(self._cost(unit, harms) for unit in planned.layers)
         words = self.gain.before, self.gain.after
-        return graph, Report(
-            costs, sum(map(len, self.calibrations)), len(compared), error, agreement_of(found, expected), *words
-        )
+        images, some = (sum(map(len, each)) for each in (self.calibrations, compared))
+        return graph, Report(costs, images, some, error, agreement_of(found, expected), *words)
 
     def _planned(self, floats: Mapping[str, str] | None = None) -> Plan:
         return plan(self.source, self.floats if floats is None else floats)
@@ -199,18 +200,27 @@ class _Quantising:
         yield some
 
     def _bytes(self, uses: Sequence[Sequence[Unit]]) -> int:
-        counts = self._counts(uses)
-        return sum(4 * min(n, len(self.calibration)) * math.prod(self.bound.shape_of(x)) for x, n in counts.items())
+        return sum(
+            4 * images * math.prod(self.shapes[place][value])
+            for value, count in self._counts(uses).items()
+            for place, images in self._taken(count)
+        )
+
+    def _taken(self, count: int) -> Iterator[tuple[int, int]]:
+        """(place, images): how many of each calibration are so many images, or all that there are."""
+        for place, each in enumerate(self.calibrations):
+            if count > 0:
+                yield place, min(count, len(each))
+            count -= len(each)
 
     def _given(self, counts: Mapping[str, int]) -> dict[str, list[Floats]]:
-        """Values for as many images as are asked for, or all that there are, by the lengths of the images."""
+        """Values for as many images as are asked for, or all that there are, of each calibration."""
         found: dict[str, list[Floats]] = {name: [] for name in counts}
-        left = dict(counts)
-        for calibration in self.calibrations:
-            some = {name: count for name, count in left.items() if count > 0}
+        taken = {name: dict(self._taken(count)) for name, count in counts.items()}
+        for place, calibration in enumerate(self.calibrations):
+            some = {name: each[place] for name, each in taken.items() if place in each}
             for name, values in given_to(self.source, some, calibration).items():
                 found[name].append(values)
-                left[name] -= len(values)
         return found
 
     def _counts(self, uses: Iterable[Iterable[Unit]]) -> dict[str, int]:
@@ -245,24 +255,27 @@ class _Quantising:
         factors = output_multipliers(self.scales[unit.node.inputs[0]].scale, numbers.scale, made.scale if made else 1.0)
         return "" if np.isfinite(factors).all() else "its scales are not numbers of float32"
 
-    def _layer(self, node: Node) -> Layer:
+    def _layer(self, node: Node, place: int = 0) -> Layer:
+        """As it is at the lengths of a calibration."""
         held = {role: self.source.weights[name].values() for role, name in node.weights.items()}
-        bound = replace(node, shape=self.bound.shape_of(node.name))
-        return layer_of(bound, held["weight"], held.get("bias"))
+        return layer_of(replace(node, shape=self.shapes[place][node.name]), held["weight"], held.get("bias"))
 
     def _moments(self, node: Node, layer: Layer, given: Mapping[str, Sequence[Floats]]) -> Moments:
         (value,) = node.inputs
-        layer, x = of_images(layer, given[value])
         scale = self.scales[value]
-        return gather_moments(layer, x, scale.quantised(x) * np.float32(scale.scale))
+        arrays = [each[:count] for each, (_, count) in zip(given[value], self._taken(layer.images), strict=False)]
+        return gather_moments([
+            Given(self._layer(node, place), x, scale.quantised(x) * np.float32(scale.scale))
+            for place, x in enumerate(arrays)
+        ])  # fmt: skip
 
-    def _harms(self, compared: Calibration, expected: Sequence[Floats]) -> dict[str, float]:
+    def _harms(self, compared: Sequence[Calibration], expected: Sequence[Floats]) -> dict[str, float]:
         """By how much the outputs change where one layer alone is in eight bits."""
         names, found = [unit.node.name for unit in self._planned().layers], {}
         for unit in self._whole(self._planned()):
             others = {name: "another is looked at" for name in names if name != unit.node.name}
             alone = write(self._planned(others), self.scales, self._numbers())
-            found[unit.node.name] = output_error(run(alone, compared), expected)
+            found[unit.node.name] = output_error(run_all(alone, compared), expected)
         return found
 
     def _cost(self, unit: Unit, harms: Mapping[str, float]) -> LayerCost:

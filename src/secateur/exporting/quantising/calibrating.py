@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,7 +53,7 @@ def calibrations_of(graph: Graph, batches: Iterable[Batch]) -> list[Calibration]
     """
     read: dict[tuple[tuple[str, int], ...], list[dict[str, NDArray[Any]]]] = {}
     for place, batch in enumerate(batches):
-        arrays, lengths = _by_name(graph, batch, place)
+        arrays, lengths = _by_name(graph, batch, place, read)
         read.setdefault(tuple(lengths.items()), []).append(arrays)
     found = [_joined(some, dict(lengths)) for lengths, some in read.items()]
     if not sum(map(len, found)):
@@ -63,15 +63,14 @@ def calibrations_of(graph: Graph, batches: Iterable[Batch]) -> list[Calibration]
 
 def _joined(batches: Sequence[Mapping[str, NDArray[Any]]], lengths: Mapping[str, int]) -> Calibration:
     whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    counts = {len(each) for each in whole.values()}
-    if len(counts) > 1:
-        raise QuantiseError(f"calibration data: expected as many images in every input, got {sorted(counts)}")
-    order = np.random.default_rng(0).permutation(counts.pop())
+    order = np.random.default_rng(0).permutation(len(next(iter(whole.values()))))
     return Calibration({name: each[order] for name, each in whole.items()}, lengths)
 
 
-def _by_name(graph: Graph, batch: Batch, place: int) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
-    """Arrays by input, and the lengths that they have."""
+def _by_name(
+    graph: Graph, batch: Batch, place: int, known: Container[object]
+) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+    """Arrays by input, and the lengths that they have. known: at which the network has a result."""
     names = list(graph.inputs)
     if not isinstance(batch, Mapping):
         parts = list(batch) if isinstance(batch, (tuple, list)) else [batch]
@@ -84,10 +83,16 @@ def _by_name(graph: Graph, batch: Batch, place: int) -> tuple[dict[str, NDArray[
     if batch.keys() != set(names):
         raise QuantiseError(f"calibration batch {place}: expected inputs {names}, got {sorted(map(str, batch))}")
     arrays = {name: _checked(graph, name, batch[name], place) for name in names}
+    counts = sorted({len(each) for each in arrays.values()})
+    if len(counts) > 1:
+        raise QuantiseError(f"calibration batch {place}: expected as many images in every input, got {counts}")
     try:
-        return arrays, graph.lengths_of({name: each.shape[1:] for name, each in arrays.items()}, len(arrays[names[0]]))
+        lengths = graph.lengths_of({name: each.shape[1:] for name, each in arrays.items()}, counts[0])
+        if tuple(lengths.items()) not in known:
+            graph.bind(lengths)
     except GraphError as error:
         raise QuantiseError(f"calibration batch {place}: {error}") from error
+    return arrays, lengths
 
 
 def _checked(graph: Graph, name: str, given: object, place: int) -> NDArray[Any]:
@@ -116,6 +121,27 @@ def run(graph: Graph, calibration: Calibration) -> list[Floats]:
         return reference.run_all(graph, calibration.inputs)
     session = Session(graph, calibrate=False, limits=NO_LIMITS)
     return list(session.run_all(*(calibration.inputs[name] for name in graph.inputs)))
+
+
+def spread(calibrations: Sequence[Calibration], count: int) -> list[Calibration]:
+    """Some images of each lengths, so many in all, or of the first lengths one where these are more."""
+    each = -(-count // len(calibrations))
+    return [calibration.part(0, each) for calibration in calibrations[:count]]
+
+
+def run_all(graph: Graph, calibrations: Sequence[Calibration]) -> list[Floats]:
+    """The outputs for images of all lengths: (N, …); of those whose sizes are free a row (1, …) for each place."""
+    found = [run(graph, calibration) for calibration in calibrations]
+    return [_pooled(parts) for parts in zip(*found, strict=True)]
+
+
+def _pooled(parts: Sequence[Floats]) -> Floats:
+    apart = [axis for axis in range(1, parts[0].ndim) if len({part.shape[axis] for part in parts}) > 1]
+    if not apart:
+        return np.concatenate(parts)
+    behind = [axis for axis in range(1, parts[0].ndim) if axis not in apart]
+    rows = (part.transpose(0, *apart, *behind).reshape(-1, 1, *(part.shape[axis] for axis in behind)) for part in parts)
+    return np.concatenate(list(rows))
 
 
 def values_of(graph: Graph, names: Sequence[str], calibration: Calibration) -> Iterator[dict[str, Floats]]:

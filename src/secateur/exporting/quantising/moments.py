@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -72,43 +72,61 @@ class Moments:
     checks: tuple[Floats, Floats]
 
 
-def of_images(layer: Layer, given: Sequence[Floats]) -> tuple[Layer, Floats]:
-    """What a layer is given, (N, …), of images whose lengths differ: of a matrix every row as an image of its own, of
-    planes those of the first lengths. given: (n, …) of each lengths; of the layer's own first."""
-    if len(given) == 1 or layer.node.op != "linear":
-        return layer, given[0][: layer.images]
-    apart = replace(layer, node=replace(layer.node, shape=layer.node.shape[-1:]))
-    return apart, np.concatenate([each.reshape(-1, layer.columns) for each in given])
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """What a layer is given for images of the same lengths, (N, …): x in float32, seen what is left in eight bits.
+    layer: as it is at these."""
+
+    layer: Layer
+    x: Floats
+    seen: Floats
+
+    def part(self, start: int, stop: int | None) -> Given:
+        return Given(self.layer, self.x[start:stop], self.seen[start:stop])
 
 
-def gather_moments(layer: Layer, x: Floats, seen: Floats) -> Moments:
-    """x: (N, …) of calibration images as the layer has it in float32; seen: what is left of it in eight bits.
-
-    The last eighth of the images is for the checks.
-    """
-    split = max(1, len(x) - len(x) // 8)
+def gather_moments(given: Sequence[Given]) -> Moments:
+    """given: calibration images, those of each lengths. The last eighth, of the images or of the lengths, is for the
+    checks."""
+    layer = given[0].layer
     groups, outputs, columns = layer.weight.shape
-    given, wanted = np.zeros((groups, columns)), np.zeros((groups, outputs))
+    mean_given, mean_wanted = np.zeros((groups, columns)), np.zeros((groups, outputs))
     narrow = columns if columns <= MOST_COLUMNS else 0
     gram = np.zeros((groups, narrow, narrow), np.float32)
     slope = np.zeros((groups, outputs, narrow), np.float32)
     count = 0
-    for own, exact in _rows(layer, seen[:split], x[:split], LEAST_ROWS + 2 * narrow):
+    fitted, checked = _parted(given)
+    for own, exact in _rows_of(fitted, LEAST_ROWS + 2 * narrow):
         aim = _outputs(layer, exact)
         gram += own[..., :narrow].swapaxes(1, 2) @ own[..., :narrow]
         slope += aim.swapaxes(1, 2) @ own[..., :narrow]
-        given += own.sum(1, dtype=np.float64)
-        wanted += aim.sum(1, dtype=np.float64)
+        mean_given += own.sum(1, dtype=np.float64)
+        mean_wanted += aim.sum(1, dtype=np.float64)
         count += own.shape[1]
-    mean, aimed = (given / count).astype(np.float32), (wanted / count).astype(np.float32)
+    mean, aimed = (mean_given / count).astype(np.float32), (mean_wanted / count).astype(np.float32)
     if narrow:
         gram = gram / count - mean[:, :, None] * mean[:, None, :]
         slope = slope / count - aimed[:, :, None] * mean[:, None, :]
-    rest = (split if split < len(x) else 0, None)
-    checked = list(_rows(layer, seen[slice(*rest)], x[slice(*rest)], CHECKED_ROWS))
-    rows = np.concatenate([own for own, _ in checked], 1)
-    aims = np.concatenate([_outputs(layer, exact) for _, exact in checked], 1)
+    pairs = list(_rows_of(checked, CHECKED_ROWS))
+    rows = np.concatenate([own for own, _ in pairs], 1)
+    aims = np.concatenate([_outputs(layer, exact) for _, exact in pairs], 1)
     return Moments(mean, aimed, gram if narrow else None, slope if narrow else None, (rows, aims))
+
+
+def _parted(given: Sequence[Given]) -> tuple[Sequence[Given], Sequence[Given]]:
+    """(those that weights are fitted to, those that they are checked on); the same ones where there are too few."""
+    if len(given) > 1:
+        last = max(1, len(given) // 8)
+        return given[:-last], given[-last:]
+    (only,) = given
+    split = max(1, len(only.x) - len(only.x) // 8)
+    return [only.part(0, split)], [only.part(split if split < len(only.x) else 0, None)]
+
+
+def _rows_of(given: Sequence[Given], most: int) -> Iterator[tuple[Floats, Floats]]:
+    """As `_rows`, of each lengths an equal share."""
+    for each in given:
+        yield from _rows(each.layer, each.seen, each.x, -(-most // len(given)))
 
 
 def _outputs(layer: Layer, rows: Floats) -> Floats:
