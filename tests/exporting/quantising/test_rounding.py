@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from secateur.exporting.quantising.moments import gather_moments, layer_of
+from secateur.exporting.quantising.moments import Given, gather_moments, layer_of
 from secateur.exporting.quantising.ranges import STEPS, Histogram, choose_scale
 from secateur.exporting.quantising.rounding import largest_scale, refine, round_layer
 from secateur.network.graph import Node
@@ -88,7 +88,7 @@ def test_a_rounded_convolution_gives_what_it_gave_better_than_by_rounding_to_the
     expected = outputs(weight, bias, x)
     node = Node("conv", "conv2d", ("x",), {}, window, tuple(expected.shape[1:]))
     layer = layer_of(node, weight.numpy(), bias.numpy())
-    found = round_layer([layer], [gather_moments(layer, x.numpy(), x.numpy())])
+    found = round_layer([layer], [gather_moments([Given(layer, x.numpy(), x.numpy())])])
     scale = torch.from_numpy(largest_scale(layer.weight).reshape(-1, 1, 1, 1))
     nearest = outputs((weight / scale).round() * scale, bias, x)
     numbers = torch.from_numpy(found.numbers * found.scale[..., None]).reshape(weight.shape)
@@ -105,7 +105,7 @@ def test_moments_are_those_of_what_each_position_sees() -> None:
     weight, x = torch.randn(4, 3, 3, 3), torch.randn(32, 3, 5, 5)
     node = Node("c", "conv2d", ("x",), {}, {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1})
     node = Node(node.name, node.op, node.inputs, {}, node.attributes, (4, 5, 5))
-    found = gather_moments(layer_of(node, weight.numpy(), None), x.numpy(), x.numpy())
+    found = gather_moments([Given(layer_of(node, weight.numpy(), None), x.numpy(), x.numpy())])
     rows = F.unfold(x[:28], 3, padding=1).transpose(1, 2).reshape(-1, 27)
     centred = rows - rows.mean(0)
     assert found.gram is not None
