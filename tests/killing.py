@@ -14,7 +14,7 @@ from secateur.records.store import FILE_NAME
 
 
 def kill_when(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, "the sweep ended before it could be killed"
         assert time.monotonic() < deadline

@@ -189,7 +189,7 @@ def test_a_killed_driver_goes_on_where_it_was(head: Node, tmp_path: Path) -> Non
     with start() as first:
         kill_when(lambda: len(stored(tmp_path / "run")) >= 1, first)
     before = stored(tmp_path / "run")
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stderr
     after = stored(tmp_path / "run")
     assert (1 <= len(before) < 6, len(after)) == (True, 6)
