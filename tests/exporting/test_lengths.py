@@ -133,6 +133,7 @@ def test_eight_bits_with_free_lengths_are_those_of_each_length(case: str, tmp_pa
         assert np.square(made_of - wanted).mean() < 1e-3 * wanted.var()
         if (onnxruntime := _onnxruntime()) is not None:
             run = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+            # ONNX Runtime may round a sum to the next step, of which some forty are a standard deviation
             np.testing.assert_allclose(run.run(None, {"x": x.numpy()})[0], right, atol=0.05 * float(wanted.std()))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from secateur.errors import BenchError, GraphError, SecateurError, UsageError
 from secateur.measure.rivals import PEERS as PEERS
 from secateur.measure.rivals import USUAL as USUAL
-from secateur.measure.rivals import Array, Predict, alone, in_eight_bits, quantiser, random_inputs
+from secateur.measure.rivals import Array, Predict, in_eight_bits, only_or_all, quantiser, random_inputs
 from secateur.measure.timing import Times, median_interval, on_cores, time_twice
 from secateur.network.dequantising import to_floats
 from secateur.network.graph import Graph
@@ -28,6 +28,7 @@ from secateur.network.sizes import BATCH
 from secateur.runtime import MOST_IMAGES, MOST_THREADS, Session
 
 T = TypeVar("T")
+Outputs = tuple[Array, ...]
 
 OURS = "secateur"
 
@@ -278,9 +279,6 @@ def _compare(
     return [_row(name, threads, outputs[name], expected, each) for name, each in times.items()]
 
 
-Outputs = tuple[Array, ...]
-
-
 def _all(made: Any) -> Outputs:
     """What an engine gave, as arrays."""
     return tuple(np.asarray(each) for each in (made if isinstance(made, tuple) else (made,)))
@@ -367,4 +365,4 @@ def _same_choice(outputs: Outputs, ours: Outputs) -> float:
 
 def _engine(graph: Graph, threads: int, kernel: str | None) -> Predict:
     session = Session(graph, threads=threads, kernel=kernel, limits=NO_LIMITS)
-    return lambda *x: alone(session.run_all(*x))
+    return lambda *x: only_or_all(session.run_all(*x))

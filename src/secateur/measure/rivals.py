@@ -58,7 +58,7 @@ def _random(random: np.random.Generator, shape: tuple[int, ...], element: str | 
         ) from error
 
 
-def alone(outputs: Sequence[Array]) -> Any:
+def only_or_all(outputs: Sequence[Array]) -> Any:
     """The only one, or a tuple of all."""
     return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
@@ -75,7 +75,7 @@ def onnxruntime_engine(model: Model, threads: int) -> Predict:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-    return lambda *given: alone(session.run(None, dict(zip(names, given, strict=True))))
+    return lambda *given: only_or_all(session.run(None, dict(zip(names, given, strict=True))))
 
 
 def openvino_engine(model: Any, threads: int, precision: str | None = "f32") -> Predict:
@@ -102,7 +102,7 @@ def openvino_engine(model: Any, threads: int, precision: str | None = "f32") -> 
     def run(*given: Array) -> Any:
         taken = [given[place] for place in places]
         found = request(*(each.shape for each in taken)).infer(dict(enumerate(taken)), share_inputs=True)
-        return alone([found[place] for place in range(len(found))])
+        return only_or_all([found[place] for place in range(len(found))])
 
     return run
 
@@ -163,7 +163,9 @@ def quantised_for_openvino(model: Model, batches: Sequence[Batch]) -> Any:
         import nncf
 
         images = [
-            alone([each[None] for each in image]) for batch in batches for image in zip(*_arrays(batch), strict=True)
+            only_or_all([each[None] for each in image])
+            for batch in batches
+            for image in zip(*_arrays(batch), strict=True)
         ]
         read = openvino.Core().read_model(io.BytesIO(model))
         return nncf.quantize(read, nncf.Dataset(images), subset_size=len(images))
@@ -241,7 +243,9 @@ def _torch_run(network: Any, layout: Any, without_gradients: Any) -> Predict:
             given = (torch.from_numpy(each) for each in arrays)
             made = network(*(each.contiguous(memory_format=layout) if each.ndim == 4 else each for each in given))
             outputs = list(made.values()) if isinstance(made, dict) else made
-            return alone([each.numpy() for each in (outputs if isinstance(outputs, (list, tuple)) else [outputs])])
+            return only_or_all(
+                [each.numpy() for each in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+            )
 
     return run
 

@@ -57,9 +57,9 @@ def quantise(
     """A float graph with its convolutions and fully connected layers, and what lies between them, in eight bits.
 
     batches: inputs to calibrate on, as `calibrating.Batch` says; they are held in memory. Of a graph with free lengths
-    they may have several; outputs are compared at those of most images. keep_float: layers that stay in float32, by
-    the names of their nodes or of the modules that they come from. each_alone: the report says too what the outputs
-    lose by each layer alone.
+    they may have several: weights are fitted to, and outputs compared at, all of them. keep_float: layers that stay in
+    float32, by the names of their nodes or of the modules that they come from. each_alone: the report says too what
+    the outputs lose by each layer alone.
     The graph is simplified and its channels are put in order first, scales are chosen by what least changes values
     (`ranges`), weights are rounded by the moments of what a layer is given (`rounding`). A layer stays in float32, and
     the report says why, where its numbers do not fit, or where the outputs' error is more than MOST_ERROR and that

@@ -124,7 +124,7 @@ def run(graph: Graph, calibration: Calibration) -> list[Floats]:
 
 
 def spread(calibrations: Sequence[Calibration], count: int) -> list[Calibration]:
-    """Some images of each lengths, so many in all, or of the first lengths one where these are more."""
+    """As many images of each lengths as come to `count`, rounded up; one each of the first where lengths are more."""
     each = -(-count // len(calibrations))
     return [calibration.part(0, each) for calibration in calibrations[:count]]
 
