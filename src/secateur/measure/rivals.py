@@ -162,11 +162,8 @@ def quantised_for_openvino(model: Model, batches: Sequence[Batch]) -> Any:
     with _quiet(), settings.NNCF.during("1"):  # which keeps it from sending telemetry
         import nncf
 
-        images = [
-            only_or_all([each[None] for each in image])
-            for batch in batches
-            for image in zip(*_arrays(batch), strict=True)
-        ]
+        each_alone = (image for batch in batches for image in zip(*_arrays(batch), strict=True))
+        images = [only_or_all([each[None] for each in image]) for image in each_alone]
         read = openvino.Core().read_model(io.BytesIO(model))
         return nncf.quantize(read, nncf.Dataset(images), subset_size=len(images))
 
@@ -243,9 +240,8 @@ def _torch_run(network: Any, layout: Any, without_gradients: Any) -> Predict:
             given = (torch.from_numpy(each) for each in arrays)
             made = network(*(each.contiguous(memory_format=layout) if each.ndim == 4 else each for each in given))
             outputs = list(made.values()) if isinstance(made, dict) else made
-            return only_or_all(
-                [each.numpy() for each in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
-            )
+            outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+            return only_or_all([each.numpy() for each in outputs])
 
     return run
 
