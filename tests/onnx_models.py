@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secateur.exporting.judging import session_of
 from secateur.importing.onnx import read_whole
 from secateur.network.graph import Graph
 from secateur.network.signature import leaves
@@ -40,12 +41,8 @@ def saved(model: Any, folder: Path) -> Path:
 
 
 def by_runtime(model: Any, feeds: Arrays) -> list[Any]:
-    onnxruntime: Any = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    made: list[Any] = session.run(None, dict(feeds))
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    made: list[Any] = session_of(model.SerializeToString()).run(None, dict(feeds))
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 import plain_reader
 from secateur import packfile
 from secateur.errors import PackError, QuantiseError, RunError
+from secateur.exporting.judging import session_of
 from secateur.exporting.onnx import to_onnx, write_onnx
 from secateur.exporting.packing import pack
 from secateur.exporting.quantising import quantise
@@ -131,18 +133,10 @@ def test_eight_bits_with_free_lengths_are_those_of_each_length(case: str, tmp_pa
         with torch.no_grad():
             wanted = network(x).numpy()
         assert np.square(made_of - wanted).mean() < 1e-3 * wanted.var()
-        if (onnxruntime := _onnxruntime()) is not None:
-            run = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+        if importlib.util.find_spec("onnxruntime") is not None:
+            run = session_of(onnx)
             # ONNX Runtime may round a sum to the next step, of which some forty are a standard deviation
             np.testing.assert_allclose(run.run(None, {"x": x.numpy()})[0], right, atol=0.05 * float(wanted.std()))
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    return onnxruntime
 
 
 @pytest.mark.parametrize("case", CASES)

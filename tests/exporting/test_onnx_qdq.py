@@ -17,6 +17,7 @@ from graph_strategies import inputs
 from quantised_strategies import quantised_graphs
 from secateur import packfile
 from secateur.errors import ExportError
+from secateur.exporting.judging import WHOLE_SUMS
 from secateur.exporting.onnx import to_onnx, write_onnx
 from secateur.network.building import Builder
 from secateur.network.graph import Graph, Node, Weight
@@ -39,6 +40,7 @@ def session(model: bytes, optimised: Path | None = None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
+    options.add_session_config_entry(*WHOLE_SUMS)
     if optimised:
         options.optimized_model_filepath = str(optimised)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -12,6 +12,7 @@ import numpy as np
 from secateur.errors import ExportError, MissingExtraError
 from secateur.exporting import onnx_moves, qdq, sequences
 from secateur.exporting.examples import bound_somewhere, example_of
+from secateur.exporting.judging import session_of
 from secateur.exporting.onnx_calling import Called, as_called, name_as_called, rounded
 from secateur.network.building import unused_name
 from secateur.network.formats import FORMATS, WEIGHT_FORMATS
@@ -76,12 +77,9 @@ def write_onnx(
 
 def _distance(graph: Graph, model: bytes, called: Called | None) -> float | None:
     try:
-        import onnxruntime
+        session = session_of(model)
     except ImportError:
         return None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     x = example_of(bound_somewhere(graph))
     x = x if called is None else rounded(graph, x, called)
     expected = reference.run_all(graph, x)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from secateur import packfile
 from secateur.errors import PackError
 from secateur.exporting.examples import bound_somewhere, example_of
+from secateur.exporting.judging import session_of
 from secateur.exporting.quantising import Report, quantise
 from secateur.importing.onnx import Bound, Reading, Shapes, read_whole
 from secateur.network.formats import FORMATS
@@ -106,12 +107,7 @@ def _as_the_file_has_them(reading: Reading, given: Arrays) -> Arrays:
 
 
 def _by_runtime(source: Path, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-    return [np.asarray(each) for each in session.run(None, dict(feeds))]
+    return [np.asarray(each) for each in session_of(source).run(None, dict(feeds))]
 
 
 def _by_reference(source: Path, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

@@ -3,7 +3,7 @@
 Engines recognise that form and compute with the integers. What they give is within a step of what the graph means:
 their roundings of scales differ, and where they compute in float32 so do sums. Those that multiply uint8 with int8 in
 pairs of 16 bits saturate (`vpmaddubsw`: processors with AVX2 or AVX-512 and no VNNI); with weights beyond ±64 ONNX
-Runtime is further off there.
+Runtime is further off there, unless its setting session.x64quantprecision is 1 (judging.WHOLE_SUMS).
 """
 
 from __future__ import annotations

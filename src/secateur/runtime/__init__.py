@@ -4,7 +4,15 @@ from secateur.runtime.calibration import Costs
 from secateur.runtime.engine import Engine
 from secateur.runtime.loading import load
 from secateur.runtime.normalisation import Normalisation
-from secateur.runtime.session import MOST_IMAGES, MOST_THREADS, Plan, PlanStep, Session, available_kernels
+from secateur.runtime.session import (
+    MOST_IMAGES,
+    MOST_THREADS,
+    Plan,
+    PlanStep,
+    Session,
+    available_kernels,
+    has_dot_products,
+)
 
 __all__ = [
     "MOST_IMAGES",
@@ -16,5 +24,6 @@ __all__ = [
     "PlanStep",
     "Session",
     "available_kernels",
+    "has_dot_products",
     "load",
 ]

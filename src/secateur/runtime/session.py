@@ -47,6 +47,11 @@ def available_kernels() -> list[str]:
     return _native.kernels()
 
 
+def has_dot_products() -> bool:
+    """Whether this processor has an instruction that sums products of bytes in 32 bits (VNNI, NEON's dot product)."""
+    return available_kernels()[0].endswith(("vnni", "dot"))
+
+
 @dataclass(frozen=True, slots=True)
 class PlanStep:
     """What one step of a plan does. name: of its first node, the one with the weights.
