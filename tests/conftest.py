@@ -35,7 +35,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test asserts a time, and workers that time wait for each other."""
-    monkeypatch.setattr(timing, "SECONDS_PER_ENGINE", 0.04)
+    monkeypatch.setattr(timing, "SECONDS_PER_ENGINE", 0.002)
     monkeypatch.setattr(comparing, "LONGER", 1.0)
     monkeypatch.setattr(laboratory, "_SECONDS_A_TURN", 0.001)
 

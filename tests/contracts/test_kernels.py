@@ -112,7 +112,7 @@ def test_an_infinity_spreads_over_its_tile_at_most(kernel: str) -> None:
 
 
 TOO_LARGE: dict[str, tuple[Shape, Shape, dict[str, Attribute]]] = {
-    "a long kernel": ((1, 1, 10000), (2, 1, 1, 8193), {}),
+    "a long kernel": ((1, 1, 8400), (2, 1, 1, 8193), {}),
     "a large kernel": ((2, 130, 131), (3, 2, 128, 128), {"padding": (1, 0, 2, 1)}),
     "wide dilation": ((1, 3000, 300), (2, 1, 3, 3), {"dilation": (1400, 140), "padding": (700, 700, 70, 70)}),
     "depthwise, strided": ((4, 150, 149), (8, 1, 140, 140), {"groups": 4, "stride": (2, 3), "padding": (9, 0, 0, 8)}),

@@ -19,12 +19,14 @@ from graph_strategies import FLOATING, graphs, inputs, layers
 from networks import FAMILIES, make_graph
 from secateur import packfile
 from secateur.errors import ExportError
+from secateur.exporting.judging import LEAST_SHARE, least_sizes
 from secateur.exporting.onnx import to_onnx, write_onnx
 from secateur.network.building import Builder
 from secateur.network.graph import Graph, Node, Weight
 from secateur.network.operations import FUNCTIONS
 from secateur.network.simplification import simplify
 from secateur.runtime import reference
+from secateur.runtime.agreement import largest_difference
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'secateur[onnx]'")
 onnxruntime: Any = pytest.importorskip(
@@ -71,6 +73,21 @@ def test_each_operation_runs_in_onnx_runtime(operation: str) -> None:
 @settings(max_examples=30, deadline=None)
 def test_whole_graphs_run_in_onnx_runtime(graph: Graph, batch: int) -> None:
     assert_onnx_agrees(graph, batch, 1e-4)
+
+
+def test_where_nothing_is_found_anywhere_a_sigmoid_is_as_good_as_onnx_runtimes(tmp_path: Path) -> None:
+    """Whose least is some 1e-8: of outputs of that size its share is large, of 1 it is nothing."""
+    build = Builder()
+    weights = {"weight": Weight.of(np.eye(4, dtype=np.float32)), "bias": Weight.of(np.full(4, -22, np.float32))}
+    found = build.emit("sigmoid", build.emit("linear", build.input("x", (4,)), weights=weights))
+    graph = build.graph([build.emit("reshape", found, shape=(2, 2))])
+    assert least_sizes(graph) == [LEAST_SHARE]
+    assert least_sizes(build.graph([build.emit("relu", found)])) == [0.0]
+    assert (write_onnx(graph, tmp_path / "net.onnx") or 0) < 1e-5
+    little, other = np.full((1, 4), 1e-8), np.full((1, 4), 3e-8)
+    assert largest_difference([other], [little]) == pytest.approx(2)
+    assert largest_difference([other], [little], [LEAST_SHARE]) == pytest.approx(2e-6)
+    assert largest_difference([1.1 * np.ones(2)], [np.ones(2)], [LEAST_SHARE]) == pytest.approx(0.1)
 
 
 def test_the_same_graph_gives_the_same_bytes() -> None:

@@ -1,9 +1,11 @@
-"""ONNX Runtime, set up to judge what a file computes rather than to be fast."""
+"""ONNX Runtime, set up to judge what a file computes rather than to be fast, and what it is judged by."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+from secateur.network.graph import Graph
 
 WHOLE_SUMS = ("session.x64quantprecision", "1")
 """ONNX Runtime's setting that keeps products of uint8 and int8 from saturating in pairs where a processor has no dot
@@ -19,3 +21,25 @@ def session_of(model: bytes | str | Path) -> Any:
     options.add_session_config_entry(*WHOLE_SUMS)
     given = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+
+
+LEAST_SHARE = 0.01
+"""What the largest of an output of shares counts as at least."""
+_MOVES = {"reshape", "permute", "slice"}
+
+
+def least_sizes(graph: Graph) -> list[float]:
+    """For each output, what its largest counts as at least where engines are compared.
+
+    Engines approximate sigmoid to so many digits of 1, not of the result (ONNX Runtime's is off by 1e-7 where that is
+    1e-8), so that where nothing is found anywhere they are far apart as shares of the largest.
+    """
+    nodes = {node.name: node for node in graph.nodes}
+
+    def maker(value: str) -> str:
+        node = nodes.get(value)
+        while node is not None and node.op in _MOVES:
+            node = nodes.get(node.inputs[0])
+        return node.op if node is not None else ""
+
+    return [LEAST_SHARE if maker(output) == "sigmoid" else 0.0 for output in graph.outputs]

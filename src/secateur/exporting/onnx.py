@@ -12,7 +12,7 @@ import numpy as np
 from secateur.errors import ExportError, MissingExtraError
 from secateur.exporting import onnx_moves, qdq, sequences
 from secateur.exporting.examples import bound_somewhere, example_of
-from secateur.exporting.judging import session_of
+from secateur.exporting.judging import least_sizes, session_of
 from secateur.exporting.onnx_calling import Called, as_called, name_as_called, rounded
 from secateur.network.building import unused_name
 from secateur.network.formats import FORMATS, WEIGHT_FORMATS
@@ -84,10 +84,12 @@ def _distance(graph: Graph, model: bytes, called: Called | None) -> float | None
     x = x if called is None else rounded(graph, x, called)
     expected = reference.run_all(graph, x)
     if called is None:
-        return largest_difference(session.run(None, x), expected)
+        return largest_difference(session.run(None, x), expected, least_sizes(graph))
     places = {each.place: each for _, each in leaves(graph.called.outputs)}
     return largest_difference(
-        session.run(None, as_called(graph, x, called)), [places[at].back(each) for at, each in enumerate(expected)]
+        session.run(None, as_called(graph, x, called)),
+        [places[at].back(each) for at, each in enumerate(expected)],
+        least_sizes(graph),
     )
 
 

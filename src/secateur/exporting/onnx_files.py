@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from secateur import packfile
 from secateur.errors import PackError
 from secateur.exporting.examples import bound_somewhere, example_of
-from secateur.exporting.judging import session_of
+from secateur.exporting.judging import least_sizes, session_of
 from secateur.exporting.quantising import Report, quantise
 from secateur.importing.onnx import Bound, Reading, Shapes, read_whole
 from secateur.network.formats import FORMATS
@@ -146,4 +146,4 @@ def _distance(graph: Graph, given: Arrays, expected: list[NDArray[Any]]) -> floa
     bound = settle(graph.bind(graph.lengths_of(shapes, len(next(iter(named.values()))))))
     found = reference.run_all(bound, named)
     made = {each.place: each for _, each in leaves(graph.called.outputs)}
-    return largest_difference([made[at].back(each) for at, each in enumerate(found)], expected)
+    return largest_difference([made[at].back(each) for at, each in enumerate(found)], expected, least_sizes(graph))
