@@ -30,7 +30,10 @@ from secateur.report.page import write_page
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMER_SCHEMA = 11
-LATER = ("quantize", "include", "float32_accuracy", "float32_validation_accuracy", "float32_layers")
+LATER = (
+    "quantize", "include", "float32_accuracy", "float32_validation_accuracy", "float32_layers", "layer_patterns",
+    "keep_float",
+)  # fmt: skip
 RUN, SEARCH = GOLDEN / "former-run", GOLDEN / "former-search"
 
 

@@ -20,6 +20,7 @@ from secateur.experiments.cache import NetworkCache
 from secateur.experiments.pipeline import make_network
 from secateur.experiments.searching import Search, comparing, finding, plan_search
 from secateur.experiments.searching.laboratory import Laboratory
+from secateur.experiments.searching.plan import Way
 from secateur.experiments.sweeping import SweepResult
 from secateur.exporting import quantising
 from secateur.measure import latency
@@ -146,14 +147,15 @@ def test_what_cannot_compute_in_eight_bits_says_why(tmp_path: Path, run_cli: Run
 def laboratory(tmp_path: Path, **options: Any) -> tuple[Search, Laboratory, Store]:
     plan = plan_search("samples:tiny", "digits", images=100, repair="none", recipe={"epochs": 3}, **options)
     store = Store.create(tmp_path / "run")
-    return plan.among(plan.template.pattern, "int8"), Laboratory(plan, NetworkCache(device="cpu"), store), store
+    return plan.among(Way(plan.template.pattern, "int8")), Laboratory(plan, NetworkCache(device="cpu"), store), store
 
 
 def test_a_search_may_prune_in_blocks_each_of_which_goes_as_a_whole(tmp_path: Path) -> None:
     plan, lab, store = laboratory(tmp_path, quantize="int8", pattern="1x16")
     with store:
-        assert (plan.template.pattern, lab.sizes, lab.levels("1")[-1]) == ("1x16", {"1": 2048}, 0.994476)
-        cell = plan.cell({"1": lab.levels("1")[-1]}, lab.sizes, "none")
+        last = lab.levels("1", "1x16")[-1]
+        assert (plan.template.pattern, lab.sizes, last) == ("1x16", {"1": 2048}, 0.994476)
+        cell = plan.cell({"1": last}, lab.sizes, "none")
         weight = make_network(cell, NetworkCache(device="cpu"), weigh=False)[0].get_parameter("1.weight")
         assert int((weight != 0).sum()) == 16
     with pytest.raises(UsageError, match="pattern '2:4': expected unstructured, or blocks as in 1x4"):
@@ -188,11 +190,12 @@ def test_a_search_finds_networks_in_eight_bits_beside_those_in_float(
     outcome = result.record.outcome
     assert outcome is not None
     kinds = ["dense", "uniform", "global", "search"]
-    assert [each.name for each in outcome.contenders] == [*kinds, *(f"{kind}, int8" for kind in kinds)]
-    assert outcome.chosen.endswith(", int8")
+    assert [each.name for each in outcome.contenders] == [*kinds, *(f"{kind}, int8" for kind in kinds), "mixed"]
+    assert outcome.chosen == "mixed" or outcome.chosen.endswith(", int8")
     assert result.best.row.cell.quantize == "int8"
     assert result.best.packed is not None
     assert accuracy_of(result.best.packed) == outcome.contender(outcome.chosen).test.value
     with Store.open(tmp_path / "run") as store:
         rows = {row.cell.id: row for row in store.rows()}
-    assert all((rows[each.cell].quantised is not None) == each.name.endswith("int8") for each in outcome.contenders)
+    pure = [each for each in outcome.contenders if each.name != "mixed"]
+    assert all((rows[each.cell].quantised is not None) == each.name.endswith("int8") for each in pure)

@@ -513,8 +513,9 @@ CHANGES: dict[str, Any] = {
     "recipe": Recipe(epochs=2), "exclude": ("3",), "allow_empty": True, "norms": True,
     "weights": WeightsFile("net.pt", "00"), "pattern": "1x4", "calibration_images": 64, "calibration_seed": 5,
     "layer_ratios": (("1", 0.5),), "retraining": Retraining("gradual", 5), "method_source": "00", "include": ("words",),
+    "layer_patterns": (("1", "1x4"),),
 }  # fmt: skip
-WITHOUT_EFFECT = {"repair": "batchnorm", "quantize": "int8"}
+WITHOUT_EFFECT = {"repair": "batchnorm", "quantize": "int8", "keep_float": ("1",)}
 REFUSED = {"model_source": "00"}
 
 

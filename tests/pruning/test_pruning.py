@@ -249,6 +249,40 @@ def test_a_ratio_of_any_kind_of_number_is_the_ratio_that_it_is_written_as(ratio:
     assert all(torch.equal(one, two) for one, two in zip(plain.parameters(), other.parameters(), strict=True))
 
 
+def test_every_layer_may_have_a_pattern_of_its_own_beside_its_ratio() -> None:
+    network = nn.Sequential(
+        nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8), nn.Linear(8, 2)
+    )
+    alone = [copy.deepcopy(network) for _ in range(3)]
+    ratios, patterns = {"0": 0.5, "2": 0.75, "4": 0.5}, {"2": "1x4", "4": "2:4"}
+    prune(network, ratios, pattern=patterns)
+    for each, (name, ratio) in zip(alone, ratios.items(), strict=True):
+        prune(each, {name: ratio}, pattern=patterns.get(name, "unstructured"))
+        assert torch.equal(weight_of(network.get_submodule(name)), weight_of(each.get_submodule(name)))
+    blocks = (weight_of(network.get_submodule("2")) != 0).view(16, 4, 4).sum(2)
+    assert set(blocks.flatten().tolist()) == {0, 4}
+    assert bool(((weight_of(network.get_submodule("0")) != 0).view(16, 2, 4).sum(2) % 4).any())
+
+
+@pytest.mark.parametrize(
+    ("ratio", "pattern", "message"),
+    [
+        (0.5, {"0": "1x4"}, "patterns by layer: expected a ratio for each layer too"),
+        ({"0": 0.5}, {"2": "1x4"}, "pattern of '2': expected the name of a layer with a ratio, one of 0"),
+        ({"0": 0.5}, {"0": "channel-l2"}, "pattern channel-l2 of '0': whole sets go in all layers alike"),
+        ({"0": 0.3}, {"0": "2:4"}, "ratio 0.3 with pattern 2:4: expected 0, or at least the 0.5"),
+        ({"0": 0.5}, {"0": "blocky"}, "pattern 'blocky': expected unstructured, blocks"),
+    ],
+)
+def test_patterns_by_layer_that_make_no_sense_are_refused_and_nothing_changes(
+    ratio: Any, pattern: Any, message: str
+) -> None:
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    with pytest.raises(UsageError, match=message):
+        prune(network, ratio, pattern=pattern)
+    assert sparsity(network) == 0
+
+
 def test_ratios_by_layer_are_numbers_of_any_kind_and_none_is_one_too() -> None:
     network = Backwards()
     log = prune(network, {"body": np.float32(0.5), "again": np.int64(0)})

@@ -171,6 +171,53 @@ def test_any_methods_scores_are_summed_over_the_set() -> None:
         assert log.sparsity == pytest.approx(0.4, abs=0.06)
 
 
+def test_a_share_by_layer_takes_the_least_channels_that_the_layer_makes() -> None:
+    network, dense = plain(), plain()
+    example = torch.zeros(1, 6)
+    prune(network, {"0": 0.3, "2": 0.5}, pattern="channel-l2", example=example)
+    for name, count in (("0", 3), ("2", 4)):
+        assert len(dead_rows(weight_of(network.get_submodule(name)))) == count
+        other = copy.deepcopy(dense)
+        prune(other, {name: {"0": 0.3, "2": 0.5}[name]}, pattern="channel-l2", example=example)
+        assert dead_rows(weight_of(other.get_submodule(name))) == dead_rows(weight_of(network.get_submodule(name)))
+    small = secateur.shrink(network, example)
+    assert [tuple(weight_of(small.get_submodule(name)).shape) for name in ("0", "2", "4")] == [(7, 6), (4, 7), (3, 4)]
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.last((x + self.second(x.relu())).relu())
+
+
+def test_layers_that_make_the_same_channels_lose_the_same() -> None:
+    network, example = Residual(), torch.zeros(1, 6)
+    one, other = copy.deepcopy(network), copy.deepcopy(network)
+    prune(one, {"second": 0.5}, pattern="channel-l1", example=example)
+    prune(other, {"first": 0.5, "second": 0.5}, pattern="channel-l1", example=example)
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, other.state_dict()[name])
+    assert len(dead_rows(one.first.weight)) == 4
+    assert dead_rows(one.first.weight) == dead_rows(one.second.weight)
+    with pytest.raises(PruneError, match=r"ratios of 'second' 0.25, 'first' 0.5: expected one, as"):
+        prune(network, {"first": 0.5, "second": 0.25}, pattern="channel-l1", example=example)
+
+
+def test_shares_of_channels_that_cannot_go_are_refused() -> None:
+    network, example = plain(), torch.zeros(1, 6)
+    with pytest.raises(PruneError, match=r"layer '0' would lose all of its 10 channels at ratio 0.99"):
+        prune(network, {"0": 0.99}, pattern="channel-l2", example=example)
+    with pytest.raises(PruneError, match=r"layer '4': none of its channels can go: expected shares of what 2, 0 make"):
+        prune(network, {"4": 0.5}, pattern="channel-l2", example=example, keep_output=False)
+    assert sparsity(network) == 0
+    prune(network, {"0": 0.99}, pattern="channel-l2", example=example, allow_empty=True)
+    assert len(dead_rows(weight_of(network.get_submodule("0")))) == 9
+
+
 def test_excluded_layers_keep_every_weight() -> None:
     network, images = make_network("resnet-18-cifar"), make_example("resnet-18-cifar")
     prune(network, 0.5, pattern="channel-l1", exclude=["layer1.*"], example=images)
@@ -183,8 +230,6 @@ def test_what_is_asked_wrongly_is_said() -> None:
     network = plain()
     with pytest.raises(UsageError, match=r"pattern channel-l1 with scope erk: channels span layers"):
         prune(network, 0.5, pattern="channel-l1", scope="erk", example=torch.zeros(1, 6))
-    with pytest.raises(UsageError, match=r"pattern channel-l2 with ratios by layer: channels span layers"):
-        prune(network, {"0": 0.5}, pattern="channel-l2", example=torch.zeros(1, 6))
     with pytest.raises(UsageError, match="expected a batch of inputs as example"):
         prune(network, 0.5, pattern="channel-l1")
     with pytest.raises(UsageError, match="channels span layers"):

@@ -34,7 +34,7 @@ from secateur.records.spec import (
 from secateur.records.store import FILE_NAME, Store
 from secateur.report.records import COLUMNS, record
 
-DERIVED = {"recipe", "layer_ratios", "method_source", "model_source"}
+DERIVED = {"recipe", "layer_ratios", "layer_patterns", "keep_float", "method_source", "model_source"}
 """Fields of a cell that no keyword sets as they are: what others say, or files, comes to them."""
 
 

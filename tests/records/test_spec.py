@@ -27,7 +27,7 @@ def test_the_id_depends_on_every_field_defaults_included() -> None:
         "exclude": ("conv1",), "allow_empty": True, "norms": True, "weights": WeightsFile("net.pt", "00"),
         "pattern": "2:4", "repair": "batchnorm", "calibration_images": 512, "calibration_seed": 0,
         "layer_ratios": (("conv1", 0.5),), "retraining": Retraining(), "method_source": "00", "model_source": "00",
-        "quantize": "int8", "include": ("words",),
+        "quantize": "int8", "include": ("words",), "layer_patterns": (("conv1", "1x4"),), "keep_float": ("conv1",),
     }  # fmt: skip
     retraining_changes: dict[str, Any] = {
         "schedule": "gradual", "epochs": 11, "learning_rate": 0.2, "ramp": 0.5, "every": 10, "distill": 0.5,

@@ -175,7 +175,8 @@ CELL = make_row(0.5).cell
 ITERATIVE = Retraining("iterative")
 RETRAINED = dataclasses.replace(CELL, retraining=ITERATIVE)
 WEIGHTS = dataclasses.replace(CELL, weights=WeightsFile("a.pt", "1"))
-NESTED = {"recipe", "retraining", "weights", "layer_ratios"}
+NESTED = {"recipe", "retraining", "weights", "layer_ratios", "layer_patterns"}
+BY_LAYER = dataclasses.replace(CELL, layer_ratios=(("fc1", 0.25), ("fc2", 0.5)))
 WORDS = {"augment": "none", "precision": "bf16", "schedule": "gradual", "rounds": 5, "quantize": "int8"}
 """Options of which not every value will do."""
 
@@ -192,6 +193,7 @@ CHANGED = [
     *((RETRAINED, dataclasses.replace(CELL, retraining=retraining)) for retraining in changed(ITERATIVE)),
     *((WEIGHTS, dataclasses.replace(CELL, weights=weights)) for weights in changed(WEIGHTS.weights)),
     *((CELL, cell) for cell in (WEIGHTS, RETRAINED, dataclasses.replace(CELL, layer_ratios=(("fc1", 0.25),)))),
+    (BY_LAYER, dataclasses.replace(BY_LAYER, layer_patterns=(("fc1", "1x4"),))),
 ]
 
 

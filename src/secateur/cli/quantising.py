@@ -63,7 +63,8 @@ class Quantising:
         if self.quantize is None:
             return {}
         data = self._calibration(made)
-        return {"quantize": self.quantize, "calibration": data, "keep_float": self.keep_float, "tell": say_report}
+        kept = self.keep_float or made.keep_float
+        return {"quantize": self.quantize, "calibration": data, "keep_float": kept, "tell": say_report}
 
     def _calibration(self, made: Deliverable) -> Any:
         if self.file is not None:

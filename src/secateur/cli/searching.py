@@ -99,7 +99,13 @@ def _print_json(result: Any) -> None:
     from secateur.report import search_record
 
     files = {"safetensors": str(result.best.path), "packed": str(result.best.packed) if result.best.packed else None}
-    record = search_record(result.record) | {"ratios": dict(result.ratios), "best": files}
+    patterns = result.best.row.cell.patterns
+    chosen = {
+        "ratios": dict(result.ratios),
+        "patterns": dict.fromkeys(dict(result.ratios), patterns) if isinstance(patterns, str) else patterns,
+        "float32_layers": list(result.best.row.cell.keep_float),
+    }
+    record = search_record(result.record) | chosen | {"best": files}
     say_lines(json.dumps(record, indent=2))
 
 

@@ -34,10 +34,14 @@ from secateur.importing.checkpoints import load_weights
 from secateur.measure.footprint import file_bytes
 from secateur.measure.latency import Rivals, rivals_of
 from secateur.measure.plausibility import doubts
+from secateur.modules.candidates import prunable_layers
 from secateur.modules.guarding import copied, first_line, run, watched
+from secateur.modules.heads import output_layers
 from secateur.modules.inputs import Example, as_inputs
+from secateur.modules.weight_norms import plain_weights
 from secateur.network.graph import Graph
 from secateur.pruning.retraining import CutTo, retrain
+from secateur.pruning.structures import Family, channel_families
 from secateur.records.recipes import Retraining
 from secateur.records.results import Retrained, Trained
 from secateur.records.scores import Score, plain, score_from
@@ -88,6 +92,7 @@ class NetworkCache:
         self._graphs = Graphs(self.reporter)
         self.recent = Recent()
         self._rivals: tuple[tuple[object, ...], Rivals] | None = None
+        self._families: tuple[tuple[object, ...], Sequence[Family]] | None = None
 
     def data(self, cell: Cell) -> Data:
         """The cell's data, as its network takes it."""
@@ -427,12 +432,24 @@ class NetworkCache:
         if cell.quantize == "none":
             return self._graphs.graph(network, cell, self.data(cell), simplified, compared)
         made = self.recent.find(cell)
-        if made and cell.quantize in made.graphs:
-            return made.graphs[cell.quantize]
+        if made and cell.keep_float in made.graphs:
+            return made.graphs[cell.keep_float]
         graph = self._graphs.quantised(network, cell, self.data(cell))
         if made:
-            made.graphs[cell.quantize] = graph
+            made.graphs[cell.keep_float] = graph
         return graph
+
+    def families(self, cell: Cell) -> Sequence[Family]:
+        """The channels of the cell's dense network that can go, of layers that it may prune; found once."""
+        key = self.key(cell).id, cell.exclude, cell.include, cell.norms
+        if self._families is None or self._families[0] != key:
+            network, example = copied(self.trained(cell)[0]), self.data(cell).example()
+            outputs = output_layers(network, example, cell.include)
+            layers = prunable_layers(network, cell.exclude, outputs, cell.norms, cell.include)
+            with plain_weights(network):
+                weights = {name: layer.weight for name, layer in layers.items()}
+                self._families = key, channel_families(network, example, weights, outputs)
+        return self._families[1]
 
     def rivals(self, cell: Cell, batches: Sequence[int]) -> Rivals:
         """The cell's dense network in other engines, made once for it and for batches of so many images; none where it

@@ -25,7 +25,7 @@ class Deliverable:
     """A network in eval mode with its weights, one image (1, …) or batch that it takes, and what else the file says.
 
     notes: what had to be done to load the weights, in words. model, data: of a run's network, what it was trained as
-    and on. quantize: what the run's network was measured as.
+    and on. quantize: what the run's network was measured as; keep_float: with which layers in float32.
     """
 
     network: nn.Module
@@ -35,6 +35,7 @@ class Deliverable:
     model: str = ""
     data: str = ""
     quantize: str = "none"
+    keep_float: tuple[str, ...] = ()
 
     def dataset(self, data_dir: str | Path | None = None) -> Dataset | None:
         """What the network was trained on, as it takes it; None where that is not known. Raises DataError as find_data
@@ -66,7 +67,8 @@ def from_run(run: str | Path, model: str | None = None) -> Deliverable:
     metadata = Metadata(mean=tuple(card["mean"]), std=tuple(card["std"]))
     found = _load(card["model"], weights, card["classes"], tuple(card["input"]), metadata)
     data, quantize = str(card.get("data", "")), str(card.get("quantize", "none"))
-    return replace(found, model=card["model"], data=data, quantize=quantize)
+    floats = tuple(card.get("keep_float", ()))
+    return replace(found, model=card["model"], data=data, quantize=quantize, keep_float=floats)
 
 
 def from_checkpoint(

@@ -79,7 +79,12 @@ class Graphs:
                 f"model {cell.model!r} runs in PyTorch only, so it cannot compute in {cell.element}: "
                 "expected --quantize none"
             )
-        quantised, _ = quantise(graph, (arrays_of(inputs, network) for inputs, _ in calibration_of(cell, data)))
+        there = {name for node in graph.nodes for name in (node.name, node.source)}
+        quantised, _ = quantise(
+            graph,
+            (arrays_of(inputs, network) for inputs, _ in calibration_of(cell, data)),
+            keep_float=[name for name in cell.keep_float if name in there],  # the others were simplified away
+        )
         return quantised
 
     def _reused(self, network: nn.Module, cell: Cell, data: Data, simplified: bool) -> Graph | None:

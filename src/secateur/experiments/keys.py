@@ -57,6 +57,7 @@ SAID_OTHERWISE = {
     "method_source": "beside the method",
     "repair": "not at all: a network is repaired or retrained",
     "quantize": "not at all: a network is quantised after it was retrained",
+    "keep_float": "not at all, likewise",
 }
 """Fields of a cell that do not stand in the key of its retrained network under their names, and how they do."""
 

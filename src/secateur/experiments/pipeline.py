@@ -36,8 +36,9 @@ from secateur.packfile import packed_size
 from secateur.pruning.pruning import Pruning, cut, zero_counts
 from secateur.pruning.repairing import repair
 from secateur.pruning.retraining import CutTo
+from secateur.pruning.structures import Family
 from secateur.records.environment import environment
-from secateur.records.patterns import UNSTRUCTURED
+from secateur.records.patterns import UNSTRUCTURED, is_of_channels
 from secateur.records.results import Footprint, Latency, Layer, Quantised, Retrained, Row
 from secateur.records.spec import Cell
 from secateur.runtime import Session
@@ -94,7 +95,7 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
 
 def _quantised(network: nn.Module, cell: Cell, cache: NetworkCache, graph: Graph) -> Quantised:
     """What the cell's network was in float32, and which of its layers still are."""
-    before = replace(cell, quantize="none")
+    before = cell.in_float32
     validation, test = cache.accuracies(network, before, cache.graph(network, before))
     return Quantised(validation, test, float_layers(graph))
 
@@ -137,18 +138,19 @@ def make_network(
 
 def _made(cell: Cell, cache: NetworkCache, weigh: bool) -> Made:
     dense, _ = cache.trained(cell)
-    network, peak, held = prune_cell(cell, dense, cache.data(cell), cache.device, cache.reporter, weigh)
+    families = cache.families(cell) if is_of_channels(cell.pattern) else None
+    network, peak, held = prune_cell(cell, dense, cache.data(cell), cache.device, cache.reporter, weigh, families)
     if not cell.learns_again:
         return Made(network, None, peak, held)
     network, retrained = cache.retrained(cell, _cut_to(cell, cache.data(cell)))
     return Made(network, retrained, peak, held)
 
 
-def _pruning(cell: Cell, data: Data, device: torch.device) -> Pruning:
-    """How the cell's weights go; cell.cut says what share of them."""
+def _pruning(cell: Cell, data: Data, device: torch.device, families: Sequence[Family] | None = None) -> Pruning:
+    """How the cell's weights go; cell.cut says what share of them. families: as Pruning has them."""
     return Pruning(
         method=cell.method,
-        pattern=cell.pattern,
+        pattern=cell.patterns,
         exclude=cell.exclude,
         example=copied_to(data.example(), device),
         allow_empty=cell.allow_empty,
@@ -157,6 +159,7 @@ def _pruning(cell: Cell, data: Data, device: torch.device) -> Pruning:
         loss=loss_of(data),
         seed=cell.draw,
         include=cell.include,
+        families=families,
     )
 
 
@@ -178,10 +181,12 @@ def prune_cell(
     device: torch.device = CPU,
     reporter: Reporter | None = None,
     weigh: bool = True,
+    families: Sequence[Family] | None = None,
 ) -> tuple[nn.Module, int | None, int | None]:
     """A pruned and repaired copy of the cell's dense network, and the memory that this took at most and still holds.
 
     weigh: without, the memory is None; measuring it can take longer than pruning, as garbage is collected twice.
+    families: as Pruning has them.
     The work is done on the device, and the copy ends on the CPU.
     """
     network = copied(dense)
@@ -193,7 +198,7 @@ def prune_cell(
     calibration = calibration_of(cell, data)
 
     def work() -> None:
-        cut(network, cell.cut, _pruning(cell, data, device), outputs)
+        cut(network, cell.cut, _pruning(cell, data, device, families), outputs)
         repair(network, cell.repair, calibration, original, reporter, include=cell.include)
 
     if not weigh:
@@ -274,7 +279,7 @@ def _latencies(
 def _is_pytorchs_cut(cell: Cell) -> bool:
     """Are the zeros those of l1_unstructured, and the other weights as they were?"""
     untouched = cell.repair == "none" and cell.retraining is None
-    return untouched and (cell.method, cell.pattern) == ("magnitude", UNSTRUCTURED)
+    return untouched and (cell.method, cell.patterns) == ("magnitude", UNSTRUCTURED)
 
 
 def _with_times(layers: Sequence[Layer], session: Session | None) -> tuple[Layer, ...]:

@@ -20,13 +20,13 @@ LIMIT = 1 << 29
 @dataclass(slots=True)
 class Made:
     """A cell's network, its retraining if it had any, the memory that pruning took at most and still holds, and its
-    graphs in eight bits by Cell.quantize."""
+    graphs in eight bits, by the layers that stay in float32."""
 
     network: nn.Module
     retrained: Retrained | None
     peak: int | None
     held: int | None
-    graphs: dict[str, Graph] = field(default_factory=dict)
+    graphs: dict[tuple[str, ...], Graph] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -54,4 +54,4 @@ class Recent:
 
 
 def _key(cell: Cell) -> Cell:
-    return dataclasses.replace(cell, quantize="none")
+    return cell.in_float32

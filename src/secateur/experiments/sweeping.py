@@ -33,7 +33,7 @@ from secateur.network.graph import Graph
 from secateur.pruning.score import METHODS, find_method
 from secateur.records.cuts import Scope, methods_of
 from secateur.records.options import asked_for, takes
-from secateur.records.patterns import WholeSets, parse_pattern
+from secateur.records.patterns import is_of_channels
 from secateur.records.recipes import check_recipe
 from secateur.records.results import Failure, Row
 from secateur.records.selection import Selection, select_best
@@ -232,7 +232,7 @@ def _is_several(value: object) -> bool:
 
 def _controls(scopes: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
     """What random is compared in beside the scopes themselves: magnitude's proportions, where a scope makes such."""
-    if any(isinstance(shape := parse_pattern(each), WholeSets) and shape.kind == "channel" for each in patterns):
+    if any(is_of_channels(each) for each in patterns):
         return ()
     controls = (str(Scope(scope, like="magnitude")) for scope in scopes if scope in ("global", "lamp"))
     return tuple(control for control in controls if control not in scopes)
@@ -426,6 +426,9 @@ def _pack(network: nn.Module, graph: Graph | None, path: Path, cell: Cell, cache
 def _card(row: Row, selected_by: str) -> dict[str, Any]:
     return {
         **{option.name: option.told(row.cell) for option in OPTIONS if option.option.column},
+        "layer_ratios": dict(row.cell.layer_ratios),
+        "layer_patterns": dict(row.cell.layer_patterns),
+        "keep_float": list(row.cell.keep_float),
         "cell": row.cell.id,
         "network": row.trained.key,
         "selected_by": selected_by,

@@ -18,18 +18,21 @@ LOWEST = torch.finfo(torch.float32).min
 def patterned(
     scores: Scores,
     weights: Mapping[str, Tensor],
-    pattern: Blocks | KeepNOfM | None,
+    patterns: Mapping[str, Blocks | KeepNOfM | None],
     axes: Mapping[str, Axes],
 ) -> Scores:
     """Scores of what is cut as one: weights, or blocks. What is zero already, or must go by N:M, ranks lowest.
 
-    axes: how those of each weight become (outputs, inputs, taps …). A layer of one axis (a normalisation's scale) has
-    no inputs, so no pattern but its own. Scores that are the weights themselves come back as they are where nothing is
-    patterned.
+    patterns: of each weight. axes: how those of each weight become (outputs, inputs, taps …). A layer of one axis (a
+    normalisation's scale) has no inputs, so no pattern but its own. Scores that are the weights themselves come back as
+    they are where nothing is patterned.
     """
-    if pattern is None and all(scores.values_by_layer[name] is weight for name, weight in weights.items()):
+    own = all(scores.values_by_layer[name] is weight for name, weight in weights.items())
+    if own and not any(patterns[name] for name in weights):
         return scores
-    return Scores({name: _patterned(scores[name], weight, pattern, axes[name]) for name, weight in weights.items()})
+    return Scores(
+        {name: _patterned(scores[name], weight, patterns[name], axes[name]) for name, weight in weights.items()}
+    )
 
 
 def _patterned(values: Tensor, weight: Tensor, pattern: Blocks | KeepNOfM | None, axes: Axes) -> Tensor:

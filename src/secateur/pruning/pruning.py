@@ -7,7 +7,7 @@ import itertools
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import torch
 from torch import Tensor, nn
@@ -84,10 +84,13 @@ class PruneLog:
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """How weights go, whatever their share: the options of prune that a cut needs, as prune has them."""
+    """How weights go, whatever their share: the options of prune that a cut needs, as prune has them.
+
+    families: the network's channels, as channel_families finds them, where that is known already.
+    """
 
     method: str | Scores = "magnitude"
-    pattern: str = UNSTRUCTURED
+    pattern: str | Mapping[str, str] = UNSTRUCTURED
     exclude: Sequence[str] = ()
     example: Example | None = None
     allow_empty: bool = False
@@ -96,6 +99,7 @@ class Pruning:
     loss: Loss | None = None
     seed: int = 0
     include: Sequence[str] = ()
+    families: Sequence[Family] | None = None
 
 
 def prune(
@@ -104,7 +108,7 @@ def prune(
     *,
     method: str | Scores = "magnitude",
     scope: str = "layer",
-    pattern: str = UNSTRUCTURED,
+    pattern: str | Mapping[str, str] = UNSTRUCTURED,
     exclude: Sequence[str] = (),
     include: Sequence[str] = (),
     example: Example | None = None,
@@ -141,7 +145,9 @@ def prune(
     whole sets by the L1 or L2 norm of what they score, so many that the share of weights that are zero comes nearest
     to the ratio: "filter-l1" (the weights of one output of one layer) or "channel-l2" (all that a channel has in the
     network, on every side of additions and concatenations, biases and normalisations too, so that shrink can take it
-    out; `example` or calibration shows how it runs). One set of each kind stays.
+    out; `example` or calibration shows how it runs). One set of each kind stays. Of channels a ratio by layer is the
+    share of the channels that the layer makes, for all that make them with it. Or, beside a ratio by layer, a pattern
+    for each layer by name, but for whole sets; layers without one are unstructured.
     calibration: batches of inputs and targets, or a Task, for methods that need them; loss: (outputs, targets) → the
     mean over a batch, by default a task's own or the cross-entropy of classes; seed is for methods that draw. Magnitude
     without a pattern takes at most one layer's worth of memory beside the network, other methods some copies of all
@@ -184,17 +190,18 @@ def cut(network: nn.Module, asked: Cut, how: Pruning, outputs: Collection[str] =
         if asked.by_layer is None and asked.scope.like:
             asked = _cut_like(network, asked, how, outputs)
         context = Context(network, weights, how.calibration, how.loss or cross_entropy, how.seed)
-        shape = parse_pattern(how.pattern)
-        families = _families(context, shape, how.example, outputs)
-        axes = _axes(network, layers, shape, _shown(how.example, how.calibration))
+        shapes = _shapes(how.pattern, layers)
+        whole = parse_pattern(how.pattern) if isinstance(how.pattern, str) else None
+        families = _families(context, whole, how.example, outputs) if how.families is None else how.families
+        axes = _axes(network, layers, shapes, _shown(how.example, how.calibration))
         rounds = 1 if isinstance(how.method, Scores) else find_method(how.method).rounds
         with _unchanged_on_error(network) if rounds > 1 else contextlib.nullcontext():
             for part in range(1, rounds + 1):
                 scores, share = _scores(how.method, context), asked.part(part / rounds)
-                if isinstance(shape, WholeSets):
-                    cut_sets(network, families, scores, weights, shape, share, how.allow_empty)
+                if isinstance(whole, WholeSets):
+                    cut_sets(network, families, scores, weights, whole, share, how.allow_empty)
                 else:
-                    _cut_weights(scores, weights, shape, share, how.allow_empty, axes)
+                    _cut_weights(scores, weights, shapes, share, how.allow_empty, axes)
     return PruneLog(
         {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()},
         {name: weight.numel() for name, weight in weights.items()},
@@ -246,14 +253,20 @@ def _found_outputs(
         return output_layers(network, shown, include)
 
 
+def _shapes(pattern: str | Mapping[str, str], layers: Iterable[str]) -> dict[str, Any]:
+    """Each layer's pattern, None for unstructured."""
+    texts = dict.fromkeys(layers, pattern) if isinstance(pattern, str) else pattern
+    return {name: parse_pattern(texts.get(name, UNSTRUCTURED)) for name in layers}
+
+
 def _axes(
-    network: nn.Module, layers: Mapping[str, Matrix], shape: Pattern | None, shown: Example | None
+    network: nn.Module, layers: Mapping[str, Matrix], shapes: Mapping[str, Pattern | None], shown: Example | None
 ) -> dict[str, Axes]:
     """How each layer's axes lie. Raises PruneError where a pattern runs along them and nothing says so."""
-    if shape is not None and shown is not None:
+    if any(shapes.values()) and shown is not None:
         layers = oriented(network, layers, as_inputs(shown, network))
     for name, each in layers.items():
-        if shape is not None and not each.axes.known:
+        if shapes[name] is not None and not each.axes.known:
             what = (
                 "no product of it as a whole shows which" if shown is not None else "nothing was run that shows which"
             )
@@ -298,21 +311,20 @@ def _families(
 def _cut_weights(
     scores: Scores,
     weights: Mapping[str, Tensor],
-    shape: Blocks | KeepNOfM | None,
+    shapes: Mapping[str, Blocks | KeepNOfM | None],
     asked: Cut,
     allow_empty: bool,
     axes: Mapping[str, Axes],
 ) -> None:
-    """Zero single weights, or blocks of them. axes: as in patterned."""
-    scores = patterned(scores, weights, shape, axes)
+    """Zero single weights, or blocks of them. shapes, axes: as in patterned."""
+    scores = patterned(scores, weights, shapes, axes)
     cuts = dict(_cuts(scores, weights, asked))
     for name, each in cuts.items():
         if not allow_empty:
             _check_not_emptied(name, weights[name], each, scores.values_by_layer[name].numel(), str(asked))
     for name, each in cuts.items():
-        _zero(weights[name], scores, name, each, shape, axes[name])
-    if isinstance(shape, KeepNOfM):
-        _hold_n_of_m(weights, scores, asked)
+        _zero(weights[name], scores, name, each, shapes[name], axes[name])
+    _hold_n_of_m({name: weights[name] for name, shape in shapes.items() if isinstance(shape, KeepNOfM)}, scores, asked)
 
 
 def _check(asked: Cut, how: Pruning) -> None:

@@ -109,11 +109,16 @@ def cut_sets(
     asked.
 
     layer: the same share of each family's sets. global: the lowest of all together. lamp: by LAMP scores of the sets.
-    Filters also take erk and ratios by layer. Of every family one set stays at least.
+    Filters also take erk. By layer: of filters as close to the layer's ratio; of channels that share of the family that
+    the layer makes. Of every family one set stays at least.
     Raises PruneError, before anything is changed, where fewer weights can go than should, unless allow_less.
     """
     ranked = [_rank(network, family, scores, weights, pattern.norm) for family in families]
     scope = asked.scope.kind
+    if pattern.kind == "channel" and asked.by_layer is not None:
+        for family, gone in _shares_going(ranked, dict(asked.by_layer), allow_less):
+            _zero(network, family, gone.tolist())
+        return
     if asked.by_layer is None and (pattern.kind == "channel" or scope in ("global", "lamp")):
         problems = [(_ordered(ranked, scope), dict(weights), asked.ratio)]
     else:
@@ -126,6 +131,39 @@ def cut_sets(
     going = [each for problem in problems for each in _going(network, *problem, allow_less)]
     for family, channels in going:
         _zero(network, family, channels.tolist())
+
+
+def makers(family: Family) -> list[str]:
+    """The layers that make the sets of a family."""
+    return [slot.name for slot in family.slots if slot.side == "out"]
+
+
+def _shares_going(
+    ranked: Sequence[_Ranked], ratios: Mapping[str, float], allow_less: bool
+) -> list[tuple[Family, Tensor]]:
+    """The families' channels that go where shares are given by the layers that make them."""
+    known = {name: each.family for each in ranked for name in makers(each.family)}
+    for name, ratio in ratios.items():
+        if ratio and name not in known:
+            raise PruneError(
+                f"layer {name!r}: none of its channels can go: expected shares of what {', '.join(known)} make"
+            )
+    return [(each.family, _share_of(each, ratios, allow_less)) for each in ranked]
+
+
+def _share_of(each: _Ranked, ratios: Mapping[str, float], allow_less: bool) -> Tensor:
+    given = {name: ratios[name] for name in makers(each.family) if name in ratios}
+    if len(set(given.values())) > 1:
+        told = ", ".join(f"{name!r} {ratio:g}" for name, ratio in given.items())
+        raise PruneError(f"ratios of {told}: expected one, as these layers make the same channels")
+    name, ratio = next(iter(given.items()), ("", 0.0))
+    count, most = round(ratio * len(each.scores)), len(each.scores) - 1
+    if count > most and not allow_less:
+        raise PruneError(
+            f"layer {name!r} would lose all of its {len(each.scores)} channels at ratio {ratio:g}, and one of each "
+            "kind stays; lower the ratio or take what can go (allow empty)"
+        )
+    return each.channels[: min(count, most)].flatten()
 
 
 def _ratios_by_layer(weights: Mapping[str, Tensor], asked: Cut) -> Mapping[str, float]:

@@ -9,7 +9,7 @@ from typing import SupportsFloat
 
 from secateur.errors import UsageError
 from secateur.records.options import check_value
-from secateur.records.patterns import check_pattern, check_pattern_in_scope
+from secateur.records.patterns import UNSTRUCTURED, WholeSets, check_pattern, check_pattern_in_scope, parse_pattern
 from secateur.support.quantities import as_float, is_share
 
 SCOPES = ("layer", "global", "erk", "lamp")
@@ -79,18 +79,36 @@ class Cut:
             return Cut(ratio)
         return Cut(ratio, by_layer=tuple((name, own * ratio / self.ratio) for name, own in self.by_layer))
 
-    def check(self, pattern: str) -> None:
+    def check(self, pattern: str | Mapping[str, str]) -> None:
         """Raises UsageError for a share outside [0, 1), or one that a pattern cannot have; 1 empties a layer that is
-        named."""
+        named. pattern: by layer where every layer has a ratio of its own."""
         several = self.by_layer is not None
-        for share in [ratio for _, ratio in self.by_layer] if self.by_layer is not None else [self.ratio]:
+        patterns = pattern if not isinstance(pattern, str) else {}
+        self._check_patterns(patterns)
+        for name, share in self.by_layer if self.by_layer is not None else [("", self.ratio)]:
             if not is_share(share) and not (several and share == 1 and not isinstance(share, bool)):
                 whole = ", or 1 for a layer that may be emptied" if several else ""
                 raise UsageError(
                     f"ratio {share!r}: expected in [0, 1){whole}: the share of weights to zero, so 0.9 for 90 %"
                 )
-            check_pattern(pattern, share)
-        check_pattern_in_scope(pattern, "ratios by layer" if several else str(self.scope))
+            check_pattern(pattern if isinstance(pattern, str) else pattern.get(name, UNSTRUCTURED), share)
+        if isinstance(pattern, str) and not several:
+            check_pattern_in_scope(pattern, str(self.scope))
+
+    def _check_patterns(self, patterns: Mapping[str, str]) -> None:
+        """Of those that are given by layer."""
+        if patterns and self.by_layer is None:
+            raise UsageError("patterns by layer: expected a ratio for each layer too, as in {'fc1': 0.9, 'fc2': 0.8}")
+        ratios = dict(self.by_layer or ())
+        for name, text in patterns.items():
+            if name not in ratios:
+                raise UsageError(
+                    f"pattern of {name!r}: expected the name of a layer with a ratio, one of {', '.join(ratios)}"
+                )
+            if isinstance(parse_pattern(text), WholeSets):
+                raise UsageError(
+                    f"pattern {text} of {name!r}: whole sets go in all layers alike: give pattern={text!r} alone"
+                )
 
     def __str__(self) -> str:
         return f"ratio {self.ratio:g} (scope {self.scope})" if self.by_layer is None else "the ratio of the layer"

@@ -67,6 +67,12 @@ def parse_pattern(text: str) -> Pattern | None:
     raise UsageError(f"pattern {text!r}: {_EXPECTED}")
 
 
+def is_of_channels(text: str) -> bool:
+    """Whether a pattern's zeros are whole channels, which span layers."""
+    pattern = parse_pattern(text)
+    return isinstance(pattern, WholeSets) and pattern.kind == "channel"
+
+
 def check_pattern(text: str, ratio: float) -> None:
     """Raises UsageError for a text that names no pattern, and for a ratio that N:M cannot have."""
     pattern = parse_pattern(text)
@@ -78,11 +84,10 @@ def check_pattern(text: str, ratio: float) -> None:
 
 def check_pattern_in_scope(text: str, scope: str) -> None:
     """Raises UsageError for whole channels in a scope that speaks of single layers, which they do not lie in."""
-    pattern = parse_pattern(text)
-    if isinstance(pattern, WholeSets) and pattern.kind == "channel" and scope not in _OF_CHANNELS:
+    if is_of_channels(text) and scope not in _OF_CHANNELS:
         raise UsageError(
             f"pattern {text} with {scope if ' ' in scope else f'scope {scope}'}: channels span layers, so expected one "
-            f"ratio in scope {', '.join(_OF_CHANNELS)}; or take pattern filter-l{pattern.norm}"
+            f"ratio in scope {', '.join(_OF_CHANNELS)}; or take pattern {text.replace('channel', 'filter')}"
         )
 
 

@@ -197,11 +197,12 @@ class Failure:
 class Contender:
     """One network of a search's comparison, measured like the others.
 
-    name: "dense", "uniform" (one ratio for every layer), "global" (one threshold) or "search", ", retrained" after it
-    where it was. ratio: of the prunable weights. kept: weights that are not zero. bytes: of the .secateur file, of the
-    safetensors file where it cannot be packed. latency: in turns with the others', None where it was not measured.
-    tried: how many pruned networks were measured on validation data to find it. bound: points lost on validation data
-    at most, at the search's confidence; None where it was asked for none.
+    name: "dense", "uniform" (one ratio for every layer), "global" (one threshold), "search" (a ratio for each layer) or
+    "mixed" (a pattern or a precision for each as well), with what else it is after it: the pattern where there are
+    several, ", retrained", ", int8". ratio: of the prunable weights. kept: weights that are not zero. bytes: of the
+    .secateur file, of the safetensors file where it cannot be packed. latency: in turns with the others', None where
+    it was not measured. tried: how many pruned networks were measured on validation data to find it. bound: points
+    lost on validation data at most, at the search's confidence; None where it was asked for none.
     """
 
     name: str

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, dataclass, field
 from pathlib import Path, PurePath
 from typing import Annotated, Any
@@ -158,10 +158,11 @@ class Cell(Shared):
     """One measurement: a trained network, pruned one way at one ratio. `ratio` 0 is the dense network.
 
     pattern is as in pruning.prune. repair: steps of repairing.repair joined by +. Where layer_ratios (layer and ratio
-    each) are given, they decide, and scope and ratio only name them. retraining: how it learns again; the dense network
+    each) are given, they decide, and scope and ratio only name them; layer_patterns: the patterns of those among these
+    layers whose zeros lie in another than `pattern`. retraining: how it learns again; the dense network
     of ratio 0 never does. method_source and model_source: the digests of a user's own method, also of one that the
     scope is like, and of a user's own model. quantize: what the network is made to compute in when it is pruned and
-    repaired or retrained, by its calibration images.
+    repaired or retrained, by its calibration images; keep_float: layers that stay in float32 then.
     """
 
     model: Annotated[str, Option(many="models", flag="", column=True)]
@@ -216,7 +217,7 @@ class Cell(Shared):
         Option(
             "How zeros lie: unstructured, 1x4, 2:4, filter-l1, channel-l2, …",
             many="patterns",
-            alone="How zeros lie: unstructured, or in blocks such as 1x4; several for the best of each.",
+            alone="How zeros lie: unstructured, or in blocks such as 1x4; of several each layer's best.",
             check=lambda _, pattern: check_pattern(pattern, 0.0),
             column=True,
             setting=("pattern", str),
@@ -235,6 +236,7 @@ class Cell(Shared):
         ),
     ] = "none"
     layer_ratios: tuple[tuple[str, float], ...] = ()
+    layer_patterns: tuple[tuple[str, str], ...] = field(default=(), metadata=LATER)
     retraining: Annotated[
         Retraining | None,
         Option(
@@ -249,12 +251,13 @@ class Cell(Shared):
         Option(
             "What the network computes in at last: none (float32), int8.",
             many="quantize",
-            alone="What networks compute in: none (float32), int8, or the better of none,int8.",
+            alone="What networks compute in: none (float32), int8, or none,int8: each layer's better.",
             check=one_of(ELEMENTS),
             column=True,
             setting=("in", lambda quantize: ELEMENTS[quantize]),
         ),
     ] = field(default="none", metadata=LATER)
+    keep_float: tuple[str, ...] = field(default=(), metadata=LATER)
     method_source: str = ""
     model_source: str = ""
 
@@ -269,6 +272,18 @@ class Cell(Shared):
         """What share of the weights goes."""
         ratio = as_float(self.ratio)
         return Cut(ratio, by_layer=self.layer_ratios) if self.layer_ratios else Cut(ratio, parse_scope(self.scope))
+
+    @property
+    def patterns(self) -> str | Mapping[str, str]:
+        """In what zeros lie, as pruning.prune takes it: by layer where layers differ."""
+        if not self.layer_patterns:
+            return self.pattern
+        return dict.fromkeys((layer for layer, _ in self.layer_ratios), self.pattern) | dict(self.layer_patterns)
+
+    @property
+    def in_float32(self) -> Cell:
+        """The same cell before it is quantised."""
+        return dataclasses.replace(self, quantize="none", keep_float=())
 
     @property
     def is_dense(self) -> bool:
@@ -290,14 +305,27 @@ class Cell(Shared):
         return ELEMENTS[self.quantize]
 
     @property
+    def patterns_told(self) -> str:
+        """The patterns of its zeros, in words; "" for single weights alone."""
+        held = self.patterns
+        each = [held] if isinstance(held, str) else sorted(set(held.values()))
+        return "" if each == [UNSTRUCTURED] else " and ".join(each)
+
+    @property
+    def element_told(self) -> str:
+        """What it computes in, in words: with how many layers stay in float32, where some were to."""
+        count = len(self.keep_float)
+        return f"{self.element} but for {count} layer{'s' * (count > 1)}" if count else self.element
+
+    @property
     def way(self) -> str:
         """How it was pruned, in a few words."""
         words = [f"{self.method}/{self.scope}"]
         words += ["with norms"] if self.norms else []
-        words += [self.pattern] if self.pattern != UNSTRUCTURED else []
+        words += [self.patterns_told] if self.patterns_told else []
         words += [f"repaired by {self.repair}"] if self.repair != "none" else []
         words += [f"retrained ({self.retraining.way})"] if self.retraining else []
-        words += [f"in {self.element}"] if self.quantize != "none" else []
+        words += [f"in {self.element_told}"] if self.quantize != "none" else []
         return " ".join(words)
 
     @property
@@ -518,6 +546,8 @@ def cell_from_json(text: str) -> Cell:
     fields["recipe"] = Recipe(**fields["recipe"])
     fields["exclude"], fields["include"] = tuple(fields["exclude"]), tuple(fields.get("include", ()))
     fields["weights"] = WeightsFile(**fields["weights"]) if fields["weights"] else None
-    fields["layer_ratios"] = tuple((layer, ratio) for layer, ratio in fields.get("layer_ratios", ()))
+    for name in ("layer_ratios", "layer_patterns"):
+        fields[name] = tuple((layer, value) for layer, value in fields.get(name, ()))
+    fields["keep_float"] = tuple(fields.get("keep_float", ()))
     fields["retraining"] = Retraining(**fields["retraining"]) if fields.get("retraining") else None
     return Cell(**fields)

@@ -435,7 +435,7 @@ def _speed_card(ours: Latency, dense: Latency, where: str) -> Card:
 def _best_text(best: Row, runs: Sequence[Run]) -> str:
     cell = best.cell
     norms = ["norms pruned"] if cell.norms else []
-    norms += [f"in {cell.element}"] if cell.quantize != "none" else []
+    norms += [f"in {cell.element_told}"] if cell.quantize != "none" else []
     parts = [percent(cell.ratio), f"{cell.method}/{cell.scope}", *norms, f"seed {cell.seed}"]
     return ", ".join([*([_run_of(best, runs).name] if len(runs) > 1 else []), *parts])
 

@@ -26,7 +26,7 @@ _MEASURED = (
 )  # fmt: skip
 _OPTIONS = (
     *(option.name for option in OPTIONS if option.name not in _MEASURED), "weights_sha256", "layer_ratios",
-    "method_source", "model_source",
+    "layer_patterns", "keep_float", "method_source", "model_source",
     *(f"recipe_{name}" for name in _RECIPE), *(f"retraining_{name}" for name in _RETRAINING),
 )  # fmt: skip
 COLUMNS = (*_MEASURED, *_OPTIONS, "versions", "measured_at", "cell")
@@ -106,6 +106,8 @@ def _options(cell: Cell) -> dict[str, Any]:
     return {
         "weights_sha256": weights.sha256 if weights else None,
         "layer_ratios": dict(cell.layer_ratios),
+        "layer_patterns": dict(cell.layer_patterns),
+        "keep_float": list(cell.keep_float),
         "method_source": cell.method_source,
         "model_source": cell.model_source,
         **{f"recipe_{name}": getattr(recipe, name, None) for name in _RECIPE},

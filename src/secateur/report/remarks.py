@@ -28,7 +28,7 @@ def verdict(outcome: Outcome, budget: Budget) -> tuple[str, ...]:
     told = []
     if chosen.name == "dense":
         told.append(f"Nothing {_LESS[target]} than the dense network was found within the budget: that is kept.")
-    elif not chosen.name.startswith("search"):
+    elif not chosen.name.startswith(("search", "mixed")):
         told.append(f"The search found nothing better than {chosen.name}, which is kept.")
     others = [each.name for each in choice.tied if each.cell != chosen.cell]
     if others:

@@ -9,24 +9,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from secateur.experiments.searching.knapsack import Combination, best_combinations, rungs
+import numpy as np
+
+from secateur.experiments.searching.knapsack import Combination, Table, best_combinations, rungs
 from secateur.experiments.searching.laboratory import Laboratory
-from secateur.experiments.searching.plan import Search
-from secateur.records.patterns import UNSTRUCTURED
+from secateur.experiments.searching.plan import Option, Search, Way
+from secateur.experiments.searching.tables import HOPELESS, REACH, Options, Prices, Tables, in_float, replaced
+from secateur.records.patterns import is_of_channels
 from secateur.records.results import FrontPoint
 from secateur.records.scores import Score
 from secateur.records.spec import Cell
-from secateur.support.progress import Reporter, SilentReporter
+from secateur.support.progress import Reporter
 from secateur.support.quantities import percent
-
-HOPELESS = 1.0
-"""Nats. A layer that moves the outputs so far on its own is not asked to lose more."""
 
 RUNGS = 255
 """Of a front's ladder; eight trials find the highest one that holds."""
-
-REACH = 2
-"""Levels up and down that are looked at around the best."""
 
 FINALISTS = 2
 """Networks of a kind, of those that hold, that are measured whole."""
@@ -37,7 +34,7 @@ LITTLE, CLOSE = 0.05, 0.97
 _EVEN_STEPS = 450
 _LEAST_DENSITY = 1e-3
 
-DENSE, UNIFORM, GLOBAL, SEARCHED = "dense", "uniform", "global", "search"
+DENSE, UNIFORM, GLOBAL, SEARCHED, MIXED = "dense", "uniform", "global", "search", "mixed"
 RETRAINED = ", retrained"
 _SUFFIXES = {"none": "", "int8": ", int8"}
 
@@ -75,20 +72,23 @@ class Trials:
 
     def affordable(self, cell: Cell) -> bool:
         """Does it cost no more than it may, by its layers?"""
-        if cell not in self.priced:
-            (costs,) = self.laboratory.costs([dataclasses.replace(cell, repair="none")], SilentReporter())
-            self.priced[cell] = costs.total
         limit = (self.search.max_cost or math.inf) / (1000 if self.search.minimize == "latency" else 1)
-        return self.priced[cell] <= limit
+        return self.price(cell) <= limit
+
+    def price(self, cell: Cell) -> float:
+        """What it costs: by its layers' tables where they say it, else as it is measured."""
+        if cell not in self.priced:
+            self.priced[cell] = self.laboratory.price(dataclasses.replace(cell, repair="none"))
+        return self.priced[cell]
 
     @property
     def tried(self) -> int:
         """How many networks were judged, whatever they compute in."""
-        return len({dataclasses.replace(cell, quantize="none") for cell in self.judged})
+        return len({cell.in_float32 for cell in self.judged})
 
     def excess(self, cell: Cell) -> float | None:
         """What a judged cell loses, as a share of what it may; None where that says nothing."""
-        before = dataclasses.replace(cell, quantize="none")
+        before = cell.in_float32
         judged = cell if cell in self.judged else before
         if judged not in self.judged or not self.search.max_drop:
             return None
@@ -96,7 +96,7 @@ class Trials:
 
     def _judged(self, cell: Cell) -> bool:
         """Does the cell's network lose no more than it may?"""
-        before = dataclasses.replace(cell, quantize="none")
+        before = cell.in_float32
         if cell != before and self.search.max_cost is None and not self._judged(before):
             return False
         if cell not in self.judged:
@@ -137,14 +137,16 @@ class Trials:
         return first if first < len(ladder) and self.holds(ladder[first]) else None
 
     def finalists(self, name: str) -> tuple[Cell, ...]:
-        """Of the kind's cells that hold, the few that should cost least: by the tables, else by what they lose."""
-        holding = [cell for cell in self.judged if kind_of(cell, self.search) == name and self.holds(cell)]
+        """Of the kind's cells that hold, the few that should cost least: by the tables, else by what they lose. What is
+        the same in all layers is a case of mixed ones."""
+        holding = [cell for cell in self.judged if is_of(cell, name, self.search) and self.holds(cell)]
         if self.search.max_cost is not None:
-            return tuple(sorted(holding, key=self._rank, reverse=True)[:FINALISTS])
+            return tuple(sorted(holding, key=self.rank, reverse=True)[:FINALISTS])
         return tuple(sorted(holding, key=lambda each: (self.priced.get(each, math.inf), -each.ratio))[:FINALISTS])
 
-    def _rank(self, cell: Cell) -> float:
-        accuracy = self.judged[cell]
+    def rank(self, cell: Cell) -> float:
+        """How good a judged cell is; infinitely bad where it was not, or cannot be."""
+        accuracy = self.judged.get(cell)
         return accuracy.rank if accuracy else -math.inf
 
     def front(self) -> tuple[FrontPoint, ...]:
@@ -164,22 +166,40 @@ def undominated(points: Iterable[FrontPoint]) -> tuple[FrontPoint, ...]:
 
 def kind_of(cell: Cell, search: Search) -> str:
     """The name under which a cell's network is compared."""
-    way = SEARCHED if cell.layer_ratios else {"layer": UNIFORM}.get(cell.scope, GLOBAL)
-    return named(search, DENSE if cell.is_dense else way, cell.pattern, cell.quantize, cell.retraining is not None)
+    retrained = cell.retraining is not None
+    if cell.layer_patterns or cell.keep_float:
+        return named_mixed(retrained)
+    how = SEARCHED if cell.layer_ratios else {"layer": UNIFORM}.get(cell.scope, GLOBAL)
+    return named(search, DENSE if cell.is_dense else how, Way(cell.pattern, cell.quantize), retrained)
 
 
-def named(search: Search, way: str, pattern: str, precision: str, retrained: bool = False) -> str:
-    """The kind of networks that were cut in a way, in one of a search's patterns (told unless it is the first) and one
+def is_of(cell: Cell, name: str, search: Search) -> bool:
+    """Whether a cell's network may be compared under a name: networks that are the same in all layers are also cases of
+    mixed ones."""
+    if kind_of(cell, search) == name:
+        return True
+    single = bool(cell.layer_ratios) and not is_of_channels(cell.pattern)
+    return single and name == named_mixed(cell.retraining is not None)
+
+
+def named(search: Search, how: str, way: Way, retrained: bool = False) -> str:
+    """The kind of networks that were cut somehow, in one of a search's patterns (told unless it is the first) and one
     of its precisions, retrained or not."""
-    other = "" if pattern == search.each_pattern[0] or way == DENSE else f", {pattern}"
-    return way + other + (RETRAINED if retrained else "") + _SUFFIXES[precision]
+    other = "" if way.pattern == search.each_pattern[0] or how == DENSE else f", {way.pattern}"
+    return how + other + (RETRAINED if retrained else "") + _SUFFIXES[way.precision]
+
+
+def named_mixed(retrained: bool = False) -> str:
+    """The kind of networks whose layers differ in pattern or precision."""
+    return MIXED + (RETRAINED if retrained else "")
 
 
 def _told(cell: Cell) -> str:
-    way = "one ratio for each layer" if cell.layer_ratios else {"layer": "uniform"}.get(cell.scope, cell.scope)
+    how = "one ratio for each layer" if cell.layer_ratios else {"layer": "uniform"}.get(cell.scope, cell.scope)
     retrained = ", retrained" if cell.retraining else ""
-    pattern = "" if cell.pattern == UNSTRUCTURED else f" in {cell.pattern}"
-    return f"{way}, {percent(round(cell.ratio, 4))}{pattern}{retrained}{_SUFFIXES[cell.quantize]}"
+    pattern = f" in {cell.patterns_told}" if cell.patterns_told else ""
+    element = f", {cell.element_told}" if cell.quantize != "none" else ""
+    return f"{how}, {percent(round(cell.ratio, 4))}{pattern}{retrained}{element}"
 
 
 def last_holding(
@@ -219,31 +239,36 @@ def _share(least: float, most: float | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """Levels of the layers, what they cost, and the cell that they make."""
+    """An option for each layer, what they cost together, and the cell that they make."""
 
-    levels: tuple[int, ...]
+    options: Options
     cost: float
     cell: Cell
 
 
 class Finder:
-    """Solves for the ratio of every layer, of networks of one precision: that of the search's template.
+    """Solves for the option of every layer: its ratio, and its pattern and precision where there are several ways; or
+    of every group of channels.
 
     front: the first one, from harms measured one layer at a time. tried: networks that find() had to judge.
     """
 
-    def __init__(self, search: Search, laboratory: Laboratory, trials: Trials, reporter: Reporter) -> None:
+    def __init__(
+        self, search: Search, laboratory: Laboratory, trials: Trials, tables: Tables, reporter: Reporter
+    ) -> None:
         self._search, self._laboratory, self._trials, self._reporter = search, laboratory, trials, reporter
-        self._layers = list(laboratory.sizes)
-        self._levels = [laboratory.levels(layer) for layer in self._layers]
-        self._costs, self._rest = self._measure_costs()
-        self.front = best_combinations(self._costs, self._measure_harms())
+        self._tables = tables
+        self._patterns = tuple(dict.fromkeys(option.way.pattern for own in tables.options for option in own))
+        self._prices = tables.prices(reporter=reporter)
+        self.front = _priced(self._prices, self._measure_harms())
         self.tried, self._before = 0, trials.tried
 
-    def find(self) -> Best:
-        """The cheapest that holds; the whole network where nothing else does."""
-        nothing = Combination(sum(each[0] for each in self._costs), 0.0, (0,) * len(self._layers))
-        best = self._climb(self.front, RUNGS) or self._made(nothing)
+    def find(self, others: Sequence[Best] = ()) -> Best:
+        """The cheapest that holds; the whole network where nothing else does. others: what was found in one way alone,
+        around the best of which is looked too."""
+        nothing = self._adopted([own[0] for own in self._tables.options])
+        adopted = [self._adopted(each.options) for each in others]
+        best = self._better([self._climb(self.front, RUNGS) or nothing, *adopted])
         for number in range(self._search.rounds):
             better = self._improved(best, f"harm around the best, round {number + 1} of {self._search.rounds}")
             if better is None:
@@ -255,98 +280,133 @@ class Finder:
     def ladder_beyond(self, best: Best) -> list[Cell]:
         """The best itself, then what of the first front is cheaper: as many as bisection can decide among in the
         search's trials."""
-        cheaper = [each for each in self.front if each.cost + self._rest < best.cost]
-        beyond = rungs(cheaper, 2**self._search.trials - 2) if cheaper else []
-        made = [self._made(each) for each in beyond]
-        self._trials.priced |= {each.cell: each.cost for each in made}
+        cheaper = [each for each in self.front if each.cost < best.cost]
+        made = self._ladder(cheaper, 2**self._search.trials - 2)
         return [*([best.cell] if best.cell.ratio else []), *(each.cell for each in made)]
+
+    def _adopted(self, options: Iterable[Option]) -> Best:
+        """What was found elsewhere, by the tables here."""
+        rows = zip(self._tables.options, options, strict=True)
+        levels = tuple(own.index(each if each in own else in_float(each)) for own, each in rows)
+        costs = (row[level] for row, level in zip(self._prices.rows, levels, strict=True))
+        combination = Combination(sum(costs), 0.0, levels)
+        return self._made(dataclasses.replace(combination, cost=self._prices.total(combination)))
+
+    def _better(self, found: Sequence[Best]) -> Best:
+        """The cheapest, or, where the cost is the budget, the one that scores best."""
+        if self._search.max_cost is None:
+            return min(found, key=lambda each: each.cost)
+        return max(found, key=lambda each: self._trials.rank(each.cell))
 
     def _climb(self, front: Sequence[Combination], count: int, before: Best | None = None) -> Best | None:
         """The cheapest of a front that holds, among so many; before: the one that is to be beaten."""
-        ladder = [self._made(each) for each in rungs(front, count)]
-        for each in ladder:
-            self._trials.priced[each.cell] = each.cost
+        ladder = self._ladder(front, count)
         found = self._trials.best_of([each.cell for each in ladder], before.cell if before else None)
+        for each in ladder:
+            if each.cell in self._trials.judged:
+                self._trials.price(each.cell)
         return None if found is None else ladder[found]
 
     def _improved(self, best: Best, label: str) -> Best | None:
         """A cheaper one that holds, near the best, by harms measured in its company."""
-        harms = self._harms_around(best, label)
-        combinations = best_combinations(self._costs, harms)
+        front = _priced(self._tables.prices(best.options, self._reporter), self._harms_around(best, label))
         if self._search.max_cost is not None:
-            return self._climb(combinations, RUNGS)
-        front = [each for each in combinations if each.cost + self._rest < best.cost]
-        return self._climb(front, RUNGS // 4, best) if front else None
+            return self._climb(front, RUNGS)
+        cheaper = [each for each in front if each.cost < best.cost]
+        return self._climb(cheaper, RUNGS // 4, best) if cheaper else None
+
+    def _ladder(self, front: Sequence[Combination], count: int) -> list[Best]:
+        """So many of a front, whose prices are remembered where they say what is cheap."""
+        made = [self._made(each) for each in rungs(front, count)] if front else []
+        self._trials.priced |= {each.cell: each.cost for each in made if self._tables.adds_up(each.cell)}
+        return made
 
     def _made(self, combination: Combination) -> Best:
-        cell = self._cell(combination.levels, self._laboratory.repair)
-        return Best(combination.levels, combination.cost + self._rest, cell)
-
-    def _cell(self, levels: Iterable[int], repair: str) -> Cell:
-        ratios = {layer: own[level] for layer, own, level in zip(self._layers, self._levels, levels, strict=True)}
-        return self._search.cell(ratios, self._laboratory.sizes, repair)
-
-    def _measure_costs(self) -> tuple[list[list[float]], float]:
-        """What each layer costs at each of its levels, and what the rest of the network does."""
-        steps = range(max(map(len, self._levels)))
-        cells = [self._cell([min(step, len(own) - 1) for own in self._levels], "none") for step in steps]
-        found = self._laboratory.costs(cells, self._reporter)
-        costs = [
-            [found[level].by_layer[layer] for level in range(len(own))]
-            for layer, own in zip(self._layers, self._levels, strict=True)
-        ]
-        return costs, found[0].rest
+        options = tuple(own[level] for own, level in zip(self._tables.options, combination.levels, strict=True))
+        return Best(options, combination.cost, self._tables.cell(options, self._laboratory.repair))
 
     def _measure_harms(self) -> list[list[float]]:
-        """The harm of each level of each layer while all others are whole; infinite from where it is hopeless.
+        """The harm of each option of each layer while all others are whole; infinite from where it is hopeless.
 
         Every other level is measured; the harm between two is their geometric mean, that of the first half the next.
+        What eight bits do is added.
         """
-        nothing = (0,) * len(self._layers)
-        total = sum(len(own) - 1 for own in self._levels)
+        whole = tuple(own[0] for own in self._tables.options)
         harms = []
-        with self._reporter.task("harm, layer by layer", total) as task:
-            for layer, own in enumerate(self._levels):
-                row = [0.0] + [math.inf] * (len(own) - 1)
-                for level in sorted({*range(2, len(own), 2), len(own) - 1} - {0}):
-                    row[level] = self._harm(_with(nothing, layer, level))
-                    if level > 1 and math.isinf(row[level - 1]):
-                        row[level - 1] = _between(row[level - 2], row[level])
-                    if not row[level] <= HOPELESS:
-                        break
-                task.advance(len(own) - 1, functools.partial(str, self._layers[layer]))
-                harms.append(row)
+        with self._reporter.task("harm, layer by layer", sum(map(len, self._tables.options))) as task:
+            for place, own in enumerate(self._tables.options):
+                rows = {pattern: self._harms_of(whole, place, pattern) for pattern in self._patterns}
+                harms.append([
+                    rows[option.way.pattern][option.level] + self._tables.added(place, option, own[0])
+                    for option in own
+                ])  # fmt: skip
+                task.advance(len(own), functools.partial(str, self._tables.names[place]))
         return harms
+
+    def _harms_of(self, whole: Options, place: int, pattern: str) -> list[float]:
+        own = self._levels(place, pattern)
+        row = [0.0] + [math.inf] * (len(own) - 1)
+        for level in sorted({*range(2, len(own), 2), len(own) - 1} - {0}):
+            row[level] = self._harm(replaced(whole, place, own[level]))
+            if level > 1 and math.isinf(row[level - 1]):
+                row[level - 1] = _between(row[level - 2], row[level])
+            if not row[level] <= HOPELESS:
+                break
+        return row
+
+    def _levels(self, place: int, pattern: str) -> list[Option]:
+        """A layer's options in a pattern, of one precision."""
+        own = [option for option in self._tables.options[place] if option.way.pattern == pattern]
+        return [option for option in own if option.way == own[0].way]
 
     def _harms_around(self, best: Best, label: str) -> list[list[float]]:
-        """By how much the harm changes when one layer moves up or down a few levels; infinite out of reach.
+        """By how much the harm changes when one layer moves up or down a few levels, or to another way there; infinite
+        out of reach.
 
-        The furthest are measured; in between it changes as if on a line.
+        The furthest are measured; in between it changes as if on a line. What eight bits do is added.
         """
-        base = self._harm(best.levels)
-        harms = [[math.inf] * len(own) for own in self._levels]
-        with self._reporter.task(label, len(self._layers)) as task:
-            for layer, own in enumerate(self._levels):
-                at = best.levels[layer]
-                harms[layer][at] = 0.0
-                for end in {max(0, at - REACH), min(len(own) - 1, at + REACH)} - {at}:
-                    moved = self._harm(_with(best.levels, layer, end)) - base
-                    for level in range(min(at, end), max(at, end) + 1):
-                        harms[layer][level] = moved * (level - at) / (end - at)
-                task.advance(1, functools.partial(str, self._layers[layer]))
+        base = self._harm(best.options)
+        harms = []
+        with self._reporter.task(label, len(self._tables.names)) as task:
+            for place, own in enumerate(self._tables.options):
+                rows = {pattern: self._changes(best, base, place, pattern) for pattern in self._patterns}
+                harms.append([
+                    rows[option.way.pattern].get(option.level, math.inf)
+                    + self._tables.added(place, option, best.options[place])
+                    for option in own
+                ])  # fmt: skip
+                task.advance(1, functools.partial(str, self._tables.names[place]))
         return harms
 
-    def _harm(self, levels: Iterable[int]) -> float:
-        return self._laboratory.harm(self._cell(levels, self._laboratory.repair))
+    def _changes(self, best: Best, base: float, place: int, pattern: str) -> dict[int, float]:
+        """By how much the harm changes at each level of a pattern that is in reach."""
+        own, at = self._levels(place, pattern), best.options[place]
+        middle = min(at.level, len(own) - 1)
+        known = {middle: 0.0} if at.way.pattern == pattern else {}
+        for end in {max(0, middle - REACH), min(len(own) - 1, middle + REACH)} - known.keys():
+            known[end] = self._harm(replaced(best.options, place, own[end])) - base
+        places = sorted(known)
+        levels = range(places[0], places[-1] + 1)
+        found = np.interp(levels, places, [known[each] for each in places])
+        return dict(zip(levels, found.tolist(), strict=True))
+
+    def _harm(self, options: Options) -> float:
+        return self._laboratory.harm(self._tables.cell(options, self._laboratory.repair))
+
+
+def _priced(prices: Prices, harms: Table) -> list[Combination]:
+    """The best combinations with what the whole network costs, those that come cheaper with more harm only."""
+    front: list[Combination] = []
+    for each in best_combinations(prices.rows, harms):
+        cost = prices.total(each)
+        if not front or cost < front[-1].cost:
+            front.append(dataclasses.replace(each, cost=cost))
+    return front
 
 
 def _between(one: float, other: float) -> float:
     """The geometric mean; half of the other where there is no harm in the one."""
     return math.sqrt(one * other) if one > 0 else other / 2
-
-
-def _with(levels: tuple[int, ...], layer: int, level: int) -> tuple[int, ...]:
-    return (*levels[:layer], level, *levels[layer + 1 :])
 
 
 def find_even(scope: str, search: Search, trials: Trials, repair: str) -> Cell | None:

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from secateur.errors import DataError, PruneError, RunError, SearchError
+from secateur.errors import DataError, PruneError, QuantiseError, RunError, SearchError
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.calling import Engine, given_of, in_runtime
+from secateur.experiments.delivery import metadata_of
 from secateur.experiments.graphs import check_calibration
 from secateur.experiments.pipeline import make_network
 from secateur.experiments.searching.divergence import divergence, told_by
 from secateur.experiments.searching.plan import Search
-from secateur.exporting.quantising.sketching import sketch
+from secateur.exporting.quantising.sketching import layers_in_eight_bits, sketch
 from secateur.measure.macs import layer_table
 from secateur.measure.timing import on_cores
 from secateur.modules.candidates import prunable_layers
@@ -33,14 +34,16 @@ from secateur.modules.layers import weight_of
 from secateur.network.building import DERIVED
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
-from secateur.packfile import packed_sizes
+from secateur.packfile import packed_size, packed_sizes
 from secateur.pruning.score import find_method
-from secateur.records.patterns import Blocks, Pattern, parse_pattern
+from secateur.pruning.structures import channel_families
+from secateur.records.patterns import Blocks, Pattern, is_of_channels, parse_pattern
+from secateur.records.results import Layer
 from secateur.records.scores import Part, Score, plain, score_from
 from secateur.records.spec import Cell
 from secateur.records.store import Store
 from secateur.runtime import Session
-from secateur.support.progress import Reporter
+from secateur.support.progress import Reporter, SilentReporter
 from secateur.training.data import Split, normalise
 from secateur.training.tasks import Task
 
@@ -72,7 +75,8 @@ def check_search(search: Search, cache: NetworkCache) -> None:
     cache.check(search.dense)
     cell, data = search.dense, cache.data(search.dense)
     network = cache.untrained(cell).eval()
-    prunable_layers(network, cell.exclude, output_layers(network, data.example(), cell.include), include=cell.include)
+    outputs = output_layers(network, data.example(), cell.include)
+    layers = prunable_layers(network, cell.exclude, outputs, include=cell.include)
     quantised = any(precision != "none" for precision in search.precisions)
     if search.template.repair != "none" or find_method(cell.method).needs_calibration or quantised:
         check_calibration(cell, data)
@@ -80,18 +84,20 @@ def check_search(search: Search, cache: NetworkCache) -> None:
         raise SearchError(f"{cell.model!r} runs in PyTorch only: expected --quantize none")
     if search.minimize in ("latency", "bytes"):
         _graph(network, cell, search, cache)
+    if any(is_of_channels(pattern) for pattern in search.each_pattern):
+        channel_families(network, data.example(), {name: weight_of(each) for name, each in layers.items()}, outputs)
 
 
-def _graph(network: nn.Module, cell: Cell, search: Search, cache: NetworkCache) -> Graph:
-    """Layer by layer as it is, without what simplification would remove because of other layers; in eight bits what
-    costs as much."""
-    graph = cache.graph(network, dataclasses.replace(cell, quantize="none"), simplified=False)
+def _graph(network: nn.Module, cell: Cell, search: Search, cache: NetworkCache, simplified: bool = False) -> Graph:
+    """Layer by layer as it is, without what simplification would remove because of other layers, unless that is asked
+    for; in eight bits what costs as much."""
+    graph = cache.graph(network, cell.in_float32, simplified=simplified)
     if graph is None:
         raise SearchError(
             f"{cell.model!r} runs in PyTorch only, so its {search.minimize} cannot be minimized: "
             "expected --minimize macs or weights"
         )
-    return graph if cell.quantize == "none" else sketch(graph)
+    return graph if cell.quantize == "none" else sketch(graph, cell.keep_float)
 
 
 class Laboratory:
@@ -107,9 +113,8 @@ class Laboratory:
         exclude, include = search.template.exclude, search.template.include
         layers = prunable_layers(dense, exclude, output_layers(dense, example, include), include=include)
         self._table = {each.name: each for each in layer_table(dense, example, include=include)}
-        self.sizes = {name: weight_of(layers[name]).numel() for name in self._table if name in layers}
-        pattern = parse_pattern(search.template.pattern)
-        self._pieces = {name: _pieces(weight_of(layers[name]), pattern) for name in self.sizes}
+        self._weights = {name: weight_of(layers[name]) for name in self._table if name in layers}
+        self.sizes = {name: weight.numel() for name, weight in self._weights.items()}
         normed = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in dense.modules())
         self.repair = search.trial_repair
         self._quick = _quick(self.repair, normed)
@@ -130,18 +135,35 @@ class Laboratory:
             self._store.keep_finding(cell, what, found)
         return found
 
-    def levels(self, layer: str) -> tuple[float, ...]:
+    @functools.cached_property
+    def groups(self) -> dict[str, int]:
+        """The groups of channels that exist together and can go: how many, by the first layer that makes them."""
+        found: dict[str, int] = {}
+        for family in self._cache.families(self._search.dense):
+            found[family.name] = min(len(family.classes[0]), found.get(family.name, sys.maxsize))
+        return dict(sorted(found.items(), key=lambda each: list(self.sizes).index(each[0])))
+
+    def levels(self, layer: str, pattern: str) -> tuple[float, ...]:
         """The ratios that leave the layer at least a weight, or a block."""
-        count = self._pieces[layer]
+        count = _pieces(self._weights[layer], parse_pattern(pattern))
         return tuple(ratio for ratio in self._search.ratios if round(ratio * count) < count)
+
+    @functools.cached_property
+    def in_eight_bits(self) -> tuple[str, ...]:
+        """The layers of the network that may compute in eight bits, those that are not pruned among them."""
+        dense, _ = self._cache.trained(self._search.dense)
+        graph = self._cache.graph(dense, self._search.dense, simplified=False)
+        return layers_in_eight_bits(graph) if graph else ()
 
     def quickly_repaired(self, cell: Cell) -> Cell:
         """The cell as one of the many that only show harm: without the reconstruction of weights where BatchNorm's
         statistics, set right, do most of it in a fraction of the time, and those from fewer images; in float32, as what
         eight bits add is nearly the same for all networks of a front, and so decides nothing."""
+        return self._quick_one(cell.in_float32)
+
+    def _quick_one(self, cell: Cell) -> Cell:
         few = _QUICK_IMAGES if self._quick == "batchnorm" else sys.maxsize
-        images = min(few, cell.calibration_images)
-        return dataclasses.replace(cell, repair=self._quick, calibration_images=images, quantize="none")
+        return dataclasses.replace(cell, repair=self._quick, calibration_images=min(few, cell.calibration_images))
 
     @property
     def harm_name(self) -> str:
@@ -154,12 +176,23 @@ class Laboratory:
         Over validation images drawn by seed, or a task's first examples. The dense network is repaired alike, so
         that what the repair alone changes does not count. Infinite where outputs are not numbers.
         """
-        cell = self.quickly_repaired(cell)
+        return self._found_harm(self.quickly_repaired(cell))
+
+    def harm_of_eight_bits(self, layer: str) -> float:
+        """Likewise of the whole network with one layer in eight bits and all others in float32."""
+        others = tuple(sorted(name for name in self.in_eight_bits if name != layer))
+        alone = dataclasses.replace(self._search.dense, quantize="int8", keep_float=others)
+        return self._found_harm(self._quick_one(alone))
+
+    def _found_harm(self, cell: Cell) -> float:
         found = self._find(cell, self.harm_name, lambda: self._divergence(cell))
         return math.inf if found == "infinite" else float(found)
 
     def _divergence(self, cell: Cell) -> float | str:
-        apart = divergence(self._told(cell), self._teacher)
+        try:
+            apart = divergence(self._told(cell), self._teacher)
+        except QuantiseError:
+            return "infinite"
         return apart if math.isfinite(apart) else "infinite"
 
     @functools.cached_property
@@ -211,9 +244,9 @@ class Laboratory:
             return plain(self.trained.validation)
         try:
             network, *_ = make_network(cell, self._cache, keep=True)
-        except PruneError as error:
+            return plain(self._cache.validation(network, cell, self._cache.graph(network, cell)))
+        except (PruneError, QuantiseError) as error:
             return {"impossible": str(error)}
-        return plain(self._cache.validation(network, cell, self._cache.graph(network, cell)))
 
     @functools.cached_property
     def parts(self) -> int:
@@ -262,12 +295,50 @@ class Laboratory:
                     task.advance()
         return [self._split({name: min(each[name] for each in found) for name in found[0]}) for found in measured]
 
+    def price(self, cell: Cell) -> float:
+        """What a whole network costs."""
+        if is_of_channels(cell.pattern):
+            return self.totals([cell], SilentReporter())[0]
+        return self.costs([cell], SilentReporter())[0].total
+
+    def totals(self, cells: Sequence[Cell], reporter: Reporter) -> list[float]:
+        """What whole networks cost without their dead channels. Times are taken in turns."""
+        target = self._search.minimize
+        turns = TURNS if target == "latency" else 1
+        measured: list[list[float]] = [[] for _ in cells]
+        with reporter.task(f"{target} of whole networks", turns * len(cells)) as task:
+            for turn in range(turns):
+                for found, cell in zip(measured, cells, strict=True):
+                    found.append(self._total(cell, turn))
+                    task.advance()
+        return [min(found) for found in measured]
+
+    def _total(self, cell: Cell, turn: int) -> float:
+        measures: Mapping[str, tuple[str, Callable[[], float]]] = {
+            "latency": (f"{self.seconds_name}, whole, turn {turn}",
+                        lambda: sum(self._seconds(self._graph(cell, simplified=True)).values())),
+            "bytes": ("bytes, whole", lambda: self._file_bytes(cell)),
+            "macs": ("macs", lambda: float(sum(layer.nonzero_macs for layer in self._layers(cell)))),
+            "weights": ("weights", lambda: float(sum(layer.kept for layer in self._layers(cell)))),
+        }  # fmt: skip
+        return float(self._find(cell, *measures[self._search.minimize]))
+
+    def _file_bytes(self, cell: Cell) -> float:
+        metadata = metadata_of(self._cache.data(cell))
+        return packed_size(self._graph(cell, simplified=True), meta=metadata)
+
+    def _layers(self, cell: Cell) -> Sequence[Layer]:
+        network, *_ = make_network(cell, self._cache, weigh=False)
+        return layer_table(network, self._cache.data(cell).example(), include=cell.include)
+
     def _sized(self, cell: Cell) -> dict[str, float]:
         found: dict[str, float] = self._find(cell, "bytes", lambda: self._bytes(cell))
         return found
 
     def _timed(self, cell: Cell, turn: int) -> dict[str, float]:
-        found: dict[str, float] = self._find(cell, f"{self.seconds_name}, turn {turn}", lambda: self._seconds(cell))
+        found: dict[str, float] = self._find(
+            cell, f"{self.seconds_name}, turn {turn}", lambda: self._seconds(self._graph(cell))
+        )
         return found
 
     @property
@@ -297,9 +368,9 @@ class Laboratory:
             found[_layer(weight)] = found.get(_layer(weight), 0) + size
         return found
 
-    def _seconds(self, cell: Cell) -> dict[str, float]:
+    def _seconds(self, graph: Graph) -> dict[str, float]:
         """Seconds of each layer in the runtime, on one thread, by the whole network's plan: the fastest of many."""
-        graph, batch = self._graph(cell), self._search.batch
+        batch = self._search.batch
         with on_cores(1):
             session = Session(graph, limits=NO_LIMITS)
             once = session.plan(batch, rounds=2).steps
@@ -314,9 +385,9 @@ class Laboratory:
             found[name] = found.get(name, 0.0) + (step.seconds or 0.0) * batch / step.images
         return found
 
-    def _graph(self, cell: Cell) -> Graph:
+    def _graph(self, cell: Cell, simplified: bool = False) -> Graph:
         network: nn.Module = make_network(cell, self._cache, weigh=False)[0]
-        return _graph(network, cell, self._search, self._cache)
+        return _graph(network, cell, self._search, self._cache, simplified)
 
 
 def _quick(repair: str, normed: bool) -> str:

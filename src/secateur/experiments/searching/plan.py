@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from secateur.errors import UsageError
 from secateur.importing.checkpoints import read_weights_file
 from secateur.pruning.score import find_method
 from secateur.records.options import LATER, asked_for, check_value
-from secateur.records.patterns import UNSTRUCTURED, Blocks, parse_pattern
+from secateur.records.patterns import UNSTRUCTURED, Blocks, is_of_channels, parse_pattern
 from secateur.records.recipes import Retraining, check_recipe, recipe_for, retraining_for
 from secateur.records.selection import Budget
 from secateur.records.spec import CONFIDENCE, ELEMENTS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR, Cell
@@ -26,6 +27,23 @@ SLOWEST = "distill"
 """The step of a repair that only the last networks of a search get."""
 RATIOS = (0.0, *(round(1 - 2 ** (-step / 2), 6) for step in range(1, 21)))
 """Densities of 1, 0.71, 0.5, …, 0.001: two steps halve what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What a layer may be made: in which pattern its zeros lie, and what it computes in, as Cell has them."""
+
+    pattern: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A way for a layer and what it loses in it: the ratio, and which of the layer's ratios that is."""
+
+    way: Way
+    level: int
+    ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +95,11 @@ class Search:
             check_value("ratio", ratio, is_share(ratio), "in [0, 1)")
         repair = self.template.repair
         for pattern in self.each_pattern:
-            any_ratio = isinstance(parse_pattern(pattern), Blocks | None)
+            any_ratio = isinstance(parse_pattern(pattern), Blocks | None) or is_of_channels(pattern)
             check_value(
-                "pattern", pattern, any_ratio, "unstructured, or blocks as in 1x4, where each layer has a ratio"
-            )
+                "pattern", pattern, any_ratio,
+                "unstructured, or blocks as in 1x4, where each layer has a ratio; or channel-l1, channel-l2",
+            )  # fmt: skip
             single = pattern == UNSTRUCTURED or "joint" not in repair.split("+")
             check_value(
                 "repair", repair, single, f"reconstruct, say: pattern {pattern} has no single weights to choose"
@@ -98,6 +117,17 @@ class Search:
         return self.patterns or (self.template.pattern,)
 
     @property
+    def ways(self) -> tuple[Way, ...]:
+        """Every pattern in every precision."""
+        return tuple(Way(pattern, precision) for pattern, precision in product(self.each_pattern, self.precisions))
+
+    @property
+    def ways_of_layers(self) -> tuple[Way, ...]:
+        """Those that a layer may have whatever the others have, in float32 first."""
+        single = (way for way in self.ways if not is_of_channels(way.pattern))
+        return tuple(sorted(single, key=lambda way: way.precision != "none"))
+
+    @property
     def trial_repair(self) -> str:
         """What follows pruning while networks are looked for: the repair without its slowest step, if there are others
         and many networks are tried."""
@@ -112,17 +142,36 @@ class Search:
     def budget(self) -> Budget:
         return Budget(self.minimize, self.max_drop, self.max_cost, self.confidence)
 
-    def cell(self, ratios: Mapping[str, float], sizes: Mapping[str, int], repair: str) -> Cell:
-        """The cell in which each layer loses its ratio; sizes: weights of every layer that may be pruned.
+    def cell(
+        self,
+        ratios: Mapping[str, float],
+        sizes: Mapping[str, int],
+        repair: str,
+        patterns: Mapping[str, str] | None = None,
+        keep_float: Collection[str] = (),
+    ) -> Cell:
+        """The cell in which each layer loses its ratio; sizes: weights, or channels, of every layer that may be pruned.
+        patterns: of layers, if not the template's. keep_float: layers that stay in float32.
 
         The whole network, unrepaired, where none loses any.
         """
         given = tuple(sorted((layer, ratio) for layer, ratio in ratios.items() if ratio > 0))
+        floats = tuple(sorted(keep_float))
         if not given:
-            return self.whole
+            return dataclasses.replace(self.whole, keep_float=floats)
         lost = sum(ratio * sizes[layer] for layer, ratio in given)
         overall = round(lost / sum(sizes.values()), 6)
-        return dataclasses.replace(self.template, ratio=overall, layer_ratios=given, repair=repair)
+        own = {layer: (patterns or {}).get(layer, self.template.pattern) for layer, _ in given}
+        common = self.template.pattern if len({*own.values()}) > 1 else own[given[0][0]]
+        return dataclasses.replace(
+            self.template,
+            ratio=overall,
+            layer_ratios=given,
+            repair=repair,
+            pattern=common,
+            layer_patterns=tuple((layer, pattern) for layer, pattern in own.items() if pattern != common),
+            keep_float=floats,
+        )
 
     @property
     def dense(self) -> Cell:
@@ -134,11 +183,10 @@ class Search:
         """The network with all its weights, in what the search's others compute in; of the first pattern."""
         return dataclasses.replace(self.template, scope="layer", repair="none", pattern=self.each_pattern[0])
 
-    def among(self, pattern: str, precision: str) -> Search:
+    def among(self, way: Way) -> Search:
         """The search among networks of one of its patterns and one of its precisions."""
-        return dataclasses.replace(
-            self, template=dataclasses.replace(self.template, pattern=pattern, quantize=precision)
-        )
+        template = dataclasses.replace(self.template, pattern=way.pattern, quantize=way.precision)
+        return dataclasses.replace(self, template=template)
 
     def even(self, scope: str, ratio: float, repair: str) -> Cell:
         """The cell of a baseline: one ratio for every layer ("layer") or one threshold for all weights ("global")."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
 import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,12 +16,15 @@ from torch import nn
 
 from secateur.errors import SearchError
 from secateur.experiments.cache import NetworkCache
+from secateur.experiments.searching.channels import ChannelTables
 from secateur.experiments.searching.comparing import compare, front_shown, measured_rows
 from secateur.experiments.searching.finding import (
     DENSE,
     GLOBAL,
+    MIXED,
     SEARCHED,
     UNIFORM,
+    Best,
     Finder,
     Found,
     Trials,
@@ -31,15 +34,18 @@ from secateur.experiments.searching.finding import (
     find_retrained,
     found_by,
     named,
+    named_mixed,
 )
 from secateur.experiments.searching.laboratory import LEAST_PARTS, NETWORK, Laboratory, check_search
-from secateur.experiments.searching.plan import Search, plan_search
+from secateur.experiments.searching.plan import Search, Way, plan_search
+from secateur.experiments.searching.tables import LayerTables, Tables
 from secateur.experiments.sweeping import Best as Kept
 from secateur.experiments.sweeping import check_loaded, keep_best, only_writer
 from secateur.measure.footprint import only_new_garbage
 from secateur.records.options import asked_for, takes
+from secateur.records.patterns import UNSTRUCTURED, is_of_channels
 from secateur.records.results import Outcome, SearchRecord
-from secateur.records.spec import CONFIDENCE, SEARCH_OPTIONS, USUAL_REPAIR, SearchOptions, canonical_json
+from secateur.records.spec import CONFIDENCE, SEARCH_OPTIONS, USUAL_REPAIR, Cell, SearchOptions, canonical_json
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import Grid, Printed, caution, search_grids, verdict, write_run_page
 from secateur.support.progress import Reporter, SilentReporter
@@ -50,6 +56,9 @@ from secateur.training.tasks import Task
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+SCOPES_OF = {UNIFORM: "layer", GLOBAL: "global"}
+"""Of what is found by one ratio, how it is taken."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,12 +87,20 @@ class SearchResult(Printed):
         cell = self.best.row.cell
         dense = f"none: the dense network{f' in {cell.element}' if cell.quantize != 'none' else ''}"
         whole = f"{percent(cell.ratio)} by {cell.way}" if cell.ratio else dense
-        ratios = ", ".join(f"{layer} {ratio:.4g}" for layer, ratio in self.ratios) or whole
+        ratios = ", ".join(f"{layer} {ratio:.4g}{_apart(cell, layer)}" for layer, ratio in self.ratios) or whole
         return [
             f"ratios: {ratios}",
             f"kept in {self.best.packed or self.best.path}",
             f"run folder: {self.run}; open it with: secateur show {shlex.quote(str(self.run))}",
         ]
+
+
+def _apart(cell: Cell, layer: str) -> str:
+    """What a layer is that others are not."""
+    patterns = cell.patterns
+    told = [] if isinstance(patterns, str) or patterns[layer] == UNSTRUCTURED else [patterns[layer]]
+    told += [] if not cell.keep_float else ["float32" if layer in cell.keep_float else cell.element]
+    return f" in {' and '.join(told)}" if told else ""
 
 
 @takes(SEARCH_OPTIONS, before="images", rest="recipe")
@@ -120,7 +137,8 @@ def search(
     or "weights". Accuracy is top-1 on validation data, against the dense network. confidence: one-sided, at which no
     more than max_drop is lost on other data of the kind, as far as the validation data shows; 0: the mean over the
     validation data may lose so much. repair: as in repair.
-    pattern and quantize: several, with commas between, are searched one after the other, and the best is taken.
+    pattern and quantize: several, with commas between, are searched one after the other and then mixed, each layer with
+    its own, and the best is taken. A pattern of channels is searched by groups of coupled ones.
     max_bytes, or max_latency_ms of a batch, in place of max_drop: the best network that takes no more.
     images of the validation split show each layer's harm;
     `rounds` times it is measured again around the best. retrain: epochs for which up to `trials` networks of each kind
@@ -232,47 +250,73 @@ def _told(value: Any) -> str:
 def _search(plan: Search, laboratory: Laboratory, cache: NetworkCache, store: Store, reporter: Reporter) -> Outcome:
     trials = Trials(plan, laboratory, reporter)
     found = {DENSE: Found((plan.dense,), 0)}
-    for pattern, precision in itertools.product(plan.each_pattern, plan.precisions):
-        part = plan.among(pattern, precision)
-        found[named(plan, DENSE, pattern, precision)] = Found((part.whole,), 0)
-        own = laboratory if pattern == plan.template.pattern else Laboratory(part, cache, store)
-        found |= _found_in(part, own, trials, reporter)
+    best = {}
+    for way in plan.ways:
+        part = plan.among(way)
+        found[named(plan, DENSE, way)] = Found((part.whole,), 0)
+        finder = Finder(part, laboratory, trials, _tables(plan, laboratory, way, reporter), reporter)
+        best[way] = finder.find()
+        found |= _found_in(part, way, finder, best[way], trials, reporter)
+    mixed = plan.ways_of_layers
+    if len(mixed) > 1:
+        finder = Finder(plan, laboratory, trials, LayerTables(plan, laboratory, mixed, reporter), reporter)
+        found |= _found_mixed(finder, finder.find([best[way] for way in mixed]), trials, reporter)
     return compare(plan, found, trials, cache, store, reporter)
 
 
-def _found_in(plan: Search, laboratory: Laboratory, trials: Trials, reporter: Reporter) -> dict[str, Found]:
-    """What was found of each kind among networks of the plan's template's pattern and precision."""
+def _tables(plan: Search, laboratory: Laboratory, way: Way, reporter: Reporter) -> Tables:
+    if is_of_channels(way.pattern):
+        return ChannelTables(plan, laboratory, way)
+    return LayerTables(plan, laboratory, [way], reporter)
 
-    def kind(way: str, retrained: bool = False) -> str:
-        return named(plan, way, plan.template.pattern, plan.template.quantize, retrained)
 
-    finder = Finder(plan, laboratory, trials, reporter)
-    best = finder.find()
-    found = {
-        kind(UNIFORM): found_by(kind(UNIFORM), trials, lambda: find_even("layer", plan, trials, laboratory.repair)),
-        kind(GLOBAL): found_by(kind(GLOBAL), trials, lambda: find_even("global", plan, trials, laboratory.repair)),
-        kind(SEARCHED): Found(trials.finalists(kind(SEARCHED)) or (plan.dense,), finder.tried),
-    }
-    slower = plan.trial_repair != plan.template.repair
-    if not plan.retraining and not slower:
-        return found
+def _found_in(
+    plan: Search, way: Way, finder: Finder, best: Best, trials: Trials, reporter: Reporter
+) -> dict[str, Found]:
+    """What was found of each kind among networks of one pattern and one precision."""
+    repair = plan.trial_repair
+
+    def kind(how: str, retrained: bool = False) -> str:
+        return named(trials.search, how, way, retrained)
+
+    even = {how: functools.partial(find_even, scope, plan, trials, repair) for how, scope in SCOPES_OF.items()}
+    found = {kind(how): found_by(kind(how), trials, find) for how, find in even.items()}
+    found[kind(SEARCHED)] = Found(trials.finalists(kind(SEARCHED)) or (trials.search.dense,), finder.tried)
     ladders = {
-        UNIFORM: even_ladder("layer", found[kind(UNIFORM)].cells[0], plan),
-        GLOBAL: even_ladder("global", found[kind(GLOBAL)].cells[0], plan),
-        SEARCHED: finder.ladder_beyond(best),
+        how: functools.partial(even_ladder, scope, found[kind(how)].cells[0], plan) for how, scope in SCOPES_OF.items()
     }
-    if slower:
-        for way, ladder in ladders.items():
-            name = kind(way)
-            after = found_by(name, trials, functools.partial(find_finished, ladder, trials))
-            found[name] = Found(after.cells, found[name].tried + after.tried)
-    if not plan.retraining:
-        return found
-    for way, ladder in ladders.items():
-        name = kind(way, retrained=True)
+    ladders[SEARCHED] = functools.partial(finder.ladder_beyond, best)
+    return _finished(found, ladders, kind, trials, reporter)
+
+
+def _found_mixed(finder: Finder, best: Best, trials: Trials, reporter: Reporter) -> dict[str, Found]:
+    """Likewise among networks whose layers differ."""
+    found = {MIXED: Found(trials.finalists(MIXED) or (trials.search.dense,), finder.tried)}
+    ladders = {MIXED: functools.partial(finder.ladder_beyond, best)}
+    return _finished(found, ladders, lambda _, retrained=False: named_mixed(retrained), trials, reporter)
+
+
+def _finished(
+    found: Mapping[str, Found],
+    ladders: Mapping[str, Callable[[], Sequence[Cell]]],
+    kind: Callable[..., str],
+    trials: Trials,
+    reporter: Reporter,
+) -> dict[str, Found]:
+    """What was found with what the slowest repair and retraining make of it. ladders: of each kind the best, then
+    networks that lose more."""
+    search, done = trials.search, dict(found)
+    slower = search.trial_repair != search.template.repair
+    made = {how: ladder() for how, ladder in ladders.items()} if slower or search.retraining else {}
+    for how, ladder in made.items() if slower else ():
+        name = kind(how)
+        after = found_by(name, trials, functools.partial(find_finished, ladder, trials))
+        done[name] = Found(after.cells, done[name].tried + after.tried)
+    for how, ladder in made.items() if search.retraining else ():
+        name = kind(how, True)
         after = found_by(name, trials, functools.partial(find_retrained, ladder, trials))
-        if plan.dense not in after.cells:
-            found[name] = after
+        if search.dense not in after.cells:
+            done[name] = after
         else:
-            reporter.say(f"{kind(way)}: none of {after.tried} retrained networks lost little enough")
-    return found
+            reporter.say(f"{kind(how)}: none of {after.tried} retrained networks lost little enough")
+    return done
