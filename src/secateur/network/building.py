@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +28,8 @@ class Draft:
     """Everything that was added so far. reserved: names that only an entry of the state dict may have.
 
     elements: as in Graph. contents: what values hold, as far as somebody asked. names, constants: of a weight, the
-    name under which it is stored and the value that it is. variants: what was made of it, by what was done.
+    name under which it is stored and the value that it is. variants: what was made of it, by what was done. most:
+    numbers that a value may have for each image, where what is read is a stranger's.
     """
 
     reserved: set[str] = field(default_factory=set)
@@ -42,6 +44,17 @@ class Draft:
     scalars: dict[tuple[str, bytes], Weight] = field(default_factory=dict)
     contents: dict[str, Element] = field(default_factory=dict)
     variants: dict[tuple[Weight, Hashable], Weight] = field(default_factory=dict)
+    most: int | None = None
+
+    def take_in(self, name: str, shape: Shape) -> None:
+        """Remember a value's shape. Raises GraphError where it has more numbers than it may, free sizes left out."""
+        count = math.prod(size for size in shape if isinstance(size, int))
+        if self.most is not None and count > self.most:
+            raise GraphError(
+                f"{name!r} has {count:,} numbers an image, more than the limit of {self.most:,}: give "
+                "inputs fewer with --shape"
+            )
+        self.shapes[name] = shape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +84,8 @@ class Builder:
     def input(self, wanted: str, shape: Shape, element: str = "float32") -> str:
         """Another input of the graph, its shape without the batch. element: what it holds."""
         name = unused_name(wanted, self.draft.shapes)
-        self.draft.inputs[name] = self.draft.shapes[name] = shape
+        self.draft.take_in(name, shape)
+        self.draft.inputs[name] = shape
         if element != "float32":
             self.draft.elements[name] = element
         return name
@@ -149,8 +163,8 @@ class Builder:
         draft = self.draft
         held = {role: draft.weights[name].shape for role, name in node.weights.items()}
         shape = infer_shape(node, [draft.shapes[value] for value in node.inputs], held)
+        draft.take_in(node.name, shape)
         draft.nodes.append(replace(node, shape=shape))
-        draft.shapes[node.name] = shape
         return node.name
 
     def label(self, what: str) -> str:

@@ -116,8 +116,17 @@ def windows(folder: Path) -> Any:
 
 
 def blocks(folder: Path) -> Any:
-    body = "y = QuantizeLinear<axis=1, block_size=1073741824>(x, s)"
-    return model_of("float[N,2147483647] x", body, 21, s=(1, 2))
+    body = "y = QuantizeLinear<axis=1, block_size=67108864>(x, s)"
+    return model_of("float[N,134217728] x", body, 21, s=(1, 2))
+
+
+def places(folder: Path) -> Any:
+    at, values = np.array([[0]], np.int64), np.ones((1, 4), np.float32)
+    return model_of("float[2147483647,4] x", "y = ScatterND(x, at, v)", 13, at=at, v=values)
+
+
+def sums(folder: Path) -> Any:
+    return model_of("float[N,65536,1] x, float[N,1,65536] z", "y = Add(x, z)", 13)
 
 
 def unknown(folder: Path) -> Any:
@@ -145,6 +154,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "frames without an end": (frames, "more than a file of this size pays for"),
     "windows without an end": (windows, "operations once loops and functions are laid out"),
     "blocks without an end": (blocks, "more than a file of this size pays for"),
+    "places without an end": (places, "numbers an image, more than the limit of 268,435,456"),
+    "a value without an end": (sums, "numbers an image, more than the limit of 268,435,456"),
 }
 
 

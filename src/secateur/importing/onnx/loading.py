@@ -7,6 +7,7 @@ files in its folder, and no more of them than the tensors that name them hold.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def opset_of(model: Any, path: Path) -> int:
 def _content(path: Path) -> bytes:
     try:
         with open_regular(path) as file:
-            content = file.read(MOST_BYTES)
+            content = file.read(min(os.fstat(file.fileno()).st_size + 1, MOST_BYTES))  # Python makes room for as many
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
     if len(content) == MOST_BYTES:

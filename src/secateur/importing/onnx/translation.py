@@ -29,6 +29,8 @@ HELD = (
     "functions of numbers, comparisons and changes of shape"
 )
 Scope = MutableMapping[str, Held]
+MOST_IN_VALUE = 1 << 28
+"""Numbers of one image that a value may have: what is made of one (places to read, say) is as large."""
 _MOST_DEPTH = 16
 
 
@@ -64,6 +66,7 @@ class Translation:
         self.sparse = {each.values.name: each for each in model.graph.sparse_initializer}
         self.versions = {each.domain: int(each.version) for each in model.opset_import}
         self.build = Builder.with_entries([*self.initializers, *self.sparse])
+        self.build.draft.most = MOST_IN_VALUE
         self.folding = Folding(self.onnx, model.ByteSize())
         self.refusals = Refusals()
         self.scope: Scope = dict(bound)
