@@ -8,6 +8,7 @@ import itertools
 import json
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from secateur.experiments.searching import SearchResult, channels, finding, plan
 from secateur.experiments.searching import plan as planning
 from secateur.experiments.searching.knapsack import Combination
 from secateur.experiments.searching.laboratory import Laboratory
+from secateur.experiments.searching.plan import Way
 from secateur.experiments.searching.tables import LayerTables
 from secateur.experiments.sweeping import keep_best
 from secateur.measure import latency
@@ -142,7 +144,7 @@ def test_each_layer_gets_its_own_pattern_and_precision_though_the_search_was_kil
     assert cell.patterns == {"first": "unstructured", "second": "1x4"}
     assert (cell.quantize, cell.keep_float) == ("int8", ("first",))
     assert "1x4 and unstructured in int8 but for 1 layer at 81" in cell.describe()
-    assert "ratios: first 0.875 in float32, second 0.75 in 1x4 and int8" in str(result)
+    assert "ratios: first 0.875, second 0.75 in 1x4\nin float32: first\n" in str(result)
     assert result.best.row.quantised is not None
     assert result.best.row.quantised.float_layers == ("first",)
 
@@ -296,3 +298,50 @@ def test_tables_price_one_layer_in_float_among_others_in_eight_bits(tmp_path: Pa
         assert (tables.added(0, eight, whole), tables.added(0, whole, eight), tables.added(0, whole, whole)) == (
             0.25, -0.25, 0.0,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "asked"), [("finished", {}), ("retrained", {"repair": "none", "retrain": 1})])
+def test_what_is_made_of_mixed_networks_is_taken_by_what_it_costs(how: str, asked: dict[str, Any]) -> None:
+    plan = plan_search(
+        "lenet-5", "digits", pattern="unstructured,1x4", quantize="none,int8", max_drop=5.0, confidence=0, **asked
+    )
+    score = SimpleNamespace(lost_from=lambda _: 1.0, rank=1.0)
+    asked_for: list[Cell] = []
+
+    def price(cell: Cell) -> float:
+        asked_for.append(cell)
+        return {"int8": 1.0, "none": 5.0}[cell.quantize]
+
+    held: Any = SimpleNamespace(
+        validation=lambda _: score, trained=SimpleNamespace(validation=None), lost_at=lambda *_: None, price=price
+    )
+    trials = finding.Trials(plan, held, SilentReporter())
+    sizes = {"conv1": 500, "fc1": 48000}
+    pure = [plan.among(Way("unstructured", each)).cell(dict.fromkeys(sizes, 0.9), sizes, plan.trial_repair)
+            for each in ("none", "int8")]  # fmt: skip
+    patterns = {"conv1": "unstructured", "fc1": "1x4"}
+    ratios = {"conv1": 0.9, "fc1": 0.875}
+    eight = plan.among(Way("unstructured", "int8"))
+    mixed = eight.cell(ratios, sizes, plan.trial_repair, patterns, ["conv1"])
+    trials.priced |= dict(zip(pure, (4.0, 3.0), strict=True))
+    find = finding.find_finished if how == "finished" else finding.find_retrained
+    for cell in (*pure, mixed):
+        find([cell], trials)
+    (best,) = trials.finalists(finding.named_mixed(how == "retrained"))
+    assert (best.keep_float, trials.priced[best]) == (("conv1",), 1.0)
+    assert {trials.priced[cell] for cell in trials.judged if cell.keep_float != best.keep_float} == {3.0, 4.0, 5.0}
+    assert {cell.layer_ratios for cell in asked_for} == {mixed.layer_ratios}
+    assert {(cell.repair, cell.retraining) for cell in asked_for} == {("none", None)}  # as it is cut
+
+
+def test_a_budget_below_what_a_layer_leaves_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ratios of baselines go on to where a layer would lose everything, which costs less than any budget."""
+    monkeypatch.setattr(finding, "_EVEN_STEPS", 20)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+    result = secateur.search(
+        network, "digits", out=tmp_path / "run", name="small", max_bytes=60, rounds=0, images=50, repair="none"
+    )
+    outcome = result.record.outcome
+    assert outcome is not None
+    assert outcome.contender(outcome.chosen).bytes <= outcome.contender("dense").bytes

@@ -82,7 +82,8 @@ def test_where_nothing_is_found_anywhere_a_sigmoid_is_as_good_as_onnx_runtimes(t
     found = build.emit("sigmoid", build.emit("linear", build.input("x", (4,)), weights=weights))
     graph = build.graph([build.emit("reshape", found, shape=(2, 2))])
     assert least_sizes(graph) == [LEAST_SHARE]
-    assert least_sizes(build.graph([build.emit("relu", found)])) == [0.0]
+    both = build.graph([build.emit("concat", found, found, axis=1), build.emit("concat", found, "x", axis=1)])
+    assert least_sizes(both) == [LEAST_SHARE, 0.0]
     assert (write_onnx(graph, tmp_path / "net.onnx") or 0) < 1e-5
     little, other = np.full((1, 4), 1e-8), np.full((1, 4), 3e-8)
     assert largest_difference([other], [little]) == pytest.approx(2)

@@ -35,7 +35,7 @@ def same_cut(weight: Tensor, ours: Tensor, mask: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("name", ["lenet-300-100", "lenet-5", "resnet-18", "resnet-50"])
-def test_the_zeroed_sets_are_those_of_pytorch_at_all_of_the_papers_ratios(name: str) -> None:
+def test_the_zeroed_sets_are_those_of_pytorch_at_the_papers_ratios(name: str) -> None:
     network = build(name, seed=5)
     weights = {layer: weight_of(module).clone() for layer, module in weighted_layers(network).items()}
     (output,) = output_layers(network)
@@ -272,6 +272,11 @@ def test_every_layer_may_have_a_pattern_of_its_own_beside_its_ratio() -> None:
         ({"0": 0.5}, {"0": "channel-l2"}, "pattern channel-l2 of '0': whole sets go in all layers alike"),
         ({"0": 0.3}, {"0": "2:4"}, "ratio 0.3 with pattern 2:4: expected 0, or at least the 0.5"),
         ({"0": 0.5}, {"0": "blocky"}, "pattern 'blocky': expected unstructured, blocks"),
+        ({}, {"0": "1x4"}, "patterns by layer: expected a ratio for each of them too, got none"),
+        ({"0": 0.5}, {"0": None}, "pattern {'0': None}: expected a text such as 1x4, or one for each layer"),
+        (0.5, None, "pattern None: expected a text"),
+        (0.5, ["1x4"], r"pattern \['1x4'\]: expected a text"),
+        (0.5, 4, "pattern 4: expected a text"),
     ],
 )
 def test_patterns_by_layer_that_make_no_sense_are_refused_and_nothing_changes(

@@ -99,11 +99,13 @@ def _print_json(result: Any) -> None:
     from secateur.report import search_record
 
     files = {"safetensors": str(result.best.path), "packed": str(result.best.packed) if result.best.packed else None}
-    patterns = result.best.row.cell.patterns
+    row = result.best.row
+    patterns: Any = row.cell.patterns
     chosen = {
         "ratios": dict(result.ratios),
         "patterns": dict.fromkeys(dict(result.ratios), patterns) if isinstance(patterns, str) else patterns,
-        "float32_layers": list(result.best.row.cell.keep_float),
+        "pattern": row.cell.pattern,
+        "float32_layers": list(row.quantised.float_layers) if row.quantised else [],
     }
     record = search_record(result.record) | chosen | {"best": files}
     say_lines(json.dumps(record, indent=2))

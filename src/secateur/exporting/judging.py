@@ -25,7 +25,7 @@ def session_of(model: bytes | str | Path) -> Any:
 
 LEAST_SHARE = 0.01
 """What the largest of an output of shares counts as at least."""
-_MOVES = {"reshape", "permute", "slice"}
+_MOVES = {"reshape", "permute", "slice", "concat"}
 
 
 def least_sizes(graph: Graph) -> list[float]:
@@ -36,10 +36,10 @@ def least_sizes(graph: Graph) -> list[float]:
     """
     nodes = {node.name: node for node in graph.nodes}
 
-    def maker(value: str) -> str:
+    def holds_shares(value: str) -> bool:
         node = nodes.get(value)
-        while node is not None and node.op in _MOVES:
-            node = nodes.get(node.inputs[0])
-        return node.op if node is not None else ""
+        if node is not None and node.op in _MOVES:
+            return all(map(holds_shares, node.inputs))
+        return node is not None and node.op == "sigmoid"
 
-    return [LEAST_SHARE if maker(output) == "sigmoid" else 0.0 for output in graph.outputs]
+    return [LEAST_SHARE if holds_shares(output) else 0.0 for output in graph.outputs]

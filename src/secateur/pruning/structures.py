@@ -146,7 +146,7 @@ def _shares_going(
     for name, ratio in ratios.items():
         if ratio and name not in known:
             raise PruneError(
-                f"layer {name!r}: none of its channels can go: expected shares of what {', '.join(known)} make"
+                f"layer {name!r}: makes no channels that can go: expected shares of what {', '.join(known)} make"
             )
     return [(each.family, _share_of(each, ratios, allow_less)) for each in ranked]
 

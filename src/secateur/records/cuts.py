@@ -83,6 +83,10 @@ class Cut:
         """Raises UsageError for a share outside [0, 1), or one that a pattern cannot have; 1 empties a layer that is
         named. pattern: by layer where every layer has a ratio of its own."""
         several = self.by_layer is not None
+        if not isinstance(pattern, str | Mapping) or not all(isinstance(each, str) for each in _texts(pattern)):
+            raise UsageError(
+                f"pattern {pattern!r}: expected a text such as 1x4, or one for each layer as in {{'fc1': '1x4'}}"
+            )
         patterns = pattern if not isinstance(pattern, str) else {}
         self._check_patterns(patterns)
         for name, share in self.by_layer if self.by_layer is not None else [("", self.ratio)]:
@@ -100,6 +104,8 @@ class Cut:
         if patterns and self.by_layer is None:
             raise UsageError("patterns by layer: expected a ratio for each layer too, as in {'fc1': 0.9, 'fc2': 0.8}")
         ratios = dict(self.by_layer or ())
+        if patterns and not ratios:
+            raise UsageError("patterns by layer: expected a ratio for each of them too, got none")
         for name, text in patterns.items():
             if name not in ratios:
                 raise UsageError(
@@ -121,3 +127,7 @@ def asked_cut(ratio: SupportsFloat | Mapping[str, SupportsFloat], scope: str) ->
     if isinstance(ratio, Mapping):
         return Cut(0.0, by_layer=tuple((name, as_float(each)) for name, each in ratio.items()))
     return Cut(as_float(ratio), where)
+
+
+def _texts(pattern: object) -> list[object]:
+    return [*pattern.keys(), *pattern.values()] if isinstance(pattern, Mapping) else [pattern]

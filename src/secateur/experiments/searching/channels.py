@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -58,7 +59,8 @@ class ChannelTables:
 
     def cell(self, options: Options, repair: str) -> Cell:
         ratios = {group: option.ratio for group, option in zip(self.names, options, strict=True)}
-        return self._search.cell(ratios, self._groups, repair)
+        made = self._search.cell(ratios, self._groups, repair)
+        return dataclasses.replace(made, ratio=self._laboratory.gone_with(ratios)) if made.layer_ratios else made
 
     def adds_up(self, cell: Cell) -> bool:
         return cell.is_dense

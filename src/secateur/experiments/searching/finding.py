@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from secateur.errors import PruneError
 from secateur.experiments.searching.knapsack import Combination, Table, best_combinations, rungs
 from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.searching.plan import Option, Search, Way
@@ -76,9 +77,14 @@ class Trials:
         return self.price(cell) <= limit
 
     def price(self, cell: Cell) -> float:
-        """What it costs: by its layers' tables where they say it, else as it is measured."""
+        """What it costs: by its layers' tables where they say it, else as it is measured; nothing where it cannot be
+        made, since a layer would go."""
         if cell not in self.priced:
-            self.priced[cell] = self.laboratory.price(dataclasses.replace(cell, repair="none"))
+            cut = dataclasses.replace(cell, repair="none", retraining=None)
+            try:
+                self.priced[cell] = self.laboratory.price(cut)
+            except PruneError:
+                self.priced[cell] = 0.0
         return self.priced[cell]
 
     @property
@@ -142,7 +148,11 @@ class Trials:
         holding = [cell for cell in self.judged if is_of(cell, name, self.search) and self.holds(cell)]
         if self.search.max_cost is not None:
             return tuple(sorted(holding, key=self.rank, reverse=True)[:FINALISTS])
-        return tuple(sorted(holding, key=lambda each: (self.priced.get(each, math.inf), -each.ratio))[:FINALISTS])
+
+        def cheap_first(cell: Cell) -> tuple[float, float]:
+            return self.price(cell) if cell.layer_ratios else math.inf, -cell.ratio
+
+        return tuple(sorted(holding, key=cheap_first)[:FINALISTS])
 
     def rank(self, cell: Cell) -> float:
         """How good a judged cell is; infinitely bad where it was not, or cannot be."""
@@ -430,17 +440,20 @@ def _ratios_beyond(ratio: float, steps: int) -> list[float]:
 
 def find_retrained(ladder: Sequence[Cell], trials: Trials) -> Cell | None:
     """The last of a ladder of cells that holds once it is retrained."""
-    cells = [trials.search.retrained(cell) for cell in ladder]
-    found = last_holding(cells, trials.holds, trials.excess)
-    return None if found is None else cells[found]
+    return _last_of(ladder, trials.search.retrained, trials)
 
 
 def find_finished(ladder: Sequence[Cell], trials: Trials) -> Cell | None:
     """The last of a ladder of cells that holds once all of the repair is done to it."""
-    cells = [trials.search.finished(cell) for cell in ladder]
-    for before, after in zip(ladder, cells, strict=True):
-        if before in trials.priced:
-            trials.priced[after] = trials.priced[before]
+    return _last_of(ladder, trials.search.finished, trials)
+
+
+def _last_of(ladder: Sequence[Cell], changed: Callable[[Cell], Cell], trials: Trials) -> Cell | None:
+    """The last that holds once all are changed so, which cost what they did before."""
+    cells = [changed(cell) for cell in ladder]
+    trials.priced |= {
+        after: trials.priced[before] for before, after in zip(ladder, cells, strict=True) if before in trials.priced
+    }
     found = last_holding(cells, trials.holds, trials.excess)
     return None if found is None else cells[found]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
 from secateur.packfile import packed_size, packed_sizes
 from secateur.pruning.score import find_method
-from secateur.pruning.structures import channel_families
+from secateur.pruning.structures import Family, channel_families, makers
 from secateur.records.patterns import Blocks, Pattern, is_of_channels, parse_pattern
 from secateur.records.results import Layer
 from secateur.records.scores import Part, Score, plain, score_from
@@ -140,8 +141,29 @@ class Laboratory:
         """The groups of channels that exist together and can go: how many, by the first layer that makes them."""
         found: dict[str, int] = {}
         for family in self._cache.families(self._search.dense):
-            found[family.name] = min(len(family.classes[0]), found.get(family.name, sys.maxsize))
-        return dict(sorted(found.items(), key=lambda each: list(self.sizes).index(each[0])))
+            name = self._first_maker(family)
+            found[name] = min(len(family.classes[0]), found.get(name, sys.maxsize))
+        return dict(sorted(found.items(), key=lambda each: self._order[each[0]]))
+
+    def gone_with(self, ratios: Mapping[str, float]) -> float:
+        """The share of the weights that may be pruned that goes with shares of groups of channels."""
+        gone = dict.fromkeys(itertools.product(self.sizes, (0, 1)), 0.0)
+        for family in self._cache.families(self._search.dense):
+            for slot in family.slots:
+                axis = 1 if slot.side == "in" else 0
+                if (slot.name, axis) in gone and slot.side != "bare":
+                    count = sum(map(len, slot.places.values())) / self._weights[slot.name].shape[axis]
+                    gone[slot.name, axis] += ratios.get(self._first_maker(family), 0.0) * count
+        left = sum(size * (1 - gone[name, 0]) * (1 - gone[name, 1]) for name, size in self.sizes.items())
+        return round(1 - left / sum(self.sizes.values()), 6)
+
+    @functools.cached_property
+    def _order(self) -> dict[str, int]:
+        """Of layers, as they are run."""
+        return {name: place for place, name in enumerate(self.sizes)}
+
+    def _first_maker(self, family: Family) -> str:
+        return min(makers(family), key=self._order.__getitem__)
 
     def levels(self, layer: str, pattern: str) -> tuple[float, ...]:
         """The ratios that leave the layer at least a weight, or a block."""

@@ -88,19 +88,19 @@ class SearchResult(Printed):
         dense = f"none: the dense network{f' in {cell.element}' if cell.quantize != 'none' else ''}"
         whole = f"{percent(cell.ratio)} by {cell.way}" if cell.ratio else dense
         ratios = ", ".join(f"{layer} {ratio:.4g}{_apart(cell, layer)}" for layer, ratio in self.ratios) or whole
+        floats = self.best.row.quantised.float_layers if self.best.row.quantised else ()
         return [
             f"ratios: {ratios}",
+            *([f"in float32: {', '.join(floats)}"] if floats else []),
             f"kept in {self.best.packed or self.best.path}",
             f"run folder: {self.run}; open it with: secateur show {shlex.quote(str(self.run))}",
         ]
 
 
 def _apart(cell: Cell, layer: str) -> str:
-    """What a layer is that others are not."""
+    """A layer's pattern, where others have another."""
     patterns = cell.patterns
-    told = [] if isinstance(patterns, str) or patterns[layer] == UNSTRUCTURED else [patterns[layer]]
-    told += [] if not cell.keep_float else ["float32" if layer in cell.keep_float else cell.element]
-    return f" in {' and '.join(told)}" if told else ""
+    return "" if isinstance(patterns, str) or patterns[layer] == UNSTRUCTURED else f" in {patterns[layer]}"
 
 
 @takes(SEARCH_OPTIONS, before="images", rest="recipe")

@@ -106,7 +106,8 @@ class LayerTables:
         return search.cell(ratios, self._laboratory.sizes, repair, patterns, floats)
 
     def adds_up(self, cell: Cell) -> bool:
-        return not cell.keep_float
+        known = not self._mixed or cell.quantize == "none" or set(self.names) <= {*self._laboratory.in_eight_bits}
+        return known and not cell.keep_float
 
     def _options_of(self, layer: str) -> list[Option]:
         able = not self._mixed or layer in self._laboratory.in_eight_bits
