@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import json
 import sqlite3
@@ -29,8 +28,6 @@ from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.searching.plan import Way
 from secateur.experiments.searching.tables import LayerTables
 from secateur.experiments.sweeping import keep_best
-from secateur.measure import latency
-from secateur.measure.timing import interleave
 from secateur.packfile import read
 from secateur.records.recipes import Recipe
 from secateur.records.spec import Cell
@@ -96,7 +93,6 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "RATIOS", (0.0, 0.5, 0.75, 0.875))
     monkeypatch.setattr(finding, "FINALISTS", 1)
     monkeypatch.setattr(finding, "_EVEN_STEPS", 0)
-    monkeypatch.setattr(latency, "interleave", functools.partial(interleave, seconds=0.001))
 
 
 def search_unlike(out: Path, **options: Any) -> SearchResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.searching.plan import Way
 from secateur.experiments.sweeping import SweepResult
 from secateur.exporting import quantising
-from secateur.measure import latency
-from secateur.measure.timing import interleave
 from secateur.packfile import read
 from secateur.records.recipes import Retraining
 from secateur.records.results import Row
@@ -181,7 +178,6 @@ def test_a_search_prices_bytes_of_integers_and_harms_in_float(tmp_path: Path) ->
 def test_a_search_finds_networks_in_eight_bits_beside_those_in_float(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency, "interleave", functools.partial(interleave, seconds=0.001))
     monkeypatch.setattr(comparing, "SHOWN", 2)
     monkeypatch.setattr(finding, "FINALISTS", 1)
     options: dict[str, Any] = {"minimize": "bytes", "repair": "none", "rounds": 0, "images": 100, "epochs": 4}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import math
@@ -33,8 +32,6 @@ from secateur.experiments.searching.finding import last_holding
 from secateur.experiments.searching.knapsack import Combination, best_combinations, rungs
 from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.searching.plan import RATIOS
-from secateur.measure import latency
-from secateur.measure.timing import interleave
 from secateur.records.results import Latency
 from secateur.records.scores import Score
 from secateur.records.spec import TARGETS, Cell, canonical_json
@@ -130,12 +127,6 @@ def test_interpolation_finds_the_last_that_holds_in_fewer_steps(count: int, good
     else:
         assert found == best or (found <= best and excess(found) >= 0.97)
     assert len(asked) <= math.ceil(math.log2(count + 1)) + 2
-
-
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Timings of a few samples: nothing here depends on how good they are."""
-    monkeypatch.setattr(latency, "interleave", functools.partial(interleave, seconds=0.001))
 
 
 OPTIONS: dict[str, Any] = {
