@@ -12,15 +12,32 @@ WHOLE_SUMS = ("session.x64quantprecision", "1")
 product of bytes (AVX2, and AVX-512 without VNNI)."""
 
 
-def session_of(model: bytes | str | Path) -> Any:
-    """An onnxruntime.InferenceSession of an ONNX file or its bytes. Raises ImportError without ONNX Runtime."""
+def session_of(model: bytes | str | Path, optimised: Path | None = None) -> Any:
+    """An onnxruntime.InferenceSession of an ONNX file or its bytes; optimised: where to write what it made of it.
+
+    ONNX Runtime with WHOLE_SUMS refuses a file in which several nodes read one int8 constant ("Attempt to replace the
+    existing tensor"). Such a file is judged in float32 between its QuantizeLinear and DequantizeLinear, where nothing
+    saturates. Raises ImportError without ONNX Runtime, and what ONNX Runtime raises for a file it cannot run.
+    """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.add_session_config_entry(*WHOLE_SUMS)
-    given = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    def opened(level: Any) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = level
+        options.add_session_config_entry(*WHOLE_SUMS)
+        if optimised:
+            options.optimized_model_filepath = str(optimised)
+        given = model if isinstance(model, bytes) else str(model)
+        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+
+    levels = onnxruntime.GraphOptimizationLevel
+    try:
+        return opened(levels.ORT_ENABLE_ALL)
+    except Exception as refusal:  # ONNX Runtime's own kinds share no base but this one
+        if "replace the existing tensor" not in str(refusal):
+            raise
+        return opened(levels.ORT_ENABLE_BASIC)
 
 
 LEAST_SHARE = 0.01
