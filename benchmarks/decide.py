@@ -1,15 +1,17 @@
-"""What a user gets: `python benchmarks/decide.py NETWORK DATA EPOCHS [--retrain N] [--out FOLDER]`.
+"""What a user gets: `python benchmarks/decide.py NETWORK DATA EPOCHS [--retrain N] [--out FOLDER]`, or, for the
+sentences of the STS benchmark in the folder DIR, `python benchmarks/decide.py minilm DIR`.
 
 The same trained network, as it is in ONNX Runtime and OpenVINO, in float32 and in the eight bits of their own tools
-(1,024 training images for the scales); with channels taken off by Torch-Pruning (its group magnitude, one global
+(1,024 training examples for the scales); with channels taken off by Torch-Pruning (its group magnitude, one global
 threshold or the same share of every layer, whichever keeps more accuracy; BatchNorm's statistics set right afterwards)
-and run in ONNX Runtime, in float32 and eight bits; and the file
-that `secateur search --pattern 1x4` ships, in float32 and in eight bits. At no loss, half a point and one point, by one
-rule: the cheapest that loses no more on validation data on average. Accuracies are on test data. --retrain: pruned
-networks of both learn for so many epochs more, by one schedule. Times: one run, in turns, one thread, medians.
-Memory: what a fresh process takes at most, beside Python and NumPy, to load the file and run batches of 1 and of 64.
+and run in ONNX Runtime, in float32 and eight bits; and the file that `secateur search --pattern 1x4` ships, in float32
+and in eight bits. At no loss, half a point and one point, by one rule: the cheapest that loses no more on validation
+data on average. What is told of accuracy is on test data. --retrain: pruned networks of both learn for so many epochs
+more, by one schedule. Times: one run, in turns, one thread, medians. Memory: what a fresh process takes at most, beside
+Python and NumPy, to load the file and run batches of 1 and of 64.
 
-Needs the extra [bench] and Torch-Pruning. Goes on where it was interrupted: what was made lies in FOLDER.
+Needs the extra [bench] and Torch-Pruning; minilm what benchmarks/minilm.py needs. Goes on where it was interrupted:
+what was made lies in FOLDER. What the networks and data are stands in subjects.py.
 """
 
 from __future__ import annotations
@@ -26,36 +28,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from subjects import Predict, Subject, images, sentences
+from torch import nn
 
 import secateur
-from secateur.experiments.cache import NetworkCache
-from secateur.exporting.onnx import to_onnx
-from secateur.importing.aten import to_graph
-from secateur.measure.correctness import accuracy
-from secateur.measure.rivals import (
-    onnxruntime_engine,
-    openvino_engine,
-    quantised_by_onnxruntime,
-    quantised_for_openvino,
-)
+from secateur.measure.rivals import onnxruntime_engine, openvino_engine, quantised_for_openvino
 from secateur.measure.timing import alone, interleave, median_interval, on_cores
-from secateur.modules.guarding import copied
-from secateur.modules.inputs import as_inputs
-from secateur.network.simplification import simplify
-from secateur.pruning.repairing import recalibrate
-from secateur.pruning.retraining import retrain
-from secateur.records.recipes import recipe_for, retraining_for
-from secateur.records.spec import Cell
 from secateur.support.progress import ConsoleReporter
-from secateur.training.data import Calibration, Dataset
 
 BUDGETS = (0.0, 0.5, 1.0)
 BATCHES = (1, 64)
 BASE = "dense fp32, ONNX Runtime"
-Predict = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -85,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network")
     parser.add_argument("data")
-    parser.add_argument("epochs", type=int)
+    parser.add_argument("epochs", type=int, nargs="?", default=0)
     parser.add_argument("--retrain", type=int, default=0)
     parser.add_argument("--minimize", default="latency")
     parser.add_argument("--out", type=Path, default=Path("decide"))
@@ -93,54 +77,28 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = asked.out / asked.network
     folder.mkdir(parents=True, exist_ok=True)
-    cell = Cell(
-        model=asked.network,
-        data=asked.data,
-        method="magnitude",
-        scope="layer",
-        seed=0,
-        ratio=0.0,
-        recipe=recipe_for(asked.network, epochs=asked.epochs),
-    )
-    cache = NetworkCache(device="cpu")
-    dense, trained = cache.trained(cell)
-    data = cache.dataset(cell)
-    ways = [
-        *_dense(dense, data, folder),
-        *_channels(dense, data, cell, folder, asked.retrain),
-        *_ours(asked, folder),
-    ]
-    print(
-        f"{asked.network} on {asked.data}, {asked.epochs} epochs: {trained.test.text} of {trained.test.n:,} test images"
-    )
-    _print(ways, data, folder, trained.test.value)
+    subject = sentences(Path(asked.data)) if asked.network == "minilm" else images(asked)
+    ways = [*_dense(subject, folder), *_channels(subject, folder, asked.retrain), *_ours(subject, asked, folder)]
+    print(f"{subject.title}: {subject.told(subject.test)}")
+    _print(ways, subject, folder)
 
 
-def _dense(dense: nn.Module, data: Dataset, folder: Path) -> Iterator[Way]:
+def _dense(subject: Subject, folder: Path) -> Iterator[Way]:
     """The network as it is, in what people run it in."""
-    model = _onnx(dense, data)
-    yield Way(BASE, None, _written(folder / "dense.onnx", lambda: model), "onnxruntime")
-    yield Way("dense fp32, OpenVINO", None, folder / "dense.onnx", "openvino")
-    eight = folder / "dense-int8.onnx"
-    _written(eight, lambda: quantised_by_onnxruntime(model, _batches(data)))
+    plain = _written(folder / "dense.onnx", lambda: subject.onnx(subject.dense))
+    yield Way(BASE, None, plain, "onnxruntime")
+    yield Way("dense fp32, OpenVINO", None, plain, "openvino")
+    eight = _written(folder / "dense-int8.onnx", lambda: subject.in_eight_bits(plain.read_bytes()))
     yield Way("dense int8, ONNX Runtime", None, eight, "onnxruntime")
     whole = folder / "dense-int8.xml"
     if not whole.exists():
         import openvino
 
-        made = quantised_for_openvino(model, _batches(data))
+        made = quantised_for_openvino(plain.read_bytes(), subject.calibration)
         if isinstance(made, bytes):  # without NNCF
             made = openvino.Core().read_model(made)
         openvino.save_model(made, str(whole), compress_to_fp16=False)
     yield Way("dense int8, OpenVINO", None, whole, "openvino")
-
-
-def _onnx(network: nn.Module, data: Dataset) -> bytes:
-    return to_onnx(simplify(to_graph(network, as_inputs(data.example(), network))))
-
-
-def _batches(data: Dataset) -> list[np.ndarray[Any, Any]]:
-    return [images.numpy() for images, _ in Calibration(data, min(1024, len(data.train)), 0)]
 
 
 def _written(path: Path, made: Callable[[], bytes]) -> Path:
@@ -149,44 +107,41 @@ def _written(path: Path, made: Callable[[], bytes]) -> Path:
     return path
 
 
-def _channels(dense: nn.Module, data: Dataset, cell: Cell, folder: Path, epochs: int) -> Iterator[Way]:
+def _channels(subject: Subject, folder: Path, epochs: int) -> Iterator[Way]:
     """Torch-Pruning's networks: the highest ratio of channels that holds, of each budget."""
     judged: dict[tuple[float, int], tuple[float, nn.Module]] = {}
 
     def lost(ratio: float, learning: int) -> float:
         if (ratio, learning) not in judged:
             judged[ratio, learning] = max(
-                (_pruned(dense, data, cell, ratio, learning, everywhere) for everywhere in (False, True)),
+                (_pruned(subject, ratio, learning, everywhere) for everywhere in (False, True)),
                 key=lambda found: found[0],
             )
-        return 100 * (before - judged[ratio, learning][0])
+        return 100 * (subject.validation - judged[ratio, learning][0])
 
-    before = accuracy(dense.eval(), data, data.validation).value
     for learning in sorted({0, epochs}):
         for budget in BUDGETS:
             path = folder / f"channels-{budget:g}-{learning}.onnx"
             if not path.exists():
                 ratio = _highest(partial(lost, learning=learning), budget)
-                path.write_bytes(_onnx(judged[ratio, learning][1] if ratio else dense, data))
+                path.write_bytes(subject.onnx(judged[ratio, learning][1] if ratio else subject.dense))
             after = f", {learning} epochs more" if learning else ""
             yield Way(f"channels, Torch-Pruning{after}, fp32", budget, path, "onnxruntime")
             eight = path.with_name(f"{path.stem}-int8.onnx")
-            _written(eight, partial(_in_eight_bits, path, data))
+            _written(eight, partial(_in_eight_bits, subject, path))
             yield Way(f"channels, Torch-Pruning{after}, int8", budget, eight, "onnxruntime")
 
 
-def _pruned(
-    dense: nn.Module, data: Dataset, cell: Cell, ratio: float, learning: int, everywhere: bool
-) -> tuple[float, nn.Module]:
-    """Its accuracy on validation data, and a network without channels that learnt for some epochs more."""
-    network = _without_channels(dense, data, ratio, everywhere)
+def _pruned(subject: Subject, ratio: float, learning: int, everywhere: bool) -> tuple[float, nn.Module]:
+    """Its score on validation data, and a network without channels that learnt for some epochs more."""
+    network = subject.without_channels(ratio, everywhere)
     if learning:
-        retrain(network, data, 0.0, retraining_for("one-shot", epochs=learning), recipe=cell.recipe, device="cpu")
-    return accuracy(network.eval(), data, data.validation).value, network
+        subject.learn(network, learning)
+    return subject.score(network.eval(), "validation"), network
 
 
-def _in_eight_bits(path: Path, data: Dataset) -> bytes:
-    return quantised_by_onnxruntime(path.read_bytes(), _batches(data))
+def _in_eight_bits(subject: Subject, path: Path) -> bytes:
+    return subject.in_eight_bits(path.read_bytes())
 
 
 def _highest(lost: Callable[[float], float], budget: float) -> float:
@@ -198,32 +153,14 @@ def _highest(lost: Callable[[float], float], budget: float) -> float:
     return low / 100
 
 
-def _without_channels(dense: nn.Module, data: Dataset, ratio: float, everywhere: bool) -> nn.Module:
-    """everywhere: the same share of every layer."""
-    import torch_pruning
-
-    network = copied(dense).eval()
-    outputs = [
-        module for module in network.modules() if isinstance(module, nn.Linear) and module.out_features == data.classes
-    ]
-    pruner = torch_pruning.pruner.MetaPruner(
-        network, data.example(), importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        global_pruning=not everywhere, pruning_ratio=ratio, ignored_layers=outputs,
-    )  # fmt: skip
-    pruner.step()
-    recalibrate(network, (images for images, _ in Calibration(data, 1024, 0)))
-    return network
-
-
-def _ours(asked: argparse.Namespace, folder: Path) -> Iterator[Way]:
+def _ours(subject: Subject, asked: argparse.Namespace, folder: Path) -> Iterator[Way]:
     """The files that a search ships, of each budget and precision."""
     for quantize, epochs, budget in itertools.product(("none", "int8"), sorted({0, asked.retrain}), BUDGETS):
         path = folder / f"ours-{quantize}-{budget:g}-{epochs}.secateur"
         if not path.exists():
-            result = secateur.search(
-                asked.network, asked.data, out=folder / "search", max_drop=budget, confidence=0, pattern="1x4",
-                minimize=asked.minimize, quantize=quantize, epochs=asked.epochs, retrain=epochs, trials=2,
-                device="cpu", reporter=ConsoleReporter(),
+            result = subject.search(
+                out=folder / "search", max_drop=budget, confidence=0, pattern="1x4", minimize=asked.minimize,
+                quantize=quantize, retrain=epochs, trials=2, device="cpu", reporter=ConsoleReporter(),
             )  # fmt: skip
             assert result.best.packed is not None
             shutil.copy(result.best.packed, path)
@@ -231,14 +168,14 @@ def _ours(asked: argparse.Namespace, folder: Path) -> Iterator[Way]:
         yield Way(f"Secateur{after}, {'fp32' if quantize == 'none' else quantize}", budget, path, "secateur")
 
 
-def _print(ways: Sequence[Way], data: Dataset, folder: Path, dense: float) -> None:
+def _print(ways: Sequence[Way], subject: Subject, folder: Path) -> None:
     engines = {way: READERS[way.reader](str(way.path)) for way in ways}
-    scores = {way: _score(way, run, data, folder) for way, run in engines.items()}
-    times = {batch: _times(engines, data, batch) for batch in BATCHES}
+    scores = {way: _score(way, run, subject, folder) for way, run in engines.items()}
+    times = {batch: _times(engines, subject, batch) for batch in BATCHES}
     columns = {
         "kB": {way: _bytes(way) / 1000 for way in ways},
         **{f"ms, {batch}": each for batch, each in times.items()},
-        "MiB": {way: _memory(way, data) / 2**20 for way in ways},
+        "MiB": {way: _memory(way, subject) / 2**20 for way in ways},
     }
     print(f"{'':<48}{'budget':>7}{'test':>9}{'lost':>7}" + "".join(f"{name:>20}" for name in columns))
     for way in ways:
@@ -249,28 +186,25 @@ def _print(ways: Sequence[Way], data: Dataset, folder: Path, dense: float) -> No
             for each in columns.values()
         ]
         budget = "" if way.budget is None else f"{way.budget:g}"
-        lost = 100 * (dense - scores[way])
+        lost = 100 * (subject.test - scores[way])
         print(f"{way.name:<48}{budget:>7}{scores[way]:>9.2%}{lost:>7.2f}" + "".join(f"{each:>20}" for each in told))
     print(f"× : times less than {ways[0].name}; * : the least of its budget")
 
 
-def _score(way: Way, run: Predict, data: Dataset, folder: Path) -> float:
+def _score(way: Way, run: Predict, subject: Subject, folder: Path) -> float:
     kept = folder / f"{way.path.name}-{way.reader}.json"
     if not kept.exists():
-
-        def predict(images: Tensor) -> Tensor:
-            return torch.from_numpy(np.array(run(images.numpy())))
-
-        kept.write_text(json.dumps(accuracy(predict, data, data.test, batch_size=BATCHES[-1]).value))
+        kept.write_text(json.dumps(subject.score(run, "test")))
     found: float = json.loads(kept.read_text())
     return found
 
 
-def _times(engines: Mapping[Way, Predict], data: Dataset, batch: int) -> dict[Way, float]:
+def _times(engines: Mapping[Way, Predict], subject: Subject, batch: int) -> dict[Way, float]:
     """Milliseconds, medians in turns."""
-    x = np.ascontiguousarray(data.example(batch).numpy())
+    x = subject.shown(batch)
     with alone(), on_cores(1):
-        samples = interleave({str(number): partial(run, x) for number, run in enumerate(engines.values())}, seconds=1.0)
+        runs = {str(number): partial(run, *x) for number, run in enumerate(engines.values())}
+        samples = interleave(runs, seconds=1.0)
     return {way: median_interval(each)[1] for way, each in zip(engines, samples.values(), strict=True)}
 
 
@@ -279,34 +213,35 @@ def _bytes(way: Way) -> int:
     return way.path.stat().st_size + (weights.stat().st_size if way.path.suffix == ".xml" else 0)
 
 
-def _memory(way: Way, data: Dataset) -> int:
+def _memory(way: Way, subject: Subject) -> int:
     """The highest resident memory of a fresh process beside what Python and NumPy take, in bytes."""
-    words = [sys.executable, "-c", _FRESH, way.reader, str(way.path)]
-    done = subprocess.run([*words, *map(str, data.shape)], capture_output=True, text=True, check=True)
+    inputs = json.dumps([[each.dtype.name, each.shape[1:]] for each in subject.shown(1)])
+    words = [sys.executable, "-c", _FRESH, way.reader, str(way.path), inputs]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
 _FRESH = """
-import sys, numpy as np
-_, reader, path, *shape = sys.argv
+import json, sys, numpy as np
+_, reader, path, inputs = sys.argv
 peak = lambda: next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 before = peak()
 if reader == "onnxruntime":
     import onnxruntime
     options = onnxruntime.SessionOptions(); options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    run = lambda x: session.run(None, {session.get_inputs()[0].name: x})
+    run = lambda *x: session.run(None, {each.name: array for each, array in zip(session.get_inputs(), x)})
 elif reader == "openvino":
     import openvino
     core = openvino.Core(); settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    def run(x):
-        model = core.read_model(path); model.reshape(list(x.shape))
-        core.compile_model(model, "CPU", settings).create_infer_request().infer({0: x})
+    def run(*x):
+        model = core.read_model(path); model.reshape({place: list(each.shape) for place, each in enumerate(x)})
+        core.compile_model(model, "CPU", settings).create_infer_request().infer(dict(enumerate(x)))
 else:
     import secateur
     run = secateur.load(path, threads=1)
 for batch in (1, 64):
-    run(np.zeros((batch, *map(int, shape)), np.float32))
+    run(*(np.ones((batch, *shape), element) for element, shape in json.loads(inputs)))
 print(peak() - before)
 """
 

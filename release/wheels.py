@@ -146,9 +146,14 @@ class Building:
         return made
 
     def choices(self, python: str, tools: Path) -> list[str]:
-        """What the build is told."""
+        """What the build is told. zig's linker writes no list of what it read."""
         system = {"SYSTEM_NAME": "Linux", "SYSTEM_PROCESSOR": self.machine} if self.foreign else {}
-        defined = {**system, "AR": self.program("ar", tools), "RANLIB": self.program("ranlib", tools)}
+        defined = {
+            **system,
+            "LINK_DEPENDS_USE_LINKER": "OFF",
+            "AR": self.program("ar", tools),
+            "RANLIB": self.program("ranlib", tools),
+        }
         chosen = [f"build-dir={self.folder / f'cmake{named(python)}'}", "install.strip=false"]
         chosen += [f"cmake.define.CMAKE_{name}={value}" for name, value in defined.items()]
         chosen += [f"wheel.py-api=cp{named(python)}"] * (version_of(python) >= STABLE)
