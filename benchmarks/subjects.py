@@ -38,6 +38,9 @@ Predict = Callable[..., Any]
 
 EXAMPLES = 1024
 """For scales and statistics."""
+SEARCHED, SHOWN = 512, 256
+"""Sentences that a search repairs by, and that show it what harm each layer does: each takes as long as nine
+images of CIFAR do in a ResNet-18."""
 LENGTH, PAIRS = 32, 32
 """Tokens of a sentence, which 4 % of those of the STS benchmark exceed, and pairs of sentences of a batch."""
 
@@ -200,7 +203,7 @@ def sentences(folder: Path) -> Subject:
         without_channels=partial(_sentences_without_channels, dense, task),
         learn=learn,
         score=score,
-        search=partial(secateur.search, dense, task, name="minilm"),
+        search=partial(secateur.search, dense, task, name="minilm", calibration_images=SEARCHED, images=SHOWN),
         told=lambda found: f"Spearman's correlation {found:.4f} on the test part",
         validation=score(dense, "validation"),
         test=score(dense, "test"),

@@ -8,9 +8,9 @@ the moments of one layer are held at a time.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -134,15 +134,19 @@ def _surveyed(network: nn.Module, layers: Mapping[str, Matrix], example: Inputs)
 
 def _refit_layer(layer: Matrix, original: Matrix, sums: Regression, gains: Tensor | None, dampening: float) -> None:
     """gains: as in `choose`, where zeros are to be chosen."""
-    before = _with_bias(original, original.weight, sums.biased)
-    keep = _with_bias(layer, layer.weight, sums.biased) != 0
+    before = with_bias(original, original.weight, sums.biased)
+    keep = with_bias(layer, layer.weight, sums.biased) != 0
     if sums.biased:
         keep[..., -1] = True
     if gains is not None:
         keep = choose(before, sums, keep, gains, sums.biased, dampening)
-    fitted = solve(before, sums, keep, dampening)
+    write_fitted(layer, solve(before, sums, keep, dampening), sums.biased)
+
+
+def write_fitted(layer: Matrix, fitted: Tensor, biased: bool) -> None:
+    """Weights and, as the last column, the bias become those of `with_bias`'s form."""
     layer.weight.copy_(from_matrices(layer, fitted[..., : columns_of(layer)]))
-    if sums.biased and layer.bias is not None:
+    if biased and layer.bias is not None:
         layer.bias.copy_(fitted[..., -1].flatten())
 
 
@@ -156,7 +160,7 @@ def _gains(layer: Matrix, norm: _BatchNorm | None) -> Tensor:
     return gains
 
 
-def _with_bias(layer: Matrix, weight: Tensor, biased: bool) -> Tensor:
+def with_bias(layer: Matrix, weight: Tensor, biased: bool) -> Tensor:
     """(groups, outputs, columns): the weights as matrices with the bias, if any, as a last column."""
     matrices = as_matrices(layer, weight)
     if not biased or layer.bias is None:
@@ -166,41 +170,53 @@ def _with_bias(layer: Matrix, weight: Tensor, biased: bool) -> Tensor:
 
 def gather(layer: Matrix, pairs: Iterable[Pair]) -> Regression:
     """The sums of one layer over batches: X is what it is given in the network, Y what it gives in the dense one."""
-    sums: _Sums | None = None
-    for given, wanted in pairs:
-        sums = sums or _empty(layer, all(use.biased for use in (*given, *wanted)))
+    first = next(through := iter(pairs))
+    sums = Sums.empty(layer, all(use.biased for use in itertools.chain(*first)))
+    target = sums.gram.new_zeros(*as_matrices(layer, layer.weight).shape[:2], sums.gram.shape[2])
+    for given, wanted in itertools.chain([first], through):
         for one, aim in zip(given, wanted, strict=True):
-            _add(sums, one, aim)
-    assert sums is not None
-    return Regression(means(sums.gram, sums.counts), means(sums.target, sums.counts), sums.biased)
+            sums.add(one, aim, target)
+    return Regression(sums.mean_gram, means(target, sums.counts), sums.biased)
 
 
 @dataclass(slots=True)
-class _Sums:
-    """As a Regression, before it is divided by `counts` (groups,), the rows of each group."""
+class Sums:
+    """A layer's gram as a Regression has it, before it is divided by `counts` (groups,), the rows of each group."""
 
     gram: Tensor
-    target: Tensor
     counts: Tensor
     biased: bool
 
+    @classmethod
+    def empty(cls, layer: Matrix, bias_added: bool) -> Sums:
+        groups, biased = layer.axes.groups, bias_added and layer.bias is not None
+        columns = columns_of(layer) + biased
+        gram = torch.zeros(groups, columns, columns, dtype=moment_dtype(columns), device=layer.weight.device)
+        return cls(gram, torch.zeros(groups, dtype=torch.int64), biased)
 
-def _empty(layer: Matrix, bias_added: bool) -> _Sums:
-    groups, biased = layer.axes.groups, bias_added and layer.bias is not None
-    columns = columns_of(layer) + biased
-    zeros = partial(torch.zeros, dtype=moment_dtype(columns), device=layer.weight.device)
-    outputs = as_matrices(layer, layer.weight).shape[1]
-    counts = torch.zeros(groups, dtype=torch.int64)
-    return _Sums(zeros(groups, columns, columns), zeros(groups, outputs, columns), counts, biased)
+    @property
+    def mean_gram(self) -> Tensor:
+        return means(self.gram, self.counts)
 
+    def add_given(self, given: Use) -> None:
+        """The rows of a use."""
+        for x in rows(given):
+            self._add(self._with_ones(x), slice(*given.groups))
 
-def _add(sums: _Sums, given: Use, wanted: Use) -> None:
-    groups = slice(*given.groups)
-    for x, (_, y) in zip(rows(given), rows_and_outputs(wanted), strict=True):
-        x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2) if sums.biased else x
-        sums.gram[groups] += x.transpose(1, 2) @ x
-        sums.target[groups] += y.transpose(1, 2) @ x
-        sums.counts[groups] += x.shape[1]
+    def add(self, given: Use, wanted: Use, target: Tensor) -> None:
+        """Likewise, and to target (groups, outputs, columns) YᵀX, Y being what another use of it gives."""
+        groups = slice(*given.groups)
+        for part, (_, y) in zip(rows(given), rows_and_outputs(wanted), strict=True):
+            x = self._with_ones(part)
+            self._add(x, groups)
+            target[groups] += y.transpose(1, 2) @ x
+
+    def _with_ones(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2) if self.biased else x
+
+    def _add(self, x: Tensor, groups: slice) -> None:
+        self.gram[groups] += x.transpose(1, 2) @ x
+        self.counts[groups] += x.shape[1]
 
 
 def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAMPENING) -> Tensor:

@@ -20,7 +20,7 @@ from secateur.errors import DataError, PruneError, QuantiseError, RunError, Sear
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.calling import Engine, given_of, in_runtime
 from secateur.experiments.delivery import metadata_of
-from secateur.experiments.graphs import check_calibration
+from secateur.experiments.graphs import calibration_of, check_calibration
 from secateur.experiments.pipeline import make_network
 from secateur.experiments.searching.divergence import divergence, told_by
 from secateur.experiments.searching.plan import Search
@@ -28,7 +28,7 @@ from secateur.exporting.quantising.sketching import layers_in_eight_bits, sketch
 from secateur.measure.macs import layer_table
 from secateur.measure.timing import on_cores
 from secateur.modules.candidates import prunable_layers
-from secateur.modules.guarding import run, watched
+from secateur.modules.guarding import copied, run, watched
 from secateur.modules.heads import output_layers
 from secateur.modules.inputs import Example, as_inputs
 from secateur.modules.layers import weight_of
@@ -36,6 +36,8 @@ from secateur.network.building import DERIVED
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
 from secateur.packfile import packed_size, packed_sizes
+from secateur.pruning.refitting import Refits
+from secateur.pruning.repairing import Shown
 from secateur.pruning.score import find_method
 from secateur.pruning.structures import Family, channel_families, makers
 from secateur.records.patterns import Blocks, Pattern, is_of_channels, parse_pattern
@@ -119,6 +121,7 @@ class Laboratory:
         normed = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in dense.modules())
         self.repair = search.trial_repair
         self._quick = _quick(self.repair, normed)
+        self._apart = not normed and bool(_REFITTING & set(self.repair.split("+")))
 
     def check_same_network(self) -> None:
         """Raises SearchError where what the store holds was measured on another trained network."""
@@ -178,9 +181,10 @@ class Laboratory:
         return layers_in_eight_bits(graph) if graph else ()
 
     def quickly_repaired(self, cell: Cell) -> Cell:
-        """The cell as one of the many that only show harm: without the reconstruction of weights where BatchNorm's
-        statistics, set right, do most of it in a fraction of the time, and those from fewer images; in float32, as what
-        eight bits add is nearly the same for all networks of a front, and so decides nothing."""
+        """The cell as one of the many that only show harm: without the reconstruction of weights, of which BatchNorm's
+        statistics, set right, do most in a fraction of the time, and those from fewer images; without BatchNorm each
+        layer is refitted by itself (Refits). In float32, as what eight bits add is nearly the same for all networks of
+        a front, and so decides nothing."""
         return self._quick_one(cell.in_float32)
 
     def _quick_one(self, cell: Cell) -> Cell:
@@ -189,7 +193,14 @@ class Laboratory:
 
     @property
     def harm_name(self) -> str:
-        return f"divergence, {self._search.images} images, seed {self._search.template.seed}"
+        apart = ", layers refitted by themselves" if self._apart else ""
+        return f"divergence, {self._search.images} images, seed {self._search.template.seed}{apart}"
+
+    @functools.cached_property
+    def _refits(self) -> Refits:
+        cell, device = self._search.template, self._cache.device
+        dense = copied(self._cache.trained(self._search.dense)[0]).to(device)
+        return Refits(dense, Shown(dense, calibration_of(cell, self._cache.data(cell))), cell.include)
 
     def harm(self, cell: Cell) -> float:
         """How far the cell's outputs, quickly repaired, are from the dense ones: of logits the mean Kullback-Leibler
@@ -225,6 +236,8 @@ class Laboratory:
     def _told(self, cell: Cell) -> list[list[Tensor]]:
         """What the cell's network tells of the shown examples, in Secateur's runtime where that can run it."""
         network, *_ = make_network(cell, self._cache, weigh=False)
+        if self._apart:
+            self._refits.refit(network)
         graph = self._cache.graph(network, cell, compared=False)
         session = Session(graph, threads=torch.get_num_threads(), limits=NO_LIMITS) if graph else None
         runtime = in_runtime(session) if session else None
@@ -413,12 +426,11 @@ class Laboratory:
 
 
 def _quick(repair: str, normed: bool) -> str:
-    """What takes a repair's place where only harm is to be seen: statistics alone, if there are any to set right and
-    weights would be refitted; else all but what learns."""
-    steps = repair.split("+")
-    if normed and _REFITTING & set(steps):
-        return "batchnorm"
-    return "+".join(step for step in steps if step != "distill") or "none"
+    """What takes a repair's place where only harm is to be seen: of one that refits weights statistics alone, if there
+    are any to set right, else none, as each layer is refitted by itself then."""
+    if not _REFITTING & set(repair.split("+")):
+        return repair
+    return "batchnorm" if normed else "none"
 
 
 def _pieces(weight: Tensor, pattern: Pattern | None) -> int:

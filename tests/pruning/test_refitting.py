@@ -1,0 +1,93 @@
+"""Layers refitted by themselves: what they become, which ones, and that zeros and the dense network stay."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import secateur
+from secateur.errors import UsageError
+from secateur.pruning.reconstruction import reconstruct
+from secateur.pruning.refitting import Refits
+
+
+class Two(nn.Module):
+    """A grouped convolution, and linear layers, of which one runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, groups=3)
+        self.second = nn.Linear(6 * 16, 20)
+        self.third = nn.Linear(20, 20, bias=False)
+        self.last = nn.Linear(20, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.second(self.first(x).relu().flatten(1)).relu()
+        return self.last(self.third(self.third(hidden).relu()))  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def dense() -> Two:
+    torch.manual_seed(0)
+    return Two().eval()
+
+
+@pytest.fixture
+def batches() -> list[Tensor]:
+    torch.manual_seed(1)
+    mixed = torch.randn(3, 3)
+    return [torch.einsum("nchw,cd->ndhw", torch.randn(40, 3, 6, 6), mixed) for _ in range(4)]
+
+
+@pytest.mark.parametrize("name", ["first", "second", "last"])
+def test_a_layer_that_is_pruned_alone_becomes_what_reconstruction_makes_of_it(
+    name: str, dense: Two, batches: list[Tensor]
+) -> None:
+    pruned = copy.deepcopy(dense)
+    weight: Tensor = pruned.get_submodule(name).weight  # type: ignore[assignment]
+    with torch.no_grad():
+        weight[weight.abs() < weight.abs().median()] = 0
+    cut, expected = copy.deepcopy(pruned), copy.deepcopy(pruned)
+    reconstruct(expected, dense, batches)
+    Refits(dense, batches).refit(pruned)
+    for key, value in pruned.state_dict().items():
+        torch.testing.assert_close(value, (expected if key.startswith(name) else cut).state_dict()[key],
+                                   rtol=1e-3, atol=1e-4)  # fmt: skip
+    assert torch.equal(weight == 0, cut.get_submodule(name).weight == 0)
+
+
+def test_networks_come_closer_and_those_with_the_same_zeros_are_the_same(dense: Two, batches: list[Tensor]) -> None:
+    refits, found = Refits(dense, batches), []
+    before = {name: each.clone() for name, each in dense.state_dict().items()}
+    for _ in range(2):
+        pruned = copy.deepcopy(dense)
+        secateur.prune(pruned, 0.5, keep_output=False, example=batches[0])
+        cut = (pruned(batches[0]) - dense(batches[0])).square().mean()
+        refits.refit(pruned)
+        assert (pruned(batches[0]) - dense(batches[0])).square().mean() < cut
+        assert secateur.sparsity(pruned) == pytest.approx(0.5, abs=0.01)
+        found.append(pruned.state_dict())
+    assert all(torch.equal(each, found[1][name]) for name, each in found[0].items())
+    assert all(torch.equal(each, before[name]) for name, each in dense.state_dict().items())
+
+
+def test_a_shared_weight_and_an_embedding_stay_as_they_are() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Embedding(30, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 30, bias=False)).eval()
+    network[2].weight = network[1].weight
+    network[3].weight = network[0].weight
+    pruned = copy.deepcopy(network)
+    with torch.no_grad():
+        for weight in (pruned[1].weight, pruned[0].weight):
+            weight[weight.abs() < weight.abs().median()] = 0
+    cut = copy.deepcopy(pruned)
+    Refits(network, [torch.arange(30)[None]]).refit(pruned)
+    assert all(torch.equal(each, cut.state_dict()[name]) for name, each in pruned.state_dict().items())
+
+
+def test_no_inputs_are_refused(dense: Two) -> None:
+    with pytest.raises(UsageError, match="expected at least one batch"):
+        Refits(dense, [])
