@@ -160,12 +160,9 @@ class Building:
         return [f"-C{each}" for each in chosen]
 
     def settings(self, python: str, tools: Path, source: Path) -> dict[str, str]:
-        """What the build sees: nothing of it tells when or where it was.
-
-        The flags are the same for each Python, so that zig's cache has what does not include Python after the first.
-        """
+        """What the build sees: nothing of it tells when or where it was."""
         target = f"-target {self.machine}-linux-gnu.{GLIBC[0]}.{GLIBC[1]}"
-        flags = f"-g0 -ffile-prefix-map={WORK}=tools -ffile-prefix-map={source}=."
+        flags = f"-g0 -ffile-prefix-map={source}=. -ffile-prefix-map={tools.parent}=tools"
         compilers = {"CC": self.program("cc", tools, target), "CXX": self.program("c++", tools, target)}
         caches = {"ZIG_GLOBAL_CACHE_DIR": str(WORK / "zig"), "ZIG_LOCAL_CACHE_DIR": str(self.folder / "zig")}
         own = {"CFLAGS": flags, "CXXFLAGS": flags, "LDFLAGS": "-s", "SOURCE_DATE_EPOCH": str(self.epoch)}
