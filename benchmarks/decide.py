@@ -1,5 +1,5 @@
 """What a user gets: `python benchmarks/decide.py NETWORK DATA EPOCHS [--retrain N] [--out FOLDER]`, or, for the
-sentences of the STS benchmark in the folder DIR, `python benchmarks/decide.py minilm DIR`.
+sentences of the STS benchmark, `python benchmarks/decide.py minilm DIR` (DIR: stsb-en-train.csv, -dev and -test).
 
 The same trained network, as it is in ONNX Runtime and OpenVINO, in float32 and in the eight bits of their own tools
 (1,024 training examples for the scales); with channels taken off by Torch-Pruning (its group magnitude, one global

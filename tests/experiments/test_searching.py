@@ -129,25 +129,6 @@ def test_interpolation_finds_the_last_that_holds_in_fewer_steps(count: int, good
     assert len(asked) <= math.ceil(math.log2(count + 1)) + 2
 
 
-@given(st.integers(1, 200), st.integers(0, 200), st.integers(-9, 9), st.booleans())
-def test_guesses_that_are_off_are_mended(count: int, good: int, off: int, blind: bool) -> None:
-    """A guess is asked between the bounds, may be wrong by some and always so, or say nothing."""
-    asked: list[int] = []
-
-    def guess(low: int, high: int) -> int | None:
-        assert -1 <= low < high <= count
-        return None if blind else min(max(good - 1 + off, low + 1), high - 1)
-
-    def holds(each: int) -> bool:
-        asked.append(each)
-        return each < good
-
-    found = last_holding(range(count), holds, guess=guess)
-    assert found == (min(good, count) - 1 if good else None)
-    assert len(asked) <= 5 * math.ceil(math.log2(count + 1))
-    assert blind or off or len(asked) <= 4
-
-
 OPTIONS: dict[str, Any] = {
     "epochs": 4, "max_drop": 4.0, "confidence": 0, "images": 100, "calibration_images": 128, "repair": "none",
 }  # fmt: skip
@@ -370,8 +351,7 @@ def test_the_same_search_again_measures_nothing_and_another_question_little(tmp_
     small_search(tmp_path / "run", minimize="weights", max_drop=8.0, rounds=0)
     after = findings(tmp_path / "run")
     assert before.items() <= after.items()
-    known = {what.partition(",")[0] for (_, what) in after.keys() - before.keys()}
-    assert "validation" in known <= {"validation", "divergence"}
+    assert {what for (_, what) in after.keys() - before.keys()} == {"validation"}
     with Store.open(tmp_path / "run") as store:
         assert [json.loads(each.spec)["max_drop"] for each in store.searches()] == [4.0, 8.0]
 

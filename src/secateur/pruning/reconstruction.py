@@ -8,7 +8,6 @@ the moments of one layer are held at a time.
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -106,16 +105,23 @@ def reconstruct(
 def _can_be_refitted(name: str, layer: Matrix) -> bool:
     """False for a whole layer of another kind. Raises PruneError for a pruned one."""
     try:
-        check_supported(name, layer)
-    except PruneError as error:
+        check_refittable(name, layer)
+    except PruneError:
         if bool((layer.weight == 0).any()):
-            raise PruneError(
-                f"layer {name!r}: expected a linear layer or a convolution of at most {MOST_COLUMNS} inputs an output "
-                f"to refit, got a pruned {type(layer.module).__name__}; prune without it (exclude), or "
-                "repair by moments"
-            ) from error
+            raise
         return False
     return True
+
+
+def check_refittable(name: str, layer: Matrix) -> None:
+    """Raises PruneError for a layer that cannot be refitted once it is pruned."""
+    try:
+        check_supported(name, layer)
+    except PruneError as error:
+        raise PruneError(
+            f"layer {name!r}: expected a linear layer or a convolution of at most {MOST_COLUMNS} inputs an output to "
+            f"refit, got a pruned {type(layer.module).__name__}; prune without it (exclude), or repair by moments"
+        ) from error
 
 
 def _surveyed(network: nn.Module, layers: Mapping[str, Matrix], example: Inputs) -> tuple[dict[str, int], float]:
@@ -170,12 +176,15 @@ def with_bias(layer: Matrix, weight: Tensor, biased: bool) -> Tensor:
 
 def gather(layer: Matrix, pairs: Iterable[Pair]) -> Regression:
     """The sums of one layer over batches: X is what it is given in the network, Y what it gives in the dense one."""
-    first = next(through := iter(pairs))
-    sums = Sums.empty(layer, all(use.biased for use in itertools.chain(*first)))
-    target = sums.gram.new_zeros(*as_matrices(layer, layer.weight).shape[:2], sums.gram.shape[2])
-    for given, wanted in itertools.chain([first], through):
+    sums: Sums | None = None
+    target = torch.empty(0)
+    for given, wanted in pairs:
+        if sums is None:
+            sums = Sums.empty(layer, all(use.biased for use in (*given, *wanted)))
+            target = sums.gram.new_zeros(*as_matrices(layer, layer.weight).shape[:2], sums.gram.shape[2])
         for one, aim in zip(given, wanted, strict=True):
             sums.add(one, aim, target)
+    assert sums is not None
     return Regression(sums.mean_gram, means(target, sums.counts), sums.biased)
 
 
@@ -194,6 +203,12 @@ class Sums:
         gram = torch.zeros(groups, columns, columns, dtype=moment_dtype(columns), device=layer.weight.device)
         return cls(gram, torch.zeros(groups, dtype=torch.int64), biased)
 
+    @staticmethod
+    def size(layer: Matrix) -> int:
+        """Bytes that a layer's take, or a little less."""
+        columns = columns_of(layer)
+        return layer.axes.groups * columns**2 * moment_dtype(columns).itemsize
+
     @property
     def mean_gram(self) -> Tensor:
         return means(self.gram, self.counts)
@@ -209,14 +224,20 @@ class Sums:
         for part, (_, y) in zip(rows(given), rows_and_outputs(wanted), strict=True):
             x = self._with_ones(part)
             self._add(x, groups)
-            target[groups] += y.transpose(1, 2) @ x
+            target[groups] += _exact(y).transpose(1, 2) @ x
 
     def _with_ones(self, x: Tensor) -> Tensor:
+        x = _exact(x)
         return torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2) if self.biased else x
 
     def _add(self, x: Tensor, groups: slice) -> None:
         self.gram[groups] += x.transpose(1, 2) @ x
         self.counts[groups] += x.shape[1]
+
+
+def _exact(values: Tensor) -> Tensor:
+    """In float32 where they have half of it: sums of their products would be off, or beyond all numbers."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAMPENING) -> Tensor:
@@ -276,7 +297,9 @@ def _by_cholesky(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
     for output in range(len(right)):
         columns = keep[output].nonzero()[:, 0]
         if len(columns):
-            factor = torch.linalg.cholesky(gram[columns][:, columns])
+            factor, singular = torch.linalg.cholesky_ex(gram[columns][:, columns])
+            if singular:
+                return _by_gradients(gram, right, keep)
             found[output, columns] = torch.cholesky_solve(right[output, columns, None], factor)[:, 0]
     return found
 

@@ -31,12 +31,6 @@ FINALISTS = 2
 
 LITTLE, CLOSE = 0.05, 0.97
 """Shares of what may be lost: less than the first is as good as none, more than the second as good as all."""
-AIM, RUIN = 0.985, 20.0
-"""The share that a trial aims at, where harms tell what it will be; more than the second says nothing of it."""
-APART = (0.0, 0.02, 0.08, 0.25, 0.5)
-"""How far a guess is from either end, as a share of what is between them, after so many small steps in a row."""
-LEAP = 8.0
-"""How many times the harm of any network that was judged a guess may be, or the other way round."""
 
 _EVEN_STEPS = 450
 _LEAST_DENSITY = 1e-3
@@ -124,15 +118,18 @@ class Trials:
     def _lost(self, cell: Cell) -> float:
         """Points that a judged cell loses: at most, if the mean is not too many already. Infinite where a layer would
         go."""
-        lost = self._mean_lost(cell)
+        accuracy = self.judged[cell]
+        if accuracy is None:
+            return math.inf
+        lost = accuracy.lost_from(self.laboratory.trained.validation)
         bound = self.bound(cell) if lost <= self.search.max_drop else None
         return lost if bound is None else bound
 
     def _told(self, cell: Cell) -> str:
         accuracy = self.judged[cell]
         if accuracy is None:
-            return "a layer would go"
-        mean, most = self._mean_lost(cell), self._lost(cell)
+            return f"cannot be made: {self.laboratory.reason(cell)}"
+        mean, most = accuracy.lost_from(self.laboratory.trained.validation), self._lost(cell)
         sure = f", {most:.2f} at most" if most > mean else ""
         return f"{mean:+.2f} points lost on validation data{sure}"
 
@@ -140,62 +137,10 @@ class Trials:
         """Where the wanted one stands in a ladder of cells, dear and good ones first: the last that loses no more
         than it may, or the first that costs no more; None where there is none. before: what is dearer than all."""
         if self.search.max_cost is None:
-            start = (self.excess(before) if before else None) or 0.0
-            return last_holding(ladder, self.holds, self.excess, start, functools.partial(self._guess, ladder))
+            return last_holding(ladder, self.holds, self.excess, (self.excess(before) if before else None) or 0.0)
         dear = last_holding(ladder, lambda cell: not self.affordable(cell))
         first = 0 if dear is None else dear + 1
         return first if first < len(ladder) and self.holds(ladder[first]) else None
-
-    def _guess(self, ladder: Sequence[Cell], low: int, high: int) -> int | None:
-        """Of those between two of a ladder the last that should hold, by its harm, which is quick to measure; None
-        where harms say nothing."""
-        if not self.search.max_drop or high - low < 3:
-            return None
-        limit = self._harm_allowed(ladder)
-        first, last = low + 1, high - 1
-        while first < last:
-            middle = (first + last + 1) // 2
-            first, last = (middle, last) if self._harm(ladder[middle]) <= limit else (first, middle - 1)
-        return first
-
-    def _harm_allowed(self, ladder: Sequence[Cell]) -> float:
-        """At which about as much is lost as may be, as those of a ladder show that were judged so far, or all: where
-        one lost less and one more, by a line between their logarithms; else from the nearest, as what is lost grows
-        with how far outputs move, and harm with the square of that."""
-        own = self._lost_by_harm(cell for each in ladder for cell in (each, each.in_float32) if cell in self.judged)
-        told = own or self._lost_by_harm(self.judged)
-        if not told:
-            return self.search.max_drop / 100
-        within = max((each for each in told if each[1] <= AIM), key=lambda each: each[1], default=None)
-        beyond = min((each for each in told if each[1] > AIM), key=lambda each: each[1], default=None)
-        if within and beyond and within[0] < beyond[0]:
-            share = math.log(AIM / within[1]) / math.log(beyond[1] / within[1])
-            return within[0] * (beyond[0] / within[0]) ** share
-        harm, excess = min(told, key=lambda each: abs(math.log(each[1] / AIM)))
-        return harm * min(max((AIM / excess) ** 2, 1 / LEAP), LEAP)
-
-    def _lost_by_harm(self, cells: Iterable[Cell]) -> list[tuple[float, float]]:
-        """The harm of judged cells with what each loses at most, as a share of what may be lost: of one that loses too
-        much on average already, what the others may lose beyond their average is added."""
-        alike = [each for each in cells if each.retraining is None and each.repair == self.search.trial_repair]
-        means = {each: self._mean_lost(each) for each in alike if self.judged[each] is not None}
-        most = {each: self._lost(each) for each, mean in means.items() if mean <= self.search.max_drop}
-        margin = sum(each - means[cell] for cell, each in most.items()) / max(1, len(most))
-        found = [
-            (self._harm(cell), max(LITTLE, most.get(cell, mean + margin) / self.search.max_drop))
-            for cell, mean in means.items()
-        ]
-        return [(harm, excess) for harm, excess in found if 0 < harm < math.inf and excess < RUIN]
-
-    def _mean_lost(self, cell: Cell) -> float:
-        accuracy = self.judged[cell]
-        return math.inf if accuracy is None else accuracy.lost_from(self.laboratory.trained.validation)
-
-    def _harm(self, cell: Cell) -> float:
-        try:
-            return self.laboratory.harm(cell)
-        except PruneError:  # a layer would go
-            return math.inf
 
     def finalists(self, name: str) -> tuple[Cell, ...]:
         """Of the kind's cells that hold, the few that should cost least: by the tables, else by what they lose. What is
@@ -272,25 +217,20 @@ def last_holding(
     holds: Callable[[Each], bool],
     excess: Callable[[Each], float | None] = lambda _: None,
     before: float = 0.0,
-    guess: Callable[[int, int], int | None] = lambda *_: None,
 ) -> int | None:
     """The index of the last that holds: as if all before one that holds did too. None if none does.
 
     By bisection, also after two small steps; or, where `excess` says something of those that were looked at (it rises
     along the ladder, and one holds until it is 1), by interpolation of its logarithm: then one that comes within CLOSE
-    of 1 is the last. before: the excess of what stands before the first. guess(low, high): which one between two should
-    be it, asked instead where it knows; one that is off in the same direction again is moved on.
+    of 1 is the last. before: the excess of what stands before the first.
     """
     low, high = -1, len(ladder)
     least, most = max(LITTLE, before), None
     small = 0
     while high - low > 1 and least < CLOSE:
         width = high - low
-        guessed = guess(low, high)
         share = 0.5 if small > 1 else _share(least, most)
-        middle = low + max(1, round(share * width)) if guessed is None else guessed
-        away = round(APART[min(small, len(APART) - 1)] * width) if guessed is not None else 1
-        middle = min(max(middle, low + max(1, away)), high - max(1, away))
+        middle = min(low + max(1, round(share * width)), high - 1)
         if holds(ladder[middle]):
             low, least = middle, max(LITTLE, excess(ladder[middle]) or 0.0)
         else:

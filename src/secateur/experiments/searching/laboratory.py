@@ -200,7 +200,7 @@ class Laboratory:
     def _refits(self) -> Refits:
         cell, device = self._search.template, self._cache.device
         dense = copied(self._cache.trained(self._search.dense)[0]).to(device)
-        return Refits(dense, Shown(dense, calibration_of(cell, self._cache.data(cell))), cell.include)
+        return Refits(dense, self.sizes, Shown(dense, calibration_of(cell, self._cache.data(cell))), cell.include)
 
     def harm(self, cell: Cell) -> float:
         """How far the cell's outputs, quickly repaired, are from the dense ones: of logits the mean Kullback-Leibler
@@ -270,9 +270,13 @@ class Laboratory:
         return split.take(torch.randperm(len(split), generator=generator)[: self._search.images])
 
     def validation(self, cell: Cell) -> Score | None:
-        """The cell's accuracy on the whole validation split, None where it cannot be made: a layer would go."""
+        """The cell's accuracy on the whole validation split, None where it cannot be made: a layer would go, say."""
         found = self._find(cell, "validation", lambda: self._validated(cell))
         return None if "impossible" in found else score_from(found)
+
+    def reason(self, cell: Cell) -> str:
+        """Why a cell that has no accuracy cannot be made."""
+        return str(self._find(cell, "validation", lambda: self._validated(cell))["impossible"])
 
     def _validated(self, cell: Cell) -> dict[str, Any]:
         if cell == self._search.dense:
