@@ -15,7 +15,7 @@ DOCS := "mkdocs-material>=9.6,<10" "mkdocstrings[python]>=0.29" "jupytext>=1.16"
 CXX_FILES := $(shell find native -name '*.?pp')
 NATIVE := CMakeLists.txt $(CXX_FILES)
 
-.PHONY: FORCE setup demo native test test-native test-neon test-windows fuzz wheels wheels-aarch64 lock check docs bench format clean
+.PHONY: FORCE setup demo native test test-random test-native test-neon test-windows fuzz wheels wheels-aarch64 lock check docs bench format clean
 
 setup: $(READY)
 
@@ -94,6 +94,10 @@ fuzz:
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# What is tested on examples by Hypothesis, on others than `make test` takes, which takes the same each time.
+test-random: $(READY)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m hypothesis --hypothesis-profile random
 
 check: $(READY)
 	$(BIN)/ruff format --check

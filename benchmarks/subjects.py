@@ -68,6 +68,7 @@ class Subject:
     told: Callable[[float], str]
     validation: float
     test: float
+    task: Task | None = None
 
 
 def images(asked: argparse.Namespace) -> Subject:
@@ -207,6 +208,7 @@ def sentences(folder: Path) -> Subject:
         told=lambda found: f"Spearman's correlation {found:.4f} on the test part",
         validation=score(dense, "validation"),
         test=score(dense, "test"),
+        task=task,
     )
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import hypothesis  # noqa: F401 - looks for referrers, which are not found once they are frozen
+import hypothesis  # here, as it looks for referrers, which are not found once they are frozen
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores; read when torch is loaded
@@ -21,6 +21,10 @@ import torch
 from secateur.cli import main
 from secateur.experiments.searching import comparing, laboratory, plan
 from secateur.measure import latency, timing
+
+hypothesis.settings.register_profile("random")
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")  # the same examples in each run; others by make test-random
 
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -132,6 +132,18 @@ def test_words_are_counted_as_the_runtime_multiplies_them_and_fewer_are_left() -
     np.testing.assert_array_equal(reference.run(found, x), reference.run(graph, x))
 
 
+@pytest.mark.parametrize("groups", [2, 3, 6])
+def test_features_that_a_grouped_convolution_reads_as_its_pixels_stay(groups: int) -> None:
+    """A linear layer over the last axis, of a number of features that no group of channels has to do with."""
+    build, random = Builder(), np.random.default_rng(0)
+    features = linear(build, build.input("x", (6, 2, 4)), random.normal(size=(4, 4)))
+    made = conv(build, features, random.normal(size=(6, 6 // groups, 1, 1)), groups=groups)
+    graph = build.graph([linear(build, made, random.normal(size=(3, 4)) * mask(3, 4, density=0.4))])
+    found, _ = order_channels(graph)
+    x = random.normal(size=(2, 6, 2, 4)).astype(np.float32)
+    np.testing.assert_allclose(reference.run(found, x), reference.run(graph, x), rtol=1e-5)
+
+
 @given(graph=dead_graphs(dtype="float32", dead=0.2))
 @settings(max_examples=50, deadline=None)
 def test_no_graph_takes_more_words_and_whole_weights_give_the_same_bits(graph: Graph) -> None:

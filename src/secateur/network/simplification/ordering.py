@@ -139,7 +139,8 @@ class Ties(Followed):
         for node in graph.nodes:
             if OPERATIONS[node.op].is_layer and not is_mixing(node) and not _is_depthwise(self, node):
                 self.grouped[node.name].append(node)
-                self.grouped[node.inputs[0]].append(node)
+                if self.reads(node) is not None:
+                    self.grouped[node.inputs[0]].append(node)
         for name in graph.outputs:
             self.fix(name)
         self.tie = self._joined()
