@@ -13,11 +13,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from subjects import SEARCHED, SHOWN, sentences
+from subjects import SEARCHED, SHOWN, trained_on_sentences
 from torch import Tensor, nn
 
 import secateur
@@ -35,14 +36,12 @@ def spent(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    subject = sentences(Path(sys.argv[1]))
-    dense, task = subject.dense, subject.task
-    assert task is not None
+    dense, task = trained_on_sentences(Path(sys.argv[1]))
     calibration = list(task.first("train", SEARCHED))
     shown = [inputs for inputs, _ in task.first("validation", SHOWN)]
     names = [name for name, module in dense.named_modules() if isinstance(module, nn.Linear)]
     print(environment())
-    refits, seconds = spent(lambda: Refits(dense, names, Shown(dense, calibration)))
+    refits, seconds = spent(partial(Refits, dense, names, Shown(dense, calibration)))
     print(f"sums of all layers: {seconds:.1f} s, once")
     expected = vectors(dense, shown)
     for ratio in map(float, sys.argv[2:] or ["0.5", "0.8"]):
@@ -51,9 +50,9 @@ def main() -> None:
             warnings.simplefilter("ignore", secateur.errors.PruneWarning)  # embeddings, which stay whole
             secateur.prune(cut, ratio, example=calibration[0][0], keep_output=False)
         alone, reconstructed = copied(cut), copied(cut)
-        _, first = spent(lambda: refits.refit(alone))  # noqa: B023
-        _, again = spent(lambda: refits.refit(alone))  # noqa: B023
-        _, whole = spent(lambda: secateur.repair(reconstructed, "reconstruct", calibration, dense=dense))  # noqa: B023
+        refitting = partial(refits.refit, alone)
+        (_, first), (_, again) = spent(refitting), spent(refitting)
+        _, whole = spent(partial(secateur.repair, reconstructed, "reconstruct", calibration, dense=dense))
         told = [f"{apart(vectors(each, shown), expected):.3%}" for each in (cut, alone, reconstructed)]
         print(f"{ratio:.0%}: cut alone {told[0]}; refitted {told[1]}, {first:.1f} s, {again:.2f} s where the zeros are "
               f"known; reconstructed {told[2]}, {whole:.1f} s", flush=True)  # fmt: skip

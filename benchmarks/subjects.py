@@ -68,7 +68,6 @@ class Subject:
     told: Callable[[float], str]
     validation: float
     test: float
-    task: Task | None = None
 
 
 def images(asked: argparse.Namespace) -> Subject:
@@ -171,13 +170,18 @@ def _batches(folder: Path, part: str) -> list[tuple[Tokens, Tensor]]:
     return [(tokens, scores[some]) for some, tokens in Sentences().padded(sides, 2 * PAIRS, LENGTH)]
 
 
-def sentences(folder: Path) -> Subject:
-    """all-MiniLM-L6-v2 on the STS benchmark in English, of which the development part is to choose by."""
-    dense = Embedder().eval()
+def trained_on_sentences(folder: Path) -> tuple[nn.Module, Task]:
+    """all-MiniLM-L6-v2 and the STS benchmark in English, of which the development part is to choose by."""
     task = Task(
         train=_batches(folder, "train"), validation=_batches(folder, "dev"), test=_batches(folder, "test"),
         loss=likeness, metric=spearman_of_pairs, name="stsb",
     )  # fmt: skip
+    return Embedder().eval(), task
+
+
+def sentences(folder: Path) -> Subject:
+    """What decide.py asks of these."""
+    dense, task = trained_on_sentences(folder)
     calibration = [tuple(each.numpy() for each in tokens.values()) for tokens, _ in task.first("train", EXAMPLES)]
 
     def score(run: Predict, split: str) -> float:
@@ -208,7 +212,6 @@ def sentences(folder: Path) -> Subject:
         told=lambda found: f"Spearman's correlation {found:.4f} on the test part",
         validation=score(dense, "validation"),
         test=score(dense, "test"),
-        task=task,
     )
 
 

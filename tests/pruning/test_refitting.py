@@ -16,7 +16,7 @@ from secateur.pruning.refitting import Refits
 NAMES = ("first", "second", "third", "last")
 
 
-class Two(nn.Module):
+class Layers(nn.Module):
     """A grouped convolution, and linear layers, of which one runs twice."""
 
     def __init__(self) -> None:
@@ -33,9 +33,9 @@ class Two(nn.Module):
 
 
 @pytest.fixture
-def dense() -> Two:
+def dense() -> Layers:
     torch.manual_seed(0)
-    return Two().eval()
+    return Layers().eval()
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def batches() -> list[Tensor]:
 
 @pytest.mark.parametrize("name", ["first", "second", "last"])
 def test_a_layer_that_is_pruned_alone_becomes_what_reconstruction_makes_of_it(
-    name: str, dense: Two, batches: list[Tensor]
+    name: str, dense: Layers, batches: list[Tensor]
 ) -> None:
     pruned = copy.deepcopy(dense)
     weight = pruned.get_parameter(f"{name}.weight")
@@ -62,7 +62,7 @@ def test_a_layer_that_is_pruned_alone_becomes_what_reconstruction_makes_of_it(
     assert torch.equal(weight == 0, cut.get_parameter(f"{name}.weight") == 0)
 
 
-def test_networks_come_closer_and_those_with_the_same_zeros_are_the_same(dense: Two, batches: list[Tensor]) -> None:
+def test_networks_come_closer_and_those_with_the_same_zeros_are_the_same(dense: Layers, batches: list[Tensor]) -> None:
     refits, found = Refits(dense, NAMES, batches), []
     before = {name: each.clone() for name, each in dense.state_dict().items()}
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_a_shared_weight_and_an_embedding_stay_as_they_are() -> None:
     assert all(torch.equal(each, cut.state_dict()[name]) for name, each in pruned.state_dict().items())
 
 
-def test_no_inputs_are_refused(dense: Two) -> None:
+def test_no_inputs_are_refused(dense: Layers) -> None:
     with pytest.raises(UsageError, match="expected at least one batch"):
         Refits(dense, NAMES, [])
 
@@ -119,15 +119,14 @@ def test_inputs_of_any_size_refit_alike(scale: float) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_sums_of_half_precision_are_exact_enough(dtype: torch.dtype) -> None:
-    """A hundred thousand large inputs: their products are beyond float16, and rounded they are no squares' sums."""
+    """Of large numbers: their products are beyond float16, and rounded they are no sums of squares."""
     torch.manual_seed(0)
     network = nn.Linear(64, 8).eval()
     given = 300 * torch.randn(2000, 3) @ torch.randn(3, 64)
     pruned = copy.deepcopy(network)
     with torch.no_grad():
         pruned.weight[pruned.weight.abs() < 0.06] = 0
-    exact, half = copy.deepcopy(pruned), copy.deepcopy(pruned).to(dtype)
-    reconstruct(exact, network, [given])
+    half = copy.deepcopy(pruned).to(dtype)
     reconstruct(half, copy.deepcopy(network).to(dtype), [given.to(dtype)])
     Refits(copy.deepcopy(network).to(dtype), [""], [given.to(dtype)]).refit(pruned.to(dtype))
     for found in (half, pruned):
