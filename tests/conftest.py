@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis  # here, as it looks for referrers, which are not found once they are frozen
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores; read when torch is loaded
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # the many processes that tests start would each compile everything
+    sys.dont_write_bytecode = False
 
 import torch
 
 from secateur.cli import main
 from secateur.experiments.searching import comparing, laboratory, plan
-from secateur.measure import latency, timing
+from secateur.measure import footprint, latency, timing
 
 hypothesis.settings.register_profile("random")
 hypothesis.settings.register_profile("repeatable", derandomize=True)
@@ -56,6 +59,23 @@ def small_searches(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other engines, whose tools take seconds to quantise a network, are timed where a test is about them."""
     monkeypatch.setattr(latency, "RIVALS", {})
+
+
+@pytest.fixture(autouse=True)
+def quickly_weighed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Memory as the kernel's own count has it, not page by page, where no test is about memory."""
+    if "memory" not in request.node.name and footprint._STATUS.exists():
+        monkeypatch.setattr(footprint, "_anonymous", lambda: footprint._kilobytes(footprint._STATUS)["RssAnon"])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def listed_once() -> Iterator[None]:
+    """What torch.export goes through the whole of PyTorch for at each trace: the operations that are made of others."""
+    with pytest.MonkeyPatch.context() as patch:
+        with contextlib.suppress(ImportError, AttributeError):
+            exported = importlib.import_module("torch.export.exported_program")
+            patch.setattr(exported, "_collect_all_valid_cia_ops", functools.cache(exported._collect_all_valid_cia_ops))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from secateur.importing.aten import Structure, structure_of, to_graph
 from secateur.network.graph import Graph
 from secateur.pruning.pruning import prune
-from secateur.training.models import ARCHITECTURES, build_network
+from secateur.training.models import ARCHITECTURES, BasicBlock, Bottleneck, ResNet, build_network
 
 
 class VGG(nn.Module):
@@ -324,8 +324,17 @@ def _built_in(name: str) -> Family:
     return Family(lambda: build_network(architecture, 10, channels, seed=0), (channels, size, size))
 
 
-OWN: dict[str, Family] = {name: _built_in(name) for name in ARCHITECTURES}
-"""The project's own networks, each on an input of its usual size."""
+def _slim(block: type[BasicBlock | Bottleneck], depth: int, cifar_stem: bool) -> Family:
+    return Family(lambda: ResNet(block, (depth, 2, 2, 2), cifar_stem=cifar_stem, width=16), (3, 32, 32))
+
+
+OWN: dict[str, Family] = {name: _built_in(name) for name in ARCHITECTURES} | {
+    "slim-resnet-18": _slim(BasicBlock, 2, cifar_stem=False),
+    "slim-resnet-18-cifar": _slim(BasicBlock, 2, cifar_stem=True),
+    "slim-resnet-50-cifar": _slim(Bottleneck, 3, cifar_stem=True),
+}
+"""The project's own networks, each on an input of its usual size; slim: of a quarter of the channels, and fewer blocks
+of ResNet-50."""
 
 
 def make_network(name: str, ratio: float = 0.0, seed: int = 0) -> nn.Module:

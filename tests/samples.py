@@ -119,6 +119,13 @@ def tiny(num_classes: int = 10) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))
 
 
+def wide(num_classes: int = 10) -> nn.Module:
+    """Millions of weights for 8×8 digits, so that what they take is seen beside the rest of the process."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 2000), nn.ReLU(), nn.Linear(2000, 2000), nn.ReLU(), nn.Linear(2000, num_classes)
+    )  # fmt: skip
+
+
 def batch_normed(num_classes: int = 10) -> nn.Module:
     """Likewise, with statistics to set right."""
     return nn.Sequential(

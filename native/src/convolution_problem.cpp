@@ -25,14 +25,19 @@ Counts count(const Filter& filter, const Problem& problem) {
     Counts counts;
     const ConvolutionShape& s = problem.shape;
     const std::int64_t taps = s.kernel_y * s.kernel_x;
-    std::vector<bool> used;
+    std::vector<std::int64_t> used;
     for (std::int64_t ky = 0; ky < s.kernel_y; ++ky)
-        for (std::int64_t kx = 0; kx < s.kernel_x; ++kx) used.push_back(problem.y.used[ky] && problem.x.used[kx]);
-    for (std::int64_t o = 0; o < s.outputs; ++o)
-        for (std::int64_t c = 0; c < filter.span(); ++c)
-            for (std::int64_t tap = 0; tap < taps; ++tap)
-                if (used[tap]) counts.nonzero += !filter.zero(o, c, tap);
-    counts.used = s.outputs * (s.channels / s.groups) * std::count(used.begin(), used.end(), true);
+        for (std::int64_t kx = 0; kx < s.kernel_x; ++kx)
+            if (problem.y.used[ky] && problem.x.used[kx]) used.push_back(ky * s.kernel_x + kx);
+    const std::int64_t seen = static_cast<std::int64_t>(used.size());
+    if (seen == taps) {
+        counts.nonzero = filter.nonzero_words();
+    } else {
+        for (std::int64_t o = 0; o < s.outputs; ++o)
+            for (std::int64_t c = 0; c < filter.span(); ++c)
+                for (std::int64_t tap : used) counts.nonzero += !filter.zero(o, c, tap);
+    }
+    counts.used = s.outputs * (s.channels / s.groups) * seen;
     return counts;
 }
 

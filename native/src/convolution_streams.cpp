@@ -2,6 +2,7 @@
 #include <array>
 #include <map>
 #include <tuple>
+#include <utility>
 
 #include "convolution_builder.hpp"
 
@@ -15,20 +16,23 @@ std::vector<Convolution::Builder::Taken> Convolution::Builder::take(const Geomet
                                                                     bool zeros) const {
     const ConvolutionShape& s = problem_.shape;
     const std::int64_t per_group = s.channels / s.groups, group = output / (s.outputs / s.groups);
-    const std::int64_t taps = s.kernel_y * s.kernel_x, first = group * per_group + filter_.first(output);
+    const std::int64_t first = group * per_group + filter_.first(output);
+    std::vector<std::pair<std::int64_t, std::int64_t>> seen;  // taps, and where they begin
+    for (std::int64_t tap = 0; tap < s.kernel_y * s.kernel_x; ++tap)
+        if (g.taps[tap] >= 0 && taps_used[tap]) seen.emplace_back(tap, g.taps[tap]);
     std::vector<Taken> taken;
     const auto add = [&](std::int64_t offset, Word weight) {
         taken.push_back({static_cast<std::uint16_t>(offset / 2), weight});
     };
     const std::int64_t low = std::max(begin, zeros ? group * per_group : first),
                        high = std::min(end, zeros ? (group + 1) * per_group : first + filter_.span());
+    if (zeros && high > low) taken.reserve(static_cast<std::size_t>(high - low) * seen.size() * (halves_ ? 2 : 1));
     for (std::int64_t c = low; c < high; ++c) {
         const bool within = c >= first && c < first + filter_.span();
-        for (std::int64_t tap = 0; tap < taps; ++tap) {
-            if (g.taps[tap] < 0 || !taps_used[tap]) continue;
+        for (const auto& [tap, begin_of_tap] : seen) {
             const bool zero = !within || filter_.zero(output, c - first, tap);
             if (zero && !zeros) continue;
-            const std::int64_t offset = (c - origin) * g.channel_words + g.taps[tap];
+            const std::int64_t offset = (c - origin) * g.channel_words + begin_of_tap;
             const Word weight = zero ? Word{0} : filter_.word(output, c - first, tap);
             if (zeros ? halves_ : narrow_ && is_wide(weight))
                 add(offset, even_half(weight)), add(offset, odd_half(weight));

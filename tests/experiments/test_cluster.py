@@ -179,7 +179,7 @@ def test_what_a_lost_node_had_under_way_runs_elsewhere(executor: Executor, head:
 
 
 def test_a_killed_driver_goes_on_where_it_was(head: Node, tmp_path: Path) -> None:
-    words = ["--model", "samples:tiny", "--ratios", "0,0.3,0.5,0.7,0.8,0.9", "--epochs", "1", "--out", "run"]
+    words = ["--model", "samples:tiny", "--ratios", "0,0.5,0.8,0.9", "--epochs", "1", "--out", "run"]
     cluster = ["--executor", "ray", "--address", head.address, "--latency-on", "none"]
     command = [sys.executable, "-m", "secateur", "sweep", *words, *cluster]
 
@@ -192,7 +192,7 @@ def test_a_killed_driver_goes_on_where_it_was(head: Node, tmp_path: Path) -> Non
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stderr
     after = stored(tmp_path / "run")
-    assert (1 <= len(before) < 6, len(after)) == (True, 6)
+    assert (1 <= len(before) < 4, len(after)) == (True, 4)
     assert before.items() <= after.items()
 
 

@@ -447,7 +447,7 @@ def test_pytorchs_way_takes_the_same_of_weights_that_tie() -> None:
 
 
 def test_extra_memory_of_pruning_stays_below_a_layer() -> None:
-    cell = Cell("resnet-18", "samples:colour", "magnitude", "layer", 0.9, 0, Recipe(epochs=0))
+    cell = Cell("samples:wide", "digits", "magnitude", "layer", 0.9, 0, Recipe(epochs=0))
     row = run_cell(cell, cache := NetworkCache(device="cpu"), timed=False)
     if row.ours.peak_memory is None:
         pytest.skip("this system has no /proc to read memory from")

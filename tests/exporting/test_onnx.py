@@ -52,7 +52,7 @@ def assert_onnx_agrees(graph: Graph, batch: int, tolerance: float = 1e-5) -> Non
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "lenet-5", "resnet-18"])
+@pytest.mark.parametrize("name", [*FAMILIES, "lenet-5", "slim-resnet-18"])
 def test_networks_run_in_onnx_runtime(name: str) -> None:
     graph = make_graph(name, 0.9)
     assert_onnx_agrees(graph, 3)

@@ -24,7 +24,7 @@ def test_a_rebuilt_network_computes_what_its_origin_does(name: str) -> None:
 
 
 def test_its_state_dict_has_the_names_and_bits_of_the_graph() -> None:
-    graph = make_graph("resnet-18-cifar", 0.9)
+    graph = make_graph("slim-resnet-18-cifar", 0.9)
     state = GraphNetwork(graph).state_dict()
     assert state.keys() == graph.weights.keys()
     assert all(np.array_equal(state[name].numpy().view("<u4"), graph.weights[name].bits) for name in state)

@@ -41,7 +41,7 @@ def agrees(network: nn.Module, *shape: int, graph: Graph | None = None) -> Graph
     return graph
 
 
-LARGE = ("resnet-18", "resnet-50-cifar")
+LARGE = ("resnet-18", "slim-resnet-50-cifar")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_no_image_gives_no_result() -> None:
     assert reference.run(graph, np.zeros((0, 3, 16, 16), np.float32)).shape == (0, 10)
 
 
-@pytest.mark.parametrize("name", ["vgg", "lenet-5", "resnet-18-cifar"])
+@pytest.mark.parametrize("name", ["vgg", "lenet-5", "slim-resnet-18-cifar"])
 def test_weights_keep_their_names_and_their_bits(name: str) -> None:
     network, graph = make_network(name, 0.5), make_graph(name, 0.5)
     state = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}

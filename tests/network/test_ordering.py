@@ -55,7 +55,7 @@ def test_channels_may_lie_in_any_order_that_is_offered(graph: Graph, seed: int) 
 
 
 @pytest.mark.parametrize(
-    ("name", "families"), [("mobilenet-v3", 4), ("densenet", 8), ("resnext", 19), ("mixer", 4), ("resnet-18", 12)]
+    ("name", "families"), [("mobilenet-v3", 4), ("densenet", 8), ("resnext", 19), ("mixer", 4), ("slim-resnet-18", 12)]
 )
 def test_networks_compute_the_same_in_another_order(name: str, families: int) -> None:
     """families: sums tie what they add, squeeze-and-excitation its factor; in a group channels have its own places."""

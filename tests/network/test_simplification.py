@@ -59,7 +59,7 @@ def test_folding_keeps_results(graph: Graph, widen: bool) -> None:
 
 @pytest.mark.parametrize(
     ("name", "ratio"),
-    [*itertools.product([*FAMILIES, "lenet-300-100", "lenet-5"], [0, 0.9, 0.99]), ("resnet-18", 0.9)],
+    [*itertools.product([*FAMILIES, "lenet-300-100", "lenet-5"], [0, 0.9, 0.99]), ("slim-resnet-18", 0.9)],
 )
 def test_simplified_networks_agree_with_pytorch(name: str, ratio: float) -> None:
     network, graph = make_network(name, ratio), simplify(make_graph(name, ratio))
@@ -313,7 +313,7 @@ def test_a_layer_with_several_readers_or_two_places_is_not_folded_into() -> None
 
 
 def test_folding_keeps_zeros() -> None:
-    graph, dense = simplify(make_graph("resnet-18", 0.9)), make_graph("resnet-18", 0.9)
+    graph, dense = simplify(make_graph("slim-resnet-18", 0.9)), make_graph("slim-resnet-18", 0.9)
     for name in ("conv1.weight", "layer1.0.conv1.weight"):
         assert graph.weights[name].nonzero == dense.weights[name].nonzero
 

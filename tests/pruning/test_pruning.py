@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 import secateur
+from networks import make_network
 from samples import Backwards, Fragile, Tied, build
 from secateur.errors import PruneError, PruneWarning, UsageError
 from secateur.modules.candidates import scored_layers
@@ -34,9 +35,9 @@ def same_cut(weight: Tensor, ours: Tensor, mask: Tensor) -> bool:
     return bool((magnitudes[zeroed != theirs] == threshold).all())
 
 
-@pytest.mark.parametrize("name", ["lenet-300-100", "lenet-5", "resnet-18", "resnet-50"])
+@pytest.mark.parametrize("name", ["lenet-300-100", "lenet-5", "resnet-18", "slim-resnet-50-cifar"])
 def test_the_zeroed_sets_are_those_of_pytorch_at_the_papers_ratios(name: str) -> None:
-    network = build(name, seed=5)
+    network = make_network(name, seed=5)
     weights = {layer: weight_of(module).clone() for layer, module in weighted_layers(network).items()}
     (output,) = output_layers(network)
     assert output in ("fc", "fc2", "fc3")
@@ -102,7 +103,7 @@ def test_pruning_twice_does_not_compound() -> None:
 
 
 def test_scales_of_normalisations_are_pruned_where_asked_and_as_pytorch_would() -> None:
-    network = build("resnet-18")
+    network = make_network("slim-resnet-18")
     for layer in norm_layers(network).values():
         nn.init.uniform_(weight_of(layer), 0.1, 1)
     before = {name: weight_of(layer).clone() for name, layer in scored_layers(network, norms=True).items()}
@@ -132,7 +133,7 @@ def test_pruning_is_in_place_and_leaves_no_mask() -> None:
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_memory_layout_does_not_change_the_cut(layout: torch.memory_format) -> None:
-    network = build("resnet-18-cifar")
+    network = make_network("slim-resnet-18-cifar")
     expected = copy.deepcopy(network)
     prune(expected, 0.8)
     network.to(memory_format=layout)
@@ -158,7 +159,7 @@ def test_tied_weights_are_pruned_once() -> None:
 
 
 def test_excluded_layers_stay_whole() -> None:
-    network = build("resnet-18-cifar")
+    network = make_network("slim-resnet-18-cifar")
     log = prune(network, 0.9, exclude=["conv1", "layer1.*", "layer2.0.conv1.weight"])
     pruned = {name for name, share in layer_sparsity(network).items() if share > 0}
     assert pruned == set(log.kept)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import secateur
+from networks import make_network
 from samples import build
 from secateur.errors import ModelError, ShrinkError, UsageError
 from secateur.modules.layers import weight_of, weighted_layers
@@ -256,7 +257,7 @@ def test_built_in_networks(name: str, most: float) -> None:
 
 
 def test_resnet_18_through_its_shortcuts() -> None:
-    network = build("resnet-18").eval()
+    network = make_network("slim-resnet-18")
     secateur.prune(network, 0.999, scope="global", allow_empty=True)
     images = torch.randn(2, 3, 32, 32)
     small = shrunk(network, images)

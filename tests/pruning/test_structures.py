@@ -83,7 +83,7 @@ def test_a_plain_networks_channels_go_with_their_columns_and_biases() -> None:
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize(
     ("name", "pattern", "scope"),
-    [*((name, *how) for name in COUPLED for how in PATTERNS), ("resnet-18-cifar", *PATTERNS[1])],
+    [*((name, *how) for name in COUPLED for how in PATTERNS), ("slim-resnet-18-cifar", *PATTERNS[1])],
 )
 def test_coupled_channels_leave_and_the_smaller_network_is_the_same(name: str, pattern: str, scope: str) -> None:
     network, images = make_network(name).double(), make_example(name).double()
@@ -107,8 +107,8 @@ def test_one_image_shows_as_much_as_two() -> None:
 
 
 def test_residual_writers_lose_the_same_channels() -> None:
-    network = make_network("resnet-18-cifar")
-    prune(network, 0.4, pattern="channel-l2", example=make_example("resnet-18-cifar"))
+    network = make_network("slim-resnet-18-cifar")
+    prune(network, 0.4, pattern="channel-l2", example=make_example("slim-resnet-18-cifar"))
     stem, branch = weight_of(network.get_submodule("conv1")), weight_of(network.get_submodule("layer1.0.conv2"))
     assert dead_rows(stem) == dead_rows(branch) != []
     for name in ("bn1", "layer1.0.bn2"):
@@ -219,7 +219,7 @@ def test_shares_of_channels_that_cannot_go_are_refused() -> None:
 
 
 def test_excluded_layers_keep_every_weight() -> None:
-    network, images = make_network("resnet-18-cifar"), make_example("resnet-18-cifar")
+    network, images = make_network("slim-resnet-18-cifar"), make_example("slim-resnet-18-cifar")
     prune(network, 0.5, pattern="channel-l1", exclude=["layer1.*"], example=images)
     zeros = layer_sparsity(network)
     assert all(share == 0 for name, share in zeros.items() if name.startswith("layer1"))
@@ -259,7 +259,7 @@ def test_filters_take_ratios_by_layer_and_other_layers_proportions() -> None:
 
 def test_pruned_channels_leave_the_packed_network(tmp_path: Path) -> None:
     """A quarter of the multiply-adds, as in the network that shrink makes, and a file to match."""
-    network, images = make_network("resnet-18"), make_example("resnet-18", batch=1)
+    network, images = make_network("slim-resnet-18"), make_example("slim-resnet-18", batch=1)
     secateur.pack(network, tmp_path / "whole.secateur", example=images)
     prune(network, 0.75, pattern="channel-l1", example=images)
     small = secateur.shrink(network, images)

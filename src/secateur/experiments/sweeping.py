@@ -417,8 +417,6 @@ def _pack(network: nn.Module, graph: Graph | None, path: Path, cell: Cell, cache
     meta = metadata_of(data)
     if graph is None:
         path.unlink(missing_ok=True)
-    elif cell.quantize == "none":
-        pack(network, path, example=data.example(), force=True, meta=meta)
     else:
         packfile.write(graph, path, force=True, meta=meta)
 

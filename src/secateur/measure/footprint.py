@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 _STATUS = Path("/proc/self/status")
 _ROLLUP = Path("/proc/self/smaps_rollup")
 _CLEAR = Path("/proc/self/clear_refs")
+_inside = False
+"""Whether an only_new_garbage is going on."""
 
 
 def file_bytes(write: Callable[[Path], object]) -> int:
@@ -55,15 +57,21 @@ def memory_of(work: Callable[[], Result]) -> tuple[Result, int | None, int | Non
 def only_new_garbage() -> Iterator[None]:
     """Collections inside the block look at what was made in it, and so cost next to nothing beside the million objects
     of PyTorch; for one memory_of, or around many of them."""
-    if gc.get_freeze_count():  # what is frozen is somebody else's
+    global _inside
+    if _inside:
         yield
         return
-    gc.collect()
-    gc.freeze()
+    own = not gc.get_freeze_count()  # which takes long: it counts; what is frozen already is somebody else's
+    if own:
+        gc.collect()
+        gc.freeze()
+    _inside = True
     try:
         yield
     finally:
-        gc.unfreeze()
+        _inside = False
+        if own:
+            gc.unfreeze()
 
 
 def _trim() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import itertools
 import random
 import sys
@@ -238,7 +239,7 @@ class _Snapshot:
             self._undo.append(lambda: write(source, held))
 
     def _keep_members(self, owner: Any) -> None:
-        kind = _container(owner)
+        kind = _container(type(owner))
         if kind is None:
             return
         held = _listed(owner, kind)
@@ -250,7 +251,9 @@ class _Snapshot:
         self._undo.append(undo)
 
     def _keep_attributes(self, owner: object) -> None:
-        attributes, slots = getattr(owner, "__dict__", {}), _slots(owner)
+        attributes, slots = getattr(owner, "__dict__", {}), _slots(type(owner))
+        if not (hasattr(owner, "__dict__") or slots):
+            return
         held, held_slots = dict(attributes), _filled(owner, slots)
 
         def undo() -> None:
@@ -346,29 +349,35 @@ def _held_by(network: nn.Module) -> Iterator[object]:
 
 
 def _can_change(value: object) -> bool:
-    if isinstance(value, (str, bytes, int, float, complex, type(None), type, types.ModuleType)):
+    changes = _kind_can_change(type(value))
+    return hasattr(value, "__dict__") if changes is None else changes
+
+
+@functools.lru_cache(maxsize=1024)
+def _kind_can_change(kind: type) -> bool | None:
+    """Whether objects of a class can; None where those with attributes of their own do."""
+    if issubclass(kind, (str, bytes, int, float, complex, type(None), type, types.ModuleType)):
         return False
-    known = (Tensor, np.ndarray, *_CONTAINERS, tuple, frozenset, *_DRAWING, nn.Module, *_NAMESPACES)
-    return isinstance(value, known) or _is_plain(value)
-
-
-def _is_plain(value: object) -> bool:
-    """An object of a class that is neither Python's nor a tensor library's: a cache or a configuration, say."""
-    foreign = type(value).__module__.partition(".")[0] not in _LIBRARIES
-    return foreign and (hasattr(value, "__dict__") or bool(_slots(value)))
+    if issubclass(kind, (Tensor, np.ndarray, *_CONTAINERS, tuple, frozenset, *_DRAWING, nn.Module, *_NAMESPACES)):
+        return True
+    if kind.__module__.partition(".")[0] in _LIBRARIES:
+        return False
+    return True if _slots(kind) else None  # one that is neither Python's nor a tensor library's: a cache, say
 
 
 def _members(value: object) -> list[object]:
     if isinstance(value, (Tensor, np.ndarray, bytearray, *_DRAWING)):
         return []
-    attributes = [*getattr(value, "__dict__", {}).values(), *_filled(value, _slots(value)).values()]
-    kind = _container(value) or next((each for each in (tuple, frozenset) if isinstance(value, each)), None)
+    attributes = [*getattr(value, "__dict__", {}).values(), *_filled(value, _slots(type(value))).values()]
+    kind = _container(type(value)) or next((each for each in (tuple, frozenset) if isinstance(value, each)), None)
     held = [] if kind is None else _listed(value, kind)
     return attributes + (held if len(held) <= _WALKED else [])
 
 
-def _container(value: object) -> type | None:
-    return next((kind for kind in _CONTAINERS if isinstance(value, kind)), None)
+@functools.lru_cache(maxsize=1024)
+def _container(kind: type) -> type | None:
+    """Which of the containers a class is."""
+    return next((each for each in _CONTAINERS if issubclass(kind, each)), None)
 
 
 def _listed(container: Any, kind: Any) -> list[Any]:
@@ -386,13 +395,14 @@ def _fill(container: Any, kind: Any, held: list[Any]) -> None:
         (kind.update if kind is set else kind.extend)(container, held)
 
 
-def _slots(owner: object) -> list[types.MemberDescriptorType]:
-    """The attributes that an object has without a dictionary."""
-    named = [vars(kind) for kind in type(owner).__mro__ if "__slots__" in vars(kind)]
-    return [each for held in named for each in held.values() if isinstance(each, types.MemberDescriptorType)]
+@functools.lru_cache(maxsize=1024)
+def _slots(kind: type) -> tuple[types.MemberDescriptorType, ...]:
+    """The attributes that objects of a class have without a dictionary."""
+    named = [vars(each) for each in kind.__mro__ if "__slots__" in vars(each)]
+    return tuple(each for held in named for each in held.values() if isinstance(each, types.MemberDescriptorType))
 
 
-def _filled(owner: object, slots: list[types.MemberDescriptorType]) -> dict[types.MemberDescriptorType, object]:
+def _filled(owner: object, slots: tuple[types.MemberDescriptorType, ...]) -> dict[types.MemberDescriptorType, object]:
     """The slots that have a value, and it."""
     found = {}
     for slot in slots:

@@ -127,7 +127,7 @@ class ResNet(nn.Module):
     """He et al. 2016, table 1. Input (N, channels, H, W).
 
     cifar_stem replaces the 7×7 stride-2 convolution and the max pooling by one 3×3 convolution, as is usual
-    for 32×32 images.
+    for 32×32 images. width: channels of the first stage, which each next one doubles.
     """
 
     def __init__(
@@ -137,20 +137,21 @@ class ResNet(nn.Module):
         classes: int = 10,
         channels: int = 3,
         cifar_stem: bool = False,
+        width: int = 64,
     ) -> None:
         super().__init__()
         stem = (3, 1, 1) if cifar_stem else (7, 2, 3)
-        self.conv1 = nn.Conv2d(channels, 64, *stem, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = nn.Conv2d(channels, width, *stem, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if cifar_stem else nn.MaxPool2d(3, 2, 1)
         expansion = block.expansion
-        self.layer1 = _stage(block, 64, 64, depths[0], stride=1)
-        self.layer2 = _stage(block, 64 * expansion, 128, depths[1], stride=2)
-        self.layer3 = _stage(block, 128 * expansion, 256, depths[2], stride=2)
-        self.layer4 = _stage(block, 256 * expansion, 512, depths[3], stride=2)
+        self.layer1 = _stage(block, width, width, depths[0], stride=1)
+        self.layer2 = _stage(block, width * expansion, 2 * width, depths[1], stride=2)
+        self.layer3 = _stage(block, 2 * width * expansion, 4 * width, depths[2], stride=2)
+        self.layer4 = _stage(block, 4 * width * expansion, 8 * width, depths[3], stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(512 * expansion, classes)
+        self.fc = nn.Linear(8 * width * expansion, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
