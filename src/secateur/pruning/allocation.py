@@ -33,7 +33,8 @@ def cuts_by_scope(scores: Scores, scope: str, ratio: float, shapes: Sizes) -> It
 def cuts_by_layer(scores: Scores, ratios: Mapping[str, float]) -> Iterator[tuple[str, Lost]]:
     """The lowest round(ratio × n) of each layer that has a ratio."""
     for name, ratio in ratios.items():
-        yield from lowest(scores, [name], round(ratio * scores.values_by_layer[name].numel()))
+        if ratio > 0:
+            yield from lowest(scores, [name], round(ratio * scores.values_by_layer[name].numel()))
 
 
 def erk_ratios(shapes: Sizes, ratio: float) -> dict[str, float]:

@@ -201,11 +201,19 @@ def cut(network: nn.Module, asked: Cut, how: Pruning, outputs: Collection[str] =
                 if isinstance(whole, WholeSets):
                     cut_sets(network, families, scores, weights, whole, share, how.allow_empty)
                 else:
-                    _cut_weights(scores, weights, shapes, share, how.allow_empty, axes)
+                    _cut_weights(scores, _losing(weights, share), shapes, share, how.allow_empty, axes)
     return PruneLog(
         {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()},
         {name: weight.numel() for name, weight in weights.items()},
     )
+
+
+def _losing(weights: Mapping[str, Tensor], asked: Cut) -> Mapping[str, Tensor]:
+    """The weights of layers that lose any."""
+    if asked.by_layer is None:
+        return weights
+    losing = {name for name, ratio in asked.by_layer if ratio > 0}
+    return {name: weight for name, weight in weights.items() if name in losing}
 
 
 def _shown(example: Example | None, calibration: Iterable[Batch] | None) -> Example | None:
@@ -324,7 +332,7 @@ def _cut_weights(
             _check_not_emptied(name, weights[name], each, scores.values_by_layer[name].numel(), str(asked))
     for name, each in cuts.items():
         _zero(weights[name], scores, name, each, shapes[name], axes[name])
-    _hold_n_of_m({name: weights[name] for name, shape in shapes.items() if isinstance(shape, KeepNOfM)}, scores, asked)
+    _hold_n_of_m({name: each for name, each in weights.items() if isinstance(shapes[name], KeepNOfM)}, scores, asked)
 
 
 def _check(asked: Cut, how: Pruning) -> None:

@@ -39,9 +39,14 @@ DAMPENING = 0.01
 DIRECT_FLOPS = 1e11
 """Of factorisations, up to which zeros are chosen by what each weight of every output would cost."""
 TOLERANCE = 1e-3
-SLOWER, USUAL_STEPS = 4, 40
-"""How much longer a multiplication of many small factorisations takes than one of a large product, and the steps that
-conjugate gradients usually need: 15 to 50 for the layers of a ResNet-18."""
+DOUBLE_COLUMNS = 512
+"""Up to here layers are solved for in double precision, beyond, unless they are in it, in single, which takes less than
+half as long."""
+SLOWER, GATHERING = 3, 30
+"""How much longer a multiplication of many small factorisations takes than one of a large product, and to find a number
+of the columns that an output keeps."""
+USUAL_STEPS, MORE_STEPS = 40, 100
+"""Of conjugate gradients: 15 to 50 for the layers of a ResNet-18, and where there are fewer rows than columns."""
 EXCHANGES, LARGEST_SHARE, SMALLEST_SHARE = 12, 0.25, 0.02
 
 
@@ -50,12 +55,13 @@ class Regression:
     """Sums over a layer's rows X, a column of ones behind the inputs where there is a bias, and the outputs Y aimed at.
 
     gram: (groups, columns, columns), XᵀX / n. target: (groups, outputs, columns), YᵀX / n. biased: whether there is the
-    column of ones.
+    column of ones. few: whether there are fewer rows than columns.
     """
 
     gram: Tensor
     target: Tensor
     biased: bool = False
+    few: bool = False
 
 
 def reconstruct(
@@ -185,7 +191,7 @@ def gather(layer: Matrix, pairs: Iterable[Pair]) -> Regression:
         for one, aim in zip(given, wanted, strict=True):
             sums.add(one, aim, target)
     assert sums is not None
-    return Regression(sums.mean_gram, means(target, sums.counts), sums.biased)
+    return Regression(sums.mean_gram, means(target, sums.counts), sums.biased, sums.few)
 
 
 @dataclass(slots=True)
@@ -208,6 +214,10 @@ class Sums:
         """Bytes that a layer's take, or a little less."""
         columns = columns_of(layer)
         return layer.axes.groups * columns**2 * moment_dtype(columns).itemsize
+
+    @property
+    def few(self) -> bool:
+        return int(self.counts.max()) < self.gram.shape[1]
 
     @property
     def mean_gram(self) -> Tensor:
@@ -251,7 +261,9 @@ def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAM
     fitted = torch.zeros_like(before)
     for group in range(len(before)):
         gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening)
-        fitted[group] = _fit(gram, right, keep[group]).to(before.dtype)
+        if gram.shape[0] > DOUBLE_COLUMNS and before.dtype != torch.float64:  # what is added to the diagonal bounds what rounding can do
+            gram, right = gram.float(), right.float()
+        fitted[group] = _fit(gram, right, keep[group], sums.few).to(before.dtype)
     return fitted.masked_fill_(~keep, 0)  # and no -0.0, which is no zero of a file
 
 
@@ -261,8 +273,8 @@ def _system(before: Tensor, gram: Tensor, target: Tensor, dampening: float) -> t
     return raised, target + (raised[0, 0] - gram[0, 0]) * before.to(gram.dtype)
 
 
-def _fit(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
-    return _quickest(keep)(gram, right, keep)
+def _fit(gram: Tensor, right: Tensor, keep: Tensor, few: bool = False) -> Tensor:
+    return _quickest(keep, few)(gram, right, keep)
 
 
 def _is_affordable(keep: Tensor) -> bool:
@@ -270,16 +282,26 @@ def _is_affordable(keep: Tensor) -> bool:
     return float(keep.sum(1).double().pow(3).sum()) / 3 <= DIRECT_FLOPS
 
 
-def _quickest(keep: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Of the ways to solve for these columns (outputs, columns), by the multiplications that each takes."""
+def _quickest(keep: Tensor, few: bool = False) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Of the ways to solve for these columns (outputs, columns), by the multiplications that each takes. few: as in
+    Regression."""
     outputs, columns = keep.shape
     kept = keep.sum(1).double()
+
+    def apart(each: Tensor) -> float:
+        return float((SLOWER * each.pow(3) / 3 + GATHERING * columns * each).sum())
+
     costs = {
-        _by_cholesky: SLOWER * float(kept.pow(3).sum()) / 3,
-        _by_complement: SLOWER * float((columns - kept).pow(3).sum()) / 3 + columns**3,
-        _by_gradients: USUAL_STEPS * outputs * columns**2 + columns**3 / 3,
+        _by_cholesky: apart(kept),
+        _by_complement: apart(columns - kept) + columns**3,
+        _by_gradients: (MORE_STEPS if few else USUAL_STEPS) * outputs * columns**2 + columns**3 / 3,
     }
     return min(costs, key=costs.__getitem__)
+
+
+def _among(gram: Tensor, columns: Tensor) -> Tensor:
+    """The rows and columns of these."""
+    return gram.index_select(0, columns).index_select(1, columns)
 
 
 def damped(gram: Tensor, dampening: float) -> Tensor:
@@ -297,7 +319,7 @@ def _by_cholesky(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
     for output in range(len(right)):
         columns = keep[output].nonzero()[:, 0]
         if len(columns):
-            factor, singular = torch.linalg.cholesky_ex(gram[columns][:, columns])
+            factor, singular = torch.linalg.cholesky_ex(_among(gram, columns))
             if singular:
                 return _by_gradients(gram, right, keep)
             found[output, columns] = torch.cholesky_solve(right[output, columns, None], factor)[:, 0]
@@ -315,8 +337,8 @@ def _by_complement(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
     for output in range(len(right)):
         lost = (~keep[output]).nonzero()[:, 0]
         if len(lost):
-            rows = inverse[lost]
-            root, singular = torch.linalg.cholesky_ex(rows[:, lost])
+            rows = inverse.index_select(0, lost)
+            root, singular = torch.linalg.cholesky_ex(rows.index_select(1, lost))
             if singular:
                 return _by_gradients(gram, right, keep)
             found[output] -= torch.cholesky_solve(found[output, lost, None], root)[:, 0] @ rows
@@ -420,6 +442,6 @@ def _saliencies(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
     for output in range(len(right)):
         columns = keep[output].nonzero()[:, 0]
         if len(columns):
-            inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram[columns][:, columns]))
+            inverse = torch.cholesky_inverse(torch.linalg.cholesky(_among(gram, columns)))
             scores[output, columns] = (inverse @ right[output, columns]).square() / inverse.diagonal()
     return scores

@@ -338,8 +338,8 @@ class Finder:
     def _measure_harms(self) -> list[list[float]]:
         """The harm of each option of each layer while all others are whole; infinite from where it is hopeless.
 
-        Every other level is measured; the harm between two is their geometric mean, that of the first half the next.
-        What eight bits do is added.
+        The second level, every fourth and the last are measured; between two of them the logarithm of the harm changes
+        as if on a line, and the first has half the harm of the second. What eight bits do is added.
         """
         whole = tuple(own[0] for own in self._tables.options)
         harms = []
@@ -356,12 +356,13 @@ class Finder:
     def _harms_of(self, whole: Options, place: int, pattern: str) -> list[float]:
         own = self._levels(place, pattern)
         row = [0.0] + [math.inf] * (len(own) - 1)
-        for level in sorted({*range(2, len(own), 2), len(own) - 1} - {0}):
+        last = 0
+        for level in sorted({*range(2, len(own), 2)[:1], *range(4, len(own), 4), len(own) - 1} - {0}):
             row[level] = self._harm(replaced(whole, place, own[level]))
-            if level > 1 and math.isinf(row[level - 1]):
-                row[level - 1] = _between(row[level - 2], row[level])
+            row[last + 1 : level] = _between(row[last], row[level], level - last)
             if not row[level] <= HOPELESS:
                 break
+            last = level
         return row
 
     def _levels(self, place: int, pattern: str) -> list[Option]:
@@ -414,9 +415,13 @@ def _priced(prices: Prices, harms: Table) -> list[Combination]:
     return front
 
 
-def _between(one: float, other: float) -> float:
-    """The geometric mean; half of the other where there is no harm in the one."""
-    return math.sqrt(one * other) if one > 0 else other / 2
+def _between(one: float, other: float, steps: int) -> list[float]:
+    """What lies between two harms that are so many steps apart: their logarithm changes as if on a line; where there is
+    no harm in the one, as the harm itself does."""
+    shares = [step / steps for step in range(1, steps)]
+    if one > 0 and math.isfinite(other):
+        return [one ** (1 - share) * other**share for share in shares]
+    return [one + other * share for share in shares]
 
 
 def find_even(scope: str, search: Search, trials: Trials, repair: str) -> Cell | None:

@@ -23,6 +23,7 @@ from secateur.experiments.delivery import metadata_of
 from secateur.experiments.graphs import calibration_of, check_calibration
 from secateur.experiments.pipeline import make_network
 from secateur.experiments.searching.divergence import divergence, told_by
+from secateur.experiments.searching.held import HeldSessions, Run
 from secateur.experiments.searching.plan import Search
 from secateur.exporting.quantising.sketching import layers_in_eight_bits, sketch
 from secateur.measure.macs import layer_table
@@ -94,7 +95,7 @@ def check_search(search: Search, cache: NetworkCache) -> None:
 def _graph(network: nn.Module, cell: Cell, search: Search, cache: NetworkCache, simplified: bool = False) -> Graph:
     """Layer by layer as it is, without what simplification would remove because of other layers, unless that is asked
     for; in eight bits what costs as much."""
-    graph = cache.graph(network, cell.in_float32, simplified=simplified)
+    graph = cache.graph(network, cell.in_float32, simplified=simplified, compared=False)
     if graph is None:
         raise SearchError(
             f"{cell.model!r} runs in PyTorch only, so its {search.minimize} cannot be minimized: "
@@ -327,10 +328,11 @@ class Laboratory:
             return [self._counted(cell) for cell in cells]
         turns = TURNS if target == "latency" else 1
         measured: list[list[Mapping[str, float]]] = [[] for _ in cells]
+        held = HeldSessions()
         with reporter.task(f"{target} of every layer", turns * len(cells)) as task:
             for turn in range(turns):
                 for found, cell in zip(measured, cells, strict=True):
-                    found.append(self._timed(cell, turn) if target == "latency" else self._sized(cell))
+                    found.append(self._timed(cell, turn, held) if target == "latency" else self._sized(cell))
                     task.advance()
         return [self._split({name: min(each[name] for each in found) for name in found[0]}) for found in measured]
 
@@ -345,17 +347,18 @@ class Laboratory:
         target = self._search.minimize
         turns = TURNS if target == "latency" else 1
         measured: list[list[float]] = [[] for _ in cells]
+        held = HeldSessions()
         with reporter.task(f"{target} of whole networks", turns * len(cells)) as task:
             for turn in range(turns):
                 for found, cell in zip(measured, cells, strict=True):
-                    found.append(self._total(cell, turn))
+                    found.append(self._total(cell, turn, held))
                     task.advance()
         return [min(found) for found in measured]
 
-    def _total(self, cell: Cell, turn: int) -> float:
+    def _total(self, cell: Cell, turn: int, held: HeldSessions) -> float:
         measures: Mapping[str, tuple[str, Callable[[], float]]] = {
             "latency": (f"{self.seconds_name}, whole, turn {turn}",
-                        lambda: sum(self._seconds(self._graph(cell, simplified=True)).values())),
+                        lambda: sum(self._seconds(held.of(cell, lambda: self._graph(cell, simplified=True))).values())),
             "bytes": ("bytes, whole", lambda: self._file_bytes(cell)),
             "macs": ("macs", lambda: float(sum(layer.nonzero_macs for layer in self._layers(cell)))),
             "weights": ("weights", lambda: float(sum(layer.kept for layer in self._layers(cell)))),
@@ -374,9 +377,11 @@ class Laboratory:
         found: dict[str, float] = self._find(cell, "bytes", lambda: self._bytes(cell))
         return found
 
-    def _timed(self, cell: Cell, turn: int) -> dict[str, float]:
+    def _timed(self, cell: Cell, turn: int, held: HeldSessions) -> dict[str, float]:
         found: dict[str, float] = self._find(
-            cell, f"{self.seconds_name}, turn {turn}", lambda: self._seconds(self._graph(cell))
+            cell,
+            f"{self.seconds_name}, turn {turn}",
+            lambda: self._seconds(held.of(cell, lambda: self._graph(cell))),
         )
         return found
 
@@ -407,17 +412,16 @@ class Laboratory:
             found[_layer(weight)] = found.get(_layer(weight), 0) + size
         return found
 
-    def _seconds(self, graph: Graph) -> dict[str, float]:
+    def _seconds(self, run: Run) -> dict[str, float]:
         """Seconds of each layer in the runtime, on one thread, by the whole network's plan: the fastest of many."""
         batch = self._search.batch
         with on_cores(1):
-            session = Session(graph, limits=NO_LIMITS)
-            once = session.plan(batch, rounds=2).steps
+            once = run.session.plan(batch, rounds=2).steps
             spent = sum(step.seconds or 0.0 for step in once) * max(1, batch // once[0].images)
             rounds = max(3, min(60, round(_SECONDS_A_TURN / max(spent, 1e-6))))
-            steps = session.plan(batch, rounds=rounds).steps
+            steps = run.session.plan(batch, rounds=rounds).steps
         layers = {node.name: _layer(node.weights["weight"])
-                  for node in graph.nodes if "weight" in node.weights}  # fmt: skip
+                  for node in run.graph.nodes if "weight" in node.weights}  # fmt: skip
         found: dict[str, float] = {}
         for step in steps:
             name = layers.get(step.name, f"({step.name})")
