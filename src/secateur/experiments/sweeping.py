@@ -26,7 +26,6 @@ from secateur.experiments.executors.local import LocalExecutor
 from secateur.experiments.jobs import CellJob
 from secateur.experiments.layer_ratios import split_scopes
 from secateur.experiments.pipeline import make_network
-from secateur.exporting.packing import pack
 from secateur.importing.checkpoints import read_weights_file
 from secateur.measure.footprint import only_new_garbage
 from secateur.network.graph import Graph

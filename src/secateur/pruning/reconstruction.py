@@ -261,8 +261,8 @@ def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAM
     fitted = torch.zeros_like(before)
     for group in range(len(before)):
         gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening)
-        if gram.shape[0] > DOUBLE_COLUMNS and before.dtype != torch.float64:  # what is added to the diagonal bounds what rounding can do
-            gram, right = gram.float(), right.float()
+        if gram.shape[0] > DOUBLE_COLUMNS and before.dtype != torch.float64:
+            gram, right = gram.float(), right.float()  # what is added to the diagonal bounds what rounding can do
         fitted[group] = _fit(gram, right, keep[group], sums.few).to(before.dtype)
     return fitted.masked_fill_(~keep, 0)  # and no -0.0, which is no zero of a file
 
