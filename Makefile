@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CMAKE ?= $(if $(wildcard $(BIN)/cmake),$(BIN)/cmake,cmake)
 JOBS ?= 2
 # One more than there are processors: some tests wait for processes that they started.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null) && expr $$cores + 1 || echo auto)
 QUIET := --log-level=NOTICE
 READY := $(VENV)/.ready
 MODULES := build/modules.txt

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import random
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -243,6 +245,43 @@ def test_a_buffer_of_inference_mode_that_holds_nan_is_put_back() -> None:
     with watched(network):
         run(network, as_inputs(torch.ones(2, 2), network))
     assert network.get_buffer("held").isnan().all()
+
+
+class Kind(type):
+    """Its classes have no hash."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+
+class Counter(metaclass=Kind):
+    count = 0
+
+
+def test_what_lies_behind_a_proxy_or_has_a_class_without_a_hash_is_guarded_too() -> None:
+    helper: Any = nn.BatchNorm1d(2)
+    network: Any = nn.Linear(2, 2)
+    network.helper, network.counter = [weakref.proxy(helper)], Counter()
+    with watched(network):
+        network.helper[0].seen = 1
+        network.helper[0].running_mean += 1
+        network.counter.count += 1
+    assert not hasattr(helper, "seen")
+    assert float(helper.running_mean.sum()) == network.counter.count == 0
+
+
+def test_a_class_that_was_guarded_is_not_kept() -> None:
+    def guarded() -> weakref.ref[type]:
+        class Passing(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x
+
+        with watched(Passing()):
+            return weakref.ref(Passing)
+
+    gone = guarded()
+    gc.collect()
+    assert gone() is None
 
 
 def test_what_ran_under_guard_can_be_trained() -> None:

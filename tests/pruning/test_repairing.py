@@ -107,6 +107,9 @@ def test_wide_layers_are_solved_for_in_single_precision_as_well(share: float) ->
 
     single, double = (lost(solve(given, sums, keep)) for given in (before, before.double()))
     assert double <= single <= 1.0001 * double
+    for scale in (1e-12, 1e12):  # of the inputs, whose squares single precision would not hold
+        scaled = Regression(sums.gram * scale**2, sums.target * scale**2, few=True)
+        assert lost(solve(before, scaled, keep)) <= 1.0001 * double
     assert solve(before, sums, keep).dtype == torch.float32
 
 

@@ -15,10 +15,11 @@ import random
 import sys
 import threading
 import types
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 
 from secateur.errors import ModelError, SecateurError
 from secateur.modules.inputs import Inputs
+
+Each = TypeVar("Each")
 
 _WALKED = 10_000
 """A container of more things than this comes back as it was, but not what is in them."""
@@ -239,7 +242,7 @@ class _Snapshot:
             self._undo.append(lambda: write(source, held))
 
     def _keep_members(self, owner: Any) -> None:
-        kind = _container(type(owner))
+        kind = _container(owner.__class__)
         if kind is None:
             return
         held = _listed(owner, kind)
@@ -348,12 +351,35 @@ def _held_by(network: nn.Module) -> Iterator[object]:
         left += _members(each)
 
 
+def _remembered(find: Callable[[type], Each]) -> Callable[[type], Each]:
+    """What is found of a class, as long as there is that, by its place in memory, as a class need not have a hash.
+    Slots, which refer to it, are found each time."""
+    found: dict[int, Each] = {}
+    there: dict[int, weakref.ref[type]] = {}
+
+    def forget(place: int) -> None:
+        del found[place], there[place]
+
+    @functools.wraps(find)
+    def of(kind: type) -> Each:
+        place = id(kind)
+        if place in found:
+            return found[place]
+        made = find(kind)
+        if not (isinstance(made, tuple) and made):
+            there[place] = weakref.ref(kind, lambda _: forget(place))
+            found[place] = made
+        return made
+
+    return of
+
+
 def _can_change(value: object) -> bool:
-    changes = _kind_can_change(type(value))
+    changes = _kind_can_change(value.__class__)  # of a weak reference's proxy, that of what it stands for
     return hasattr(value, "__dict__") if changes is None else changes
 
 
-@functools.lru_cache(maxsize=1024)
+@_remembered
 def _kind_can_change(kind: type) -> bool | None:
     """Whether objects of a class can; None where those with attributes of their own do."""
     if issubclass(kind, (str, bytes, int, float, complex, type(None), type, types.ModuleType)):
@@ -369,12 +395,12 @@ def _members(value: object) -> list[object]:
     if isinstance(value, (Tensor, np.ndarray, bytearray, *_DRAWING)):
         return []
     attributes = [*getattr(value, "__dict__", {}).values(), *_filled(value, _slots(type(value))).values()]
-    kind = _container(type(value)) or next((each for each in (tuple, frozenset) if isinstance(value, each)), None)
+    kind = _container(value.__class__) or next((each for each in (tuple, frozenset) if isinstance(value, each)), None)
     held = [] if kind is None else _listed(value, kind)
     return attributes + (held if len(held) <= _WALKED else [])
 
 
-@functools.lru_cache(maxsize=1024)
+@_remembered
 def _container(kind: type) -> type | None:
     """Which of the containers a class is."""
     return next((each for each in _CONTAINERS if issubclass(kind, each)), None)
@@ -395,7 +421,7 @@ def _fill(container: Any, kind: Any, held: list[Any]) -> None:
         (kind.update if kind is set else kind.extend)(container, held)
 
 
-@functools.lru_cache(maxsize=1024)
+@_remembered
 def _slots(kind: type) -> tuple[types.MemberDescriptorType, ...]:
     """The attributes that objects of a class have without a dictionary."""
     named = [vars(each) for each in kind.__mro__ if "__slots__" in vars(each)]

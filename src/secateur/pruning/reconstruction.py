@@ -40,8 +40,9 @@ DIRECT_FLOPS = 1e11
 """Of factorisations, up to which zeros are chosen by what each weight of every output would cost."""
 TOLERANCE = 1e-3
 DOUBLE_COLUMNS = 512
-"""Up to here layers are solved for in double precision, beyond, unless they are in it, in single, which takes less than
-half as long."""
+"""Up to here layers are solved for in double precision. Beyond, single takes less than half as long, and what is added
+to the diagonal bounds what rounding does: some 1e-7 of what zeros would lose. Not where most columns are kept, which
+loses next to nothing, and not for weights in double precision."""
 SLOWER, GATHERING = 3, 30
 """How much longer a multiplication of many small factorisations takes than one of a large product, and to find a number
 of the columns that an output keeps."""
@@ -261,9 +262,12 @@ def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAM
     fitted = torch.zeros_like(before)
     for group in range(len(before)):
         gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening)
-        if gram.shape[0] > DOUBLE_COLUMNS and before.dtype != torch.float64:
-            gram, right = gram.float(), right.float()  # what is added to the diagonal bounds what rounding can do
-        fitted[group] = _fit(gram, right, keep[group], sums.few).to(before.dtype)
+        way = _quickest(keep[group], sums.few)
+        wide = gram.shape[0] > DOUBLE_COLUMNS and before.dtype != torch.float64
+        if wide and way is not _by_complement and dampening >= DAMPENING:
+            level = gram.diagonal().mean()  # single precision has fewer exponents, too
+            gram, right = (gram / level).float(), (right / level).float()
+        fitted[group] = way(gram, right, keep[group]).to(before.dtype)
     return fitted.masked_fill_(~keep, 0)  # and no -0.0, which is no zero of a file
 
 
@@ -273,8 +277,8 @@ def _system(before: Tensor, gram: Tensor, target: Tensor, dampening: float) -> t
     return raised, target + (raised[0, 0] - gram[0, 0]) * before.to(gram.dtype)
 
 
-def _fit(gram: Tensor, right: Tensor, keep: Tensor, few: bool = False) -> Tensor:
-    return _quickest(keep, few)(gram, right, keep)
+def _fit(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
+    return _quickest(keep)(gram, right, keep)
 
 
 def _is_affordable(keep: Tensor) -> bool:

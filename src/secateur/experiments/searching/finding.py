@@ -12,10 +12,11 @@ from typing import TypeVar
 import numpy as np
 
 from secateur.errors import PruneError
+from secateur.experiments.searching.harms import harms_of_levels
 from secateur.experiments.searching.knapsack import Combination, Table, best_combinations, rungs
 from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.searching.plan import Option, Search, Way
-from secateur.experiments.searching.tables import HOPELESS, REACH, Options, Prices, Tables, in_float, replaced
+from secateur.experiments.searching.tables import REACH, Options, Prices, Tables, in_float, replaced
 from secateur.records.patterns import is_of_channels
 from secateur.records.results import FrontPoint
 from secateur.records.scores import Score
@@ -338,8 +339,7 @@ class Finder:
     def _measure_harms(self) -> list[list[float]]:
         """The harm of each option of each layer while all others are whole; infinite from where it is hopeless.
 
-        The second level, every fourth and the last are measured; between two of them the logarithm of the harm changes
-        as if on a line, and the first has half the harm of the second. What eight bits do is added.
+        What eight bits do is added.
         """
         whole = tuple(own[0] for own in self._tables.options)
         harms = []
@@ -355,15 +355,7 @@ class Finder:
 
     def _harms_of(self, whole: Options, place: int, pattern: str) -> list[float]:
         own = self._levels(place, pattern)
-        row = [0.0] + [math.inf] * (len(own) - 1)
-        last = 0
-        for level in sorted({*range(2, len(own), 2)[:1], *range(4, len(own), 4), len(own) - 1} - {0}):
-            row[level] = self._harm(replaced(whole, place, own[level]))
-            row[last + 1 : level] = _between(row[last], row[level], level - last)
-            if not row[level] <= HOPELESS:
-                break
-            last = level
-        return row
+        return harms_of_levels(len(own), lambda level: self._harm(replaced(whole, place, own[level])))
 
     def _levels(self, place: int, pattern: str) -> list[Option]:
         """A layer's options in a pattern, of one precision."""
@@ -413,15 +405,6 @@ def _priced(prices: Prices, harms: Table) -> list[Combination]:
         if not front or cost < front[-1].cost:
             front.append(dataclasses.replace(each, cost=cost))
     return front
-
-
-def _between(one: float, other: float, steps: int) -> list[float]:
-    """What lies between two harms that are so many steps apart: their logarithm changes as if on a line; where there is
-    no harm in the one, as the harm itself does."""
-    shares = [step / steps for step in range(1, steps)]
-    if one > 0 and math.isfinite(other):
-        return [one ** (1 - share) * other**share for share in shares]
-    return [one + other * share for share in shares]
 
 
 def find_even(scope: str, search: Search, trials: Trials, repair: str) -> Cell | None:

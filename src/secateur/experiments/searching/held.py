@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from secateur.runtime import Session
 
 MOST_BYTES = 1 << 32
 _LAID_OUT = 2.0
-"""What a session takes, in bytes of its graph's weights: those, and what its kernels read of them."""
+"""Copies of its weights that a session has: the graph's, and what its kernels read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,10 @@ class Run:
 
 
 class HeldSessions:
-    """Sessions by what they are of; those for which there is no room are made anew each time."""
+    """Sessions for batches of so many, by what they are of; those for which there is no room are made anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._room: float = min(MOST_BYTES, memory // 8)
         self._held: dict[Hashable, Run] = {}
@@ -34,12 +36,14 @@ class HeldSessions:
         if what in self._held:
             return self._held[what]
         graph = make()
-        run, size = Run(graph, Session(graph, limits=NO_LIMITS)), _LAID_OUT * _bytes(graph)
+        run, size = Run(graph, Session(graph, limits=NO_LIMITS)), _bytes(graph, self._batch)
         if size <= self._room:
             self._room -= size
             self._held[what] = run
         return run
 
 
-def _bytes(graph: Graph) -> int:
-    return sum(weight.bits.nbytes for weight in graph.weights.values())
+def _bytes(graph: Graph, batch: int) -> float:
+    """What a session takes, about: weights, and all values of a batch."""
+    values = sum(math.prod(size for size in node.shape if isinstance(size, int)) for node in graph.nodes)
+    return _LAID_OUT * sum(weight.bits.nbytes for weight in graph.weights.values()) + 4.0 * batch * values

@@ -23,7 +23,7 @@ from secateur.experiments.delivery import metadata_of
 from secateur.experiments.graphs import calibration_of, check_calibration
 from secateur.experiments.pipeline import make_network
 from secateur.experiments.searching.divergence import divergence, told_by
-from secateur.experiments.searching.held import HeldSessions, Run
+from secateur.experiments.searching.held import HeldSessions
 from secateur.experiments.searching.plan import Search
 from secateur.exporting.quantising.sketching import layers_in_eight_bits, sketch
 from secateur.measure.macs import layer_table
@@ -220,7 +220,7 @@ class Laboratory:
 
     def _found_harm(self, cell: Cell) -> float:
         found = self._find(cell, self.harm_name, lambda: self._divergence(cell))
-        return math.inf if found == "infinite" else float(found)
+        return math.inf if found == "infinite" else max(0.0, float(found))  # rounding makes it a little less
 
     def _divergence(self, cell: Cell) -> float | str:
         try:
@@ -328,7 +328,7 @@ class Laboratory:
             return [self._counted(cell) for cell in cells]
         turns = TURNS if target == "latency" else 1
         measured: list[list[Mapping[str, float]]] = [[] for _ in cells]
-        held = HeldSessions()
+        held = HeldSessions(self._search.batch)
         with reporter.task(f"{target} of every layer", turns * len(cells)) as task:
             for turn in range(turns):
                 for found, cell in zip(measured, cells, strict=True):
@@ -347,7 +347,7 @@ class Laboratory:
         target = self._search.minimize
         turns = TURNS if target == "latency" else 1
         measured: list[list[float]] = [[] for _ in cells]
-        held = HeldSessions()
+        held = HeldSessions(self._search.batch)
         with reporter.task(f"{target} of whole networks", turns * len(cells)) as task:
             for turn in range(turns):
                 for found, cell in zip(measured, cells, strict=True):
@@ -358,7 +358,7 @@ class Laboratory:
     def _total(self, cell: Cell, turn: int, held: HeldSessions) -> float:
         measures: Mapping[str, tuple[str, Callable[[], float]]] = {
             "latency": (f"{self.seconds_name}, whole, turn {turn}",
-                        lambda: sum(self._seconds(held.of(cell, lambda: self._graph(cell, simplified=True))).values())),
+                        lambda: sum(self._seconds(held, cell, simplified=True).values())),
             "bytes": ("bytes, whole", lambda: self._file_bytes(cell)),
             "macs": ("macs", lambda: float(sum(layer.nonzero_macs for layer in self._layers(cell)))),
             "weights": ("weights", lambda: float(sum(layer.kept for layer in self._layers(cell)))),
@@ -379,9 +379,7 @@ class Laboratory:
 
     def _timed(self, cell: Cell, turn: int, held: HeldSessions) -> dict[str, float]:
         found: dict[str, float] = self._find(
-            cell,
-            f"{self.seconds_name}, turn {turn}",
-            lambda: self._seconds(held.of(cell, lambda: self._graph(cell))),
+            cell, f"{self.seconds_name}, turn {turn}", lambda: self._seconds(held, cell)
         )
         return found
 
@@ -412,10 +410,11 @@ class Laboratory:
             found[_layer(weight)] = found.get(_layer(weight), 0) + size
         return found
 
-    def _seconds(self, run: Run) -> dict[str, float]:
+    def _seconds(self, held: HeldSessions, cell: Cell, simplified: bool = False) -> dict[str, float]:
         """Seconds of each layer in the runtime, on one thread, by the whole network's plan: the fastest of many."""
         batch = self._search.batch
         with on_cores(1):
+            run = held.of(cell, lambda: self._graph(cell, simplified))
             once = run.session.plan(batch, rounds=2).steps
             spent = sum(step.seconds or 0.0 for step in once) * max(1, batch // once[0].images)
             rounds = max(3, min(60, round(_SECONDS_A_TURN / max(spent, 1e-6))))

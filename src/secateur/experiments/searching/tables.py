@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from secateur.experiments.searching.harms import HOPELESS
 from secateur.experiments.searching.knapsack import Combination, Table
 from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.searching.plan import Option, Search, Way
@@ -19,8 +20,6 @@ REACH = 2
 """Levels up and down that are looked at around the best."""
 HALF = 0.5
 """The ratio that layers have at most where it is measured what one in float32 costs among others in eight bits."""
-HOPELESS = 1.0
-"""Nats. A layer that moves the outputs so far on its own is not asked to lose more."""
 
 Options = tuple[Option, ...]
 """One for each layer."""
