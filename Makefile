@@ -4,8 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 CMAKE ?= $(if $(wildcard $(BIN)/cmake),$(BIN)/cmake,cmake)
 JOBS ?= 2
-# One more than there are processors: some tests wait for processes that they started.
-WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null) && expr $$cores + 1 || echo auto)
 QUIET := --log-level=NOTICE
 READY := $(VENV)/.ready
 MODULES := build/modules.txt
@@ -95,11 +93,11 @@ fuzz:
 	build/fuzz/fuzz_reader $(FUZZ) -timeout=10 -rss_limit_mb=1024 build/fuzz/corpus tests/golden
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # What is tested on examples by Hypothesis, on others than `make test` takes, which takes the same each time.
 test-random: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m hypothesis --hypothesis-profile random
+	$(BIN)/python -m pytest -n auto --dist worksteal -m hypothesis --hypothesis-profile random
 
 check: $(READY)
 	$(BIN)/ruff format --check
