@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import queue
 import threading
 import time
@@ -25,6 +24,7 @@ from secateur.modules.guarding import Enough, run, shared
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.matrices import Matrix
 from secateur.modules.uses import Heard, Use, decomposed, overheard
+from secateur.support.machine import memory_bytes
 
 HELD_BYTES = 1 << 30
 """What runs that stand still hold at most, about; less where that is more than an eighth of the machine's memory."""
@@ -198,7 +198,7 @@ def walking(
     be changed between layers, and stay so; all else is as it was afterwards. layers: of each by name. counts: how often
     each layer runs for a batch, in the order in which they are asked for. bytes_each: as `widest` has it."""
     own = networks[0]
-    room = min(HELD_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8)
+    room = min(HELD_BYTES, memory_bytes() // 8)
 
     def batches() -> Iterator[Inputs]:
         return (as_inputs(each, own) for each in inputs)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
 from secateur.runtime import Session
+from secateur.support.machine import memory_bytes
 
 MOST_BYTES = 1 << 32
 _LAID_OUT = 2.0
@@ -27,8 +27,7 @@ class HeldSessions:
 
     def __init__(self, batch: int) -> None:
         self._batch = batch
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        self._room: float = min(MOST_BYTES, memory // 8)
+        self._room: float = min(MOST_BYTES, memory_bytes() // 8)
         self._held: dict[Hashable, Run] = {}
 
     def of(self, what: Hashable, make: Callable[[], Graph]) -> Run:

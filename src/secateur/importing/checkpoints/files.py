@@ -22,6 +22,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from secateur.errors import ModelError
 from secateur.escaping import printable
 from secateur.records.spec import WeightsFile
+from secateur.support.machine import memory_bytes
 
 PICKLED = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".th", ".pkl")
 SAFETENSORS = ".safetensors"
@@ -70,7 +71,7 @@ def _check_kind(path: Path) -> None:
     facts = os.stat(path)
     if not stat.S_ISREG(facts.st_mode):
         raise ModelError(f"weights {path}: expected a file, got {_kind(facts.st_mode)}")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = memory_bytes()
     if facts.st_size > memory:
         raise ModelError(
             f"weights {path}: its {facts.st_size / 1e9:,.1f} GB do not fit in this machine's memory "
