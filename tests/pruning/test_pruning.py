@@ -133,7 +133,7 @@ def test_pruning_is_in_place_and_leaves_no_mask() -> None:
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_memory_layout_does_not_change_the_cut(layout: torch.memory_format) -> None:
-    network = make_network("slim-resnet-18-cifar")
+    network: Any = make_network("slim-resnet-18-cifar")
     expected = copy.deepcopy(network)
     prune(expected, 0.8)
     network.to(memory_format=layout)
