@@ -41,19 +41,19 @@ class Stopwatch(SilentReporter):
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0, *, brief: bool = False) -> Iterator[Task]:
-        self._count()
+        self.count()
         self._under.append(re.sub(r"\d+", "N", label))
         self.spent.setdefault(self._under[-1], Spent()).times += 1
         try:
             yield SILENT
         finally:
-            self._count()
+            self.count()
             self._under.pop()
 
     def say(self, line: str, *, loud: bool = False) -> None:
         self.said += "points lost" in line
 
-    def _count(self) -> None:
+    def count(self) -> None:
         """What has passed belongs to the innermost piece of work."""
         now = time.perf_counter(), time.process_time()
         found = self.spent.setdefault(self._under[-1] if self._under else "else, networks that are tried", Spent())
@@ -78,7 +78,7 @@ def main() -> None:
         secateur.search(
             asked.model, asked.data, out=Path(folder) / "run", device="cpu", reporter=watch, **options, **trained
         )
-        watch._count()
+        watch.count()
     threads = torch.get_num_threads()
     print(f"{asked.model} on {asked.data}, {asked.pattern}, {threads} threads: {watch.said} networks tried")
     print(f"{'':44} {'times':>6} {'wall s':>8} {'processor s':>12}")

@@ -41,14 +41,14 @@ def agrees(network: nn.Module, *shape: int, graph: Graph | None = None) -> Graph
     return graph
 
 
-LARGE = ("resnet-18", "slim-resnet-50-cifar")
+RESNETS = ("resnet-18", "slim-resnet-50-cifar")
 
 
 @pytest.mark.parametrize(
     ("name", "ratio"),
     [
         *itertools.product([*FAMILIES, "lenet-300-100", "lenet-5", "lenet-5-caffe"], [0, 0.9, 0.99]),
-        *((name, 0.9) for name in LARGE),
+        *((name, 0.9) for name in RESNETS),
     ],
 )
 def test_a_graph_computes_what_its_network_does(name: str, ratio: float) -> None:

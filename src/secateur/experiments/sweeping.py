@@ -391,7 +391,10 @@ def keep_best(row: Row, out: Path, selected_by: str, cache: NetworkCache) -> Bes
         place.path.parent.mkdir(exist_ok=True)
         with replacing(place.path) as temporary:
             save_model(network, str(temporary))
-        _pack(network, graph, place.packed, row.cell, cache)
+        if graph is None:
+            place.packed.unlink(missing_ok=True)
+        else:  # as it was measured, in eight bits too
+            packfile.write(graph, place.packed, force=True, meta=metadata_of(cache.data(row.cell)))
         place.write_card(card)
     return Best(row, place.path, place.packed if place.packed.exists() else None)
 
@@ -408,16 +411,6 @@ def _measured_network(row: Row, cache: NetworkCache) -> tuple[nn.Module, Graph |
             f"{row.validation.text}: the dense one, PyTorch or what it runs on changed; name another --out"
         )
     return network, graph
-
-
-def _pack(network: nn.Module, graph: Graph | None, path: Path, cell: Cell, cache: NetworkCache) -> None:
-    """Write the network as a .secateur file too, where it can be one: what a quantised one was measured as."""
-    data = cache.data(cell)
-    meta = metadata_of(data)
-    if graph is None:
-        path.unlink(missing_ok=True)
-    else:
-        packfile.write(graph, path, force=True, meta=meta)
 
 
 def _card(row: Row, selected_by: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ DAMPENING = 0.01
 DIRECT_FLOPS = 1e11
 """Of factorisations, up to which zeros are chosen by what each weight of every output would cost."""
 TOLERANCE = 1e-3
-DOUBLE_COLUMNS = 512
+SOLVED_IN_DOUBLE = 512
 """Up to here layers are solved for in double precision. Beyond, single takes less than half as long, and what is added
 to the diagonal bounds what rounding does: some 1e-7 of what zeros would lose. Not where most columns are kept, which
 loses next to nothing, and not for weights in double precision."""
@@ -263,7 +263,7 @@ def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAM
     for group in range(len(before)):
         gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening)
         way = _quickest(keep[group], sums.few)
-        wide = gram.shape[0] > DOUBLE_COLUMNS and before.dtype != torch.float64
+        wide = gram.shape[0] > SOLVED_IN_DOUBLE and before.dtype != torch.float64
         if wide and way is not _by_complement and dampening >= DAMPENING:
             level = gram.diagonal().mean()  # single precision has fewer exponents, too
             gram, right = (gram / level).float(), (right / level).float()

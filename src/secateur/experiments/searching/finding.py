@@ -338,9 +338,7 @@ class Finder:
 
     def _measure_harms(self) -> list[list[float]]:
         """The harm of each option of each layer while all others are whole; infinite from where it is hopeless.
-
-        What eight bits do is added.
-        """
+        What eight bits do is added."""
         whole = tuple(own[0] for own in self._tables.options)
         harms = []
         with self._reporter.task("harm, layer by layer", sum(map(len, self._tables.options))) as task:

@@ -18,6 +18,8 @@ _LAID_OUT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
+    """A graph, and the session that runs it."""
+
     graph: Graph
     session: Session
 
