@@ -10,7 +10,7 @@ from secateur.modules.guarding import run, watched
 from secateur.modules.inputs import Inputs
 from secateur.modules.layers import executed_layers, weighted_layers
 from secateur.modules.uses import Use, listening, oriented
-from secateur.pruning.moments import as_matrices, from_matrices, rows_and_outputs
+from secateur.pruning.moments import as_matrices, from_matrices, outputs_by_position, rows
 
 
 class Crossed(nn.Module):
@@ -63,10 +63,10 @@ def test_rows_times_a_matrix_are_what_the_layer_gives(name: str) -> None:
     """Of convolutions and bilinear layers what PyTorch gave; of products every matrix is found."""
     network, given = LAYERS[name]
     matrices = oriented(network, weighted_layers(network, ["mix"]), Inputs(given))
-    heard: dict[str, list[tuple[Use, list[tuple[Tensor, Tensor]]]]] = {}
+    heard: dict[str, list[tuple[Use, Tensor, Tensor]]] = {}
 
     def keep(key: str, use: Use) -> None:
-        heard.setdefault(key, []).append((use, list(rows_and_outputs(use))))
+        heard.setdefault(key, []).append((use, torch.cat(list(rows(use)), 1), outputs_by_position(use)))
 
     with watched(network), listening(network, matrices, keep):
         run(network, Inputs(given))
@@ -76,12 +76,11 @@ def test_rows_times_a_matrix_are_what_the_layer_gives(name: str) -> None:
         matrix = matrices[key]
         weight = as_matrices(matrix, matrix.weight)
         assert torch.equal(from_matrices(matrix, weight), matrix.weight)
-        for use, parts in uses:
-            for x, y in parts:
-                found = x @ weight[slice(*use.groups)].transpose(1, 2)
-                if matrix.bias is not None and use.biased:
-                    found += matrix.bias.view(len(weight), 1, -1)[slice(*use.groups)]
-                torch.testing.assert_close(found, y, atol=1e-5, rtol=1e-5)
+        for use, x, y in uses:
+            found = x @ weight[slice(*use.groups)].transpose(1, 2)
+            if matrix.bias is not None and use.biased:
+                found += matrix.bias.view(len(weight), 1, -1)[slice(*use.groups)]
+            torch.testing.assert_close(found, y, atol=1e-5, rtol=1e-5)
 
 
 def test_hidden_states_are_what_a_recurrent_matrix_is_given() -> None:

@@ -6,6 +6,7 @@ the layer is rows × weightᵀ, and a convolution is no special case beyond this
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from secateur.modules.matrices import SCALE, Matrix
 from secateur.modules.uses import Use, listening
 
 ROWS_BYTES = 1 << 26
+LEAST_BLOCK, MOST_BLOCKS = 128, 8
+"""Columns of a block of XᵀX, and blocks in a row of them: those below the diagonal are not multiplied."""
 DOUBLE_COLUMNS = 4096
 MOST_COLUMNS = 16384
 _NO_MATRIX = (nn.Embedding, nn.EmbeddingBag)
@@ -57,22 +60,11 @@ def check_supported(name: str, layer: Matrix) -> None:
         )
 
 
-def rows_and_outputs(use: Use) -> Iterator[tuple[Tensor, Tensor]]:
-    """The rows that a layer is given, (groups, positions, columns), with (groups, positions, outputs) of what it gives:
-    of the groups that took part."""
-    flat = None if use.output is None else _by_position(use.matrix, use.output)
-    start = 0
-    for part in rows(use):
-        yield part, _multiplied(use, part) if flat is None else flat[:, start : start + part.shape[1]]
-        start += part.shape[1]
-
-
-def outputs_by_position(use: Use) -> Iterator[Tensor]:
+def outputs_by_position(use: Use) -> Tensor:
     """(groups, positions, outputs) of what a layer gives: of the groups that took part."""
     if use.output is not None:
-        yield _by_position(use.matrix, use.output)
-    else:
-        yield from (_multiplied(use, part) for part in rows(use))
+        return _by_position(use.matrix, use.output)
+    return torch.cat([_multiplied(use, part) for part in rows(use)], 1)
 
 
 def _multiplied(use: Use, rows_given: Tensor) -> Tensor:
@@ -153,6 +145,10 @@ def _spread(values: Tensor, axis: int, step: int) -> Tensor:
 
 
 def _unfolded(layer: _ConvNd, seen: Tensor, stride: Sequence[int], columns: int) -> Tensor:
+    if len(layer.kernel_size) == 2:  # positions innermost: what is copied lies together
+        taken = F.unfold(seen, layer.kernel_size, layer.dilation, 0, tuple(stride))  # (N, channels × taps, positions)
+        apart = torch.unflatten(taken, 1, (layer.groups, columns))
+        return apart.permute(1, 2, 0, 3).reshape(layer.groups, columns, -1).transpose(1, 2)
     for axis, (size, step, dilation) in enumerate(zip(layer.kernel_size, stride, layer.dilation, strict=True)):
         seen = seen.unfold(2 + axis, dilation * (size - 1) + 1, step)[..., ::dilation]
     spatial = len(layer.kernel_size)
@@ -161,14 +157,85 @@ def _unfolded(layer: _ConvNd, seen: Tensor, stride: Sequence[int], columns: int)
     return seen.permute(1, 0, *positions, 2, *taps).reshape(layer.groups, -1, columns)
 
 
+class Products:
+    """XᵀX of rows X that come some at a time, and YᵀX where outputs Y come beside them.
+
+    counts: (groups,), rows of each group. target: (groups, outputs, columns), YᵀX. Rows are held until they are as many
+    as columns, where those fit into ROWS_BYTES: one large product takes half as long as many small ones.
+    """
+
+    def __init__(self, groups: int, columns: int, device: torch.device, outputs: int = 0) -> None:
+        self.counts = torch.zeros(groups, dtype=torch.int64)
+        self._gram = torch.zeros(groups, columns, columns, dtype=moment_dtype(columns), device=device)
+        self._target = torch.zeros(groups, outputs, columns, dtype=moment_dtype(columns), device=device)
+        self._rows, self._outputs = list[Tensor](), list[Tensor]()
+        self._part = slice(0)
+        wide = max(LEAST_BLOCK, math.ceil(columns / MOST_BLOCKS))
+        self._blocks = [slice(first, first + wide) for first in range(0, columns, wide)]
+
+    @staticmethod
+    def bytes_of(groups: int, columns: int) -> int:
+        """What XᵀX takes, with the rows that are held."""
+        gram = groups * columns**2
+        return gram * moment_dtype(columns).itemsize + min(ROWS_BYTES, 4 * gram)
+
+    def add(self, x: Tensor, part: slice, y: Tensor | None = None) -> None:
+        """Rows (groups, positions, columns) of a part of the groups, with outputs (groups, positions, outputs)."""
+        x, y = _exact(x), None if y is None else _exact(y)
+        if part != self._part:
+            self._sum()
+        self._part = part
+        self.counts[part] += x.shape[1]
+        held = x.shape[1] + sum(each.shape[1] for each in self._rows)
+        enough = held >= x.shape[2] or held * x[:, 0].nbytes > ROWS_BYTES // 2
+        self._rows.append(x if enough else x.clone())  # what it is given may change
+        if y is not None:
+            self._outputs.append(y if enough else y.clone())
+        if enough:
+            self._sum()
+
+    @property
+    def gram(self) -> Tensor:
+        """(groups, columns, columns)."""
+        self._sum()
+        for block in self._blocks:
+            self._gram[:, block.stop :, block] = self._gram[:, block, block.stop :].transpose(1, 2)
+        return self._gram
+
+    @property
+    def target(self) -> Tensor:
+        self._sum()
+        return self._target
+
+    def _sum(self) -> None:
+        if not self._rows:
+            return
+        x = _joined(self._rows)
+        y = _joined(self._outputs) if self._outputs else None
+        self._rows, self._outputs = [], []
+        turned = x.transpose(1, 2)
+        for block in self._blocks:
+            self._gram[self._part, block, block.start :] += turned[:, block] @ x[:, :, block.start :]
+        if y is not None:
+            self._target[self._part] += y.transpose(1, 2) @ x
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _exact(values: Tensor) -> Tensor:
+    """In float32 where they have half of it: sums of their products would be off, or beyond all numbers."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 @dataclass(slots=True)
 class Moments:
-    """Sums over a layer's rows: counts (groups,) of them; squares (groups, columns); products (groups, columns,
-    columns)."""
+    """Sums over a layer's rows: counts (groups,) of them; squares (groups, columns); products, where asked for."""
 
     counts: Tensor
     squares: Tensor
-    products: Tensor | None
+    products: Products | None
 
     @property
     def mean_squares(self) -> Tensor:
@@ -178,7 +245,7 @@ class Moments:
     def hessian(self) -> Tensor:
         """XᵀX / n: half the Hessian of the mean squared output error, the same for every output."""
         assert self.products is not None
-        return means(self.products, self.counts)
+        return means(self.products.gram, self.products.counts)
 
 
 def means(sums: Tensor, counts: Tensor) -> Tensor:
@@ -200,9 +267,9 @@ def gather_moments(
         for part in rows(use):
             moments.counts[groups] += part.shape[1]
             if moments.products is not None:
-                moments.products[groups] += part.transpose(1, 2) @ part
+                moments.products.add(part, groups)
             else:
-                moments.squares[groups] += part.square().sum(1)
+                moments.squares[groups] += _exact(part).square().sum(1)
 
     with watched(network), listening(network, layers, add):
         for batch in inputs:
@@ -214,7 +281,7 @@ def gather_moments(
                 "its weight is changed before it is multiplied); exclude it or take another method"
             )
         if moments.products is not None:
-            moments.squares = moments.products.diagonal(dim1=1, dim2=2).clone()
+            moments.squares = moments.products.gram.diagonal(dim1=1, dim2=2).clone()
     return found
 
 
@@ -225,11 +292,10 @@ def moment_dtype(columns: int) -> torch.dtype:
 
 def _empty(layer: Matrix, products: bool) -> Moments:
     groups, columns, device = layer.axes.groups, columns_of(layer), layer.weight.device
-    dtype = moment_dtype(columns)
     return Moments(
         torch.zeros(groups, dtype=torch.int64),
         torch.zeros(groups, columns, dtype=torch.float64, device=device),
-        torch.zeros(groups, columns, columns, dtype=dtype, device=device) if products else None,
+        Products(groups, columns, device) if products else None,
     )
 
 

@@ -128,9 +128,9 @@ def _gathered(
     dense: nn.Module, layers: Mapping[str, Matrix], biased: Mapping[str, bool], inputs: Iterable[Example]
 ) -> dict[str, Sums]:
     """The sums over what some layers are given."""
-    sums = {name: Sums.empty(layer, biased[name]) for name, layer in layers.items()}
+    sums = {name: Sums(layer, biased[name]) for name, layer in layers.items()}
     for batch in inputs:
-        with watched(dense), listening(dense, layers, lambda name, use: sums[name].add_given(use)):
+        with watched(dense), listening(dense, layers, lambda name, use: sums[name].add(use)):
             run(dense, as_inputs(batch, dense, "calibration batch"))
     return sums
 
@@ -138,7 +138,7 @@ def _gathered(
 def _regression(sums: Sums, before: Tensor) -> Regression:
     """On the dense network's own inputs the outputs aimed at are those of the weights before. Of one size for all
     layers, which changes no solution."""
-    gram = sums.mean_gram
+    gram = sums.regression().gram
     level = gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
     gram = (gram / torch.where(level > 0, level, torch.ones_like(level))).float().cpu()
     return Regression(gram, before.float() @ gram, sums.biased)

@@ -161,10 +161,9 @@ def _channel_moments(network: nn.Module, layer: Matrix, inputs: Iterable[Example
 
     def add(_: str, use: Use) -> None:
         biased.append(use.biased)
-        for part in outputs_by_position(use):
-            values = part.double()
-            counts = torch.full_like(values[:, 0], values.shape[1])
-            sums[:, slice(*use.groups)] += torch.stack([counts, values.sum(1), values.square().sum(1)])
+        values = outputs_by_position(use).double()
+        counts = torch.full_like(values[:, 0], values.shape[1])
+        sums[:, slice(*use.groups)] += torch.stack([counts, values.sum(1), values.square().sum(1)])
 
     with watched(network), listening(network, {layer.name: layer}, add):
         for batch in inputs:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from secateur.modules.matrices import Matrix
 from secateur.pruning.moments import (
-    DOUBLE_COLUMNS,
+    Products,
     as_matrices,
     columns_of,
     damped_inverse,
@@ -51,8 +51,7 @@ def _within_memory(layers: Mapping[str, Matrix]) -> Iterator[list[str]]:
     group: list[str] = []
     held = 0
     for name, layer in layers.items():
-        columns = columns_of(layer)
-        size = layer.axes.groups * columns**2 * (8 if columns <= DOUBLE_COLUMNS else 4)
+        size = Products.bytes_of(layer.axes.groups, columns_of(layer))
         if group and held + size > HESSIAN_BYTES:
             yield group
             group, held = [], 0
