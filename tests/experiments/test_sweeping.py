@@ -545,7 +545,7 @@ def test_the_key_of_a_retrained_network_is_the_one_of_former_versions() -> None:
 
 
 KILLED = (
-    "--model", "lenet-300-100", "--data", "digits", "--epochs", "30", "--ratios", "0,0.5,0.7,0.8,0.9",
+    "--model", "lenet-300-100", "--data", "digits", "--epochs", "16", "--ratios", "0,0.5,0.7,0.8,0.9",
     "--latency-on", "none", "--out", "run",
 )  # fmt: skip
 
@@ -563,7 +563,7 @@ def test_a_killed_sweep_resumes_without_repeating_a_cell_or_an_epoch(tmp_path: P
             return int(torch.load(checkpoint, weights_only=True)["epoch"])
         return 0
 
-    kill_when(lambda: epoch() >= 5, start(tmp_path))
+    kill_when(lambda: epoch() >= 3, start(tmp_path))
     assert list(networks.glob("*.pt")) == []
     kill_when(lambda: len(stored(tmp_path / "run")) >= 2, start(tmp_path))
     (network,) = networks.glob("*.pt")
@@ -577,9 +577,9 @@ def test_a_killed_sweep_resumes_without_repeating_a_cell_or_an_epoch(tmp_path: P
         (resumed_from,) = {row.trained.resumed_from for row in store.rows()}
         rows = store.rows()
     assert len(resumed_from) == 1
-    assert 5 <= resumed_from[0] < 30
+    assert 3 <= resumed_from[0] < 16
     whole = secateur.sweep(
-        "lenet-300-100", "digits", ratios=(0.0,), epochs=30, latency_on="none", out=tmp_path / "whole"
+        "lenet-300-100", "digits", ratios=(0.0,), epochs=16, latency_on="none", out=tmp_path / "whole"
     )
     assert {row.trained.key for row in whole.rows} == {row.trained.key for row in rows}
 

@@ -91,7 +91,13 @@ def test_a_file_of_ratios_is_a_scope_of_a_sweep(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"fc1": 0.9, "fc2": 0.5}))
     result = secateur.sweep(
-        "lenet-300-100", "digits", scopes=[f"file:{path}"], epochs=0, repairs=("none",), out=tmp_path / "run"
+        "lenet-300-100",
+        "digits",
+        scopes=[f"file:{path}"],
+        epochs=0,
+        repairs=("none",),
+        latency_on="none",
+        out=tmp_path / "run",
     )
     (row,) = result.rows
     assert row.cell.scope == "file:mine.json"
@@ -99,7 +105,13 @@ def test_a_file_of_ratios_is_a_scope_of_a_sweep(tmp_path: Path) -> None:
     assert [layer.sparsity for layer in row.layers] == pytest.approx([0.9, 0.5, 0])
     path.write_text(json.dumps({"fc1": 0.8, "fc2": 0.5}))
     changed = secateur.sweep(
-        "lenet-300-100", "digits", scopes=[f"file:{path}"], epochs=0, repairs=("none",), out=tmp_path / "run"
+        "lenet-300-100",
+        "digits",
+        scopes=[f"file:{path}"],
+        epochs=0,
+        repairs=("none",),
+        latency_on="none",
+        out=tmp_path / "run",
     )
     assert (changed.computed, len(changed.rows)) == (1, 1)
     for content, message in (
@@ -116,7 +128,7 @@ def test_a_file_of_ratios_is_a_scope_of_a_sweep(tmp_path: Path) -> None:
 
 
 def test_proportions_are_copied_from_another_run(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"ratios": (0.5, 0.9), "epochs": 0, "repairs": "none"}
+    settings: dict[str, Any] = {"ratios": (0.5, 0.9), "epochs": 0, "repairs": "none", "latency_on": "none"}
     first = secateur.sweep("lenet-300-100", "digits", scopes=("global", "erk"), out=tmp_path / "first", **settings)
     source = tmp_path / "first"
     copied = secateur.sweep(
@@ -139,7 +151,7 @@ def test_emptied_layers_and_whole_channels_are_copied_too(tmp_path: Path) -> Non
     assert prune(build("lenet-5"), {"conv2": 1.0}, method=Scores(chosen), allow_empty=True).kept["conv2"] == 0
     with pytest.raises(PruneError, match=r"layer 'conv2' would lose all of its \d+ weights at the ratio of the layer"):
         prune(build("lenet-5"), {"conv2": 1.0})
-    settings: dict[str, Any] = {"data": "digits", "epochs": 0, "repairs": "none"}
+    settings: dict[str, Any] = {"data": "digits", "epochs": 0, "repairs": "none", "latency_on": "none"}
     emptied = secateur.sweep(
         "lenet-300-100", methods=("samples:last_layers_first",), scopes=("global",), ratios=(0.5,), allow_empty=True,
         out=tmp_path / "emptied", **settings,
