@@ -65,7 +65,7 @@ SEARCHED, TOO_LOSSY = contender("search", 1.5, 0.972), contender("search, retrai
 def chosen_of(*contenders: Contender, chosen: str = "search") -> tuple[str, tuple[str, ...]]:
     outcome = search_record(chosen, *contenders).outcome
     assert outcome is not None
-    best = choose(within(outcome, LATENCY), LATENCY).best.name
+    best = choose(within(outcome, LATENCY), outcome.contender("dense"), LATENCY).best.name
     return best, verdict(dataclasses.replace(outcome, chosen=best), LATENCY)
 
 
@@ -95,8 +95,8 @@ def test_a_search_that_chose_among_its_own_networks_only_says_what_was_better() 
 
 def test_costs_that_are_counted_tie_only_where_they_are_equal() -> None:
     fewer = dataclasses.replace(UNIFORM, kept=49)
-    assert choose([GLOBAL, fewer], Budget("weights", 1.0)).tied == (fewer,)
-    assert choose([GLOBAL, UNIFORM], Budget("weights", 1.0)).best is GLOBAL
+    assert choose([GLOBAL, fewer], DENSE, Budget("weights", 1.0)).tied == (fewer,)
+    assert choose([GLOBAL, UNIFORM], DENSE, Budget("weights", 1.0)).best is GLOBAL
 
 
 def test_within_a_cost_the_best_is_chosen_and_the_cheapest_where_nothing_is() -> None:
@@ -104,7 +104,7 @@ def test_within_a_cost_the_best_is_chosen_and_the_cheapest_where_nothing_is() ->
     assert outcome is not None
     dearest = max(each.cost("weights") for each in outcome.contenders)
     everything, nothing = Budget("weights", 1.0, dearest), Budget("weights", 1.0, 0.5)
-    assert choose(within(outcome, everything), everything).best == max(
+    assert choose(within(outcome, everything), DENSE, everything).best == max(
         outcome.contenders, key=lambda each: each.validation.value
     )
     (cheapest,) = within(outcome, nothing)

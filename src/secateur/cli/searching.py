@@ -38,12 +38,14 @@ def search(
     confidence: Annotated[
         float, typer.Option(help="That no more is lost on other data of the kind; 0: the mean may lose so much.")
     ] = CONFIDENCE,
-    minimize: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}.")] = "latency",
+    minimize: Annotated[
+        str, typer.Option(help=f"One of {', '.join(TARGETS)}; or several with commas between, by their mean.")
+    ] = "latency",
     max_bytes: Annotated[
         Optional[int], typer.Option(help="Of the file: the best network within, instead of --max-drop.")  # noqa: UP045
     ] = None,
     max_latency_ms: Annotated[
-        Optional[float], typer.Option(help="Of a batch on one thread: likewise.")  # noqa: UP045
+        Optional[float], typer.Option(help="Of a batch on one thread: likewise, or both.")  # noqa: UP045
     ] = None,
     batch: Annotated[int, typer.Option(help="Images in the batches whose latency counts.")] = 1,
     retrain: Annotated[int, typer.Option(help="Epochs for which the best are retrained; 0: not at all.")] = 0,

@@ -221,9 +221,10 @@ class Contender:
         """Points lost on validation data, by which it is judged: at most where that was asked for."""
         return self.validation.lost_from(dense.validation) if self.bound is None else self.bound
 
-    def cost(self, target: str) -> float:
-        """What a search minimizes, by one of spec's targets; infinite for a latency that was not measured."""
-        latency = self.latency.median_ms if self.latency else math.inf
+    def cost(self, target: str, end: str = "median_ms") -> float:
+        """What a search minimizes, by one of spec's targets; infinite for a latency that was not measured. end: of a
+        latency's interval what is meant."""
+        latency: float = getattr(self.latency, end) if self.latency else math.inf
         return {"latency": latency, "bytes": self.bytes, "macs": self.macs, "weights": self.kept}[target]
 
 
@@ -232,13 +233,19 @@ class FrontPoint:
     """A network that no other one of a search beats in cost and accuracy.
 
     name: of its kind, as a contender's, and its cost as it was measured; "" for outcomes of versions before, whose
-    fronts hold what was searched alone, at the costs of the layers' tables.
+    fronts hold what was searched alone, at the costs of the layers' tables. costs: by each target where several are
+    minimized; cost is then the mean of what they are of the dense network's.
     """
 
     cell: str
     cost: float
     validation: Score
     name: str = ""
+    costs: tuple[float, ...] = ()
+
+    @property
+    def each_cost(self) -> tuple[float, ...]:
+        return self.costs or (self.cost,)
 
 
 @dataclass(frozen=True, slots=True)

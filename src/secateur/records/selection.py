@@ -69,20 +69,38 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a search may lose or spend. target: one of spec.TARGETS. max_cost: what that may cost at most, so that the
-    best network is asked for; None where the cheapest is, that loses at most max_drop points on validation data.
-    confidence: one-sided, at which it loses no more on other data of the kind; None where the mean is to lose no more.
+    """What a search may lose or spend. target: one of spec.TARGETS, or several with commas between. max_cost: what that
+    may cost at most, or each of several, so that the best network is asked for; None where the cheapest is, that loses
+    at most max_drop points on validation data. confidence: one-sided, at which it loses no more on other data of the
+    kind; None where the mean is to lose no more.
     """
 
     target: str
     max_drop: float
-    max_cost: float | None = None
+    max_cost: float | Sequence[float] | None = None
     confidence: float | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return targets_of(self.target)
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """Of each target; none where there is no max_cost."""
+        return limits_of(self.max_cost)
 
     def describe(self) -> str:
         if self.max_cost is None:
             return f"{self.max_drop:g} point{'' if self.max_drop == 1 else 's'}"
-        return f"{self.max_cost:,g} {_UNITS[self.target]}"
+        limits = zip(self.limits, self.targets, strict=True)
+        return " and ".join(f"{_told(limit)} {_UNITS[target]}" for limit, target in limits)
+
+    def cost(self, each: Contender, dense: Contender, end: str = "median_ms") -> float:
+        """What is minimized: the cost by the target, or the mean of what several are of the dense network's. end: of
+        the interval of a latency that counts."""
+        if len(self.targets) == 1:
+            return each.cost(self.target, end)
+        return sum(each.cost(target, end) / dense.cost(target) for target in self.targets) / len(self.targets)
 
     @property
     def sure(self) -> str:
@@ -91,7 +109,8 @@ class Budget:
 
     def holds(self, each: Contender, dense: Contender) -> bool:
         if self.max_cost is not None:
-            return each.cost(self.target) <= self.max_cost * _EXACT
+            limits = zip(self.targets, self.limits, strict=True)
+            return all(each.cost(target) <= limit * _EXACT for target, limit in limits)
         return each.lost(dense) <= self.max_drop + 1e-9
 
 
@@ -99,33 +118,52 @@ _UNITS = {"latency": "ms", "bytes": "bytes", "macs": "multiply-adds", "weights":
 _EXACT = 1 + 1e-9
 
 
-def choose(contenders: Sequence[Contender], budget: Budget) -> Choice:
+def choose(contenders: Sequence[Contender], dense: Contender, budget: Budget) -> Choice:
     """Of networks that are all within the budget the one that costs least, or, where the cost is the budget, that
     scores best on validation data.
 
     Latencies whose 95 % intervals overlap are tied, other costs are exact.
     """
-    target = budget.target
+
+    def cost(each: Contender, end: str = "median_ms") -> float:
+        return budget.cost(each, dense, end)
+
     if budget.max_cost is not None:
-        best = max(contenders, key=lambda each: (each.validation.rank, -each.cost(target)))
+        best = max(contenders, key=lambda each: (each.validation.rank, -cost(each)))
         return Choice(best, tuple(each for each in contenders if each.validation.rank == best.validation.rank))
-    least = min(contenders, key=lambda each: each.cost(target))
-    tied = tuple(each for each in contenders if _costs_as_little(each, least, target))
-    return Choice(max(tied, key=lambda each: (each.validation.rank, -each.cost(target))), tied)
-
-
-def _costs_as_little(each: Contender, least: Contender, target: str) -> bool:
-    if target == "latency" and each.latency and least.latency:
-        return each.latency.low_ms <= least.latency.high_ms
-    return each.cost(target) == least.cost(target)
+    least = min(contenders, key=cost)
+    tied = tuple(each for each in contenders if cost(each, "low_ms") <= cost(least, "high_ms"))
+    return Choice(max(tied, key=lambda each: (each.validation.rank, -cost(each))), tied)
 
 
 def within(outcome: Outcome, budget: Budget) -> list[Contender]:
     """The contenders that lose or cost no more than they may, each network once; the cheapest where all cost more."""
     dense = outcome.contender("dense")
     holding = [each for each in outcome.contenders if budget.holds(each, dense)]
-    holding = holding or [min(outcome.contenders, key=lambda each: each.cost(budget.target))]
+    holding = holding or [min(outcome.contenders, key=lambda each: _beyond(each, dense, budget))]
     return list({each.cell: each for each in reversed(holding)}.values())[::-1]
+
+
+def _told(limit: float) -> str:
+    return f"{limit:,.0f}" if limit >= 1000 and limit == round(limit) else f"{limit:,g}"
+
+
+def _beyond(each: Contender, dense: Contender, budget: Budget) -> float:
+    """By how much a network goes beyond the limits, at the worst of them; what it costs where there are none."""
+    limits = zip(budget.targets, budget.limits, strict=False)
+    return max((each.cost(target) / limit for target, limit in limits), default=budget.cost(each, dense))
+
+
+def targets_of(target: str) -> tuple[str, ...]:
+    """What is minimized, of a search's text."""
+    return tuple(target.split(","))
+
+
+def limits_of(max_cost: float | Sequence[float] | None) -> tuple[float, ...]:
+    """What each target may cost at most."""
+    if max_cost is None:
+        return ()
+    return tuple(max_cost) if isinstance(max_cost, Sequence) else (max_cost,)
 
 
 def faster(latency: Latency, other: Latency) -> bool:

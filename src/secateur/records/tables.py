@@ -158,7 +158,10 @@ def outcome_from(text: str) -> Outcome:
         }))
         for each in fields["contenders"]
     )  # fmt: skip
-    front = tuple(FrontPoint(**(each | {"validation": score_from(each["validation"])})) for each in fields["front"])
+    front = tuple(
+        FrontPoint(**(each | {"validation": score_from(each["validation"]), "costs": tuple(each.get("costs", ()))}))
+        for each in fields["front"]
+    )
     pytorch = Latency(**fields["pytorch"]) if fields["pytorch"] else None
     rivals = tuple(Latency(**each) for each in fields.get("rivals", ()))
     absent = tuple((name, why) for name, why in fields.get("absent", ()))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from secateur.records.results import RIVALS, Outcome, SearchRecord
 from secateur.records.scores import Metric
+from secateur.records.selection import targets_of
 
 AXES = {"latency": ("milliseconds", "ms"), "bytes": ("bytes of the file", "B")}
 """What a front is drawn over, by what was minimized: its axis and unit."""
@@ -45,22 +46,34 @@ class Front:
         return sum(not self.low <= each.score <= self.high for each in self.found)
 
 
-def front_of(record: SearchRecord) -> Front | None:
-    """None of a search that is not through, or that minimized something else than AXES."""
+def fronts_of(record: SearchRecord) -> list[Front]:
+    """One over each of AXES that was minimized; none of a search that is not through."""
     asked, outcome = json.loads(record.spec), record.outcome
-    target = asked["minimize"]
-    if outcome is None or target not in AXES or any(each.cost(target) == float("inf") for each in outcome.contenders):
-        return None
+    targets = targets_of(asked["minimize"])
+    return [] if outcome is None else [
+        _front(outcome, target, place, asked["batch"])
+        for place, target in enumerate(targets)
+        if target in AXES and all(each.cost(target) < float("inf") for each in outcome.contenders)
+    ]  # fmt: skip
+
+
+def _front(outcome: Outcome, target: str, place: int, batch: int) -> Front:
+    """Over one of the targets: of the points those that none beats in that and accuracy."""
     dense = outcome.contender("dense").validation
     kinds = tuple(
         Spot(each.name, each.cost(target), each.validation.value, f"test {each.test.text}")
         for each in outcome.contenders
     )
-    found = tuple(Spot(each.name or "search", each.cost, each.validation.value) for each in outcome.front if each.name)
+    found: list[Spot] = []
+    best = -float("inf")
+    for each in sorted(outcome.front, key=lambda each: (each.each_cost[place], -each.validation.rank)):
+        if each.name and each.validation.rank > best:
+            best = each.validation.rank
+            found.append(Spot(each.name, each.each_cost[place], each.validation.value))
     chosen = next(spot for spot, each in zip(kinds, outcome.contenders, strict=True) if each.name == outcome.chosen)
     low, high = _shown([each.score for each in (*kinds, *found)], [each.score for each in kinds])
     elsewhere = _elsewhere(outcome, dense.value) if target == "latency" else ()
-    return Front(target, asked["batch"], dense.metric, found, kinds, chosen, elsewhere, low, high)
+    return Front(target, batch, dense.metric, tuple(found), kinds, chosen, elsewhere, low, high)
 
 
 def _elsewhere(outcome: Outcome, score: float) -> tuple[Spot, ...]:

@@ -37,7 +37,7 @@ from secateur.report.figures import (
     spending_chart,
     time_chart,
 )
-from secateur.report.fronts import Front, front_of
+from secateur.report.fronts import Front, fronts_of
 from secateur.report.grid import Grid
 from secateur.report.paper import Comparison, citation
 from secateur.report.remarks import dense_in_runtime, remarks
@@ -273,7 +273,7 @@ def _search_sections(runs: Sequence[Run], chosen: Sequence[Chosen]) -> list[Sect
             best = next((each for each in chosen if each.row in run.rows), None)
             cards = _cards(best, runs) if best else ()
             key = re.sub(r"[^a-z0-9]+", "-", f"search-{run.name}".lower())
-            fronts = [front for record in run.searches if (front := front_of(record))]
+            fronts = [front for record in run.searches for front in fronts_of(record)]
             charts = tuple(
                 front_chart(f"{key}-{number}", _front_title(front), front) for number, front in enumerate(fronts)
             )

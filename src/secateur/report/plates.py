@@ -19,7 +19,7 @@ from secateur.records.results import Row
 from secateur.records.selection import Selection
 from secateur.report.break_even import BreakEven, break_evens
 from secateur.report.comparison import MEASURES, compared, line_of
-from secateur.report.fronts import AXES, Front, front_of
+from secateur.report.fronts import AXES, Front, fronts_of
 from secateur.report.paper import Comparison
 from secateur.report.study import networks_compared, recipe_text
 from secateur.report.summary import (
@@ -101,8 +101,9 @@ def _plates(runs: Sequence[Run], chosen: Sequence[Chosen]) -> dict[str, Figure]:
         for model, readings in groupby(flat, key=lambda each: each.published.model):
             plates[f"paper-readings-{model}{suffix}"] = _readings_plate(list(readings))
         for number, record in enumerate(run.searches):
-            if front := front_of(record):
-                plates[f"search-front-{number}{suffix}"] = _front_plate(front)
+            for front in (drawn := fronts_of(record)):
+                over = f"-{front.target}" if len(drawn) > 1 else ""
+                plates[f"search-front-{number}{over}{suffix}"] = _front_plate(front)
     for (model, data), own in groupby(curves(runs), key=lambda curve: (curve.model, curve.data)):
         plates |= _network_plates(_file_name(f"{model}-{data}"), list(own), chosen)
     return plates

@@ -16,18 +16,19 @@ _LESS = {"latency": "faster", "bytes": "smaller", "macs": "of fewer multiply-add
 
 def verdict(outcome: Outcome, budget: Budget) -> tuple[str, ...]:
     """What a reader must hear of a search's choice: that it found nothing better, what is as good, what is better."""
-    choice, chosen = choose(within(outcome, budget), budget), outcome.contender(outcome.chosen)
-    target, dense = budget.target, outcome.contender("dense")
+    chosen, dense = outcome.contender(outcome.chosen), outcome.contender("dense")
+    choice = choose(within(outcome, budget), dense, budget)
+    less = _LESS[budget.target] if len(budget.targets) == 1 else "cheaper"
     if budget.max_cost is not None:
         return _within_cost(chosen, dense, budget)
     if chosen.cell not in {each.cell for each in choice.tied}:
         return (
-            f"{choice.best.name} is {_LESS[target]} than {chosen.name} within the same budget: this search chose among "
+            f"{choice.best.name} is {less} than {chosen.name} within the same budget: this search chose among "
             "its own networks only, as versions before did.",
         )
     told = []
     if chosen.name == "dense":
-        told.append(f"Nothing {_LESS[target]} than the dense network was found within the budget: that is kept.")
+        told.append(f"Nothing {less} than the dense network was found within the budget: that is kept.")
     elif not chosen.name.startswith(("search", "mixed")):
         told.append(f"The search found nothing better than {chosen.name}, which is kept.")
     others = [each.name for each in choice.tied if each.cell != chosen.cell]

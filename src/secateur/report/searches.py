@@ -26,14 +26,14 @@ def search_grid(record: SearchRecord) -> Grid:
     """The networks of a finished search, a line each, with how many times less than dense each costs."""
     asked, outcome = json.loads(record.spec), _finished(record)
     dense = outcome.contender("dense")
-    target, batch = asked["minimize"], asked["batch"]
+    budget, batch = budget_of(asked), asked["batch"]
     columns = ["network", "tried", "ratio", "validation", "lost", "test", "lost"]
-    targets = sorted(_TITLES, key=lambda each: each != target)
+    targets = sorted(_TITLES, key=lambda each: each not in budget.targets)
     columns += [text for each in targets for text in (_TITLES[each], "÷")]
     lines = tuple(_line(each, dense, targets) for each in outcome.contenders)
     template = asked["template"]
     title = (
-        f"{short(template['model'])} on {short(template['data'])}: {_asked(budget_of(asked), dense)}, "
+        f"{short(template['model'])} on {short(template['data'])}: {_asked(budget, dense)}, "
         f"{template['method']}, seed {template['seed']}"
     )
     return Grid(
@@ -41,7 +41,7 @@ def search_grid(record: SearchRecord) -> Grid:
         columns=tuple(columns),
         lines=lines,
         texts=1,
-        notes=tuple(_notes(outcome, budget_of(asked), batch)),
+        notes=tuple(_notes(outcome, budget, batch)),
         ranks=_RANKS,
         elsewhere="the search's --format json",
         marked=tuple(number for number, each in enumerate(outcome.contenders) if each.name == outcome.chosen),
@@ -54,7 +54,12 @@ def _asked(budget: Budget, dense: Contender) -> str:
     if budget.max_cost is not None:
         return f"best validation {metric} within {budget.describe()}"
     sure = budget.sure if dense.bound is not None else ""
-    return f"least {_TITLES[budget.target]} within {budget.describe()} of validation {metric}{sure}"
+    least = _and(budget.targets) + (" on average" if len(budget.targets) > 1 else "")
+    return f"least {least} within {budget.describe()} of validation {metric}{sure}"
+
+
+def _and(targets: Sequence[str]) -> str:
+    return " and ".join(_TITLES[target] for target in targets)
 
 
 def _finished(record: SearchRecord) -> Outcome:
@@ -151,25 +156,32 @@ def _unit(each: Contender) -> str:
 
 
 def front_grid(record: SearchRecord) -> Grid:
-    """The undominated networks of a search: kind, share of the dense network's cost, and accuracy."""
+    """The undominated networks of a search: kind, shares of the dense network's costs, and accuracy."""
     asked, outcome = json.loads(record.spec), _finished(record)
-    dense = outcome.contender("dense").validation
+    dense, targets = outcome.contender("dense"), budget_of(asked).targets
+    several = len(targets) > 1
+    whole = [dense.cost(target) for target in targets] if several else [outcome.dense_cost]
     named = any(each.name for each in outcome.front)
     lines = tuple(
         (
             *([each.name] if named else []),
-            f"{each.cost / outcome.dense_cost:.2%}",
+            *(f"{cost / of:.2%}" for cost, of in zip(each.each_cost, whole, strict=True)),
             each.validation.text,
-            lost_text(each.validation, dense),
+            lost_text(each.validation, dense.validation),
         )
         for each in outcome.front
     )
     how = "measured in one run" if named else "by the layers' tables"
-    title = f"Pareto front of the networks tried: {_TITLES[asked['minimize']]} as a share of dense, {how}"
+    title = f"Pareto front of the networks tried: {_and(targets)} as a share of dense, {how}"
     kept = outcome.contender(outcome.chosen).cell
     return Grid(
         title=title,
-        columns=(*(["network"] if named else []), "cost", "validation", "lost"),
+        columns=(
+            *(["network"] if named else []),
+            *([_TITLES[target] for target in targets] if several else ["cost"]),
+            "validation",
+            "lost",
+        ),
         lines=lines,
         texts=int(named),
         marked=tuple(number for number, each in enumerate(outcome.front) if each.cell == kept),

@@ -55,22 +55,26 @@ def compare(
         )
         for name, each in found.items()
     )
-    front = measured_front(networks.values(), search.minimize)
-    cost, absent = networks[search.dense].cost(search.minimize), cache.rivals(search.dense, [search.batch]).absent
-    outcome = Outcome("", contenders, pytorch, front, cost, rivals, absent)
-    chosen = choose(within(outcome, search.budget), search.budget).best
+    dense = networks[search.dense]
+    front = measured_front(networks.values(), dense, search.budget)
+    absent = cache.rivals(search.dense, [search.batch]).absent
+    outcome = Outcome("", contenders, pytorch, front, search.budget.cost(dense, dense), rivals, absent)
+    chosen = choose(within(outcome, search.budget), dense, search.budget).best
     return dataclasses.replace(outcome, chosen=chosen.name)
 
 
 def _best(kind: Sequence[Contender], dense: Contender, budget: Budget) -> Contender:
     """Of a kind's networks, those within the budget as they were measured, if there are any."""
-    return choose([each for each in kind if budget.holds(each, dense)] or kind, budget).best
+    return choose([each for each in kind if budget.holds(each, dense)] or kind, dense, budget).best
 
 
-def measured_front(networks: Iterable[Contender], target: str) -> tuple[FrontPoint, ...]:
-    """Those that no other one beats in cost and validation accuracy, cheapest first."""
-    points = [FrontPoint(each.cell, each.cost(target), each.validation, each.name) for each in networks]
-    return undominated(points)
+def measured_front(networks: Iterable[Contender], dense: Contender, budget: Budget) -> tuple[FrontPoint, ...]:
+    """Those that no other one beats in validation accuracy and what is minimized, cheapest first."""
+    several = budget.targets if len(budget.targets) > 1 else ()
+    return undominated(
+        FrontPoint(each.cell, budget.cost(each, dense), each.validation, each.name, tuple(map(each.cost, several)))
+        for each in networks
+    )
 
 
 def front_shown(front: Sequence[FrontPoint]) -> list[FrontPoint]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -73,17 +74,22 @@ class Trials:
         return enough if self.search.max_cost is None else self.judged[cell] is not None
 
     def affordable(self, cell: Cell) -> bool:
-        """Does it cost no more than it may, by its layers?"""
-        limit = (self.search.max_cost or math.inf) / (1000 if self.search.minimize == "latency" else 1)
-        return self.price(cell) <= limit
+        """Does it cost no more than it may, by its layers, in any of what is limited?"""
+        limits = self.search.limits
+        if len(limits) == 1:
+            return self.price(cell) <= limits[0]
+        try:
+            found = self.laboratory.prices(_cut(cell))
+        except PruneError:
+            return True
+        return all(map(operator.le, found, limits))
 
     def price(self, cell: Cell) -> float:
         """What it costs: by its layers' tables where they say it, else as it is measured; nothing where it cannot be
         made, since a layer would go."""
         if cell not in self.priced:
-            cut = dataclasses.replace(cell, repair="none", retraining=None)
             try:
-                self.priced[cell] = self.laboratory.price(cut)
+                self.priced[cell] = self.laboratory.price(_cut(cell))
             except PruneError:
                 self.priced[cell] = 0.0
         return self.priced[cell]
@@ -167,12 +173,21 @@ class Trials:
 
 
 def undominated(points: Iterable[FrontPoint]) -> tuple[FrontPoint, ...]:
-    """Those that none beats in cost and accuracy, cheapest first."""
+    """Those that none beats in accuracy and all costs, cheapest first."""
     best: list[FrontPoint] = []
     for point in sorted(points, key=lambda each: (each.cost, -each.validation.rank)):
-        if not best or point.validation.rank > best[-1].validation.rank:
+        if not any(_as_good(each, point) for each in best):
             best.append(point)
     return tuple(best)
+
+
+def _as_good(one: FrontPoint, other: FrontPoint) -> bool:
+    return one.validation.rank >= other.validation.rank and all(map(operator.le, one.each_cost, other.each_cost))
+
+
+def _cut(cell: Cell) -> Cell:
+    """The cell as what it costs is measured."""
+    return dataclasses.replace(cell, repair="none", retraining=None)
 
 
 def kind_of(cell: Cell, search: Search) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,14 @@ class Costs:
     def total(self) -> float:
         return sum(self.by_layer.values()) + self.rest
 
+    @classmethod
+    def mean(cls, several: Sequence[Costs], units: Sequence[float]) -> Costs:
+        """Of costs in units of their own."""
+        weighed = [(costs, 1 / (len(several) * unit)) for costs, unit in zip(several, units, strict=True)]
+        names = several[0].by_layer
+        by_layer = {name: sum(weight * costs.by_layer[name] for costs, weight in weighed) for name in names}
+        return cls(by_layer, sum(weight * costs.rest for costs, weight in weighed))
+
 
 def check_search(search: Search, cache: NetworkCache) -> None:
     """Raises, before anything is trained or written, where a search does not go with its network or its data."""
@@ -86,7 +95,7 @@ def check_search(search: Search, cache: NetworkCache) -> None:
         check_calibration(cell, data)
     if quantised and cache.graph(network, cell) is None:
         raise SearchError(f"{cell.model!r} runs in PyTorch only: expected --quantize none")
-    if search.minimize in ("latency", "bytes"):
+    if {"latency", "bytes"} & set(search.targets):
         _graph(network, cell, search, cache)
     if any(is_of_channels(pattern) for pattern in search.each_pattern):
         channel_families(network, data.example(), {name: weight_of(each) for name, each in layers.items()}, outputs)
@@ -322,10 +331,22 @@ class Laboratory:
             return []
 
     def costs(self, cells: Sequence[Cell], reporter: Reporter) -> list[Costs]:
-        """What the layers of each cell cost by the search's target: one of spec.TARGETS. Times are taken in turns."""
-        target = self._search.minimize
+        """What the layers of each cell cost by the search's target, or by the mean of several, each in its unit. Times
+        are taken in turns."""
+        found = [self._costs_by(target, cells, reporter) for target in self._search.targets]
+        return found[0] if len(found) == 1 else [Costs.mean(each, self._units) for each in zip(*found, strict=True)]
+
+    @functools.cached_property
+    def _units(self) -> list[float]:
+        """Of several targets what counts as one of each: what it may cost at most, else what the dense network does."""
+        if limits := self._search.limits:
+            return list(limits)
+        dense = [self._search.dense]
+        return [self._costs_by(target, dense, SilentReporter())[0].total for target in self._search.targets]
+
+    def _costs_by(self, target: str, cells: Sequence[Cell], reporter: Reporter) -> list[Costs]:
         if target in ("macs", "weights"):
-            return [self._counted(cell) for cell in cells]
+            return [self._counted(cell, target) for cell in cells]
         turns = TURNS if target == "latency" else 1
         measured: list[list[Mapping[str, float]]] = [[] for _ in cells]
         held = HeldSessions(self._search.batch)
@@ -334,28 +355,39 @@ class Laboratory:
                 for found, cell in zip(measured, cells, strict=True):
                     found.append(self._timed(cell, turn, held) if target == "latency" else self._sized(cell))
                     task.advance()
-        return [self._split({name: min(each[name] for each in found) for name in found[0]}) for found in measured]
+        fastest = ({name: min(each[name] for each in found) for name in found[0]} for found in measured)
+        return [self._split(each, target) for each in fastest]
 
     def price(self, cell: Cell) -> float:
-        """What a whole network costs."""
+        """What a whole network costs, as `costs` has it."""
+        found = self.prices(cell)
+        return found[0] if len(found) == 1 else sum(map(operator.truediv, found, self._units)) / len(found)
+
+    def prices(self, cell: Cell) -> list[float]:
+        """What a whole network costs by each target."""
         if is_of_channels(cell.pattern):
-            return self.totals([cell], SilentReporter())[0]
-        return self.costs([cell], SilentReporter())[0].total
+            return [self._totals_by(target, [cell], SilentReporter())[0] for target in self._search.targets]
+        return [self._costs_by(target, [cell], SilentReporter())[0].total for target in self._search.targets]
 
     def totals(self, cells: Sequence[Cell], reporter: Reporter) -> list[float]:
-        """What whole networks cost without their dead channels. Times are taken in turns."""
-        target = self._search.minimize
+        """What whole networks cost without their dead channels, as `costs` has it. Times are taken in turns."""
+        found = [self._totals_by(target, cells, reporter) for target in self._search.targets]
+        if len(found) == 1:
+            return found[0]
+        return [sum(map(operator.truediv, each, self._units)) / len(found) for each in zip(*found, strict=True)]
+
+    def _totals_by(self, target: str, cells: Sequence[Cell], reporter: Reporter) -> list[float]:
         turns = TURNS if target == "latency" else 1
         measured: list[list[float]] = [[] for _ in cells]
         held = HeldSessions(self._search.batch)
         with reporter.task(f"{target} of whole networks", turns * len(cells)) as task:
             for turn in range(turns):
                 for found, cell in zip(measured, cells, strict=True):
-                    found.append(self._total(cell, turn, held))
+                    found.append(self._total(target, cell, turn, held))
                     task.advance()
         return [min(found) for found in measured]
 
-    def _total(self, cell: Cell, turn: int, held: HeldSessions) -> float:
+    def _total(self, target: str, cell: Cell, turn: int, held: HeldSessions) -> float:
         measures: Mapping[str, tuple[str, Callable[[], float]]] = {
             "latency": (f"{self.seconds_name}, whole, turn {turn}",
                         lambda: sum(self._seconds(held, cell, simplified=True).values())),
@@ -363,7 +395,7 @@ class Laboratory:
             "macs": ("macs", lambda: float(sum(layer.nonzero_macs for layer in self._layers(cell)))),
             "weights": ("weights", lambda: float(sum(layer.kept for layer in self._layers(cell)))),
         }  # fmt: skip
-        return float(self._find(cell, *measures[self._search.minimize]))
+        return float(self._find(cell, *measures[target]))
 
     def _file_bytes(self, cell: Cell) -> float:
         metadata = metadata_of(self._cache.data(cell))
@@ -387,21 +419,19 @@ class Laboratory:
     def seconds_name(self) -> str:
         return f"seconds of a batch of {self._search.batch}"
 
-    def _split(self, by_layer: Mapping[str, float]) -> Costs:
+    def _split(self, by_layer: Mapping[str, float], target: str) -> Costs:
         if missing := self.sizes.keys() - by_layer.keys():
-            raise SearchError(
-                f"layer {min(missing)!r} has no {self._search.minimize} of its own: leave it out (exclude)"
-            )
+            raise SearchError(f"layer {min(missing)!r} has no {target} of its own: leave it out (exclude)")
         own = {name: by_layer[name] for name in self.sizes}
         return Costs(own, sum(by_layer.values()) - sum(own.values()))
 
-    def _counted(self, cell: Cell) -> Costs:
+    def _counted(self, cell: Cell, target: str) -> Costs:
         kept = {name: layer.total - round(dict(cell.layer_ratios).get(name, 0) * layer.total)
                 for name, layer in self._table.items()}  # fmt: skip
-        if self._search.minimize == "weights":
-            return self._split(kept)
-        return self._split({name: n * self._table[name].macs / max(1, self._table[name].total)
-                            for name, n in kept.items()})  # fmt: skip
+        if target == "weights":
+            return self._split(kept, target)
+        macs = {name: n * self._table[name].macs / max(1, self._table[name].total) for name, n in kept.items()}
+        return self._split(macs, target)
 
     def _bytes(self, cell: Cell) -> dict[str, int]:
         """Bytes of each weight as the file's coder makes them, by layer; other weights under their own names."""

@@ -15,7 +15,7 @@ from secateur.pruning.score import find_method
 from secateur.records.options import LATER, asked_for, check_value
 from secateur.records.patterns import UNSTRUCTURED, Blocks, is_of_channels, parse_pattern
 from secateur.records.recipes import Retraining, check_recipe, recipe_for, retraining_for
-from secateur.records.selection import Budget
+from secateur.records.selection import Budget, limits_of, targets_of
 from secateur.records.spec import CONFIDENCE, ELEMENTS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR, Cell
 from secateur.support.quantities import as_floats, as_number, is_share
 from secateur.support.references import planned_source
@@ -52,10 +52,11 @@ class Search:
 
     template: the cell of everything that all networks of the search share; its ratio is 0. ratios: what each layer may
     lose. images: of the validation split, drawn by seed, on which harm is measured. max_drop: points of validation
-    accuracy. minimize: one of spec.TARGETS; latency is for batches of `batch`, on one thread. rounds: how often harms
-    are measured again around the best. retraining: None, or how networks learn again; `trials` of each kind are
-    retrained at most. precisions: what networks may compute in, as Cell.quantize has it. max_cost: bytes, or
-    milliseconds of a batch, that the network may take at most; then the best such is asked for, whatever it loses.
+    accuracy. minimize: one of spec.TARGETS, or several with commas between, of which the mean of what is left of each
+    counts; latency is for batches of `batch`, on one thread. rounds: how often harms are measured again around the
+    best. retraining: None, or how networks learn again; `trials` of each kind are retrained at most. precisions: what
+    networks may compute in, as Cell.quantize has it. max_cost: bytes, or milliseconds of a batch, that the network may
+    take at most, or each of several targets; then the best such is asked for, whatever it loses.
     patterns: what zeros may lie in, of each network that is searched one, the template's first; none: that alone.
     confidence: one-sided, at which no more than max_drop is lost on other data of the kind; None where it is the mean
     over the validation data that may lose no more.
@@ -71,7 +72,7 @@ class Search:
     retraining: Retraining | None = None
     trials: int = 4
     precisions: tuple[str, ...] = field(default=("none",), metadata=LATER)
-    max_cost: float | None = field(default=None, metadata=LATER)
+    max_cost: float | tuple[float, ...] | None = field(default=None, metadata=LATER)
     confidence: float | None = field(default=None, metadata=LATER)
     patterns: tuple[str, ...] = field(default=(), metadata=LATER)
 
@@ -79,13 +80,17 @@ class Search:
         object.__setattr__(self, "ratios", as_floats(self.ratios))
         object.__setattr__(self, "max_drop", as_number(self.max_drop))
         check_value("max drop", self.max_drop, 0 <= self.max_drop < 100, "0 to 100 points of accuracy, as in 1.0")
-        if self.max_cost is not None:
-            object.__setattr__(self, "max_cost", as_number(self.max_cost))
-            check_value(f"max {self.minimize}", self.max_cost, 0 < self.max_cost < math.inf, "a number above 0")
+        limits = tuple(map(as_number, limits_of(self.max_cost)))
+        for target, limit in zip(self.targets, limits, strict=bool(limits)):
+            check_value(f"max {target}", limit, 0 < limit < math.inf, "a number above 0")
+        object.__setattr__(self, "max_cost", (limits if len(limits) > 1 else limits[0]) if limits else None)
         if self.confidence is not None:
             object.__setattr__(self, "confidence", as_number(self.confidence))
             check_value("confidence", self.confidence, 0.5 < self.confidence < 1, "above 0.5 and below 1, or 0")
-        check_value("minimize", self.minimize, self.minimize in TARGETS, f"one of {', '.join(TARGETS)}")
+        for target in self.targets:
+            check_value("minimize", target, target in TARGETS, f"one of {', '.join(TARGETS)}")
+        different = len(set(self.targets)) == len(self.targets)
+        check_value("minimize", self.minimize, different, "several, each once")
         check_value("batch", self.batch, self.batch >= 1, "1 image or more")
         check_value("images", self.images, self.images >= 1, "1 or more of the validation split")
         check_value("rounds", self.rounds, self.rounds >= 0, "0 or more")
@@ -111,6 +116,17 @@ class Search:
         check_value(
             "quantize", ",".join(self.precisions), known, f"one of {', '.join(ELEMENTS)}, or several, each once"
         )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What is minimized."""
+        return targets_of(self.minimize)
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """What each target may cost at most, a latency in seconds; none where there is no max_cost."""
+        limits = zip(self.targets, limits_of(self.max_cost), strict=False)
+        return tuple(limit / 1000 if target == "latency" else limit for target, limit in limits)
 
     @property
     def each_pattern(self) -> tuple[str, ...]:
@@ -203,7 +219,7 @@ def plan_search(
     *,
     max_drop: float = 1.0,
     confidence: float = CONFIDENCE,
-    minimize: str = "latency",
+    minimize: str | Sequence[str] = "latency",
     batch: int = 1,
     repair: str = USUAL_REPAIR,
     images: int = 1000,
@@ -224,7 +240,7 @@ def plan_search(
     numeric = isinstance(confidence, int | float) and (confidence == 0 or 0.5 < confidence < 1)
     check_value("confidence", confidence, numeric, "above 0.5 and below 1, or 0")
     check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
-    minimize, max_cost = _target(minimize, max_bytes, max_latency_ms, retrain)
+    target, max_cost = _target(_several("minimize", minimize), max_bytes, max_latency_ms, retrain)
     find_architecture(model)
     data = normalised_name(data, mean, std)
     check_data_name(data)
@@ -254,7 +270,7 @@ def plan_search(
     )
     retraining = retraining_for("one-shot", epochs=retrain) if retrain else None
     return Search(
-        template, max_drop, minimize, batch, RATIOS, images=images, rounds=rounds, retraining=retraining, trials=trials,
+        template, max_drop, target, batch, RATIOS, images=images, rounds=rounds, retraining=retraining, trials=trials,
         precisions=tuple(precisions), max_cost=max_cost, confidence=None if max_cost else confidence or None,
         patterns=tuple(patterns) if len(patterns) > 1 else (),
     )  # fmt: skip
@@ -270,12 +286,10 @@ def _several(name: str, given: object) -> list[str]:
 
 
 def _target(
-    minimize: str, max_bytes: float | None, max_latency_ms: float | None, retrain: int
-) -> tuple[str, float | None]:
-    """What is priced, and what it may cost at most; None where the loss is the budget."""
-    given = [(name, each) for name, each in (("bytes", max_bytes), ("latency", max_latency_ms)) if each is not None]
-    if len(given) > 1:
-        raise UsageError("max_bytes and max_latency_ms: expected one of the two: search twice for both")
+    minimize: Sequence[str], max_bytes: float | None, max_latency_ms: float | None, retrain: int
+) -> tuple[str, tuple[float, ...] | None]:
+    """What is priced, and what each of it may cost at most; None where the loss is the budget."""
+    given = {name: each for name, each in (("latency", max_latency_ms), ("bytes", max_bytes)) if each is not None}
     if given and retrain:
-        raise UsageError(f"max {given[0][0]} goes with retrain=0: retrain what was found (secateur.retrain)")
-    return given[0] if given else (minimize, None)
+        raise UsageError(f"max {min(given)} goes with retrain=0: retrain what was found (secateur.retrain)")
+    return (",".join(given), tuple(given.values())) if given else (",".join(minimize), None)

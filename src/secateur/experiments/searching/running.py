@@ -112,7 +112,7 @@ def search(
     name: str | None = None,
     max_drop: float = 1.0,
     confidence: float = CONFIDENCE,
-    minimize: str = "latency",
+    minimize: str | Sequence[str] = "latency",
     batch: int = 1,
     repair: str = USUAL_REPAIR,
     images: int = 1000,
@@ -134,12 +134,13 @@ def search(
     trained module, which is left as it was (name: what the run calls it, by default its class's name). data: a data set
     by name, anyone's own likewise, or a Task, whose metric then takes the place of accuracy.
     minimize: "latency" (in Secateur's runtime, one thread, batches of `batch`), "bytes" (of the .secateur file), "macs"
-    or "weights". Accuracy is top-1 on validation data, against the dense network. confidence: one-sided, at which no
-    more than max_drop is lost on other data of the kind, as far as the validation data shows; 0: the mean over the
-    validation data may lose so much. repair: as in repair.
+    or "weights"; of several, with commas between, the mean of what is left counts, and the front is that of all.
+    Accuracy is top-1 on validation data, against the dense network. confidence: one-sided, at which no more than
+    max_drop is lost on other data of the kind, as far as the validation data shows; 0: the mean over the validation
+    data may lose so much. repair: as in repair.
     pattern and quantize: several, with commas between, are searched one after the other and then mixed, each layer with
     its own, and the best is taken. A pattern of channels is searched by groups of coupled ones.
-    max_bytes, or max_latency_ms of a batch, in place of max_drop: the best network that takes no more.
+    max_bytes, max_latency_ms of a batch, or both, in place of max_drop: the best network that takes no more.
     images of the validation split show each layer's harm;
     `rounds` times it is measured again around the best. retrain: epochs for which up to `trials` networks of each kind
     learn again. weights, mean and std: as in sweep. Beside the network that was searched, those with one ratio for
@@ -205,8 +206,9 @@ def rule(plan: Search, outcome: Outcome) -> str:
     """How the kept network was chosen, in words."""
     what = {"latency": f"fastest for batches of {plan.batch}", "bytes": "smallest file", "macs": "fewest multiply-adds",
             "weights": "fewest weights"}  # fmt: skip
+    least = " and ".join(what[target] for target in plan.targets) + (" on average" if len(plan.targets) > 1 else "")
     asked = (
-        f"{what[plan.minimize]} within {plan.budget.describe()} of the dense network on validation data"
+        f"{least} within {plan.budget.describe()} of the dense network on validation data"
         f"{plan.budget.sure if outcome.contender(outcome.chosen).bound is not None else ''}, by search"
         if plan.max_cost is None
         else f"best on validation data within {plan.budget.describe()}, by search"
