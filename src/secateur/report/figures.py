@@ -328,7 +328,8 @@ def front_chart(key: str, title: str, front: Front) -> Chart:
     """What each network of a search costs and scores, the chosen one marked, and the dense one in other engines."""
     axis, unit = AXES[front.target]
     shape = _format_of(front.metric)
-    hover = f"%{{text}}<br>%{{x:.4s}}{unit}, %{{y:{shape}}}<br>%{{customdata}}<extra></extra>"
+    cost = "%{x:.4s}" if front.target == "bytes" else "%{x:.4g} "
+    hover = f"%{{text}}<br>{cost}{unit}, %{{y:{shape}}}<br>%{{customdata}}<extra></extra>"
     figure = go.Figure()
     figure.add_scatter(
         x=[each.cost for each in front.found],
@@ -359,11 +360,12 @@ def front_chart(key: str, title: str, front: Front) -> Chart:
             hovertemplate=hover,
         )
     _finish(figure, axis, f"{front.metric.name} on validation data")
-    figure.update_xaxes(type="log", dtick="D2", tickformat="~s")
+    figure.update_xaxes(type="log", dtick="D2", tickformat="~s" if front.target == "bytes" else "~g")
     figure.update_yaxes(range=[front.low, front.high], tickformat=".1%" if front.metric.in_per_cent else None)
-    images = f"{front.batch} images at once, one thread" if front.target == "latency" else "of the .secateur file"
-    hidden = f" {front.hidden} of the front lie below what is shown: pull the axis." if front.hidden else ""
-    about = f"Cheaper is further left, better further up; {images}. {hidden}".strip()
+    measured = f"of batches of {front.batch} on one thread" if front.target == "latency" else "of the .secateur file"
+    lie = "lies" if front.hidden == 1 else "lie"
+    hidden = f" {front.hidden} of the front {lie} below what is shown: pull the axis." if front.hidden else ""
+    about = f"Cheaper is further left, better further up; {measured}.{hidden}"
     return Chart(key, title, about, figure, wide=True)
 
 

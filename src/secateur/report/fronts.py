@@ -28,7 +28,8 @@ class Spot:
 @dataclass(frozen=True, slots=True)
 class Front:
     """found: undominated ones, cheapest first. kinds: the best of each way. elsewhere: the dense network in engines
-    that people would run it in instead, at the dense score. low, high: the scores that a drawing shows."""
+    that people would run it in instead, at the dense score, fastest first. low, high: the scores that a drawing
+    shows."""
 
     target: str
     batch: int
@@ -78,7 +79,10 @@ def _front(outcome: Outcome, target: str, place: int, batch: int) -> Front:
 
 def _elsewhere(outcome: Outcome, score: float) -> tuple[Spot, ...]:
     told = {"float32": "the dense network", "int8": "the dense network, whose own int8 score was not measured"}
-    return tuple(Spot(each.engine, each.median_ms, score, told[RIVALS[each.engine]]) for each in outcome.rivals)
+    return tuple(
+        Spot(each.engine, each.median_ms, score, told[RIVALS[each.engine]])
+        for each in sorted(outcome.rivals, key=lambda each: each.median_ms)
+    )
 
 
 def _shown(scores: Sequence[float], best: Sequence[float]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from secateur.records.environment import environment
 from secateur.records.kept import place_of
-from secateur.records.results import Latency, Outcome, Row
+from secateur.records.results import Latency, Outcome, Row, SearchRecord
 from secateur.records.selection import Selection, faster
 from secateur.report.analysis import READING, AnalysisResult, headlines
 from secateur.report.comparison import accuracy_grid, compared
@@ -41,7 +41,7 @@ from secateur.report.fronts import Front, fronts_of
 from secateur.report.grid import Grid
 from secateur.report.paper import Comparison, citation
 from secateur.report.remarks import dense_in_runtime, remarks
-from secateur.report.searches import search_grids
+from secateur.report.searches import asked_for, search_grids
 from secateur.report.side_by_side import cautions, side_by_side
 from secateur.report.study import collapse_text, networks_compared, recipe_text, study_grids
 from secateur.report.summary import (
@@ -273,16 +273,19 @@ def _search_sections(runs: Sequence[Run], chosen: Sequence[Chosen]) -> list[Sect
             best = next((each for each in chosen if each.row in run.rows), None)
             cards = _cards(best, runs) if best else ()
             key = re.sub(r"[^a-z0-9]+", "-", f"search-{run.name}".lower())
-            fronts = [front for record in run.searches for front in fronts_of(record)]
+            fronts = [(record, front) for record in run.searches for front in fronts_of(record)]
             charts = tuple(
-                front_chart(f"{key}-{number}", _front_title(front), front) for number, front in enumerate(fronts)
+                front_chart(f"{key}-{number}", _front_title(front, record if len(run.searches) > 1 else None), front)
+                for number, (record, front) in enumerate(fronts)
             )
             sections.append(Section(title, about, cards, charts, tuple(grids), _remarks(best, runs)))
     return sections
 
 
-def _front_title(front: Front) -> str:
-    return f"{front.metric.name} against {'latency' if front.target == 'latency' else 'bytes'}".capitalize()
+def _front_title(front: Front, search: SearchRecord | None) -> str:
+    """search: where there are several."""
+    title = f"{front.metric.name} against {'latency' if front.target == 'latency' else 'bytes'}".capitalize()
+    return title if search is None else f"{title}: {asked_for(search)}"
 
 
 def _remarks(best: Chosen | None, runs: Sequence[Run]) -> tuple[str, ...]:

@@ -58,6 +58,11 @@ def _asked(budget: Budget, dense: Contender) -> str:
     return f"least {least} within {budget.describe()} of validation {metric}{sure}"
 
 
+def asked_for(record: SearchRecord) -> str:
+    """What a finished search was asked for, in words."""
+    return _asked(budget_of(json.loads(record.spec)), _finished(record).contender("dense"))
+
+
 def _and(targets: Sequence[str]) -> str:
     return " and ".join(_TITLES[target] for target in targets)
 
