@@ -209,7 +209,7 @@ class NetworkCache:
         validation, test = (f"{each.text} of {each.n:,}" for each in (trained.validation, trained.test))
         lines = (
             f"dense {short(cell.model)} on {short(cell.data)}: {validation} validation and {test} test "
-            f"{_given(self.data(cell))}",
+            f"{self.data(cell).told}",
             *self._loading_notes(key),
         )
         if lines in self._introductions:
@@ -505,11 +505,6 @@ class NetworkCache:
             yield
         finally:
             lock.release()
-
-
-def _given(data: Data) -> str:
-    """What is counted, and of images how they are given."""
-    return data.measured.unit if isinstance(data, Task) else f"images, given as {data.normalisation.describe()}"
 
 
 def _check_outputs_of(network: nn.Module, data: Data, model: str) -> None:

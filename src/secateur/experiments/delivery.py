@@ -128,11 +128,4 @@ def _load(model: str, weights: Path, classes: int, shape: tuple[int, ...], metad
 
 def metadata_of(data: Data) -> Metadata:
     """What a .secateur file says of how images are given; nothing of a task's inputs."""
-    return Metadata() if isinstance(data, Task) else Metadata(mean=data.mean, std=data.std)
-
-
-def card_fields(data: Data) -> dict[str, Any]:
-    """What a best network's JSON has to say so that from_run can build it again; of a task that it is one."""
-    if isinstance(data, Task):
-        return {"task": data.name}
-    return {"input": list(data.shape), "classes": data.classes, "mean": list(data.mean), "std": list(data.std)}
+    return Metadata(mean=data.mean, std=data.std)

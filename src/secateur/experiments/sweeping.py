@@ -19,7 +19,7 @@ from torch import nn
 from secateur import packfile
 from secateur.errors import MissingExtraError, SweepError, UsageError
 from secateur.experiments.cache import NetworkCache
-from secateur.experiments.delivery import card_fields, metadata_of, place_of
+from secateur.experiments.delivery import metadata_of, place_of
 from secateur.experiments.evaluation import agree
 from secateur.experiments.executors import Executor, attempt
 from secateur.experiments.executors.local import LocalExecutor
@@ -383,7 +383,7 @@ def keep_best(row: Row, out: Path, selected_by: str, cache: NetworkCache) -> Bes
     Raises SweepError where the network is no longer the one that the row was measured on.
     """
     place = place_of(out / "best", row.cell.model, row.cell.data)
-    card = _card(row, selected_by) | card_fields(cache.data(row.cell))
+    card = _card(row, selected_by) | cache.data(row.cell).card
     if not place.holds(card):
         if damaged := place.damage():
             cache.reporter.warn(f"{damaged} is missing or damaged: it is made anew")

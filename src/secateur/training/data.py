@@ -37,6 +37,7 @@ from secateur.training.objects import find_task
 from secateur.training.tasks import Task
 
 SPLIT_SEED = 20150608  # any constant: the split has to be the same everywhere, for ever
+_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,29 @@ class Dataset:
     @property
     def normalisation(self) -> Normalisation:
         return Normalisation(self.mean, self.std)
+
+    @property
+    def told(self) -> str:
+        """What is counted, and how it is given."""
+        return f"images, given as {self.normalisation.describe()}"
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What is to be known of the data to build a network for them again, for JSON."""
+        return {
+            "input": list(self.shape), "classes": self.classes, "mean": list(self.mean), "std": list(self.std),
+        }  # fmt: skip
+
+    def pieces(self, which: str) -> int:
+        """Into how many parts a split can be cut."""
+        return len(getattr(self, which))
+
+    def shown(self, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """So many validation images, drawn by seed, and their labels, some at a time."""
+        generator = torch.Generator().manual_seed(seed)
+        for index in torch.split(torch.randperm(len(self.validation), generator=generator)[:count], _AT_ONCE):
+            part = self.validation.take(index)
+            yield normalise(part.images, self.mean, self.std), part.labels
 
     def calibration(self, count: int, seed: int, augment: str = "auto") -> Calibration:
         """`count` training images; of the usual number as many as there are."""

@@ -103,6 +103,24 @@ class Task:
     def source(self) -> str:
         return f"the task {self.name!r}"
 
+    @property
+    def told(self) -> str:
+        """What is counted."""
+        return self.measured.unit
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """As Dataset.card: that it is a task, which only a program can hand over again."""
+        return {"task": self.name}
+
+    def pieces(self, which: str) -> int:
+        """Into how many parts a split can be cut: its batches."""
+        return len(self.batches(which))
+
+    def shown(self, count: int, seed: int) -> Iterator[Pair]:
+        """So many validation examples, the first whatever the seed, in batches as they come."""
+        return self.first("validation", count)
+
     def batches(self, which: str) -> Batches:
         """The pairs of a split, as often as one likes; the random state stays as it was."""
         return Batches(self, which)

@@ -9,7 +9,7 @@ import itertools
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +49,6 @@ from secateur.records.spec import Cell
 from secateur.records.store import Store
 from secateur.runtime import Session
 from secateur.support.progress import Reporter, SilentReporter
-from secateur.training.data import Split, normalise
-from secateur.training.tasks import Task
 
 PARTS, LEAST_PARTS = 20, 8
 TURNS = 3
@@ -58,7 +56,6 @@ NETWORK = "network"
 """The finding that says on which trained network all others were made."""
 _SECONDS_A_TURN = 0.15
 _REFITTING = {"reconstruct", "joint", "distill"}
-_AT_ONCE = 250
 _QUICK_IMAGES = 256
 """Calibration images for the statistics of networks that only show harm: those of the dense one are off alike."""
 
@@ -251,10 +248,11 @@ class Laboratory:
         graph = self._cache.graph(network, cell, compared=False)
         session = Session(graph, threads=torch.get_num_threads(), limits=NO_LIMITS) if graph else None
         runtime = in_runtime(session) if session else None
-        metric = self.trained.validation.metric.name
+        metric, data = self.trained.validation.metric.name, self._cache.data(self._search.dense)
         with watched(network):
             return [
-                told_by(self._outputs(network, runtime, inputs), target, metric) for inputs, target in self._shown()
+                told_by(self._outputs(network, runtime, inputs), target, metric)
+                for inputs, target in data.shown(self._search.images, self._search.template.seed)
             ]
 
     def _outputs(self, network: nn.Module, runtime: Engine | None, inputs: Example) -> Any:
@@ -262,22 +260,6 @@ class Laboratory:
             with contextlib.suppress(RunError):  # of inputs of another length than the graph's
                 return runtime(given_of(inputs, network))
         return run(network, as_inputs(inputs, network))
-
-    def _shown(self) -> Iterator[tuple[Example, Any]]:
-        """Validation examples on which harm is measured: images drawn by seed, a task's first ones."""
-        data = self._cache.data(self._search.dense)
-        if isinstance(data, Task):
-            yield from data.first("validation", self._search.images)
-            return
-        for start in range(0, len(self._subset), _AT_ONCE):
-            part = self._subset.take(torch.arange(start, min(start + _AT_ONCE, len(self._subset))))
-            yield normalise(part.images, data.mean, data.std), part.labels
-
-    @functools.cached_property
-    def _subset(self) -> Split:
-        split = self._cache.dataset(self._search.dense).validation
-        generator = torch.Generator().manual_seed(self._search.template.seed)
-        return split.take(torch.randperm(len(split), generator=generator)[: self._search.images])
 
     def validation(self, cell: Cell) -> Score | None:
         """The cell's accuracy on the whole validation split, None where it cannot be made: a layer would go, say."""
@@ -301,8 +283,7 @@ class Laboratory:
     def parts(self) -> int:
         """Parts of the validation data, by which it is seen how much what is lost varies; fewer than LEAST_PARTS where
         a task has fewer batches."""
-        data = self._cache.data(self._search.dense)
-        return min(PARTS, len(data.batches("validation")) if isinstance(data, Task) else len(data.validation))
+        return min(PARTS, self._cache.data(self._search.dense).pieces("validation"))
 
     def lost_at(self, cell: Cell, confidence: float) -> float | None:
         """Points that a cell with an accuracy loses at most, at a one-sided confidence; None where there are too few
