@@ -13,6 +13,8 @@ import secateur
 from networks import make_example, make_network
 from secateur import packfile
 from secateur.cli import main
+from secateur.cli.quantising import Quantising
+from secateur.experiments.delivery import Deliverable
 from secateur.runtime import load
 
 Pack = Callable[..., tuple[int, str]]
@@ -52,6 +54,15 @@ def test_a_best_in_eight_bits_is_packed_in_float_only_with_a_word(pack: Pack, tm
     assert (code, told in said) == (0, True), said
     code, said = pack("run", "--quantize", "int8", "--force")
     assert (code, told in said) == (0, False), said
+
+
+def test_layers_that_a_run_left_in_float_stay_so_beside_what_is_asked(tmp_path: Path) -> None:
+    x = make_example("lenet-300-100", 4)
+    np.save(tmp_path / "x.npy", x.numpy())
+    made = Deliverable(make_network("lenet-300-100"), x, packfile.Metadata(), (), keep_float=("fc3",))
+    for asked, left in ((("fc1",), ("fc3", "fc1")), (("fc3",), ("fc3",)), ((), ("fc3",))):
+        quantising = Quantising.asked("int8", asked, tmp_path / "x.npy", 1024, None)
+        assert quantising.keywords(made)["keep_float"] == left
 
 
 def test_a_packed_file_becomes_one_in_eight_bits_with_calibration_from_a_file(pack: Pack, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def pack(
     quantize: Annotated[str, typer.Option(help="none, or int8: layers compute in eight bits.")] = "none",
     keep_float: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="<str>", help="With --quantize: a layer that stays in float32; once for each."),
+        typer.Option(metavar="<str>", help="With --quantize: one more layer that stays in float32; once for each."),
     ] = None,
     calibration: Annotated[
         Optional[Path],  # noqa: UP045

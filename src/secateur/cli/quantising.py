@@ -63,7 +63,7 @@ class Quantising:
         if self.quantize is None:
             return {}
         data = self._calibration(made)
-        kept = self.keep_float or made.keep_float
+        kept = tuple(dict.fromkeys((*made.keep_float, *self.keep_float)))  # what the run left so, and what is asked
         return {"quantize": self.quantize, "calibration": data, "keep_float": kept, "tell": say_report}
 
     def _calibration(self, made: Deliverable) -> Any:
