@@ -187,7 +187,7 @@ class Products:
         self._part = part
         self.counts[part] += x.shape[1]
         held = x.shape[1] + sum(each.shape[1] for each in self._rows)
-        enough = held >= x.shape[2] or held * x[:, 0].nbytes > ROWS_BYTES // 2
+        enough = held >= x.shape[2] or held * x.shape[0] * x.shape[2] * x.element_size() > ROWS_BYTES // 2
         self._rows.append(x if enough else x.clone())  # what it is given may change
         if y is not None:
             self._outputs.append(y if enough else y.clone())
