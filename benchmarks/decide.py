@@ -5,8 +5,8 @@ The same trained network, as it is in ONNX Runtime and OpenVINO, in float32 and 
 (1,024 training examples for the scales); with channels taken off by Torch-Pruning (its group magnitude, one global
 threshold or the same share of every layer, whichever keeps more accuracy; BatchNorm's statistics set right afterwards)
 and run in ONNX Runtime, in float32 and eight bits; and the file that `secateur search --pattern 1x4` ships, in float32
-and in eight bits. At no loss, half a point and one point, by one rule: the cheapest that loses no more on validation
-data on average. What is told of accuracy is on test data. --retrain: pruned networks of both learn for so many epochs
+and in eight bits. At no loss that the validation data can tell, half a point and one point, by one rule: the cheapest that
+loses no more on validation data on average. What is told of accuracy is on test data. --retrain: pruned networks of both learn for so many epochs
 more, by one schedule. Times: one run, in turns, one thread, medians. Memory: what a fresh process takes at most, beside
 Python and NumPy, to load the file and run batches of 1 and of 64.
 
@@ -37,7 +37,8 @@ from secateur.measure.rivals import onnxruntime_engine, openvino_engine, quantis
 from secateur.measure.timing import alone, interleave, median_interval, on_cores
 from secateur.support.progress import ConsoleReporter
 
-BUDGETS = (0.0, 0.5, 1.0)
+BUDGETS = (0.5, 1.0)
+"""Points, beside what the validation data cannot tell from no loss."""
 BATCHES = (1, 64)
 BASE = "dense fp32, ONNX Runtime"
 
@@ -120,7 +121,7 @@ def _channels(subject: Subject, folder: Path, epochs: int) -> Iterator[Way]:
         return 100 * (subject.validation - judged[ratio, learning][0])
 
     for learning in sorted({0, epochs}):
-        for budget in BUDGETS:
+        for budget in (subject.untold, *BUDGETS):
             path = folder / f"channels-{budget:g}-{learning}.onnx"
             if not path.exists():
                 ratio = _highest(partial(lost, learning=learning), budget)
@@ -155,7 +156,8 @@ def _highest(lost: Callable[[float], float], budget: float) -> float:
 
 def _ours(subject: Subject, asked: argparse.Namespace, folder: Path) -> Iterator[Way]:
     """The files that a search ships, of each budget and precision."""
-    for quantize, epochs, budget in itertools.product(("none", "int8"), sorted({0, asked.retrain}), BUDGETS):
+    budgets = (subject.untold, *BUDGETS)
+    for quantize, epochs, budget in itertools.product(("int8", "none"), sorted({0, asked.retrain}), budgets):
         path = folder / f"ours-{quantize}-{budget:g}-{epochs}.secateur"
         if not path.exists():
             result = subject.search(
@@ -185,7 +187,7 @@ def _print(ways: Sequence[Way], subject: Subject, folder: Path) -> None:
             f"({each[ways[0]] / each[way]:.1f} ×)"
             for each in columns.values()
         ]
-        budget = "" if way.budget is None else f"{way.budget:g}"
+        budget = "" if way.budget is None else f"{way.budget:.2g}"
         lost = 100 * (subject.test - scores[way])
         print(f"{way.name:<48}{budget:>7}{scores[way]:>9.2%}{lost:>7.2f}" + "".join(f"{each:>20}" for each in told))
     print(f"× : times less than {ways[0].name}; * : the least of its budget")

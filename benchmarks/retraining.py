@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from secateur.experiments.cache import NetworkCache
-from secateur.experiments.evaluation import uses_channels_last
 from secateur.measure.correctness import accuracy
 from secateur.modules.layers import weight_of, weighted_layers
 from secateur.pruning.pruning import prune
@@ -73,7 +72,7 @@ def measure(aim: Aim) -> None:
         cut=lambda each, ratio: prune(each, ratio, scope=aim.scope, keep_output=aim.keep_output),
         device="cpu",
         precision=trained.precision,
-        channels_last=uses_channels_last(find_architecture(aim.model)),
+        channels_last=find_architecture(aim.model).convolutional,
         reporter=cache.reporter,
         label=f"retraining {aim.model}",
         checkpoint=checkpoint,

@@ -18,15 +18,7 @@ from torch import Tensor, nn
 
 from secateur.errors import DamageError, DataError, MissingExtraError, ModelError
 from secateur.experiments.calling import given_of, outputs_of
-from secateur.experiments.evaluation import (
-    BOTH,
-    DIFFERENCE,
-    Evaluation,
-    agree,
-    on_device,
-    scores_in_runtime,
-    uses_channels_last,
-)
+from secateur.experiments.evaluation import BOTH, DIFFERENCE, Evaluation, agree, on_device, scores_in_runtime
 from secateur.experiments.graphs import Graphs
 from secateur.experiments.keys import EarlyKey, Parcel, RetrainKey, TrainKey, train_key_from
 from secateur.experiments.recent import Recent
@@ -38,6 +30,7 @@ from secateur.modules.candidates import prunable_layers
 from secateur.modules.guarding import copied, first_line, run, watched
 from secateur.modules.heads import output_layers
 from secateur.modules.inputs import Example, as_inputs
+from secateur.modules.layouts import bears_channels_last
 from secateur.modules.weight_norms import plain_weights
 from secateur.network.graph import Graph
 from secateur.pruning.retraining import CutTo, retrain
@@ -93,6 +86,7 @@ class NetworkCache:
         self.recent = Recent()
         self._rivals: tuple[tuple[object, ...], Rivals] | None = None
         self._families: tuple[tuple[object, ...], Sequence[Family]] | None = None
+        self._layouts: dict[tuple[str, str], bool] = {}
 
     def data(self, cell: Cell) -> Data:
         """The cell's data, as its network takes it."""
@@ -101,6 +95,15 @@ class NetworkCache:
         architecture = find_architecture(cell.model)
         data = self._datasets[cell.data]
         return data if isinstance(data, Task) else fit(data, cell.model, architecture.channels, architecture.size)
+
+    def channels_last(self, cell: Cell) -> bool:
+        """Whether networks of the cell's model run in that layout: tried out once."""
+        key = cell.model, cell.data
+        if key not in self._layouts:
+            fast = find_architecture(cell.model).convolutional
+            network = self.untrained(cell) if fast else nn.Identity()
+            self._layouts[key] = fast and bears_channels_last(network, as_inputs(self.data(cell).example(2), network))
+        return self._layouts[key]
 
     def dataset(self, cell: Cell) -> Dataset:
         """Likewise, of images. Raises UsageError for a task."""
@@ -263,7 +266,7 @@ class NetworkCache:
             start=self._start(cell, cell.retraining),
             device=self.device,
             precision=key.precision,
-            channels_last=uses_channels_last(find_architecture(cell.model)),
+            channels_last=self.channels_last(cell),
             reporter=self.reporter,
             label=f"retraining {cell.nickname()}",
             checkpoint=checkpoint,
@@ -388,7 +391,6 @@ class NetworkCache:
     def _train(
         self, cell: Cell, key: TrainKey, network: nn.Module, checkpoint: Path, stop: int | None = None
     ) -> TrainingLog:
-        architecture = find_architecture(cell.model)
         return train(
             network,
             self.data(cell),
@@ -396,7 +398,7 @@ class NetworkCache:
             cell.seed,
             device=self.device,
             precision=key.precision,
-            channels_last=uses_channels_last(architecture),
+            channels_last=self.channels_last(cell),
             reporter=self.reporter,
             label=f"training {short(cell.model)} on {short(cell.data)}, seed {cell.seed}",
             checkpoint=checkpoint,
@@ -486,7 +488,7 @@ class NetworkCache:
         data = self.data(cell)
         if graph and cell.quantize != "none":
             return scores_in_runtime(network, graph, data, splits, parts)
-        return Evaluation(find_architecture(cell.model), self.device).scores(network, data, graph, splits, parts)
+        return Evaluation(self.channels_last(cell), self.device).scores(network, data, graph, splits, parts)
 
     @contextlib.contextmanager
     def _locked(self, key: str, name: str) -> Iterator[None]:

@@ -24,7 +24,6 @@ from secateur.runtime import Session
 from secateur.runtime.agreement import largest_difference
 from secateur.training.data import Data, Dataset
 from secateur.training.metrics import Predict
-from secateur.training.models import Architecture
 from secateur.training.tasks import Task
 
 BOTH = ("validation", "test")
@@ -37,10 +36,10 @@ _FEW, _LITTLE, _TINY = 2, 0.002, 1e-12
 
 
 class Evaluation:
-    """Measures networks of one architecture on a device."""
+    """Measures networks on a device, in the layout that suits them."""
 
-    def __init__(self, architecture: Architecture, device: torch.device) -> None:
-        self._device, self._channels_last = device, uses_channels_last(architecture)
+    def __init__(self, channels_last: bool, device: torch.device) -> None:
+        self._device, self._channels_last = device, channels_last
 
     def scores(
         self, network: nn.Module, data: Data, graph: Graph | None = None, splits: Sequence[str] = BOTH, parts: int = 1
@@ -133,10 +132,6 @@ def _scores(
         return [score for split in splits for score in data.score_parts(predict, split, parts)]
     pieces = [getattr(data, split).part(number, parts) for split in splits for number in range(parts)]
     return [accuracy(predict, data, piece, device=device) for piece in pieces]
-
-
-def uses_channels_last(architecture: Architecture) -> bool:
-    return architecture.convolutional
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from torch.nn.utils import prune as torch_prune
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.calling import given_of, in_pytorch, in_runtime
 from secateur.experiments.delivery import metadata_of
-from secateur.experiments.evaluation import uses_channels_last
 from secateur.experiments.graphs import calibration_of, float_layers
 from secateur.experiments.recent import Made
 from secateur.measure.footprint import file_bytes, memory_of
@@ -44,7 +43,6 @@ from secateur.records.spec import Cell
 from secateur.runtime import Session
 from secateur.support.progress import SILENT, Reporter, Task
 from secateur.training.data import Data
-from secateur.training.models import find_architecture
 from secateur.training.tasks import loss_of
 
 CPU = torch.device("cpu")
@@ -260,7 +258,7 @@ def _latencies(
     """Batch 1 and 64 on one thread. In PyTorch: the dense network, the pruned, and PyTorch's masked one; then the
     pruned network in Secateur's runtime. Where nothing is pruned, also in what people would pick instead."""
     networks = {"dense": copied(dense), "pruned": pruned} | ({"masked": masked} if masked else {})
-    channels_last = uses_channels_last(find_architecture(cell.model))
+    channels_last = cache.channels_last(cell)
     engines = {name: in_pytorch(network, channels_last) for name, network in networks.items()}
     same = ("pruned", "masked") if masked and _is_pytorchs_cut(cell) else ()
     if session:

@@ -57,6 +57,11 @@ class Use:
         output = None if self.output is None else self.output.clone()
         return replace(self, given=tuple(each.clone() for each in self.given), output=output)
 
+    def at(self, index: Tensor) -> Use:
+        """For some of what the first dimension counts."""
+        output = None if self.output is None else self.output[index]
+        return replace(self, given=tuple(each[index] for each in self.given), output=output)
+
 
 Heard = Callable[[str, Use], None]
 

@@ -161,13 +161,22 @@ class Products:
     """XᵀX of rows X that come some at a time, and YᵀX where outputs Y come beside them.
 
     counts: (groups,), rows of each group. target: (groups, outputs, columns), YᵀX. Rows are held until they are as many
-    as columns, where those fit into ROWS_BYTES: one large product takes half as long as many small ones.
+    as columns, where those fit into ROWS_BYTES: one large product takes half as long as many small ones. dtype: of the
+    sums, by default moment_dtype of the columns.
     """
 
-    def __init__(self, groups: int, columns: int, device: torch.device, outputs: int = 0) -> None:
+    def __init__(
+        self,
+        groups: int,
+        columns: int,
+        device: torch.device,
+        outputs: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        dtype = dtype or moment_dtype(columns)
         self.counts = torch.zeros(groups, dtype=torch.int64)
-        self._gram = torch.zeros(groups, columns, columns, dtype=moment_dtype(columns), device=device)
-        self._target = torch.zeros(groups, outputs, columns, dtype=moment_dtype(columns), device=device)
+        self._gram = torch.zeros(groups, columns, columns, dtype=dtype, device=device)
+        self._target = torch.zeros(groups, outputs, columns, dtype=dtype, device=device)
         self._rows, self._outputs = list[Tensor](), list[Tensor]()
         self._part = slice(0)
         wide = max(LEAST_BLOCK, math.ceil(columns / MOST_BLOCKS))
@@ -215,9 +224,17 @@ class Products:
         self._rows, self._outputs = [], []
         turned = x.transpose(1, 2)
         for block in self._blocks:
-            self._gram[self._part, block, block.start :] += turned[:, block] @ x[:, :, block.start :]
+            _add(self._gram[self._part, block, block.start :], turned[:, block], x[:, :, block.start :])
         if y is not None:
-            self._target[self._part] += y.transpose(1, 2) @ x
+            _add(self._target[self._part], y.transpose(1, 2), x)
+
+
+def _add(sums: Tensor, one: Tensor, other: Tensor) -> None:
+    """A product to sums, without a place of its own where both are of one precision."""
+    if sums.dtype == one.dtype == other.dtype:
+        sums.baddbmm_(one, other)
+    else:
+        sums += one @ other
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

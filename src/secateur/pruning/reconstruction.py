@@ -8,7 +8,9 @@ the moments of one layer are held at a time.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,7 +30,7 @@ from secateur.pruning.moments import (
     check_supported,
     columns_of,
     from_matrices,
-    means,
+    moment_dtype,
     outputs_by_position,
     rows,
 )
@@ -50,6 +52,11 @@ SLOWER, GATHERING = 3, 30
 of the columns that an output keeps."""
 USUAL_STEPS, MORE_STEPS = 40, 100
 """Of conjugate gradients: 10 to 60 for the layers of a ResNet-18, and where there are fewer rows than columns."""
+APART = 256
+"""Columns of a layer from which its outputs are solved for in threads of their own."""
+ROWS_A_COLUMN, FREE_PRODUCTS = 32, 5e9
+"""Where the calibration inputs give a layer more rows than so many for each of its columns, and their products are more
+than these, some inputs are drawn for it by a fixed seed: all of them would tell it little more."""
 EXCHANGES, LARGEST_SHARE, SMALLEST_SHARE = 12, 0.25, 0.02
 
 
@@ -102,10 +109,11 @@ def reconstruct(
         (reporter or SilentReporter()).task("reconstructing layers", len(refitted), brief=True) as task,
         walking((network, dense), (layers, originals), inputs, refitted, between) as walk,
     ):
+        batches: int | None = None  # not known before they were gone through
         for name, count in refitted.items():
             layer, original = layers[name], originals[name]
             with contextlib.closing(walk.at(name, count)) as pairs:
-                sums = gather(layer, pairs)
+                sums, batches = gather(layer, pairs, batches)
             gains = _gains(original, norms.get(name)) if joint else None
             _refit_layer(layer, original, sums, gains, dampening)
             task.advance(1, lambda name=name: name)  # type: ignore[misc]
@@ -183,16 +191,24 @@ def with_bias(layer: Matrix, weight: Tensor, biased: bool) -> Tensor:
     return torch.cat([matrices, layer.bias.view(*matrices.shape[:2], 1)], 2)
 
 
-def gather(layer: Matrix, pairs: Iterable[Pair]) -> Regression:
-    """The sums of one layer over batches: X is what it is given in the network, Y what it gives in the dense one."""
+def gather(layer: Matrix, pairs: Iterable[Pair], expected: int | None = None) -> tuple[Regression, int]:
+    """The sums of one layer over batches, and how many of those there were: X is what it is given in the network, Y
+    what it gives in the dense one. expected: how many there will be, where that is known."""
     sums: Sums | None = None
+    count = 0
     for given, wanted in pairs:
+        count += 1
         if sums is None:
             sums = Sums(layer, all(use.biased for use in (*given, *wanted)), aimed=True)
+        enough = math.ceil(_enough_rows(columns_of(layer)) / expected / len(given)) if expected else None
         for one, aim in zip(given, wanted, strict=True):
-            sums.add(one, aim)
+            sums.add(one, aim, enough)
     assert sums is not None
-    return sums.regression()
+    return sums.regression(), count
+
+
+def _enough_rows(columns: int) -> float:
+    return max(ROWS_A_COLUMN * columns, FREE_PRODUCTS / columns**2)
 
 
 class Sums:
@@ -202,15 +218,20 @@ class Sums:
         groups, outputs, columns = as_matrices(layer, layer.weight).shape
         self.biased = bias_added and layer.bias is not None
         device = layer.weight.device
-        self._products = Products(groups, columns + self.biased, device, outputs if aimed else 0)
+        single = columns > SOLVED_IN_DOUBLE and layer.weight.dtype != torch.float64
+        dtype = torch.float32 if single else None
+        self._products = Products(groups, columns + self.biased, device, outputs if aimed else 0, dtype)
+        self._draws = torch.Generator().manual_seed(0)
 
     @staticmethod
     def size(layer: Matrix) -> int:
         """Bytes that a layer's take, or a little less."""
         return Products.bytes_of(layer.axes.groups, columns_of(layer))
 
-    def add(self, given: Use, wanted: Use | None = None) -> None:
-        """The rows of a use, with what another use of the layer gives for them."""
+    def add(self, given: Use, wanted: Use | None = None, enough: int | None = None) -> None:
+        """The rows of a use, with what another use of the layer gives for them; about `enough` of those at most."""
+        if wanted is not None and enough is not None:
+            given, wanted = _some(given, wanted, enough, self._draws)
         outputs = None if wanted is None else outputs_by_position(wanted)
         first = 0
         for x in rows(given):
@@ -220,13 +241,26 @@ class Sums:
             first = behind
 
     def regression(self) -> Regression:
-        """target is empty where no outputs were aimed at."""
+        """Once: the sums become it. target is empty where no outputs were aimed at."""
         counts = self._products.counts
-        gram, target = (means(each, counts) for each in (self._products.gram, self._products.target))
+        gram, target = self._products.gram, self._products.target
+        for each in (gram, target):
+            each /= counts.clamp(min=1).to(each).view(-1, 1, 1)
         return Regression(gram, target, self.biased, int(counts.max()) < gram.shape[1])
 
     def _with_ones(self, x: Tensor) -> Tensor:
         return torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2) if self.biased else x
+
+
+def _some(given: Use, wanted: Use, enough: int, draws: torch.Generator) -> tuple[Use, Use]:
+    """Both for as many images (rows, steps) of the batch as give the layer `enough` rows."""
+    whole = len(given.given[0])
+    count = math.ceil(whole * enough / wanted.positions)
+    tensors = (*given.given, *wanted.given, *(() if wanted.output is None else (wanted.output,)))
+    if count >= whole or any(len(each) != whole for each in tensors):
+        return given, wanted
+    drawn = torch.randperm(whole, generator=draws)[:count].sort().values.to(tensors[0].device)
+    return given.at(drawn), wanted.at(drawn)
 
 
 def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAMPENING) -> Tensor:
@@ -239,20 +273,30 @@ def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAM
     """
     fitted = torch.zeros_like(before)
     for group in range(len(before)):
-        gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening)
         way = _quickest(keep[group], sums.few)
-        wide = gram.shape[0] > SOLVED_IN_DOUBLE and before.dtype != torch.float64
-        if wide and way is not _by_complement and dampening >= DAMPENING:
-            level = gram.diagonal().mean()  # single precision has fewer exponents, too
-            gram, right = (gram / level).float(), (right / level).float()
+        wide = keep.shape[2] > SOLVED_IN_DOUBLE and before.dtype != torch.float64
+        single = wide and way is not _by_complement and dampening >= DAMPENING
+        gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening, single)
         fitted[group] = way(gram, right, keep[group]).to(before.dtype)
     return fitted.masked_fill_(~keep, 0)  # and no -0.0, which is no zero of a file
 
 
-def _system(before: Tensor, gram: Tensor, target: Tensor, dampening: float) -> tuple[Tensor, Tensor]:
-    """(A, B) of one group, such that the weights W (outputs, columns) of what `solve` minimises obey W A = B."""
-    raised = damped(gram, dampening)
-    return raised, target + (raised[0, 0] - gram[0, 0]) * before.to(gram.dtype)
+def _system(
+    before: Tensor, gram: Tensor, target: Tensor, dampening: float, single: bool = False
+) -> tuple[Tensor, Tensor]:
+    """(A, B) of one group, such that the weights W (outputs, columns) of what `solve` minimises obey W A = B. The mean
+    of A's diagonal is 1, but for what is added to it; single: in float32, which has fewer exponents.
+
+    Raises PruneError where the Gram matrix is not finite.
+    """
+    level = gram.diagonal().mean()
+    if not bool(torch.isfinite(level)):  # no sum of squares but of numbers is, nor what lies beside it
+        raise PruneError("the second moments of a layer's inputs are not finite: mend the network or its images")
+    level = torch.where(level > 0, level, torch.ones_like(level))
+    scaled = torch.empty_like(gram, dtype=torch.float32 if single else moment_dtype(len(gram)))
+    torch.div(gram, level, out=scaled)
+    scaled.diagonal().add_(dampening)
+    return scaled, (target / level + dampening * before.to(target.dtype)).to(scaled.dtype)
 
 
 def _fit(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
@@ -286,45 +330,76 @@ def _among(gram: Tensor, columns: Tensor) -> Tensor:
     return gram.index_select(0, columns).index_select(1, columns)
 
 
-def damped(gram: Tensor, dampening: float) -> Tensor:
-    """A Gram matrix plus `dampening` times the mean of its diagonal."""
-    if not bool(torch.isfinite(gram).all()):
-        raise PruneError("the second moments of a layer's inputs are not finite: mend the network or its images")
-    level = gram.diagonal().mean()
-    raised = gram.clone()
-    raised.diagonal().add_(dampening * (level if level > 0 else torch.ones_like(level)))
-    return raised
-
-
 def _by_cholesky(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
     found = torch.zeros_like(right)
-    for output in range(len(right)):
+
+    def fit(output: int) -> None:
         columns = keep[output].nonzero()[:, 0]
         if len(columns):
-            factor, singular = torch.linalg.cholesky_ex(_among(gram, columns))
-            if singular:
-                return _by_gradients(gram, right, keep)
+            factor = _factor(_among(gram, columns))
             found[output, columns] = torch.cholesky_solve(right[output, columns, None], factor)[:, 0]
+
+    try:
+        _for_each(len(right), fit, gram)
+    except _Singular:
+        return _by_gradients(gram, right, keep)
     return found
 
 
 def _by_complement(gram: Tensor, right: Tensor, keep: Tensor) -> Tensor:
     """From the solution that keeps all columns, each output takes away those that are not its own, at the least loss
     (the optimal brain surgeon for several weights at once, Kurtic et al. 2022)."""
-    factor, singular = torch.linalg.cholesky_ex(gram)
-    if singular:
+    try:
+        factor = _factor(gram)
+        inverse = torch.cholesky_inverse(factor)
+        found = torch.cholesky_solve(right.T, factor).T
+
+        def take(output: int) -> None:
+            lost = (~keep[output]).nonzero()[:, 0]
+            if len(lost):
+                rows = inverse.index_select(0, lost)
+                root = _factor(rows.index_select(1, lost))
+                found[output] -= torch.cholesky_solve(found[output, lost, None], root)[:, 0] @ rows
+
+        _for_each(len(right), take, gram)
+    except _Singular:
         return _by_gradients(gram, right, keep)
-    inverse = torch.cholesky_inverse(factor)
-    found = torch.cholesky_solve(right.T, factor).T
-    for output in range(len(right)):
-        lost = (~keep[output]).nonzero()[:, 0]
-        if len(lost):
-            rows = inverse.index_select(0, lost)
-            root, singular = torch.linalg.cholesky_ex(rows.index_select(1, lost))
-            if singular:
-                return _by_gradients(gram, right, keep)
-            found[output] -= torch.cholesky_solve(found[output, lost, None], root)[:, 0] @ rows
     return found
+
+
+class _Singular(Exception):
+    """Of a matrix that is not positive definite, as far as rounding tells."""
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """Cholesky's. Raises _Singular."""
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if failed:
+        raise _Singular
+    return factor
+
+
+def _for_each(count: int, work: Callable[[int], None], gram: Tensor) -> None:
+    """work(output) of so many outputs, with PyTorch's threads side by side: more come of many small factorisations
+    than of each of them in parts."""
+    threads = torch.get_num_threads() if gram.device.type == "cpu" and len(gram) >= APART else 1
+    if threads == 1:
+        for output in range(count):
+            work(output)
+        return
+
+    def some(first: int) -> None:
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            for output in range(first, count, threads):
+                work(output)
+
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for each in [pool.submit(some, first) for first in range(threads)]:
+                each.result()
+    finally:
+        torch.set_num_threads(threads)  # they are the whole process's
 
 
 def _by_gradients(gram: Tensor, right: Tensor, keep: Tensor, steps: int = 300) -> Tensor:

@@ -15,6 +15,7 @@ from secateur.modules.candidates import check_network
 from secateur.modules.guarding import run, watched
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.layers import executed_layers, tied, weighted_layers
+from secateur.modules.layouts import bears_such_inputs, with_channels_last
 from secateur.modules.matrices import Matrix
 from secateur.modules.uses import Use, listening, oriented
 from secateur.modules.weight_norms import plain_weights
@@ -75,15 +76,16 @@ def _take(
     reporter: Reporter | None,
     include: Sequence[str],
 ) -> None:
-    inputs = Shown(network, calibration)
+    if step == "none":
+        return
+    inputs = Shown(network, calibration, like=dense, augmented=step in ("batchnorm", "distill"))
     if step == "batchnorm":
-        recalibrate(network, Shown(network, calibration, augmented=True))
+        recalibrate(network, inputs)
     elif step == "moments":
         correct_moments(network, dense, inputs, include)
     elif step == "distill":
-        shown = Shown(network, calibration, augmented=True)
-        distill(network, dense, shown, include=include, reporter=reporter)
-    elif step != "none":
+        distill(network, dense, inputs, include=include, reporter=reporter)
+    else:
         reconstruct(network, dense, inputs, joint=step == "joint", include=include, reporter=reporter)
 
 
@@ -100,15 +102,23 @@ def _check_same_layers(network: nn.Module, dense: nn.Module, step: str, include:
 
 
 class Shown:
-    """The inputs of calibration batches, on the device of a network; augmented, otherwise each time that they are gone
+    """The inputs of calibration batches, on the device of a network, on a CPU with channels innermost where the network
+    bears that, or what it is like, which may have been asked before; augmented, otherwise each time that they are gone
     through, where a Calibration makes them."""
 
-    def __init__(self, network: nn.Module, calibration: Iterable[Batch], augmented: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        calibration: Iterable[Batch],
+        augmented: bool = False,
+        like: nn.Module | None = None,
+    ) -> None:
         self._network = network
         self._device = next(network.parameters()).device
         self._calibration = calibration
         self._augmented = augmented
         self._turns = itertools.count()
+        self._last = self._device.type == "cpu" and bears_such_inputs(like or network, self._first().first(2))
 
     def __iter__(self) -> Iterator[Inputs]:
         batches = self._calibration
@@ -116,7 +126,18 @@ class Shown:
             shown = batches.augmented(next(self._turns))
         else:
             shown = gone_through(batches)
-        return (as_inputs(images, self._network, "calibration batch").to(self._device) for images, _ in shown)
+        return (self._placed(self._inputs(images)) for images, _ in shown)
+
+    def _first(self) -> Inputs:
+        """The first batch, as it is."""
+        images, _ = next(gone_through(self._calibration))
+        return self._inputs(images)
+
+    def _inputs(self, images: Example) -> Inputs:
+        return as_inputs(images, self._network, "calibration batch")
+
+    def _placed(self, batch: Inputs) -> Inputs:
+        return with_channels_last(batch) if self._last else batch.to(self._device)
 
 
 def correct_moments(

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.calling import Engine, given_of, in_pytorch, in_runtime
-from secateur.experiments.evaluation import uses_channels_last
 from secateur.experiments.pipeline import STAGES, make_network, run_cell
 from secateur.experiments.searching.finding import Found, Trials, kind_of, undominated
 from secateur.experiments.searching.plan import Search
@@ -20,7 +19,6 @@ from secateur.records.spec import Cell
 from secateur.records.store import Store
 from secateur.runtime import Session
 from secateur.support.progress import Reporter
-from secateur.training.models import find_architecture
 
 PYTORCH = "dense in PyTorch"
 LONGER = 8.0
@@ -125,8 +123,7 @@ def _latencies(
     """
     dense, _ = cache.trained(search.dense)
     rivals = cache.rivals(search.dense, [search.batch]).engines
-    channels_last = uses_channels_last(find_architecture(search.template.model))
-    engines: dict[str, Engine] = {PYTORCH: in_pytorch(copied(dense), channels_last), **rivals}
+    engines: dict[str, Engine] = {PYTORCH: in_pytorch(copied(dense), cache.channels_last(search.dense)), **rivals}
     for cell in cells:
         graph = cache.graph(make_network(cell, cache, weigh=False)[0], cell)
         if graph is None:

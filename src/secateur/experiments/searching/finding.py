@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 import math
@@ -13,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from secateur.errors import PruneError
-from secateur.experiments.searching.harms import harms_of_levels
+from secateur.experiments.searching.harms import HOPELESS, harms_of_levels
 from secateur.experiments.searching.knapsack import Combination, Table, best_combinations, rungs
 from secateur.experiments.searching.laboratory import Laboratory
 from secateur.experiments.searching.plan import Option, Search, Way
@@ -33,6 +34,9 @@ FINALISTS = 2
 
 LITTLE, CLOSE = 0.05, 0.97
 """Shares of what may be lost: less than the first is as good as none, more than the second as good as all."""
+
+STEPS = 16
+"""Into how many parts a ladder falls when one looks around where its last is expected."""
 
 _EVEN_STEPS = 450
 _LEAST_DENSITY = 1e-3
@@ -140,11 +144,13 @@ class Trials:
         sure = f", {most:.2f} at most" if most > mean else ""
         return f"{mean:+.2f} points lost on validation data{sure}"
 
-    def best_of(self, ladder: Sequence[Cell], before: Cell | None = None) -> int | None:
+    def best_of(self, ladder: Sequence[Cell], before: Cell | None = None, near: int | None = None) -> int | None:
         """Where the wanted one stands in a ladder of cells, dear and good ones first: the last that loses no more
-        than it may, or the first that costs no more; None where there is none. before: what is dearer than all."""
+        than it may, or the first that costs no more; None where there is none. before: what is dearer than all. near:
+        where the last that holds is expected."""
         if self.search.max_cost is None:
-            return last_holding(ladder, self.holds, self.excess, (self.excess(before) if before else None) or 0.0)
+            least = (self.excess(before) if before else None) or 0.0
+            return last_holding(ladder, self.holds, self.excess, least, near)
         dear = last_holding(ladder, lambda cell: not self.affordable(cell))
         first = 0 if dear is None else dear + 1
         return first if first < len(ladder) and self.holds(ladder[first]) else None
@@ -233,20 +239,27 @@ def last_holding(
     holds: Callable[[Each], bool],
     excess: Callable[[Each], float | None] = lambda _: None,
     before: float = 0.0,
+    near: int | None = None,
 ) -> int | None:
     """The index of the last that holds: as if all before one that holds did too. None if none does.
 
     By bisection, also after two small steps; or, where `excess` says something of those that were looked at (it rises
     along the ladder, and one holds until it is 1), by interpolation of its logarithm: then one that comes within CLOSE
-    of 1 is the last. before: the excess of what stands before the first.
+    of 1 is the last. before: the excess of what stands before the first. near: where the last that holds is expected:
+    there one looks first, and from there in steps that double until it lies in between.
     """
     low, high = -1, len(ladder)
     least, most = max(LITTLE, before), None
     small = 0
+    step = max(1, len(ladder) // STEPS)
     while high - low > 1 and least < CLOSE:
         width = high - low
-        share = 0.5 if small > 1 else _share(least, most)
-        middle = min(low + max(1, round(share * width)), high - 1)
+        if near is not None and (low < 0 or high == len(ladder)):
+            middle = near if width > len(ladder) else high - step if low < 0 else low + step
+            middle, step = min(max(middle, low + 1), high - 1), step if width > len(ladder) else 2 * step
+        else:
+            share = 0.5 if small > 1 else _share(least, most)
+            middle = min(low + max(1, round(share * width)), high - 1)
         if holds(ladder[middle]):
             low, least = middle, max(LITTLE, excess(ladder[middle]) or 0.0)
         else:
@@ -286,7 +299,8 @@ class Finder:
         self._tables = tables
         self._patterns = tuple(dict.fromkeys(option.way.pattern for own in tables.options for option in own))
         self._prices = tables.prices(reporter=reporter)
-        self.front = _priced(self._prices, self._measure_harms())
+        self._harms = self._measure_harms()
+        self.front = _priced(self._prices, self._harms)
         self.tried, self._before = 0, trials.tried
 
     def find(self, others: Sequence[Best] = ()) -> Best:
@@ -302,6 +316,19 @@ class Finder:
             best = better
         self.tried = self._trials.tried - self._before
         return best
+
+    def as_harmful(self, best: Best) -> float:
+        """The ratio at which the same in every layer does as much harm as the best does, by what each does alone."""
+        rows = zip(self._tables.options, self._harms, strict=True)
+        known = [{option: min(harm, HOPELESS) for option, harm in zip(*row, strict=True)} for row in rows]
+        aim = sum(harms.get(option, 0.0) for harms, option in zip(known, best.options, strict=True))
+        found = 0.0
+        for ratio in self._search.ratios:
+            even = [[harm for option, harm in own.items() if option.ratio <= ratio][-1] for own in known]
+            if sum(even) > aim:
+                break
+            found = ratio
+        return found
 
     def ladder_beyond(self, best: Best) -> list[Cell]:
         """The best itself, then what of the first front is cheaper: as many as bisection can decide among in the
@@ -420,10 +447,12 @@ def _priced(prices: Prices, harms: Table) -> list[Combination]:
     return front
 
 
-def find_even(scope: str, search: Search, trials: Trials, repair: str) -> Cell | None:
-    """The baseline of a scope with the highest ratio that holds; steps of 1.5 % of what is left."""
-    cells = [search.even(scope, ratio, repair) for ratio in _ratios_beyond(0.0, _EVEN_STEPS)]
-    found = trials.best_of(cells)
+def find_even(scope: str, search: Search, trials: Trials, repair: str, near: float) -> Cell | None:
+    """The baseline of a scope with the highest ratio that holds; steps of 1.5 % of what is left. near: what that ratio
+    is expected to be."""
+    ratios = _ratios_beyond(0.0, _EVEN_STEPS)
+    cells = [search.even(scope, ratio, repair) for ratio in ratios]
+    found = trials.best_of(cells, near=bisect.bisect(ratios, near))
     return None if found is None else cells[found]
 
 

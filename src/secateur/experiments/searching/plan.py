@@ -67,7 +67,7 @@ class Search:
     minimize: str = "latency"
     batch: int = 1
     ratios: tuple[float, ...] = RATIOS
-    images: int = 1000
+    images: int = 512
     rounds: int = 2
     retraining: Retraining | None = None
     trials: int = 4
@@ -222,7 +222,7 @@ def plan_search(
     minimize: str | Sequence[str] = "latency",
     batch: int = 1,
     repair: str = USUAL_REPAIR,
-    images: int = 1000,
+    images: int = 512,
     rounds: int = 2,
     retrain: int = 0,
     trials: int = 4,

@@ -281,7 +281,10 @@ def _found_in(
     def kind(how: str, retrained: bool = False) -> str:
         return named(trials.search, how, way, retrained)
 
-    even = {how: functools.partial(find_even, scope, plan, trials, repair) for how, scope in SCOPES_OF.items()}
+    near = {"layer": finder.as_harmful(best), "global": best.cell.ratio}
+    even = {
+        how: functools.partial(find_even, scope, plan, trials, repair, near[scope]) for how, scope in SCOPES_OF.items()
+    }
     found = {kind(how): found_by(kind(how), trials, find) for how, find in even.items()}
     found[kind(SEARCHED)] = Found(trials.finalists(kind(SEARCHED)) or (trials.search.dense,), finder.tried)
     ladders = {
