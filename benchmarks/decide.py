@@ -5,10 +5,10 @@ The same trained network, as it is in ONNX Runtime and OpenVINO, in float32 and 
 (1,024 training examples for the scales); with channels taken off by Torch-Pruning (its group magnitude, one global
 threshold or the same share of every layer, whichever keeps more accuracy; BatchNorm's statistics set right afterwards)
 and run in ONNX Runtime, in float32 and eight bits; and the file that `secateur search --pattern 1x4` ships, in float32
-and in eight bits. At no loss that the validation data can tell, half a point and one point, by one rule: the cheapest that
-loses no more on validation data on average. What is told of accuracy is on test data. --retrain: pruned networks of both learn for so many epochs
-more, by one schedule. Times: one run, in turns, one thread, medians. Memory: what a fresh process takes at most, beside
-Python and NumPy, to load the file and run batches of 1 and of 64.
+and in eight bits. At no loss that the validation data can tell, half a point and one point, by one rule: the cheapest
+that loses no more on validation data on average. What is told of accuracy is on test data. --retrain: pruned networks
+of both learn for so many epochs more, by one schedule. Times: one run, in turns, one thread, medians. Memory: what a
+fresh process takes at most, beside Python and NumPy, to load the file and run batches of 1 and of 64.
 
 Needs the extra [bench] and Torch-Pruning; minilm what benchmarks/minilm.py needs. Goes on where it was interrupted:
 what was made lies in FOLDER. What the networks and data are stands in subjects.py.

@@ -51,10 +51,10 @@ class Subject:
     """A trained network and its task.
 
     shown(N) → a batch of inputs. calibration: batches of them. onnx(network): its file as a user exports it, of any
-    batch. in_eight_bits: what ONNX Runtime's own tool makes of that. without_channels(ratio, everywhere): of a copy,
-    by Torch-Pruning; everywhere: the same share of every layer. learn(network, epochs). score(engine or module, split)
-    → where 1 is the most. search: as secateur.search, of this network and data. told: a score in words. untold: points that
-    the validation data cannot tell from no loss.
+    batch. in_eight_bits: what ONNX Runtime's own tool makes of that. without_channels(ratio, everywhere): of a copy, by
+    Torch-Pruning; everywhere: the same share of every layer. learn(network, epochs). score(engine or module, split) →
+    where 1 is the most. search: as secateur.search, of this network and data. told: a score in words. untold: points
+    that the validation data cannot tell from no loss.
     """
 
     title: str
