@@ -129,6 +129,27 @@ def test_interpolation_finds_the_last_that_holds_in_fewer_steps(count: int, good
     assert len(asked) <= math.ceil(math.log2(count + 1)) + 2
 
 
+@given(st.integers(1, 450), st.data())
+def test_the_last_that_holds_is_found_sooner_where_it_is_expected(count: int, data: st.DataObject) -> None:
+    """Near or far, with what each loses or without: always the last one; with the right guess in a few steps."""
+    good = data.draw(st.integers(0, count))
+    near = data.draw(st.integers(0, count))
+    asked: list[int] = []
+
+    def holds(each: int) -> bool:
+        asked.append(each)
+        return each < good
+
+    assert last_holding(range(count), holds, near=near) == (good - 1 if good else None)
+    assert len(asked) == len(set(asked)) <= 2 * math.ceil(math.log2(count + 1)) + 2
+    asked.clear()
+    excess = [0.01 ** max(-9, 1 - (each + 1) / (good + 0.5)) for each in range(count)]
+    found = last_holding(range(count), holds, excess.__getitem__, near=max(0, good - 1))
+    assert (found is None) == (good == 0)
+    assert found is None or (found < good and (found == good - 1 or excess[found] >= 0.97))
+    assert len(asked) <= 6
+
+
 OPTIONS: dict[str, Any] = {
     "epochs": 4, "max_drop": 4.0, "confidence": 0, "images": 100, "calibration_images": 128, "repair": "none",
 }  # fmt: skip

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
-from itertools import combinations
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from least_squares import least_squares
 from samples import Keeping, Plain, build
 from secateur.errors import DataError, ModelError, PruneError, UsageError
 from secateur.modules.layers import norms_behind, weight_of, weighted_layers
 from secateur.pruning.pruning import prune, zero_counts
 from secateur.pruning.reconstruction import (
-    Regression,
-    _by_cholesky,
-    _by_complement,
-    _by_gradients,
-    _quickest,
-    choose,
     reconstruct,
-    solve,
 )
 from secateur.pruning.repairing import correct_moments, recalibrate, repair
 from secateur.training.data import Calibration, load_data
@@ -58,101 +50,6 @@ def test_with_all_weights_kept_nothing_changes(small: Small) -> None:
     reconstruct(fitted, small, INPUTS)
     for name, value in small.state_dict().items():
         torch.testing.assert_close(fitted.state_dict()[name], value, rtol=1e-8, atol=1e-9)
-
-
-def least_squares(x: Tensor, y: Tensor, keep: Tensor, before: Tensor, level: float) -> Tensor:
-    """Row by row with torch.linalg.lstsq: the damping as rows of their own, which pull towards `before`."""
-    fitted = torch.zeros_like(before)
-    for row in range(len(before)):
-        columns = keep[row].nonzero()[:, 0]
-        damping = (level * len(x)) ** 0.5 * torch.eye(len(columns)).double()
-        system = torch.cat([x[:, columns], damping])
-        aim = torch.cat([y[:, row], damping @ before[row, columns]])
-        fitted[row, columns] = torch.linalg.lstsq(system, aim[:, None]).solution[:, 0]
-    return fitted
-
-
-@pytest.mark.parametrize("way", [_by_cholesky, _by_complement, _by_gradients])
-def test_a_layer_with_its_mask_given_is_the_constrained_least_squares_optimum(
-    way: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("secateur.pruning.reconstruction._quickest", lambda *_: way)
-    monkeypatch.setattr("secateur.pruning.reconstruction.TOLERANCE", 1e-8)
-    x, before = torch.randn(50, 12).double(), torch.randn(4, 12).double()
-    keep = torch.rand(4, 12) > 0.6
-    keep[2] = False
-    y = x @ before.T + 0.1 * torch.randn(50, 4).double()
-    sums = Regression((x.T @ x / 50)[None], (y.T @ x / 50)[None])
-    level = 0.01 * float(sums.gram[0].diagonal().mean())
-    fitted = solve(before[None], sums, keep[None], 0.01)[0]
-    expected = least_squares(x, y, keep, before, level)
-    torch.testing.assert_close(fitted, expected, rtol=1e-6, atol=1e-8)
-    assert bool((fitted[~keep] == 0).all())
-    assert not bool(fitted[~keep].signbit().any())  # -0.0 is a weight in a file
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.98])
-def test_wide_layers_are_solved_for_in_single_precision_as_well(share: float) -> None:
-    """Of fewer rows than columns, which depend on each other, in scales from 1 to 1,000; against double precision."""
-    x = (torch.randn(300, 40) @ torch.randn(40, 600) + 0.01 * torch.randn(300, 600)) * torch.logspace(0, 3, 600)
-    before = torch.randn(1, 16, 600)
-    gram = (x.double().T @ x.double() / 300)[None]
-    sums = Regression(gram, before.double() @ gram, few=True)
-    keep = torch.rand(1, 16, 600) < share
-    level = 0.01 * float(gram[0].diagonal().mean())
-
-    def lost(fitted: Tensor) -> float:
-        apart = (fitted - before).double()[0]
-        return float(((apart @ gram[0]) * apart).sum() + level * apart.square().sum())
-
-    single, double = (lost(solve(given, sums, keep)) for given in (before, before.double()))
-    assert double <= single <= 1.0001 * double
-    for scale in (1e-12, 1e12):  # of the inputs, whose squares single precision would not hold
-        scaled = Regression(sums.gram * scale**2, sums.target * scale**2, few=True)
-        assert lost(solve(before, scaled, keep)) <= 1.0001 * double
-    assert solve(before, sums, keep).dtype == torch.float32
-
-
-@pytest.mark.parametrize("share", [0.5, 0.95])
-def test_a_singular_matrix_is_solved_for_too(share: float) -> None:
-    """Of fewer rows than columns, undamped."""
-    x, before = torch.randn(20, 64), torch.randn(64, 64)
-    sums = Regression((x.T @ x / 20)[None], (before @ x.T @ x / 20)[None])
-    keep = torch.arange(64).expand(1, 64, 64) < share * 64
-    fitted = _by_complement(sums.gram[0], sums.target[0], keep[0])
-    assert bool(torch.isfinite(fitted).all())
-
-
-def test_each_way_to_solve_is_taken_where_it_is_the_quickest() -> None:
-    def keeping(share: float) -> Tensor:
-        return torch.arange(4608).expand(512, 4608) < share * 4608
-
-    ways = [_quickest(keeping(share)) for share in (0.99, 0.8, 0.4, 0.1)]
-    assert ways == [_by_complement, _by_gradients, _by_gradients, _by_cholesky]
-    assert _quickest(keeping(0.2), few=True) is _by_cholesky  # gradients need more steps of fewer rows than columns
-    assert _quickest(torch.rand(5, 20) > 0.9) is _by_cholesky
-
-
-def test_conjugate_gradients_need_no_definite_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.pruning.reconstruction._quickest", lambda *_: _by_gradients)
-    x, before = torch.randn(5, 12).double(), torch.randn(3, 12).double()  # fewer rows than columns
-    sums = Regression((x.T @ x / 5)[None], (before @ x.T @ x / 5)[None])
-    keep = torch.rand(1, 3, 12) > 0.3
-    fitted = solve(before[None], sums, keep, 0.0)[0]
-    assert float((x @ (fitted - before).T).abs().max()) < 1e-2 * float((x @ before.T).abs().max())
-
-
-def test_conjugate_gradients_stop_within_a_hundred_thousandth_of_the_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, before = torch.randn(400, 60) @ torch.randn(60, 60), torch.randn(8, 60)
-    sums = Regression((x.T @ x / 400)[None], (before @ x.T @ x / 400)[None])
-    keep = torch.rand(1, 8, 60) > 0.7
-
-    def remaining(fitted: Tensor) -> float:
-        return float((x @ (fitted[0] - before).T).square().sum())
-
-    best = remaining(solve(before[None], sums, keep))
-    monkeypatch.setattr("secateur.pruning.reconstruction._quickest", lambda *_: _by_gradients)
-    assert remaining(solve(before[None], sums, keep)) < 1.00001 * best
 
 
 def test_the_error_of_a_whole_layer_is_the_optimum_of_what_it_sees(small: Small) -> None:
@@ -196,50 +93,6 @@ def test_reconstruction_lowers_the_error_and_choosing_jointly_that_of_a_layer_mo
     aim = outputs_of(small, "first")  # the layer whose inputs are the same in all of them
     errors = [float((outputs_of(each, "first") - aim).square().mean()) for each in (joint, fitted, plain)]
     assert errors[0] <= errors[1] < errors[2]
-
-
-def test_the_joint_choice_is_as_good_as_the_best_subset_of_a_tiny_layer() -> None:
-    """Against all subsets, on strongly correlated inputs: the largest weights are far from the best."""
-    generator = torch.Generator().manual_seed(5)
-    base = torch.randn(200, 2, generator=generator).double()
-    x = torch.cat([base, base + 0.05 * torch.randn(200, 2, generator=generator).double()], 1)
-    before = torch.tensor([[1.0, 0.3, 0.9, 0.4]]).double()
-    y = x @ before.T
-    sums = Regression((x.T @ x / 200)[None], (y.T @ x / 200)[None])
-
-    def error(keep: Tensor) -> float:
-        fitted = solve(before[None], sums, keep[None], 1e-6)[0]
-        return float((x @ fitted.T - y).square().mean())
-
-    subsets = [torch.tensor([[i in pair for i in range(4)]]) for pair in ((a, b) for a in range(4) for b in range(a))]
-    best = min(subsets, key=error)
-    two = torch.tensor([[True, False, True, False]])
-    chosen = choose(before[None], sums, two[None], torch.ones(1, 1).double(), dampening=1e-6)[0]
-    assert error(chosen) < 1.2 * error(best)
-    assert error(chosen) < 0.2 * error(two)
-
-
-def test_exchanging_weights_beats_the_given_ones_and_comes_near_the_best_of_all_subsets() -> None:
-    generator = torch.Generator().manual_seed(7)
-    mixed = torch.randn(9, 9, generator=generator).double()
-    for _ in range(5):
-        x = torch.randn(100, 9, generator=generator).double() @ mixed
-        before = torch.randn(1, 9, generator=generator).double()
-        sums = Regression((x.T @ x / 100)[None], (before @ x.T @ x / 100)[None])
-
-        def error(keep: Tensor, x: Tensor = x, before: Tensor = before, sums: Regression = sums) -> float:
-            fitted = solve(before[None], sums, keep[None], 1e-6)[0]
-            return float((x @ (fitted - before).T).square().mean())
-
-        subsets = [
-            torch.zeros(1, 9).bool().index_fill(1, torch.tensor(each), True) for each in combinations(range(9), 4)
-        ]
-        errors = sorted(error(each) for each in subsets)
-        given = torch.zeros(1, 9).bool().index_fill(1, before[0].abs().topk(4).indices, True)
-        chosen = choose(before[None], sums, given[None], torch.ones(1, 1).double(), dampening=1e-6)[0]
-        assert int(chosen.sum()) == 4
-        assert error(chosen) <= error(given)
-        assert error(chosen) <= errors[len(errors) // 8]
 
 
 def test_zeros_are_chosen_where_the_batchnorm_behind_multiplies_least() -> None:

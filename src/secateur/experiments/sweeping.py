@@ -18,6 +18,7 @@ from torch import nn
 
 from secateur import packfile
 from secateur.errors import MissingExtraError, SweepError, UsageError
+from secateur.escaping import one_line
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.delivery import metadata_of, place_of
 from secateur.experiments.evaluation import agree
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 LATENCY_ON = ("cell", "driver", "none")
+FAILURES_TOLD = 5
+"""Of those that a printed result names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,9 @@ class SweepResult(Printed):
                 f"data {source}"
                 for source in sorted({f"{short(r.cell.data)}: {r.trained.data_source}" for r in self.rows})
             ),
+            *self._failed(),
             *(line for best in self.best for line in self._told(best)),
-            *([] if self.best else ["best: no pruned network qualifies; allow more with --tolerance"]),
+            *(["best: no pruned network qualifies; allow more with --tolerance"] if self.rows and not self.best else []),
             f"run folder: {self.run} ({self.computed} cells computed, {known} known before)",
             f"open it with: secateur show {shlex.quote(str(self.run))}",
         ]
@@ -104,6 +108,12 @@ class SweepResult(Printed):
         """Write everything as one HTML file, by default report.html in the run folder; where it is. Raises as
         report.write_run_page does."""
         return write_run_page(self.run, path)
+
+    def _failed(self) -> list[str]:
+        """A line for each cell that failed, of the first few."""
+        told = [f"failed: {each.cell.describe()}: {one_line(each.error)}" for each in self.failures[:FAILURES_TOLD]]
+        more = len(self.failures) - len(told)
+        return [*told, f"failed: {more} more, in failures"] if more else told
 
     def _told(self, best: Best) -> list[str]:
         row = best.row
