@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import operator
 import os
 import signal
 import sqlite3
@@ -148,6 +149,25 @@ def test_the_last_that_holds_is_found_sooner_where_it_is_expected(count: int, da
     assert (found is None) == (good == 0)
     assert found is None or (found < good and (found == good - 1 or excess[found] >= 0.97))
     assert len(asked) <= 6
+
+
+@given(st.lists(st.floats(0.5, 0.999), min_size=1, max_size=60), st.data())
+def test_nothing_is_tried_for_a_cost_that_is_hardly_less(factors: list[float], data: st.DataObject) -> None:
+    costs = list(itertools.accumulate(factors, operator.mul))
+    good = data.draw(st.integers(1, len(costs)))
+    asked: list[int] = []
+
+    def holds(each: int) -> bool:
+        asked.append(each)
+        return each < good
+
+    found = last_holding(range(len(costs)), holds, costs=costs)
+    assert found is not None
+    assert 0.98 * costs[found] <= costs[good - 1] <= costs[found]
+    exact = len(asked)
+    asked.clear()
+    assert last_holding(range(len(costs)), holds) == good - 1
+    assert exact <= len(asked)
 
 
 OPTIONS: dict[str, Any] = {

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import platform
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,6 +87,7 @@ class NetworkCache:
         self._rivals: tuple[tuple[object, ...], Rivals] | None = None
         self._families: tuple[tuple[object, ...], Sequence[Family]] | None = None
         self._layouts: dict[tuple[str, str], bool] = {}
+        self._outputs: dict[tuple[str, tuple[str, ...]], Collection[str]] = {}
 
     def data(self, cell: Cell) -> Data:
         """The cell's data, as its network takes it."""
@@ -441,12 +442,19 @@ class NetworkCache:
             made.graphs[cell.keep_float] = graph
         return graph
 
+    def outputs(self, cell: Cell) -> Collection[str]:
+        """The layers that give the outputs of the cell's dense network; found once."""
+        key = self.key(cell).id, cell.include
+        if key not in self._outputs:
+            self._outputs = {key: output_layers(self.trained(cell)[0], self.data(cell).example(), cell.include)}
+        return self._outputs[key]
+
     def families(self, cell: Cell) -> Sequence[Family]:
         """The channels of the cell's dense network that can go, of layers that it may prune; found once."""
         key = self.key(cell).id, cell.exclude, cell.include, cell.norms
         if self._families is None or self._families[0] != key:
             network, example = copied(self.trained(cell)[0]), self.data(cell).example()
-            outputs = output_layers(network, example, cell.include)
+            outputs = self.outputs(cell)
             layers = prunable_layers(network, cell.exclude, outputs, cell.norms, cell.include)
             with plain_weights(network):
                 weights = {name: layer.weight for name, layer in layers.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -137,7 +137,9 @@ def make_network(
 def _made(cell: Cell, cache: NetworkCache, weigh: bool) -> Made:
     dense, _ = cache.trained(cell)
     families = cache.families(cell) if is_of_channels(cell.pattern) else None
-    network, peak, held = prune_cell(cell, dense, cache.data(cell), cache.device, cache.reporter, weigh, families)
+    network, peak, held = prune_cell(
+        cell, dense, cache.data(cell), cache.device, cache.reporter, weigh, families, cache.outputs(cell)
+    )
     if not cell.learns_again:
         return Made(network, None, peak, held)
     network, retrained = cache.retrained(cell, _cut_to(cell, cache.data(cell)))
@@ -180,17 +182,18 @@ def prune_cell(
     reporter: Reporter | None = None,
     weigh: bool = True,
     families: Sequence[Family] | None = None,
+    outputs: Collection[str] | None = None,
 ) -> tuple[nn.Module, int | None, int | None]:
     """A pruned and repaired copy of the cell's dense network, and the memory that this took at most and still holds.
 
     weigh: without, the memory is None; measuring it can take longer than pruning, as garbage is collected twice.
-    families: as Pruning has them.
+    families: as Pruning has them. outputs: the layers that give the network's, where they are known.
     The work is done on the device, and the copy ends on the CPU.
     """
     network = copied(dense)
     if cell.is_dense and "batchnorm" not in cell.repair.split("+"):  # other repairs aim at what it is
         return network, 0, 0
-    outputs = output_layers(network, data.example(), cell.include)
+    outputs = output_layers(network, data.example(), cell.include) if outputs is None else outputs
     network.to(device)
     original = dense if device == CPU or cell.repair == "none" else copied(dense).to(device)
     calibration = calibration_of(cell, data)

@@ -99,7 +99,7 @@ class SweepResult(Printed):
             ),
             *self._failed(),
             *(line for best in self.best for line in self._told(best)),
-            *(["best: no pruned network qualifies; allow more with --tolerance"] if self.rows and not self.best else []),
+            *([] if self.best or not self.rows else ["best: no pruned network qualifies; allow more with --tolerance"]),
             f"run folder: {self.run} ({self.computed} cells computed, {known} known before)",
             f"open it with: secateur show {shlex.quote(str(self.run))}",
         ]

@@ -35,6 +35,9 @@ FINALISTS = 2
 LITTLE, CLOSE = 0.05, 0.97
 """Shares of what may be lost: less than the first is as good as none, more than the second as good as all."""
 
+GAIN = 0.02
+"""A share of the cost that no other network is tried for: times vary by more."""
+
 STEPS = 16
 """Into how many parts a ladder falls when one looks around where its last is expected."""
 
@@ -144,13 +147,19 @@ class Trials:
         sure = f", {most:.2f} at most" if most > mean else ""
         return f"{mean:+.2f} points lost on validation data{sure}"
 
-    def best_of(self, ladder: Sequence[Cell], before: Cell | None = None, near: int | None = None) -> int | None:
+    def best_of(
+        self,
+        ladder: Sequence[Cell],
+        costs: Sequence[float],
+        before: Cell | None = None,
+        near: int | None = None,
+    ) -> int | None:
         """Where the wanted one stands in a ladder of cells, dear and good ones first: the last that loses no more
-        than it may, or the first that costs no more; None where there is none. before: what is dearer than all. near:
-        where the last that holds is expected."""
+        than it may, as `last_holding` finds it, or the first that costs no more; None where there is none. costs: as
+        far as they are known. before: what is dearer than all. near: where the last that holds is expected."""
         if self.search.max_cost is None:
             least = (self.excess(before) if before else None) or 0.0
-            return last_holding(ladder, self.holds, self.excess, least, near)
+            return last_holding(ladder, self.holds, self.excess, least, near, costs)
         dear = last_holding(ladder, lambda cell: not self.affordable(cell))
         first = 0 if dear is None else dear + 1
         return first if first < len(ladder) and self.holds(ladder[first]) else None
@@ -240,19 +249,23 @@ def last_holding(
     excess: Callable[[Each], float | None] = lambda _: None,
     before: float = 0.0,
     near: int | None = None,
+    costs: Sequence[float] | None = None,
 ) -> int | None:
     """The index of the last that holds: as if all before one that holds did too. None if none does.
 
     By bisection, also after two small steps; or, where `excess` says something of those that were looked at (it rises
     along the ladder, and one holds until it is 1), by interpolation of its logarithm: then one that comes within CLOSE
     of 1 is the last. before: the excess of what stands before the first. near: where the last that holds is expected:
-    there one looks first, and from there in steps that double until it lies in between.
+    there one looks first, and from there in steps that double until it lies in between. costs: of all of them; the last
+    that holds so far is the last where the best that is left costs hardly less (GAIN).
     """
     low, high = -1, len(ladder)
     least, most = max(LITTLE, before), None
     small = 0
     step = max(1, len(ladder) // STEPS)
     while high - low > 1 and least < CLOSE:
+        if costs and low >= 0 and high < len(ladder) and costs[high - 1] > (1 - GAIN) * costs[low]:
+            break
         width = high - low
         if near is not None and (low < 0 or high == len(ladder)):
             middle = near if width > len(ladder) else high - step if low < 0 else low + step
@@ -354,7 +367,8 @@ class Finder:
     def _climb(self, front: Sequence[Combination], count: int, before: Best | None = None) -> Best | None:
         """The cheapest of a front that holds, among so many; before: the one that is to be beaten."""
         ladder = self._ladder(front, count)
-        found = self._trials.best_of([each.cell for each in ladder], before.cell if before else None)
+        costs = [each.cost for each in ladder]
+        found = self._trials.best_of([each.cell for each in ladder], costs, before.cell if before else None)
         for each in ladder:
             if each.cell in self._trials.judged:
                 self._trials.price(each.cell)
@@ -452,7 +466,7 @@ def find_even(scope: str, search: Search, trials: Trials, repair: str, near: flo
     is expected to be."""
     ratios = _ratios_beyond(0.0, _EVEN_STEPS)
     cells = [search.even(scope, ratio, repair) for ratio in ratios]
-    found = trials.best_of(cells, near=bisect.bisect(ratios, near))
+    found = trials.best_of(cells, [1 - ratio for ratio in ratios], near=bisect.bisect(ratios, near))
     return None if found is None else cells[found]
 
 
