@@ -109,7 +109,7 @@ class Interrupting(SilentReporter):
     judged."""
 
     def say(self, line: str, *, loud: bool = False) -> None:
-        if "int8 but for 1 layer" in line:
+        if "int8 (float32 in first)" in line:
             raise KeyboardInterrupt
 
 
@@ -139,7 +139,7 @@ def test_each_layer_gets_its_own_pattern_and_precision_though_the_search_was_kil
     assert cell.layer_ratios == (("first", 0.875), ("second", 0.75))
     assert cell.patterns == {"first": "unstructured", "second": "1x4"}
     assert (cell.quantize, cell.keep_float) == ("int8", ("first",))
-    assert "1x4 and unstructured in int8 but for 1 layer at 81" in cell.describe()
+    assert "1x4 (unstructured in first) in int8 (float32 in first) at 81" in cell.describe()
     assert "ratios: first 0.875, second 0.75 in 1x4\nin float32: first\n" in str(result)
     assert result.best.row.quantised is not None
     assert result.best.row.quantised.float_layers == ("first",)

@@ -306,16 +306,20 @@ class Cell(Shared):
 
     @property
     def patterns_told(self) -> str:
-        """The patterns of its zeros, in words; "" for single weights alone."""
+        """The patterns of its zeros, in words, the most frequent one first; "" for single weights alone."""
         held = self.patterns
-        each = [held] if isinstance(held, str) else sorted(set(held.values()))
-        return "" if each == [UNSTRUCTURED] else " and ".join(each)
+        if isinstance(held, str):
+            return "" if held == UNSTRUCTURED else held
+        layers = {each: [name for name, own in held.items() if own == each] for each in sorted(set(held.values()))}
+        most, *others = sorted(layers, key=lambda each: -len(layers[each]))
+        if not others:
+            return "" if most == UNSTRUCTURED else most
+        return f"{most} ({', '.join(f'{each} in {_few(layers[each])}' for each in others)})"
 
     @property
     def element_told(self) -> str:
-        """What it computes in, in words: with how many layers stay in float32, where some were to."""
-        count = len(self.keep_float)
-        return f"{self.element} but for {count} layer{'s' * (count > 1)}" if count else self.element
+        """What it computes in, in words: with which layers stay in float32, where some were to."""
+        return f"{self.element} (float32 in {_few(self.keep_float)})" if self.keep_float else self.element
 
     @property
     def way(self) -> str:
@@ -340,6 +344,11 @@ class Cell(Shared):
 
     def describe(self) -> str:
         return f"{short(self.model)} on {short(self.data)}, {self.way} at {percent(self.ratio)}, seed {self.seed}"
+
+
+def _few(layers: Sequence[str]) -> str:
+    """Their names; of more than two how many there are."""
+    return " and ".join(layers) if len(layers) <= 2 else f"{len(layers)} layers"
 
 
 OPTIONS = tuple(sorted(declared(Cell), key=lambda each: not each.option.many))

@@ -39,7 +39,8 @@ def verdict(outcome: Outcome, budget: Budget) -> tuple[str, ...]:
 
 def _within_cost(chosen: Contender, dense: Contender, budget: Budget) -> tuple[str, ...]:
     if not budget.holds(chosen, dense):
-        return (f"Nothing was found that costs {budget.describe()} or less: this is the cheapest.",)
+        kept = "the dense network is kept" if chosen.name == "dense" else "this is the cheapest"
+        return (f"Nothing was found that costs {budget.describe()} or less: {kept}. Allow more.",)
     if chosen.name == "dense":
         return (f"The dense network costs less than {budget.describe()}: that is kept.",)
     return ()
