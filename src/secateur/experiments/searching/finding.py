@@ -335,13 +335,11 @@ class Finder:
         rows = zip(self._tables.options, self._harms, strict=True)
         known = [{option: min(harm, HOPELESS) for option, harm in zip(*row, strict=True)} for row in rows]
         aim = sum(harms.get(option, 0.0) for harms, option in zip(known, best.options, strict=True))
-        found = 0.0
-        for ratio in self._search.ratios:
-            even = [[harm for option, harm in own.items() if option.ratio <= ratio][-1] for own in known]
-            if sum(even) > aim:
-                break
-            found = ratio
-        return found
+        even = [
+            sum([harm for option, harm in own.items() if option.ratio <= ratio][-1] for own in known)
+            for ratio in self._search.ratios
+        ]
+        return float(np.interp(aim, np.maximum.accumulate(even), self._search.ratios))
 
     def ladder_beyond(self, best: Best) -> list[Cell]:
         """The best itself, then what of the first front is cheaper: as many as bisection can decide among in the
