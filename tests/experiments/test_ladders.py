@@ -133,10 +133,12 @@ def test_nothing_is_tried_for_a_cost_that_is_hardly_less(factors: list[float], d
         asked.append(each)
         return each < good
 
-    found = last_holding(range(len(costs)), holds, costs=costs)
+    found = last_holding(range(len(costs)), holds, costs=[*costs, math.inf])
     assert found is not None
     assert 0.98 * costs[found] <= costs[good - 1] <= costs[found]
     exact = len(asked)
     asked.clear()
     assert last_holding(range(len(costs)), holds) == good - 1
     assert exact <= len(asked)
+    asked.clear()
+    assert last_holding(range(len(costs)), lambda _: False, costs=[*costs, costs[0] / 0.99]) is None

@@ -52,16 +52,16 @@ STAGES = ("trained", "pruned", "accuracy measured", "latency measured")
 """What run_cell tells the task that it is given, in this order."""
 
 
-def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: bool = True) -> Row:
+def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: bool = True, weigh: bool = True) -> Row:
     """Prune the cell's network and measure what that bought, beside what PyTorch's pruning makes of the same cut.
 
-    Without `timed` latencies are left out, for measure_latency.
+    Without `timed` latencies are left out, for measure_latency. weigh: as in prune_cell.
     """
     started = time.perf_counter()
     dense, trained = cache.trained(cell)
     data = cache.data(cell)
     task.advance(1, lambda: STAGES[0])
-    pruned, retrained, peak, held = make_network(cell, cache)
+    pruned, retrained, peak, held = make_network(cell, cache, weigh)
     masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms, cell.include)
     task.advance(1, lambda: STAGES[1])
     graph = cache.graph(pruned, cell)

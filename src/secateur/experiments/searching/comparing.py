@@ -91,7 +91,7 @@ def measured_rows(cells: Sequence[Cell], cache: NetworkCache, store: Store, repo
     with reporter.task("measuring the networks found", len(cells), len(cells) - len(missing)) as task:
         for cell in missing:
             with reporter.task(cell.nickname(), len(STAGES), brief=True) as stages:
-                store.add(run_cell(cell, cache, stages))
+                store.add(run_cell(cell, cache, stages, weigh=False))  # most of them were made a moment ago
             task.advance(1, cell.describe)
     wanted = {cell.id for cell in cells}
     return {row.cell.id: row for row in store.rows() if row.cell.id in wanted}

@@ -151,15 +151,16 @@ class Trials:
         self,
         ladder: Sequence[Cell],
         costs: Sequence[float],
-        before: Cell | None = None,
+        before: Best | None = None,
         near: int | None = None,
     ) -> int | None:
         """Where the wanted one stands in a ladder of cells, dear and good ones first: the last that loses no more
         than it may, as `last_holding` finds it, or the first that costs no more; None where there is none. costs: as
         far as they are known. before: what is dearer than all. near: where the last that holds is expected."""
         if self.search.max_cost is None:
-            least = (self.excess(before) if before else None) or 0.0
-            return last_holding(ladder, self.holds, self.excess, least, near, costs)
+            least = (self.excess(before.cell) if before else None) or 0.0
+            beyond = [before.cost if before else math.inf]
+            return last_holding(ladder, self.holds, self.excess, least, near, [*costs, *beyond])
         dear = last_holding(ladder, lambda cell: not self.affordable(cell))
         first = 0 if dear is None else dear + 1
         return first if first < len(ladder) and self.holds(ladder[first]) else None
@@ -257,14 +258,15 @@ def last_holding(
     along the ladder, and one holds until it is 1), by interpolation of its logarithm: then one that comes within CLOSE
     of 1 is the last. before: the excess of what stands before the first. near: where the last that holds is expected:
     there one looks first, and from there in steps that double until it lies in between. costs: of all of them; the last
-    that holds so far is the last where the best that is left costs hardly less (GAIN).
+    that holds so far is the last where the best that is left costs hardly less (GAIN); behind them that of what stands
+    before the first.
     """
     low, high = -1, len(ladder)
     least, most = max(LITTLE, before), None
     small = 0
     step = max(1, len(ladder) // STEPS)
     while high - low > 1 and least < CLOSE:
-        if costs and low >= 0 and high < len(ladder) and costs[high - 1] > (1 - GAIN) * costs[low]:
+        if costs and high < len(ladder) and costs[high - 1] > (1 - GAIN) * costs[low]:
             break
         width = high - low
         if near is not None and (low < 0 or high == len(ladder)):
@@ -366,7 +368,7 @@ class Finder:
         """The cheapest of a front that holds, among so many; before: the one that is to be beaten."""
         ladder = self._ladder(front, count)
         costs = [each.cost for each in ladder]
-        found = self._trials.best_of([each.cell for each in ladder], costs, before.cell if before else None)
+        found = self._trials.best_of([each.cell for each in ladder], costs, before)
         for each in ladder:
             if each.cell in self._trials.judged:
                 self._trials.price(each.cell)

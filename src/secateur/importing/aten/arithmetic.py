@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, Numbers, Shifted
+from secateur.importing.aten.calls import Call, Conversion
+from secateur.importing.aten.held import Constant, Numbers, Shifted
 from secateur.importing.aten.reading import anywhere, pair_of_values, scaled
 from secateur.importing.placing import Ordinary, Place, Placed
 from secateur.network import composites

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.calls import Call, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.held import Constant
 from secateur.importing.aten.reading import anywhere
 from secateur.importing.placing import Ordinary
 from secateur.network import composites

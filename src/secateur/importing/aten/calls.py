@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from secateur.errors import ExportError, GraphError
+from secateur.importing.aten.held import Batch, Constant, Foreign, Masked, Numbers, Shifted, Starts
 from secateur.importing.aten.lengths import mentions_size
+from secateur.importing.aten.operations import arguments_of, describe, module_of, operation_of
 from secateur.importing.aten.sized import MADE_OF_SIZES, made_of_sizes
 from secateur.importing.aten.wholes import element_of
 from secateur.importing.placing import Mixed, Ordinary, Place, Placed
@@ -48,65 +48,6 @@ READ_WITHOUT_CONVERSION = frozenset({*_UNREAD, *_ALIKE, *RESHAPED, *_SAME, *MADE
 """Operations that make constants, or that say a size."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Constant:
-    """A tensor that no input changes, and its name in the state dict where it is an entry of it, bit for bit."""
-
-    tensor: Tensor
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Numbers:
-    """Stands for the number of each image, arange(N), times a step, in some shape. tensor: that of one image, 0."""
-
-    tensor: Tensor
-    step: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Shifted:
-    """Stands for whole numbers that each image's number times a step was added to. base: as they were before."""
-
-    base: str | Placed
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Starts:
-    """Stands for where each image's part begins among those of all images in a row. step: how long each is."""
-
-    step: Dimension
-
-
-@dataclass(frozen=True, slots=True)
-class Masked:
-    """Stands for the numbers of a tensor that a mask is true for, in a row: how many is not known. base: all numbers.
-
-    mask: the truth values, for the tensor's first dimensions. source: the tensor as it was traced.
-    """
-
-    base: str
-    mask: fx.Node
-    source: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """Stands for a value that no Graph holds, and says what it is."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Stands for a number that depends on that of the images: share times as many, 0: it is no multiple."""
-
-    share: Dimension
-
-
-BATCH = Batch(1)
-
 Conversion = Callable[["Call"], Any]
 """Gives what a call's result became: the name of a value, a Padded, a Placed, an Ordinary, a Constant, or a list of
 them."""
@@ -120,7 +61,7 @@ class Call:
         schema = getattr(node.target, "_schema", None)
         self.schema = schema.arguments if schema else []
         self.name = operation_of(node)
-        self.path, self.module = _module_of(node, translation.network)
+        self.path, self.module = module_of(node, translation.network)
         self.arguments = arguments_of(node)
         self.build = translation.build.at(self.path, is_layer=self._is_layer(), what=self.name)
 
@@ -584,52 +525,6 @@ def told_by(call: Call) -> Iterator[None]:
 
 def _base(held: Any, kind: type[Any]) -> Any:
     return held.base if isinstance(held, kind) else held
-
-
-def are_alike(one: Any, other: Any, depth: int = 4) -> bool:
-    """Whether two arguments are one node, or nodes that do the same with the same, so many deep."""
-    if one is other or not (isinstance(one, fx.Node) and isinstance(other, fx.Node)):
-        return one is other or (not isinstance(one, fx.Node) and bool(one == other))
-    if depth == 0 or one.target is not other.target or one.kwargs != other.kwargs or len(one.args) != len(other.args):
-        return False
-    pairs = zip(one.args, other.args, strict=True)
-    return one.op == "call_function" and all(are_alike(*pair, depth - 1) for pair in pairs)
-
-
-def arguments_of(node: fx.Node) -> dict[str, Any]:
-    """What an operation is called with, nodes or plain values, by the names of its schema, defaults included."""
-    schema = getattr(node.target, "_schema", None)
-    expected = schema.arguments if schema else []
-    given = dict(zip((each.name for each in expected), node.args, strict=False)) | dict(node.kwargs)
-    return {each.name: given.get(each.name, each.default_value) for each in expected}
-
-
-def describe(network: nn.Module, node: fx.Node) -> str:
-    """An operation and the module that it is of, for messages."""
-    path, module = _module_of(node, network)
-    where = f"module {path!r} ({module})" if path else f"{module}'s forward"
-    return f"{where}: {operation_of(node)}"
-
-
-def operation_of(node: fx.Node) -> str:
-    """The name of the operation that a node calls, without its namespace and overload."""
-    schema = getattr(node.target, "_schema", None)
-    return schema.name.split("::")[-1] if schema else str(node.target)
-
-
-def _module_of(node: fx.Node, network: nn.Module) -> tuple[str, str]:
-    """The path of the innermost module that ran the node, and its type."""
-    stack = _stack(node)
-    traced = "the network" if isinstance(network, fx.GraphModule) else type(network)
-    path, kind = stack[-1] if stack else ("", traced)
-    name = kind if isinstance(kind, str) else kind.__name__
-    return path, name.split(".")[-1]
-
-
-def _stack(node: fx.Node) -> list[tuple[str, Any]]:
-    """(path, type) of the modules that ran a node, outermost first. Dynamo says L['self'] for the network."""
-    held = [each for each in (node.meta.get("nn_module_stack") or {}).values() if isinstance(each, tuple)]
-    return [(re.sub(r"^L\['\w+'\]\.?|@\d+", "", str(path)), kind) for path, kind in held]
 
 
 def _are_same(one: Any, other: Any) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from secateur.importing.aten.calls import Call, Constant, Conversion
+from secateur.importing.aten.calls import Call, Conversion
+from secateur.importing.aten.held import Constant
 from secateur.importing.aten.reading import anywhere, pair_of_values, removed
 from secateur.importing.aten.wholes import common_element
 from secateur.network import composites

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.calls import Call, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.held import Constant
 from secateur.importing.aten.reading import anywhere
 from secateur.importing.placing import Ordinary, Placed
 from secateur.network import composites

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from secateur.importing.aten.calls import Batch, Call, Constant, Conversion, PlacedCall
+from secateur.importing.aten.calls import Call, Conversion, PlacedCall
+from secateur.importing.aten.held import Batch, Constant
 from secateur.importing.aten.reading import ACROSS, along_last, anywhere, numbers, planes
 from secateur.importing.placing import Place, Placed
 from secateur.network import composites

@@ -11,7 +11,7 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind, Output
 from torch.utils._sympy.numbers import int_oo
 
 from secateur.errors import ExportError
-from secateur.importing.aten.calls import Constant
+from secateur.importing.aten.held import Constant
 from secateur.importing.aten.lengths import Declared, symbols_of
 from secateur.importing.aten.translation import Program, needed
 from secateur.network.signature import Signature

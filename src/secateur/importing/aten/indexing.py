@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, Masked, Numbers, OrdinaryCall, Shifted, Starts
+from secateur.importing.aten.calls import Call, Conversion, OrdinaryCall
+from secateur.importing.aten.held import Constant, Masked, Numbers, Shifted, Starts
 from secateur.importing.aten.reading import anywhere
 from secateur.importing.placing import Ordinary, Place, Placed
 from secateur.network import composites

@@ -6,7 +6,8 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, MixedCall, OrdinaryCall, PlacedCall
+from secateur.importing.aten.calls import Call, Conversion, MixedCall, OrdinaryCall, PlacedCall
+from secateur.importing.aten.held import Constant
 from secateur.importing.aten.reading import ACROSS, anywhere, pair_of_values, scaled
 from secateur.importing.placing import Mixed, Ordinary, Place, Placed
 from secateur.network import composites

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from secateur.importing.aten.calls import Call, Constant, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.calls import Call, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.held import Constant
 from secateur.importing.placing import Ordinary
 from secateur.network.composites import Padded
 from secateur.network.graph import Shape

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from secateur.importing.aten.calls import Call, Constant, Conversion
+from secateur.importing.aten.calls import Call, Conversion
+from secateur.importing.aten.held import Constant
 from secateur.importing.aten.reading import anywhere
 from secateur.importing.placing import Place, Placed
 from secateur.network import composites

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from secateur.importing.aten.calls import Call, Constant, Conversion
+from secateur.importing.aten.calls import Call, Conversion
+from secateur.importing.aten.held import Constant
 from secateur.importing.aten.reading import along_last, anywhere
 from secateur.network import composites
 from secateur.network.sizes import Dimension, is_whole

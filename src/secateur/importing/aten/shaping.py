@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from secateur.importing.aten.calls import Batch, Call, Constant, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.calls import Call, Conversion, OrdinaryCall, PlacedCall
+from secateur.importing.aten.held import Batch, Constant
 from secateur.importing.aten.reading import anywhere, numbers, planes, removed
 from secateur.importing.aten.wholes import element_of
 from secateur.importing.placing import Ordinary, Place, Placed, permuted, reshaped

@@ -14,21 +14,18 @@ from torch import Tensor, fx, nn
 from secateur.errors import ExportError
 from secateur.importing.aten.calls import (
     RESHAPED,
-    Batch,
     Call,
-    Constant,
     Conversion,
-    Masked,
     MaskedCall,
     MixedCall,
     OrdinaryCall,
-    Shifted,
     ShiftedCall,
-    are_alike,
     told_by,
 )
 from secateur.importing.aten.complexes import converted, is_complex
+from secateur.importing.aten.held import Batch, Constant, Masked, Shifted
 from secateur.importing.aten.lengths import to_dimension
+from secateur.importing.aten.operations import are_alike
 from secateur.importing.aten.wholes import HELD, element_of
 from secateur.importing.placing import Extent, Mixed, Ordinary, Place, Placed
 from secateur.network.building import Builder
