@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--retrain", type=int, default=0)
     parser.add_argument("--minimize", default="latency")
     parser.add_argument("--out", type=Path, default=Path("decide"))
+    parser.add_argument("--known", action="store_true", help="search for nothing more: print what FOLDER holds")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     folder = asked.out / asked.network
@@ -159,6 +160,8 @@ def _ours(subject: Subject, asked: argparse.Namespace, folder: Path) -> Iterator
     budgets = (subject.untold, *BUDGETS)
     for quantize, epochs, budget in itertools.product(("int8", "none"), sorted({0, asked.retrain}), budgets):
         path = folder / f"ours-{quantize}-{budget:g}-{epochs}.secateur"
+        if not path.exists() and asked.known:
+            continue
         if not path.exists():
             result = subject.search(
                 out=folder / "search", max_drop=budget, confidence=0, pattern="1x4", minimize=asked.minimize,
