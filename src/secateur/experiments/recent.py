@@ -12,9 +12,10 @@ from secateur.modules.guarding import copied
 from secateur.network.graph import Graph
 from secateur.records.results import Retrained
 from secateur.records.spec import Cell
+from secateur.support.machine import memory_bytes
 
-LIMIT = 1 << 29
-"""Bytes of parameters and buffers that are kept at most."""
+LIMIT = min(1 << 31, memory_bytes() // 8)
+"""Bytes of parameters and buffers that are kept at most: making a network again takes as long as judging it."""
 
 
 @dataclass(slots=True)
