@@ -50,8 +50,9 @@ loses next to nothing, and not for weights in double precision."""
 SLOWER, GATHERING = 3, 30
 """How much longer a multiplication of many small factorisations takes than one of a large product, and to find a number
 of the columns that an output keeps."""
-USUAL_STEPS, MORE_STEPS = 40, 100
-"""Of conjugate gradients: 10 to 60 for the layers of a ResNet-18, and where there are fewer rows than columns."""
+STEPS = 40
+"""Of conjugate gradients that are reckoned with: 4 to 37 for the layers of a ResNet-18, least of all where there are
+fewer rows than columns."""
 APART = 256
 """Columns of a layer from which its outputs are solved for in threads of their own."""
 ROWS_A_COLUMN, FREE_PRODUCTS = 32, 5e9
@@ -65,13 +66,12 @@ class Regression:
     """Sums over a layer's rows X, a column of ones behind the inputs where there is a bias, and the outputs Y aimed at.
 
     gram: (groups, columns, columns), XᵀX / n. target: (groups, outputs, columns), YᵀX / n. biased: whether there is the
-    column of ones. few: whether there are fewer rows than columns.
+    column of ones.
     """
 
     gram: Tensor
     target: Tensor
     biased: bool = False
-    few: bool = False
 
 
 def reconstruct(
@@ -246,7 +246,7 @@ class Sums:
         gram, target = self._products.gram, self._products.target
         for each in (gram, target):
             each /= counts.clamp(min=1).to(each).view(-1, 1, 1)
-        return Regression(gram, target, self.biased, int(counts.max()) < gram.shape[1])
+        return Regression(gram, target, self.biased)
 
     def _with_ones(self, x: Tensor) -> Tensor:
         return torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2) if self.biased else x
@@ -273,7 +273,7 @@ def solve(before: Tensor, sums: Regression, keep: Tensor, dampening: float = DAM
     """
     fitted = torch.zeros_like(before)
     for group in range(len(before)):
-        way = _quickest(keep[group], sums.few)
+        way = _quickest(keep[group])
         wide = keep.shape[2] > SOLVED_IN_DOUBLE and before.dtype != torch.float64
         single = wide and way is not _by_complement and dampening >= DAMPENING
         gram, right = _system(before[group], sums.gram[group], sums.target[group], dampening, single)
@@ -308,9 +308,8 @@ def _is_affordable(keep: Tensor) -> bool:
     return float(keep.sum(1).double().pow(3).sum()) / 3 <= DIRECT_FLOPS
 
 
-def _quickest(keep: Tensor, few: bool = False) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Of the ways to solve for these columns (outputs, columns), by the multiplications that each takes. few: as in
-    Regression."""
+def _quickest(keep: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Of the ways to solve for these columns (outputs, columns), by the multiplications that each takes."""
     outputs, columns = keep.shape
     kept = keep.sum(1).double()
 
@@ -320,7 +319,7 @@ def _quickest(keep: Tensor, few: bool = False) -> Callable[[Tensor, Tensor, Tens
     costs = {
         _by_cholesky: apart(kept),
         _by_complement: apart(columns - kept) + columns**3,
-        _by_gradients: (MORE_STEPS if few else USUAL_STEPS) * outputs * columns**2 + columns**3 / 3,
+        _by_gradients: STEPS * outputs * columns**2 + columns**3 / 3,
     }
     return min(costs, key=costs.__getitem__)
 
