@@ -50,6 +50,34 @@ def by_strides(network: Any, maps: Tensor) -> Tensor:
     return network.last(flat)
 
 
+def maps_when_learning(network: Any, maps: Tensor) -> Tensor:
+    """As detectors do: raw maps for the loss."""
+    return maps if network.training else by_flatten(network, maps)
+
+
+class Backwards(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, maps: Tensor) -> Tensor:
+        context.shape = maps.shape
+        return maps.clone(memory_format=torch.contiguous_format)
+
+    @staticmethod
+    def backward(context: Any, slope: Tensor) -> Tensor:
+        return slope.view(-1).view(context.shape)
+
+
+class TwoMore(Small):
+    """With what goes back by view between two convolutions."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = F.relu(self.second(Backwards.apply(self.first(images))))  # type: ignore[no-untyped-call]
+        return by_flatten(self, F.max_pool2d(maps, 2))
+
+
+def by_view_of_many(network: Any, maps: Tensor) -> Tensor:
+    return by_view(network, maps) if len(maps) > 4 else by_flatten(network, maps)
+
+
 def maps_themselves(network: Any, maps: Tensor) -> Tensor:
     return maps
 
@@ -66,6 +94,7 @@ def images(count: int = 2) -> Tensor:
         (by_view_when_learning, False),
         (by_strides, False),
         (maps_themselves, False),
+        (maps_when_learning, False),
     ],
 )
 def test_only_networks_that_bear_it_run_with_channels_innermost(ending: Any, bears: bool) -> None:
@@ -75,6 +104,29 @@ def test_only_networks_that_bear_it_run_with_channels_innermost(ending: Any, bea
     after = network.state_dict()
     assert all(torch.equal(after[name], value) and after[name].is_contiguous() for name, value in before.items())
     assert not network.training
+
+
+def test_the_way_back_is_tried_too() -> None:
+    assert not bears_channels_last(TwoMore(by_flatten), Inputs((images(),)))
+
+
+@pytest.mark.parametrize("ending", ["other attributes", "of many", "another network"])
+def test_repair_is_asked_of_whole_batches_and_of_what_the_network_is_now(ending: str) -> None:
+    batches = [(images(16), torch.zeros(16))]
+    dense = Small(by_view_of_many if ending == "of many" else by_choice)
+    dense.flat = False  # type: ignore[assignment]
+    for flat in (False, True):
+        network = copy.deepcopy(dense)
+        network.flat = flat and ending != "of many"  # type: ignore[assignment]
+        if ending == "other attributes":
+            dense.flat = network.flat
+        secateur.prune(network, 0.5, example=images())
+        secateur.repair(network, "reconstruct", batches, dense=dense)
+        assert bool((network.second.weight == 0).any())
+
+
+def by_choice(network: Any, maps: Tensor) -> Tensor:
+    return by_view(network, maps) if network.flat else by_flatten(network, maps)
 
 
 def test_networks_without_images_are_not_tried() -> None:

@@ -8,16 +8,27 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+_PLAIN = (bool, int, float, str, type(None))
 _FOUND: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDictionary()
 
 
 def habit(network: nn.Module, question: Hashable, find: Callable[[], bool]) -> bool:
-    """What find() gives, asked once for a question and the network's modules and hooks as they are now."""
-    made_of = tuple(
-        (id(each), type(each), len(each._forward_hooks), len(each._forward_pre_hooks)) for each in network.modules()
-    )
+    """What find() gives, asked once for a question and the network's modules and nature as they are now."""
     known = _FOUND.setdefault(network, {})
-    key = question, made_of
+    key = question, nature(network), *(id(each) for each in network.modules())
     if key not in known:
         known[key] = find()
     return known[key]
+
+
+def nature(network: nn.Module) -> Hashable:
+    """What a forward may go by beside values of tensors: the types of modules, their hooks and plain attributes."""
+    return tuple(
+        (
+            type(each),
+            len(each._forward_hooks),
+            len(each._forward_pre_hooks),
+            *((name, value) for name, value in vars(each).items() if isinstance(value, _PLAIN) and name != "training"),
+        )
+        for each in network.modules()
+    )

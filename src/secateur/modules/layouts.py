@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from secateur.errors import ModelError
 from secateur.modules.guarding import copied, outputs, run, untouched
@@ -18,12 +19,12 @@ _DIFFERENCE = 1e-3
 
 def bears_channels_last(network: nn.Module, inputs: Inputs) -> bool:
     """Whether a network that has convolutions of images, moved into that layout, gives what it gives now, as it lies in
-    memory now, and runs in training mode, too, if it does now."""
+    memory now, and in training mode, too, with its gradients, if it runs so now."""
     if not _has_planes(network):
         return False
     moved, last = copied(network), with_channels_last(inputs)
     moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _alike(network, inputs, moved, last) and (_learns(moved, last) or not _learns(network, inputs))
+    return _alike(network, inputs, moved, last) and _learns_alike(network, inputs, moved, last)
 
 
 def bears_such_inputs(network: nn.Module, inputs: Inputs) -> bool:
@@ -52,18 +53,31 @@ def _alike(network: nn.Module, inputs: Inputs, other: nn.Module, others: Inputs)
 
 
 def _same(found: Tensor, expected: Tensor) -> bool:
-    strides = zip(found.shape, found.stride(), expected.stride(), strict=False)
-    if found.shape != expected.shape or any(one != other for size, one, other in strides if size > 1):
+    if not _lie_alike(found, expected):
         return False
     apart, most = (found.double() - expected.double()).abs(), expected.double().abs()
     return not found.numel() or bool(apart.max() <= _DIFFERENCE * most.max())
 
 
-def _learns(network: nn.Module, inputs: Inputs) -> bool:
-    """Whether it runs in training mode; it is left as it was."""
-    with untouched(network), torch.inference_mode(False), torch.no_grad():
+def _learns_alike(network: nn.Module, inputs: Inputs, other: nn.Module, others: Inputs) -> bool:
+    expected = _learnt(network, inputs)
+    found = None if expected is None else _learnt(other, others)
+    return expected is None or (found is not None and all(map(_lie_alike, found, expected)))
+
+
+def _lie_alike(found: Tensor, expected: Tensor) -> bool:
+    strides = zip(found.shape, found.stride(), expected.stride(), strict=False)
+    return found.shape == expected.shape and all(one == other for size, one, other in strides if size > 1)
+
+
+def _learnt(network: nn.Module, inputs: Inputs) -> list[Tensor] | None:
+    """What it gives in training mode, if that and the way back run; it is left as it was."""
+    with untouched(network), torch.inference_mode(False), torch.enable_grad():
         try:
-            run(network.train(), inputs)
-        except ModelError:
-            return False
-    return True
+            made = [each for each in _pytree.tree_leaves(run(network.train(), inputs)) if isinstance(each, Tensor)]
+            learning = [each for each in made if each.requires_grad]
+            if learning:
+                torch.autograd.backward(learning, [torch.ones_like(each) for each in learning])
+        except (ModelError, RuntimeError):
+            return None
+        return [each.detach().clone() for each in made]

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from secateur.errors import UsageError
 from secateur.modules.candidates import check_network
 from secateur.modules.guarding import run, watched
+from secateur.modules.habits import nature
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.layers import executed_layers, tied, weighted_layers
 from secateur.modules.layouts import bears_such_inputs, with_channels_last
@@ -118,7 +119,7 @@ class Shown:
         self._calibration = calibration
         self._augmented = augmented
         self._turns = itertools.count()
-        self._last = self._device.type == "cpu" and bears_such_inputs(like or network, self._first().first(2))
+        self._last = self._device.type == "cpu" and self._bears(like or network)
 
     def __iter__(self) -> Iterator[Inputs]:
         batches = self._calibration
@@ -127,6 +128,12 @@ class Shown:
         else:
             shown = gone_through(batches)
         return (self._placed(self._inputs(images)) for images, _ in shown)
+
+    def _bears(self, like: nn.Module) -> bool:
+        """Whether the network bears channels innermost: asked of what it is like, and of itself if it is not."""
+        first = self._first()
+        asked = [like] if nature(like) == nature(self._network) else [like, self._network]
+        return all(bears_such_inputs(each, first) for each in asked)
 
     def _first(self) -> Inputs:
         """The first batch, as it is."""

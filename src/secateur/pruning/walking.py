@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.modules.guarding import Enough, run, shared
-from secateur.modules.habits import habit
+from secateur.modules.habits import habit, nature
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.matrices import Matrix
 from secateur.modules.uses import Heard, Use, decomposed, overheard
@@ -219,8 +219,7 @@ def walking(
             return mine, dense
 
         walk = Walk(batches, started, needs, room)
-        made_of = ((type(each), len(each._forward_hooks), len(each._forward_pre_hooks)) for each in own.modules())
-        question = "stands", *made_of, *counts.items()
+        question = "stands", nature(own), *counts.items()
         if room > 0 and not habit(networks[1], question, lambda: _can_stand(walk, layers[0], counts)):
             walk = dataclasses.replace(walk, room=0.0)
         stack.callback(walk.begin_anew)
