@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import secateur
 from secateur import Task
-from secateur.errors import UsageError
+from secateur.errors import DataError, UsageError
 from secateur.records.store import Store
 from secateur.support.progress import ConsoleReporter
 from secateur.training.train import resolve_device
@@ -266,3 +266,16 @@ def test_the_command_line_takes_a_task_of_ones_own(tmp_path: Path, run_cli: Any)
     assert twice.returncode == 2
     assert "expected one of the two" in twice.stderr
     assert resolve_device("cpu").type == "cpu"
+
+
+def test_an_empty_first_batch_and_a_limit_that_is_no_number_are_said_in_a_line(tmp_path: Path) -> None:
+    batches = [(torch.randn(8, 8), torch.zeros(8, dtype=torch.long))] * 2
+    empty = (torch.randn(0, 8), torch.zeros(0, dtype=torch.long))
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    task = Task(batches, [empty, *batches], loss=F.cross_entropy, metric="top-1")
+    with pytest.raises(DataError, match="first validation batch is empty"):
+        secateur.sweep(network, task, ratios=(0.5,), out=tmp_path / "run")
+    task = Task(batches, batches, loss=F.cross_entropy, metric="top-1")
+    limits: dict[str, Any] = {"max_bytes": "4k"}
+    with pytest.raises(UsageError, match="max bytes '4k': expected a number above 0"):
+        secateur.search(network, task, out=tmp_path / "search", **limits)

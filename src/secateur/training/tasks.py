@@ -398,6 +398,8 @@ def _cut(values: Any, size: int, count: int) -> Any:
 def _tiled(inputs: Any, count: int) -> Any:
     """A batch over and over until it has so many, no more."""
     size = _length(inputs)
+    if not size:
+        raise DataError("task: its first validation batch is empty: expected examples in it; leave empty batches out")
     times = -(-count // size)
 
     def grown(each: Any) -> Any:

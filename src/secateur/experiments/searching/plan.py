@@ -82,7 +82,8 @@ class Search:
         check_value("max drop", self.max_drop, 0 <= self.max_drop < 100, "0 to 100 points of accuracy, as in 1.0")
         limits = tuple(map(as_number, limits_of(self.max_cost)))
         for target, limit in zip(self.targets, limits, strict=bool(limits)):
-            check_value(f"max {target}", limit, 0 < limit < math.inf, "a number above 0")
+            number = isinstance(limit, int | float) and 0 < limit < math.inf
+            check_value(f"max {target}", limit, number, "a number above 0")
         object.__setattr__(self, "max_cost", (limits if len(limits) > 1 else limits[0]) if limits else None)
         if self.confidence is not None:
             object.__setattr__(self, "confidence", as_number(self.confidence))
