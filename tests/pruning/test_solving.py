@@ -46,8 +46,9 @@ def test_a_layer_with_its_mask_given_is_the_constrained_least_squares_optimum(
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.98])
-def test_wide_layers_are_solved_for_in_single_precision_as_well(share: float) -> None:
+def test_wide_layers_are_solved_for_in_single_precision_as_well(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of fewer rows than columns, which depend on each other, in scales from 1 to 1,000; against double precision."""
+    monkeypatch.setattr(reconstruction, "TOLERANCE", 1e-6)  # gradients leave nothing undone
     x = (torch.randn(300, 40) @ torch.randn(40, 600) + 0.01 * torch.randn(300, 600)) * torch.logspace(0, 3, 600)
     before = torch.randn(1, 16, 600)
     gram = (x.double().T @ x.double() / 300)[None]
@@ -60,10 +61,10 @@ def test_wide_layers_are_solved_for_in_single_precision_as_well(share: float) ->
         return float(((apart @ gram[0]) * apart).sum() + level * apart.square().sum())
 
     single, double = (lost(solve(given, sums, keep)) for given in (before, before.double()))
-    assert abs(single - double) <= 0.001 * double  # which gradients leave undone
+    assert double <= single <= 1.0001 * double
     for scale in (1e-12, 1e12):  # of the inputs, whose squares single precision would not hold
         scaled = Regression(sums.gram * scale**2, sums.target * scale**2)
-        assert lost(solve(before, scaled, keep)) <= 1.001 * double
+        assert lost(solve(before, scaled, keep)) <= 1.0001 * double
     assert solve(before, sums, keep).dtype == torch.float32
 
 

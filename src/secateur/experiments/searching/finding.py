@@ -269,12 +269,13 @@ def last_holding(
         if costs and high < len(ladder) and costs[high - 1] > (1 - GAIN) * costs[low]:
             break
         width = high - low
-        if near is not None and (low < 0 or high == len(ladder)):
-            middle = near if width > len(ladder) else high - step if low < 0 else low + step
-            middle, step = min(max(middle, low + 1), high - 1), step if width > len(ladder) else 2 * step
+        if near is None or (low >= 0 and high < len(ladder)):
+            middle = low + round((0.5 if small > 1 else _share(least, most)) * width)
+        elif width > len(ladder):  # nothing was looked at
+            middle = near
         else:
-            share = 0.5 if small > 1 else _share(least, most)
-            middle = min(low + max(1, round(share * width)), high - 1)
+            middle, step = (high - step if low < 0 else low + step), 2 * step
+        middle = min(max(middle, low + 1), high - 1)
         if holds(ladder[middle]):
             low, least = middle, max(LITTLE, excess(ladder[middle]) or 0.0)
         else:

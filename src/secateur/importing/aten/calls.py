@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.held import Batch, Constant, Foreign, Masked, Numbers, Shifted, Starts
 from secateur.importing.aten.lengths import mentions_size
-from secateur.importing.aten.operations import arguments_of, describe, module_of, operation_of
+from secateur.importing.aten.nodes import arguments_of, describe, module_of, operation_of
 from secateur.importing.aten.sized import MADE_OF_SIZES, made_of_sizes
 from secateur.importing.aten.wholes import element_of
 from secateur.importing.placing import Mixed, Ordinary, Place, Placed

@@ -12,7 +12,7 @@ from torch import fx
 from secateur.importing.aten.calls import READ_WITHOUT_CONVERSION
 from secateur.importing.aten.complexes import COMPLEX
 from secateur.importing.aten.conversions import CONVERSIONS
-from secateur.importing.aten.operations import operation_of
+from secateur.importing.aten.nodes import operation_of
 from secateur.importing.aten.quiet import quiet
 from secateur.importing.aten.translation import needed
 

@@ -16,7 +16,7 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 from secateur.errors import ExportError, GraphError
 from secateur.importing.aten.conversions import CONVERSIONS
 from secateur.importing.aten.held import BATCH, Batch, Constant, Foreign, Masked, Shifted
-from secateur.importing.aten.operations import arguments_of, describe
+from secateur.importing.aten.nodes import arguments_of, describe
 from secateur.importing.aten.translation import Program, Translation
 from secateur.importing.placing import Mixed, Placed
 from secateur.network.graph import Graph

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from secateur.importing.aten.calls import Call, Conversion
 from secateur.importing.aten.held import Constant, Masked
-from secateur.importing.aten.operations import are_alike
+from secateur.importing.aten.nodes import are_alike
 from secateur.importing.aten.reading import anywhere, pair_of_values, scaled
 from secateur.network import composites
 from secateur.network.graph import Shape

@@ -25,7 +25,7 @@ from secateur.importing.aten.calls import (
 from secateur.importing.aten.complexes import converted, is_complex
 from secateur.importing.aten.held import Batch, Constant, Masked, Shifted
 from secateur.importing.aten.lengths import to_dimension
-from secateur.importing.aten.operations import are_alike
+from secateur.importing.aten.nodes import are_alike
 from secateur.importing.aten.wholes import HELD, element_of
 from secateur.importing.placing import Extent, Mixed, Ordinary, Place, Placed
 from secateur.network.building import Builder
