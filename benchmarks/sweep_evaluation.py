@@ -48,9 +48,11 @@ class TimedCache(NetworkCache):
         super().__init__(device="cpu")
         self.seconds: list[tuple[float, float]] = []
 
-    def accuracies(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> Both:
+    def accuracies(
+        self, network: nn.Module, cell: Cell, graph: Graph | None = None, validation: Score | None = None
+    ) -> Both:
         if graph is None:
-            return super().accuracies(network, cell)
+            return super().accuracies(network, cell, None, validation)
         started = time.perf_counter()
         before = super().accuracies(network, cell)
         between = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import pytest
 
 import secateur
+from samples import contender
 from secateur.errors import UsageError
 from secateur.experiments.cache import NetworkCache
 from secateur.experiments.searching import SearchResult, plan_search
+from secateur.experiments.searching.comparing import measured_front
 from secateur.experiments.searching.laboratory import Laboratory
 from secateur.records.patterns import is_of_channels
+from secateur.records.selection import Budget
 from secateur.records.store import Store
 from secateur.report import front_grid, search_record
 from secateur.report.fronts import fronts_of
@@ -77,6 +81,29 @@ def test_a_network_keeps_to_limits_on_both_its_file_and_its_time(tmp_path: Path)
     tight = small_search(tmp_path / "run", max_bytes=10**6, max_latency_ms=1e-9, rounds=0)
     assert tight.record.outcome is not None
     assert "Nothing was found that costs 1e-09 ms and 1,000,000 bytes or less" in words(tight)
+
+
+def test_where_all_is_within_the_limit_the_cheapest_of_the_best_is_taken(tmp_path: Path) -> None:
+    result = small_search(tmp_path / "run", max_bytes=10**9)
+    outcome = result.record.outcome
+    assert outcome is not None
+    chosen, dense = outcome.contender(outcome.chosen), outcome.contender("dense")
+    best = max(each.validation.rank for each in outcome.contenders)
+    assert chosen.validation.rank == best >= dense.validation.rank
+    assert chosen.bytes == min(each.bytes for each in outcome.contenders if each.validation.rank == best) < dense.bytes
+
+
+def test_the_front_has_the_chosen_one_though_another_beats_it() -> None:
+    """The other may lose too much elsewhere."""
+    dense = dataclasses.replace(contender("dense", 2.0, 0.9), bytes=2000)
+    chosen = contender("search", 1.0, 0.89)
+    other = dataclasses.replace(contender("uniform", 1.0, 0.895), bytes=chosen.bytes - 1)
+    budget = Budget("bytes", 1.0)
+    found = measured_front([dense, chosen, other], dense, budget, chosen.cell)
+    assert [each.cell for each in found] == [other.cell, chosen.cell, dense.cell]
+    assert [each.cell for each in measured_front([dense, chosen, other], dense, budget, dense.cell)] == [
+        other.cell, dense.cell,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "channel-l1"])

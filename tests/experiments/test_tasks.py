@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import secateur
 from secateur import Task
 from secateur.errors import DataError, UsageError
+from secateur.pruning.retraining import retrain
+from secateur.records.recipes import Retraining
 from secateur.records.store import Store
 from secateur.support.progress import ConsoleReporter
 from secateur.training.train import resolve_device
@@ -268,14 +270,80 @@ def test_the_command_line_takes_a_task_of_ones_own(tmp_path: Path, run_cli: Any)
     assert resolve_device("cpu").type == "cpu"
 
 
-def test_an_empty_first_batch_and_a_limit_that_is_no_number_are_said_in_a_line(tmp_path: Path) -> None:
-    batches = [(torch.randn(8, 8), torch.zeros(8, dtype=torch.long))] * 2
+def test_batches_of_no_example_are_left_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batches = [(torch.randn(8, 8), torch.randint(4, (8,))) for _ in range(3)]
     empty = (torch.randn(0, 8), torch.zeros(0, dtype=torch.long))
     network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
-    task = Task(batches, [empty, *batches], loss=F.cross_entropy, metric="top-1")
-    with pytest.raises(DataError, match="first validation batch is empty"):
-        secateur.sweep(network, task, ratios=(0.5,), out=tmp_path / "run")
+
+    def swept(name: str, through: list[Any]) -> list[tuple[float, int, float]]:
+        task = Task(through, through, loss=F.cross_entropy, metric="top-1")
+        result = secateur.sweep(network, task, ratios=(0.5,), out=tmp_path / name)
+        return [(row.test.value, row.test.n, row.validation.value) for row in result.rows]
+
+    assert swept("with", [empty, batches[0], empty, *batches[1:], empty]) == swept("without", batches)
+    task = Task([empty], [empty], loss=F.cross_entropy, metric="top-1")
+    with pytest.raises(DataError, match="its train split has no batches"):
+        secateur.sweep(network, task, ratios=(0.5,), out=tmp_path / "none")
+    parted = Task(batches, [empty, *batches, empty], loss=F.cross_entropy, metric="top-1")
+    assert parted.pieces("validation") == 3
+    assert [each.n for each in parted.score_parts(network, "validation", 2)] == [16, 8]
+
+
+def test_a_limit_that_is_no_number_and_one_beside_a_goal_are_said_in_a_line(tmp_path: Path) -> None:
+    batches = [(torch.randn(8, 8), torch.zeros(8, dtype=torch.long))] * 2
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     task = Task(batches, batches, loss=F.cross_entropy, metric="top-1")
     limits: dict[str, Any] = {"max_bytes": "4k"}
     with pytest.raises(UsageError, match="max bytes '4k': expected a number above 0"):
         secateur.search(network, task, out=tmp_path / "search", **limits)
+    with pytest.raises(UsageError, match="minimize 'macs' goes with max_drop: within max bytes the network"):
+        secateur.search(network, task, out=tmp_path / "search", minimize="macs", max_bytes=4000)
+    assert not (tmp_path / "search").exists()
+
+
+class Deciding(nn.Module):
+    """What runs depends on values: only an example shows which layer gives the outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.first = nn.Linear(16, 4), nn.Linear(8, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.last(torch.relu(x) if bool((x > 0).any()) else torch.tanh(x))
+
+
+def test_retraining_by_a_task_knows_the_outputs_by_its_examples() -> None:
+    batches = [(torch.randn(8, 8), torch.zeros(8, dtype=torch.long))] * 2
+    network = Deciding()
+    task = Task(batches, batches, loss=F.cross_entropy, metric="top-1")
+    retrain(network, task, 0.5, Retraining("one-shot", epochs=1))
+    zeros = {name: int((parameter == 0).sum()) for name, parameter in network.named_parameters()}
+    assert zeros["first.weight"] == 64
+    assert zeros["last.weight"] == 0
+
+
+class Dropping(nn.Module):
+    """Drops at random in evaluation mode, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(8, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.dropout(torch.relu(self.second(torch.relu(self.first(x)))), 0.3))
+
+
+@pytest.mark.parametrize("repair", ["reconstruct", "moments"])
+def test_networks_that_draw_at_random_are_measured_alike_each_time(tmp_path: Path, repair: str) -> None:
+    torch.manual_seed(0)
+    batches = [(torch.randn(32, 8), torch.randint(4, (32,))) for _ in range(4)]
+    task = Task(batches, batches, metric="top-1")
+    network = Dropping()
+    once = secateur.sweep(network, task, ratios=(0.5,), repairs=(repair,), tolerance=100, out=tmp_path / "run")
+    more = secateur.sweep(network, task, ratios=(0.5, 0.8), repairs=(repair,), tolerance=100, out=tmp_path / "run")
+    again = secateur.sweep(network, task, ratios=(0.5, 0.8), repairs=(repair,), tolerance=100, out=tmp_path / "other")
+    scores = [{row.cell.ratio: row.validation.value for row in each.rows} for each in (once, more, again)]
+    assert scores[0].items() <= scores[1].items()
+    assert scores[1] == scores[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import threading
 from typing import Any
 
 import pytest
@@ -335,3 +336,48 @@ def test_a_layer_that_cannot_be_refitted_is_found_before_any_is(how: str, monkey
     with pytest.raises(PruneError, match=r"layer '2': .* to refit, got a pruned ConvTranspose2d; prune without it"):
         repair(network, how, [(torch.randn(4, 1, 6, 6), torch.zeros(4))], dense=dense)
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
+class Normed(nn.Module):
+    """Layers whose vectors of spectral normalisation take a step whenever their weight is asked for in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.out = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        nn.utils.parametrizations.spectral_norm(self.first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(self.second(torch.relu(self.first(x)))))
+
+
+@pytest.mark.parametrize("how", ["reconstruct", "moments", "distill"])
+def test_weights_that_are_asked_for_do_not_change_what_they_are_made_of(how: str) -> None:
+    dense = Normed().train()
+    pruned = copy.deepcopy(dense)
+    before = copy.deepcopy(dense.state_dict())
+    batches = [(torch.randn(16, 6), torch.zeros(16))]
+    prune(pruned, 0.5, example=batches[0][0], exclude=["first"])
+    repair(pruned, how, batches, dense=dense)
+    assert all(torch.equal(value, dense.state_dict()[name]) for name, value in before.items())
+    vectors = [name for name in before if name.endswith(("._u", "._v"))]
+    assert vectors
+    assert all(torch.equal(before[name], pruned.state_dict()[name]) for name in vectors)
+
+
+def test_threads_repair_by_one_dense_network_as_each_would_alone() -> None:
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+    batches = [(torch.randn(64, 32), torch.zeros(64)) for _ in range(4)]
+    pruned = [copy.deepcopy(dense) for _ in range(4)]
+    for number, each in enumerate(pruned):
+        prune(each, 0.3 + 0.15 * number)
+    alone = copy.deepcopy(pruned)
+    for each in alone:
+        repair(each, "reconstruct", batches, dense=dense)
+    threads = [threading.Thread(target=repair, args=(each, "reconstruct", batches, dense)) for each in pruned]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(pruned, alone, strict=True):
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())

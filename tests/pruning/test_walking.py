@@ -75,6 +75,17 @@ class Locked(Keeping):
             return self.last(self.second(y) + y)
 
 
+class Counted(Keeping):
+    """Lets four run at a time: two batches may stand still, which two examples show, but no third one."""
+
+    permits = threading.Semaphore(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with self.permits:
+            y = torch.relu(self.first(x))
+            return self.last(self.second(y) + y)
+
+
 class Turning(Keeping):
     """Layers whose order depends on the batch."""
 
@@ -86,7 +97,7 @@ class Turning(Keeping):
         return y + self.second(x)[..., :3]
 
 
-@pytest.mark.parametrize("network", [Keeping, Looking, Locked, Turning])
+@pytest.mark.parametrize("network", [Keeping, Looking, Locked, Counted, Turning])
 def test_where_runs_may_not_stand_still_they_begin_anew(
     network: type[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ from secateur.cli.options import (
 from secateur.cli.printing import say_lines
 from secateur.cli.voices import reporter
 from secateur.errors import UsageError
-from secateur.records.spec import CONFIDENCE, REPAIRS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR
+from secateur.records.spec import CONFIDENCE, REPAIRS, SEARCH_OPTIONS, SHOWN_IMAGES, TARGETS, USUAL_REPAIR
 
 
 @with_options(SEARCH_OPTIONS, "images", "device")
@@ -39,8 +39,11 @@ def search(
         float, typer.Option(help="That no more is lost on other data of the kind; 0: the mean may lose so much.")
     ] = CONFIDENCE,
     minimize: Annotated[
-        str, typer.Option(help=f"One of {', '.join(TARGETS)}; or several with commas between, by their mean.")
-    ] = "latency",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help=f"One of {', '.join(TARGETS)}; or several with commas between, by their mean.", show_default="latency"
+        ),
+    ] = None,
     max_bytes: Annotated[
         Optional[int], typer.Option(help="Of the file: the best network within, instead of --max-drop.")  # noqa: UP045
     ] = None,
@@ -56,7 +59,9 @@ def search(
     repair: Annotated[
         str, typer.Option(help=f"What follows pruning: {', '.join(REPAIRS)}; several steps joined by +.")
     ] = USUAL_REPAIR,
-    images: Annotated[int, typer.Option(help="Validation images on which the harm of each layer is measured.")] = 1000,
+    images: Annotated[
+        int, typer.Option(help="Validation images on which the harm of each layer is measured.")
+    ] = SHOWN_IMAGES,
     rounds: Annotated[int, typer.Option(help="How often harm is measured again around the best.")] = 2,
     mean: Mean = None,
     std: Std = None,

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import platform
-import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +26,7 @@ from secateur.measure.footprint import file_bytes
 from secateur.measure.latency import Rivals, rivals_of
 from secateur.measure.plausibility import doubts
 from secateur.modules.candidates import prunable_layers
-from secateur.modules.guarding import copied, first_line, run, watched
+from secateur.modules.guarding import copied, drawing_from, first_line, run, watched
 from secateur.modules.heads import output_layers
 from secateur.modules.inputs import Example, as_inputs
 from secateur.modules.layouts import bears_channels_last
@@ -476,11 +475,15 @@ class NetworkCache:
             self._rivals = key, found
         return self._rivals[1]
 
-    def accuracies(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> tuple[Score, Score]:
+    def accuracies(
+        self, network: nn.Module, cell: Cell, graph: Graph | None = None, validation: Score | None = None
+    ) -> tuple[Score, Score]:
         """(validation, test) of a cell's network, as Evaluation.scores has them; with the graph of one that is
-        quantised, of that."""
-        validation, test = self._scores(network, cell, graph, BOTH)
-        return validation, test
+        quantised, of that. validation: where it is known."""
+        if validation is None:
+            validation, test = self._scores(network, cell, graph, BOTH)
+            return validation, test
+        return validation, self._scores(network, cell, graph, BOTH[1:])[0]
 
     def validation(self, network: nn.Module, cell: Cell, graph: Graph | None = None) -> Score:
         """Likewise, of the validation split alone: what may be looked at while one chooses."""
@@ -558,10 +561,7 @@ def _check_outputs(now: list[list[float]] | None, then: list[list[float]] | None
 
 def _drawn(network: nn.Module, example: Example, seed: int) -> NDArray[Any]:
     """The network's logits where whatever it draws begins at a seed; of other outputs some numbers of all."""
-    with watched(network):
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
+    with watched(network), drawing_from(seed):
         found = outputs_of(run(network, as_inputs(example, network)))
     if len(found) == 1 and found[0].ndim == 2 and found[0].size <= _TOLD:
         return found[0]

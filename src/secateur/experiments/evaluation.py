@@ -15,7 +15,7 @@ from secateur.experiments.calling import given_of, outputs_of
 from secateur.experiments.calling import in_runtime as runtime_engine
 from secateur.measure.correctness import accuracy
 from secateur.measure.prediction import faster_predictor, seconds
-from secateur.modules.guarding import run, watched
+from secateur.modules.guarding import drawing_from, run, watched
 from secateur.modules.inputs import as_inputs
 from secateur.network.graph import Graph
 from secateur.network.limits import NO_LIMITS
@@ -44,7 +44,8 @@ class Evaluation:
     def scores(
         self, network: nn.Module, data: Data, graph: Graph | None = None, splits: Sequence[str] = BOTH, parts: int = 1
     ) -> list[Score]:
-        """Of a network on each split, or on each of its parts, measured on the device; the network ends on the CPU.
+        """Of a network on each split, or on each of its parts, measured on the device; the network ends on the CPU. One
+        that draws at random even in evaluation mode draws the same each time.
 
         With its graph, on a CPU, Secateur's runtime predicts where that is faster. Of images it gives the same classes,
         as PyTorch is asked again wherever rounding could decide.
@@ -126,12 +127,17 @@ def scores_in_runtime(
 def _scores(
     predict: Callable[[Any], Any], data: Data, splits: Sequence[str], parts: int, device: torch.device | str = "cpu"
 ) -> list[Score]:
-    if isinstance(data, Task):
-        if parts == 1:
-            return [data.score(predict, split) for split in splits]
-        return [score for split in splits for score in data.score_parts(predict, split, parts)]
-    pieces = [getattr(data, split).part(number, parts) for split in splits for number in range(parts)]
-    return [accuracy(predict, data, piece, device=device) for piece in pieces]
+    found: list[Score] = []
+    for split in splits:
+        with drawing_from(0):
+            if not isinstance(data, Task):
+                pieces = [getattr(data, split).part(number, parts) for number in range(parts)]
+                found += [accuracy(predict, data, piece, device=device) for piece in pieces]
+            elif parts == 1:
+                found.append(data.score(predict, split))
+            else:
+                found += data.score_parts(predict, split, parts)
+    return found
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -23,7 +23,7 @@ from secateur.measure.latency import compare_latency
 from secateur.measure.macs import layer_table
 from secateur.measure.timing import alone, on_cores
 from secateur.modules.candidates import dense_left, scored_layers
-from secateur.modules.guarding import copied
+from secateur.modules.guarding import copied, drawing_from
 from secateur.modules.heads import output_layers
 from secateur.modules.inputs import copied_to
 from secateur.modules.matrices import Matrix
@@ -39,6 +39,7 @@ from secateur.pruning.structures import Family
 from secateur.records.environment import environment
 from secateur.records.patterns import UNSTRUCTURED, is_of_channels
 from secateur.records.results import Footprint, Latency, Layer, Quantised, Retrained, Row
+from secateur.records.scores import Score
 from secateur.records.spec import Cell
 from secateur.runtime import Session
 from secateur.support.progress import SILENT, Reporter, Task
@@ -52,12 +53,21 @@ STAGES = ("trained", "pruned", "accuracy measured", "latency measured")
 """What run_cell tells the task that it is given, in this order."""
 
 
-def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: bool = True, weigh: bool = True) -> Row:
+def run_cell(
+    cell: Cell,
+    cache: NetworkCache,
+    task: Task = SILENT,
+    *,
+    timed: bool = True,
+    weigh: bool = True,
+    judged: Mapping[Cell, Score | None] | None = None,
+) -> Row:
     """Prune the cell's network and measure what that bought, beside what PyTorch's pruning makes of the same cut.
 
-    Without `timed` latencies are left out, for measure_latency. weigh: as in prune_cell.
+    Without `timed` latencies are left out, for measure_latency. weigh: as in prune_cell. judged: what cells are known
+    to score on validation data, by Cell.
     """
-    started = time.perf_counter()
+    started, known = time.perf_counter(), judged or {}
     dense, trained = cache.trained(cell)
     data = cache.data(cell)
     task.advance(1, lambda: STAGES[0])
@@ -65,8 +75,8 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
     masked, masked_footprint = prune_as_pytorch(dense, pruned, cell.norms, cell.include)
     task.advance(1, lambda: STAGES[1])
     graph = cache.graph(pruned, cell)
-    validation, test = cache.accuracies(pruned, cell, graph)
-    quantised = _quantised(pruned, cell, cache, graph) if graph and cell.quantize != "none" else None
+    validation, test = cache.accuracies(pruned, cell, graph, known.get(cell))
+    quantised = _quantised(pruned, cell, cache, graph, known) if graph and cell.quantize != "none" else None
     task.advance(1, lambda: STAGES[2])
     layers = layer_table(pruned, data.example(), cell.norms, cell.include)
     session = Session(graph, threads=1, limits=NO_LIMITS) if graph and timed else None
@@ -91,10 +101,12 @@ def run_cell(cell: Cell, cache: NetworkCache, task: Task = SILENT, *, timed: boo
     )
 
 
-def _quantised(network: nn.Module, cell: Cell, cache: NetworkCache, graph: Graph) -> Quantised:
+def _quantised(
+    network: nn.Module, cell: Cell, cache: NetworkCache, graph: Graph, known: Mapping[Cell, Score | None]
+) -> Quantised:
     """What the cell's network was in float32, and which of its layers still are."""
     before = cell.in_float32
-    validation, test = cache.accuracies(network, before, cache.graph(network, before))
+    validation, test = cache.accuracies(network, before, cache.graph(network, before), known.get(before))
     return Quantised(validation, test, float_layers(graph))
 
 
@@ -127,7 +139,8 @@ def make_network(
     """
     made = cache.recent.find(cell)
     if made is None or (weigh and made.peak is None):
-        made = _made(cell, cache, weigh)
+        with drawing_from(cell.seed):
+            made = _made(cell, cache, weigh)
         if keep:
             cache.recent.keep(cell, made)
         return made.network, made.retrained, made.peak, made.held

@@ -133,7 +133,7 @@ def quantised_by_onnxruntime(model: Model, batches: Sequence[Batch]) -> Model:
     """
     _need("onnx", "bench")
     _need("onnxruntime", "bench")
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _without_warnings():
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -189,6 +189,19 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Of ONNX Runtime's sessions that its own tools make. Afterwards they are there as usual: what was asked for before
+    cannot be read."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)
 
 
 def _need(package: str, extra: str) -> None:

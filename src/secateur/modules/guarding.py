@@ -157,6 +157,45 @@ def untouched(network: nn.Module, *, copy_on_write: bool = True) -> Iterator[Non
         random_state.restore()
 
 
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Whatever is drawn in the block, by Python, NumPy and PyTorch, begins at a seed; the random state comes back."""
+    before = _RandomState()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        before.restore()
+
+
+@contextmanager
+def in_turn(*networks: nn.Module) -> Iterator[None]:
+    """Threads whose blocks are about the same network go through them one after the other."""
+    each_once = sorted({id(each) for each in networks})
+    with _TURNS_CHANGE:
+        for each in each_once:
+            lock, threads = _TURNS.get(each, (threading.RLock(), 0))
+            _TURNS[each] = lock, threads + 1
+    try:
+        with contextlib.ExitStack() as stack:
+            for each in each_once:
+                stack.enter_context(_TURNS[each][0])
+            yield
+    finally:
+        with _TURNS_CHANGE:
+            for each in each_once:
+                lock, threads = _TURNS.pop(each)
+                if threads > 1:
+                    _TURNS[each] = lock, threads - 1
+
+
+_TURNS: dict[int, tuple[Any, int]] = {}
+"""By the id of a network: who holds it has the turn; how many want it or have it."""
+_TURNS_CHANGE = threading.Lock()
+
+
 def check_values(network: nn.Module) -> None:
     """Raises ModelError where a parameter has no values of its own here: a lazy one that was never run, one on the meta
     device, or one that is spread over processes."""

@@ -4,21 +4,25 @@ lives and is made of the same modules."""
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
+Found = TypeVar("Found")
+
 _PLAIN = (bool, int, float, str, type(None))
-_FOUND: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDictionary()
+_FOUND: WeakKeyDictionary[nn.Module, dict[Hashable, Any]] = WeakKeyDictionary()
 
 
-def habit(network: nn.Module, question: Hashable, find: Callable[[], bool]) -> bool:
+def habit(network: nn.Module, question: Hashable, find: Callable[[], Found]) -> Found:
     """What find() gives, asked once for a question and the network's modules and nature as they are now."""
     known = _FOUND.setdefault(network, {})
     key = question, nature(network), *(id(each) for each in network.modules())
     if key not in known:
         known[key] = find()
-    return known[key]
+    found: Found = known[key]
+    return found
 
 
 def nature(network: nn.Module) -> Hashable:

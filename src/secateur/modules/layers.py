@@ -14,9 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.modules.guarding import run, watched
 from secateur.modules.inputs import Example, as_inputs
-from secateur.modules.matrices import NAMED, SCALE, WEIGHTED, Matrix, every_matrix
+from secateur.modules.matrices import NAMED, SCALE, WEIGHTED, Matrix, every_matrix, parameter_of
 from secateur.modules.uses import Use, listening
-from secateur.modules.weight_norms import normed
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,7 @@ def weight_of(layer: Matrix | nn.Module) -> Tensor:
     """A matrix, or a module's `weight`, outside of autograd; writing to it writes to the module, if not computed."""
     if isinstance(layer, Matrix):
         return layer.weight
-    found = normed(layer)
-    weight = found.weight if found else layer.weight
-    assert isinstance(weight, Tensor)
-    return weight.detach()
+    return parameter_of(layer, "weight")
 
 
 def learning_layers(network: nn.Module, include: Sequence[str] = ()) -> dict[str, Matrix]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
+from secateur.modules.guarding import watched
 from secateur.modules.weight_norms import normed
 
 LINEAR = (nn.Linear,)
@@ -87,11 +88,9 @@ class Matrix:
 
     @property
     def weight(self) -> Tensor:
-        """Outside of autograd; writing to it writes to the module, unless it is computed."""
-        found = normed(self.module) if self.parameter == "weight" else None
-        weight = found.weight if found else getattr(self.module, self.parameter)
-        assert isinstance(weight, Tensor)
-        return weight.detach()
+        """Outside of autograd; writing to it writes to the module, unless it is computed, and then it is what it is in
+        evaluation mode."""
+        return parameter_of(self.module, self.parameter)
 
     @property
     def bias(self) -> Tensor | None:
@@ -125,6 +124,21 @@ class Matrix:
         """What matrices have in common that are one and the same parameter; a computed one is its module's alone."""
         own = self.module._parameters.get(self.parameter)
         return (id(self.module), self.parameter) if own is None else (id(own), "")
+
+
+def parameter_of(module: nn.Module, name: str) -> Tensor:
+    """A parameter outside of autograd, or what is computed in its place: without a step of what learns there whenever
+    it is asked for in training mode, as the vectors of a spectral normalisation do."""
+    found = normed(module) if name == "weight" else None
+    if found:
+        return found.weight
+    if name in module._parameters or name in vars(module):
+        value = getattr(module, name)
+    else:
+        with watched(module):
+            value = getattr(module, name)
+    assert isinstance(value, Tensor)
+    return value.detach()
 
 
 def _of_convolution(module: nn.Module, _: str) -> Axes:

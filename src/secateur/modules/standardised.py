@@ -12,7 +12,7 @@ from secateur.modules.dataflow import follow, share_of_zeros
 from secateur.modules.heads import unwrapped
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.layers import sources, weighted_layers
-from secateur.modules.matrices import WEIGHTED, Matrix
+from secateur.modules.matrices import WEIGHTED, Matrix, parameter_of
 
 
 def zeros_undone(network: nn.Module, names: Iterable[str], example: Example | None) -> tuple[str, ...]:
@@ -52,8 +52,7 @@ def _used_alone(layer: Matrix, name: str) -> Mapping[str, float]:
 
 def _noise(layer: nn.Module) -> Tensor:
     """An input of a linear or convolution layer: as large as its kernel."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
+    weight = parameter_of(layer, "weight")
     if isinstance(layer, nn.Linear):
         shape: tuple[int, ...] = (1, layer.in_features)
     else:

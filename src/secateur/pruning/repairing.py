@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.errors import UsageError
 from secateur.modules.candidates import check_network
-from secateur.modules.guarding import run, watched
+from secateur.modules.guarding import in_turn, run, watched
 from secateur.modules.habits import nature
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.layers import executed_layers, tied, weighted_layers
@@ -58,14 +58,15 @@ def repair(
     """
     check_repair(how)
     check_network(network)
-    for step in how.split("+"):
+    steps = how.split("+")
+    for step in steps:
         if step not in ("batchnorm", "none"):
             if dense is None:
                 raise UsageError(f"repair {step!r} aims at the dense network: expected it as dense=…, got None")
             check_network(dense)
             _check_same_layers(network, dense, step, include)
-    with plain_weights(network):
-        for step in how.split("+"):
+    with in_turn(network, dense or network), plain_weights(network):
+        for step in steps:
             _take(step, network, calibration, dense or network, reporter, include)
 
 

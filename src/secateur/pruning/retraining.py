@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from secateur.errors import UsageError
 from secateur.modules.guarding import copied
-from secateur.modules.inputs import Inputs
+from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.layers import weighted_layers
 from secateur.modules.weight_norms import plain_weights
 from secateur.pruning.freezing import frozen_zeros
@@ -74,7 +74,8 @@ def retrain(
         raise UsageError(f"schedule {retraining.schedule!r} needs `start`, the state dict that weights are set back to")
     target = resolve_device(device) if isinstance(device, str) else device
     round_recipe = retraining.recipe(recipe)
-    pruner = _Pruner(network, ratio, retraining, cut or partial(prune, include=include), start, include)
+    cut = cut or partial(_cut_evenly, include=include, example=dataset.example())
+    pruner = _Pruner(network, ratio, retraining, cut, start, include)
     course = Course(
         epochs=retraining.epochs,
         rate=_rate(retraining, round_recipe),
@@ -91,6 +92,12 @@ def retrain(
         pruner.detach()
     network.eval()
     return Retrained(retraining.epochs, log.seconds, log.resumed_from)
+
+
+def _cut_evenly(network: nn.Module, ratio: float, *, include: Sequence[str], example: Example) -> None:
+    """By magnitude, per layer; the example shows which layers give the outputs."""
+    device = next(network.parameters()).device
+    prune(network, ratio, include=include, example=as_inputs(example, network).to(device))
 
 
 def _rate(retraining: Retraining, recipe: Recipe) -> Callable[[int, int], float]:

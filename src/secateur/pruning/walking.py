@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import queue
 import threading
 import time
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from secateur.modules.guarding import Enough, run, shared
+from secateur.modules.guarding import Enough, drawing_from, run, shared
 from secateur.modules.habits import habit, nature
 from secateur.modules.inputs import Example, Inputs, as_inputs
 from secateur.modules.matrices import Matrix
@@ -33,8 +34,9 @@ MOST_HELD = 32
 """Batches that stand still at most: each has two threads."""
 _ROOM = 2.0
 """What lies between layers, in inputs and outputs of the layer where those are largest."""
-_PATIENCE, _LEAST_PATIENCE = 100, 5.0
-"""Times as long as it takes alone, and seconds, after which a run that does not go on waits for another one."""
+_PATIENCE, _LEAST_PATIENCE = 20, 5.0
+"""Times as long as a whole run takes alone, and seconds, after which one that does not go on waits for another one;
+if it still does not after as long again, during which the process was not held up."""
 
 Pair = tuple[Sequence[Use], Sequence[Use]]
 Counts = Mapping[str, int]
@@ -54,11 +56,15 @@ class Run:
         self._thread = threading.Thread(target=self._begin, args=(go,), daemon=True)
         self._thread.start()
 
-    def uses(self, name: str, count: int, patience: float | None = None) -> list[Use]:
+    def uses(self, name: str, count: int, patience: float) -> list[Use]:
         """The next `count` uses of a layer, or all that are left; the run stands still at the last one. Raises
-        queue.Empty after so many seconds."""
+        queue.Empty after so many seconds, twice."""
         self._asked.put((name, count))
-        found = self._told.get(timeout=patience)
+        wait = None if patience == math.inf else patience
+        try:
+            found = self._told.get(timeout=wait)
+        except queue.Empty:
+            found = self._told.get(timeout=wait)
         if isinstance(found, BaseException):
             raise found
         return found
@@ -116,17 +122,26 @@ def _close(runs: Iterable[Run]) -> None:
         each.join()
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A batch's runs that stand still, and how many seconds they may take to go on."""
+
+    runs: Runs
+    patience: float
+
+
 @dataclass(slots=True)
 class Walk:
-    """What `walking` gives. room: bytes that may be held; needs: bytes that a batch's runs hold. _runs: those that
-    stand still, by the batch's number; _whole: they are all that there are."""
+    """What `walking` gives. room: bytes that may be held, none from when a run waited for what another one has; needs:
+    bytes that a batch's runs hold; patience: seconds that a run of one example may take, beside others that stand
+    still. _runs: those that stand still, by the batch's number; _whole: they are all that there are."""
 
     batches: Callable[[], Iterator[Inputs]]
     started: Callable[[Inputs], Runs]
     needs: Callable[[Inputs], float]
     room: float
-    patience: float | None = None
-    _runs: dict[int, Runs] = field(default_factory=dict, init=False)
+    patience: float = math.inf
+    _runs: dict[int, Standing] = field(default_factory=dict, init=False)
     _whole: bool = field(default=False, init=False)
     _used: float = field(default=0.0, init=False)
 
@@ -136,29 +151,51 @@ class Walk:
         if count > 1:
             self.begin_anew()
         if self._whole:  # no batch is needed but those that stand still
-            told = [self._told(runs, name, count) for runs in self._runs.values()]
-            if all(len(uses) == count for pair in told for uses in pair):
+            told = self._all_told(name, count)
+            if told is not None:
                 yield from told
                 return
-            self.begin_anew()  # layers run in another order for some batches
+            self.begin_anew()
         yield from self._through_all(name, count)
         if count > 1:  # what was passed with its old weights is stale
             self.begin_anew()
 
+    def _all_told(self, name: str, count: int) -> list[Pair] | None:
+        """Of all runs that stand still; None where layers run in another order for some batches, or where one waits
+        for what another one has."""
+        try:
+            told = [self._told(standing, name, count) for standing in self._runs.values()]
+        except queue.Empty:
+            self.room = 0.0
+            return None
+        return told if all(len(uses) == count for pair in told for uses in pair) else None
+
     def _through_all(self, name: str, count: int) -> Iterator[Pair]:
         number = -1
         for number, batch in enumerate(self.batches()):
-            standing = self._runs.get(number)
-            told = self._told(standing, name, count) if standing else None
-            if told and all(len(uses) == count for uses in told):
-                yield told
-                continue
-            if standing is None and count == 1 and self._is_room(batch):
-                self._runs[number] = self.started(batch)
-                yield self._told(self._runs[number], name, count)
-            else:
-                yield self._told_anew(batch, name, count)
+            try:
+                told = self._told_beside_others(number, batch, name, count)
+            except queue.Empty:
+                self.room = 0.0
+                self.begin_anew()
+                told = self._told_anew(batch, name, count, math.inf)
+            yield told
         self._whole = number >= 0 and len(self._runs) == number + 1
+
+    def _told_beside_others(self, number: int, batch: Inputs, name: str, count: int) -> Pair:
+        """Raises queue.Empty where a run waits for what another one has that stands still."""
+        standing = self._runs.get(number)
+        if standing:
+            told = self._told(standing, name, count)
+            if all(len(uses) == count for uses in told):
+                return told
+        elif count == 1 and self._is_room(batch):
+            self._runs[number] = Standing(self.started(batch), self._patience_with(batch))
+            return self._told(self._runs[number], name, count)
+        return self._told_anew(batch, name, count, self._patience_with(batch) if self._runs else math.inf)
+
+    def _patience_with(self, batch: Inputs) -> float:
+        return max(_LEAST_PATIENCE, self.patience * len(batch))
 
     def _is_room(self, batch: Inputs) -> bool:
         needs = self.needs(batch)
@@ -167,24 +204,28 @@ class Walk:
         self._used += needs
         return True
 
-    def _told(self, runs: Runs, name: str, count: int) -> Pair:
-        network, dense = runs
-        return network.uses(name, count, self.patience), dense.uses(name, count, self.patience)
+    @staticmethod
+    def _told(standing: Standing, name: str, count: int) -> Pair:
+        network, dense = standing.runs
+        return network.uses(name, count, standing.patience), dense.uses(name, count, standing.patience)
 
-    def _told_anew(self, batch: Inputs, name: str, count: int) -> Pair:
+    def _told_anew(self, batch: Inputs, name: str, count: int, patience: float) -> Pair:
         """By runs from the start, of which one is given up before the other begins."""
         own, dense = self.started(batch)
         try:
-            given = own.uses(name, count)
+            given = own.uses(name, count, patience)
             _close([own])
-            return given, dense.uses(name, count)
+            return given, dense.uses(name, count, patience)
+        except queue.Empty:
+            self.begin_anew()  # or they could not be joined
+            raise
         finally:
             _close([own, dense])
 
     def begin_anew(self) -> None:
         """Give up all runs."""
-        runs, self._runs, self._whole, self._used = self._runs, {}, False, 0.0
-        _close(itertools.chain.from_iterable(runs.values()))
+        held, self._runs, self._whole, self._used = self._runs, {}, False, 0.0
+        _close(itertools.chain.from_iterable(each.runs for each in held.values()))
 
 
 @contextmanager
@@ -220,34 +261,37 @@ def walking(
 
         walk = Walk(batches, started, needs, room)
         question = "stands", nature(own), *counts.items()
-        if room > 0 and not habit(networks[1], question, lambda: _can_stand(walk, layers[0], counts)):
-            walk = dataclasses.replace(walk, room=0.0)
+        patience = habit(networks[1], question, lambda: _can_stand(walk, layers[0], counts)) if room > 0 else None
+        walk = dataclasses.replace(walk, room=0.0 if patience is None else room, patience=patience or math.inf)
         stack.callback(walk.begin_anew)
         yield walk
 
 
-def _can_stand(walk: Walk, layers: Mapping[str, Matrix], counts: Counts) -> bool:
-    """Whether runs of two examples that stand still in turns see what runs from the start see, while weights change.
+def _can_stand(walk: Walk, layers: Mapping[str, Matrix], counts: Counts) -> float | None:
+    """Seconds that one may wait for a run of an example to go on, if runs of two that stand still in turns see what
+    runs from the start see, while weights change.
 
-    Not so where a forward keeps something beside its weights, holds a lock, or looks at the weight of a layer before
-    that runs.
+    None where a forward keeps something beside its weights, holds a lock, or looks at the weight of a layer before that
+    runs.
     """
     examples = list(itertools.islice((each for batch in walk.batches() for each in batch.singly()), 2))
     alone = dataclasses.replace(walk, batches=lambda: iter(examples), room=0.0)
     before = {name: layer.weight.clone() for name, layer in layers.items()}
     try:
         start = time.perf_counter()
-        told = _with_changes(alone, layers, counts)
-        patience = max(_LEAST_PATIENCE, _PATIENCE * (time.perf_counter() - start))
+        with drawing_from(0):
+            told = _with_changes(alone, layers, counts)
+        runs = 2 * max(1, len(examples)) * max(1, len(counts))  # each to its layer, so half of the network on average
+        patience = _PATIENCE * 2 * (time.perf_counter() - start) / runs
         _put_back(layers, before)
         standing = dataclasses.replace(alone, needs=lambda _: 0.0, room=walk.room, patience=patience)
         try:
-            found = _with_changes(standing, layers, counts)
-        except queue.Empty:
-            return False
+            with drawing_from(0):
+                found = _with_changes(standing, layers, counts)
         finally:
             standing.begin_anew()
-        return len(found) == len(told) and all(map(_same, found, told))
+        stood = standing.room > 0 and len(found) == len(told) and all(map(_same, found, told))
+        return patience if stood else None
     finally:
         _put_back(layers, before)
 

@@ -41,6 +41,8 @@ PAPER_RATIOS = (0.0, 0.25, 0.50, 0.60, 0.70, 0.80, 0.90, 0.95, 0.97, 0.99)
 REPAIRS = ("none", "batchnorm", "moments", "reconstruct", "joint", "distill")
 USUAL_REPAIR = "reconstruct"
 """What follows pruning where a sweep or a search is not told; a Cell that says nothing is not repaired."""
+SHOWN_IMAGES = 512
+"""Of the validation split, on which a search measures the harm of each layer."""
 CONFIDENCE = 0.95
 """Of a search, one-sided: what was chosen on validation data is flattered by it, and loses more elsewhere."""
 USUAL_IMAGES = 1024

@@ -148,7 +148,8 @@ class Task:
         DataError where it has fewer batches."""
         total, through = len(self.batches(which)), iter(self.batches(which))
         sizes = [total // parts + (number < total % parts) for number in range(parts)]
-        return [self._score(predict, which, Held(list(itertools.islice(through, size)))) for size in sizes]
+        held = (Held(itertools.islice(through, size)) for size in sizes)
+        return [self._score(predict, which, each) for each in held if each]
 
     def _score(self, predict: Predict, which: str, batches: Batches | Held) -> Score:
         measure = METRICS[self.metric][0] if isinstance(self.metric, str) else self.metric
@@ -287,7 +288,7 @@ def loss_of(data: object) -> Loss | None:
 
 
 class Batches:
-    """The pairs of a task's split; seen: the examples of the last pass."""
+    """The pairs of a task's split, without those of no example; seen: the examples of the last pass."""
 
     def __init__(self, task: Task, which: str) -> None:
         self._task, self._which = task, which
@@ -301,9 +302,9 @@ class Batches:
         return self._through(seed)
 
     def __len__(self) -> int:
-        """Batches of a pass; those of no length of their own are counted."""
+        """Batches of a pass, which are counted where they lie in a list or have no length of their own."""
         given = self._task._given(self._which)
-        return len(given) if isinstance(given, Sized) else sum(1 for _ in self)
+        return len(given) if isinstance(given, Sized) and not isinstance(given, (list, tuple)) else sum(1 for _ in self)
 
     def _through(self, seed: int | None) -> Iterator[Pair]:
         self.seen = 0
@@ -317,8 +318,9 @@ class Batches:
             if batch is _END:
                 return
             pair = task.pair(batch, which)
-            self.seen += _length(pair[0])
-            yield pair
+            if not _is_empty(pair[0]):
+                self.seen += _length(pair[0])
+                yield pair
 
 
 class Held(list[Pair]):
@@ -381,8 +383,17 @@ def _plain(inputs: Any) -> Any:
 
 
 def _length(inputs: Any) -> int:
-    tensors = (leaf for leaf in _pytree.tree_leaves(inputs) if isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim)
-    return len(next(tensors, ()))
+    return next((len(leaf) for leaf in _in_rows(inputs)), 0)
+
+
+def _is_empty(inputs: Any) -> bool:
+    """Whether it holds examples, but none."""
+    return next((len(leaf) == 0 for leaf in _in_rows(inputs)), False)
+
+
+def _in_rows(inputs: Any) -> Iterator[Any]:
+    """Tensors and arrays that have an axis of examples."""
+    return (leaf for leaf in _pytree.tree_leaves(inputs) if isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim)
 
 
 def _cut(values: Any, size: int, count: int) -> Any:
@@ -399,7 +410,7 @@ def _tiled(inputs: Any, count: int) -> Any:
     """A batch over and over until it has so many, no more."""
     size = _length(inputs)
     if not size:
-        raise DataError("task: its first validation batch is empty: expected examples in it; leave empty batches out")
+        raise DataError("task: inputs of its validation batches have no axis of examples: expected tensors (N, …)")
     times = -(-count // size)
 
     def grown(each: Any) -> Any:

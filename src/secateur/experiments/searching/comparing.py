@@ -14,6 +14,7 @@ from secateur.measure.latency import compare_latency
 from secateur.modules.guarding import copied
 from secateur.network.limits import NO_LIMITS
 from secateur.records.results import Contender, FrontPoint, Latency, Outcome, Row
+from secateur.records.scores import Score
 from secateur.records.selection import Budget, choose, within
 from secateur.records.spec import Cell
 from secateur.records.store import Store
@@ -39,7 +40,7 @@ def compare(
     names = {
         cell: kind_of(cell, search) for cell in [*shown, *(cell for each in found.values() for cell in each.cells)]
     }
-    rows = measured_rows(list(names), cache, store, reporter)
+    rows = measured_rows(list(names), cache, store, reporter, trials.judged)
     pytorch, rivals, latencies = _latencies(search, names, cache)
     networks = {
         cell: _contender(name, rows[cell.id], latencies.get(cell.id), trials.bound(cell))
@@ -54,11 +55,11 @@ def compare(
         for name, each in found.items()
     )
     dense = networks[search.dense]
-    front = measured_front(networks.values(), dense, search.budget)
     absent = cache.rivals(search.dense, [search.batch]).absent
-    outcome = Outcome("", contenders, pytorch, front, search.budget.cost(dense, dense), rivals, absent)
+    outcome = Outcome("", contenders, pytorch, (), search.budget.cost(dense, dense), rivals, absent)
     chosen = choose(within(outcome, search.budget), dense, search.budget).best
-    return dataclasses.replace(outcome, chosen=chosen.name)
+    front = measured_front(networks.values(), dense, search.budget, chosen.cell)
+    return dataclasses.replace(outcome, chosen=chosen.name, front=front)
 
 
 def _best(kind: Sequence[Contender], dense: Contender, budget: Budget) -> Contender:
@@ -66,13 +67,18 @@ def _best(kind: Sequence[Contender], dense: Contender, budget: Budget) -> Conten
     return choose([each for each in kind if budget.holds(each, dense)] or kind, dense, budget).best
 
 
-def measured_front(networks: Iterable[Contender], dense: Contender, budget: Budget) -> tuple[FrontPoint, ...]:
-    """Those that no other one beats in validation accuracy and what is minimized, cheapest first."""
+def measured_front(
+    networks: Iterable[Contender], dense: Contender, budget: Budget, chosen: str
+) -> tuple[FrontPoint, ...]:
+    """Those that no other one beats in validation accuracy and what is minimized, cheapest first; and the chosen one,
+    whose beater may lose too much elsewhere, or be another of the same cost."""
     several = budget.targets if len(budget.targets) > 1 else ()
-    return undominated(
+    points = [
         FrontPoint(each.cell, budget.cost(each, dense), each.validation, each.name, tuple(map(each.cost, several)))
         for each in networks
-    )
+    ]
+    kept = {each.cell for each in undominated(points)} | {chosen}
+    return tuple(sorted((each for each in points if each.cell in kept), key=lambda each: each.cost))
 
 
 def front_shown(front: Sequence[FrontPoint]) -> list[FrontPoint]:
@@ -85,13 +91,22 @@ def front_shown(front: Sequence[FrontPoint]) -> list[FrontPoint]:
     return list(dict.fromkeys(nearest))
 
 
-def measured_rows(cells: Sequence[Cell], cache: NetworkCache, store: Store, reporter: Reporter) -> dict[str, Row]:
-    """A row for each cell, by its id; they go into the store as they are measured, and what is there stays."""
+def measured_rows(
+    cells: Sequence[Cell],
+    cache: NetworkCache,
+    store: Store,
+    reporter: Reporter,
+    judged: Mapping[Cell, Score | None] | None = None,
+) -> dict[str, Row]:
+    """A row for each cell, by its id; they go into the store as they are measured, and what is there stays. judged: as
+    run_cell has it."""
     missing = [cell for cell in cells if cell.id not in store.done()]
     with reporter.task("measuring the networks found", len(cells), len(cells) - len(missing)) as task:
         for cell in missing:
             with reporter.task(cell.nickname(), len(STAGES), brief=True) as stages:
-                store.add(run_cell(cell, cache, stages, weigh=False))  # most of them were made a moment ago
+                store.add(
+                    run_cell(cell, cache, stages, weigh=False, judged=judged)
+                )  # most of them were made a moment ago
             task.advance(1, cell.describe)
     wanted = {cell.id for cell in cells}
     return {row.cell.id: row for row in store.rows() if row.cell.id in wanted}

@@ -36,7 +36,7 @@ LITTLE, CLOSE = 0.05, 0.97
 """Shares of what may be lost: less than the first is as good as none, more than the second as good as all."""
 
 GAIN = 0.02
-"""A share of the cost that no other network is tried for: times vary by more."""
+"""A share of the cost that no other network is tried for: times vary by more, and nobody notices less of a file."""
 
 STEPS = 16
 """Into how many parts a ladder falls when one looks around where its last is expected."""
@@ -163,14 +163,21 @@ class Trials:
             return last_holding(ladder, self.holds, self.excess, least, near, [*costs, *beyond])
         dear = last_holding(ladder, lambda cell: not self.affordable(cell))
         first = 0 if dear is None else dear + 1
-        return first if first < len(ladder) and self.holds(ladder[first]) else None
+        if first == len(ladder) or not self.holds(ladder[first]):
+            return None
+        return first if dear is not None else self._last_as_good(ladder)
+
+    def _last_as_good(self, ladder: Sequence[Cell]) -> int:
+        """Where one may have any of them, of those as good as the first the last, which costs least."""
+        least = self.rank(ladder[0])
+        return last_holding(ladder, lambda cell: self.holds(cell) and self.rank(cell) >= least) or 0
 
     def finalists(self, name: str) -> tuple[Cell, ...]:
         """Of the kind's cells that hold, the few that should cost least: by the tables, else by what they lose. What is
         the same in all layers is a case of mixed ones."""
         holding = [cell for cell in self.judged if is_of(cell, name, self.search) and self.holds(cell)]
         if self.search.max_cost is not None:
-            return tuple(sorted(holding, key=self.rank, reverse=True)[:FINALISTS])
+            return tuple(sorted(holding, key=lambda cell: (-self.rank(cell), self.price(cell)))[:FINALISTS])
 
         def cheap_first(cell: Cell) -> tuple[float, float]:
             return self.price(cell) if cell.layer_ratios else math.inf, -cell.ratio

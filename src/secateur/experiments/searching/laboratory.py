@@ -30,7 +30,7 @@ from secateur.exporting.quantising.sketching import layers_in_eight_bits, sketch
 from secateur.measure.macs import layer_table
 from secateur.measure.timing import on_cores
 from secateur.modules.candidates import prunable_layers
-from secateur.modules.guarding import copied, run, watched
+from secateur.modules.guarding import copied, drawing_from, run, watched
 from secateur.modules.heads import output_layers
 from secateur.modules.inputs import Example, as_inputs
 from secateur.modules.layers import weight_of
@@ -249,7 +249,7 @@ class Laboratory:
         session = Session(graph, threads=torch.get_num_threads(), limits=NO_LIMITS) if graph else None
         runtime = in_runtime(session) if session else None
         metric, data = self.trained.validation.metric.name, self._cache.data(self._search.dense)
-        with watched(network):
+        with watched(network), drawing_from(0):
             return [
                 told_by(self._outputs(network, runtime, inputs), target, metric)
                 for inputs, target in data.shown(self._search.images, self._search.template.seed)

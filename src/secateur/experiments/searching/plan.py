@@ -16,7 +16,7 @@ from secateur.records.options import LATER, asked_for, check_value
 from secateur.records.patterns import UNSTRUCTURED, Blocks, is_of_channels, parse_pattern
 from secateur.records.recipes import Retraining, check_recipe, recipe_for, retraining_for
 from secateur.records.selection import Budget, limits_of, targets_of
-from secateur.records.spec import CONFIDENCE, ELEMENTS, SEARCH_OPTIONS, TARGETS, USUAL_REPAIR, Cell
+from secateur.records.spec import CONFIDENCE, ELEMENTS, SEARCH_OPTIONS, SHOWN_IMAGES, TARGETS, USUAL_REPAIR, Cell
 from secateur.support.quantities import as_floats, as_number, is_share
 from secateur.support.references import planned_source
 from secateur.training.catalogue import Numbers, check_data_name, normalised_name
@@ -67,7 +67,7 @@ class Search:
     minimize: str = "latency"
     batch: int = 1
     ratios: tuple[float, ...] = RATIOS
-    images: int = 512
+    images: int = SHOWN_IMAGES
     rounds: int = 2
     retraining: Retraining | None = None
     trials: int = 4
@@ -220,10 +220,10 @@ def plan_search(
     *,
     max_drop: float = 1.0,
     confidence: float = CONFIDENCE,
-    minimize: str | Sequence[str] = "latency",
+    minimize: str | Sequence[str] | None = None,
     batch: int = 1,
     repair: str = USUAL_REPAIR,
-    images: int = 512,
+    images: int = SHOWN_IMAGES,
     rounds: int = 2,
     retrain: int = 0,
     trials: int = 4,
@@ -241,7 +241,9 @@ def plan_search(
     numeric = isinstance(confidence, int | float) and (confidence == 0 or 0.5 < confidence < 1)
     check_value("confidence", confidence, numeric, "above 0.5 and below 1, or 0")
     check_value("retrain", retrain, retrain >= 0, "epochs: 0 for none, or more")
-    target, max_cost = _target(_several("minimize", minimize), max_bytes, max_latency_ms, retrain)
+    target, max_cost = _target(
+        None if minimize is None else _several("minimize", minimize), max_bytes, max_latency_ms, retrain
+    )
     find_architecture(model)
     data = normalised_name(data, mean, std)
     check_data_name(data)
@@ -287,10 +289,17 @@ def _several(name: str, given: object) -> list[str]:
 
 
 def _target(
-    minimize: Sequence[str], max_bytes: float | None, max_latency_ms: float | None, retrain: int
+    minimize: Sequence[str] | None, max_bytes: float | None, max_latency_ms: float | None, retrain: int
 ) -> tuple[str, tuple[float, ...] | None]:
     """What is priced, and what each of it may cost at most; None where the loss is the budget."""
     given = {name: each for name, each in (("latency", max_latency_ms), ("bytes", max_bytes)) if each is not None}
-    if given and retrain:
+    if not given:
+        return ",".join(minimize or ("latency",)), None
+    if retrain:
         raise UsageError(f"max {min(given)} goes with retrain=0: retrain what was found (secateur.retrain)")
-    return (",".join(given), tuple(given.values())) if given else (",".join(minimize), None)
+    if minimize is not None and {*minimize} != {*given}:
+        raise UsageError(
+            f"minimize {','.join(minimize)!r} goes with max_drop: within max {' and max '.join(given)} the network "
+            "that loses least is looked for, whatever else it costs; leave minimize out"
+        )
+    return ",".join(given), tuple(given.values())

@@ -45,7 +45,15 @@ from secateur.measure.footprint import only_new_garbage
 from secateur.records.options import asked_for, takes
 from secateur.records.patterns import UNSTRUCTURED, is_of_channels
 from secateur.records.results import Outcome, SearchRecord
-from secateur.records.spec import CONFIDENCE, SEARCH_OPTIONS, USUAL_REPAIR, Cell, SearchOptions, canonical_json
+from secateur.records.spec import (
+    CONFIDENCE,
+    SEARCH_OPTIONS,
+    SHOWN_IMAGES,
+    USUAL_REPAIR,
+    Cell,
+    SearchOptions,
+    canonical_json,
+)
 from secateur.records.store import FILE_NAME, Store
 from secateur.report import Grid, Printed, caution, search_grids, verdict, write_run_page
 from secateur.support.progress import Reporter, SilentReporter
@@ -112,10 +120,10 @@ def search(
     name: str | None = None,
     max_drop: float = 1.0,
     confidence: float = CONFIDENCE,
-    minimize: str | Sequence[str] = "latency",
+    minimize: str | Sequence[str] | None = None,
     batch: int = 1,
     repair: str = USUAL_REPAIR,
-    images: int = 1000,
+    images: int = SHOWN_IMAGES,
     rounds: int = 2,
     retrain: int = 0,
     trials: int = 4,
@@ -133,11 +141,11 @@ def search(
     model: one of the table by name, anyone's own as "package.module:callable", which are trained by their recipe; or a
     trained module, which is left as it was (name: what the run calls it, by default its class's name). data: a data set
     by name, anyone's own likewise, or a Task, whose metric then takes the place of accuracy.
-    minimize: "latency" (in Secateur's runtime, one thread, batches of `batch`), "bytes" (of the .secateur file), "macs"
-    or "weights"; of several, with commas between, the mean of what is left counts, and the front is that of all.
-    Accuracy is top-1 on validation data, against the dense network. confidence: one-sided, at which no more than
-    max_drop is lost on other data of the kind, as far as the validation data shows; 0: the mean over the validation
-    data may lose so much. repair: as in repair.
+    minimize: "latency" (in Secateur's runtime, one thread, batches of `batch`; so by default), "bytes" (of the
+    .secateur file), "macs" or "weights"; of several, with commas between, the mean of what is left counts, and the
+    front is that of all. Accuracy is top-1 on validation data, against the dense network. confidence: one-sided, at
+    which no more than max_drop is lost on other data of the kind, as far as the validation data shows; 0: the mean over
+    the validation data may lose so much. repair: as in repair.
     pattern and quantize: several, with commas between, are searched one after the other and then mixed, each layer with
     its own, and the best is taken. A pattern of channels is searched by groups of coupled ones.
     max_bytes, max_latency_ms of a batch, or both, in place of max_drop: the best network that takes no more.
