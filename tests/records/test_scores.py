@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from secateur.records.scores import Metric, Score, student
+from secateur.records.scores import Metric, Score, on_all, student
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,9 @@ def test_a_small_part_counts_for_as_little_as_it_has() -> None:
     own, dense = [(1.0, 64)] * 8 + [(0.0, 1)], [(1.0, 64)] * 9
     lost = Score(512 / 513, 513).lost_at(0.95, Score(1.0, 513), own, dense)
     assert 0.19 < lost < 0.7
+
+
+def test_accuracies_of_parts_are_that_of_all_images() -> None:
+    parts = [Score(right / n, n, five / n) for right, five, n in ((2, 3, 7), (5, 9, 11), (0, 1, 3))]
+    assert on_all(parts) == Score(7 / 21, 21, 13 / 21)
+    assert on_all([Score(each.value, each.n) for each in parts]) == Score(7 / 21, 21)

@@ -107,6 +107,14 @@ class Score:
         return self.metric.name == TOP1.name
 
 
+def on_all(parts: Sequence[Score]) -> Score:
+    """Of accuracies on parts of some images the one on all of them."""
+    total = sum(each.n for each in parts)
+    right = sum(round(each.value * each.n) for each in parts)
+    five = [round(each.top5 * each.n) for each in parts if each.top5 is not None]
+    return Score(right / total, total, sum(five) / total if five else None)
+
+
 def student(confidence: float, degrees: int) -> float:
     """The quantile of Student's t distribution, by its expansion about the normal one (Abramowitz and Stegun 1964,
     26.7.5): within 0.1 % from 7 degrees of freedom on, at 95 %."""

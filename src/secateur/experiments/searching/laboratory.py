@@ -44,7 +44,7 @@ from secateur.pruning.score import find_method
 from secateur.pruning.structures import Family, channel_families, makers
 from secateur.records.patterns import Blocks, Pattern, is_of_channels, parse_pattern
 from secateur.records.results import Layer
-from secateur.records.scores import Part, Score, plain, score_from
+from secateur.records.scores import TOP1, Part, Score, on_all, plain, score_from
 from secateur.records.spec import Cell
 from secateur.records.store import Store
 from secateur.runtime import Session
@@ -275,7 +275,12 @@ class Laboratory:
             return plain(self.trained.validation)
         try:
             network, *_ = make_network(cell, self._cache, keep=True)
-            return plain(self._cache.validation(network, cell, self._cache.graph(network, cell)))
+            graph = self._cache.graph(network, cell)
+            if not (graph and self._in_one_pass):
+                return plain(self._cache.validation(network, cell, graph))
+            parts = self._cache.validation_parts(network, cell, graph, self.parts)
+            self._store.keep_finding(cell, self._parts_name, [(each.value, each.n) for each in parts])
+            return plain(on_all(parts))
         except (PruneError, QuantiseError) as error:
             return {"impossible": str(error)}
 
@@ -300,8 +305,18 @@ class Laboratory:
     def _in_parts(self, cell: Cell) -> list[Part]:
         if self.parts < LEAST_PARTS:
             return []
-        found = self._find(cell, f"validation, {self.parts} parts", lambda: self._measured_in_parts(cell))
+        found = self._find(cell, self._parts_name, lambda: self._measured_in_parts(cell))
         return [(value, size) for value, size in found]
+
+    @property
+    def _in_one_pass(self) -> bool:
+        """Whether an accuracy is that of parts, which are asked for anyway where not too much is lost."""
+        asked = self._search.confidence is not None and self.parts >= LEAST_PARTS
+        return asked and self.trained.validation.metric == TOP1
+
+    @property
+    def _parts_name(self) -> str:
+        return f"validation, {self.parts} parts"
 
     def _measured_in_parts(self, cell: Cell) -> list[Part]:
         network, *_ = make_network(cell, self._cache, keep=True)
