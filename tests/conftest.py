@@ -63,8 +63,8 @@ def no_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def quickly_weighed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Memory as the kernel's own count has it, not page by page, where no test is about memory."""
-    if "memory" not in request.node.name and footprint._STATUS.exists():
+    """Memory as the kernel's own count has it, not page by page, but where a test is marked as weighing."""
+    if "weighing" not in request.keywords and footprint._STATUS.exists():
         monkeypatch.setattr(footprint, "_anonymous", lambda: footprint._kilobytes(footprint._STATUS)["RssAnon"])
 
 

@@ -252,6 +252,7 @@ def test_pytorchs_way_takes_the_same_of_weights_that_tie() -> None:
     torch.testing.assert_close(masked(images), pruned(images))
 
 
+@pytest.mark.weighing
 def test_extra_memory_of_pruning_stays_below_a_layer() -> None:
     cell = Cell("samples:wide", "digits", "magnitude", "layer", 0.9, 0, Recipe(epochs=0))
     row = run_cell(cell, cache := NetworkCache(device="cpu"), timed=False)
